@@ -1,0 +1,55 @@
+"""Epochal: snapshot isolation for code.
+
+Runs plugins inside long-lived processes and swaps them under live traffic. An operation sees one
+consistent set of plugin versions from its first line to its last; a change of plugins is a
+transaction; an old version is shut down only when nothing can call it any more, and its memory is
+proven to come back.
+
+Hosts start at `Runtime`; plugin authors at `epochal.kinds`; hosts with a registry of their own at
+`PluginLifecycle` and `EpochFencedReload`.
+"""
+
+from epochal._core.context import PluginContext
+from epochal._core.epoch import Epoch
+from epochal._core.generation import Generation
+from epochal._core.kind import Export, Kind
+from epochal._core.lease import Lease
+from epochal._core.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
+from epochal._core.operation import Operation
+from epochal._core.report import Cutover, Swap, Version
+from epochal.errors import (
+    DrainError,
+    DrainTimeoutError,
+    EpochalError,
+    InUseError,
+    NotActiveError,
+    UnexpectedTransitionError,
+)
+from epochal.runtime import Change, Runtime
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Change",
+    "Cutover",
+    "DrainError",
+    "DrainTimeoutError",
+    "Epoch",
+    "EpochFencedReload",
+    "EpochalError",
+    "Export",
+    "Generation",
+    "InUseError",
+    "Kind",
+    "Lease",
+    "LifecycleState",
+    "NotActiveError",
+    "Operation",
+    "PluginContext",
+    "PluginLifecycle",
+    "Runtime",
+    "Swap",
+    "UnexpectedTransitionError",
+    "Version",
+    "__version__",
+]

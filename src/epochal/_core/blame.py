@@ -1,0 +1,52 @@
+"""Errors that leave a change: with the plugin's frames, without ours.
+
+A traceback holds its frames and a frame holds its variables. The frames of the machinery have
+leases among theirs, so an error that somebody keeps would hold generations in use that it has
+nothing to do with. And what a plugin's author wants to see begins in the plugin. An error that is
+not ours to raise keeps its whole story as a note, in text, which holds nothing.
+"""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+
+from epochal.errors import EpochalError
+
+_MACHINERY = ("epochal._core.", "epochal.loaders.", "importlib._bootstrap", "concurrent.futures.")
+
+
+def without_machinery(error: BaseException) -> BaseException:
+    """Take the machinery's frames out of an error's traceback, and out of its causes'.
+
+    Returns:
+        The same error.
+    """
+    if not isinstance(error, EpochalError):
+        error.add_note("inside Epochal:\n" + "".join(traceback.format_tb(error.__traceback__)))
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        current.__traceback__ = _trimmed(current.__traceback__)
+        todo += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            todo += current.exceptions
+    return error
+
+
+def _trimmed(entry: TracebackType | None) -> TracebackType | None:
+    kept: list[TracebackType] = []
+    while entry is not None:
+        name = entry.tb_frame.f_globals.get("__name__", "")
+        if not str(name).startswith(_MACHINERY):
+            kept.append(entry)
+        entry = entry.tb_next
+    result: TracebackType | None = None
+    for kept_entry in reversed(kept):
+        frame, lasti, lineno = kept_entry.tb_frame, kept_entry.tb_lasti, kept_entry.tb_lineno
+        result = TracebackType(result, frame, lasti, lineno)
+    return result

@@ -1,0 +1,57 @@
+"""A candidate: everything that decides what a generation will be, before any of its code runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from epochal._core.artifact import Artifact
+    from epochal._core.manifest import Manifest
+
+NO_CONFIG: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One version of a plugin with the configuration and the grants that it would run with.
+
+    Attributes:
+        artifact: its bytes.
+        manifest: what they say of themselves.
+        config: what the host configures it with; JSON values only, since an epoch's id covers it.
+        grants: capability patterns that the host grants it.
+        identity: SHA-256 over digest, configuration and grants: the plugin's part in an epoch's id.
+
+    Raises:
+        TypeError: a configuration value that JSON cannot hold.
+    """
+
+    artifact: Artifact
+    manifest: Manifest
+    config: Mapping[str, Any]
+    grants: frozenset[str]
+    identity: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            content = json.dumps(
+                [self.artifact.digest, dict(self.config), sorted(self.grants)],
+                sort_keys=True,
+                allow_nan=False,
+            )
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"the config of plugin {self.manifest.id!r} must be JSON values: {error}"
+            ) from None
+        object.__setattr__(self, "identity", hashlib.sha256(content.encode()).hexdigest())
+
+    @property
+    def plugin(self) -> str:
+        """The plugin's id."""
+        return self.manifest.id

@@ -1,0 +1,391 @@
+"""The machine that runs a change: stage, publish, retire; or go back.
+
+A change is a transaction over the set of plugins. It runs on a thread of its own, start to end, and
+the caller waits for its answer. That is what makes the awkward cases plain: Ctrl-C and a cancelled
+task
+    interrupt
+the wait, not the change; a drain that outlasts its limit answers the caller and goes on, in the
+same thread; threads and event loops use one and the same machine.
+
+1. Wait for its turn (changes of one runtime run one after another).
+2. Read artifacts and manifests, plan. No plugin code has run.
+3. Stage, dependencies first: link, compare with the old exports, init. Nothing that serves is
+    touched.
+4. Publish: one reference store. It cannot fail: what could was done before, and the old epoch is
+   kept until afterwards, since its last reference may run foreign finalizers.
+5. Give the turn back, retire the old generations.
+
+Anything that raises in 1 to 3 retires what was staged, newest first, and is the caller's answer.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal._core.blame import without_machinery
+from epochal._core.distributions import check_distributions
+from epochal._core.events import (
+    ChangeCommitted,
+    ChangeFailed,
+    ChangeFinished,
+    ChangeStarted,
+    StateChanged,
+)
+from epochal._core.generation import Generation
+from epochal._core.lifecycle import LifecycleState
+from epochal._core.phase import Abandoned
+from epochal._core.plan import Plan, plan_change
+from epochal._core.report import Cutover, Swap
+from epochal._core.retire import Leaver, Retirement
+from epochal.errors import EpochalError, IncompatibleError, InitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from epochal._core.artifact import Artifact
+
+    from epochal._core.candidate import Candidate
+    from epochal._core.epoch import Epoch
+    from epochal._core.events import EventStream
+    from epochal._core.generation import Linked, Namespace
+    from epochal._core.kind import Kind
+    from epochal._core.live import LiveSet
+    from epochal._core.operation import Operation
+    from epochal._core.phase import Phases
+    from epochal._core.plan import Wish
+    from epochal._core.turn import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the changes of one runtime work on.
+
+    Attributes:
+        turn: whose turn it is.
+        events: where to tell.
+        operations: the labelled operations that run.
+        read: gives the current epoch.
+        publish: stores the new one, and does nothing else.
+        next_number: counts the generations of a plugin; called by whoever has the turn.
+        open_namespace: the loader.
+    """
+
+    turn: Turn
+    events: EventStream
+    operations: LiveSet[Operation]
+    read: Callable[[], Epoch]
+    publish: Callable[[Epoch], None]
+    next_number: Callable[[str], int]
+    open_namespace: Callable[[Artifact, str, int], Namespace]
+
+
+class ChangeRun:
+    """One change, running.
+
+    Args:
+        number: of the change, for reports.
+        site: what it works on.
+        wishes: reads what is asked for, given the current epoch; may raise.
+        phases: runs plugin code.
+        drain_timeout: seconds after which the caller is answered although old generations are in
+            use.
+        dry_run: stop before publish and go back.
+
+    Attributes:
+        answer: the caller's answer: the report, or the error after everything was undone.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        site: Site,
+        wishes: Callable[[Epoch], Sequence[Wish]],
+        phases: Phases,
+        *,
+        drain_timeout: float | None,
+        dry_run: bool,
+    ) -> None:
+        self.answer: Final[Future[Cutover]] = Future()
+        # Running from the start: a cancelled task must not cancel the answer, but ask for it.
+        self.answer.set_running_or_notify_cancel()
+        self._cancelled: Final[Future[None]] = Future()
+        self._number: Final = number
+        self._site: Final = site
+        self._wishes: Final = wishes
+        self._phases: Final = phases
+        self._drain_timeout: Final = drain_timeout
+        self._dry_run: Final = dry_run
+        # Queued here, in the caller's thread, so that changes run in the order of the calls.
+        self._ticket: Final = site.turn.take()
+        self._started: Final = perf_counter()
+        # All below belong to the thread that has the change. Leases and epochs stand here and in no
+        # local variable of a frame that plugin code runs under: an abandoned thread keeps its
+        #     frames.
+        self._base: Epoch | None = None
+        self._staged: Final[dict[str, Linked]] = {}
+        self._begun: Final[list[Generation]] = []
+        self._steps: tuple[str, ...] = ()
+        self._swaps: tuple[Swap, ...] = ()
+        self._epochs = (0, 0)
+
+    def run(self) -> None:
+        """Do it all; the change's thread runs this."""
+        try:
+            self._phases.timed("wait", self._await_turn)
+            self._prepare()
+            if self._dry_run:
+                self._roll_back(None)
+            else:
+                self._retire(self._publish())
+        except Abandoned:
+            pass  # another thread has the change
+        except BaseException as error:  # noqa: BLE001  it is the caller's answer, whatever it is
+            self._fail(error)
+
+    def cancel(self) -> None:
+        """Give up: roll back if nothing is published yet, answer at once if it is. Any thread."""
+        with suppress(InvalidStateError):
+            self._cancelled.set_result(None)
+        self._phases.cancel()
+
+    # --- staging -----------------------------------------------------------------------------
+
+    def _await_turn(self) -> None:
+        wait({self._ticket, self._cancelled}, return_when=FIRST_COMPLETED)
+        self._phases.check_cancelled()
+
+    def _prepare(self) -> None:
+        """All that can fail."""
+        self._base = self._site.read()
+        self._epochs = (self._base.number, self._base.number)
+        plan = self._plan(self._base)
+        for candidate in plan.stage:
+            self._stage(candidate)
+        self._phases.check_cancelled()
+        self._swaps = tuple(self._planned_swaps(plan))
+
+    def _plan(self, base: Epoch) -> Plan:
+        wishes = self._phases.timed("read", lambda: self._wishes(base))
+        plan = self._phases.timed("plan", lambda: plan_change(base, wishes))
+        self._steps = tuple(str(step) for step in plan.steps)
+        self._site.events.emit(ChangeStarted(change=self._number, steps=self._steps))
+        return plan
+
+    def _stage(self, candidate: Candidate) -> None:
+        """Bring one generation up to INITIALIZED."""
+        self._phases.timed("plan", lambda: check_distributions(candidate.manifest))
+        number = self._site.next_number(candidate.plugin)
+        generation = Generation(candidate, number, self._site.operations)
+        self._begun.append(generation)
+        generation.prepare(self._site.open_namespace, self._required(generation))
+        self._foreign("link", generation, generation.link)
+        self._staged[generation.plugin] = generation.carry()
+        self._tell(generation, LifecycleState.LOADED, LifecycleState.LINKED)
+        self._compare(generation)
+        self._init(generation)
+
+    def _required(self, generation: Generation) -> dict[str, Linked]:
+        assert self._base is not None
+        return {p: self._staged.get(p) or self._base.linked(p) for p in generation.requires}
+
+    def _compare(self, new: Generation) -> None:
+        assert self._base is not None
+        old = self._base.generations.get(new.plugin)
+        both = [key for key in old.exports if key in new.exports] if old is not None else []
+        if old is not None and both:
+            self._foreign("compare", new, partial(_compare_exports, both, old, new))
+
+    def _init(self, generation: Generation) -> None:
+        try:
+            self._foreign("init", generation, generation.init)
+        except (EpochalError, Abandoned):
+            raise
+        except BaseException as error:
+            raise InitError(
+                f"init() of plugin {generation.plugin!r} raised {type(error).__name__}: {error}",
+                plugin=generation.plugin,
+            ) from error
+        self._tell(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
+
+    def _foreign(self, phase: str, generation: Generation, work: Callable[[], None]) -> None:
+        self._phases.foreign(phase, str(generation), work, take_over=self._fail)
+
+    # --- publishing --------------------------------------------------------------------------
+
+    def _publish(self) -> list[Generation]:
+        started = perf_counter()
+        base = self._base
+        assert base is not None
+        retired = [base.generations[s.plugin] for s in reversed(self._swaps) if s.old is not None]
+        staged = self._begun.copy()
+        epoch = base.successor(retired, self._staged.values())
+        # From here nothing can fail: no foreign code, one store that readers see. The old epoch
+        #     lives
+        # on in `base` meanwhile, since what dies with it may have finalizers.
+        for generation in staged:
+            generation.lifecycle.try_move(LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
+        self._site.publish(epoch)
+        for generation in retired:
+            generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)
+        # Published. The epoch holds what was staged; the change must not.
+        self._staged.clear()
+        self._begun.clear()
+        self._base = None
+        self._epochs = (base.number, epoch.number)
+        self._phases.ms["publish"] = (perf_counter() - started) * 1000.0
+        self._tell_commit(staged, retired)
+        return retired
+
+    def _retire(self, retired: list[Generation]) -> None:
+        self._site.turn.give_back(self._ticket)
+        retirement = Retirement(
+            retired,
+            self._phases,
+            self._site.events,
+            self._drain_timeout,
+            on_timeout=lambda: self._settle(retirement.leavers),
+            on_end=lambda: self._finish(retirement.leavers),
+        )
+        self._cancelled.add_done_callback(lambda _: retirement.wake.put(None))
+        retirement.run()
+
+    def _finish(self, leavers: Sequence[Leaver]) -> None:
+        cutover = self._settle(leavers)
+        self._site.events.emit(ChangeFinished(change=self._number, cutover=cutover))
+
+    # --- going back --------------------------------------------------------------------------
+
+    def _fail(self, error: BaseException) -> None:
+        """Undo everything and answer with the error; also where another thread takes over."""
+        try:
+            self._roll_back(error)
+        except Abandoned:
+            pass  # another thread goes on with the rollback
+        except BaseException as worse:  # noqa: BLE001  our own fault, and the caller must not wait
+            worse.add_note(f"while rolling back after {error!r}")
+            self._answer_failure(worse, ())
+
+    def _roll_back(self, error: BaseException | None) -> None:
+        """Take down what was staged, newest first."""
+        begun = list(reversed(self._begun))
+
+        def answer() -> None:
+            if error is None:
+                self._give_turn_back()
+                self._settle(())
+            else:
+                self._answer_failure(error, retirement.leavers)
+
+        retirement = Retirement(
+            begun,
+            self._phases,
+            self._site.events,
+            self._drain_timeout,
+            on_timeout=answer,
+            on_end=answer,
+        )
+        for generation in begun:
+            state = generation.state
+            generation.lifecycle.set(LifecycleState.DRAINING)
+            self._tell(generation, state, LifecycleState.DRAINING)
+        self._begun.clear()
+        self._staged.clear()
+        self._base = None
+        retirement.run()
+
+    def _answer_failure(self, error: BaseException, leavers: Sequence[Leaver]) -> None:
+        """Answer with the error, once; what failed on the way back is added to it."""
+        if self.answer.done():
+            return
+        self._give_turn_back()
+        for leaver in leavers:
+            for line in (*leaver.failures, *leaver.holders):
+                error.add_note(f"while rolling back {leaver.generation}: {line}")
+        code = error.code if isinstance(error, EpochalError) else "internal"
+        self._site.events.emit(
+            ChangeFailed(change=self._number, code=code, error=str(error) or repr(error))
+        )
+        self.answer.set_exception(without_machinery(error))
+
+    def _give_turn_back(self) -> None:
+        if not self.answer.done():
+            self._site.turn.give_back(self._ticket)
+
+    # --- telling -----------------------------------------------------------------------------
+
+    def _tell(self, generation: Generation, old: LifecycleState, new: LifecycleState) -> None:
+        self._site.events.emit(
+            StateChanged(plugin=generation.plugin, generation=generation.number, old=old, new=new)
+        )
+
+    def _tell_commit(self, staged: Sequence[Generation], retired: Sequence[Generation]) -> None:
+        before, after = self._epochs
+        for generation in staged:
+            self._tell(generation, LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
+        for generation in retired:
+            self._tell(generation, LifecycleState.ACTIVE, LifecycleState.DRAINING)
+        self._site.events.emit(
+            ChangeCommitted(
+                change=self._number,
+                epoch_before=before,
+                epoch_after=after,
+                plugins=tuple(swap.plugin for swap in self._swaps),
+            )
+        )
+
+    def _planned_swaps(self, plan: Plan) -> list[Swap]:
+        assert self._base is not None
+        new = {g.plugin: g.described for g in self._begun}
+        old = {p: self._base.generations[p].described for p in plan.retire}
+        # Dependencies first, as they came up; what only goes is put in by the reverse of its order.
+        up = [p for p in reversed(plan.retire) if p not in new]
+        return [Swap(p, old.get(p), new.get(p)) for p in (*new, *up)]
+
+    def _settle(self, leavers: Sequence[Leaver]) -> Cutover:
+        """Make the report as things stand; the caller gets the first one."""
+        by_plugin = {leaver.generation.plugin: leaver for leaver in leavers}
+        cutover = Cutover(
+            change=self._number,
+            published=not self._dry_run,
+            epoch_before=self._epochs[0],
+            epoch_after=self._epochs[1],
+            swaps=tuple(_outcome(swap, by_plugin.get(swap.plugin)) for swap in self._swaps),
+            steps=self._steps,
+            phases_ms=dict(self._phases.ms),
+            total_ms=(perf_counter() - self._started) * 1000.0,
+        )
+        if not self.answer.done():
+            self.answer.set_result(cutover)
+        return cutover
+
+
+def _outcome(swap: Swap, leaver: Leaver | None) -> Swap:
+    if leaver is None:
+        return swap
+    return replace(
+        swap,
+        drained=leaver.drained,
+        reclaimed=leaver.reclaim is not None and not leaver.leaks,
+        wakeup_us=leaver.wakeup_us,
+        holders=leaver.holders,
+        leaks=leaver.leaks,
+        failures=leaver.failures,
+    )
+
+
+def _compare_exports(
+    keys: Sequence[tuple[Kind[Any], str]], old: Generation, new: Generation
+) -> None:
+    for key in keys:
+        kind, name = key
+        try:
+            kind.compare(old.exports[key], new.exports[key])
+        except (TypeError, ValueError) as error:
+            raise IncompatibleError(
+                f"{kind.name} {name} of {new} cannot replace that of {old}: {error}"
+            ) from error

@@ -1,0 +1,234 @@
+"""What a plugin sees of its runtime: the `ctx` of `register(ctx)` and `init(ctx)`.
+
+Everything that a plugin acquires through its context goes with its generation: deferred calls run
+    in
+reverse order after `shutdown()`, and what it holds of other plugins is taken back. So a context
+keeps nothing of the runtime, and the plugin may keep the context as long as it likes.
+
+A context is used by the plugin's own code, in link and init by one thread, later by whatever thread
+calls the plugin's exports. Its lists only grow until `close` empties them, which happens after the
+last lease is gone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from epochal._core.carry import carry
+from epochal.errors import CapabilityError, ExportError, HostError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from epochal._core.kind import Export, Kind
+    from epochal._core.lease import Borrow
+
+    T = TypeVar("T")
+    F = TypeVar("F")
+
+
+class Required:
+    """What a plugin sees of another that it requires: that plugin's exports, by their short names.
+
+    `units.convert(…)` where one export has that name; `units[scalar]["convert"]` in any case.
+    """
+
+    __slots__ = ("_borrow", "_by_kind", "_plugin")
+
+    def __init__(self, plugin: str, exports: Iterable[Export], borrow: Borrow) -> None:
+        self._plugin: Final = plugin
+        self._borrow: Final = borrow
+        # Filled here, emptied by `close`; read by the plugin's code in any thread.
+        self._by_kind: Final[dict[Kind[Any], dict[str, Any]]] = defaultdict(dict)
+        for export in exports:
+            short = export.name.partition(".")[2]
+            self._by_kind[export.kind][short] = carry(export.target, borrow)
+
+    def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]:
+        return MappingProxyType(self._by_kind.get(kind, {}))
+
+    def __getattr__(self, name: str) -> Any:
+        found = [exports[name] for exports in self._by_kind.values() if name in exports]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise AttributeError(
+                f"plugin {self._plugin!r} exports {name!r} as several kinds; use [kind][{name!r}]"
+            )
+        raise AttributeError(
+            f"plugin {self._plugin!r} has no export {name!r}; it has: {', '.join(self) or 'none'}"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({name for exports in self._by_kind.values() for name in exports}))
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._by_kind.clear()
+        self._borrow.release()
+
+    def __repr__(self) -> str:
+        return f"<required plugin {self._plugin}: {', '.join(self)}>"
+
+
+class PluginContext:
+    """A generation's access to its runtime.
+
+    Attributes:
+        plugin: the plugin's id.
+        generation: its number.
+        version: its version.
+        config: what the host configured it with; read-only.
+    """
+
+    __slots__ = (
+        "_allows",
+        "_deferred",
+        "_pending",
+        "_required",
+        "config",
+        "generation",
+        "plugin",
+        "version",
+    )
+
+    def __init__(
+        self,
+        plugin: str,
+        generation: int,
+        version: str,
+        config: Mapping[str, Any],
+        allows: Callable[[str], bool],
+        required: Mapping[str, Required],
+    ) -> None:
+        self.plugin: Final = plugin
+        self.generation: Final = generation
+        self.version: Final = version
+        self.config: Final = MappingProxyType(dict(config))
+        self._allows: Final = allows
+        self._required: Final = dict(required)
+        self._deferred: Final[list[Callable[[], object]]] = []
+        self._pending: list[tuple[Kind[Any], str | None, Mapping[str, Any], Any]] | None = []
+
+    def defer(self, callback: Callable[..., object], /, *args: Any, **kw: Any) -> None:
+        """Call `callback(*args, **kw)` when this generation is removed, after its `shutdown()`.
+
+        Deferred calls run in reverse order; one that raises is reported and stops no other.
+        """
+        self._deferred.append(lambda: callback(*args, **kw))
+
+    def enter_context(self, manager: AbstractContextManager[T]) -> T:
+        """Enter a context manager now and leave it when this generation is removed."""
+        value = manager.__enter__()
+        self.defer(manager.__exit__, None, None, None)
+        return value
+
+    def require(self, plugin: str) -> Required:
+        """The exports of another plugin, fixed for the life of this generation.
+
+        Args:
+            plugin: its id, which the manifest must list under `requires`.
+
+        Raises:
+            MissingDependencyError: the manifest does not list it.
+        """
+        try:
+            return self._required[plugin]
+        except KeyError:
+            raise MissingDependencyError(
+                f"plugin {self.plugin!r} asks for {plugin!r} but does not require it: "
+                f'add "{plugin}" to `requires` in its manifest'
+            ) from None
+
+    def granted(self, capability: str) -> bool:
+        """Whether the manifest asks for a capability and the host grants it."""
+        return self._allows(capability)
+
+    def demand(self, capability: str) -> None:
+        """Go on only with a capability.
+
+        Raises:
+            CapabilityError: it was not asked for or not granted.
+        """
+        if not self._allows(capability):
+            raise CapabilityError(
+                f"plugin {self.plugin!r} needs the capability {capability!r}: its manifest must "
+                "list it under `capabilities`, and the host must grant it with grants=",
+                plugin=self.plugin,
+                capability=capability,
+            )
+
+    def export(self, kind: Kind[F], target: F, *, name: str | None = None, **options: Any) -> F:
+        """Export something that cannot be marked, from `register(ctx)`.
+
+        Args:
+            kind: as what.
+            target: what.
+            name: its short name; the target's `__name__` when left out.
+            **options: what the kind's marker would take.
+
+        Returns:
+            The target itself.
+
+        Raises:
+            HostError: called outside `register(ctx)`, where exports are no longer taken.
+        """
+        if self._pending is None:
+            raise HostError(
+                f"plugin {self.plugin!r} exported something outside register(ctx); "
+                "what a generation exports is fixed once it is linked"
+            )
+        self._pending.append((kind, name, kind.options(**options), target))
+        return target
+
+    def take_exports(self) -> Iterator[tuple[Kind[Any], str | None, Mapping[str, Any], Any]]:
+        """What `export` was given; from now on it refuses."""
+        pending, self._pending = self._pending or [], None
+        return iter(pending)
+
+    @property
+    def has_deferred(self) -> bool:
+        """Whether there are deferred calls to run."""
+        return bool(self._deferred)
+
+    def close(self) -> list[BaseException]:
+        """Run the deferred calls in reverse and give back what was required.
+
+        Returns:
+            What they raised.
+        """
+        failures: list[BaseException] = []
+        while self._deferred:
+            try:
+                self._deferred.pop()()
+            except BaseException as error:  # noqa: BLE001  reported; the others still run
+                failures.append(error)
+        self.give_back()
+        return failures
+
+    def give_back(self) -> None:
+        """Let go of every plugin that this one requires; doing so again does nothing."""
+        for required in self._required.values():
+            required.close()
+
+    def __repr__(self) -> str:
+        return f"<context of {self.plugin}#{self.generation}>"
+
+
+def short_name(plugin: str, kind: Kind[Any], mark_name: str | None, target: object) -> str:
+    """The name that something is exported under, within its plugin.
+
+    Raises:
+        ExportError: it has none, or one that cannot be written in SQL and Python alike.
+    """
+    name = mark_name if mark_name is not None else getattr(target, "__name__", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ExportError(
+            f"plugin {plugin!r} exports {target!r} as {kind.name} under the name {name!r}: "
+            "expected a plain identifier; give one with name=",
+            plugin=plugin,
+        )
+    return name

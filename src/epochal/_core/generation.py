@@ -1,0 +1,401 @@
+"""A generation: one loaded instance of a plugin's code, from its bytes to the return of its memory.
+
+A generation is also the record that people look at, so holding one must hold nothing up: it knows
+    its
+lease weakly, and everything of the plugin that it refers to is let go when it is removed. The
+strong ends are the epoch's (`Linked.lease`, `Linked.carried`) and those of whoever took something
+out of it.
+
+Each step here runs plugin code and is called by one change, in order, on one thread at a time:
+    `link`,
+`init`, then, when the last lease is gone, `shutdown` and `release`. Other threads only read: the
+attributes set in `__init__`, the lifecycle's state, and `exports`, which is replaced whole.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import weakref
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from epochal._core.capabilities import allows
+from epochal._core.holders import describe_holders
+from epochal._core.reclaim import Reclaim, reclaim
+from epochal._core.stragglers import find_stragglers
+
+from epochal._core.carry import carry
+from epochal._core.context import PluginContext, Required, short_name
+from epochal._core.kind import Export, marks_of
+from epochal._core.lease import Borrow
+from epochal._core.lifecycle import LifecycleState, PluginLifecycle
+from epochal._core.report import Version
+from epochal.errors import CapabilityError, EpochalError, ExportError, LinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import ModuleType
+
+    from epochal._core.artifact import Artifact
+
+    from epochal._core.candidate import Candidate
+    from epochal._core.kind import Kind
+    from epochal._core.lease import Lease
+    from epochal._core.live import LiveSet
+    from epochal._core.operation import Operation
+
+ExportKey = "tuple[Kind[Any], str]"
+
+NO_EXPORTS: Final[Mapping[tuple[Any, str], Export]] = MappingProxyType({})
+
+
+class Namespace(Protocol):
+    """One generation's modules, as a loader provides them."""
+
+    @property
+    def root_name(self) -> str:
+        """The private name of the root module."""
+
+    @property
+    def modules(self) -> Mapping[str, ModuleType]:
+        """The modules loaded so far, by private name."""
+
+    def execute(self) -> ModuleType:
+        """Run the root module's code; raises whatever it raises."""
+
+    def owns(self, obj: object) -> bool:
+        """Whether an object was defined by this generation's code."""
+
+    def close(self) -> None:
+        """Leave every process-wide table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The strong ends of a generation: whoever holds this holds the generation in use.
+
+    Attributes:
+        generation: which.
+        lease: its lease.
+        carried: what the host may call, by kind and full name; each carries the lease.
+    """
+
+    generation: Generation
+    lease: Lease
+    carried: Mapping[tuple[Kind[Any], str], Any]
+
+
+class Generation:
+    """One loaded instance of a plugin's code.
+
+    Attributes:
+        plugin: the plugin's id.
+        number: counts the generations of this plugin in this runtime, from 0.
+        candidate: what it was made of.
+        lifecycle: where it stands.
+        exports: what it offers, by kind and full name; empty before LINKED and after REMOVED.
+        requires: the ids of the plugins that it requires.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_context",
+        "_lease",
+        "_namespace",
+        "_operations",
+        "_own_threads",
+        "_root",
+        "candidate",
+        "exports",
+        "lifecycle",
+        "number",
+        "plugin",
+        "requires",
+    )
+
+    def __init__(self, candidate: Candidate, number: int, operations: LiveSet[Operation]) -> None:
+        self.plugin: Final = candidate.plugin
+        self.number: Final = number
+        self.candidate: Final = candidate
+        self.requires: Final = tuple(r.plugin for r in candidate.manifest.requires)
+        self.lifecycle: Final = PluginLifecycle(str(self))
+        self.exports: Mapping[tuple[Kind[Any], str], Export] = NO_EXPORTS
+        self._operations: Final = operations
+        self._own_threads: set[int] = set()
+        self._namespace: Namespace | None = None
+        self._root: ModuleType | None = None
+        self._context: PluginContext | None = None
+        self._lease: weakref.ref[Lease] | None = None
+
+    # --- what people ask ---------------------------------------------------------------------
+
+    @property
+    def state(self) -> LifecycleState:
+        """Where it stands in its life."""
+        return self.lifecycle.state
+
+    @property
+    def version(self) -> str:
+        """The version that its manifest names."""
+        return str(self.candidate.manifest.version)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its artifact, in hexadecimal."""
+        return self.candidate.artifact.digest
+
+    @property
+    def identity(self) -> str:
+        """Its part in an epoch's id."""
+        return self.candidate.identity
+
+    @property
+    def described(self) -> Version:
+        """Which code this is, as a record that holds nothing."""
+        return Version(self.plugin, self.number, self.version, self.digest)
+
+    def holders(self) -> tuple[str, ...]:
+        """Who holds this generation in use, each in a person's words.
+
+        Looks through the heap: for a person who waits, not for a hot path.
+        """
+        lease = self._lease() if self._lease is not None else None
+        if lease is None:
+            return self.stragglers()
+        pinning = [op for op in self._operations.live() if op.holds(lease, self.plugin)]
+        found = describe_holders(lease, globals_ids=self._globals_ids(), operations=pinning)
+        return tuple(found)
+
+    def stragglers(self) -> tuple[str, ...]:
+        """Threads and tasks in this generation's code that carry no lease and are not its own."""
+        ids = self._globals_ids()
+        found = find_stragglers(ids, own_threads=frozenset(self._own_threads))
+        return tuple(str(straggler) for straggler in found)
+
+    # --- what a change does with it ----------------------------------------------------------
+
+    def prepare(
+        self,
+        open_namespace: Callable[[Artifact, str, int], Namespace],
+        required: Mapping[str, Linked],
+    ) -> None:
+        """Get ready to run, without running anything.
+
+        Args:
+            open_namespace: the loader.
+            required: the linked generation of each plugin that this one requires.
+        """
+        self._namespace = open_namespace(self.candidate.artifact, self.plugin, self.number)
+        self._context = self._make_context(required)
+
+    def link(self) -> None:
+        """Execute the code and collect what it exports.
+
+        Raises:
+            LinkError: the code raised.
+            ExportError: an export that cannot be one.
+            CapabilityError: an export of a kind that was not granted.
+        """
+        assert self._namespace is not None  # prepared
+        assert self._context is not None
+        with _threads_noted(self._own_threads):
+            try:
+                self._root = self._namespace.execute()
+                self._call(self._root, "register", self._context)
+            except EpochalError:
+                raise
+            except BaseException as error:
+                raise LinkError(
+                    f"plugin {self.plugin!r} failed to load: {_said(error)}", plugin=self.plugin
+                ) from error
+            self._check_entry_points(self._root)
+            self.exports = MappingProxyType(dict(self._collect(self._context)))
+
+    def carry(self) -> Linked:
+        """Make the lease and what carries it: LOADED -> LINKED. Runs no plugin code."""
+        lease = self.lifecycle.ledger.issue(str(self))
+        self._lease = weakref.ref(lease)
+        carried = {key: carry(export.target, lease) for key, export in self.exports.items()}
+        self.lifecycle.advance()
+        return Linked(self, lease, carried)
+
+    def init(self) -> None:
+        """Call the plugin's `init(ctx)`: LINKED -> INITIALIZED. Whatever it raises goes through."""
+        with _threads_noted(self._own_threads):
+            self._call(self._root, "init", self._context)
+        self.lifecycle.advance()
+
+    @property
+    def has_init(self) -> bool:
+        """Whether there is an `init` to call."""
+        return "init" in vars(self._root)
+
+    def shutdown(self, *, initialized: bool) -> tuple[str, ...]:
+        """Call the plugin's `shutdown()`, then close what it acquired, in reverse order.
+
+        Args:
+            initialized: whether `init` succeeded; what never began is not shut down, but what it
+                acquired before it failed is closed all the same.
+
+        Returns:
+            What raised, a line each.
+        """
+        failures: list[str] = []
+        with _threads_noted(self._own_threads):
+            if initialized and self._root is not None:
+                try:
+                    self._call(self._root, "shutdown")
+                except BaseException as error:  # noqa: BLE001  reported; the rest goes on
+                    failures.append(f"shutdown() of {self} raised {_said(error)}")
+            if self._context is not None:
+                failures += [
+                    f"a deferred call of {self} raised {_said(error)}"
+                    for error in self._context.close()
+                ]
+        return tuple(failures)
+
+    def owes_shutdown(self, *, initialized: bool) -> bool:
+        """Whether there is anything to run when it is removed."""
+        context, root = self._context, self._root
+        has_shutdown = initialized and root is not None and "shutdown" in vars(root)
+        return has_shutdown or (context is not None and context.has_deferred)
+
+    def give_back(self) -> None:
+        """Let go of every plugin that this one requires, whatever else went wrong."""
+        if self._context is not None:
+            self._context.give_back()
+
+    def release(self) -> Reclaim:
+        """Let go of everything of the plugin and take its memory apart."""
+        namespace, self._namespace = self._namespace, None
+        self._root = self._context = None
+        self.exports = NO_EXPORTS
+        if namespace is None:
+            return reclaim({}, root_name=self.plugin)
+        modules = dict(namespace.modules)
+        namespace.close()
+        root_name = namespace.root_name
+        del namespace
+        return reclaim(modules, root_name=root_name)
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _make_context(self, required: Mapping[str, Linked]) -> PluginContext:
+        manifest, grants = self.candidate.manifest, self.candidate.grants
+        return PluginContext(
+            self.plugin,
+            self.number,
+            self.version,
+            self.candidate.config,
+            lambda capability: allows(manifest.capabilities, grants, capability),
+            {
+                plugin: Required(
+                    plugin, linked.generation.exports.values(), Borrow(linked.lease, str(self))
+                )
+                for plugin, linked in required.items()
+            },
+        )
+
+    def _collect(self, context: PluginContext) -> Iterator[tuple[tuple[Kind[Any], str], Export]]:
+        seen: dict[tuple[Kind[Any], str], Any] = {}
+        for kind, mark_name, options, target in (*context.take_exports(), *self._marked()):
+            short = short_name(self.plugin, kind, mark_name, target)
+            export = Export(kind, f"{self.plugin}.{short}", self.plugin, options, target)
+            key = (kind, export.name)
+            if key in seen and seen[key] is not target:
+                raise ExportError(
+                    f"plugin {self.plugin!r} exports two {kind.name}s named {short!r}: "
+                    f"{seen[key]!r} and {target!r}",
+                    plugin=self.plugin,
+                )
+            seen[key] = target
+            self._validate(export)
+            yield key, export
+
+    def _marked(self) -> Iterator[tuple[Kind[Any], str | None, Mapping[str, Any], Any]]:
+        assert self._namespace is not None  # link opened it
+        for module in list(self._namespace.modules.values()):
+            for value in list(vars(module).values()):
+                for mark in marks_of(value):
+                    # What was imported from elsewhere is exported there, if anywhere.
+                    if self._namespace.owns(value):
+                        yield mark.kind, mark.name, mark.options, value
+
+    def _validate(self, export: Export) -> None:
+        kind, manifest = export.kind, self.candidate.manifest
+        if not allows(manifest.capabilities, self.candidate.grants, kind.name):
+            raise CapabilityError(
+                f"plugin {self.plugin!r} exports {export.name!r} as {kind.name}, which it was "
+                f"not granted: its manifest must not leave {kind.name!r} out of `capabilities`, "
+                "and the host must grant it with grants=",
+                plugin=self.plugin,
+                capability=kind.name,
+            )
+        try:
+            kind.validate(export)
+        except (TypeError, ValueError) as error:
+            raise ExportError(
+                f"{export.name} cannot be a {kind.name}: {error}", plugin=self.plugin
+            ) from error
+        if not callable(export.target):
+            raise ExportError(
+                f"{export.name} cannot be exported: {export.target!r} cannot be called, and an "
+                "export carries its lease by being called",
+                plugin=self.plugin,
+            )
+
+    def _check_entry_points(self, root: ModuleType) -> None:
+        for name in ("init", "shutdown"):
+            if inspect.iscoroutinefunction(vars(root).get(name)):
+                raise LinkError(
+                    f"{name}() of plugin {self.plugin!r} is `async def`; it is called without an "
+                    "event loop, so make it a plain function",
+                    plugin=self.plugin,
+                )
+
+    def _call(self, root: ModuleType | None, name: str, *args: object) -> None:
+        function = vars(root).get(name) if root is not None else None
+        if callable(function):
+            function(*args)
+
+    def _globals_ids(self) -> frozenset[int]:
+        namespace = self._namespace
+        if namespace is None:
+            return frozenset()
+        return frozenset(id(vars(module)) for module in list(namespace.modules.values()))
+
+    def __str__(self) -> str:
+        return f"{self.plugin}#{self.number}"
+
+    def __repr__(self) -> str:
+        return f"<generation {self} {self.version} {self.state.name}>"
+
+
+class _threads_noted:  # noqa: N801  reads as a phrase: `with _threads_noted(own)`
+    """Note the threads that begin inside the block: those are the plugin's own to end.
+
+    So is the thread that runs the block, until it leaves it: if it never does, it was abandoned.
+    """
+
+    __slots__ = ("_before", "_own")
+
+    def __init__(self, own: set[int]) -> None:
+        self._own = own
+        self._before: set[int | None] = set()
+
+    def __enter__(self) -> None:
+        self._before = {thread.ident for thread in threading.enumerate()}
+        self._own.add(threading.get_ident())
+
+    def __exit__(self, *exc: object) -> None:
+        after = {thread.ident for thread in threading.enumerate()}
+        self._own.update(ident for ident in after - self._before if ident is not None)
+        self._own.discard(threading.get_ident())
+
+
+def _said(error: BaseException) -> str:
+    """An exception in one line: its type and what it says."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

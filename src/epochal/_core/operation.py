@@ -1,0 +1,116 @@
+"""An operation: one unit of work, pinned to one epoch, with a name and a definite end.
+
+Reading `runtime.epoch` pins as well and costs less. An operation adds what a person wants to know
+when a drain waits for it, a label and an age, and it ends when it is told to, even if the variable
+that it was bound to lives on.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from epochal.errors import OperationEndedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from epochal._core.epoch import Epoch
+    from epochal._core.generation import Generation
+    from epochal._core.kind import Kind
+    from epochal._core.lease import Lease
+
+    F = TypeVar("F")
+
+
+class Operation:
+    """A labelled pin on one epoch; made by `Runtime.operation`, used as a context manager.
+
+    It offers what an epoch offers: `op[kind]["plugin.name"]`, `number`, `id`, `generations`.
+
+    Attributes:
+        label: what the work is, for whoever asks who holds a drain up.
+        number: the epoch's number; known after the end too.
+        started: when it began, in seconds of `time.monotonic`.
+    """
+
+    __slots__ = ("__weakref__", "_epoch", "_pins", "label", "number", "started")
+
+    # Written by the thread that runs the operation (`narrow`, `end`); read by that thread and by
+    # diagnostics in others, which see the old value or the new one.
+    _epoch: Epoch | None
+    _pins: tuple[Lease, ...]
+
+    def __init__(self, epoch: Epoch, label: str) -> None:
+        self._epoch = epoch
+        self._pins = ()
+        self.label: Final = label
+        self.number: Final = epoch.number
+        self.started: Final = monotonic()
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch that this operation sees.
+
+        Raises:
+            OperationEndedError: it has ended, or let its epoch go with `narrow`.
+        """
+        epoch = self._epoch
+        if epoch is None:
+            raise OperationEndedError(
+                f"operation {self.label!r} has ended or let its epoch go; "
+                "look exports up before that, and begin a new operation for new work"
+            )
+        return epoch
+
+    @property
+    def id(self) -> str:
+        """The epoch's id."""
+        return self.epoch.id
+
+    @property
+    def generations(self) -> Mapping[str, Generation]:
+        """Plugin id -> the generation that this operation sees."""
+        return self.epoch.generations
+
+    def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]:
+        return self.epoch[kind]
+
+    def narrow(self, plugins: Iterable[str]) -> None:
+        """Let the epoch go and hold only the generations of these plugins.
+
+        For long work that has looked up all it needs: it then holds up no reload of any other.
+
+        Raises:
+            UnknownPluginError: a plugin that is not in the epoch.
+        """
+        # First the new pins, then the old one goes: no instant without either.
+        self._pins = self.epoch.pins(plugins)
+        self._epoch = None
+
+    def end(self) -> None:
+        """End the operation; doing so again does nothing."""
+        self._epoch = None
+        self._pins = ()
+
+    def holds(self, lease: Lease, plugin: str) -> bool:
+        """Whether this operation pins that generation (asked by diagnostics, in any thread)."""
+        epoch, pins = self._epoch, self._pins
+        return lease in pins or (epoch is not None and epoch.holds(lease, plugin))
+
+    def __enter__(self) -> Operation:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
+
+    def __repr__(self) -> str:
+        return f"<operation {self.label!r} on epoch {self.number}, {self.age:.1f} s>"
+
+    @property
+    def age(self) -> float:
+        """Seconds since it began."""
+        return monotonic() - self.started
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an operation pins code in this process; it cannot be copied or pickled")

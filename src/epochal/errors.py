@@ -1,0 +1,374 @@
+"""Every error that Epochal raises on purpose, in one tree.
+
+::
+
+    EpochalError
+    ├── HostError                      yours: a call that cannot be right
+    │   ├── UnknownPluginError             (also a LookupError)
+    │   ├── UnknownExportError             (also a KeyError)
+    │   ├── AlreadyLoadedError
+    │   ├── NestedChangeError              a change asked for by code that a change is running
+    │   ├── OperationEndedError
+    │   ├── RuntimeClosedError
+    │   └── ForkedRuntimeError
+    ├── PluginError                    theirs: the plugin is at fault
+    │   ├── ArtifactError                  its bytes cannot be read, or are no plugin
+    │   ├── ManifestError                  every fault of its manifest at once
+    │   ├── LinkError                      its code raised while it was executed
+    │   ├── ExportError                    an export that its kind does not accept
+    │   ├── InitError
+    │   └── ShutdownError                  only ever inside a report: shutdown undoes nothing
+    ├── RefusedError                   the change would break a rule
+    │   ├── CapabilityError
+    │   ├── IncompatibleError
+    │   └── DependencyError
+    │       ├── MissingDependencyError
+    │       ├── VersionConflictError
+    │       ├── DependencyCycleError
+    │       └── RequiredByError
+    ├── PhaseTimeoutError              time (also a TimeoutError)
+    ├── ChangeCancelledError           the caller gave up before publish
+    ├── DrainError
+    │   ├── NotActiveError
+    │   ├── UnexpectedTransitionError
+    │   ├── DrainTimeoutError              (also a TimeoutError)
+    │   └── InUseError
+    └── QueryError                     a SQL query
+        ├── FunctionError                  a plugin's function raised, or broke its promise
+        ├── QueryTimeoutError              (also a TimeoutError)
+        └── QueryCancelledError
+
+Each class has one stable `code` that logs, the command line and HTTP share. A message says what
+happened, to which plugin, and what to do next; the facts in it are attributes too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from epochal._core.lifecycle import LifecycleState
+
+
+class EpochalError(Exception):
+    """The root of the tree: catches whatever Epochal raises on purpose."""
+
+    code: ClassVar[str] = "epochal"
+
+
+# --- yours -------------------------------------------------------------------------------------
+
+
+class HostError(EpochalError):
+    """The host made a call that cannot be right in the state things are in."""
+
+    code = "host"
+
+
+class UnknownPluginError(HostError, LookupError):
+    """No plugin of that name is active."""
+
+    code = "unknown-plugin"
+
+    def __init__(self, plugin: str, known: Sequence[str] = ()) -> None:
+        self.plugin = plugin
+        self.known = tuple(known)
+        super().__init__(f"no plugin {plugin!r} is active; {_known('active', known)}")
+
+
+class UnknownExportError(HostError, KeyError):
+    """The epoch has no export of that kind and name."""
+
+    code = "unknown-export"
+
+    def __init__(self, kind: str, name: object, known: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(f"no {kind} named {name!r} in this epoch; {_known('close', known)}")
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which puts the sentence in quotes.
+        return str(self.args[0])
+
+
+class AlreadyLoadedError(HostError):
+    """A plugin of that name is active: reload it, or remove it first."""
+
+    code = "already-loaded"
+
+    def __init__(self, plugin: str) -> None:
+        self.plugin = plugin
+        super().__init__(
+            f"plugin {plugin!r} is already active; use reload to replace it, or remove it first"
+        )
+
+
+class NestedChangeError(HostError):
+    """Code that a change runs (a plugin's link, init or shutdown) asked for another change."""
+
+    code = "nested-change"
+
+
+class OperationEndedError(HostError):
+    """The operation's `with` block is over; its epoch is no longer pinned."""
+
+    code = "operation-ended"
+
+
+class RuntimeClosedError(HostError):
+    """The runtime was closed; it takes no more changes and serves no more operations."""
+
+    code = "runtime-closed"
+
+
+class ForkedRuntimeError(HostError):
+    """The runtime was made in another process, of which this one is a fork.
+
+    A child inherits the pins of threads that it does not have, so a drain in it would never end.
+    Make a new `Runtime` in the child.
+    """
+
+    code = "forked-runtime"
+
+
+# --- theirs ------------------------------------------------------------------------------------
+
+
+class PluginError(EpochalError):
+    """A plugin is at fault; `plugin` names it (None where its name could not be read)."""
+
+    code = "plugin"
+
+    def __init__(self, message: str, *, plugin: str | None = None) -> None:
+        self.plugin = plugin
+        super().__init__(message)
+
+
+class ArtifactError(PluginError):
+    """The plugin's bytes cannot be read, or cannot be a plugin."""
+
+    code = "artifact"
+
+
+class ManifestError(PluginError):
+    """The manifest is wrong; `faults` holds every fault, with its place and what was expected."""
+
+    code = "manifest"
+
+    def __init__(self, faults: Sequence[str], *, plugin: str | None = None) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults), plugin=plugin)
+
+
+class LinkError(PluginError):
+    """The plugin's code raised while it was executed or while it registered its exports."""
+
+    code = "link"
+
+
+class ExportError(PluginError):
+    """An export is not what its kind asks for, or a name is exported twice."""
+
+    code = "export"
+
+
+class InitError(PluginError):
+    """The plugin's `init` raised."""
+
+    code = "init"
+
+
+class ShutdownError(PluginError):
+    """The plugin's `shutdown`, or a resource that it deferred, raised; the removal went on."""
+
+    code = "shutdown"
+
+
+# --- refused -----------------------------------------------------------------------------------
+
+
+class RefusedError(EpochalError):
+    """The change would break a rule; nothing was changed."""
+
+    code = "refused"
+
+
+class CapabilityError(RefusedError):
+    """A plugin used or registered something that it was not granted."""
+
+    code = "capability"
+
+    def __init__(self, message: str, *, plugin: str, capability: str) -> None:
+        self.plugin = plugin
+        self.capability = capability
+        super().__init__(message)
+
+
+class IncompatibleError(RefusedError):
+    """The new version of an export cannot take the place of the old one."""
+
+    code = "incompatible"
+
+
+class DependencyError(RefusedError):
+    """The plugins that the change would leave active do not fit together."""
+
+    code = "dependency"
+
+
+class MissingDependencyError(DependencyError):
+    """A plugin, or an installed distribution, that a plugin requires is not there."""
+
+    code = "missing-dependency"
+
+
+class VersionConflictError(DependencyError):
+    """What a plugin requires is there, in a version that does not satisfy it."""
+
+    code = "version-conflict"
+
+
+class DependencyCycleError(DependencyError):
+    """Plugins require each other in a circle; `members` names them all, in order."""
+
+    code = "dependency-cycle"
+
+    def __init__(self, members: Sequence[str]) -> None:
+        self.members = tuple(members)
+        circle = " -> ".join((*self.members, self.members[0]))
+        super().__init__(f"plugins require each other in a circle: {circle}")
+
+
+class RequiredByError(DependencyError):
+    """A plugin cannot go: others require it; `dependents` names them."""
+
+    code = "required-by"
+
+    def __init__(self, plugin: str, dependents: Sequence[str]) -> None:
+        self.plugin = plugin
+        self.dependents = tuple(dependents)
+        super().__init__(
+            f"plugin {plugin!r} cannot be removed: required by {', '.join(self.dependents)}; "
+            "remove those in the same change, or pass cascade=True to take them along"
+        )
+
+
+# --- time --------------------------------------------------------------------------------------
+
+
+class PhaseTimeoutError(EpochalError, TimeoutError):
+    """A phase of a change (plugin code) did not return in time; its thread was abandoned."""
+
+    code = "phase-timeout"
+
+    def __init__(self, phase: str, plugin: str, timeout: float, thread: str) -> None:
+        self.phase = phase
+        self.plugin = plugin
+        self.timeout = timeout
+        self.thread = thread
+        super().__init__(
+            f"{phase} of plugin {plugin!r} did not return within {timeout:g} s; "
+            f"its thread {thread!r} was abandoned and may still run"
+        )
+
+
+class ChangeCancelledError(EpochalError):
+    """The change was cancelled before publish; it was rolled back."""
+
+    code = "change-cancelled"
+
+
+# --- the hand-driven protocol ------------------------------------------------------------------
+
+
+class DrainError(EpochalError):
+    """Anything that goes wrong while one generation is drained and finalized."""
+
+    code = "drain"
+
+
+class NotActiveError(DrainError):
+    """The generation is not in the state that the call needs; `state` is the one it is in."""
+
+    code = "not-active"
+
+    def __init__(self, message: str, state: LifecycleState) -> None:
+        self.state = state
+        super().__init__(message)
+
+
+class UnexpectedTransitionError(DrainError):
+    """The call would skip a state; `state` is the current one."""
+
+    code = "unexpected-transition"
+
+    def __init__(self, message: str, state: LifecycleState) -> None:
+        self.state = state
+        super().__init__(message)
+
+
+class DrainTimeoutError(DrainError, TimeoutError):
+    """The drain did not end in time.
+
+    Attributes:
+        waited: seconds waited.
+        in_flight: leases still alive.
+        holders: who holds on, each in a person's words.
+    """
+
+    code = "drain-timeout"
+
+    def __init__(self, waited: float, in_flight: int, holders: Sequence[str] = ()) -> None:
+        self.waited = waited
+        self.in_flight = in_flight
+        self.holders = tuple(holders)
+        who = "; ".join(self.holders) or "holders unknown"
+        super().__init__(f"still in use by {in_flight} after {waited:.3f} s: {who}")
+
+
+class InUseError(DrainError):
+    """The generation cannot be finalized: `in_flight` leases are alive."""
+
+    code = "in-use"
+
+    def __init__(self, message: str, in_flight: int) -> None:
+        self.in_flight = in_flight
+        super().__init__(message)
+
+
+# --- SQL ---------------------------------------------------------------------------------------
+
+
+class QueryError(EpochalError):
+    """A SQL query could not be planned or run."""
+
+    code = "query"
+
+
+class FunctionError(QueryError):
+    """A plugin's function raised inside a query, or returned what it did not promise."""
+
+    code = "function"
+
+    def __init__(self, message: str, *, function: str) -> None:
+        self.function = function
+        super().__init__(message)
+
+
+class QueryTimeoutError(QueryError, TimeoutError):
+    """The query did not end in time."""
+
+    code = "query-timeout"
+
+
+class QueryCancelledError(QueryError):
+    """The query was cancelled."""
+
+    code = "query-cancelled"
+
+
+def _known(word: str, names: Sequence[str]) -> str:
+    return f"{word}: {', '.join(names)}" if names else f"{word}: none"

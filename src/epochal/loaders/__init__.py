@@ -1,0 +1,1 @@
+"""Loaders: how a plugin's bytes become running code."""

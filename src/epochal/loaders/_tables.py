@@ -1,0 +1,116 @@
+"""The process-wide tables that a generation's modules stand in, and how they leave them.
+
+Modules have to be in `sys.modules` for the import system, `pickle`, `dataclasses`, `typing` and
+`inspect` to find them; sources have to be in `linecache` for tracebacks to show them. Both are
+keyed by names that only one generation has (see `_namespace`), so nobody else's entry is ever
+touched.
+
+Who reads, who writes
+---------------------
+
+``_namespaces`` (private root name -> namespace): written under ``_lock`` by `enter` and `leave`;
+read by the finder without a lock, one dict step. It is the finder's whole knowledge: a name whose
+root is not in it is none of our business, and costs an import elsewhere one `str.split` and one
+dict look-up.
+"""
+
+from __future__ import annotations
+
+import linecache
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from epochal.loaders._namespace import Namespace
+
+_lock: Final = threading.Lock()
+_namespaces: Final[dict[str, Namespace]] = {}
+
+
+class Finder:
+    """The one meta-path finder: serves the modules of every generation from memory."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Part of the import protocol: the spec of a generation's module, or None."""
+        namespace = _namespaces.get(root_of(name))
+        return namespace.find_spec(name) if namespace is not None else None
+
+
+def root_of(name: str) -> str:
+    """The first two parts of a module name, which are a generation's private root name."""
+    return ".".join(name.split(".", 2)[:2])
+
+
+def enter(namespace: Namespace, plugin: str, tag: str) -> str:
+    """Reserve a private root name and begin to serve it.
+
+    Returns:
+        The tag that is now taken: the one asked for, or with a suffix where another runtime of this
+        process has it.
+    """
+    with _lock:
+        taken, count = tag, 1
+        while f"{plugin}.__{taken}__" in _namespaces:
+            count += 1
+            taken = f"{tag}_{count}"
+        if not _namespaces:
+            sys.meta_path.insert(0, Finder)
+        _namespaces[f"{plugin}.__{taken}__"] = namespace
+    return taken
+
+
+def leave(root_name: str, files: Iterable[str]) -> None:
+    """Take every trace of a generation out of the tables; doing so again does nothing."""
+    with _lock:
+        if _namespaces.pop(root_name, None) is None:
+            return
+        if not _namespaces:
+            sys.meta_path.remove(Finder)
+    for name in _at_or_below(root_name, sys.modules):
+        sys.modules.pop(name, None)
+    for file in files:
+        linecache.cache.pop(file, None)
+    _forget_loggers(root_name)
+
+
+def _at_or_below(root_name: str, names: Iterable[str]) -> list[str]:
+    return [n for n in list(names) if n == root_name or n.startswith(f"{root_name}.")]
+
+
+def _forget_loggers(root_name: str) -> None:
+    """Remove the loggers that a generation made for its module names, and their place-holders.
+
+    `logging` keeps every logger for ever, by name, and each place-holder keeps those below it.
+    """
+    manager = logging.root.manager
+    table = manager.loggerDict
+    if not _at_or_below(root_name, table):
+        return
+    with _logging_lock():
+        gone = {id(table.pop(name)) for name in _at_or_below(root_name, table)}
+        parent = root_name.rpartition(".")[0]
+        while parent:
+            holder = table.get(parent)
+            if isinstance(holder, logging.PlaceHolder):
+                for logger in list(holder.loggerMap):
+                    if id(logger) in gone:
+                        del holder.loggerMap[logger]
+                if not holder.loggerMap:
+                    del table[parent]
+            parent = parent.rpartition(".")[0]
+
+
+def _logging_lock() -> AbstractContextManager[object]:
+    """The lock under which `logging` alters its table of loggers; it has no public name."""
+    lock: AbstractContextManager[object] = logging._lock  # type: ignore[attr-defined]  # noqa: SLF001
+    return lock

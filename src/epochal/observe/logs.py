@@ -1,0 +1,82 @@
+"""A runtime's events as log records of the standard library's `logging`.
+
+The message of a record is stable text; the facts are in its attributes (`record.event` is the event
+itself, `record.plugin`, `record.generation` where there are any), for handlers that structure them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from epochal._core import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from epochal._core.events import Event, EventStream
+    from epochal._core.report import Cutover
+
+logger: Final = logging.getLogger("epochal")
+
+
+def log_events(events: EventStream, to: logging.Logger = logger) -> Callable[[], None]:
+    """Log a runtime's events from now on: `log_events(runtime.events)`.
+
+    Moves and starts are DEBUG, commits INFO, time-outs and leaks WARNING, failures ERROR.
+
+    Args:
+        events: the runtime's `events`.
+        to: the logger.
+
+    Returns:
+        A function that stops it, once what happened before is logged.
+    """
+
+    def log(event: Event) -> None:
+        level, message = describe(event)
+        if to.isEnabledFor(level):
+            facts = {
+                name: getattr(event, name)
+                for name in ("plugin", "generation", "change")
+                if hasattr(event, name)
+            }
+            to.log(level, "%s", message, extra={"event": event, **facts})
+
+    return events.subscribe(log)
+
+
+def describe(event: Event) -> tuple[int, str]:
+    """The level of an event and its line."""
+    match event:
+        case ev.StateChanged(plugin=plugin, generation=number, old=old, new=new):
+            return logging.DEBUG, f"{plugin}#{number} {old.name} -> {new.name}"
+        case ev.ChangeStarted(change=number, steps=steps):
+            return logging.DEBUG, f"change {number} started: {'; '.join(steps)}"
+        case ev.ChangeCommitted(change=number, epoch_after=epoch, plugins=plugins):
+            return logging.INFO, f"change {number} published epoch {epoch}: {', '.join(plugins)}"
+        case ev.ChangeFailed(change=number, code=code, error=error):
+            return logging.ERROR, f"change {number} rolled back [{code}]: {error}"
+        case ev.ChangeFinished(change=number, cutover=cutover):
+            return logging.INFO, f"change {number} finished: {_outcome(cutover)}"
+        case ev.DrainTimedOut(plugin=plugin, generation=number, waited=waited, holders=holders):
+            who = "; ".join(holders) or "nobody that can be named"
+            return (
+                logging.WARNING,
+                f"{plugin}#{number} still in use after {waited:.1f} s, drains on: {who}",
+            )
+        case ev.ShutdownFailed(plugin=plugin, generation=number, error=error):
+            return logging.ERROR, f"{plugin}#{number} shutdown: {error}"
+        case ev.GenerationLeaked(plugin=plugin, generation=number, leaks=leaks):
+            return logging.WARNING, f"{plugin}#{number} is still in memory: {'; '.join(leaks)}"
+        case ev.SubscriberFailed(subscriber=subscriber, error=error):
+            return logging.ERROR, f"subscriber {subscriber} raised {error}"
+        case ev.EventsMissed(count=count):
+            return logging.WARNING, f"at least {count} events were missed: this log is too slow"
+        case _:
+            return logging.INFO, repr(event)
+
+
+def _outcome(cutover: Cutover) -> str:
+    memory = "memory reclaimed" if cutover.reclaimed else "memory not reclaimed"
+    return f"drained, {memory}, {cutover.cutover_ms:.1f} ms"

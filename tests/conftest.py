@@ -1,0 +1,45 @@
+"""What every test may use: plugins written in place, and a runtime that ends with its test."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from epochal import Kind, Runtime
+
+tool = Kind("tool", "a host's own kind, for tests")
+
+HEADER = """\
+# /// plugin
+# id = "{id}"
+# version = "{version}"
+# requires = [{requires}]
+# ///
+from tests.conftest import tool
+
+"""
+
+
+class PluginFolder:
+    """Writes plugins: `write("geo", "1.0", code)` gives the path of a file that is plugin geo."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, plugin: str, code: str, *, version: str = "1.0", requires=()) -> Path:
+        path = self.root / f"{plugin}.py"
+        quoted = ", ".join(f'"{requirement}"' for requirement in requires)
+        head = HEADER.format(id=plugin, version=version, requires=quoted)
+        path.write_text(head + textwrap.dedent(code))
+        return path
+
+
+@pytest.fixture
+def plugins(tmp_path):
+    return PluginFolder(tmp_path)
+
+
+@pytest.fixture
+def rt():
+    with Runtime(drain_timeout=10.0, phase_timeout=10.0) as runtime:
+        yield runtime
