@@ -9,18 +9,16 @@
     cut = rt.reload("geo")
 
 Readers read one attribute, `Runtime.epoch`, and are done: what they got is immutable and pinned.
-    Writers
-go through `Change`, one after another, each on a thread of its own (see `epochal._core.change`).
+Writers go through `Change`, one after another, each on a thread of its own (see
+`epochal._core.change`).
 
 Who reads, who writes
 ---------------------
 
 ``epoch`` is stored by the change that has the turn, once, and read by everybody without a lock. One
 store and one load of a reference: a reader has the old epoch or the new one, whole. Read it once
-for each
-    unit
-of work. ``_numbers`` and ``_change_numbers`` belong to whoever has the turn, or are counters whose
-`next` is one step. ``_closed`` goes from False to True once, under ``_closing``.
+for each unit of work. ``_numbers`` and ``_change_numbers`` belong to whoever has the turn, or are
+counters whose `next` is one step. ``_closed`` goes from False to True once, under ``_closing``.
 """
 
 from __future__ import annotations
@@ -166,28 +164,33 @@ class _Running:
         self._run: Final = run
 
     def wait(self) -> Cutover:
-        answer = self._run.answer
+        run, answer = self._run, self._run.answer
         try:
             return answer.result()
         except BaseException:
-            if answer.done():
-                raise
-            # Ctrl-C came while the change ran: give it up, and leave only when it is undone (or was
-            # published already, which a rollback could not undo).
-            self._run.cancel()
-            answer.exception()
+            if not answer.done():
+                # Ctrl-C came while the change ran: give it up, and leave only when it is undone (or
+                # was published already, which a rollback could not undo).
+                run.cancel()
+                answer.exception()
             raise
+        finally:
+            # An error that the answer holds, and whose traceback has this frame, would be a cycle:
+            # it would keep the caller's variables, epochs among them, until the collector runs.
+            del self, run, answer
 
     async def wait_async(self) -> Cutover:
-        answer = self._run.answer
+        run, answer = self._run, self._run.answer
         try:
             return await asyncio.wrap_future(answer)
         except asyncio.CancelledError:
-            self._run.cancel()
+            run.cancel()
             settled = asyncio.wrap_future(answer)
             await asyncio.wait([settled])
             settled.exception()  # the task was cancelled: that is its answer
             raise
+        finally:
+            del self, run, answer  # as above
 
 
 class Runtime:
@@ -353,9 +356,7 @@ class Runtime:
 
         Plugins that require it are re-linked in the same change. A drain that outlasts its timeout
         does not undo the change: the report says `drained=False` and who holds on, and the drain
-        goes on in
-            the
-        background.
+        goes on in the background.
 
         Args:
             plugin: its id.

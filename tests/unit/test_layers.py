@@ -1,4 +1,4 @@
-"""The floors of the house: a module imports lower floors and its own folder, never up, never sideways."""
+"""The floors of the house: a module imports lower floors and its own folder, nothing else."""
 
 import ast
 from pathlib import Path
@@ -13,13 +13,15 @@ ROOT = Path(epochal.__file__).parent
 FLOORS = [
     {"errors"},
     {"_core.live", "_core.threads", "_core.capabilities", "_core.kind", "_core.report"},
-    {"_core.lease", "_core.stragglers", "_core.reclaim", "_core.artifact", "_core.blame"},
-    {"_core.carry", "_core.holders", "_core.manifest", "_core.turn"},
-    {"_core.lifecycle", "_core.candidate", "_core.context", "_core.distributions"},
-    {"_core.events", "_core.phase", "_core.operation"},
+    {"_core.stragglers", "_core.watchdog", "_core.artifact", "_core.blame", "_core.turn"},
+    {"_core.lease", "_core.referrers", "_core.manifest"},
+    {"_core.carry", "_core.reclaim", "_core.candidate", "_core.distributions"},
+    {"_core.holders", "_core.context"},
+    {"_core.lifecycle"},
+    {"_core.events", "_core.phase"},
     {"_core.generation"},
     {"_core.epoch"},
-    {"_core.plan", "_core.retire"},
+    {"_core.operation", "_core.plan", "_core.retire"},
     {"_core.request", "_core.change"},
     {"loaders", "kinds", "observe"},
     {"runtime"},
@@ -46,14 +48,14 @@ def imports_at_run_time(tree: ast.Module) -> set[str]:
     found: set[str] = set()
 
     class Visitor(ast.NodeVisitor):
-        def visit_If(self, node: ast.If) -> None:  # noqa: N802  ast's name
+        def visit_If(self, node: ast.If) -> None:
             if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
                 self.generic_visit(node)
 
-        def visit_Import(self, node: ast.Import) -> None:  # noqa: N802  ast's name
+        def visit_Import(self, node: ast.Import) -> None:
             found.update(alias.name for alias in node.names)
 
-        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802  ast's name
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
             assert node.level == 0, "imports are absolute"
             found.add(node.module or "")
             found.update(f"{node.module}.{alias.name}" for alias in node.names)

@@ -75,7 +75,11 @@ CHAIN = FakeEpoch(
 
 
 def test_loads_go_up_in_dependency_order_whatever_the_order_of_the_wishes():
-    wishes = [load(candidate("c", requires=["b"])), load(candidate("b", requires=["a"])), load(candidate("a"))]
+    wishes = [
+        load(candidate("c", requires=["b"])),
+        load(candidate("b", requires=["a"])),
+        load(candidate("a")),
+    ]
     plan = plan_change(FakeEpoch(), wishes)
     assert [c.plugin for c in plan.stage] == ["a", "b", "c"]
     assert plan.retire == ()
@@ -129,7 +133,9 @@ def test_a_new_version_that_no_longer_satisfies_a_dependent_is_refused_by_name()
     epoch = FakeEpoch(candidate("a", "2.0"), candidate("b", requires=["a>=2"]))
     with pytest.raises(VersionConflictError, match=r"'b'.*a>=2.*1\.0"):
         plan_change(epoch, [reload(candidate("a", "1.0"))])
-    plan = plan_change(epoch, [reload(candidate("a", "1.0")), reload(candidate("b", requires=["a>=1"]))])
+    plan = plan_change(
+        epoch, [reload(candidate("a", "1.0")), reload(candidate("b", requires=["a>=1"]))]
+    )
     assert [c.plugin for c in plan.stage] == ["a", "b"]
 
 

@@ -1,15 +1,17 @@
 """Errors that leave a change: with the plugin's frames, without ours.
 
-A traceback holds its frames and a frame holds its variables. The frames of the machinery have
-leases among theirs, so an error that somebody keeps would hold generations in use that it has
-nothing to do with. And what a plugin's author wants to see begins in the plugin. An error that is
-not ours to raise keeps its whole story as a note, in text, which holds nothing.
+A traceback holds its frames, a frame holds its variables and the frame that called it. The frames
+of the machinery have leases among theirs, so an error that somebody keeps would hold generations in
+use that it has nothing to do with; and they refer to the error, so dropping it would free nothing
+until the collector runs. And what a plugin's author wants to see begins in the plugin. An error
+that is not ours to raise keeps its whole story as a note, in text, which holds nothing.
 """
 
 from __future__ import annotations
 
 import traceback
-from types import TracebackType
+from contextlib import suppress
+from types import FrameType, TracebackType
 
 from epochal.errors import EpochalError
 
@@ -41,8 +43,8 @@ def without_machinery(error: BaseException) -> BaseException:
 def _trimmed(entry: TracebackType | None) -> TracebackType | None:
     kept: list[TracebackType] = []
     while entry is not None:
-        name = entry.tb_frame.f_globals.get("__name__", "")
-        if not str(name).startswith(_MACHINERY):
+        _empty_ours(entry.tb_frame)
+        if not _is_machinery(entry.tb_frame):
             kept.append(entry)
         entry = entry.tb_next
     result: TracebackType | None = None
@@ -50,3 +52,16 @@ def _trimmed(entry: TracebackType | None) -> TracebackType | None:
         frame, lasti, lineno = kept_entry.tb_frame, kept_entry.tb_lasti, kept_entry.tb_lineno
         result = TracebackType(result, frame, lasti, lineno)
     return result
+
+
+def _empty_ours(frame: FrameType | None) -> None:
+    """Drop the variables of the machinery's frames that a frame was called by."""
+    while frame is not None:
+        if _is_machinery(frame):
+            with suppress(RuntimeError):  # it runs: then it drops them itself as it ends
+                frame.clear()
+        frame = frame.f_back
+
+
+def _is_machinery(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(_MACHINERY)

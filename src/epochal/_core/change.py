@@ -2,10 +2,8 @@
 
 A change is a transaction over the set of plugins. It runs on a thread of its own, start to end, and
 the caller waits for its answer. That is what makes the awkward cases plain: Ctrl-C and a cancelled
-task
-    interrupt
-the wait, not the change; a drain that outlasts its limit answers the caller and goes on, in the
-same thread; threads and event loops use one and the same machine.
+task interrupt the wait, not the change; a drain that outlasts its limit answers the caller and goes
+on, in the same thread; threads and event loops use one and the same machine.
 
 1. Wait for its turn (changes of one runtime run one after another).
 2. Read artifacts and manifests, plan. No plugin code has run.
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from epochal._core.artifact import Artifact
-
     from epochal._core.candidate import Candidate
     from epochal._core.epoch import Epoch
     from epochal._core.events import EventStream
@@ -125,7 +122,7 @@ class ChangeRun:
         self._started: Final = perf_counter()
         # All below belong to the thread that has the change. Leases and epochs stand here and in no
         # local variable of a frame that plugin code runs under: an abandoned thread keeps its
-        #     frames.
+        # frames.
         self._base: Epoch | None = None
         self._staged: Final[dict[str, Linked]] = {}
         self._begun: Final[list[Generation]] = []
@@ -146,6 +143,8 @@ class ChangeRun:
             pass  # another thread has the change
         except BaseException as error:  # noqa: BLE001  it is the caller's answer, whatever it is
             self._fail(error)
+        finally:
+            del self  # frames of an error that is kept lead to this one: see `blame`
 
     def cancel(self) -> None:
         """Give up: roll back if nothing is published yet, answer at once if it is. Any thread."""
@@ -225,8 +224,7 @@ class ChangeRun:
         staged = self._begun.copy()
         epoch = base.successor(retired, self._staged.values())
         # From here nothing can fail: no foreign code, one store that readers see. The old epoch
-        #     lives
-        # on in `base` meanwhile, since what dies with it may have finalizers.
+        # lives on in `base` meanwhile, since what dies with it may have finalizers.
         for generation in staged:
             generation.lifecycle.try_move(LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
         self._site.publish(epoch)
@@ -288,6 +286,7 @@ class ChangeRun:
             self._drain_timeout,
             on_timeout=answer,
             on_end=answer,
+            is_rollback=True,
         )
         for generation in begun:
             state = generation.state

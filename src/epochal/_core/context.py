@@ -1,8 +1,7 @@
 """What a plugin sees of its runtime: the `ctx` of `register(ctx)` and `init(ctx)`.
 
 Everything that a plugin acquires through its context goes with its generation: deferred calls run
-    in
-reverse order after `shutdown()`, and what it holds of other plugins is taken back. So a context
+in reverse order after `shutdown()`, and what it holds of other plugins is taken back. So a context
 keeps nothing of the runtime, and the plugin may keep the context as long as it likes.
 
 A context is used by the plugin's own code, in link and init by one thread, later by whatever thread

@@ -1,9 +1,8 @@
 """An epoch: an immutable snapshot of all active generations and their exports.
 
 Reading `runtime.epoch` once pins every plugin: the snapshot holds the leases of its generations,
-    and
-each export that is taken out of it carries its own. An operation that looks everything up in one
-epoch sees one consistent set of versions, however many changes are published meanwhile.
+and each export that is taken out of it carries its own. An operation that looks everything up in
+one epoch sees one consistent set of versions, however many changes are published meanwhile.
 
 An epoch is a dictionary to the interpreter and its tables are `types.MappingProxyType`: both are
 looked up by C code, where a class with its own `__getitem__` costs twice as much. Both are
@@ -14,9 +13,7 @@ Who reads, who writes
 
 An epoch is built by one change, alone, and never altered once it is published, so its readers need
 no lock. The exception is ``_derived``, a memo for hosts: written with `dict.setdefault`, one step,
-so
-    that
-of two threads that build the same value one wins and both get the winner's.
+so that of two threads that build the same value one wins and both get the winner's.
 """
 
 from __future__ import annotations
@@ -168,8 +165,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
             key: whose value it is, usually the host object.
             build: makes it, on the first call; of two threads that call at once both may build, and
                 one result is kept. It must not refer to the epoch: a cycle would hold every lease
-                    until
-                the collector runs (through native code, for ever).
+                until the collector runs (through native code, for ever).
 
         Returns:
             The value, which lives as long as this epoch.
@@ -215,6 +211,10 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         nxt.generations = MappingProxyType(generations)
         nxt._leases, nxt._requiring = leases, requiring
         return nxt
+
+    def __epochal_pin__(self) -> str:
+        """What this is, to whoever asks who holds a lease (see `epochal._core.holders.PIN`)."""
+        return f"epoch {self.number}"
 
     def __repr__(self) -> str:
         return f"<epoch {self.number}: {len(self.generations)} plugins>"

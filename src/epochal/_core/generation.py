@@ -1,14 +1,13 @@
 """A generation: one loaded instance of a plugin's code, from its bytes to the return of its memory.
 
 A generation is also the record that people look at, so holding one must hold nothing up: it knows
-    its
-lease weakly, and everything of the plugin that it refers to is let go when it is removed. The
+its lease weakly, and everything of the plugin that it refers to is let go when it is removed. The
 strong ends are the epoch's (`Linked.lease`, `Linked.carried`) and those of whoever took something
 out of it.
 
 Each step here runs plugin code and is called by one change, in order, on one thread at a time:
-    `link`,
-`init`, then, when the last lease is gone, `shutdown` and `release`. Other threads only read: the
+`link`, `init`, then, when the last lease is gone, `shutdown` and `release`. Other threads only
+read: the
 attributes set in `__init__`, the lifecycle's state, and `exports`, which is replaced whole.
 """
 
@@ -22,16 +21,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from epochal._core.capabilities import allows
-from epochal._core.holders import describe_holders
-from epochal._core.reclaim import Reclaim, reclaim
-from epochal._core.stragglers import find_stragglers
-
 from epochal._core.carry import carry
 from epochal._core.context import PluginContext, Required, short_name
+from epochal._core.holders import describe_holders
 from epochal._core.kind import Export, marks_of
 from epochal._core.lease import Borrow
 from epochal._core.lifecycle import LifecycleState, PluginLifecycle
+from epochal._core.reclaim import Reclaim, reclaim
 from epochal._core.report import Version
+from epochal._core.stragglers import find_stragglers
 from epochal.errors import CapabilityError, EpochalError, ExportError, LinkError
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from epochal._core.artifact import Artifact
-
     from epochal._core.candidate import Candidate
     from epochal._core.kind import Kind
     from epochal._core.lease import Lease
@@ -267,18 +264,22 @@ class Generation:
         if self._context is not None:
             self._context.give_back()
 
-    def release(self) -> Reclaim:
-        """Let go of everything of the plugin and take its memory apart."""
+    def release(self, *, thorough: bool = True) -> Reclaim:
+        """Let go of everything of the plugin and take its memory apart.
+
+        Args:
+            thorough: find out what keeps it, if anything does; that looks through the whole heap.
+        """
         namespace, self._namespace = self._namespace, None
         self._root = self._context = None
         self.exports = NO_EXPORTS
         if namespace is None:
-            return reclaim({}, root_name=self.plugin)
+            return Reclaim()
         modules = dict(namespace.modules)
         namespace.close()
         root_name = namespace.root_name
         del namespace
-        return reclaim(modules, root_name=root_name)
+        return reclaim(modules, root_name=root_name, thorough=thorough)
 
     # --- inside ------------------------------------------------------------------------------
 

@@ -1,16 +1,15 @@
 """Leases: how in-flight use of a generation is known exactly, for nothing.
 
 The problem: before an old version is shut down, somebody must know that nobody is inside it and
-    that
-nobody can still call it. Counting calls costs every call, and misses whoever kept the function.
+that nobody can still call it. Counting calls costs every call, and misses whoever kept the
+function.
 
 The idea: CPython counts already. A `Lease` is a token whose life *is* the use. What the host calls
 *carries* it: an export is a new function object with the same code, whose `__dict__` holds the
-  lease.
-CPython's frames, generators and coroutines hold the function they run, so the lease lives exactly
-as long as anybody can call the function or is inside it, and the call costs what a bare call costs.
-The runtime keeps only a weak reference. When the last strong one goes, a callback runs in the
-releasing thread and wakes whoever waits: no counter on the hot path, no lock, no poll.
+lease. CPython's frames, generators and coroutines hold the function they run, so the lease lives
+exactly as long as anybody can call the function or is inside it, and the call costs what a bare
+call costs. The runtime keeps only a weak reference. When the last strong one goes, a callback runs
+in the releasing thread and wakes whoever waits: no counter on the hot path, no lock, no poll.
 
 Who reads, who writes
 ---------------------

@@ -6,8 +6,7 @@
 
 `PluginLifecycle` is the state machine; `EpochFencedReload` is the hand-driven form of the protocol
 that retires an old generation: begin to drain, wait until nobody can call it, finalize. The runtime
-    drives
-the same pieces; a host with its own registry can drive them by hand.
+drives the same pieces; a host with its own registry can drive them by hand.
 
 Who reads, who writes
 ---------------------
@@ -28,7 +27,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.holders import describe_holders
-
 from epochal._core.lease import Ledger
 from epochal._core.threads import call_on_thread
 from epochal.errors import (
@@ -253,5 +251,7 @@ class EpochFencedReload:
     def _timed_out(self, started: float) -> Drained:
         ledger = self.old_lifecycle.ledger
         in_flight = len(ledger)
-        holders = [line for lease in ledger.live() for line in describe_holders(lease)]
+        holders = [
+            line for lease in ledger.live() for line in describe_holders(lease, label=lease.label)
+        ]
         raise DrainTimeoutError(monotonic() - started, in_flight, holders)

@@ -2,12 +2,11 @@
 
 Plugin code may block for ever, raise anything, end its thread. It runs in the change's own thread,
 under a watch. When it does not return in time, or the change is cancelled meanwhile, the thread is
-    *abandoned*: it
-cannot be killed and may still run, but another thread takes the change over, and should the first
-one return, `Abandoned` carries it out without touching anything.
+*abandoned*: it cannot be killed and may still run, but another thread takes the change over, and
+should the first one return, `Abandoned` carries it out without touching anything.
 
 So the frames under a phase must hold no lease and no epoch: an abandoned thread would pin them for
-    ever.
+ever.
 
 Plugin code runs in a copy of the caller's context variables: what it sets there is gone when it
 returns. One of them marks it as inside a change, where asking for another change is refused instead
@@ -57,7 +56,7 @@ class Phases:
         self._context: Final = context
         self._timeout: Final = timeout
         # Both under the lock: whoever cancels either sees the watch that runs, or is seen by the
-        #     next.
+        # next.
         self._lock: Final = threading.Lock()
         self._watch: Watch | None = None
         self._cancelled = False

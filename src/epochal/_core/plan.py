@@ -1,17 +1,15 @@
 """What a change would do, worked out before any of it is done.
 
 A pure function: the active plugins and the wishes go in, an ordered plan comes out, or an error
-    that
-names every plugin concerned. Nothing is loaded, run or altered here, which is what makes a plan
-printable, testable, and the same for a dry run as for a real one.
+that names every plugin concerned. Nothing is loaded, run or altered here, which is what makes a
+plan printable, testable, and the same for a dry run as for a real one.
 
 The order is the dependencies' order for what comes up, and its reverse for what goes down. A plugin
 whose dependency changes is *re-linked*: it gets a new generation of its own in the same change, so
 no generation ever holds an export of a generation from another epoch.
 
 Only what a change can affect is looked at: the plugins it names and whoever requires them, however
-    indirectly.
-Among ten thousand plugins a reload of one that nobody requires looks at one.
+indirectly. Among ten thousand plugins a reload of one that nobody requires looks at one.
 """
 
 from __future__ import annotations
@@ -34,10 +32,9 @@ from epochal.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from epochal._core.manifest import Manifest
-
     from epochal._core.candidate import Candidate
     from epochal._core.epoch import Epoch
+    from epochal._core.manifest import Manifest
 
 
 class Verb(Enum):

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from epochal._core.artifact import Artifact, read_artifact
-from epochal._core.manifest import read_manifest
-
 from epochal._core.candidate import NO_CONFIG, Candidate
+from epochal._core.manifest import read_manifest
 from epochal._core.plan import Verb, Wish
 from epochal.errors import ArtifactError
 

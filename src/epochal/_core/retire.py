@@ -22,11 +22,10 @@ from epochal._core.lifecycle import LifecycleState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from epochal._core.reclaim import Reclaim
-
     from epochal._core.events import EventStream
     from epochal._core.generation import Generation
     from epochal._core.phase import Phases
+    from epochal._core.reclaim import Reclaim
 
 _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 # Nothing wakes a drain when a thread that carries no lease leaves the plugin's code, so it looks
@@ -91,10 +90,13 @@ class Retirement:
         on_timeout: tells whoever waits that it takes longer; called early, too, when `None` is put
             on `wake` by somebody who will not wait.
         on_end: tells them that all are removed.
+        is_rollback: the generations never served. The error that undid them is on its way to the
+            caller and refers to their frames: their memory goes when it is dropped.
     """
 
     __slots__ = (
         "_events",
+        "_is_rollback",
         "_looks",
         "_on_end",
         "_on_timeout",
@@ -113,6 +115,8 @@ class Retirement:
         timeout: float | None,
         on_timeout: Callable[[], object],
         on_end: Callable[[], object],
+        *,
+        is_rollback: bool = False,
     ) -> None:
         # A release puts its time here from any thread, a caller who gives up puts None.
         self.wake: Final[Wake] = SimpleQueue()
@@ -120,8 +124,9 @@ class Retirement:
         self._pending: list[Leaver] = list(self.leavers)
         self._phases: Final = phases
         self._events: Final = events
-        self._on_timeout: Final = on_timeout
-        self._on_end: Final = on_end
+        self._on_timeout = on_timeout
+        self._on_end = on_end
+        self._is_rollback: Final = is_rollback
         self._patience = Patience(timeout)
         self._looks = 0
 
@@ -139,7 +144,9 @@ class Retirement:
             if give_up:
                 self._tell_timeout(self._patience.waited)
                 self._patience = Patience(None)
-        self._on_end()
+        # Both refer to the change, the change to its error, and they to this: no circle is left.
+        on_end, self._on_end, self._on_timeout = self._on_end, _nothing, _nothing
+        on_end()
 
     def _sleep(self) -> int | None:
         until = self._patience.until_next()
@@ -193,7 +200,7 @@ class Retirement:
         leaver.reclaim = self._phases.foreign(
             "reclaim",
             str(generation),
-            generation.release,
+            lambda: generation.release(thorough=not self._is_rollback),
             lambda late: self._resume(leaver, late, lambda _: None),
             cancellable=False,
         )
@@ -238,3 +245,7 @@ class Retirement:
                 )
             )
         self._on_timeout()
+
+
+def _nothing() -> None:
+    """What is called once nobody waits any more."""

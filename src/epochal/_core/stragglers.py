@@ -1,0 +1,138 @@
+"""Who is inside a generation's code without a lease.
+
+An export may start a thread or a task on the plugin's own helper and return; those frames run
+functions that carry nothing. So before a generation is shut down the runtime looks, once, at every
+thread's stack and every asyncio task for frames whose globals are one of the generation's module
+dictionaries.
+
+A frame that is held holds the function it runs and all its variables: nothing here outlives the
+look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+
+
+@dataclass(frozen=True, slots=True)
+class Straggler:
+    """A thread or task inside a generation's code, in a person's words.
+
+    Attributes:
+        kind: `thread` or `task`.
+        name: its name.
+        place: file and line, and the function.
+    """
+
+    kind: str
+    name: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} {self.place}"
+
+
+def find_stragglers(
+    globals_ids: frozenset[int], *, own_threads: frozenset[int] = frozenset()
+) -> tuple[Straggler, ...]:
+    """Look at every thread and every asyncio task.
+
+    Args:
+        globals_ids: the `id` of each module dictionary of the generation.
+        own_threads: the idents of threads that the plugin itself ends at shutdown.
+    """
+    if not globals_ids:
+        return ()
+    return (*_threads(globals_ids, own_threads), *_tasks(globals_ids))
+
+
+def _threads(globals_ids: frozenset[int], own: frozenset[int]) -> Iterator[Straggler]:
+    told: set[int] = set(own)
+    for ident, name, frame in frames_of_threads():
+        if ident not in told and id(frame.f_globals) in globals_ids:
+            told.add(ident)
+            yield Straggler("thread", name, place_of(frame))
+
+
+def frames_of_threads() -> Iterator[tuple[int, str, FrameType]]:
+    """Every frame that runs, innermost first: its thread's ident and name, and the frame.
+
+    Frames of this library are left out: a function that held its own frame would never be freed.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()  # noqa: SLF001  its only name
+    while frames:
+        ident, frame = cast("tuple[int, FrameType | None]", frames.popitem())
+        while frame is not None:
+            if not _is_ours(frame):
+                yield ident, names.get(ident, str(ident)), frame
+            frame = frame.f_back
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__")
+    return isinstance(name, str) and name.startswith(("epochal._core.", "epochal.runtime"))
+
+
+def _tasks(globals_ids: frozenset[int]) -> Iterator[Straggler]:
+    for task in all_tasks():
+        for frame in frames_of(task.get_coro()):
+            if id(frame.f_globals) in globals_ids:
+                yield Straggler("task", task.get_name(), place_of(frame))
+                break
+
+
+def all_tasks() -> list[asyncio.Task[Any]]:
+    """The asyncio tasks of every event loop of the process that have not ended.
+
+    `asyncio.all_tasks` knows one loop's; the sets behind it have no public name.
+    """
+    found: list[asyncio.Task[Any]] = []
+    for name in ("_scheduled_tasks", "_eager_tasks", "_all_tasks"):  # 3.12, 3.12, 3.11
+        tasks = getattr(asyncio.tasks, name, None)
+        if tasks is not None:
+            found += _copied(tasks)
+    return [task for task in found if not task.done()]
+
+
+def _copied(tasks: Any) -> list[asyncio.Task[Any]]:
+    """A copy of a set that other threads change meanwhile; `asyncio` itself does it this way."""
+    for _ in range(1000):
+        try:
+            return list(tasks)
+        except RuntimeError:
+            continue
+    return []
+
+
+def frames_of(awaitable: Any) -> Iterator[FrameType]:
+    """The suspended frames from a coroutine (generator, asynchronous generator) inwards."""
+    while awaitable is not None:
+        for prefix, inner in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+            frame = getattr(awaitable, f"{prefix}_frame", None)
+            if frame is not None:
+                yield frame
+                awaitable = getattr(awaitable, inner, None)
+                break
+        else:
+            return
+
+
+def place_of(frame: FrameType) -> str:
+    """`at geo.py:41 in poll`, without holding the frame."""
+    return place(frame.f_code, frame.f_lineno)
+
+
+def place(code: CodeType, line: int | None) -> str:
+    """`at geo.py:41 in poll`; the generation's tag on the file name is left out."""
+    file = PurePath(code.co_filename).name.partition("@")[0]
+    return f"at {file}:{line if line is not None else code.co_firstlineno} in {code.co_qualname}"
