@@ -696,6 +696,22 @@ def test_a_dry_run_does_everything_but_publish(rt, plugins):
         change.reload("geo", plugins.write("geo", "1 / 0"))
 
 
+def test_a_fault_of_our_own_after_the_commit_is_told_and_nobody_waits_for_ever(
+    rt, plugins, monkeypatch
+):
+    def broken(*args, **kw):
+        raise RuntimeError("broken reclaim")
+
+    rt.load(versioned(plugins, 1))
+    monkeypatch.setattr("epochal._core.generation.reclaim", broken)
+    with pytest.raises(RuntimeError, match="broken reclaim") as caught:
+        rt.reload("geo", versioned(plugins, 2))
+    assert any("is committed" in note for note in caught.value.__notes__)
+    assert call(rt, "geo.version") == 2
+    monkeypatch.undo()
+    assert rt.reload("geo", versioned(plugins, 3)).published, "the turn was given back"
+
+
 # --- E7: memory ----------------------------------------------------------------------------------
 
 

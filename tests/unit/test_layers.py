@@ -15,6 +15,7 @@ FLOORS = [
     {"_core.live", "_core.threads", "_core.capabilities", "_core.kind", "_core.report"},
     {"_core.stragglers", "_core.watchdog", "_core.artifact", "_core.blame", "_core.turn"},
     {"_core.lease", "_core.referrers", "_core.manifest"},
+    {"_core.graph"},
     {"_core.carry", "_core.reclaim", "_core.candidate", "_core.distributions"},
     {"_core.holders", "_core.context"},
     {"_core.lifecycle"},

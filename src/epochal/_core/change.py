@@ -240,7 +240,7 @@ class ChangeRun:
         return retired
 
     def _retire(self, retired: list[Generation]) -> None:
-        self._site.turn.give_back(self._ticket)
+        self._give_turn_back()
         retirement = Retirement(
             retired,
             self._phases,
@@ -250,7 +250,13 @@ class ChangeRun:
             on_end=lambda: self._finish(retirement.leavers),
         )
         self._cancelled.add_done_callback(lambda _: retirement.wake.put(None))
-        retirement.run()
+        try:
+            retirement.run()
+        except Abandoned:
+            raise
+        except BaseException as error:  # noqa: BLE001  our own fault, and the caller must not wait
+            error.add_note(f"the change is committed: epoch {self._epochs[1]} is current")
+            self._answer_failure(error, ())
 
     def _finish(self, leavers: Sequence[Leaver]) -> None:
         cutover = self._settle(leavers)
@@ -312,8 +318,7 @@ class ChangeRun:
         self.answer.set_exception(without_machinery(error))
 
     def _give_turn_back(self) -> None:
-        if not self.answer.done():
-            self._site.turn.give_back(self._ticket)
+        self._site.turn.give_back(self._ticket)
 
     # --- telling -----------------------------------------------------------------------------
 

@@ -161,9 +161,11 @@ class Generation:
         lease = self._lease() if self._lease is not None else None
         if lease is None:
             return self.stragglers()
-        pinning = [op for op in self._operations.live() if op.holds(lease, self.plugin)]
-        found = describe_holders(lease, globals_ids=self._globals_ids(), operations=pinning)
-        return tuple(found)
+        pinning: list[Operation] = []
+        for operation in self._operations.live():  # a nested function's cell would be a holder
+            if operation.holds(lease, self.plugin):
+                pinning.append(operation)  # noqa: PERF401
+        return describe_holders(lease, globals_ids=self._globals_ids(), operations=pinning)
 
     def stragglers(self) -> tuple[str, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""

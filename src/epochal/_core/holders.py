@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import gc
 from types import FrameType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from epochal._core.carry import LEASE, Held, Tie
 from epochal._core.lease import Borrow
-from epochal._core.referrers import SUSPENDED, Search, Step, dict_of_type, suspended
-from epochal._core.stragglers import find_stragglers
+from epochal._core.referrers import SUSPENDED, Search, Step, dict_of_type, is_a, suspended
+from epochal._core.stragglers import find_stragglers, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from epochal._core.lease import Lease
 
@@ -46,13 +46,6 @@ class Labelled(Protocol):
         """Seconds since it began."""
 
 
-class _Holder(NamedTuple):
-    """Something that holds the lease: what it is, and where a path to it begins (None: no need)."""
-
-    what: str
-    start: Step | None
-
-
 def describe_holders(
     lease: Lease,
     *,
@@ -70,72 +63,98 @@ def describe_holders(
     """
     lines = [f"operation {one.label!r} ({one.age:.1f} s)" for one in operations]
     lines += [str(running) for running in find_stragglers(globals_ids)]
-    search = Search()
-    found = list(_find(search, lease, label))
-    paths = iter(search.paths([holder.start for holder in found if holder.start is not None]))
-    for what, start in found:
-        lines.append(what if start is None else f"{what} in {next(paths)}")
-    lines = list(dict.fromkeys(lines))
+    look = _Look(lease)
+    if label is not None:
+        look.note(f"lease {label!r}", Step(lease))
+    else:
+        look.at_lease(lease)
+    lines = list(dict.fromkeys([*lines, *look.lines()]))
     rest = len(lines) - _MOST
     return (*lines[:_MOST], f"and {rest} more") if rest > 0 else tuple(lines)
 
 
-def _find(search: Search, lease: Lease, label: str | None) -> Iterator[_Holder]:
-    if label is not None:
-        yield _Holder(f"lease {label!r}", Step(lease))
-        return
-    if (variable := search.variable(lease)) is not None:
-        yield _Holder(f"its lease, {variable}", None)
-    carriers: list[Any] = search.own([])
-    tables: set[int] = set()
-    for referrer in search.referrers([lease]):
+class _Look:
+    """One look for the holders of one lease.
+
+    No generator and no nested function in here: their frames and cells would be found as holders.
+    """
+
+    __slots__ = ("_carriers", "_found", "_search", "_tables")
+
+    def __init__(self, lease: Lease) -> None:
+        self._search: Final = Search()
+        self._found: Final[list[tuple[str, Step | None]]] = []
+        self._carriers: Final[list[Any]] = self._search.own([])
+        # The epochs' own tables of exports: whoever holds the epoch is named instead.
+        self._tables: Final[set[int]] = set()
+
+    def note(self, what: str, start: Step | None) -> None:
+        """Somebody who holds the lease, and where a path to it begins (None: needs no path)."""
+        self._found.append((what, start))
+
+    def lines(self) -> list[str]:
+        """What was noted, with the paths."""
+        paths = iter(self._search.paths([start for _, start in self._found if start is not None]))
+        return [
+            what if start is None else f"{what} in {next(paths)}" for what, start in self._found
+        ]
+
+    def at_lease(self, lease: Lease) -> None:
+        """Look at whatever refers to the lease."""
+        if (variable := self._search.variable(lease)) is not None:
+            self.note(f"its lease, {variable}", None)
+        for referrer in self._search.referrers(lease):
+            self._at_holder(referrer, lease)
+        for carrier in self._carriers:
+            self._at_carrier(carrier)
+
+    def _at_holder(self, referrer: Any, lease: Lease) -> None:
         if type(referrer) is Borrow:
-            yield _Holder(f"{referrer.dependent}, which requires it", None)
+            self.note(f"{referrer.dependent}, which requires it", None)
         elif type(referrer) is Held:
-            carriers.append(referrer)
+            self._carriers.append(referrer)
         elif type(referrer) is Tie:
             if (opened := referrer()) is not None:
-                yield _Holder("an object that it opened", Step(opened))
+                self.note("an object that it opened", Step(opened))
         elif type(referrer) is dict:
-            yield from _in_dict(search, referrer, lease, carriers, tables)
-        elif not _is_ours(referrer):
-            yield _Holder("its lease", Step(referrer, Step(lease)))
-    for carrier in carriers:
-        yield from _captured(search, carrier, tables)
+            self._at_dict(referrer, lease)
+        elif not (_is_ours(referrer) or self._is_of_ours(referrer)):
+            self.note("its lease", Step(referrer, Step(lease)))
 
+    def _at_dict(self, namespace: dict[Any, Any], lease: Lease) -> None:
+        """A carrying function's attributes, an epoch's leases, or anybody's dictionary."""
+        is_known = namespace.get(LEASE) is lease
+        for owner in self._search.referrers(namespace):
+            if PIN in dict_of_type(type(owner)):
+                is_known = True
+                self._tables.update(map(id, gc.get_referents(*gc.get_referents(owner))))
+                self.note(getattr(owner, PIN)(), Step(owner))
+            elif type(owner) is FunctionType and namespace.get(LEASE) is lease:
+                self._carriers.append(owner)
+        if not is_known:
+            self.note("its lease", Step(namespace, Step(lease)))
 
-def _in_dict(
-    search: Search, namespace: dict[Any, Any], lease: Lease, carriers: list[Any], tables: set[int]
-) -> Iterator[_Holder]:
-    """A carrying function's attributes, an epoch's leases, or anybody's dictionary."""
-    owners = search.referrers([namespace])
-    if namespace.get(LEASE) is lease:
-        carriers += [owner for owner in owners if type(owner) is FunctionType]
-        return
-    pins = search.own([owner for owner in owners if PIN in dict_of_type(type(owner))])
-    for pin in pins:
-        tables.update(map(id, gc.get_referents(*gc.get_referents(pin))))
-        yield _Holder(getattr(pin, PIN)(), Step(pin))
-    if not pins:
-        yield _Holder("its lease", Step(namespace, Step(lease)))
+    def _is_of_ours(self, referrer: object) -> bool:
+        """Whether it is an operation's own tuple of pins: operations are named by their labels."""
+        return type(referrer) is tuple and any(map(_is_ours, self._search.referrers(referrer)))
 
-
-def _captured(search: Search, carrier: Any, tables: set[int]) -> Iterator[_Holder]:
-    """Whoever keeps a carrying function, or is suspended in it."""
-    what = f"captured function {getattr(carrier, '__qualname__', '?')!r}"
-    if (variable := search.variable(carrier)) is not None:
-        yield _Holder(f"{what}, {variable}", None)
-    for referrer in search.referrers([carrier]):
-        if isinstance(referrer, SUSPENDED):
-            yield _Holder(suspended(referrer), Step(referrer))
-        elif type(referrer) is FrameType:
-            yield _Holder("a kept exception", Step(referrer))
-        elif id(referrer) not in tables and type(referrer) is not MethodType:
-            yield _Holder(what, Step(referrer, Step(carrier)))
-        elif type(referrer) is MethodType:
-            yield from _captured(search, referrer, tables)
+    def _at_carrier(self, carrier: Any) -> None:
+        """Look at whoever keeps what carries the lease, or is suspended in it."""
+        name = getattr(carrier, "__qualname__", None)
+        what = f"captured function {name!r}"
+        if (variable := self._search.variable(carrier)) is not None:
+            self.note(f"{what}, {variable}", None)
+        for referrer in self._search.referrers(carrier):
+            if is_a(referrer, SUSPENDED):
+                self.note(suspended(referrer), Step(referrer))
+            elif type(referrer) is FrameType:
+                self.note(f"a kept exception's frame {place_of(referrer)}", Step(referrer))
+            elif type(referrer) is MethodType:
+                self._at_carrier(referrer)
+            elif id(referrer) not in self._tables:
+                self.note(what, Step(referrer, Step(carrier)))
 
 
 def _is_ours(referrer: object) -> bool:
-    """Whether it is an operation's own tuple of pins, or a record of a change under way."""
-    return type(referrer) is tuple or type(referrer).__module__.startswith("epochal._core.")
+    """Whether it is a record of a change under way, or an operation."""
+    return type(referrer).__module__.startswith("epochal._core.")

@@ -47,6 +47,8 @@ _WIDTH: Final = 60
 
 SUSPENDED: Final = (GeneratorType, CoroutineType, AsyncGeneratorType)
 
+_thread_name: Final = vars(threading.Thread)["name"].fget
+
 dict_of_type: Final = type.__dict__["__dict__"].__get__
 """A class's `__dict__` without asking its metaclass."""
 
@@ -83,10 +85,14 @@ class Search:
         self._ignored.add(id(items))
         return items
 
-    def referrers(self, targets: Sequence[Any]) -> list[Any]:
+    def referrers(self, *targets: Any) -> list[Any]:
         """Who refers to any of these objects, without this search itself."""
         found = self.own(gc.get_referrers(*targets))
-        return self.own([r for r in found if id(r) not in self._ignored and type(r) is not Step])
+        kept = self.own([])
+        for referrer in found:
+            if id(referrer) not in self._ignored and type(referrer) is not Step:
+                kept.append(referrer)
+        return kept
 
     def variable(self, value: object) -> str | None:
         """The local variable of a running call that holds a value."""
@@ -107,7 +113,7 @@ class Search:
             if not open_trails:
                 break
             level = self.own([step.node for trail in open_trails for step in trail.frontier])
-            referrers = self.referrers(level)
+            referrers = self.referrers(*level)
             for trail in open_trails:
                 trail.extend(referrers)
         return [trail.words for trail in trails]
@@ -130,7 +136,9 @@ class _Trail:
         """Look for a name on this level. Returns whether to go on."""
         if self._words is None:
             for step in self.frontier:
-                root = search.variable(step.node) or _root_name(step.node)
+                root = search.variable(step.node)
+                if root is None and step.below is not None:
+                    root = _root_name(step.node)
                 if root is not None:
                     self._words = root + _way_down(step)
                     break
@@ -165,6 +173,11 @@ class _Trail:
 # --- names ---------------------------------------------------------------------------------------
 
 
+def is_a(obj: object, cls: type | tuple[type, ...]) -> bool:
+    """`isinstance` without asking the object, whose `__class__` may be hostile."""
+    return issubclass(type(obj), cls)
+
+
 def type_name(cls: type) -> str:
     """`module.qualname` of a class, builtins without their module; asks no metaclass."""
     name = type.__dict__["__qualname__"].__get__(cls)
@@ -175,7 +188,7 @@ def type_name(cls: type) -> str:
 
 
 def _what(node: object) -> str:
-    if isinstance(node, SUSPENDED):
+    if is_a(node, SUSPENDED):
         return suspended(node)
     if type(node) is FunctionType:
         return f"function {node.__module__}.{node.__qualname__}"
@@ -192,25 +205,25 @@ def suspended(node: Any) -> str:
             (CoroutineType, "cr", "coroutine"),
             (AsyncGeneratorType, "ag", "asynchronous generator"),
         )
-        if isinstance(node, cls)
+        if is_a(node, cls)
     )
     frame = getattr(node, f"{prefix}_frame")
     where = "" if frame is None else f" suspended {place_of(frame)}"
     return f"{word} {node.__qualname__!r}{where}"
 
 
-def _root_name(node: object) -> str | None:
+def _root_name(node: Any) -> str | None:
     """What a person calls an object that needs no owner to be found; None for any other."""
     if type(node) is dict:
         return _module_of(node)
-    if isinstance(node, ModuleType):
-        return str(ModuleType.__getattribute__(node, "__dict__").get("__name__", "a module"))
-    if isinstance(node, asyncio.Task):
-        return f"task {node.get_name()!r}"
-    if isinstance(node, threading.Thread):
-        return f"thread {node.name!r}"
+    if is_a(node, ModuleType):
+        return str(vars(node).get("__name__", "a module"))
+    if is_a(node, asyncio.Task):
+        return f"task {asyncio.Task.get_name(node)!r}"
+    if is_a(node, threading.Thread):
+        return f"thread {_thread_name(node)!r}"
     if issubclass(type(node), type):
-        return type_name(node)  # type: ignore[arg-type]  # issubclass said so
+        return type_name(node)
     return None
 
 
@@ -220,7 +233,7 @@ def _module_of(namespace: dict[Any, Any]) -> str | None:
     if isinstance(name, str) and "__builtins__" in namespace:
         return name
     module = sys.modules.get(name) if isinstance(name, str) else None
-    return name if module is not None and getattr(module, "__dict__", None) is namespace else None
+    return name if is_a(module, ModuleType) and vars(module) is namespace else None
 
 
 # --- the way from a name to the object -----------------------------------------------------------
@@ -242,22 +255,23 @@ _NAMESPACE: Final = ".__dict__"
 
 def _edge(parent: Any, child: Any) -> str:
     """How `parent` refers to `child`: `.name`, `[3]`, or nothing where there is nothing to say."""
-    if isinstance(parent, dict):
+    if is_a(parent, dict):
         return _dict_edge(parent, child)
-    if isinstance(parent, (list, tuple, deque)):
-        index = next((i for i, item in enumerate(list(parent)) if item is child), None)
-        return "" if index is None else f"[{index}]"
-    if isinstance(parent, (set, frozenset)):
+    for sequence in (list, tuple, deque):
+        if is_a(parent, sequence):
+            items = list(sequence.__iter__(parent))
+            return next((f"[{i}]" for i, item in enumerate(items) if item is child), "")
+    if is_a(parent, (set, frozenset)):
         return " (an element)"
-    if isinstance(parent, FrameType):
+    if is_a(parent, FrameType):
         return f" {place_of(parent)}"
-    if isinstance(parent, SUSPENDED):
+    if is_a(parent, SUSPENDED):
         return f": {suspended(parent)}"
-    if isinstance(parent, (TracebackType, CellType)):
+    if is_a(parent, (TracebackType, CellType)):
         return ""
-    if isinstance(child, dict) and issubclass(type(parent), type):
+    if is_a(child, dict) and issubclass(type(parent), type):
         return _NAMESPACE
-    if type(parent) is FunctionType and isinstance(child, tuple):
+    if type(parent) is FunctionType and is_a(child, tuple):
         return " (closure or defaults)"
     name = _attribute(parent, child)
     return f".{name}" if name is not None else ""
@@ -284,7 +298,7 @@ _KNOWN: Final[tuple[tuple[type, tuple[str, ...]], ...]] = (
 
 def _attribute(parent: Any, child: object) -> str | None:
     for cls, names in _KNOWN:
-        if isinstance(parent, cls):
+        if is_a(parent, cls):
             for name in names:
                 if object.__getattribute__(parent, name) is child:
                     return name
@@ -305,7 +319,7 @@ def _attributes(parent: Any) -> Iterator[tuple[str, object]]:
         yield from list(attributes.items())
     for cls in type.__dict__["__mro__"].__get__(type(parent)):
         for name, slot in list(dict_of_type(cls).items()):
-            if isinstance(slot, MemberDescriptorType):
+            if is_a(slot, MemberDescriptorType):
                 try:
                     yield name, slot.__get__(parent)
                 except AttributeError:

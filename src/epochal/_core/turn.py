@@ -4,8 +4,8 @@ Changes of one runtime run one after another, in the order in which they were as
 lock would do, but a change that waits for its turn must be able to give up, and locks are not fair.
 
 This is a queue of tickets, not a lock around code: plugin code does run while its change has the
-    turn,
-and the one thing that it could wait for, another change, is refused there with `NestedChangeError`.
+turn, and the one thing that it could wait for, another change, is refused there with
+`NestedChangeError`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ class Turn:
         return ticket
 
     def give_back(self, ticket: Ticket) -> None:
-        """End a turn, or leave the queue; whoever is first then has the turn."""
+        """End a turn, or leave the queue; whoever is first then has the turn. Again: nothing."""
         with self._lock:
             had_turn = bool(self._queue) and self._queue[0] is ticket
-            self._queue.remove(ticket)
+            if ticket in self._queue:
+                self._queue.remove(ticket)
             following = self._queue[0] if had_turn and self._queue else None
         if following is not None:
             following.set_result(None)

@@ -1,0 +1,271 @@
+"""Whoever holds a generation in use is named in words that a person can act on."""
+
+import asyncio
+import gc
+import threading
+
+import pytest
+from tests.conftest import tool
+
+from epochal import Runtime
+from epochal.errors import DrainTimeoutError
+
+HOST_LIST = []
+
+
+class HostObject:
+    """Something of a host's that keeps a function."""
+
+
+HOST_OBJECT = HostObject()
+
+CODE = """
+import asyncio
+@tool
+def f(): return 1
+@tool
+def rows():
+    yield 1
+    yield 2
+@tool
+async def poll(started, event):
+    started.set()
+    await event.wait()
+@tool
+async def stream():
+    yield 1
+@tool
+def boom(): 1 / 0
+@tool
+def wait(started, event):
+    started.set()
+    assert event.wait(20)
+class Index:
+    def look(self): return 1
+@tool
+def methodical(self=None): return 1
+def register(ctx):
+    ctx.export(tool, Index().look, name="look")
+    ctx.export(tool, len, name="length")
+"""
+
+
+@pytest.fixture
+def geo(rt, plugins):
+    rt.load(plugins.write("geo", CODE))
+
+    def export(name):
+        return rt.epoch[tool][f"geo.{name}"]
+
+    yield export
+    HOST_LIST.clear()
+    vars(HOST_OBJECT).clear()
+
+
+def holders_after_a_reload(rt):
+    gc.collect()
+    old = rt.generation("geo")
+    cut = rt.reload("geo", drain_timeout=0.0)
+    assert not cut.drained
+    assert cut.holders == old.holders(), "the report says what a look now says"
+    return "\n".join(cut.holders)
+
+
+def kept_function(geo):
+    HOST_LIST.append(geo("f"))
+
+
+def kept_in_a_nested_container(geo):
+    HOST_LIST.append({"handlers": (geo("f"),)})
+
+
+def kept_as_attribute(geo):
+    HOST_OBJECT.callback = geo("f")
+
+
+def kept_bound_method(geo):
+    HOST_LIST.append(geo("look"))
+
+
+def kept_c_function(geo):
+    HOST_LIST.append(geo("length"))
+
+
+def suspended_generator(geo):
+    HOST_LIST.append(generator := geo("rows")())
+    next(generator)
+
+
+def kept_exception(geo):
+    try:
+        geo("boom")()
+    except ZeroDivisionError as error:
+        HOST_LIST.append(error.with_traceback(error.__traceback__.tb_next))
+
+
+def kept_epoch(geo):
+    HOST_LIST.append(geo.__closure__[0].cell_contents.epoch)
+
+
+def kept_pins(geo):
+    HOST_LIST.append(geo.__closure__[0].cell_contents.epoch.pins(["geo"]))
+
+
+def kept_table(geo):
+    HOST_LIST.append(geo.__closure__[0].cell_contents.epoch[tool])
+
+
+@pytest.mark.parametrize(
+    ("hold", "words"),
+    [
+        (kept_function, ["captured function 'f'", "test_holders.HOST_LIST[0]"]),
+        (kept_in_a_nested_container, ["'f'", "HOST_LIST[0]['handlers'][0]"]),
+        (kept_as_attribute, ["'f'", "test_holders.HOST_OBJECT.callback"]),
+        (kept_bound_method, ["Index.look", "HOST_LIST[0]"]),
+        (kept_c_function, ["len", "HOST_LIST[0]"]),
+        (suspended_generator, ["generator 'rows' suspended at geo.py", "HOST_LIST[0]"]),
+        (kept_exception, ["exception", "HOST_LIST[0]", "geo.py", "boom"]),
+        (kept_epoch, ["epoch 1", "HOST_LIST[0]"]),
+        (kept_pins, ["lease", "HOST_LIST[0][0]"]),
+        (kept_table, ["HOST_LIST[0]"]),
+    ],
+)
+def test_what_is_kept_is_named_with_the_path_to_it(rt, geo, hold, words):
+    hold(geo)
+    text = holders_after_a_reload(rt)
+    assert all(word in text for word in words), text
+    assert "native code" not in text, "what the look itself holds is no holder"
+    assert "_core" not in text
+
+
+def test_a_running_call_is_named_with_its_thread_and_line(rt, geo):
+    started, event = threading.Event(), threading.Event()
+    thread = threading.Thread(target=geo("wait"), args=(started, event), name="reporter")
+    thread.start()
+    try:
+        assert started.wait(10)
+        text = holders_after_a_reload(rt)
+        assert "thread 'reporter' at geo.py:" in text
+        assert "in wait" in text
+    finally:
+        event.set()
+        thread.join(10)
+
+
+def test_a_local_variable_is_named_with_its_function(rt, geo):
+    mine = geo("f")
+    text = holders_after_a_reload(rt)
+    assert "local variable 'mine'" in text
+    assert "test_holders.py" in text
+    assert "test_a_local_variable_is_named_with_its_function" in text
+    assert mine() == 1
+
+
+def test_a_suspended_task_is_named_with_its_line():
+    async def main(rt, plugins):
+        await rt.aload(plugins.write("geo", CODE))
+        started, event = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(rt.epoch[tool]["geo.poll"](started, event), name="poller")
+        await started.wait()
+        cut = await rt.areload("geo", drain_timeout=0.0)
+        text = "\n".join(cut.holders)
+        assert "task 'poller' at geo.py:" in text, text
+        event.set()
+        await task
+
+    run_with_runtime(main)
+
+
+def test_a_dependent_that_drains_is_named(rt, plugins, geo):
+    rt.load(plugins.write("user", "@tool\ndef g(): return 1\n", requires=["geo"]))
+    HOST_LIST.append(rt.epoch[tool]["user.g"])
+    text = "\n".join(
+        line
+        for swap in rt.remove("geo", cascade=True, drain_timeout=0.0).swaps
+        for line in (f"{swap.plugin}: {one}" for one in swap.holders)
+    )
+    assert "geo: user#0, which requires it" in text
+
+
+def test_looking_holds_nobody(rt, geo):
+    mine = geo("f")
+    old = rt.generation("geo")
+    gc.disable()
+    try:
+        assert old.holders()
+        rt.reload("geo", drain_timeout=0.0)
+        assert old.holders()
+        del mine
+        assert not old.holders()
+        assert rt.reload("geo", drain_timeout=0.05).drained
+    finally:
+        gc.enable()
+
+
+def test_looking_does_not_prolong_the_life_of_other_threads_variables(rt, geo):
+    """Before Python 3.13 a frame that was looked at keeps a copy of its variables."""
+    go_on, dropped, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def worker():
+        mine = geo("f")
+        mine()
+        started.set()
+        go_on.wait(20)
+        del mine
+        dropped.set()
+        ended.wait(20)
+
+    started = threading.Event()
+    thread = threading.Thread(target=worker)
+    thread.start()
+    try:
+        assert started.wait(10)
+        old = rt.generation("geo")
+        gc.disable()
+        assert any("local variable 'mine'" in line for line in old.holders())
+        go_on.set()
+        assert dropped.wait(10)
+        assert rt.reload("geo", drain_timeout=1.0).drained
+    finally:
+        gc.enable()
+        ended.set()
+        thread.join(10)
+
+
+def test_what_somebody_got_from_locals_is_left_as_it_is(rt, geo):
+    secret = 41
+    mine = locals()
+    assert rt.generation("geo").holders()
+    assert mine["secret"] == secret
+
+
+def test_many_holders_are_counted(rt, geo):
+    HOST_LIST.extend({"n": n, "f": geo("f")} for n in range(30))
+    text = holders_after_a_reload(rt)
+    assert "more" in text.splitlines()[-1]
+
+
+def test_hosts_that_drive_by_hand_get_the_same_words():
+    from epochal import EpochFencedReload, LifecycleState, PluginLifecycle
+
+    lifecycle = PluginLifecycle("geo")
+    lifecycle.set(LifecycleState.ACTIVE)
+    HOST_LIST.append(lifecycle.lease("request 17"))
+    reload = EpochFencedReload(lifecycle)
+    reload.begin_drain()
+    with pytest.raises(DrainTimeoutError) as caught:
+        reload.wait_for_drain(timeout=0)
+    assert caught.value.holders
+    assert "request 17" in caught.value.holders[0]
+    assert "HOST_LIST[0]" in caught.value.holders[0]
+    HOST_LIST.clear()
+
+
+def run_with_runtime(main):
+    import tempfile
+    from pathlib import Path
+
+    from tests.conftest import PluginFolder
+
+    with tempfile.TemporaryDirectory() as folder, Runtime() as rt:
+        asyncio.run(main(rt, PluginFolder(Path(folder))))
