@@ -90,7 +90,8 @@ class Search:
         found = self.own(gc.get_referrers(*targets))
         kept = self.own([])
         for referrer in found:
-            if id(referrer) not in self._ignored and type(referrer) is not Step:
+            is_own = id(referrer) in self._ignored or type(referrer) is Step or referrer is targets
+            if not is_own:
                 kept.append(referrer)
         return kept
 
