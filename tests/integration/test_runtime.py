@@ -712,6 +712,35 @@ def test_a_fault_of_our_own_after_the_commit_is_told_and_nobody_waits_for_ever(
     assert rt.reload("geo", versioned(plugins, 3)).published, "the turn was given back"
 
 
+# --- E6: publishing ------------------------------------------------------------------------------
+
+
+def test_e6_no_foreign_code_runs_while_an_epoch_is_published(rt, plugins):
+    """What dies with the old epoch has finalizers; they find the change complete."""
+    seen = []
+
+    class Derived:
+        def __init__(self, old):
+            self.old = old
+
+        def __del__(self):
+            seen.append((rt.epoch.number, self.old.state, rt.generation("geo").state))
+            raise RuntimeError("a finalizer that fails")
+
+    rt.load(versioned(plugins, 1))
+    rt.epoch.derived("planner", lambda: Derived(rt.generation("geo")))
+    unraisable = []
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    try:
+        cut = rt.reload("geo", versioned(plugins, 2))
+    finally:
+        sys.unraisablehook = hook
+    assert cut.drained
+    assert seen == [(2, LifecycleState.DRAINING, LifecycleState.ACTIVE)]
+    assert len(unraisable) == 1
+    unraisable.clear()
+
+
 # --- E7: memory ----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,72 @@
+"""Run the breakages: `make mutants`, or `make mutants ARGS="E4"` for some.
+
+Each is made in a copy of the sources, and its test is run against that copy; a breakage that its
+test does not notice is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.mutants.catalogue import MUTANTS, Mutant
+
+ROOT = Path(__file__).parents[2]
+_LIMIT_S = 120
+
+
+def main() -> int:
+    """Run what was asked for; 0 if each breakage was caught."""
+    parser = argparse.ArgumentParser(prog="mutants", description=__doc__.splitlines()[0])
+    parser.add_argument("promises", nargs="*", help="such as E4 or 'flaw 3'; all by default")
+    wanted = parser.parse_args().promises
+    chosen = [m for m in MUTANTS if not wanted or any(w in m.promise for w in wanted)]
+    if not chosen:
+        parser.error(f"no breakage of {', '.join(wanted)}")
+    missed = 0
+    for mutant in chosen:
+        caught = is_caught(mutant)
+        missed += not caught
+        said = "caught" if caught else "MISSED"
+        print(f"{said}  {mutant.promise:<18} {mutant.broken}", flush=True)
+        if not caught:
+            print(f"        by {mutant.test}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} breakages caught")
+    return 1 if missed else 0
+
+
+def is_caught(mutant: Mutant) -> bool:
+    """Whether the test fails against the broken copy."""
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        broken = copy / "epochal" / mutant.file
+        broken.write_text(broken.read_text().replace(mutant.old, mutant.new))
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-qx",
+                "-pno:cacheprovider",
+                "--timeout=20",
+                mutant.test,
+            ],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(copy)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_LIMIT_S,
+            check=False,
+        )
+    # A test failed; or the run was ended because it hung. Not: no such test, no such option.
+    return done.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

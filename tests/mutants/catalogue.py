@@ -1,0 +1,288 @@
+"""The breakages: which guarantee, where, what is changed, and the test that must fail then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUNTIME = "tests/integration/test_runtime.py::"
+MEMORY = "tests/integration/test_memory.py::"
+HOLDERS = "tests/integration/test_holders.py::"
+LIFECYCLE = "tests/unit/test_lifecycle.py::"
+CARRY = "tests/unit/test_carry.py::"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One guarantee taken out.
+
+    Attributes:
+        promise: which one, as `docs/guarantees.md` numbers it.
+        broken: what is broken, in words.
+        file: where, below `src/epochal`.
+        old: the text that keeps the promise; it occurs once.
+        new: what stands there instead.
+        test: the test that must fail.
+    """
+
+    promise: str
+    broken: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS = (
+    Mutant(
+        "E1",
+        "a change of several plugins is published one plugin at a time",
+        "_core/change.py",
+        "        self._site.publish(epoch)\n",
+        "        step = base\n"
+        "        for one in self._staged.values():\n"
+        "            gone = [g for g in retired if g.plugin == one.generation.plugin]\n"
+        "            step = step.successor(gone, [one])\n"
+        "            self._site.publish(step)\n"
+        "            __import__('time').sleep(0.001)\n"
+        "        self._site.publish(epoch)\n",
+        RUNTIME + "test_e1_a_change_of_several_plugins_is_seen_at_once",
+    ),
+    Mutant(
+        "E1",
+        "an epoch is altered instead of followed by another",
+        "_core/epoch.py",
+        "        return nxt\n",
+        "        dict.update(self, nxt)\n        return nxt\n",
+        RUNTIME + "test_e1_an_operation_sees_one_epoch_from_first_line_to_last",
+    ),
+    Mutant(
+        "E2, flaw 6",
+        "the old exports go before the new ones are in",
+        "_core/change.py",
+        "        self._site.publish(epoch)\n",
+        "        self._site.publish(base.successor(retired, ()))\n"
+        "        __import__('time').sleep(0.001)\n"
+        "        self._site.publish(epoch)\n",
+        RUNTIME + "test_e2_a_name_that_both_versions_have_is_never_missing",
+    ),
+    Mutant(
+        "E3",
+        "dependents of a reloaded plugin keep the old generation's exports",
+        "_core/plan.py",
+        "    affected = _closure([*staged, *removed], requiring)",
+        "    affected = {*staged, *removed}",
+        RUNTIME + "test_e3_a_reload_relinks_dependents_in_the_same_change",
+    ),
+    Mutant(
+        "E3",
+        "what a dependent borrowed is never taken back",
+        "_core/retire.py",
+        "        generation.give_back()\n",
+        "",
+        RUNTIME + "test_e3_what_was_required_is_given_back_even_by_a_dependent_that_leaks",
+    ),
+    Mutant(
+        "E4, flaws 5 and 8",
+        "a generation is shut down without waiting for its last lease",
+        "_core/retire.py",
+        "        if not leaver.waiter.is_satisfied:\n            return False\n",
+        "",
+        RUNTIME + "test_e4_an_epoch_held_in_a_variable_holds_everything_in_it",
+    ),
+    Mutant(
+        "E4, flaw 8",
+        "a drain that outlasts its timeout ends in a shutdown of what is in use",
+        "_core/retire.py",
+        "                self._tell_timeout(self._patience.waited)\n",
+        "                self._tell_timeout(self._patience.waited)\n"
+        "                for leaver in list(self._pending):\n"
+        "                    self._finish(leaver)\n",
+        RUNTIME + "test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on",
+    ),
+    Mutant(
+        "E4",
+        "shutdown runs once for each look",
+        "_core/retire.py",
+        "        self._remove(leaver)\n\n    def _remove",
+        "        generation.shutdown(initialized=initialized)\n"
+        "        self._remove(leaver)\n\n    def _remove",
+        RUNTIME + "test_e4_shutdown_runs_once_and_never_without_init",
+    ),
+    Mutant(
+        "E4",
+        "threads that an export started on its own helper are not looked for",
+        "_core/retire.py",
+        "        return not leaver.stragglers\n",
+        "        return True\n",
+        RUNTIME + "test_stragglers_count_as_in_use_and_are_named",
+    ),
+    Mutant(
+        "E5, flaw 7",
+        "the old version is taken out before the new one has linked",
+        "_core/change.py",
+        '        self._foreign("link", generation, generation.link)\n',
+        "        if (old := self._base.generations.get(generation.plugin)) is not None:\n"
+        "            old.lifecycle.set(LifecycleState.DRAINING)\n"
+        '        self._foreign("link", generation, generation.link)\n',
+        RUNTIME + "test_e5_a_version_that_fails_leaves_everything_as_it_was",
+    ),
+    Mutant(
+        "E5",
+        "what a failed change staged is not torn down",
+        "_core/change.py",
+        "        begun = list(reversed(self._begun))\n",
+        "        begun = []\n",
+        RUNTIME + "test_e5_what_was_staged_is_shut_down_and_its_resources_closed",
+    ),
+    Mutant(
+        "E5",
+        "plugin code that blocks is waited for without a limit",
+        "_core/phase.py",
+        "        watch = watchdog.watch(self._timeout, ",
+        "        watch = watchdog.watch(None, ",
+        RUNTIME + "test_e5_plugin_code_that_blocks_ends_the_change_and_its_thread_is_named",
+    ),
+    Mutant(
+        "E6",
+        "the old epoch dies, and runs finalizers, in the middle of publishing",
+        "_core/change.py",
+        "        self._site.publish(epoch)\n",
+        "        numbers, base, self._base = base.number, None, None\n"
+        "        self._site.publish(epoch)\n"
+        "        base = type('Old', (), {'number': numbers})\n",
+        RUNTIME + "test_e6_no_foreign_code_runs_while_an_epoch_is_published",
+    ),
+    Mutant(
+        "E7",
+        "memory is left to the collector",
+        "_core/reclaim.py",
+        "            return Reclaim(shells=_take_apart(graph))\n",
+        "            return Reclaim()\n",
+        MEMORY + "test_functions_and_globals_are_gone_at_once_though_nobody_collects",
+    ),
+    Mutant(
+        "E7",
+        "a leak is not named",
+        "_core/reclaim.py",
+        "    return Reclaim(leaks=_explain(graph, id(owned)) if thorough else ())\n",
+        "    return Reclaim()\n",
+        MEMORY + "test_what_keeps_a_generation_is_named_by_its_path",
+    ),
+    Mutant(
+        "E7",
+        "code is taken apart though somebody holds it",
+        "_core/reclaim.py",
+        "        if graph.is_closed():\n",
+        "        if True:\n",
+        MEMORY + "test_what_leaks_keeps_working_for_whoever_holds_it",
+    ),
+    Mutant(
+        "E7",
+        "globals are cleared before finalizers run",
+        "_core/reclaim.py",
+        "        place.drop_data(lambda value: id(value) in leading)\n",
+        "        place.names.clear() if type(place.names) is dict else None\n",
+        MEMORY + "test_finalizers_run_while_the_code_that_they_use_is_there",
+    ),
+    Mutant(
+        "E7",
+        "a generation stays in the process-wide tables",
+        "loaders/_namespace.py",
+        "        _tables.leave(self.root_name, self._files)\n",
+        "",
+        RUNTIME + "test_e7_nothing_of_a_generation_stays_in_process_wide_tables",
+    ),
+    Mutant(
+        "flaw 1",
+        "advance is load-then-store",
+        "_core/lifecycle.py",
+        "        with self._lock:\n"
+        "            self.state = LifecycleState(min(self.state + 1, LifecycleState.REMOVED))\n"
+        "            return self.state\n",
+        "        state = LifecycleState(min(self.state + 1, LifecycleState.REMOVED))\n"
+        "        __import__('time').sleep(0)\n"
+        "        self.state = state\n"
+        "        return state\n",
+        LIFECYCLE + "test_concurrent_advances_take_distinct_steps",
+    ),
+    Mutant(
+        "flaw 2",
+        "begin_drain is check-then-act",
+        "_core/lifecycle.py",
+        "        with self._lock:\n"
+        "            moved = self.state is source\n"
+        "            if moved:\n"
+        "                self.state = target\n"
+        "            return moved\n",
+        "        moved = self.state is source\n"
+        "        __import__('time').sleep(0)\n"
+        "        if moved:\n"
+        "            self.state = target\n"
+        "        return moved\n",
+        LIFECYCLE + "test_exactly_one_of_many_begin_drains_wins",
+    ),
+    Mutant(
+        "flaw 3",
+        "the wait polls",
+        "_core/lease.py",
+        "        return max(0.0, until - monotonic())\n",
+        "        return min(0.01, max(0.0, until - monotonic()))\n",
+        LIFECYCLE + "test_the_wait_does_not_poll",
+    ),
+    Mutant(
+        "flaw 3",
+        "a release wakes nobody",
+        "_core/lease.py",
+        "                waiter.wake.put(now)\n",
+        "                pass\n",
+        LIFECYCLE + "test_the_wait_is_woken_by_the_release_itself",
+    ),
+    Mutant(
+        "flaw 4",
+        "finalize goes to REMOVED from any state",
+        "_core/lifecycle.py",
+        "            done = old is LifecycleState.DRAINING and (force or not in_use)\n",
+        "            done = force or not in_use\n",
+        LIFECYCLE + "test_finalize_from_active_is_refused_even_by_force",
+    ),
+    Mutant(
+        "flaw 4",
+        "finalize goes to REMOVED with operations in flight",
+        "_core/lifecycle.py",
+        "            done = old is LifecycleState.DRAINING and (force or not in_use)\n",
+        "            done = old is LifecycleState.DRAINING\n",
+        LIFECYCLE + "test_finalize_is_refused_while_in_use_unless_forced",
+    ),
+    Mutant(
+        "flaw 5",
+        "what is called does not hold what is counted",
+        "_core/carry.py",
+        "    twin.__dict__[LEASE] = lease\n",
+        "",
+        CARRY + "test_an_export_called_where_it_is_looked_up_is_held_while_it_runs",
+    ),
+    Mutant(
+        "flaw 9",
+        "init is never called",
+        "_core/generation.py",
+        '            self._call(self._root, "init", self._context)\n',
+        "            pass\n",
+        RUNTIME + "test_e4_shutdown_runs_once_and_never_without_init",
+    ),
+    Mutant(
+        "holders",
+        "looking keeps other threads' variables alive (before Python 3.13)",
+        "_core/referrers.py",
+        "        snapshot.clear()\n",
+        "        pass\n",
+        HOLDERS + "test_looking_does_not_prolong_the_life_of_other_threads_variables",
+    ),
+    Mutant(
+        "holders",
+        "an error keeps the caller's variables until a collection",
+        "_core/blame.py",
+        "                frame.clear()\n",
+        "                pass\n",
+        RUNTIME + "test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once",
+    ),
+)
