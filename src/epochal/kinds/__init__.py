@@ -1,0 +1,18 @@
+"""The kinds of things that plugins export, as markers for their authors.
+
+::
+
+    from epochal.kinds import scalar
+
+    @scalar
+    def distance(lat1: float, lon1: float, lat2: float, lon2: float) -> float: ...
+
+No engine is needed to import or to check them: a plugin's own tests run without one.
+"""
+
+from epochal.kinds.aggregate import aggregate
+from epochal.kinds.scalar import scalar
+from epochal.kinds.table_function import table_function
+from epochal.kinds.window import window
+
+__all__ = ["aggregate", "scalar", "table_function", "window"]

@@ -1,0 +1,91 @@
+"""Scalar functions: one SQL value out of the values of one row.
+
+::
+
+    @scalar
+    def distance(lat1: float, lon1: float, lat2: float, lon2: float) -> float: ...
+
+The function takes and returns plain Python values; whoever runs it applies it over batches. Where a
+parameter is not optional, a null there makes the result null without a call, as SQL expects.
+`@scalar(vectorized=True)` takes whole Arrow arrays and returns one of the same length.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal._core.kind import Export, Kind
+from epochal.kinds.signature import Signature, read_array, read_signature, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+VOLATILITIES: Final = ("immutable", "stable", "volatile")
+
+
+class Scalar(Kind["Callable[..., Any]"]):
+    """The kind of scalar functions; its one instance is `epochal.kinds.scalar`."""
+
+    __slots__ = ()
+
+    def options(
+        self, *, volatility: str = "volatile", vectorized: bool = False, **unknown: Any
+    ) -> Mapping[str, Any]:
+        """What the marker takes.
+
+        Args:
+            volatility: what an engine may assume. `"volatile"`, the default, promises nothing: the
+                function is called for every row, which is never wrong. `"stable"` promises the same
+                result for the same arguments within one query, `"immutable"` for ever. Both let the
+                engine call it once, *while it plans*, where all arguments are constants, compute an
+                expression that occurs twice only once, and filter earlier. A function that draws
+                random numbers or counts its calls must stay volatile; nearly any other gains from
+                saying that it is not.
+            vectorized: it takes and returns Arrow arrays, and deals with nulls itself.
+            **unknown: refused.
+
+        Raises:
+            TypeError: an option that is not known.
+            ValueError: a volatility that is not known.
+        """
+        if unknown:
+            raise TypeError(
+                f"scalar does not know the options {sorted(unknown)}; "
+                "it takes volatility, vectorized and name"
+            )
+        if volatility not in VOLATILITIES:
+            raise ValueError(
+                f"volatility {volatility!r} is not known; expected one of {', '.join(VOLATILITIES)}"
+            )
+        return {"volatility": volatility, "vectorized": bool(vectorized)}
+
+    def validate(self, export: Export) -> None:
+        """Check that it can be called from SQL, by its signature.
+
+        Raises:
+            TypeError: it cannot; the message names each parameter and what was expected of it.
+        """
+        super().validate(export)
+        self.signature(export)
+
+    def signature(self, export: Export) -> Signature:
+        """Its parameters and result.
+
+        Raises:
+            TypeError: as `validate`.
+        """
+        if inspect.isclass(export.target) or inspect.isgeneratorfunction(export.target):
+            raise TypeError("is no plain function; a scalar function returns a value for each row")
+        read = read_array if export.options["vectorized"] else read_value
+        signature = read_signature(export.target, read)
+        if not signature.parameters and export.options["volatility"] == "volatile":
+            raise TypeError(
+                "has no parameters, so the engine cannot say how many rows it should make; "
+                "mark it volatility='stable' to have it called once for each query, "
+                "or give it a parameter"
+            )
+        return signature
+
+
+scalar: Final = Scalar("scalar", "one SQL value out of the values of one row")

@@ -1,0 +1,139 @@
+"""Table functions: a table made by code.
+
+::
+
+    class Prime(NamedTuple):
+        position: int
+        value: int
+
+    @table_function
+    def primes(limit: int = 100) -> Iterator[Prime]:
+        ...
+        yield Prime(position, value)
+
+    SELECT value FROM numbers.primes(1000) WHERE position > 10
+
+The annotation of the result names the columns: a list, or an iterator, of a `NamedTuple`, dataclass
+or `TypedDict` whose fields are of SQL types. A function that returns a `pyarrow.Table`,
+`RecordBatch` or `RecordBatchReader` is annotated with that, and its columns are what it returns.
+
+SQL passes constants and query parameters, never columns. The function runs *while the query is
+planned* (the engine must know the columns to plan), and its rows are kept in memory until the query
+ends. Parameters with a default may be left out.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints, is_typeddict
+
+from epochal._core.kind import Export, Kind
+from epochal.kinds.signature import (
+    AnnotationError,
+    Faults,
+    Signature,
+    ValueType,
+    annotations_of,
+    read_signature,
+    read_value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_ITERABLES: Final = (
+    list,
+    collections.abc.Iterable,
+    collections.abc.Iterator,
+    collections.abc.Generator,
+)
+_ARROW: Final = ("Table", "RecordBatch", "RecordBatchReader")
+_EXPECTED: Final = (
+    "expected list[Row] or Iterator[Row], where Row is a NamedTuple, dataclass or TypedDict, "
+    "or one of pa.Table, pa.RecordBatch, pa.RecordBatchReader"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """What a table function is like.
+
+    Attributes:
+        signature: its parameters.
+        columns: the columns of its rows; None where it returns Arrow data that says so itself.
+        mappings: whether a row is a mapping (a `TypedDict`); otherwise it has attributes.
+    """
+
+    signature: Signature
+    columns: Mapping[str, ValueType] | None
+    mappings: bool = False
+
+
+class TableFunction(Kind["Callable[..., Any]"]):
+    """The kind of table functions; its one instance is `epochal.kinds.table_function`."""
+
+    __slots__ = ()
+
+    def validate(self, export: Export) -> None:
+        """Check that it can be called from SQL, and that its columns are known.
+
+        Raises:
+            TypeError: it cannot; the message names each parameter or column.
+        """
+        super().validate(export)
+        self.shape(export)
+
+    def shape(self, export: Export) -> TableShape:
+        """What the function is like.
+
+        Raises:
+            TypeError: as `validate`.
+        """
+        faults = Faults()
+        signature = Signature((), None)
+        try:
+            signature = read_signature(export.target, returns=False)
+            columns, mappings = _read_result(annotations_of(export.target).get("return"), faults)
+        except AnnotationError as error:
+            faults.add("", error)
+            columns, mappings = None, False
+        faults.raise_any()
+        return TableShape(signature, columns, mappings)
+
+
+def _read_result(hint: Any, faults: Faults) -> tuple[dict[str, ValueType] | None, bool]:
+    if inspect.isclass(hint) and hint.__module__.partition(".")[0] == "pyarrow":
+        if hint.__name__ not in _ARROW:
+            faults.check(f"the result: {hint.__name__} is not a table; {_EXPECTED}")
+        return None, False
+    row = get_args(hint)[0] if get_origin(hint) in _ITERABLES else None
+    if not (is_typeddict(row) or dataclasses.is_dataclass(row) or _is_named_tuple(row)):
+        faults.check(f"the result: {hint!r} does not name its columns; {_EXPECTED}")
+        return None, False
+    hints = _fields_of(row)
+    columns = {
+        name: kind
+        for name in hints
+        if (kind := faults.read(f"column {name!r}", name, hints, read_value)) is not None
+    }
+    return columns, is_typeddict(row)
+
+
+def _fields_of(row: Any) -> dict[str, Any]:
+    try:
+        # Unlike functions, these classes keep annotations in strings as forward references.
+        return get_type_hints(row, include_extras=True)
+    except Exception as error:
+        raise AnnotationError(
+            f"an annotation of {row.__name__} cannot be evaluated when the plugin runs: {error}"
+        ) from error
+
+
+def _is_named_tuple(row: Any) -> bool:
+    return inspect.isclass(row) and issubclass(row, tuple) and hasattr(row, "_fields")
+
+
+table_function: Final = TableFunction("table_function", "a table made by code")

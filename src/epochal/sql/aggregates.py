@@ -1,0 +1,171 @@
+"""Aggregate functions in the engine: one instance of the plugin's class for each group.
+
+The engine aggregates in parts, on several threads. It asks a part for its state, as Arrow scalars,
+and has another instance merge it. Here the state is read from the instance's annotated attributes
+(or written by its own `state`), and merging makes a fresh instance of it and hands that to `merge`.
+
+The instances are in the query's `Execution`, not in what the engine holds: an instance keeps its
+plugin in use, and the engine drops what it holds when it pleases.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+from datafusion.user_defined import Accumulator, AggregateUDF
+
+from epochal.sql.function import Function
+from epochal.sql.types import arrow_type
+from epochal.sql.values import Slot, complete_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+    from datafusion import SessionContext
+
+    from epochal._core.generation import Generation
+    from epochal._core.kind import Export
+    from epochal.kinds.aggregate import AggregateShape
+    from epochal.sql.execution import Execution
+
+_groups: Final = itertools.count(1)
+"""Numbers groups over all queries: its `next` is one step under the interpreter lock."""
+
+
+class AggregateFunction(Function):
+    """One aggregate of an epoch.
+
+    Attributes:
+        retracts: whether rows can be taken out again, for window frames that slide.
+    """
+
+    __slots__ = (
+        "_inputs",
+        "_optional",
+        "_own_state",
+        "_result",
+        "_state",
+        "_vectorized",
+        "retracts",
+    )
+
+    def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
+        super().__init__(export, generation)
+        self.retracts: Final = shape.retracts
+        parameters = shape.update.parameters
+        self._inputs: Final = [arrow_type(one.type) for one in parameters]
+        self._optional: Final = [one.type.optional for one in parameters]
+        self._result: Final = Slot(shape.returns)
+        self._state: Final = {name: Slot(kind) for name, kind in shape.state.items()}
+        self._own_state: Final = shape.own_state
+        self._vectorized: Final[bool] = export.options["vectorized"]
+
+    def install(self, context: SessionContext, execution: Execution) -> None:
+        """Put it into a planning context, for this one query."""
+        state = [slot.kind for slot in self._state.values()]
+
+        def make() -> Group:
+            return Group(self, execution)
+
+        context.register_udaf(
+            AggregateUDF(self.name, make, self._inputs, self._result.kind, state, "immutable")
+        )
+
+    def uninstall(self, context: SessionContext) -> None:
+        """Take it out of a planning context again."""
+        context.deregister_udaf(self.name)
+
+    # --- what a group does, each run by `Execution.call` with the group's instance -------------
+
+    def update(self, instance: Any, columns: Sequence[pa.Array]) -> None:
+        """Take rows in."""
+        self._feed(instance.update, columns)
+
+    def retract(self, instance: Any, columns: Sequence[pa.Array]) -> None:
+        """Take rows out."""
+        self._feed(instance.retract, columns)
+
+    def merge(self, instance: Any, states: Sequence[pa.Array]) -> None:
+        """Take other parts in."""
+        for state in zip(*[column.to_pylist() for column in states], strict=True):
+            other = type(instance)()
+            if self._own_state:
+                other.restore(*state)
+            else:
+                for name, value in zip(self._state, state, strict=True):
+                    setattr(other, name, value)
+            instance.merge(other)
+
+    def state(self, instance: Any) -> list[pa.Scalar]:
+        """What another part needs to know."""
+        if not self._own_state:
+            return [
+                slot.scalar(getattr(instance, name), f"has {name} =")
+                for name, slot in self._state.items()
+            ]
+        given = instance.state()
+        state = given if len(self._state) > 1 else (given,)
+        return [
+            slot.scalar(value, "gave as state")
+            for slot, value in zip(self._state.values(), state, strict=True)
+        ]
+
+    def evaluate(self, instance: Any) -> pa.Scalar:
+        """The group's result."""
+        return self._result.scalar(instance.evaluate(), "evaluated to")
+
+    def _feed(self, take: Callable[..., object], columns: Sequence[pa.Array]) -> None:
+        # An ORDER BY inside the call adds a column of its own.
+        columns = columns[: len(self._inputs)]
+        if self._vectorized:
+            take(*columns)
+            return
+        mask = complete_rows(columns, self._optional)
+        if mask is not None:
+            columns = [column.filter(mask) for column in columns]
+        for values in zip(*[column.to_pylist() for column in columns], strict=True):
+            take(*values)
+
+
+class Group(Accumulator):
+    """What the engine holds of one group."""
+
+    __slots__ = ("_execution", "_function", "_key")
+
+    def __init__(self, function: AggregateFunction, execution: Execution) -> None:
+        self._function: Final = function
+        self._execution: Final = execution
+        self._key: Final = next(_groups)
+        execution.call(function, function.key, self._open)
+
+    def _open(self, make: Callable[[], Any]) -> None:
+        self._execution.hold(self._key, make())
+
+    def __del__(self) -> None:
+        self._execution.release(self._key)
+
+    def update(self, *values: pa.Array) -> None:
+        """Take rows in."""
+        self._execution.call(self._function, self._key, self._function.update, values)
+
+    def merge(self, states: list[pa.Array]) -> None:
+        """Take the states of other parts in."""
+        self._execution.call(self._function, self._key, self._function.merge, states)
+
+    def state(self) -> list[pa.Scalar]:
+        """What another part needs to know."""
+        return self._execution.call(self._function, self._key, self._function.state)
+
+    def evaluate(self) -> pa.Scalar:
+        """The group's result."""
+        return self._execution.call(self._function, self._key, self._function.evaluate)
+
+    def supports_retract_batch(self) -> bool:
+        """Whether `retract_batch` works."""
+        return self._function.retracts
+
+    def retract_batch(self, *values: pa.Array) -> None:
+        """Take rows out again."""
+        self._execution.call(self._function, self._key, self._function.retract, values)

@@ -1,0 +1,404 @@
+"""The SQL database: tables, and plugin functions that are swapped under running queries.
+
+::
+
+    db = Database(runtime)
+    db.register("flights", "flights.parquet")
+    with db.query("SELECT geo.distance(lat1, lon1, lat2, lon2) FROM flights WHERE day = $1", [3]) as rows:
+        for batch in rows: ...
+
+A query is planned in the epoch that is current when it begins and runs to its end on that epoch's
+code, whatever is reloaded meanwhile; the next query gets the new code. Planning never sees a mix of
+epochs, and a plugin function is never missing during a reload.
+
+Who reads, who writes
+---------------------
+
+``_running`` is a dict keyed by identity: a query adds itself, and takes itself out as it ends, in
+whatever thread that is; one step each. `close` sets ``_closed`` *before* it looks at ``_running``,
+and a query adds itself *before* it looks at ``_closed``: so a query that begins beside `close` is
+stopped by one of the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal._core.live import LiveSet
+from epochal.errors import EpochalError, HostError
+from epochal.sql.apart import Waiters
+from epochal.sql.execution import Ending, Execution
+from epochal.sql.faults import query_error
+from epochal.sql.index import index_of, signatures
+from epochal.sql.planning import Planner, bind, resolve
+from epochal.sql.provenance import EpochRecord
+from epochal.sql.result import Result
+from epochal.sql.tables import Tables
+from epochal.sql.text import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from os import PathLike
+    from types import TracebackType
+    from typing import TypeAlias
+
+    import pyarrow as pa
+
+    from epochal._core.operation import Operation
+    from epochal.runtime import Runtime
+    from epochal.sql.index import FunctionIndex
+    from epochal.sql.planning import Resolved
+    from epochal.sql.tables import Snapshot
+
+    Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
+
+_LABEL: Final = 200
+_EXIT_TIMEOUT_S: Final = 10.0
+
+
+class Database:
+    """Answers SQL queries over registered tables, with the functions of a runtime's plugins.
+
+    It answers queries and changes nothing: statements that create, insert or set are refused (a
+    view made by SQL would keep the functions that it was made with past every reload). Use it from
+    as many threads and tasks as you like.
+
+    Args:
+        runtime: whose plugins' functions the SQL may call.
+        partitions: into how many parts, each on a thread of its own, the engine splits a query;
+            None for one a processor.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_planner",
+        "_running",
+        "_runtime",
+        "_tables",
+        "_waiters",
+    )
+
+    def __init__(self, runtime: Runtime, *, partitions: int | None = None) -> None:
+        self._runtime: Final = runtime
+        self._tables: Final = Tables()
+        self._planner: Final = Planner(partitions)
+        self._waiters: Final = Waiters()
+        self._running: Final[dict[int, Execution]] = {}
+        self._closed = False
+        _databases.add(self)
+
+    # --- tables and functions ----------------------------------------------------------------
+
+    def register(
+        self, name: str, source: Any | str | PathLike[str], *, schema: pa.Schema | None = None
+    ) -> None:
+        """Add a table, or replace the one of that name.
+
+        Replacing is one step: a query sees the old table or the new one, in all places where it
+        names it, and never none. Running queries go on with what they were planned with.
+
+        Args:
+            name: what SQL calls it. SQL reads names in lower case unless they are quoted, so a name
+                with capitals must be quoted there.
+            source: a `pyarrow.Table` or `RecordBatch`, or anything with `__arrow_c_stream__`; or the
+                path of a file, or of a folder with files of one format: Parquet, CSV, TSV, JSON
+                (one object a line), Arrow IPC or Feather; CSV and JSON also compressed
+                (`.csv.gz`). Files are listed and read by each query anew.
+            schema: columns of files; None to find them out (from the first 1,000 rows of text
+                formats).
+
+        Raises:
+            HostError: it is not there, of no known format, or cannot be read.
+        """
+        try:
+            self._tables.put(name, source, schema)
+        except HostError as error:
+            raise HostError(f"table {name!r}: {error}") from error.__cause__
+
+    def deregister(self, name: str) -> None:
+        """Take a table out; running queries go on with it.
+
+        Raises:
+            HostError: there is no such table.
+        """
+        self._tables.drop(name)
+
+    @property
+    def tables(self) -> Mapping[str, pa.Schema]:
+        """The registered tables and their columns."""
+        return {name: table.schema for name, table in self._tables.current.tables.items()}
+
+    def functions(self) -> list[str]:
+        """How each plugin function is called in SQL, in the current epoch: `geo.area(r DOUBLE) …`."""
+        return signatures(self._runtime.epoch)
+
+    # --- queries -----------------------------------------------------------------------------
+
+    def query(
+        self, sql: str, params: Parameters | None = None, *, timeout: float | None = None
+    ) -> Result:
+        """Begin a query.
+
+        Args:
+            sql: one SQL query. Plugin functions are called by their full names, `geo.distance(…)`.
+            params: values for `$1`, `$2`, … in order, or by name for `$name`. They are bound as
+                values, never put into the text.
+            timeout: seconds that the query may take, from now to its last batch; None for no limit.
+
+        Returns:
+            Its result, which streams.
+
+        Raises:
+            QueryError: the SQL is wrong, is refused, or names what there is not.
+            FunctionError: a function was called while planning (a table function; or one of
+                constants that is not volatile) and failed.
+            QueryTimeoutError: planning took too long.
+            HostError: the database or its runtime is closed.
+        """
+        query = self._begin(sql, params, timeout)
+        if timeout is None:
+            return query.start()
+        try:
+            return self._waiters.run(query.start, query.execution)
+        except BaseException:
+            query.execution.stop(Ending.CANCELLED)  # Ctrl-C, unless it has failed by itself
+            raise
+
+    async def aquery(
+        self, sql: str, params: Parameters | None = None, *, timeout: float | None = None
+    ) -> Result:
+        """`query` for event loops: plans on another thread and never blocks the loop.
+
+        Cancelling the task that reads the result stops the query.
+        """
+        query = self._begin(sql, params, timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.to_thread(query.start)
+        except TimeoutError as error:
+            query.execution.stop(Ending.EXPIRED)
+            if isinstance(error, EpochalError):
+                raise
+            query.execution.check()
+            raise
+        except asyncio.CancelledError:
+            query.execution.stop(Ending.CANCELLED)
+            raise
+
+    def prepare(self, sql: str) -> Prepared:
+        """Keep a query to run it many times.
+
+        It is planned again, against the epoch and the tables that are current, at each execution:
+        so it always runs the newest code and pins nothing in between. What is saved is writing the
+        SQL twice.
+        """
+        return Prepared(self, sql)
+
+    def _begin(self, sql: str, params: Parameters | None, timeout: float | None) -> _Query:
+        found = scan(sql)
+        values = bind(params, found.parameters)
+        snapshot = self._tables.current
+        operation = self._runtime.operation(_label(sql))
+        try:
+            query = self._pin(operation, sql, values, snapshot, timeout)
+        except BaseException:
+            operation.end()
+            raise
+        execution = query.execution
+        self._running[id(execution)] = execution
+        if self._closed:
+            execution.stop(Ending.SHUT)
+            raise HostError("this database is closed")
+        return query
+
+    def _pin(
+        self,
+        operation: Operation,
+        sql: str,
+        values: dict[str, pa.Scalar],
+        snapshot: Snapshot,
+        timeout: float | None,
+    ) -> _Query:
+        """Take out of the epoch what the query needs, and let the epoch go."""
+        epoch = operation.epoch
+        index = index_of(epoch)
+        resolved = resolve(sql, scan(sql).calls, index, epoch)
+        targets = {one.key: epoch[one.kind][one.name] for one in resolved.functions}
+        record = EpochRecord(epoch.number, epoch.id)
+        operation.narrow({one.origin.plugin for one in resolved.functions})
+        execution = Execution(
+            operation,
+            targets,
+            sql=_label(sql),
+            timeout=timeout,
+            parameters=values,
+            on_end=self._ended,
+        )
+        return _Query(self._planner, self._waiters, execution, resolved, index, record, snapshot)
+
+    def _ended(self, execution: Execution) -> None:
+        self._running.pop(id(execution), None)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Stop every running query, refuse new ones, forget the tables.
+
+        Args:
+            timeout: seconds to wait for calls of plugin functions that are under way.
+
+        Returns:
+            Whether all of them have returned. (Leaving the process while one runs on a thread of
+            the engine aborts the process.)
+        """
+        self._closed = True
+        running = list(self._running.copy().values())
+        for execution in running:
+            execution.stop(Ending.SHUT)
+        self._planner.forget()
+        self._tables.clear()
+        deadline = monotonic() + timeout
+        return all([one.wait_quiet(max(0.0, deadline - monotonic())) for one in running])
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._running)} queries running"
+        return f"<database of {len(self._tables.current.tables)} tables, {state}>"
+
+
+class Prepared:
+    """A query kept to run it many times; made by `Database.prepare`.
+
+    It is planned again at each execution, against the epoch and the tables that are current then:
+    after a reload it runs the new code, and in between it pins nothing.
+
+    Attributes:
+        sql: the query.
+    """
+
+    __slots__ = ("_database", "sql")
+
+    def __init__(self, database: Database, sql: str) -> None:
+        self._database: Final = database
+        self.sql: Final = sql
+
+    def execute(
+        self, params: Parameters | None = None, *, timeout: float | None = None
+    ) -> Result:
+        """Plan it against the current epoch and begin it; see `Database.query`."""
+        return self._database.query(self.sql, params, timeout=timeout)
+
+    async def aexecute(
+        self, params: Parameters | None = None, *, timeout: float | None = None
+    ) -> Result:
+        """`execute` for event loops; see `Database.aquery`."""
+        return await self._database.aquery(self.sql, params, timeout=timeout)
+
+
+class _Query:
+    """A query that has pinned what it needs, and is to be planned and started."""
+
+    __slots__ = (
+        "_index",
+        "_planner",
+        "_record",
+        "_resolved",
+        "_snapshot",
+        "_waiters",
+        "execution",
+    )
+
+    def __init__(
+        self,
+        planner: Planner,
+        waiters: Waiters,
+        execution: Execution,
+        resolved: Resolved,
+        index: FunctionIndex,
+        record: EpochRecord,
+        snapshot: Snapshot,
+    ) -> None:
+        self._planner: Final = planner
+        self._waiters: Final = waiters
+        self.execution: Final = execution
+        self._resolved: Final = resolved
+        self._index: Final = index
+        self._record: Final = record
+        self._snapshot: Final = snapshot
+
+    def start(self) -> Result:
+        """Plan it and have the engine begin."""
+        execution = self.execution
+        try:
+            frame = self._planner.plan(
+                self._resolved, execution.parameters, self._snapshot, execution
+            )
+            stream, schema = frame.execute_stream(), frame.schema()
+        except Exception as error:
+            fault = self.explain(error)
+            execution.stop(Ending.FAILED)
+            try:
+                raise fault
+            finally:
+                del fault, error  # no cycle through this frame: it would keep a plugin in use
+        except BaseException:
+            execution.stop(Ending.CANCELLED)
+            raise
+        # Where nothing of the query's own could stop it, somebody else does the waiting.
+        apart = execution.timeout is not None or not self._resolved.functions
+        return Result(
+            stream,
+            schema,
+            self._record,
+            tuple(function.origin for function in self._resolved.functions),
+            execution,
+            self.explain,
+            self._waiters if apart else None,
+        )
+
+    def explain(self, error: Exception) -> BaseException:
+        """What to raise in place of what the engine raised."""
+        if isinstance(error, EpochalError):
+            return error
+        message = str(error)
+        fault = self.execution.fault_in(message)
+        if fault is not None:
+            return fault
+        try:
+            self.execution.check()
+        except EpochalError as ended:
+            return ended
+        usages = {function.name: function.usage for function in self._resolved.functions}
+        refused = query_error(message, self._index, usages, self._resolved.calls)
+        refused.__cause__ = error
+        return refused
+
+
+def _label(sql: str) -> str:
+    line = " ".join(sql.split())
+    return line if len(line) <= _LABEL else f"{line[: _LABEL - 1]}…"
+
+
+_databases: Final[LiveSet[Database]] = LiveSet()
+
+
+def _close_all() -> None:
+    for database in _databases.live():
+        database.close(_EXIT_TIMEOUT_S)
+
+
+atexit.register(_close_all)

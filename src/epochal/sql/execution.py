@@ -1,0 +1,323 @@
+"""One run of one query: what it may call, until it ends.
+
+The problem: a query's plan lives in native code. It is dropped on the engine's own threads, at some
+later time, and what it held of Python is let go only when the binding next runs (we saw a lease held
+for as long as nobody made another query). A function that the plan holds can therefore not be what
+keeps a plugin in use, and nothing from outside makes a plan stop.
+
+The idea: the plan holds *adapters* that hold an `Execution`, and the execution holds the carrying
+functions, in one table. While the query runs, an adapter finds its function there at every batch.
+Ending the query, for whatever reason, replaces the table by an empty one: from then on no batch
+begins, so the query stops; the plugins' leases are let go at that instant, in the thread that ended
+the query, whatever the engine still holds; and a call that is under way goes on to its own end,
+since its frame holds the function that it runs.
+
+An exception of a plugin's function goes through the engine as a number and is looked up again on the
+other side, so the caller gets the exception itself, with its traceback, and not the engine's text of
+it.
+
+Who reads, who writes
+---------------------
+
+``_targets`` is replaced by `stop`, once, and read by `call` on engine threads: old table or empty
+one, whole. Adapters add and remove instances of their own, one dict step each. ``_ending`` is
+decided by `dict.setdefault`: of several that end a query at once, one does. Nothing here takes a
+lock, because `stop` also runs where a dropped result is collected: anywhere, in any thread.
+
+`call` notes its thread in ``_inside`` *before* it looks into the table, and `wait_quiet` looks at
+``_inside`` *after* the table was emptied: so either the call finds nothing, or the waiter sees it.
+`await_` sets ``_wake`` *before* it looks at the ending, and `stop` sets the ending *before* it looks
+at ``_wake``: so either the waiter sees the end, or it is woken.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from contextlib import contextmanager
+from enum import Enum
+from queue import Empty, SimpleQueue
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
+from epochal.sql.values import MisfitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping
+
+    from epochal._core.operation import Operation
+
+    T = TypeVar("T")
+
+_LONGEST: Final = 400
+_FAULT: Final = re.compile(r"epochal-fault:(\d+);")
+
+
+class Ending(Enum):
+    """Why a query ended; the value completes "the query …"."""
+
+    EXHAUSTED = "has given all its batches"
+    CLOSED = "was closed"
+    FAILED = "has failed"
+    CANCELLED = "was cancelled"
+    SHUT = "was stopped: its database was closed"
+    EXPIRED = "did not end in time"
+
+
+class Named(Protocol):
+    """What is known of a function that a query calls."""
+
+    @property
+    def name(self) -> str:
+        """Its full name, `plugin.name`."""
+
+    @property
+    def label(self) -> str:
+        """Name, plugin and version, for messages."""
+
+
+class BadCallError(Exception):
+    """The SQL calls a function in a way that cannot be right; the message says it to the caller."""
+
+
+class StoppedError(Exception):
+    """Tells the engine to stop; its text never reaches anybody."""
+
+
+class Execution:
+    """What one run of one query may call, until it ends.
+
+    Args:
+        operation: the query's pin on its plugins.
+        targets: the carrying functions, by key.
+        timeout: seconds from now; None for no limit.
+        on_end: called once, when it ends, by whoever ends it.
+
+    Attributes:
+        sql: the query.
+        timeout: as given.
+        deadline: in seconds of `time.monotonic`; None for none.
+        parameters: the query's parameters by name, for table functions.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_ending",
+        "_faults",
+        "_inside",
+        "_numbers",
+        "_on_end",
+        "_operation",
+        "_quiet",
+        "_targets",
+        "_wake",
+        "deadline",
+        "parameters",
+        "sql",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        operation: Operation,
+        targets: Mapping[Hashable, Any],
+        *,
+        sql: str,
+        timeout: float | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        on_end: Callable[[Execution], object] = lambda _: None,
+    ) -> None:
+        self.sql: Final = sql
+        self.timeout: Final = timeout
+        self.deadline: Final = None if timeout is None else monotonic() + timeout
+        self.parameters: Final = parameters or {}
+        self._operation: Final = operation
+        self._targets: dict[Hashable, Any] = dict(targets)
+        self._ending: Final[dict[None, list[Ending]]] = {}
+        self._faults: Final[dict[int, BaseException]] = {}
+        self._numbers: Final = itertools.count(1)
+        self._inside: Final[set[int]] = set()
+        self._quiet: SimpleQueue[None] | None = None
+        self._wake: Callable[[], object] | None = None
+        self._on_end: Final = on_end
+
+    # --- ending ------------------------------------------------------------------------------
+
+    @property
+    def ending(self) -> Ending | None:
+        """Why it ended; None while it runs."""
+        return self._ending[None][0] if self._ending else None
+
+    def stop(self, ending: Ending) -> bool:
+        """End the query: no function is called from now on, and its plugins are let go.
+
+        Returns:
+            Whether this call ended it, and not another before.
+        """
+        mine = [ending]
+        if self._ending.setdefault(None, mine) is not mine:
+            return False
+        self._targets = {}
+        self._faults.clear()
+        self._operation.end()
+        if (wake := self._wake) is not None:
+            wake()
+        self._on_end(self)
+        return True
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until its time is over, at least 0; None for no limit."""
+        return None if self.deadline is None else max(0.0, self.deadline - monotonic())
+
+    def check(self) -> None:
+        """Raise what the query's end means to somebody who wants more of it; ends it if it is late.
+
+        Raises:
+            QueryTimeoutError: its time is over.
+            QueryCancelledError: it was cancelled.
+            QueryError: its result was closed, or it failed before.
+        """
+        self._expire()
+        ending = self.ending
+        if ending is None or ending is Ending.EXHAUSTED:
+            return
+        if ending is Ending.EXPIRED:
+            raise QueryTimeoutError(f"the query did not end within {self.timeout:g} s: {self.sql}")
+        kind = QueryCancelledError if ending in _CANCELLED else QueryError
+        raise kind(f"the query {ending.value}: {self.sql}")
+
+    @contextmanager
+    def waking(self, wake: Callable[[], object]) -> Iterator[None]:
+        """Have `wake` called when the query ends while the block runs (at once if it has)."""
+        self._wake = wake
+        try:
+            if self.ending is not None:
+                wake()
+            yield
+        finally:
+            self._wake = None
+
+    def wait_quiet(self, timeout: float) -> bool:
+        """After the end: wait until no plugin function of this query is under way.
+
+        Args:
+            timeout: seconds.
+        """
+        self._quiet = quiet = SimpleQueue[None]()
+        deadline = monotonic() + timeout
+        while self._inside - {get_ident()}:
+            try:
+                quiet.get(timeout=max(0.0, deadline - monotonic()))
+            except Empty:
+                return False
+        return True
+
+    # --- calls from the engine ---------------------------------------------------------------
+
+    def call(self, function: Named, key: Hashable, work: Callable[..., T], *args: Any) -> T:
+        """Run `work(target, *args)` for the engine, on one of its threads.
+
+        Args:
+            function: on whose behalf, for messages.
+            key: what to look up: a function's key, or an instance's.
+            work: does it.
+            *args: passed on.
+
+        Raises:
+            StoppedError: for the engine: the query has ended, or `work` failed and the number in
+                the message is its fault's.
+        """
+        thread = get_ident()
+        self._inside.add(thread)
+        target: Any = None
+        try:
+            target = self._find(key)
+            return work(target, *args)
+        except StoppedError:
+            fault = 0
+        except BaseException as error:
+            fault = self._note(function, error)
+        finally:
+            # This frame may live on in a traceback: it must not keep the plugin in use.
+            del target
+            self._leave(thread)
+        # Raised out here, so that the engine's error does not hold the plugin's as its context.
+        raise StoppedError(f"epochal-fault:{fault};")
+
+    def hold(self, key: Hashable, instance: Any) -> None:
+        """Keep an instance of a plugin's for later calls with this key, until the query ends."""
+        self._targets[key] = instance
+        if self._ending:
+            self.release(key)
+
+    def release(self, key: Hashable) -> None:
+        """Let an instance go."""
+        self._targets.pop(key, None)
+
+    def fault_in(self, message: str) -> BaseException | None:
+        """The exception behind an engine's error message; None if no function of ours raised."""
+        found = _FAULT.search(message)
+        return self._faults.get(int(found[1])) if found else None
+
+    def proceed(self) -> None:
+        """For long work inside a call: give up if the query has ended.
+
+        Raises:
+            StoppedError: it has.
+        """
+        self._expire()
+        if self._ending:
+            raise StoppedError
+
+    def _expire(self) -> None:
+        if self.deadline is not None and monotonic() >= self.deadline:
+            self.stop(Ending.EXPIRED)
+
+    def _find(self, key: Hashable) -> Any:
+        self._expire()
+        try:
+            return self._targets[key]
+        except KeyError:
+            raise StoppedError from None
+
+    def _leave(self, thread: int) -> None:
+        self._inside.discard(thread)
+        if (quiet := self._quiet) is not None:
+            quiet.put(None)
+
+    def _note(self, function: Named, error: BaseException) -> int:
+        number = next(self._numbers)
+        self._faults[number] = _fault(function, error)
+        if self._ending:
+            self._faults.clear()
+        return number
+
+
+_CANCELLED: Final = (Ending.CANCELLED, Ending.SHUT)
+
+
+def _fault(function: Named, error: BaseException) -> BaseException:
+    if isinstance(error, BadCallError):
+        return QueryError(str(error))
+    if isinstance(error, MisfitError):
+        return FunctionError(f"{function.label} {error}", function=function.name)
+    if not isinstance(error, Exception):
+        return error  # KeyboardInterrupt: a query may well run on its caller's thread
+    text = _one_line(error)
+    fault = FunctionError(
+        f"{function.label} raised {type(error).__name__}{f': {text}' if text else ''}",
+        function=function.name,
+    )
+    fault.__cause__ = error
+    return fault
+
+
+def _one_line(error: Exception) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # the plugin's own exception class, at fault once more
+        return "(its message cannot be shown)"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,0 +1,59 @@
+"""A plugin's function as a query finds it: what it is called, where it is from, how it is put in.
+
+A `Function` is made once for each epoch and name, holds types and names, and no plugin code: that is
+in each query's `Execution`. It is put into a planning context for one query and taken out again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal.sql.provenance import provenance_of
+from epochal.sql.types import sql_signature
+
+if TYPE_CHECKING:
+    from datafusion import SessionContext
+
+    from epochal._core.generation import Generation
+    from epochal._core.kind import Export, Kind
+    from epochal.sql.execution import Execution
+
+
+class Function(ABC):
+    """One function of an epoch, ready to be put into planning contexts.
+
+    Attributes:
+        kind: the kind it was exported as.
+        name: its full name, `plugin.name`.
+        origin: where its code is from.
+        label: name, plugin and version, for messages.
+        usage: how SQL calls it.
+    """
+
+    __slots__ = ("kind", "label", "name", "origin", "usage")
+
+    def __init__(self, export: Export, generation: Generation) -> None:
+        self.kind: Final[Kind[Any]] = export.kind
+        self.name: Final = export.name
+        self.origin: Final = provenance_of(export, generation)
+        self.label: Final = f"{export.name} (plugin {export.plugin} {generation.version})"
+        self.usage: Final = sql_signature(export)
+
+    @property
+    def key(self) -> tuple[Kind[Any], str]:
+        """What its carrying callable is looked up by, in the query that calls it."""
+        return self.kind, self.name
+
+    @property
+    def engine_name(self) -> str:
+        """The name under which the engine knows it."""
+        return self.name
+
+    @abstractmethod
+    def install(self, context: SessionContext, execution: Execution) -> None:
+        """Put it into a planning context, for one query."""
+
+    @abstractmethod
+    def uninstall(self, context: SessionContext) -> None:
+        """Take it out of a planning context again."""

@@ -1,0 +1,104 @@
+"""The functions of an epoch, as SQL finds them by name.
+
+An epoch's exports are turned into what the engine needs (types, adapters) at most once for each
+epoch, and only those that some query names. What is kept here is types and names: no plugin code,
+no lease, and nothing that refers to the epoch, so it may live in the epoch itself
+(`Epoch.derived`).
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal.kinds import aggregate, scalar, table_function, window
+from epochal.sql.aggregates import AggregateFunction
+from epochal.sql.scalars import ScalarFunction
+from epochal.sql.table_functions import TableMaker
+from epochal.sql.types import sql_signature
+from epochal.sql.windows import WindowFunction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from epochal._core.epoch import Epoch
+    from epochal._core.kind import Kind
+    from epochal.sql.function import Function
+    from epochal.sql.text import Call
+
+SQL_KINDS: Final[tuple[Kind[Any], ...]] = (scalar, aggregate, window, table_function)
+"""The kinds that SQL calls."""
+
+_KEY: Final = "epochal.sql.index"
+
+
+class FunctionIndex:
+    """Every name that SQL can call in one epoch; functions are made as queries name them.
+
+    Attributes:
+        names: full name -> the kinds under which it is exported, mostly one.
+        plugins: the ids of the epoch's plugins.
+    """
+
+    __slots__ = ("_folded", "_functions", "names", "plugins")
+
+    # ``_functions`` is filled by any thread, with `dict.setdefault`: of two that make the same
+    # function one wins. The rest is never altered.
+
+    def __init__(self, epoch: Epoch) -> None:
+        self.plugins: Final = tuple(sorted(epoch.generations))
+        self.names: Final[dict[str, tuple[Kind[Any], ...]]] = {}
+        for kind in SQL_KINDS:
+            for name in epoch[kind]:
+                self.names[name] = (*self.names.get(name, ()), kind)
+        self._folded: Final = {name.lower(): name for name in self.names}
+        self._functions: Final[dict[tuple[Kind[Any], str], Function]] = {}
+
+    def resolve(self, call: Call) -> str | None:
+        """The full name that a call means: as written, or else in any case; None for no such."""
+        return call.name if call.name in self.names else self._folded.get(call.folded.lower())
+
+    def functions(self, name: str, epoch: Epoch) -> Iterator[Function]:
+        """What a full name stands for."""
+        for kind in self.names[name]:
+            key = (kind, name)
+            found = self._functions.get(key)
+            if found is None:
+                found = self._functions.setdefault(key, _make(epoch, kind, name))
+            yield found
+
+    def advice(self, name: str) -> str:
+        """What to tell somebody whose SQL calls a function that there is not; may be empty."""
+        plugin, _, short = name.rpartition(".")
+        if plugin and plugin not in self.plugins:
+            loaded = ", ".join(self.plugins) or "none"
+            return f"plugin {plugin!r} is not loaded; loaded: {loaded}"
+        same = [other for other in self.names if other.rpartition(".")[2] == short]
+        own = [other for other in self.names if plugin and other.startswith(f"{plugin}.")]
+        close = get_close_matches(name, self.names, n=3)
+        suggestions = list(dict.fromkeys([*same, *close])) or own
+        return f"did you mean {' or '.join(suggestions[:3])}?" if suggestions else ""
+
+
+def index_of(epoch: Epoch) -> FunctionIndex:
+    """The index of an epoch, made once."""
+    return epoch.derived(_KEY, lambda: FunctionIndex(epoch))
+
+
+def signatures(epoch: Epoch) -> list[str]:
+    """How each function of an epoch is called in SQL, sorted."""
+    return sorted(
+        sql_signature(epoch.export(kind, name)) for kind in SQL_KINDS for name in epoch[kind]
+    )
+
+
+def _make(epoch: Epoch, kind: Kind[Any], name: str) -> Function:
+    export = epoch.export(kind, name)
+    generation = epoch.generation(export.plugin)
+    if kind is scalar:
+        return ScalarFunction(export, generation, scalar.signature(export))
+    if kind is aggregate:
+        return AggregateFunction(export, generation, aggregate.shape(export))
+    if kind is window:
+        return WindowFunction(export, generation, window.signature(export))
+    return TableMaker(export, generation, table_function.shape(export))

@@ -1,0 +1,271 @@
+"""A query's result: Arrow batches as the engine makes them, and where they come from.
+
+A result is a stream: the query runs while you read. It pins the generations of the plugins that it
+uses, and no others, until it has given its last batch, is closed, is cancelled, fails, or is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import pyarrow as pa
+
+from epochal.errors import EpochalError
+from epochal.sql.execution import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from datafusion import RecordBatchStream
+    from datafusion.record_batch import RecordBatch
+
+    from epochal.sql.apart import Waiters
+    from epochal.sql.execution import Execution
+    from epochal.sql.provenance import EpochRecord, Provenance
+
+
+class Result:
+    """The rows of a query, as a stream; made by `Database.query` and `Database.aquery`.
+
+    Iterate it for batches (`for` and `async for` both work), or take all that is left at once with
+    `to_table` or `rows`. Whoever reads it to its end, by whatever way, need not close it; anybody
+    else should, with `close` or a `with` block. One thread or task reads at a time; `cancel` may be
+    called from any.
+
+    Attributes:
+        schema: its columns.
+        epoch: the epoch that it was planned in.
+        provenance: the code behind each plugin function that the SQL calls, in the order of the
+            calls; empty when it calls none.
+
+    Example:
+        >>> with db.query("SELECT origin, count(*) FROM flights GROUP BY origin") as result:
+        ...     for batch in result:
+        ...         print(batch.num_rows)
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_apart",
+        "_execution",
+        "_explain",
+        "_stream",
+        "epoch",
+        "provenance",
+        "schema",
+    )
+
+    def __init__(
+        self,
+        stream: RecordBatchStream,
+        schema: pa.Schema,
+        epoch: EpochRecord,
+        provenance: tuple[Provenance, ...],
+        execution: Execution,
+        explain: Callable[[Exception], BaseException],
+        apart: Waiters | None,
+    ) -> None:
+        self.schema: Final = schema
+        self.epoch: Final = epoch
+        self.provenance: Final = provenance
+        self._stream: RecordBatchStream | None = stream
+        self._execution: Final = execution
+        self._explain: Final = explain
+        self._apart: Final = apart
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def __iter__(self) -> Result:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        batch = self._next()
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def to_table(self) -> pa.Table:
+        """Read all that is left into one table.
+
+        Raises:
+            FunctionError: a plugin's function raised (its exception is the cause) or broke its
+                promise.
+            QueryTimeoutError: the time limit was reached.
+            QueryCancelledError: it was cancelled.
+            QueryError: the engine failed, or the result was closed before.
+        """
+        return pa.Table.from_batches(list(self), schema=self.schema)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Read all that is left as a list of tuples of Python values.
+
+        Raises:
+            QueryError: as `to_table`.
+        """
+        return _rows(self.to_table())
+
+    def __aiter__(self) -> Result:
+        return self
+
+    async def __anext__(self) -> pa.RecordBatch:
+        batch = await self._anext()
+        if batch is None:
+            raise StopAsyncIteration
+        return batch
+
+    async def ato_table(self) -> pa.Table:
+        """`to_table` for event loops. Cancelling the task stops the query.
+
+        Raises:
+            QueryError: as `to_table`.
+        """
+        return pa.Table.from_batches([batch async for batch in self], schema=self.schema)
+
+    async def arows(self) -> list[tuple[Any, ...]]:
+        """`rows` for event loops. Cancelling the task stops the query.
+
+        Raises:
+            QueryError: as `to_table`.
+        """
+        return _rows(await self.ato_table())
+
+    # --- ending ------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether the query has ended, in whatever way."""
+        return self._execution.ending is not None
+
+    def cancel(self) -> None:
+        """Stop the query, from any thread; does nothing if it has ended.
+
+        Its plugins are let go at once, except by calls that are under way: those end by themselves.
+        Whoever reads gets `QueryCancelledError`: at once where the query has a time limit or calls
+        no plugin function, or is read by `async for`; otherwise when the engine asks for the next
+        call or gives the next batch.
+        """
+        self._end(Ending.CANCELLED)
+
+    def close(self) -> None:
+        """End the query and let its plugins go; does nothing if it has ended."""
+        self._end(Ending.CLOSED)
+
+    async def aclose(self) -> None:
+        """`close`, for event loops."""
+        self.close()
+
+    def __enter__(self) -> Result:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Result:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Dropping a result ends its query, and that is no mistake of the caller's: no warning.
+        self._execution.stop(Ending.CLOSED)
+
+    def __repr__(self) -> str:
+        ending = self._execution.ending
+        state = "running" if ending is None else ending.value
+        return f"<result on epoch {self.epoch.number}: {state}>"
+
+    # --- how ---------------------------------------------------------------------------------
+
+    def _next(self) -> pa.RecordBatch | None:
+        stream = self._begin()
+        if stream is None:
+            return None
+        fetch = partial(next, stream, None)
+        try:
+            batch = fetch() if self._apart is None else self._apart.run(fetch, self._execution)
+        except Exception as error:
+            self._fail(error)
+        except BaseException:  # Ctrl-C
+            self._end(Ending.CANCELLED)
+            raise
+        return self._finish(batch)
+
+    async def _anext(self) -> pa.RecordBatch | None:
+        stream = self._begin()
+        if stream is None:
+            return None
+        execution, loop = self._execution, asyncio.get_running_loop()
+        fetch = asyncio.ensure_future(_fetch(stream))
+        try:
+            with execution.waking(lambda: loop.call_soon_threadsafe(fetch.cancel)):
+                async with asyncio.timeout(execution.remaining):
+                    batch = await fetch
+        except asyncio.CancelledError:
+            self._cancelled()
+            raise
+        except Exception as error:
+            self._fail(error)
+        return self._finish(batch)
+
+    def _begin(self) -> RecordBatchStream | None:
+        try:
+            self._execution.check()
+        except EpochalError:
+            self._stream = None
+            raise
+        return self._stream
+
+    def _finish(self, batch: RecordBatch | None) -> pa.RecordBatch | None:
+        if batch is None:
+            self._end(Ending.EXHAUSTED)
+        self._begin()  # it may have been ended meanwhile
+        if batch is None:
+            return None
+        given = batch.to_pyarrow()
+        if given.schema != self.schema:  # the engine knows better what is never null, by now
+            given = pa.RecordBatch.from_arrays(given.columns, schema=self.schema)
+        return given
+
+    def _fail(self, error: Exception) -> NoReturn:
+        fault = self._explain(error)
+        self._end(Ending.FAILED)
+        try:
+            raise fault
+        finally:
+            del fault, error  # no cycle through this frame: it would keep a plugin in use
+
+    def _cancelled(self) -> None:
+        """A wait was cancelled: by the query's end, or because the task was."""
+        task = asyncio.current_task()
+        if self._execution.ending is not None and not (task and task.cancelling()):
+            self._begin()  # raises
+        self._end(Ending.CANCELLED)
+
+    def _end(self, ending: Ending) -> None:
+        self._execution.stop(ending)
+        self._stream = None  # dropping the stream stops the engine at its next batch
+
+
+async def _fetch(stream: RecordBatchStream) -> RecordBatch | None:
+    try:
+        return await stream.__anext__()
+    except StopAsyncIteration:
+        return None
+
+
+def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*[column.to_pylist() for column in table.columns], strict=True))

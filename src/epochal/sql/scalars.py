@@ -1,0 +1,80 @@
+"""Scalar functions in the engine: one call for each row, or one for each batch of columns.
+
+The adapter that the engine gets takes the columns of a batch and returns one. For a function of
+plain values it makes lists of the columns, maps the function over them and makes a column of the
+result. Rows with a null in a parameter that is not optional are taken out before and put back, as
+nulls, after. Where no such null is in the batch, which is looked up in 0.1 µs for each column,
+nothing of that happens.
+
+Measured (flights of 2013, 336,776 rows, 2 cores, a function of four floats): as fast as the same
+loop written by hand in plain DataFusion; `benchmarks/` has the figures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+from datafusion.user_defined import ScalarUDF
+
+from epochal.sql.function import Function
+from epochal.sql.types import arrow_type
+from epochal.sql.values import MisfitError, Slot, complete_rows, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from datafusion import SessionContext
+
+    from epochal._core.generation import Generation
+    from epochal._core.kind import Export
+    from epochal.kinds.signature import Signature
+    from epochal.sql.execution import Execution
+
+
+class ScalarFunction(Function):
+    """One scalar function of an epoch."""
+
+    __slots__ = ("_fields", "_optional", "_result", "_volatility", "_work")
+
+    def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
+        super().__init__(export, generation)
+        assert signature.returns is not None
+        self._result: Final = Slot(signature.returns)
+        self._fields: Final = [
+            pa.field(one.name, arrow_type(one.type)) for one in signature.parameters
+        ]
+        self._optional: Final = [one.type.optional for one in signature.parameters]
+        self._volatility: Final[str] = export.options["volatility"]
+        self._work: Final = self._apply_arrays if export.options["vectorized"] else self._apply_rows
+
+    def install(self, context: SessionContext, execution: Execution) -> None:
+        """Put it into a planning context, for this one query."""
+        work = self._work
+
+        def adapter(*columns: pa.Array) -> pa.Array:
+            return execution.call(self, self.key, work, *columns)
+
+        field = pa.field("result", self._result.kind)
+        context.register_udf(ScalarUDF(self.name, adapter, self._fields, field, self._volatility))
+
+    def uninstall(self, context: SessionContext) -> None:
+        """Take it out of a planning context again."""
+        context.deregister_udf(self.name)
+
+    def _apply_rows(self, function: Callable[..., Any], *columns: pa.Array) -> pa.Array:
+        mask = complete_rows(columns, self._optional)
+        if mask is None:
+            return self._apply(function, columns)
+        return spread(self._apply(function, [one.filter(mask) for one in columns]), mask)
+
+    def _apply(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Array:
+        if not columns:  # stable, and called once for the whole query
+            return self._result.column([function()])
+        values = list(map(function, *[column.to_pylist() for column in columns]))
+        if len(values) != len(columns[0]):  # `map` takes it for the end of its input
+            raise MisfitError(f"raised StopIteration in row {len(values)}")
+        return self._result.column(values)
+
+    def _apply_arrays(self, function: Callable[..., Any], *columns: pa.Array) -> pa.Array:
+        return self._result.array(function(*columns), len(columns[0]) if columns else 1)

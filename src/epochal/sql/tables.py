@@ -1,0 +1,212 @@
+"""The tables of a database: an immutable snapshot, replaced whole.
+
+The problem: the engine's own catalog is changed name by name, registering over an existing name is
+an error, and taking a table out first leaves a gap in which queries fail.
+
+The idea is the same as for code: a `Catalog` is built with all tables and never altered; registering
+a table builds the next one (36 µs for a hundred tables) and stores it. A query plans against the
+snapshot that it found, so it sees each table in one version, also when it names it twice. A table's
+data goes on existing for as long as a plan uses it.
+
+What is read at what time: a table's *columns* are found out when it is registered. Its *files* are
+listed when a query is planned, and read while it runs: a file that is added to a folder is in the
+next query, and rewriting a file under a running query is as unwise as anywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+from datafusion.catalog import Catalog, Schema
+
+from epochal.errors import HostError
+from epochal.sql.contexts import new_context
+from epochal.sql.faults import clean
+from epochal.sql.table_functions import BATCH_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from os import PathLike
+
+    from datafusion.catalog import Table
+
+_COMPRESSION: Final = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+_FORMATS: Final = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".json": "json",
+    ".ndjson": "json",
+    ".jsonl": "json",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All tables at one time.
+
+    Attributes:
+        catalog: what a planning context looks tables up in; never altered.
+        tables: name -> the engine's table.
+    """
+
+    catalog: Catalog
+    tables: Mapping[str, Table]
+
+
+class Tables:
+    """Owns the current snapshot of tables.
+
+    Attributes:
+        current: the snapshot; one attribute read.
+    """
+
+    __slots__ = ("_loader", "_lock", "_names", "current")
+
+    # ``current`` is written under ``_lock``, read by everybody without it: the old snapshot or the
+    # new one, whole. ``_loader`` only turns files into tables, each under a name of its own.
+
+    def __init__(self) -> None:
+        self._loader: Final = new_context()
+        self._names: Final = itertools.count()
+        self._lock: Final = threading.Lock()
+        self.current = _snapshot({})
+
+    def put(self, name: str, source: Any, schema: pa.Schema | None) -> None:
+        """Add a table, or replace the one of that name."""
+        table = self._open(source, schema)
+        with self._lock:
+            self.current = _snapshot({**self.current.tables, name: table})
+
+    def drop(self, name: str) -> None:
+        """Take a table out.
+
+        Raises:
+            HostError: there is no such table.
+        """
+        with self._lock:
+            tables = dict(self.current.tables)
+            if tables.pop(name, None) is None:
+                raise HostError(
+                    f"no table {name!r} is registered; registered: {', '.join(tables) or 'none'}"
+                )
+            self.current = _snapshot(tables)
+
+    def clear(self) -> None:
+        """Take all tables out."""
+        with self._lock:
+            self.current = _snapshot({})
+
+    def _open(self, source: Any, schema: pa.Schema | None) -> Table:
+        if isinstance(source, (str, Path)) or hasattr(source, "__fspath__"):
+            return self._open_path(source, schema)
+        if schema is not None:
+            raise HostError("schema= is for files; data in memory has its own")
+        batches = _batches(source)
+        return self._load(lambda name: self._loader.register_record_batches(name, [batches]))
+
+    def _open_path(self, source: str | PathLike[str], schema: pa.Schema | None) -> Table:
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise HostError(f"{path} does not exist")
+        suffix = _suffix(path) if path.is_file() else _common_suffix(path)
+        # The engine takes a bare path for a pattern where it has such characters, a URL not.
+        url = path.absolute().as_uri() + ("" if path.is_file() else "/")
+        return self._load(lambda name: self._register(name, url, suffix, schema))
+
+    def _register(self, name: str, url: str, suffix: str, schema: pa.Schema | None) -> None:
+        loader = self._loader
+        plain, compression = _split(suffix)
+        match _FORMATS[plain]:
+            case "parquet":
+                loader.register_parquet(name, url, file_extension=suffix, schema=schema)
+            case "json":
+                loader.register_json(
+                    name,
+                    url,
+                    file_extension=suffix,
+                    schema=schema,
+                    file_compression_type=compression,
+                )
+            case "arrow":
+                loader.register_arrow(name, url, file_extension=suffix, schema=schema)
+            case separated:
+                loader.register_csv(
+                    name,
+                    url,
+                    file_extension=suffix,
+                    schema=schema,
+                    delimiter="\t" if separated == "tsv" else ",",
+                    file_compression_type=compression,
+                )
+
+    def _load(self, register: Callable[[str], None]) -> Table:
+        name = f"t{next(self._names)}"
+        try:
+            register(name)
+            return self._loader.catalog().schema().table(name)
+        except Exception as error:
+            raise HostError(f"cannot be registered: {clean(str(error))}") from error
+        finally:
+            self._loader.deregister_table(name)
+
+
+def _snapshot(tables: dict[str, Table]) -> Snapshot:
+    catalog, schema = Catalog.memory_catalog(), Schema.memory_schema()
+    for name, table in tables.items():
+        schema.register_table(name, table)
+    catalog.register_schema("public", schema)
+    return Snapshot(catalog, MappingProxyType(tables))
+
+
+def _batches(source: Any) -> list[pa.RecordBatch]:
+    """The data in batches of the size that functions are called with; nothing is copied."""
+    if not (isinstance(source, pa.RecordBatch) or hasattr(source, "__arrow_c_stream__")):
+        raise HostError(
+            f"a {type(source).__qualname__} cannot be registered; expected a pyarrow Table or "
+            "RecordBatch, something with __arrow_c_stream__, or the path of a file or folder"
+        )
+    is_batch = isinstance(source, pa.RecordBatch)
+    table = pa.Table.from_batches([source]) if is_batch else pa.table(source)
+    batches = table.to_batches(max_chunksize=BATCH_ROWS)
+    return batches or [pa.RecordBatch.from_pylist([], table.schema)]
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [one.lower() for one in path.suffixes]
+    if suffixes and suffixes[-1] in _FORMATS:
+        return path.suffixes[-1]
+    if len(suffixes) > 1 and suffixes[-1] in _COMPRESSION and suffixes[-2] in _FORMATS:
+        return "".join(path.suffixes[-2:])
+    raise HostError(
+        f"{path} is of no known format; known: {', '.join(_FORMATS)}, "
+        f"and CSV and JSON with {', '.join(_COMPRESSION)}"
+    )
+
+
+def _split(suffix: str) -> tuple[str, str | None]:
+    first, _, second = suffix.lower()[1:].partition(".")
+    return f".{first}", _COMPRESSION.get(f".{second}")
+
+
+def _common_suffix(folder: Path) -> str:
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part[0] in "._" for part in path.relative_to(folder).parts)
+    ]
+    found = {_suffix(path) for path in files}
+    if len(found) != 1:
+        what = f"files of several formats ({', '.join(sorted(found))})" if found else "no files"
+        raise HostError(f"{folder} holds {what}; a table's folder holds files of one format")
+    return found.pop()

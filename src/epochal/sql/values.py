@@ -1,0 +1,178 @@
+"""Between columns of Arrow data and Python values, with a plugin's promises checked.
+
+A function that returns something other than it promised must be told of by its name, and must never
+become a wrong value. pyarrow converts what it can, and some of that is quietly wrong (it makes 1 of
+1.5 where an int is wanted, and a date of any number), so those cases are refused here.
+
+How strict, and what it costs (a column of 8,192, CPython 3.11): looking at the type of every value
+takes 0.12 ms, which is a fifth of a simple function's whole batch. So it is done only where pyarrow
+would be quietly wrong, not for floats, strings and booleans, where it refuses by itself; for
+integers, `array.array` refuses and is faster than pyarrow besides (0.11 against 0.14 ms).
+"""
+
+from __future__ import annotations
+
+import reprlib
+from array import array
+from decimal import Decimal
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from epochal.sql.types import arrow_type, sql_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from epochal.kinds.signature import ValueType
+
+_CONVERSION_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+class MisfitError(Exception):
+    """A plugin returned what it did not promise; the message goes on from the function's name."""
+
+
+class Slot:
+    """One SQL value's place: its type, and how Python values get into it.
+
+    Attributes:
+        kind: the Arrow type.
+        optional: whether None may be in it.
+    """
+
+    __slots__ = ("_strict", "_write", "kind", "optional")
+
+    def __init__(self, value: ValueType) -> None:
+        self.kind: Final[pa.DataType] = arrow_type(value)
+        self.optional: Final = value.optional
+        self._strict: Final = bool(_refused(self.kind))
+        self._write: Final[Callable[[list[Any]], pa.Array]] = (
+            _write_int64 if self.kind == pa.int64() else self._write_any
+        )
+
+    def column(self, values: list[Any], verb: str = "returned") -> pa.Array:
+        """A column of Python values.
+
+        Args:
+            values: one for each row.
+            verb: how they came about, for the message.
+
+        Raises:
+            MisfitError: one is not of the type, or None where it may not be.
+        """
+        try:
+            column = self._write(values)
+        except _CONVERSION_ERRORS:
+            column = self._write_carefully(values, verb)
+        if not self.optional and column.null_count:
+            raise MisfitError(self._blame(values, verb))
+        return column
+
+    def scalar(self, value: Any, verb: str) -> pa.Scalar:
+        """One Python value.
+
+        Raises:
+            MisfitError: it is not of the type.
+        """
+        return self.column([value], verb)[0]
+
+    def array(self, result: Any, rows: int) -> pa.Array:
+        """Check the array that a vectorized function returned.
+
+        Raises:
+            MisfitError: it is no array of the type, or not as long as it must be.
+        """
+        if isinstance(result, pa.ChunkedArray):
+            result = result.combine_chunks()
+        if not isinstance(result, pa.Array):
+            raise MisfitError(
+                f"returned {reprlib.repr(result)} ({_type(result)}); "
+                f"expected a pyarrow array of {self.kind}"
+            )
+        if result.type != self.kind:
+            raise MisfitError(f"returned an array of {result.type}; expected {self.kind}")
+        if len(result) != rows:
+            raise MisfitError(f"returned {len(result)} values for {rows} rows")
+        return result
+
+    def _write_any(self, values: list[Any]) -> pa.Array:
+        if self._strict and _holds_refused(values, self.kind):
+            raise TypeError
+        return pa.array(values, self.kind)
+
+    def _write_carefully(self, values: list[Any], verb: str) -> pa.Array:
+        try:
+            return self._write_any(values)
+        except _CONVERSION_ERRORS as error:
+            raise MisfitError(self._blame(values, verb) or str(error)) from None
+
+    def _blame(self, values: Sequence[Any], verb: str) -> str:
+        """The first value that does not fit, in words; empty where each fits by itself."""
+        for row, value in enumerate(values):
+            if not self._fits(value):
+                where = f" for row {row} of {len(values)}" if len(values) > 1 else ""
+                none = ", or None" if self.optional else ""
+                shown = "None" if value is None else f"{reprlib.repr(value)} ({_type(value)})"
+                return f"{verb} {shown}{where}; expected {sql_name(self.kind)}{none}"
+        return ""
+
+    def _fits(self, value: Any) -> bool:
+        if value is None:
+            return self.optional
+        try:
+            self._write_any([value])
+        except _CONVERSION_ERRORS:
+            return False
+        return True
+
+
+def spread(values: pa.Array, mask: pa.Array) -> pa.Array:
+    """Put the values where the mask is true, and nulls elsewhere."""
+    if not pa.types.is_nested(values.type):
+        return pc.replace_with_mask(pa.nulls(len(mask), values.type), mask, values)
+    order = pc.cumulative_sum(mask.cast(pa.int64()))
+    return values.take(pc.if_else(mask, pc.subtract(order, 1), None))
+
+
+def complete_rows(columns: Sequence[pa.Array], optional: Sequence[bool]) -> pa.Array | None:
+    """A mask of the rows without a null in a column that is not optional; None for all rows."""
+    mask: pa.Array | None = None
+    for column, may_be_null in zip(columns, optional, strict=False):
+        if not may_be_null and column.null_count:
+            valid = column.is_valid()
+            mask = valid if mask is None else pc.and_(mask, valid)
+    return mask
+
+
+def _write_int64(values: list[Any]) -> pa.Array:
+    packed = array("q", values)
+    return pa.Array.from_buffers(pa.int64(), len(packed), [None, pa.py_buffer(packed)])
+
+
+def _refused(kind: pa.DataType) -> tuple[type, ...]:
+    """Python types that pyarrow would take for this type, and quietly make something else of."""
+    if pa.types.is_integer(kind):
+        return (float, Decimal)
+    if pa.types.is_temporal(kind):
+        return (int, float)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return (str,)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return (str, bytes)
+    return ()
+
+
+def _holds_refused(values: Iterable[Any], kind: pa.DataType) -> bool:
+    refused = _refused(kind)
+    if refused and any(issubclass(one, refused) for one in set(map(type, values))):
+        return True
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    return _holds_refused(list(chain.from_iterable(filter(None, values))), kind.value_type)
+
+
+def _type(value: object) -> str:
+    return type(value).__qualname__

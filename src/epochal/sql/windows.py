@@ -1,0 +1,114 @@
+"""Window functions in the engine: one call for each partition, or for each row's frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from datafusion.user_defined import WindowEvaluator, WindowUDF
+
+from epochal.sql.function import Function
+from epochal.sql.types import arrow_type
+from epochal.sql.values import MisfitError, Slot, complete_rows, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+    from datafusion import SessionContext
+
+    from epochal._core.generation import Generation
+    from epochal._core.kind import Export
+    from epochal.kinds.signature import Signature
+    from epochal.sql.execution import Execution
+
+
+class WindowFunction(Function):
+    """One window function of an epoch.
+
+    Attributes:
+        by_frame: whether it is called for each row's frame.
+    """
+
+    __slots__ = ("_inputs", "_optional", "_result", "_vectorized", "by_frame")
+
+    def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
+        super().__init__(export, generation)
+        assert signature.returns is not None
+        self.by_frame: Final[bool] = export.options["frame"]
+        self._inputs: Final = [arrow_type(one.type) for one in signature.parameters]
+        self._optional: Final = [one.type.optional for one in signature.parameters]
+        self._result: Final = Slot(signature.returns)
+        self._vectorized: Final[bool] = export.options["vectorized"]
+
+    def install(self, context: SessionContext, execution: Execution) -> None:
+        """Put it into a planning context, for this one query."""
+
+        def make() -> Evaluator:
+            return Evaluator(self, execution)
+
+        context.register_udwf(
+            WindowUDF(self.name, make, self._inputs, self._result.kind, "immutable")
+        )
+
+    def uninstall(self, context: SessionContext) -> None:
+        """Take it out of a planning context again."""
+        context.deregister_udwf(self.name)
+
+    # --- what an evaluator does, each run by `Execution.call` with the plugin's function --------
+
+    def partition(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Array:
+        """A value for each row of a partition."""
+        if self._vectorized:
+            return self._result.array(function(*columns), len(columns[0]))
+        mask = complete_rows(columns, self._optional)
+        if mask is None:
+            return self._call(function, columns)
+        return spread(self._call(function, [one.filter(mask) for one in columns]), mask)
+
+    def frame(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Scalar:
+        """The value of the row whose frame this is."""
+        if not self._vectorized:
+            mask = complete_rows(columns, self._optional)
+            if mask is not None:
+                columns = [column.filter(mask) for column in columns]
+            columns = [column.to_pylist() for column in columns]
+        return self._result.scalar(function(*columns), "returned")
+
+    def inputs(self, columns: Sequence[pa.Array]) -> Sequence[pa.Array]:
+        """The columns of the call itself, without those of an ORDER BY."""
+        return columns[: len(self._inputs)]
+
+    def _call(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Array:
+        values = function(*[column.to_pylist() for column in columns])
+        if not isinstance(values, (list, tuple)):
+            raise MisfitError(f"returned a {type(values).__qualname__}; expected a list")
+        if len(values) != len(columns[0]):
+            raise MisfitError(f"returned {len(values)} values for {len(columns[0])} rows")
+        return self._result.column(list(values))
+
+
+class Evaluator(WindowEvaluator):
+    """What the engine holds of one partition."""
+
+    __slots__ = ("_execution", "_function")
+
+    def __init__(self, function: WindowFunction, execution: Execution) -> None:
+        self._function: Final = function
+        self._execution: Final = execution
+
+    def uses_window_frame(self) -> bool:
+        """Whether the engine must work out each row's frame."""
+        return self._function.by_frame
+
+    def evaluate_all(self, values: list[pa.Array], num_rows: int) -> pa.Array:
+        """A value for each row of the partition."""
+        function = self._function
+        return self._execution.call(
+            function, function.key, function.partition, function.inputs(values)
+        )
+
+    def evaluate(self, values: list[pa.Array], eval_range: tuple[int, int]) -> pa.Scalar:
+        """The value of one row, whose frame is the range."""
+        function, (start, stop) = self._function, eval_range
+        frame = [column.slice(start, stop - start) for column in function.inputs(values)]
+        return self._execution.call(function, function.key, function.frame, frame)
