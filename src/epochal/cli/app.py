@@ -1,0 +1,55 @@
+"""The command line as a whole: its commands, `--version` and the first page of help."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from epochal.cli.check import check
+from epochal.cli.demo import demo
+from epochal.cli.new import new
+from epochal.cli.plan import plan
+from epochal.cli.query import query
+
+app = typer.Typer(
+    name="epochal",
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"epochal {version('epochal')} (Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def epochal(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Snapshot isolation for code: swap plugins under live traffic.
+
+    See it work, then make a plugin and use it:
+      epochal demo
+      epochal new geo
+      epochal check geo.py
+      epochal query "SELECT geo.greet('world')" --plugin geo.py
+    """
+
+
+app.command()(demo)
+app.command()(query)
+app.command()(plan)
+app.command()(check)
+app.command()(new)

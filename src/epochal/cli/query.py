@@ -1,0 +1,211 @@
+"""`epochal query`: one SQL query with plugin functions, over tables from files."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import sys
+from enum import StrEnum
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pyarrow as pa
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from epochal.cli.output import Json, console, error_console, json_value
+from epochal.cli.session import Grants, Plugins, open_runtime
+from epochal.errors import HostError
+from epochal.sql import Database, sql_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from epochal.sql import Result
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    # For people: the first rows in columns, and on stderr which code computed them.
+    TABLE = "table"
+    # One document: columns, rows, epoch, provenance.
+    JSON = "json"
+    # With a line of names; null is an empty field.
+    CSV = "csv"
+
+
+def query(
+    sql: Annotated[
+        str, typer.Argument(help="The query; - reads it from standard input.", show_default=False)
+    ],
+    plugin: Plugins = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            "-t",
+            metavar="NAME=PATH",
+            help="A table: Parquet, CSV, TSV, JSON or Arrow, a file or a folder of them. May be "
+            "given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    written: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = (
+        Format.TABLE
+    ),
+    as_json: Json = False,
+    rows: Annotated[
+        int, typer.Option(min=0, help="Rows of a table to show at most; 0 for all.")
+    ] = 40,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Seconds that it may take.", show_default="no limit"),
+    ] = None,
+    grant: Grants = None,
+) -> None:
+    """Run one SQL query with the functions of plugins.
+
+    For example:
+      epochal query "SELECT 1 + 1"
+      epochal query "SELECT geo.greet(name) FROM people" -p geo.py -t people=p.csv
+      epochal query "SELECT * FROM trips" -t trips=trips/ -f csv > trips.csv
+      epochal query - --json < report.sql
+
+    Rows go to standard output. As a table it also tells, on standard error,
+    which version of which plugin computed them; as JSON that is part of the
+    document.
+    """
+    text = sys.stdin.read() if sql == "-" else sql
+    tables = _tables(table or [])
+    with Database(open_runtime(plugin or [], grant)) as db:
+        for name, path in tables.items():
+            db.register(name, path)
+        # In an event loop, where Ctrl-C ends a query at once and not with its next batch.
+        asyncio.run(_run(db, text, timeout, Format.JSON if as_json else written, rows))
+
+
+async def _run(
+    db: Database, sql: str, timeout: float | None, written: Format, most_rows: int
+) -> None:
+    started = perf_counter()
+    async with await db.aquery(sql, timeout=timeout) as result:
+        match written:
+            case Format.TABLE:
+                await _show(result, most_rows, started)
+            case Format.JSON:
+                await _write_json(result)
+            case Format.CSV:
+                await _write_csv(result)
+
+
+def _tables(given: Sequence[str]) -> dict[str, str]:
+    tables: dict[str, str] = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if not (name and equals and path):
+            raise typer.BadParameter(f"--table {one!r} is not of the form NAME=PATH")
+        if name in tables:
+            raise typer.BadParameter(f"--table {name!r} is given twice")
+        tables[name] = path
+    return tables
+
+
+async def _rows(result: Result) -> AsyncIterator[tuple[Any, ...]]:
+    async for batch in result:
+        for row in zip(*[column.to_pylist() for column in batch.columns], strict=True):
+            yield row
+
+
+# --- for machines ------------------------------------------------------------------------------
+
+
+async def _write_csv(result: Result) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(result.schema.names)
+    async for row in _rows(result):
+        writer.writerow(["" if value is None else _plain(value) for value in row])
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as Python writes them, all digits; everything else as in JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return value
+    plain = json_value(value)
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else plain
+
+
+async def _write_json(result: Result) -> None:
+    """Row by row, so that a result may be larger than memory."""
+    names = result.schema.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise HostError(
+            f"two columns are named {twice[0]!r}, and in JSON each needs a name of its own: use AS"
+        )
+    columns = [{"name": one.name, "type": sql_name(one.type)} for one in result.schema]
+    write = sys.stdout.write
+    write(f'{{"columns": {json.dumps(columns, ensure_ascii=False)}, "rows": [')
+    separator = ""
+    async for row in _rows(result):
+        record = {name: json_value(value) for name, value in zip(names, row, strict=True)}
+        write(f"{separator}\n  {json.dumps(record, ensure_ascii=False)}")
+        separator = ","
+    write(f'],\n"epoch": {json.dumps({"number": result.epoch.number, "id": result.epoch.id})},')
+    write(f'\n"provenance": {json.dumps(_provenance(result))}}}\n')
+
+
+def _provenance(result: Result) -> list[dict[str, Any]]:
+    return [
+        {
+            "function": one.function,
+            "kind": one.kind,
+            "plugin": one.plugin,
+            "version": one.version,
+            "generation": one.generation,
+            "digest": one.digest,
+        }
+        for one in result.provenance
+    ]
+
+
+# --- for people --------------------------------------------------------------------------------
+
+
+async def _show(result: Result, most: int, started: float) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for field in result.schema:
+        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        table.add_column(Text(field.name), justify="right" if number else "left")
+    more = False
+    async for row in _rows(result):
+        if more := 0 < most == table.row_count:
+            break
+        table.add_row(*[_cell(value) for value in row])
+    took_ms = (perf_counter() - started) * 1000.0
+    console().print(table)
+    shown = f"the first {_count(table.row_count)} (--rows 0 shows all)"
+    by = {f"{one.plugin} {one.version} ({one.digest[:8]})": None for one in result.provenance}
+    error_console().print(
+        f"{shown if more else _count(table.row_count)} in {took_ms:,.0f} ms"
+        f"{', computed by ' if by else ''}{', '.join(by)}",
+        style="dim",
+        soft_wrap=True,
+    )
+
+
+def _count(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows:,} rows"
+
+
+def _cell(value: Any) -> Text:
+    if value is None:
+        return Text("null", style="dim")
+    if isinstance(value, float):
+        return Text(f"{value:.10g}")
+    return Text(str(_plain(value)))

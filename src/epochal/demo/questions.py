@@ -1,0 +1,109 @@
+"""What the demonstration asks: analytical SQL whose every row says who computed it.
+
+Each question groups by the stamps of the generations that computed its rows (see
+`epochal.demo.witness`), so that a query over a month's thirty thousand flights answers in a dozen
+rows and still has looked at the stamp of every flight: were two versions mixed, a group would fall
+in two. The names of columns carry the meaning:
+
+* `by_geo`: the stamp of the `geo` that SQL called;
+* `by_units_via_geo`: the stamp of the `units` that this `geo` uses. It must be the `units` that SQL
+  calls, and
+* `gap`: the largest difference between a value that `geo` computed through its `units` and the same
+  computed by SQL's `units`. Version 1 knows miles, version 2 nautical miles, so a mix shows as a
+  gap even if every stamp lied;
+* `flights`: how many rows a group stands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_LEGS: Final = """flights AS f
+    JOIN airports AS o ON f.origin = o.faa
+    JOIN airports AS d ON f.dest = d.faa"""
+_KM: Final = "geo.distance(o.lat, o.lon, d.lat, d.lon)"
+_PLACES: Final = "o.lat, o.lon, d.lat, d.lon"
+_GEO_STAMPS: Final = """geo.version_of(km) AS by_geo, units.version_of(km) AS by_units,
+        geo.units_version_of(km) AS by_units_via_geo"""
+_GAP: Final = "max(abs(geo.length(km) - units.length(km))) AS gap"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One query.
+
+    Attributes:
+        title: what it asks, for people.
+        plugins: the plugins that its SQL calls.
+        sql: the query; `$month` is the number of a month.
+    """
+
+    title: str
+    plugins: frozenset[str]
+    sql: str
+
+    def params(self, month: int) -> dict[str, int] | None:
+        """The query's parameters."""
+        return {"month": month} if "$month" in self.sql else None
+
+
+FASTEST_CARRIERS: Final = Question(
+    "How fast did each carrier fly in a month?",
+    frozenset({"geo", "units"}),
+    f"""
+    SELECT carrier, count(*) AS flights, avg(units.length(km) / air_time * 60) AS speed,
+        {_GAP}, by_geo, by_units, by_units_via_geo
+    FROM (SELECT *, {_GEO_STAMPS}
+        FROM (SELECT f.carrier, f.air_time, {_KM} AS km FROM {_LEGS} WHERE f.month = $month))
+    GROUP BY carrier, by_geo, by_units, by_units_via_geo
+    ORDER BY speed DESC""",
+)
+
+LONGEST_ROUTES: Final = Question(
+    "What are the longest routes of a month?",
+    frozenset({"geo", "units"}),
+    f"""
+    SELECT origin, dest, count(*) AS flights, max(units.length(km)) AS far,
+        {_GAP}, by_geo, by_units, by_units_via_geo
+    FROM (SELECT *, {_GEO_STAMPS}
+        FROM (SELECT f.origin, f.dest, {_KM} AS km FROM {_LEGS} WHERE f.month = $month))
+    GROUP BY origin, dest, by_geo, by_units, by_units_via_geo
+    ORDER BY far DESC""",
+)
+
+DELAYS: Final = Question(
+    "How late do flights of a month arrive, by distance?",
+    frozenset({"delay", "geo"}),
+    f"""
+    SELECT delay.grade(arr_delay) AS grade, count(*) AS flights, avg(km) AS km,
+        delay.version_of(arr_delay) AS by_delay, geo.version_of(km) AS by_geo
+    FROM (SELECT f.arr_delay, {_KM} AS km FROM {_LEGS}
+        WHERE f.month = $month AND f.arr_delay IS NOT NULL)
+    GROUP BY delay.grade(arr_delay), delay.version_of(arr_delay), geo.version_of(km)""",
+)
+
+EMISSIONS: Final = Question(
+    "How much carbon dioxide went to each destination in a month?",
+    frozenset({"carbon", "geo"}),
+    f"""
+    SELECT dest, count(*) AS flights, sum(kg) / 1000 AS tonnes, by_carbon, by_geo, by_geo_via_carbon
+    FROM (SELECT *, carbon.version_of(kg) AS by_carbon, geo.version_of(km) AS by_geo,
+            carbon.geo_version_of(kg) AS by_geo_via_carbon
+        FROM (SELECT f.dest, carbon.kilograms({_PLACES}) AS kg, {_KM} AS km FROM {_LEGS}
+            WHERE f.month = $month))
+    GROUP BY dest, by_carbon, by_geo, by_geo_via_carbon
+    ORDER BY tonnes DESC""",
+)
+
+EVERY_FLIGHT: Final = Question(
+    "Every flight with its distance, read slowly",
+    frozenset({"geo", "units"}),
+    f"""
+    SELECT flight, tailnum, units.length(km) AS far, 1 AS flights,
+        abs(geo.length(km) - units.length(km)) AS gap, {_GEO_STAMPS}
+    FROM (SELECT f.flight, f.tailnum, {_KM} AS km FROM {_LEGS} WHERE f.month <> $month)""",
+)
+
+SHORT: Final = (FASTEST_CARRIERS, LONGEST_ROUTES, DELAYS, EMISSIONS)
+"""The questions that workers ask over and over."""
