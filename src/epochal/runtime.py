@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | PathLike[str] | Artifact
 
+_ERROR_LIMIT_S: Final = 1.0
 _runtimes: Final = itertools.count(1)
 
 
@@ -195,6 +196,9 @@ class _Running:
 
 class Runtime:
     """Runs plugins and swaps them under live traffic.
+
+    As a context manager it closes at the end of the block. Left by an error, it waits for drains
+    for a second at most: the error's traceback may itself hold a plugin's frames.
 
     Args:
         grants: capability patterns that plugins are granted unless a load says otherwise: names of
@@ -438,14 +442,33 @@ class Runtime:
     def __enter__(self) -> Runtime:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(drain_timeout=self._closing_limit(error))
 
     async def __aenter__(self) -> Runtime:
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose(drain_timeout=self._closing_limit(error))
+
+    def _closing_limit(self, error: BaseException | None) -> float | None:
+        """How long leaving the block waits for drains.
+
+        An error on its way out may hold the plugins' frames, and waiting here would keep it from
+        ever getting to whoever lets it go.
+        """
+        limit = self._drain_timeout
+        return limit if error is None else min(_ERROR_LIMIT_S, limit or _ERROR_LIMIT_S)
 
     # --- inside ------------------------------------------------------------------------------
 

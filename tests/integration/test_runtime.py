@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent import futures
 
 import pytest
 from tests.conftest import tool
@@ -623,6 +624,19 @@ def version(): return 2
         rt.reload("geo", plugins.write("geo", code), config={"seconds": 0.5}, phase_timeout=0.05)
     assert rt.epoch is epoch
     assert call(rt, "geo.version") == 1
+
+
+def test_a_block_left_by_a_plugins_error_does_not_wait_for_that_error(plugins, monkeypatch):
+    monkeypatch.setattr("epochal.runtime._ERROR_LIMIT_S", 0.0)
+    with pytest.raises(ZeroDivisionError) as caught, Runtime(drain_timeout=None) as rt:
+        rt.load(plugins.write("geo", "@tool\ndef boom(): 1 / 0\n"))
+        old = rt.generation("geo")
+        call(rt, "geo.boom")
+    assert old.state is LifecycleState.DRAINING
+    draining = rt._under_way.live()
+    del caught
+    assert not futures.wait(draining, 10).not_done
+    assert old.state is LifecycleState.REMOVED
 
 
 def test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once(rt, plugins):
