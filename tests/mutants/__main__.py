@@ -18,13 +18,19 @@ from tests.mutants.catalogue import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 _LIMIT_S = 120
+_PYTEST = ("-m", "pytest", "-qx", "-pno:cacheprovider", "--timeout=20")
 
 
 def main() -> int:
     """Run what was asked for; 0 if each breakage was caught."""
     parser = argparse.ArgumentParser(prog="mutants", description=__doc__.splitlines()[0])
     parser.add_argument("promises", nargs="*", help="such as E4 or 'flaw 3'; all by default")
-    wanted = parser.parse_args().promises
+    parser.add_argument("--table", action="store_true", help="print them for docs/guarantees.md")
+    options = parser.parse_args()
+    if options.table:
+        print(table())
+        return 0
+    wanted = options.promises
     chosen = [m for m in MUTANTS if not wanted or any(w in m.promise for w in wanted)]
     if not chosen:
         parser.error(f"no breakage of {', '.join(wanted)}")
@@ -40,6 +46,12 @@ def main() -> int:
     return 1 if missed else 0
 
 
+def table() -> str:
+    """The breakages as they stand in docs/guarantees.md."""
+    rows = [f"| {m.promise} | {m.broken} | `{m.test}` |" for m in MUTANTS]
+    return "\n".join(["| promise | breakage | caught by |", "|---|---|---|", *rows])
+
+
 def is_caught(mutant: Mutant) -> bool:
     """Whether the test fails against the broken copy."""
     with TemporaryDirectory() as folder:
@@ -48,15 +60,7 @@ def is_caught(mutant: Mutant) -> bool:
         broken = copy / "epochal" / mutant.file
         broken.write_text(broken.read_text().replace(mutant.old, mutant.new))
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-qx",
-                "-pno:cacheprovider",
-                "--timeout=20",
-                mutant.test,
-            ],
+            [sys.executable, *_PYTEST, mutant.test],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(copy)},
             stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.__main__ import table
 from tests.mutants.catalogue import MUTANTS
 
 ROOT = Path(__file__).parents[2]
@@ -21,3 +22,7 @@ def test_every_promise_has_a_breakage():
     promises = " ".join(mutant.promise for mutant in MUTANTS)
     for wanted in (*(f"E{n}" for n in range(1, 8)), *map(str, range(1, 10))):
         assert wanted in promises, wanted
+
+
+def test_the_documentation_lists_them_all():
+    assert table() in (ROOT / "docs/guarantees.md").read_text()
