@@ -220,6 +220,7 @@ class Runtime:
         @property
         def epoch(self) -> Epoch:
             """The current epoch."""
+            ...
 
     def __init__(
         self,

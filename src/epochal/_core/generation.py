@@ -54,16 +54,20 @@ class Namespace(Protocol):
     @property
     def root_name(self) -> str:
         """The private name of the root module."""
+        ...
 
     @property
     def modules(self) -> Mapping[str, ModuleType]:
         """The modules loaded so far, by private name."""
+        ...
 
     def execute(self) -> ModuleType:
         """Run the root module's code; raises whatever it raises."""
+        ...
 
     def owns(self, obj: object) -> bool:
         """Whether an object was defined by this generation's code."""
+        ...
 
     def close(self) -> None:
         """Leave every process-wide table."""

@@ -40,10 +40,12 @@ class Labelled(Protocol):
     @property
     def label(self) -> str:
         """What the work is."""
+        ...
 
     @property
     def age(self) -> float:
         """Seconds since it began."""
+        ...
 
 
 def describe_holders(

@@ -312,5 +312,6 @@ class Patience:
 def _alarms(started: float) -> Iterator[tuple[float, int]]:
     for after, generation in _COLLECT_AFTER_S:
         yield started + after, generation
+    last = started + _COLLECT_AFTER_S[-1][0]
     for minute in itertools.count(1):
-        yield started + after + minute * _COLLECT_FULL_EVERY_S, 2
+        yield last + minute * _COLLECT_FULL_EVERY_S, 2

@@ -80,12 +80,16 @@ def reclaim(
     """
     owned = list(modules.values())
     modules.clear()
-    for remedy, broad in _REMEDIES if thorough else _REMEDIES[:2]:
-        remedy()
-        graph = Graph(owned, root_name, broad=broad)
+    graph = Graph(owned, root_name, broad=False)
+    for remedy in _REMEDIES if thorough else _REMEDIES[:1]:
         if graph.is_closed():
-            owned.clear()
-            return Reclaim(shells=_take_apart(graph))
+            break
+        del graph  # it refers to all that the remedy is to free
+        remedy()
+        graph = Graph(owned, root_name, broad=True)
+    if graph.is_closed():
+        owned.clear()
+        return Reclaim(shells=_take_apart(graph))
     return Reclaim(leaks=_explain(graph, id(owned)) if thorough else ())
 
 
@@ -100,13 +104,9 @@ def _forget_types() -> None:
     gc.collect(1)
 
 
-_REMEDIES: Final[tuple[tuple[Callable[[], object], bool], ...]] = (
-    (_nothing, False),
-    (_nothing, True),
-    (_forget_types, True),
-    (gc.collect, True),
-)
-"""What is tried before something is called a leak, and whether doubtful objects are opened then."""
+_REMEDIES: Final[tuple[Callable[[], object], ...]] = (_nothing, _forget_types, gc.collect)
+"""What is tried, one after another, before something is called a leak: to look again, broadly; to
+empty caches; to collect."""
 
 
 # --- taking apart --------------------------------------------------------------------------------

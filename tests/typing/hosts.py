@@ -1,0 +1,56 @@
+"""What a host author's type checker sees. Checked by mypy and pyright; never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, assert_type
+
+from epochal import Cutover, Epoch, Generation, Kind, LifecycleState, Runtime
+
+tool: Kind[Callable[[str], list[str]]] = Kind("agent.tool")
+
+
+@tool
+def search(query: str) -> list[str]:
+    return [query]
+
+
+def reading(rt: Runtime) -> None:
+    epoch = rt.epoch
+    assert_type(epoch, Epoch)
+    assert_type(epoch[tool], Mapping[str, Callable[[str], list[str]]])
+    assert_type(epoch[tool]["web.search"]("epochs"), list[str])
+    assert_type(epoch.generations["web"], Generation)
+    assert_type(rt.generation("web").state, LifecycleState)
+    with rt.operation("request 17") as op:
+        assert_type(op[tool]["web.search"]("epochs"), list[str])
+
+
+def changing(rt: Runtime) -> None:
+    assert_type(rt.load("web.py"), Cutover)
+    assert_type(rt.reload("web", drain_timeout=1.0), Cutover)
+    assert_type(rt.remove("web", cascade=True), Cutover)
+    with rt.change() as change:
+        change.reload("web")
+        change.load("geo.py", config={"unit": "km"}, grants={"scalar"})
+        change.remove("legacy")
+    assert_type(change.cutover, Cutover | None)
+
+
+async def changing_in_a_loop(rt: Runtime) -> None:
+    assert_type(await rt.aload("web.py"), Cutover)
+    assert_type(await rt.areload("web"), Cutover)
+    assert_type(await rt.aremove("web"), Cutover)
+    async with rt.achange() as change:
+        change.reload("web")
+
+
+def the_marker_returns_what_it_marks() -> None:
+    assert_type(search("x"), list[str])
+
+
+def telling(rt: Runtime) -> None:
+    def note(event: Any) -> None: ...
+
+    stop = rt.events.subscribe(note)
+    stop()
