@@ -379,6 +379,7 @@ def _outcome(swap: Swap, leaver: Leaver | None) -> Swap:
         holders=leaver.holders,
         leaks=leaver.leaks,
         failures=leaver.failures,
+        undone=leaver.undone,
     )
 
 

@@ -16,10 +16,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.carry import carry
+from epochal._core.resources import Resources
 from epochal.errors import CapabilityError, ExportError, HostError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    import threading
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from epochal._core.kind import Export, Kind
@@ -81,16 +84,17 @@ class PluginContext:
         generation: its number.
         version: its version.
         config: what the host configured it with; read-only.
+        resources: what it acquired; the runtime's side of `defer`, `spawn` and the others.
     """
 
     __slots__ = (
         "_allows",
-        "_deferred",
         "_pending",
         "_required",
         "config",
         "generation",
         "plugin",
+        "resources",
         "version",
     )
 
@@ -109,7 +113,7 @@ class PluginContext:
         self.config: Final = MappingProxyType(dict(config))
         self._allows: Final = allows
         self._required: Final = dict(required)
-        self._deferred: Final[list[Callable[[], object]]] = []
+        self.resources: Final = Resources(f"{plugin}#{generation}")
         self._pending: list[tuple[Kind[Any], str | None, Mapping[str, Any], Any]] | None = []
 
     def defer(self, callback: Callable[..., object], /, *args: Any, **kw: Any) -> None:
@@ -117,13 +121,56 @@ class PluginContext:
 
         Deferred calls run in reverse order; one that raises is reported and stops no other.
         """
-        self._deferred.append(lambda: callback(*args, **kw))
+        self.resources.defer(lambda: callback(*args, **kw))
 
     def enter_context(self, manager: AbstractContextManager[T]) -> T:
         """Enter a context manager now and leave it when this generation is removed."""
         value = manager.__enter__()
         self.defer(manager.__exit__, None, None, None)
         return value
+
+    def spawn(
+        self,
+        function: Callable[..., object],
+        /,
+        *args: Any,
+        name: str | None = None,
+        limit: float = 5.0,
+    ) -> threading.Thread:
+        """Run `function(*args)` on a thread that goes with this generation.
+
+        When the generation is removed `ctx.stopping` is set, and the thread is waited for: a
+        function that goes on until then looks at it, `while not ctx.stopping.wait(1.0): …`.
+
+        Args:
+            function: what the thread runs.
+            *args: its arguments.
+            name: the thread's name; `plugin#generation` when left out.
+            limit: seconds that it may take to end; after that it is reported.
+        """
+        return self.resources.spawn(lambda: function(*args), name, limit)
+
+    def create_task(
+        self, work: Coroutine[Any, Any, T], *, name: str | None = None, limit: float = 5.0
+    ) -> Future[T]:
+        """Run a coroutine in an event loop of this generation's own, on a thread of its own.
+
+        When the generation is removed the task is cancelled and waited for.
+
+        Args:
+            work: the coroutine.
+            name: the task's name; `plugin#generation` when left out.
+            limit: seconds that it may take to end; after that it is reported.
+
+        Returns:
+            A future of its result (`asyncio.wrap_future` makes it awaitable elsewhere).
+        """
+        return self.resources.create_task(work, name, limit)
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set when this generation is being removed, before its `shutdown()` runs."""
+        return self.resources.stopping
 
     def require(self, plugin: str) -> Required:
         """The exports of another plugin, fixed for the life of this generation.
@@ -187,26 +234,6 @@ class PluginContext:
         """What `export` was given; from now on it refuses."""
         pending, self._pending = self._pending or [], None
         return iter(pending)
-
-    @property
-    def has_deferred(self) -> bool:
-        """Whether there are deferred calls to run."""
-        return bool(self._deferred)
-
-    def close(self) -> list[BaseException]:
-        """Run the deferred calls in reverse and give back what was required.
-
-        Returns:
-            What they raised.
-        """
-        failures: list[BaseException] = []
-        while self._deferred:
-            try:
-                self._deferred.pop()()
-            except BaseException as error:  # noqa: BLE001  reported; the others still run
-                failures.append(error)
-        self.give_back()
-        return failures
 
     def give_back(self) -> None:
         """Let go of every plugin that this one requires; doing so again does nothing."""

@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from epochal._core.bare_threads import end_threads
 from epochal._core.capabilities import allows
 from epochal._core.carry import carry
 from epochal._core.context import PluginContext, Required, short_name
+from epochal._core.footprint import Footprint
 from epochal._core.holders import describe_holders
 from epochal._core.kind import Export, marks_of
 from epochal._core.lease import Borrow
@@ -69,6 +71,10 @@ class Namespace(Protocol):
         """Whether an object was defined by this generation's code."""
         ...
 
+    def run_exit_hooks(self, failures: list[str]) -> list[str]:
+        """Run what the code registered to run at its exit; returns what was run."""
+        ...
+
     def close(self) -> None:
         """Leave every process-wide table."""
 
@@ -98,11 +104,15 @@ class Generation:
         lifecycle: where it stands.
         exports: what it offers, by kind and full name; empty before LINKED and after REMOVED.
         requires: the ids of the plugins that it requires.
+        failures: what raised while it was shut down.
+        undone: what it had left in the process's tables, and was taken out.
     """
 
     __slots__ = (
         "__weakref__",
         "_context",
+        "_footprint",
+        "_inside",
         "_lease",
         "_namespace",
         "_operations",
@@ -110,10 +120,12 @@ class Generation:
         "_root",
         "candidate",
         "exports",
+        "failures",
         "lifecycle",
         "number",
         "plugin",
         "requires",
+        "undone",
     )
 
     def __init__(self, candidate: Candidate, number: int, operations: LiveSet[Operation]) -> None:
@@ -124,7 +136,14 @@ class Generation:
         self.lifecycle: Final = PluginLifecycle(str(self))
         self.exports: Mapping[tuple[Kind[Any], str], Export] = NO_EXPORTS
         self._operations: Final = operations
+        # Belong to the change's thread; read by others once it has ended.
+        self.failures: Final[list[str]] = []
+        self.undone: Final[list[str]] = []
+        self._footprint: Final = Footprint()
+        # Idents of the threads that the plugin's code started while it linked, began or ended, and
+        # of the changes' threads that are in its code, or were abandoned there.
         self._own_threads: set[int] = set()
+        self._inside: Final[set[int]] = set()
         self._namespace: Namespace | None = None
         self._root: ModuleType | None = None
         self._context: PluginContext | None = None
@@ -173,8 +192,13 @@ class Generation:
 
     def stragglers(self) -> tuple[str, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""
-        ids = self._globals_ids()
-        found = find_stragglers(ids, own_threads=frozenset(self._own_threads))
+        resources = self._context.resources if self._context is not None else None
+        own = frozenset(self._own_threads | self._inside)
+        found = find_stragglers(
+            self._globals_ids(),
+            own_threads=own if resources is None else own | resources.thread_idents(),
+            own_loops=frozenset() if resources is None else resources.loop_ids(),
+        )
         return tuple(str(straggler) for straggler in found)
 
     # --- what a change does with it ----------------------------------------------------------
@@ -203,9 +227,10 @@ class Generation:
         """
         assert self._namespace is not None  # prepared
         assert self._context is not None
-        with _threads_noted(self._own_threads):
+        with _threads_noted(self._own_threads, self._inside), self._footprint:
             try:
                 self._root = self._namespace.execute()
+                self._check_entry_points(self._root, self._namespace)
                 self._call(self._root, "register", self._context)
             except EpochalError:
                 raise
@@ -213,7 +238,6 @@ class Generation:
                 raise LinkError(
                     f"plugin {self.plugin!r} failed to load: {_said(error)}", plugin=self.plugin
                 ) from error
-            self._check_entry_points(self._root)
             self.exports = MappingProxyType(dict(self._collect(self._context)))
 
     def carry(self) -> Linked:
@@ -226,7 +250,7 @@ class Generation:
 
     def init(self) -> None:
         """Call the plugin's `init(ctx)`: LINKED -> INITIALIZED. Whatever it raises goes through."""
-        with _threads_noted(self._own_threads):
+        with _threads_noted(self._own_threads, self._inside), self._footprint:
             self._call(self._root, "init", self._context)
         self.lifecycle.advance()
 
@@ -235,35 +259,50 @@ class Generation:
         """Whether there is an `init` to call."""
         return "init" in vars(self._root)
 
-    def shutdown(self, *, initialized: bool) -> tuple[str, ...]:
-        """Call the plugin's `shutdown()`, then close what it acquired, in reverse order.
+    def shutdown(self, *, initialized: bool) -> None:
+        """Call the plugin's `shutdown()`, close what it acquired in reverse, undo its footprint.
+
+        Called again after it was given up, it goes on with what comes next. What raises is added to
+        `failures`, what is taken out of the process's tables to `undone`.
 
         Args:
             initialized: whether `init` succeeded; what never began is not shut down, but what it
                 acquired before it failed is closed all the same.
-
-        Returns:
-            What raised, a line each.
         """
-        failures: list[str] = []
-        with _threads_noted(self._own_threads):
-            if initialized and self._root is not None:
-                try:
-                    self._call(self._root, "shutdown")
-                except BaseException as error:  # noqa: BLE001  reported; the rest goes on
-                    failures.append(f"shutdown() of {self} raised {_said(error)}")
+        with _threads_noted(self._own_threads, self._inside), self._footprint:
             if self._context is not None:
-                failures += [
-                    f"a deferred call of {self} raised {_said(error)}"
-                    for error in self._context.close()
-                ]
-        return tuple(failures)
+                self._context.resources.stopping.set()
+            root, self._root = self._root, None
+            if initialized and root is not None:
+                try:
+                    self._call(root, "shutdown")
+                except BaseException as error:  # noqa: BLE001  reported; the rest goes on
+                    self.failures.append(f"shutdown() of {self} raised {_said(error)}")
+            self._close_resources()
+        self._undo_footprint()
 
-    def owes_shutdown(self, *, initialized: bool) -> bool:
-        """Whether there is anything to run when it is removed."""
-        context, root = self._context, self._root
-        has_shutdown = initialized and root is not None and "shutdown" in vars(root)
-        return has_shutdown or (context is not None and context.has_deferred)
+    def _close_resources(self) -> None:
+        if self._context is None:
+            return
+        errors: list[BaseException] = []
+        try:
+            self._context.resources.close(errors)
+        finally:
+            self.failures.extend(f"a resource of {self}: {_said(error)}" for error in errors)
+
+    def _undo_footprint(self) -> None:
+        namespace = self._namespace
+        if namespace is None:
+            return
+        self.undone.extend(namespace.run_exit_hooks(self.failures))
+        undone, failures = self._footprint.undo(namespace.owns)
+        self.undone.extend(undone)
+        self.failures.extend(failures)
+        # Taken first: whoever goes on after this was given up must not begin with it again.
+        own, self._own_threads = frozenset(self._own_threads), set()
+        ended, alive = end_threads(own, self._globals_ids(), namespace.owns)
+        self.undone.extend(ended)
+        self.failures.extend(alive)
 
     def give_back(self) -> None:
         """Let go of every plugin that this one requires, whatever else went wrong."""
@@ -353,9 +392,19 @@ class Generation:
                 plugin=self.plugin,
             )
 
-    def _check_entry_points(self, root: ModuleType) -> None:
-        for name in ("init", "shutdown"):
-            if inspect.iscoroutinefunction(vars(root).get(name)):
+    def _check_entry_points(self, root: ModuleType, namespace: Namespace) -> None:
+        for name in ("register", "init", "shutdown"):
+            function = vars(root).get(name)
+            if not callable(function):
+                continue
+            if not namespace.owns(function):
+                raise LinkError(
+                    f"{name!r} of plugin {self.plugin!r} is something that it imported "
+                    f"({_said_of(function)}), and Epochal would call it: import it under another "
+                    f"name, or write `def {name}(…)`",
+                    plugin=self.plugin,
+                )
+            if inspect.iscoroutinefunction(function):
                 raise LinkError(
                     f"{name}() of plugin {self.plugin!r} is `async def`; it is called without an "
                     "event loop, so make it a plain function",
@@ -380,29 +429,37 @@ class Generation:
         return f"<generation {self} {self.version} {self.state.name}>"
 
 
-class _threads_noted:  # noqa: N801  reads as a phrase: `with _threads_noted(own)`
+class _threads_noted:  # noqa: N801  reads as a phrase: `with _threads_noted(own, inside)`
     """Note the threads that begin inside the block: those are the plugin's own to end.
 
-    So is the thread that runs the block, until it leaves it: if it never does, it was abandoned.
+    The thread that runs the block is noted as inside until it leaves it: if it never does, it was
+    abandoned there.
     """
 
-    __slots__ = ("_before", "_own")
+    __slots__ = ("_before", "_inside", "_own")
 
-    def __init__(self, own: set[int]) -> None:
+    def __init__(self, own: set[int], inside: set[int]) -> None:
         self._own = own
+        self._inside = inside
         self._before: set[int | None] = set()
 
     def __enter__(self) -> None:
         self._before = {thread.ident for thread in threading.enumerate()}
-        self._own.add(threading.get_ident())
+        self._inside.add(threading.get_ident())
 
     def __exit__(self, *exc: object) -> None:
         after = {thread.ident for thread in threading.enumerate()}
         self._own.update(ident for ident in after - self._before if ident is not None)
-        self._own.discard(threading.get_ident())
+        self._inside.discard(threading.get_ident())
 
 
 def _said(error: BaseException) -> str:
     """An exception in one line: its type and what it says."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def _said_of(function: object) -> str:
+    """A callable in words: where it comes from and what it is called."""
+    names = (getattr(function, "__module__", None), getattr(function, "__qualname__", None))
+    return ".".join(str(name) for name in names if name) or type(function).__qualname__

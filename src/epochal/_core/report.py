@@ -38,6 +38,8 @@ class Swap:
         holders: who still uses the old generation, if it has not drained.
         leaks: what keeps the old generation's memory alive, if it was not reclaimed.
         failures: what raised while the old generation was shut down.
+        undone: what the old generation had left in the process's tables (log handlers, warnings
+            filters, exit hooks, …), and was taken out with it.
     """
 
     plugin: str
@@ -49,6 +51,7 @@ class Swap:
     holders: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    undone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,11 @@ class Cutover:
     def failures(self) -> tuple[str, ...]:
         """What raised while old generations were shut down."""
         return self._gather("failures")
+
+    @property
+    def undone(self) -> tuple[str, ...]:
+        """What old generations had left in the process's tables, and was taken out."""
+        return self._gather("undone")
 
     @property
     def cutover_ms(self) -> float:

@@ -43,13 +43,11 @@ class Leaver:
         drained: it was shut down, unused.
         wakeup_us: microseconds from its last release to the drain waking, if it was waited for.
         stragglers: who ran its code without a lease at the last look.
-        failures: what raised on the way.
         reclaim: how its memory came back; None before that.
     """
 
     __slots__ = (
         "drained",
-        "failures",
         "generation",
         "initialized",
         "reclaim",
@@ -64,7 +62,6 @@ class Leaver:
         self.drained = False
         self.wakeup_us: float | None = None
         self.stragglers: tuple[str, ...] = ()
-        self.failures: tuple[str, ...] = ()
         self.reclaim: Reclaim | None = None
         self.waiter: Final[Waiter] = generation.lifecycle.ledger.waiter(0, wake)
 
@@ -72,6 +69,16 @@ class Leaver:
     def holders(self) -> tuple[str, ...]:
         """Who still uses it."""
         return () if self.drained else (self.generation.holders() or self.stragglers)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What raised on the way."""
+        return tuple(self.generation.failures)
+
+    @property
+    def undone(self) -> tuple[str, ...]:
+        """What it had left in the process's tables."""
+        return tuple(self.generation.undone)
 
     @property
     def leaks(self) -> tuple[str, ...]:
@@ -177,16 +184,23 @@ class Retirement:
 
     def _finish(self, leaver: Leaver) -> None:
         """Shut down, then remove. Foreign code runs in both; either may be taken over."""
-        generation, initialized = leaver.generation, leaver.initialized
         self._pending.remove(leaver)
-        if generation.owes_shutdown(initialized=initialized):
-            leaver.failures = self._phases.foreign(
-                "shutdown",
-                str(generation),
-                lambda: generation.shutdown(initialized=initialized),
-                lambda late: self._resume(leaver, late, self._remove),
-                cancellable=False,
-            )
+        self._shut_down(leaver)
+        self._remove(leaver)
+
+    def _shut_down(self, leaver: Leaver) -> None:
+        generation, initialized = leaver.generation, leaver.initialized
+        self._phases.foreign(
+            "shutdown",
+            str(generation),
+            lambda: generation.shutdown(initialized=initialized),
+            lambda late: self._resume(leaver, late, self._finish_shutdown),
+            cancellable=False,
+        )
+
+    def _finish_shutdown(self, leaver: Leaver) -> None:
+        """Go on where a shutdown was given up: what blocked is off the list of what to close."""
+        self._shut_down(leaver)
         self._remove(leaver)
 
     def _remove(self, leaver: Leaver) -> None:
@@ -213,7 +227,7 @@ class Retirement:
 
     def _resume(self, leaver: Leaver, late: BaseException, rest: Callable[[Leaver], None]) -> None:
         """Go on, in a new thread, with a leaver whose code did not return, then with the others."""
-        leaver.failures = (*leaver.failures, str(late))
+        leaver.generation.failures.append(str(late))
         rest(leaver)
         self.run()
 

@@ -42,17 +42,21 @@ class Straggler:
 
 
 def find_stragglers(
-    globals_ids: frozenset[int], *, own_threads: frozenset[int] = frozenset()
+    globals_ids: frozenset[int],
+    *,
+    own_threads: frozenset[int] = frozenset(),
+    own_loops: frozenset[int] = frozenset(),
 ) -> tuple[Straggler, ...]:
     """Look at every thread and every asyncio task.
 
     Args:
         globals_ids: the `id` of each module dictionary of the generation.
         own_threads: the idents of threads that the plugin itself ends at shutdown.
+        own_loops: the `id` of each event loop whose tasks end then too.
     """
     if not globals_ids:
         return ()
-    return (*_threads(globals_ids, own_threads), *_tasks(globals_ids))
+    return (*_threads(globals_ids, own_threads), *_tasks(globals_ids, own_loops))
 
 
 def _threads(globals_ids: frozenset[int], own: frozenset[int]) -> Iterator[Straggler]:
@@ -83,8 +87,10 @@ def _is_ours(frame: FrameType) -> bool:
     return isinstance(name, str) and name.startswith(("epochal._core.", "epochal.runtime"))
 
 
-def _tasks(globals_ids: frozenset[int]) -> Iterator[Straggler]:
+def _tasks(globals_ids: frozenset[int], own_loops: frozenset[int]) -> Iterator[Straggler]:
     for task in all_tasks():
+        if id(task.get_loop()) in own_loops:
+            continue
         for frame in frames_of(task.get_coro()):
             if id(frame.f_globals) in globals_ids:
                 yield Straggler("task", task.get_name(), place_of(frame))

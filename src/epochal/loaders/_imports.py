@@ -21,21 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
-def private_builtins(own: Callable[[str], str | None], resolve_root: str) -> dict[str, Any]:
+def private_builtins(
+    own: Callable[[str], str | None], root_name: str, stand_ins: Mapping[str, ModuleType]
+) -> dict[str, Any]:
     """The builtins of one generation's modules.
 
     Args:
         own: maps an absolute module name of the plugin to this generation's private one; None for
             any other name.
-        resolve_root: the private name of the root module.
+        root_name: the private name of the root module.
+        stand_ins: modules that this generation is given in place of others, by their names.
     """
     namespace = dict(vars(builtins))
-    namespace["__import__"] = _importer(own, resolve_root, _ImportlibStandIn(own))
+    given = {"importlib": _ImportlibStandIn(own), **stand_ins}
+    namespace["__import__"] = _importer(own, root_name, given)
     return namespace
 
 
 def _importer(
-    own: Callable[[str], str | None], root_name: str, stand_in: ModuleType
+    own: Callable[[str], str | None], root_name: str, stand_ins: Mapping[str, ModuleType]
 ) -> Callable[..., Any]:
     def import_name(
         name: str,
@@ -49,9 +53,10 @@ def _importer(
                 leaf = builtins.__import__(private, globals, locals, fromlist or ("__name__",), 0)
                 # `import geo.sub` binds the root, `from geo.sub import x` wants the leaf.
                 return leaf if fromlist else sys.modules[root_name]
-            if name == "importlib" or (name.startswith("importlib.") and not fromlist):
+            top, dot, _ = name.partition(".")
+            if top in stand_ins and not (dot and fromlist):
                 builtins.__import__(name, globals, locals, fromlist, 0)
-                return stand_in
+                return stand_ins[top]
         return builtins.__import__(name, globals, locals, fromlist, level)
 
     return import_name

@@ -37,6 +37,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epochal.loaders import _tables
+from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._imports import private_builtins
 from epochal.loaders._resources import ArtifactFolder
 
@@ -59,6 +60,7 @@ class Namespace:
     Attributes:
         root_name: the private name of the root module.
         modules: the modules loaded so far, by private name.
+        exit_hooks: what its code registered with `atexit`.
     """
 
     def __init__(self, artifact: Artifact, plugin: str, generation: int) -> None:
@@ -70,7 +72,9 @@ class Namespace:
         self._suffix: Final = f"@{tag}"
         self._closed = False
         names = {plugin, artifact.name} if artifact.is_package else {plugin}
-        self._builtins: Final = private_builtins(self._own_name(names), self.root_name)
+        self.exit_hooks: Final = ExitHooks()
+        stand_ins = {"atexit": self.exit_hooks}
+        self._builtins: Final = private_builtins(self._own_name(names), self.root_name, stand_ins)
         self._files: Final[list[str]] = []
 
     def _own_name(self, names: set[str]) -> Callable[[str], str | None]:
@@ -125,6 +129,10 @@ class Namespace:
         # What wraps one of our functions (`functools.lru_cache`, a partial) counts as ours.
         inner = getattr(obj, "__wrapped__", None) or getattr(obj, "func", None)
         return inner is not None and inner is not obj and self.owns(inner)
+
+    def run_exit_hooks(self, failures: list[str]) -> list[str]:
+        """Run what the code registered to run at its exit; returns what was run."""
+        return self.exit_hooks.run_hooks(failures)
 
     def close(self) -> None:
         """Leave every process-wide table; doing so again does nothing."""

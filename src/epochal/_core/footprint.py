@@ -1,0 +1,271 @@
+"""What a generation left in the process's own tables, and how it is taken out again.
+
+The problem: plugin code registers things behind the runtime's back: an exit hook, a log handler, a
+warnings filter, a replaced builtin. Each outlives the generation, keeps its memory, and piles up
+with every reload.
+
+The idea: look at those tables just before and just after the plugin's code runs in a change (link,
+init, shutdown). What appeared in between is the generation's, and goes when it goes, newest first.
+What it registers later, inside a call, is found at the end by whose code it is.
+
+An entry is undone only if it is still there as the plugin left it: if somebody has since replaced
+it, it is theirs. (Exit hooks cannot be listed; `loaders._exit_hooks` deals with them.)
+
+Honest limit: what another thread of the host registers in the very milliseconds in which a plugin
+is linked counts as the plugin's. Register process-wide things before you load plugins, or after.
+"""
+
+from __future__ import annotations
+
+import builtins
+import copyreg
+import gc
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Final, TypeAlias, cast
+
+from epochal._core.referrers import is_a, type_name
+
+Owns: TypeAlias = Callable[[object], bool]
+"""Whether an object was defined by the generation's code."""
+
+_ABSENT: Final = object()
+
+
+@dataclass(slots=True)
+class Entry:
+    """One thing that a generation put into a table of the process.
+
+    Attributes:
+        said: what it is, in a person's words.
+        undo: takes it out; returns False if it is not there any more as the plugin left it.
+    """
+
+    said: str
+    undo: Callable[[], bool]
+
+
+class Keyed:
+    """A table with names: builtins, hooks of `sys`, `sys.modules`.
+
+    Args:
+        said: what an entry is called, with `{}` for its name.
+        table: gives the table.
+        names: the names that count; None for all.
+    """
+
+    def __init__(
+        self,
+        said: str,
+        table: Callable[[], MutableMapping[Any, Any]],
+        names: frozenset[str] | None = None,
+    ) -> None:
+        self._said: Final = said
+        self._table: Final = table
+        self._names: Final = names
+
+    def now(self) -> dict[Any, Any]:
+        """The entries as they stand."""
+        if self._names is None:
+            return dict(self._table())
+        table = self._table()
+        return {name: table[name] for name in self._names if name in table}
+
+    def changed(self, before: dict[Any, Any], after: dict[Any, Any]) -> Iterator[Entry]:
+        """What was set between two looks."""
+        for key, value in after.items():
+            old = before.get(key, _ABSENT)
+            if old is not value and not (old is _ABSENT and self.is_ordinary(value)):
+                yield self.entry(key, old, value)
+        for key in before.keys() - after.keys():
+            yield self.entry(key, before[key], _ABSENT)
+
+    def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
+        """What is there now and is the plugin's, or is under a name that is the plugin's."""
+        for key, value in now.items():
+            if owns(value) or (not isinstance(key, str) and owns(key)):
+                yield self.entry(key, _ABSENT, value)
+
+    def is_ordinary(self, value: object) -> bool:
+        """Whether something new is nothing to undo."""
+        return False
+
+    def entry(self, key: Any, old: object, value: object) -> Entry:
+        """How to undo one."""
+
+        def undo() -> bool:
+            table = self._table()
+            if table.get(key, _ABSENT) is not value:
+                return False
+            if old is _ABSENT:
+                table.pop(key, None)
+            else:
+                table[key] = old
+            return True
+
+        name = key if isinstance(key, str) else type_name(key) if is_a(key, type) else "?"
+        return Entry(self._said.format(name), undo)
+
+
+class Modules(Keyed):
+    """`sys.modules`: an import is nothing to undo; a replaced or hand-made module is."""
+
+    def is_ordinary(self, value: object) -> bool:
+        """Whether an import made it."""
+        return is_a(value, ModuleType) and getattr(value, "__spec__", None) is not None
+
+
+class Listed:
+    """A table in order: callbacks, filters, handlers, paths.
+
+    Args:
+        said: what an entry is called.
+        table: gives the list.
+        altered: called after an entry was taken out.
+    """
+
+    def __init__(
+        self,
+        said: str,
+        table: Callable[[], list[Any]],
+        altered: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._said: Final = said
+        self._table: Final = table
+        self._altered: Final = altered
+
+    def now(self) -> list[Any]:
+        """The entries as they stand."""
+        return list(self._table())
+
+    def changed(self, before: list[Any], after: list[Any]) -> Iterator[Entry]:
+        """What was added between two looks."""
+        known = set(map(id, before))
+        return (self.entry(item) for item in after if id(item) not in known)
+
+    def owned(self, now: list[Any], owns: Owns) -> Iterator[Entry]:
+        """What is there now and is the plugin's, or (a filter) has a part that is."""
+        for item in now:
+            if owns(item) or (type(item) is tuple and any(map(owns, item))):
+                yield self.entry(item)
+
+    def entry(self, item: Any) -> Entry:
+        """How to undo one."""
+
+        def undo() -> bool:
+            table = self._table()
+            for index, other in enumerate(table):
+                if other is item:
+                    del table[index]
+                    self._altered()
+                    return True
+            return False
+
+        return Entry(f"{self._said} {_named(item)}", undo)
+
+
+Table: TypeAlias = Keyed | Listed
+
+_SYS_HOOKS: Final = frozenset(
+    {"excepthook", "unraisablehook", "displayhook", "breakpointhook", "__interactivehook__"}
+)
+_TABLES: Final[tuple[Table, ...]] = (
+    Keyed("builtin {}", lambda: vars(builtins)),
+    Keyed("sys.{}", lambda: vars(sys), _SYS_HOOKS | {"stdout", "stderr", "stdin", "path"}),
+    Keyed("threading.{}", lambda: vars(threading), frozenset({"excepthook"})),
+    Modules("sys.modules entry {}", lambda: sys.modules),
+    Keyed("copyreg reducer of {}", lambda: cast("dict[Any, Any]", copyreg.dispatch_table)),
+    Listed("sys.path entry", lambda: sys.path),
+    Listed("import finder", lambda: sys.meta_path, sys.path_importer_cache.clear),
+    Listed("path hook", lambda: sys.path_hooks, sys.path_importer_cache.clear),
+    Listed("collector callback", lambda: gc.callbacks),
+    Listed(
+        "warnings filter",
+        lambda: cast("list[Any]", warnings.filters),
+        lambda: warnings._filters_mutated(),  # type: ignore[attr-defined]  # noqa: SLF001
+    ),
+)
+
+
+def _logger_tables() -> dict[str, Table]:
+    """Handlers and filters of every logger that has any, or may get some."""
+    tables: dict[str, Table] = {}
+    loggers: list[Any] = [logging.root, *list(logging.root.manager.loggerDict.values())]
+    for logger in loggers:
+        if isinstance(logger, logging.Logger):
+            for word, items in (("handler", logger.handlers), ("filter", logger.filters)):
+                said = f"logging {word} of logger {logger.name!r}:"
+                tables[f"{word} {logger.name}"] = Listed(said, lambda items=items: items)  # type: ignore[misc]
+            for handler in logger.handlers:
+                said = f"logging filter of a handler of logger {logger.name!r}:"
+                tables[f"filter {id(handler)}"] = Listed(said, lambda h=handler: h.filters)  # type: ignore[misc]
+    return tables
+
+
+class Footprint:
+    """What one generation left in the process's tables.
+
+    Used by one thread at a time, the change's: `with footprint.noting(): …` around plugin code.
+    """
+
+    __slots__ = ("_before", "_entries")
+
+    def __init__(self) -> None:
+        self._entries: Final[list[Entry]] = []
+        self._before: dict[Any, Any] = {}
+
+    def __enter__(self) -> None:
+        self._before = {table: table.now() for table in _TABLES}
+        self._before |= {name: table.now() for name, table in _logger_tables().items()}
+
+    def __exit__(self, *exc: object) -> None:
+        before, self._before = self._before, {}
+        for table in _TABLES:
+            self._entries.extend(table.changed(before[table], cast("Any", table.now())))
+        for name, table in _logger_tables().items():
+            self._entries.extend(table.changed(before.get(name, []), cast("Any", table.now())))
+
+    def undo(self, owns: Owns) -> tuple[list[str], list[str]]:
+        """Take everything out, newest first; what appeared later is known by whose code it is.
+
+        Returns:
+            What was undone, and what raised meanwhile, a line each.
+        """
+        undone: list[str] = []
+        failures: list[str] = []
+        while self._entries:
+            _undo(self._entries.pop(), undone, failures)
+        for table in (*_TABLES, *_logger_tables().values()):
+            for entry in list(table.owned(cast("Any", table.now()), owns)):
+                _undo(entry, undone, failures)
+        return undone, failures
+
+
+def _undo(entry: Entry, undone: list[str], failures: list[str]) -> None:
+    try:
+        if entry.undo():
+            undone.append(entry.said)
+    except BaseException as error:  # noqa: BLE001  the table's own code; the rest goes on
+        failures.append(f"{entry.said} raised {type(error).__name__}: {error}")
+
+
+def _named(item: Any) -> str:
+    """An entry in a person's words, without its own `__repr__`, which may be hostile."""
+    if isinstance(item, str):
+        return repr(item)
+    if is_a(item, type):
+        return type_name(item)
+    if type(item) in (FunctionType, BuiltinFunctionType):
+        return f"{item.__module__}.{item.__qualname__}"
+    if type(item) is tuple and len(item) == 5:  # a warnings filter
+        return f"{item[0]} {getattr(item[2], '__name__', '?')}"
+    with suppress(Exception):
+        function = object.__getattribute__(item, "__func__")
+        return f"{function.__module__}.{function.__qualname__}"
+    return f"<{type_name(type(item))}>"

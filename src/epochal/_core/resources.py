@@ -1,0 +1,175 @@
+"""What a generation acquired through its context, and how it ends: in reverse, whatever fails.
+
+Deferred calls, entered context managers, threads and tasks. Each is one closer on one stack.
+Closing takes them off one by one, so that whoever continues a close that was given up (a closer did
+not return) goes on with the next.
+
+Threads and tasks are asked to end, not torn down: `stopping` is set before the plugin's
+`shutdown()` runs, a task is cancelled; then each has its own limit to come to an end. Tasks run in
+an event loop of the generation's own, on a thread of its own: so they neither need nor disturb a
+loop of the host's, and their end needs no loop that may itself be waiting for the change.
+
+Who reads, who writes: `_closers` is appended to by the plugin's code in any thread, and popped by
+the one thread that closes; both are one step. `_threads` only grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal.errors import HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_LIMIT_S: Final = 5.0
+
+
+class DidNotEndError(Exception):
+    """A thread or task of a plugin did not end in time after it was asked to."""
+
+
+class Resources:
+    """The resources of one generation.
+
+    Args:
+        owner: `plugin#generation`, for the names of threads.
+
+    Attributes:
+        stopping: set when the generation begins to shut down.
+    """
+
+    __slots__ = ("_closed", "_closers", "_loop", "_owner", "_threads", "stopping")
+
+    def __init__(self, owner: str) -> None:
+        self._owner: Final = owner
+        self._closers: Final[list[Callable[[], object]]] = []
+        self._threads: Final[list[threading.Thread]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self.stopping: Final = threading.Event()
+
+    def defer(self, closer: Callable[[], object]) -> None:
+        """Have `closer` called at the end."""
+        if self._closed:
+            raise HostError(f"{self._owner} has been shut down; it can acquire nothing any more")
+        self._closers.append(closer)
+
+    def spawn(self, work: Callable[[], object], name: str | None, limit: float) -> threading.Thread:
+        """Run `work` on a thread that is to end once `stopping` is set."""
+        thread = threading.Thread(target=work, name=name or self._owner, daemon=True)
+
+        def end() -> None:
+            thread.join(limit)
+            if thread.is_alive():
+                raise DidNotEndError(
+                    f"thread {thread.name!r} did not end within {limit:g} s of ctx.stopping"
+                )
+
+        self.defer(end)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def create_task(
+        self, work: Coroutine[Any, Any, Any], name: str | None, limit: float
+    ) -> Future[Any]:
+        """Run a coroutine in the generation's own event loop until it is cancelled at the end."""
+        loop = self._running_loop()
+        outcome: Future[Any] = Future()
+        outcome.set_running_or_notify_cancel()  # it ends when the task does, and not before
+        task: list[asyncio.Task[Any]] = []
+
+        def start() -> None:
+            task.append(loop.create_task(work, name=name or self._owner))
+            task[0].add_done_callback(lambda done: _pass_on(done, outcome))
+
+        def end() -> None:
+            loop.call_soon_threadsafe(lambda: task[0].cancel())
+            try:
+                outcome.result(limit)
+            except CancelledError:
+                return
+            except FutureTimeoutError:
+                if outcome.done():
+                    raise
+                raise DidNotEndError(
+                    f"task {task[0].get_name()!r} did not end within {limit:g} s of being cancelled"
+                ) from None
+
+        self.defer(end)
+        loop.call_soon_threadsafe(start)
+        return outcome
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to close."""
+        return not self._closers
+
+    def thread_idents(self) -> frozenset[int]:
+        """The threads that end with the generation."""
+        return frozenset(thread.ident for thread in self._threads if thread.ident is not None)
+
+    def loop_ids(self) -> frozenset[int]:
+        """The `id` of the event loop whose tasks end with the generation, if there is one."""
+        return frozenset() if self._loop is None else frozenset({id(self._loop)})
+
+    def close(self, failures: list[BaseException]) -> None:
+        """Close everything in reverse; calling it again goes on where it was given up.
+
+        Args:
+            failures: what raises is added here.
+        """
+        self._closed = True
+        self.stopping.set()
+        while self._closers:
+            try:
+                self._closers.pop()()
+            except BaseException as error:  # noqa: BLE001  reported; the others still run
+                failures.append(error)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            loop = self._loop = asyncio.new_event_loop()
+            thread = threading.Thread(
+                target=_run_loop, args=(loop,), name=f"{self._owner} loop", daemon=True
+            )
+
+            def end() -> None:
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join(_LIMIT_S)
+                if thread.is_alive():
+                    raise DidNotEndError(f"the event loop of {self._owner} did not end")
+
+            self.defer(end)
+            self._threads.append(thread)
+            thread.start()
+        return self._loop
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        # What the tasks left behind: tasks that they started, and asynchronous generators.
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _pass_on(done: asyncio.Task[Any], outcome: Future[Any]) -> None:
+    if done.cancelled():
+        outcome.set_exception(CancelledError())
+    elif (error := done.exception()) is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(done.result())

@@ -1,0 +1,432 @@
+"""What a generation acquires goes with it: in reverse, in time, and whatever fails is told."""
+
+import asyncio
+import atexit
+import builtins
+import gc
+import logging
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+from tests.conftest import tool
+
+from epochal.errors import InitError, LinkError
+
+LOG = []
+EVENT = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    # pytest's own would keep the exceptions of threads, and so the plugins that raised them.
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    LOG.clear()
+    EVENT.clear()
+    yield
+    EVENT.set()
+
+
+def write(plugins, code, plugin="geo"):
+    head = "from tests.integration.test_resources import LOG, EVENT\n"
+    return plugins.write(plugin, head + code + "\n@tool\ndef f(): return 1\n")
+
+
+def epochal_threads():
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("geo")}
+
+
+# --- the context's own ---------------------------------------------------------------------------
+
+
+def test_everything_ends_in_reverse_and_a_failure_stops_nothing(rt, plugins):
+    code = """
+import contextlib
+@contextlib.contextmanager
+def opened():
+    LOG.append("open")
+    try:
+        yield
+    finally:
+        LOG.append("close")
+def boom(): raise ValueError("cannot close")
+def init(ctx):
+    ctx.defer(LOG.append, "first")
+    ctx.enter_context(opened())
+    ctx.defer(boom)
+    ctx.defer(LOG.append, "last")
+def shutdown(): LOG.append("shutdown")
+"""
+    rt.load(write(plugins, code))
+    cut = rt.remove("geo")
+    assert LOG == ["open", "shutdown", "last", "close", "first"]
+    assert cut.drained
+    assert any("cannot close" in line for line in cut.failures)
+
+
+def test_a_spawned_thread_is_asked_to_end_and_waited_for(rt, plugins):
+    code = """
+def work(ctx, word):
+    LOG.append(word)
+    EVENT.set()
+    ctx.stopping.wait(20)
+    LOG.append("ended")
+def init(ctx):
+    ctx.defer(LOG.append, "deferred before")
+    ctx.spawn(work, ctx, "began", name="geo-work")
+"""
+    rt.load(write(plugins, code))
+    assert EVENT.wait(10)
+    assert epochal_threads() == {"geo-work"}
+    cut = rt.remove("geo")
+    assert cut.drained
+    assert cut.reclaimed, cut.leaks
+    assert LOG == ["began", "ended", "deferred before"]
+    assert not epochal_threads()
+
+
+def test_a_task_runs_in_a_loop_of_its_own_and_is_cancelled(rt, plugins):
+    code = """
+import asyncio
+async def helper():
+    try:
+        await asyncio.sleep(20)
+    finally:
+        LOG.append("helper ended")
+async def poll(ctx):
+    child = asyncio.create_task(helper())
+    await asyncio.sleep(0)
+    EVENT.set()
+    try:
+        await asyncio.sleep(20)
+    except asyncio.CancelledError:
+        LOG.append("cancelled")
+        await asyncio.sleep(0)
+        raise
+async def answer(): return 42
+def init(ctx):
+    LOG.append(ctx.create_task(answer()).result(10))
+    ctx.create_task(poll(ctx), name="poll")
+"""
+    rt.load(write(plugins, code))
+    assert EVENT.wait(10)
+    cut = rt.remove("geo")
+    assert cut.drained
+    assert cut.failures == ()
+    assert cut.reclaimed, cut.leaks
+    assert LOG == [42, "cancelled", "helper ended"]
+    assert not epochal_threads()
+
+
+def test_a_thread_or_task_that_does_not_end_in_time_is_told_and_stops_nothing(rt, plugins):
+    code = """
+import asyncio
+def deaf(): EVENT.wait(20)
+async def stubborn():
+    while not EVENT.is_set():
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            continue
+def init(ctx):
+    ctx.defer(LOG.append, "the rest")
+    ctx.spawn(deaf, name="geo-deaf", limit=0.02)
+    ctx.create_task(stubborn(), name="stubborn", limit=0.02)
+"""
+    rt.load(write(plugins, code))
+    cut = rt.remove("geo")
+    text = "\n".join(cut.failures)
+    assert "'geo-deaf' did not end within 0.02 s" in text
+    assert "'stubborn' did not end within 0.02 s" in text
+    assert LOG == ["the rest"]
+    EVENT.set()
+
+
+def test_a_task_that_failed_is_told_at_the_end(rt, plugins):
+    code = """
+async def boom(): raise ValueError("the task broke")
+def init(ctx): ctx.create_task(boom())
+"""
+    rt.load(write(plugins, code))
+    assert any("the task broke" in line for line in rt.remove("geo").failures)
+
+
+def test_after_a_shutdown_that_blocks_the_rest_is_closed_all_the_same(rt, plugins):
+    code = """
+def block(): EVENT.wait(20)
+def init(ctx):
+    ctx.defer(LOG.append, "first")
+    ctx.defer(block)
+    ctx.defer(LOG.append, "last")
+def shutdown(): EVENT.wait(20)
+"""
+    rt.load(write(plugins, code))
+    with rt.change(phase_timeout=0.05) as change:
+        change.remove("geo")
+    assert LOG == ["last", "first"]
+    assert len([line for line in change.cutover.failures if "did not return" in line]) == 2
+    EVENT.set()
+
+
+def test_nothing_can_be_acquired_by_a_generation_that_is_gone(rt, plugins):
+    code = """
+CTX = []
+def init(ctx): CTX.append(ctx)
+@tool
+def late():
+    LOG.append(CTX[0])
+"""
+    rt.load(write(plugins, code))
+    rt.epoch[tool]["geo.late"]()
+    rt.remove("geo")
+    with pytest.raises(Exception, match="geo#0 has been shut down"):
+        LOG[0].defer(print)
+    LOG.clear()
+
+
+# --- behind the runtime's back -------------------------------------------------------------------
+
+TRACES = {
+    "a log handler of the root logger": "import logging\n"
+    "logging.getLogger().addHandler(logging.NullHandler())",
+    "a log filter": "import logging\nlogging.getLogger('host.x').addFilter(lambda record: True)",
+    "a log handler of its own class": "import logging\nclass H(logging.Handler):\n"
+    "    def emit(self, record): pass\nlogging.getLogger('host.y').addHandler(H())",
+    "a warnings filter": "import warnings\nwarnings.filterwarnings('ignore', 'geo says')",
+    "a warnings filter by its own class": "import warnings\nclass W(UserWarning): pass\n"
+    "warnings.simplefilter('ignore', W)",
+    "a collector callback": "import gc\ngc.callbacks.append(lambda phase, info: None)",
+    "an excepthook": "import sys\nsys.excepthook = lambda *args: None",
+    "a thread excepthook": "import threading\nthreading.excepthook = lambda args: None",
+    "a replaced builtin": "import builtins\nbuiltins.open = lambda *args: None",
+    "a new builtin": "import builtins\nbuiltins.geo_helper = lambda: 1",
+    "an entry of sys.path": "import sys\nsys.path.append('/nowhere/geo')",
+    "an import finder": "import sys\nclass F:\n    @staticmethod\n"
+    "    def find_spec(name, path=None, target=None): return None\nsys.meta_path.append(F)",
+    "a hand-made module": "import sys, types\nsys.modules['geo_compat'] = types.ModuleType('x')",
+    "a replaced module": "import sys\nsys.modules['colorsys'] = sys.modules[__name__]",
+    "a copyreg reducer": "import copyreg\nclass C: pass\ncopyreg.pickle(C, lambda c: (C, ()))",
+}
+
+
+def footprint():
+    root = logging.root
+    loggers = [root, *map(logging.getLogger, ("host.x", "host.y"))]
+    return {
+        "handlers": [list(logger.handlers) for logger in loggers],
+        "filters": [list(logger.filters) for logger in loggers],
+        "warnings": list(warnings.filters),
+        "callbacks": list(gc.callbacks),
+        "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook),
+        "builtins": dict(vars(builtins)),
+        "path": list(sys.path),
+        "finders": [finder for finder in sys.meta_path if "epochal" not in repr(finder)],
+        "modules": {
+            name: module for name, module in sys.modules.items() if not name.startswith("geo.__")
+        },
+        "copyreg": set(__import__("copyreg").dispatch_table),
+    }
+
+
+@pytest.mark.parametrize("case", TRACES)
+@pytest.mark.parametrize("where", ["link", "init", "call"])
+def test_what_it_left_in_the_process_goes_with_it(rt, plugins, case, where):
+    body = TRACES[case]
+    indented = "\n".join(f"    {line}" for line in body.splitlines())
+    code = {
+        "link": body,
+        "init": f"def init(ctx):\n{indented}",
+        "call": f"@tool\ndef leave():\n{indented}",
+    }[where]
+    __import__("colorsys"), __import__("copyreg")
+    before = footprint()
+    rt.load(write(plugins, code))
+    if where == "call":
+        rt.epoch[tool]["geo.leave"]()
+    cut = rt.remove("geo")
+    if where != "call":
+        assert footprint() == before
+        assert cut.undone, "and it is told"
+        # A thread that was made meanwhile has the hook in it for as long as it lives.
+        assert cut.reclaimed or "excepthook" in case, cut.leaks
+    else:
+        # What was registered in a call is the plugin's only where it is the plugin's code.
+        assert cut.drained
+        restore(before)
+
+
+def restore(before):
+    sys.excepthook, sys.unraisablehook, threading.excepthook = before["hooks"]
+    vars(builtins).update(before["builtins"])
+    for name in set(vars(builtins)) - set(before["builtins"]):
+        delattr(builtins, name)
+    sys.path[:] = before["path"]
+    warnings.filters[:] = before["warnings"]
+    for name in set(sys.modules) - set(before["modules"]):
+        if name == "geo_compat":
+            del sys.modules[name]
+    sys.modules["colorsys"] = before["modules"]["colorsys"]
+    logging.root.handlers[:] = before["handlers"][0]
+
+
+OWN_CODE = [
+    "a log filter",
+    "a log handler of its own class",
+    "a warnings filter by its own class",
+    "a collector callback",
+    "a copyreg reducer",
+]
+
+
+@pytest.mark.parametrize("case", OWN_CODE)
+def test_its_own_code_is_found_in_the_process_whenever_it_was_put_there(rt, plugins, case):
+    indented = "\n".join(f"    {line}" for line in TRACES[case].splitlines())
+    before = footprint()
+    rt.load(write(plugins, f"@tool\ndef leave():\n{indented}"))
+    rt.epoch[tool]["geo.leave"]()
+    cut = rt.remove("geo")
+    assert cut.undone
+    assert cut.reclaimed, cut.leaks
+    assert footprint() == before
+
+
+def test_what_a_failed_change_left_is_taken_out_too(rt, plugins):
+    original = builtins.open
+    with pytest.raises(LinkError):
+        rt.load(write(plugins, TRACES["a replaced builtin"] + "\n1 / 0"))
+    assert builtins.open is original
+    code = "def init(ctx):\n    import sys\n    sys.path.append('/nowhere/geo')\n    1 / 0"
+    with pytest.raises(InitError):
+        rt.load(write(plugins, code))
+    assert "/nowhere/geo" not in sys.path
+
+
+def test_what_somebody_has_replaced_since_is_left_to_them(rt, plugins):
+    rt.load(write(plugins, TRACES["an excepthook"]))
+
+    def mine(*args):
+        pass
+
+    original, sys.excepthook = sys.__excepthook__, mine
+    try:
+        rt.remove("geo")
+        assert sys.excepthook is mine
+    finally:
+        sys.excepthook = original
+
+
+def test_an_exit_hook_runs_when_the_generation_exits(rt, plugins):
+    code = """
+import atexit
+from atexit import register as at_exit
+@atexit.register
+def first(): LOG.append("first")
+at_exit(LOG.append, "second")
+@at_exit
+def third(): LOG.append("third")
+atexit.unregister(third)
+def shutdown(): LOG.append("shutdown")
+"""
+    hooks = atexit._ncallbacks()
+    rt.load(write(plugins, code))
+    cut = rt.reload("geo")
+    assert LOG == ["shutdown", "second", "first"]
+    assert any("exit hook" in line for line in cut.undone)
+    assert cut.reclaimed, cut.leaks
+    rt.close()
+    assert atexit._ncallbacks() == hooks
+
+
+def test_an_entry_point_that_was_imported_is_refused_instead_of_called(rt, plugins):
+    with pytest.raises(LinkError, match=r"'register' of plugin 'geo'.*imported.*another name"):
+        rt.load(write(plugins, "from atexit import register"))
+
+
+def test_exit_hooks_of_what_is_still_loaded_run_as_the_process_exits(plugins, tmp_path):
+    path = plugins.root / "geo.py"
+    path.write_text(
+        '# /// plugin\n# id = "geo"\n# version = "1"\n# ///\n'
+        "import atexit\natexit.register(print, 'the plugin exits')\n"
+    )
+    code = f"import epochal; rt = epochal.Runtime(); rt.load({str(path)!r}); print('host ends')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.split("\n") == ["host ends", "the plugin exits", ""]
+
+
+def test_a_timer_is_cancelled_and_a_thread_left_running_is_ended(rt, plugins):
+    code = """
+import threading, time
+def tick(): LOG.append("ticked")
+def poll():
+    EVENT.set()
+    while True: time.sleep(0.001)
+def init(ctx):
+    timer = threading.Timer(3600, tick)
+    timer.name = "geo-timer"
+    timer.start()
+    threading.Thread(target=poll, name="geo-poll", daemon=True).start()
+"""
+    rt.load(write(plugins, code))
+    assert EVENT.wait(10)
+    cut = rt.remove("geo")
+    assert not epochal_threads()
+    assert {"thread 'geo-timer', which shutdown() had left running"} <= set(cut.undone)
+    assert {"thread 'geo-poll', which shutdown() had left running"} <= set(cut.undone)
+    assert cut.reclaimed, cut.leaks
+    assert LOG == []
+
+
+def test_the_worst_neighbour_leaves_nothing(rt, plugins):
+    """An exit hook, a log handler and a thread at every swap: nothing piles up."""
+    code = """
+import atexit, logging, threading
+BALLAST = "x" * 200_000
+def clean(): pass
+class Handler(logging.Handler):
+    def emit(self, record): pass
+stop = threading.Event()
+def poll(): stop.wait(20)
+def init(ctx):
+    atexit.register(clean)
+    logging.getLogger().addHandler(Handler())
+    threading.Thread(target=poll, name="geo-poll", daemon=True).start()
+def shutdown(): stop.set()
+"""
+    path = write(plugins, code)
+    rt.load(path)
+    handlers, hooks = len(logging.root.handlers), atexit._ncallbacks()
+    for _ in range(5):
+        cut = rt.reload("geo")
+        assert cut.reclaimed, cut.leaks
+    assert len(logging.root.handlers) == handlers
+    assert atexit._ncallbacks() == hooks
+    assert len([t for t in threading.enumerate() if t.name == "geo-poll"]) == 1
+
+
+def test_tasks_in_the_hosts_loop_count_as_in_use_until_they_end(plugins):
+    from epochal import Runtime
+
+    code = """
+import asyncio
+TASKS = []
+async def helper(): await asyncio.sleep(20)
+@tool
+async def start():
+    TASKS.append(asyncio.create_task(helper(), name="geo-helper"))
+"""
+
+    async def main():
+        async with Runtime() as rt:
+            await rt.aload(write(plugins, code))
+            await rt.epoch[tool]["geo.start"]()
+            cut = await rt.areload("geo", drain_timeout=0.0)
+            assert any("geo-helper" in line for line in cut.holders), cut.holders
+            for task in asyncio.all_tasks():
+                if task.get_name() == "geo-helper":
+                    task.cancel()
+
+    asyncio.run(main())
