@@ -31,22 +31,22 @@ from collections import defaultdict
 from concurrent.futures import wait
 from contextvars import copy_context
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.capabilities import DEFAULT_GRANTS, checked_grants
-from epochal._core.change import ChangeRun, Site
+from epochal._core.change import ChangeRun, Limits, Site
 from epochal._core.epoch import Epoch
 from epochal._core.events import EventStream
 from epochal._core.live import LiveSet
 from epochal._core.operation import Operation
 from epochal._core.phase import Phases, changing
 from epochal._core.plan import Verb, Wish
-from epochal._core.request import Request, resolve
+from epochal._core.request import resolve
 from epochal._core.threads import call_on_thread
+from epochal._core.transaction import Change, Running
 from epochal._core.turn import Turn
 from epochal.errors import (
     ForkedRuntimeError,
-    HostError,
     NestedChangeError,
     RuntimeClosedError,
 )
@@ -55,143 +55,15 @@ from epochal.loaders.python import open_namespace
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from concurrent.futures import Future
-    from os import PathLike
     from types import TracebackType
 
-    from epochal._core.artifact import Artifact
     from epochal._core.generation import Generation
     from epochal._core.report import Cutover
-
-    Source: TypeAlias = str | PathLike[str] | Artifact
+    from epochal._core.request import Request
+    from epochal._core.transaction import Source
 
 _ERROR_LIMIT_S: Final = 1.0
 _runtimes: Final = itertools.count(1)
-
-
-class Change:
-    """Several changes of plugins as one transaction: all become visible at once, or none.
-
-    Made by `Runtime.change` and `Runtime.achange`; record what you want inside the `with` block.
-    Leaving the block runs it; leaving it by an exception throws it away.
-
-    Attributes:
-        cutover: the report, after the block.
-    """
-
-    __slots__ = ("_begin", "_requests", "_started", "cutover")
-
-    def __init__(self, begin: Callable[[Sequence[Request]], _Running]) -> None:
-        self._begin: Final = begin
-        self._requests: Final[list[Request]] = []
-        self._started = False
-        self.cutover: Cutover | None = None
-
-    def load(
-        self,
-        source: Source,
-        *,
-        config: Mapping[str, Any] | None = None,
-        grants: Collection[str] | None = None,
-    ) -> None:
-        """Add a plugin that is not active; see `Runtime.load`."""
-        self._requests.append(Request(Verb.LOAD, None, source, config, checked_grants(grants)))
-
-    def reload(
-        self,
-        plugin: str,
-        source: Source | None = None,
-        *,
-        config: Mapping[str, Any] | None = None,
-        grants: Collection[str] | None = None,
-    ) -> None:
-        """Replace an active plugin; see `Runtime.reload`."""
-        self._requests.append(Request(Verb.RELOAD, plugin, source, config, checked_grants(grants)))
-
-    def remove(self, plugin: str, *, cascade: bool = False) -> None:
-        """Take an active plugin out; see `Runtime.remove`."""
-        self._requests.append(Request(Verb.REMOVE, plugin, cascade=cascade))
-
-    def run(self) -> Cutover:
-        """Run it now, as leaving the `with` block does.
-
-        Raises:
-            HostError: it has run already.
-        """
-        self.cutover = cutover = self._start().wait()
-        return cutover
-
-    async def run_async(self) -> Cutover:
-        """`run` for event loops."""
-        self.cutover = cutover = await self._start().wait_async()
-        return cutover
-
-    def _start(self) -> _Running:
-        if self._started:
-            raise HostError("this change has run already; make a new one with rt.change()")
-        self._started = True
-        return self._begin(self._requests)
-
-    def __enter__(self) -> Change:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.run()
-
-    async def __aenter__(self) -> Change:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            await self.run_async()
-
-
-class _Running:
-    """A change that runs on its thread, and the two ways to wait for its answer."""
-
-    __slots__ = ("_run",)
-
-    def __init__(self, run: ChangeRun) -> None:
-        self._run: Final = run
-
-    def wait(self) -> Cutover:
-        run, answer = self._run, self._run.answer
-        try:
-            return answer.result()
-        except BaseException:
-            if not answer.done():
-                # Ctrl-C came while the change ran: give it up, and leave only when it is undone (or
-                # was published already, which a rollback could not undo).
-                run.cancel()
-                answer.exception()
-            raise
-        finally:
-            # An error that the answer holds, and whose traceback has this frame, would be a cycle:
-            # it would keep the caller's variables, epochs among them, until the collector runs.
-            del self, run, answer
-
-    async def wait_async(self) -> Cutover:
-        run, answer = self._run, self._run.answer
-        try:
-            return await asyncio.wrap_future(answer)
-        except asyncio.CancelledError:
-            run.cancel()
-            settled = asyncio.wrap_future(answer)
-            await asyncio.wait([settled])
-            settled.exception()  # the task was cancelled: that is its answer
-            raise
-        finally:
-            del self, run, answer  # as above
 
 
 class Runtime:
@@ -287,6 +159,7 @@ class Runtime:
         *,
         drain_timeout: float | None = None,
         phase_timeout: float | None = None,
+        cancel_holders: bool = False,
         dry_run: bool = False,
     ) -> Change:
         """Several changes at once, all or nothing; see `Change`.
@@ -294,21 +167,29 @@ class Runtime:
         Args:
             drain_timeout: seconds; None for the runtime's.
             phase_timeout: seconds; None for the runtime's.
+            cancel_holders: when a drain outlasts its timeout, ask who still uses the old
+                generations to stop (operations are told by their `on_cancel`, asyncio tasks inside
+                the old code are cancelled), and wait as long again. Nothing is shut down in use.
             dry_run: do everything short of publishing, then undo it: the report tells what would
                 happen, and whatever would fail raises.
         """
-        return Change(lambda requests: self._begin(requests, drain_timeout, phase_timeout, dry_run))
+        limits = self._limits(drain_timeout, phase_timeout, cancel_holders=cancel_holders)
+        return Change(lambda requests: self._begin(requests, limits, dry_run=dry_run))
 
     def achange(
         self,
         *,
         drain_timeout: float | None = None,
         phase_timeout: float | None = None,
+        cancel_holders: bool = False,
         dry_run: bool = False,
     ) -> Change:
         """`change` for event loops: `async with rt.achange() as change`."""
         return self.change(
-            drain_timeout=drain_timeout, phase_timeout=phase_timeout, dry_run=dry_run
+            drain_timeout=drain_timeout,
+            phase_timeout=phase_timeout,
+            cancel_holders=cancel_holders,
+            dry_run=dry_run,
         )
 
     def load(
@@ -356,6 +237,7 @@ class Runtime:
         grants: Collection[str] | None = None,
         drain_timeout: float | None = None,
         phase_timeout: float | None = None,
+        cancel_holders: bool = False,
     ) -> Cutover:
         """Replace an active plugin by a new generation; blocks until the old one has drained.
 
@@ -370,6 +252,7 @@ class Runtime:
             grants: as for `load`; None to keep the active one's.
             drain_timeout: seconds; None for the runtime's.
             phase_timeout: seconds; None for the runtime's.
+            cancel_holders: as for `change`.
 
         Returns:
             The report.
@@ -379,7 +262,9 @@ class Runtime:
             EpochalError: as for `load`, and `IncompatibleError`; the old version goes on as if
                 nothing had been asked.
         """
-        change = self.change(drain_timeout=drain_timeout, phase_timeout=phase_timeout)
+        change = self.change(
+            drain_timeout=drain_timeout, phase_timeout=phase_timeout, cancel_holders=cancel_holders
+        )
         change.reload(plugin, source, config=config, grants=grants)
         return change.run()
 
@@ -388,7 +273,12 @@ class Runtime:
         return await self._one(options, lambda change, rest: change.reload(plugin, source, **rest))
 
     def remove(
-        self, plugin: str, *, cascade: bool = False, drain_timeout: float | None = None
+        self,
+        plugin: str,
+        *,
+        cascade: bool = False,
+        drain_timeout: float | None = None,
+        cancel_holders: bool = False,
     ) -> Cutover:
         """Take an active plugin out; blocks until it has drained, like `reload`.
 
@@ -396,12 +286,13 @@ class Runtime:
             plugin: its id.
             cascade: take along the plugins that require it, however indirectly.
             drain_timeout: seconds; None for the runtime's.
+            cancel_holders: as for `change`.
 
         Raises:
             UnknownPluginError: it is not active.
             RequiredByError: others require it, and `cascade` is not set.
         """
-        change = self.change(drain_timeout=drain_timeout)
+        change = self.change(drain_timeout=drain_timeout, cancel_holders=cancel_holders)
         change.remove(plugin, cascade=cascade)
         return change.run()
 
@@ -411,7 +302,9 @@ class Runtime:
 
     # --- ending ------------------------------------------------------------------------------
 
-    def close(self, *, drain_timeout: float | None = None) -> Cutover | None:
+    def close(
+        self, *, drain_timeout: float | None = None, cancel_holders: bool = False
+    ) -> Cutover | None:
         """Remove every plugin, dependents first, and take no more changes or operations.
 
         Changes that were asked for before are finished first. Operations that run go on to their
@@ -420,23 +313,27 @@ class Runtime:
 
         Args:
             drain_timeout: seconds; None for the runtime's.
+            cancel_holders: as for `change`.
 
         Returns:
             The report; None if the runtime was closed before.
         """
-        limit = self._drain_timeout if drain_timeout is None else drain_timeout
+        limits = self._limits(drain_timeout, cancel_holders=cancel_holders)
         started = monotonic()
-        running = self._begin_close(limit)
+        running = self._begin_close(limits)
         cutover = running.wait() if running is not None else None
-        left = None if limit is None else max(0.0, limit - (monotonic() - started))
+        left = None if limits.drain is None else max(0.0, limits.drain - (monotonic() - started))
         wait(self._under_way.live(), left)  # generations that earlier changes left draining
         self.events.close()
         return cutover
 
-    async def aclose(self, *, drain_timeout: float | None = None) -> Cutover | None:
+    async def aclose(
+        self, *, drain_timeout: float | None = None, cancel_holders: bool = False
+    ) -> Cutover | None:
         """`close` for event loops."""
         closing = call_on_thread(
-            lambda: self.close(drain_timeout=drain_timeout), name="epochal close"
+            lambda: self.close(drain_timeout=drain_timeout, cancel_holders=cancel_holders),
+            name="epochal close",
         )
         return await asyncio.wrap_future(closing)
 
@@ -476,63 +373,58 @@ class Runtime:
     async def _one(
         self, options: dict[str, Any], record: Callable[[Change, dict[str, Any]], None]
     ) -> Cutover:
-        limits = {k: options.pop(k) for k in ("drain_timeout", "phase_timeout") if k in options}
-        change = self.change(**limits)
+        names = ("drain_timeout", "phase_timeout", "cancel_holders")
+        change = self.change(**{name: options.pop(name) for name in names if name in options})
         record(change, options)
         return await change.run_async()
 
-    def _begin(
+    def _limits(
         self,
-        requests: Sequence[Request],
         drain_timeout: float | None,
-        phase_timeout: float | None,
-        dry_run: bool,
-    ) -> _Running:
+        phase_timeout: float | None = None,
+        *,
+        cancel_holders: bool = False,
+    ) -> Limits:
+        return Limits(
+            drain=self._drain_timeout if drain_timeout is None else drain_timeout,
+            phase=self._phase_timeout if phase_timeout is None else phase_timeout,
+            cancel_holders=cancel_holders,
+        )
+
+    def _begin(self, requests: Sequence[Request], limits: Limits, *, dry_run: bool) -> Running:
         def wishes(epoch: Epoch) -> Sequence[Wish]:
             return resolve(requests, epoch, self._grants)
 
         with self._closing:
             self._check_open()
             # In the queue before the runtime can close: whoever closes waits for this change.
-            return self._start(wishes, drain_timeout, phase_timeout, dry_run=dry_run)
+            return self._start(wishes, limits, dry_run=dry_run)
 
-    def _begin_close(self, drain_timeout: float | None) -> _Running | None:
+    def _begin_close(self, limits: Limits) -> Running | None:
         def wishes(epoch: Epoch) -> Sequence[Wish]:
             return [Wish(Verb.REMOVE, plugin) for plugin in epoch.generations]
 
         with self._closing:
             if self._closed:
                 return None
-            running = self._start(wishes, drain_timeout, None, dry_run=False)
+            running = self._start(wishes, limits, dry_run=False)
             self._closed = True
             return running
 
     def _start(
-        self,
-        wishes: Callable[[Epoch], Sequence[Wish]],
-        drain_timeout: float | None,
-        phase_timeout: float | None,
-        *,
-        dry_run: bool,
-    ) -> _Running:
+        self, wishes: Callable[[Epoch], Sequence[Wish]], limits: Limits, *, dry_run: bool
+    ) -> Running:
         if changing.get() == self._serial:
             raise NestedChangeError(
                 "a change was asked for by code that a change is running (a plugin's link, init or "
                 "shutdown); ask for it afterwards, or record it in the same change"
             )
         self._check_process()
-        timeout = self._phase_timeout if phase_timeout is None else phase_timeout
         number = next(self._change_numbers)
-        run = ChangeRun(
-            number,
-            self._site,
-            wishes,
-            Phases(self._serial, copy_context(), timeout),
-            drain_timeout=self._drain_timeout if drain_timeout is None else drain_timeout,
-            dry_run=dry_run,
-        )
+        phases = Phases(self._serial, copy_context(), limits.phase)
+        run = ChangeRun(number, self._site, wishes, phases, limits, dry_run=dry_run)
         self._under_way.add(call_on_thread(run.run, name=f"epochal change {number}"))
-        return _Running(run)
+        return Running(run)
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

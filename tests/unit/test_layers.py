@@ -25,6 +25,7 @@ FLOORS = [
     {"_core.epoch"},
     {"_core.operation", "_core.plan", "_core.retire"},
     {"_core.request", "_core.change"},
+    {"_core.transaction"},
     {"loaders", "kinds", "observe"},
     {"runtime"},
     {"sql"},

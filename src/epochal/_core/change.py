@@ -59,6 +59,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a change waits, and for whom.
+
+    Attributes:
+        drain: seconds after which the caller is answered although old generations are in use.
+        phase: seconds that plugin code may take for one phase.
+        cancel_holders: ask who is in the way to stop when a drain has outlasted its limit.
+    """
+
+    drain: float | None
+    phase: float | None
+    cancel_holders: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What the changes of one runtime work on.
 
@@ -89,8 +104,7 @@ class ChangeRun:
         site: what it works on.
         wishes: reads what is asked for, given the current epoch; may raise.
         phases: runs plugin code.
-        drain_timeout: seconds after which the caller is answered although old generations are in
-            use.
+        limits: how long it waits.
         dry_run: stop before publish and go back.
 
     Attributes:
@@ -103,8 +117,8 @@ class ChangeRun:
         site: Site,
         wishes: Callable[[Epoch], Sequence[Wish]],
         phases: Phases,
+        limits: Limits,
         *,
-        drain_timeout: float | None,
         dry_run: bool,
     ) -> None:
         self.answer: Final[Future[Cutover]] = Future()
@@ -115,7 +129,7 @@ class ChangeRun:
         self._site: Final = site
         self._wishes: Final = wishes
         self._phases: Final = phases
-        self._drain_timeout: Final = drain_timeout
+        self._limits: Final = limits
         self._dry_run: Final = dry_run
         # Queued here, in the caller's thread, so that changes run in the order of the calls.
         self._ticket: Final = site.turn.take()
@@ -245,9 +259,10 @@ class ChangeRun:
             retired,
             self._phases,
             self._site.events,
-            self._drain_timeout,
+            self._limits.drain,
             on_timeout=lambda: self._settle(retirement.leavers),
             on_end=lambda: self._finish(retirement.leavers),
+            cancel_holders=self._limits.cancel_holders,
         )
         self._cancelled.add_done_callback(lambda _: retirement.wake.put(None))
         try:
@@ -289,7 +304,7 @@ class ChangeRun:
             begun,
             self._phases,
             self._site.events,
-            self._drain_timeout,
+            self._limits.drain,
             on_timeout=answer,
             on_end=answer,
             is_rollback=True,

@@ -102,6 +102,15 @@ class DrainTimedOut(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldersAsked(Event):
+    """A drain outlasted its limit, and those who use the generation were asked to stop."""
+
+    plugin: str
+    generation: int
+    holders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShutdownFailed(Event):
     """Something raised while a generation was shut down; the shutdown went on."""
 

@@ -31,7 +31,7 @@ from epochal._core.lease import Borrow
 from epochal._core.lifecycle import LifecycleState, PluginLifecycle
 from epochal._core.reclaim import Reclaim, reclaim
 from epochal._core.report import Version
-from epochal._core.stragglers import find_stragglers
+from epochal._core.stragglers import cancel_tasks, find_stragglers
 from epochal.errors import CapabilityError, EpochalError, ExportError, LinkError
 
 if TYPE_CHECKING:
@@ -189,6 +189,24 @@ class Generation:
             if operation.holds(lease, self.plugin):
                 pinning.append(operation)  # noqa: PERF401
         return describe_holders(lease, globals_ids=self._globals_ids(), operations=pinning)
+
+    def cancel_holders(self) -> tuple[str, ...]:
+        """Ask who uses this generation to stop: labelled operations, and tasks inside its code.
+
+        Returns:
+            Who was asked, in a person's words.
+        """
+        lease = self._lease() if self._lease is not None else None
+        asked: list[str] = []
+        for operation in self._operations.live():
+            if lease is not None and operation.holds(lease, self.plugin):
+                asked.append(f"operation {operation.label!r}")
+                try:
+                    operation.cancel()
+                except ExceptionGroup as errors:
+                    self.failures.append(_said(errors))
+        del lease
+        return (*asked, *cancel_tasks(self._globals_ids()))
 
     def stragglers(self) -> tuple[str, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""

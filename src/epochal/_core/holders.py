@@ -105,7 +105,7 @@ class _Look:
         """Look at whatever refers to the lease."""
         if (variable := self._search.variable(lease)) is not None:
             self.note(f"its lease, {variable}", None)
-        for referrer in self._search.referrers(lease):
+        for referrer in self._search.referrers([lease]):
             self._at_holder(referrer, lease)
         for carrier in self._carriers:
             self._at_carrier(carrier)
@@ -126,7 +126,7 @@ class _Look:
     def _at_dict(self, namespace: dict[Any, Any], lease: Lease) -> None:
         """A carrying function's attributes, an epoch's leases, or anybody's dictionary."""
         is_known = namespace.get(LEASE) is lease
-        for owner in self._search.referrers(namespace):
+        for owner in self._search.referrers([namespace]):
             if PIN in dict_of_type(type(owner)):
                 is_known = True
                 self._tables.update(map(id, gc.get_referents(*gc.get_referents(owner))))
@@ -138,7 +138,7 @@ class _Look:
 
     def _is_of_ours(self, referrer: object) -> bool:
         """Whether it is an operation's own tuple of pins: operations are named by their labels."""
-        return type(referrer) is tuple and any(map(_is_ours, self._search.referrers(referrer)))
+        return type(referrer) is tuple and any(map(_is_ours, self._search.referrers([referrer])))
 
     def _at_carrier(self, carrier: Any) -> None:
         """Look at whoever keeps what carries the lease, or is suspended in it."""
@@ -146,7 +146,7 @@ class _Look:
         what = f"captured function {name!r}"
         if (variable := self._search.variable(carrier)) is not None:
             self.note(f"{what}, {variable}", None)
-        for referrer in self._search.referrers(carrier):
+        for referrer in self._search.referrers([carrier]):
             if is_a(referrer, SUSPENDED):
                 self.note(suspended(referrer), Step(referrer))
             elif type(referrer) is FrameType:

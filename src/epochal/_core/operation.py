@@ -7,13 +7,14 @@ that it was bound to lives on.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal.errors import OperationEndedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
@@ -34,16 +35,31 @@ class Operation:
         started: when it began, in seconds of `time.monotonic`.
     """
 
-    __slots__ = ("__weakref__", "_epoch", "_pins", "label", "number", "started")
+    __slots__ = (
+        "__weakref__",
+        "_cancelled",
+        "_epoch",
+        "_on_cancel",
+        "_pins",
+        "label",
+        "number",
+        "started",
+    )
 
     # Written by the thread that runs the operation (`narrow`, `end`); read by that thread and by
     # diagnostics in others, which see the old value or the new one.
     _epoch: Epoch | None
     _pins: tuple[Lease, ...]
+    # `cancel` sets the first and then takes the others; `on_cancel` adds and then looks at the
+    # first: so a callback is called by one of the two, whichever comes second.
+    _cancelled: bool
+    _on_cancel: list[Callable[[], object]]
 
     def __init__(self, epoch: Epoch, label: str) -> None:
         self._epoch = epoch
         self._pins = ()
+        self._cancelled = False
+        self._on_cancel = []
         self.label: Final = label
         self.number: Final = epoch.number
         self.started: Final = monotonic()
@@ -92,6 +108,42 @@ class Operation:
         """End the operation; doing so again does nothing."""
         self._epoch = None
         self._pins = ()
+        self._on_cancel.clear()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was asked to stop. Long work looks at this now and then, and ends early."""
+        return self._cancelled
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called when this operation is asked to stop; at once if it was already.
+
+        It is called in whatever thread asks, at most once, and not after the end.
+        """
+        self._on_cancel.append(callback)
+        if self._cancelled:
+            self._call_back()
+
+    def cancel(self) -> None:
+        """Ask whoever runs this operation to stop. It goes on holding what it uses until it ends.
+
+        Raises:
+            ExceptionGroup: callbacks raised; all of them were called.
+        """
+        self._cancelled = True
+        self._call_back()
+
+    def _call_back(self) -> None:
+        errors: list[Exception] = []
+        while self._on_cancel:
+            with suppress(IndexError):  # another thread took the last
+                callback = self._on_cancel.pop()
+                try:
+                    callback()
+                except Exception as error:  # noqa: BLE001  told below; the others are called
+                    errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"cancelling operation {self.label!r}", errors)
 
     def holds(self, lease: Lease, plugin: str) -> bool:
         """Whether this operation pins that generation (asked by diagnostics, in any thread)."""

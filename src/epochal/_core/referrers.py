@@ -22,6 +22,7 @@ import inspect
 import sys
 import threading
 from collections import deque
+from sys import getrefcount
 from types import (
     AsyncGeneratorType,
     CellType,
@@ -85,14 +86,16 @@ class Search:
         self._ignored.add(id(items))
         return items
 
-    def referrers(self, *targets: Any) -> list[Any]:
+    def referrers(self, targets: list[Any]) -> list[Any]:
         """Who refers to any of these objects, without this search itself."""
-        found = self.own(gc.get_referrers(*targets))
+        found = self.own(gc.get_referrers(*self.own(targets)))
         kept = self.own([])
-        for referrer in found:
-            is_own = id(referrer) in self._ignored or type(referrer) is Step or referrer is targets
-            if not is_own:
-                kept.append(referrer)
+        for index in range(len(found)):
+            # The call's own arguments were a tuple, and only the list refers to it now.
+            is_argument = type(found[index]) is tuple and getrefcount(found[index]) <= 2
+            is_own = id(found[index]) in self._ignored or type(found[index]) is Step
+            if not (is_argument or is_own):
+                kept.append(found[index])
         return kept
 
     def variable(self, value: object) -> str | None:
@@ -114,7 +117,7 @@ class Search:
             if not open_trails:
                 break
             level = self.own([step.node for trail in open_trails for step in trail.frontier])
-            referrers = self.referrers(*level)
+            referrers = self.referrers(level)
             for trail in open_trails:
                 trail.extend(referrers)
         return [trail.words for trail in trails]

@@ -15,7 +15,13 @@ from __future__ import annotations
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.events import DrainTimedOut, GenerationLeaked, ShutdownFailed, StateChanged
+from epochal._core.events import (
+    DrainTimedOut,
+    GenerationLeaked,
+    HoldersAsked,
+    ShutdownFailed,
+    StateChanged,
+)
 from epochal._core.lease import Patience, Waiter, Wake, wakeup_of
 from epochal._core.lifecycle import LifecycleState
 
@@ -99,9 +105,12 @@ class Retirement:
         on_end: tells them that all are removed.
         is_rollback: the generations never served. The error that undid them is on its way to the
             caller and refers to their frames: their memory goes when it is dropped.
+        cancel_holders: when the time has run out, first ask those who use the generations to stop,
+            and wait as long again.
     """
 
     __slots__ = (
+        "_cancel_holders",
         "_events",
         "_is_rollback",
         "_looks",
@@ -110,6 +119,7 @@ class Retirement:
         "_patience",
         "_pending",
         "_phases",
+        "_timeout",
         "leavers",
         "wake",
     )
@@ -124,6 +134,7 @@ class Retirement:
         on_end: Callable[[], object],
         *,
         is_rollback: bool = False,
+        cancel_holders: bool = False,
     ) -> None:
         # A release puts its time here from any thread, a caller who gives up puts None.
         self.wake: Final[Wake] = SimpleQueue()
@@ -134,6 +145,8 @@ class Retirement:
         self._on_timeout = on_timeout
         self._on_end = on_end
         self._is_rollback: Final = is_rollback
+        self._timeout: Final = timeout
+        self._cancel_holders = cancel_holders
         self._patience = Patience(timeout)
         self._looks = 0
 
@@ -148,12 +161,31 @@ class Retirement:
                 released_ns = None
                 self._patience.collect()
                 give_up = self._patience.is_over
-            if give_up:
+            if give_up and self._cancel_holders and self._patience.is_over:
+                self._ask_to_stop()
+            elif give_up:
                 self._tell_timeout(self._patience.waited)
                 self._patience = Patience(None)
         # Both refer to the change, the change to its error, and they to this: no circle is left.
         on_end, self._on_end, self._on_timeout = self._on_end, _nothing, _nothing
         on_end()
+
+    def _ask_to_stop(self) -> None:
+        self._cancel_holders = False
+        self._patience = Patience(self._timeout)
+        for leaver in self._pending:
+            generation = leaver.generation
+            # Those who are asked are foreign code, in this thread.
+            asked = self._phases.foreign(
+                "cancel",
+                str(generation),
+                generation.cancel_holders,
+                lambda late: self._resume(leaver, late, _nobody),  # noqa: B023  called in the loop
+                cancellable=False,
+            )
+            self._events.emit(
+                HoldersAsked(plugin=generation.plugin, generation=generation.number, holders=asked)
+            )
 
     def _sleep(self) -> int | None:
         until = self._patience.until_next()
@@ -259,6 +291,10 @@ class Retirement:
                 )
             )
         self._on_timeout()
+
+
+def _nobody(leaver: Leaver) -> None:
+    """Nothing more is to be done for this one now."""
 
 
 def _nothing() -> None:

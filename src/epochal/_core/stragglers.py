@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, cast
@@ -95,6 +96,24 @@ def _tasks(globals_ids: frozenset[int], own_loops: frozenset[int]) -> Iterator[S
             if id(frame.f_globals) in globals_ids:
                 yield Straggler("task", task.get_name(), place_of(frame))
                 break
+
+
+def cancel_tasks(globals_ids: frozenset[int]) -> tuple[str, ...]:
+    """Cancel every asyncio task that is inside a generation's code.
+
+    Args:
+        globals_ids: the `id` of each module dictionary of the generation.
+
+    Returns:
+        Which, in a person's words.
+    """
+    asked: list[str] = []
+    for task in all_tasks():
+        if any(id(frame.f_globals) in globals_ids for frame in frames_of(task.get_coro())):
+            with suppress(RuntimeError):  # its loop was closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+                asked.append(f"task {task.get_name()!r}")
+    return tuple(asked)
 
 
 def all_tasks() -> list[asyncio.Task[Any]]:

@@ -65,6 +65,9 @@ def describe(event: Event) -> tuple[int, str]:
                 logging.WARNING,
                 f"{plugin}#{number} still in use after {waited:.1f} s, drains on: {who}",
             )
+        case ev.HoldersAsked(plugin=plugin, generation=number, holders=holders):
+            who = "; ".join(holders) or "nobody that can be asked"
+            return logging.WARNING, f"{plugin}#{number} asked to stop: {who}"
         case ev.ShutdownFailed(plugin=plugin, generation=number, error=error):
             return logging.ERROR, f"{plugin}#{number} shutdown: {error}"
         case ev.GenerationLeaked(plugin=plugin, generation=number, leaks=leaks):
