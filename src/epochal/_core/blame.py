@@ -18,6 +18,16 @@ from epochal.errors import EpochalError
 _MACHINERY = ("epochal._core.", "epochal.loaders.", "importlib._bootstrap", "concurrent.futures.")
 
 
+def said(error: BaseException) -> str:
+    """An exception in one line, its type and what it says, even if it cannot say anything."""
+    name = type(error).__name__
+    try:
+        text = str(error).strip()
+    except BaseException as worse:  # noqa: BLE001  the error is foreign code, and must be told
+        return f"{name} (its text cannot be had: str() raised {type(worse).__name__})"
+    return f"{name}: {text.splitlines()[0]}" if text else name
+
+
 def without_machinery(error: BaseException) -> BaseException:
     """Take the machinery's frames out of an error's traceback, and out of its causes'.
 

@@ -25,7 +25,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.blame import without_machinery
+from epochal._core.blame import said, without_machinery
 from epochal._core.distributions import check_distributions
 from epochal._core.events import (
     ChangeCommitted,
@@ -220,7 +220,7 @@ class ChangeRun:
             raise
         except BaseException as error:
             raise InitError(
-                f"init() of plugin {generation.plugin!r} raised {type(error).__name__}: {error}",
+                f"init() of plugin {generation.plugin!r} raised {said(error)}",
                 plugin=generation.plugin,
             ) from error
         self._tell(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
@@ -286,7 +286,7 @@ class ChangeRun:
         except Abandoned:
             pass  # another thread goes on with the rollback
         except BaseException as worse:  # noqa: BLE001  our own fault, and the caller must not wait
-            worse.add_note(f"while rolling back after {error!r}")
+            worse.add_note(f"while rolling back after {said(error)}")
             self._answer_failure(worse, ())
 
     def _roll_back(self, error: BaseException | None) -> None:
@@ -327,9 +327,7 @@ class ChangeRun:
             for line in (*leaver.failures, *leaver.holders):
                 error.add_note(f"while rolling back {leaver.generation}: {line}")
         code = error.code if isinstance(error, EpochalError) else "internal"
-        self._site.events.emit(
-            ChangeFailed(change=self._number, code=code, error=str(error) or repr(error))
-        )
+        self._site.events.emit(ChangeFailed(change=self._number, code=code, error=_text(error)))
         self.answer.set_exception(without_machinery(error))
 
     def _give_turn_back(self) -> None:
@@ -407,5 +405,10 @@ def _compare_exports(
             kind.compare(old.exports[key], new.exports[key])
         except (TypeError, ValueError) as error:
             raise IncompatibleError(
-                f"{kind.name} {name} of {new} cannot replace that of {old}: {error}"
+                f"{kind.name} {name} of {new} cannot replace that of {old}: {said(error)}"
             ) from error
+
+
+def _text(error: BaseException) -> str:
+    """What an event says of an error: our own say it all themselves."""
+    return str(error) if isinstance(error, EpochalError) else said(error)

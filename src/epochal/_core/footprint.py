@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final, TypeAlias, cast
 
+from epochal._core.blame import said
 from epochal._core.referrers import is_a, type_name
 
 Owns: TypeAlias = Callable[[object], bool]
@@ -109,8 +110,12 @@ class Keyed:
                 table[key] = old
             return True
 
-        name = key if isinstance(key, str) else type_name(key) if is_a(key, type) else "?"
-        return Entry(self._said.format(name), undo)
+        return Entry(self.said(key), undo)
+
+    def said(self, key: Any) -> str:
+        """An entry in a person's words."""
+        name = key if type(key) is str else type_name(key) if is_a(key, type) else "?"
+        return self._said.format(name)
 
 
 class Modules(Keyed):
@@ -175,8 +180,10 @@ Table: TypeAlias = Keyed | Listed
 _SYS_HOOKS: Final = frozenset(
     {"excepthook", "unraisablehook", "displayhook", "breakpointhook", "__interactivehook__"}
 )
+_builtins: Final[dict[str, Any]] = vars(builtins)
+_BUILTINS: Final = Keyed("builtin {}", lambda: _builtins)
 _TABLES: Final[tuple[Table, ...]] = (
-    Keyed("builtin {}", lambda: vars(builtins)),
+    _BUILTINS,
     Keyed("sys.{}", lambda: vars(sys), _SYS_HOOKS | {"stdout", "stderr", "stdin", "path"}),
     Keyed("threading.{}", lambda: vars(threading), frozenset({"excepthook"})),
     Modules("sys.modules entry {}", lambda: sys.modules),
@@ -191,6 +198,23 @@ _TABLES: Final[tuple[Table, ...]] = (
         lambda: warnings._filters_mutated(),  # type: ignore[attr-defined]  # noqa: SLF001
     ),
 )
+
+
+def _restored(before: dict[str, Any]) -> list[Entry]:
+    """Put builtins back that plugin code replaced before it failed.
+
+    Nothing in here may call a builtin function.
+    """
+    restored: list[Entry] = []
+    for name in before:
+        if _builtins.get(name) is not before[name]:
+            _builtins[name] = before[name]
+            restored.append(Entry(_BUILTINS.said(name), _was_undone))
+    return restored
+
+
+def _was_undone() -> bool:
+    return True
 
 
 def _logger_tables() -> dict[str, Table]:
@@ -224,8 +248,11 @@ class Footprint:
         self._before = {table: table.now() for table in _TABLES}
         self._before |= {name: table.now() for name, table in _logger_tables().items()}
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         before, self._before = self._before, {}
+        if kind is not None:
+            # First of all, since the machinery that undoes the rest may need them.
+            self._entries.extend(_restored(before[_BUILTINS]))
         for table in _TABLES:
             self._entries.extend(table.changed(before[table], cast("Any", table.now())))
         for name, table in _logger_tables().items():
@@ -252,7 +279,7 @@ def _undo(entry: Entry, undone: list[str], failures: list[str]) -> None:
         if entry.undo():
             undone.append(entry.said)
     except BaseException as error:  # noqa: BLE001  the table's own code; the rest goes on
-        failures.append(f"{entry.said} raised {type(error).__name__}: {error}")
+        failures.append(f"{entry.said} raised {said(error)}")
 
 
 def _named(item: Any) -> str:

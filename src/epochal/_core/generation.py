@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from epochal._core.bare_threads import end_threads
+from epochal._core.blame import said
 from epochal._core.capabilities import allows
 from epochal._core.carry import carry
 from epochal._core.context import PluginContext, Required, short_name
@@ -204,7 +205,7 @@ class Generation:
                 try:
                     operation.cancel()
                 except ExceptionGroup as errors:
-                    self.failures.append(_said(errors))
+                    self.failures.append(said(errors))
         del lease
         return (*asked, *cancel_tasks(self._globals_ids()))
 
@@ -254,7 +255,7 @@ class Generation:
                 raise
             except BaseException as error:
                 raise LinkError(
-                    f"plugin {self.plugin!r} failed to load: {_said(error)}", plugin=self.plugin
+                    f"plugin {self.plugin!r} failed to load: {said(error)}", plugin=self.plugin
                 ) from error
             self.exports = MappingProxyType(dict(self._collect(self._context)))
 
@@ -295,7 +296,7 @@ class Generation:
                 try:
                     self._call(root, "shutdown")
                 except BaseException as error:  # noqa: BLE001  reported; the rest goes on
-                    self.failures.append(f"shutdown() of {self} raised {_said(error)}")
+                    self.failures.append(f"shutdown() of {self} raised {said(error)}")
             self._close_resources()
         self._undo_footprint()
 
@@ -306,7 +307,7 @@ class Generation:
         try:
             self._context.resources.close(errors)
         finally:
-            self.failures.extend(f"a resource of {self}: {_said(error)}" for error in errors)
+            self.failures.extend(f"a resource of {self}: {said(error)}" for error in errors)
 
     def _undo_footprint(self) -> None:
         namespace = self._namespace
@@ -401,7 +402,7 @@ class Generation:
             kind.validate(export)
         except (TypeError, ValueError) as error:
             raise ExportError(
-                f"{export.name} cannot be a {kind.name}: {error}", plugin=self.plugin
+                f"{export.name} cannot be a {kind.name}: {said(error)}", plugin=self.plugin
             ) from error
         if not callable(export.target):
             raise ExportError(
@@ -469,12 +470,6 @@ class _threads_noted:  # noqa: N801  reads as a phrase: `with _threads_noted(own
         after = {thread.ident for thread in threading.enumerate()}
         self._own.update(ident for ident in after - self._before if ident is not None)
         self._inside.discard(threading.get_ident())
-
-
-def _said(error: BaseException) -> str:
-    """An exception in one line: its type and what it says."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 def _said_of(function: object) -> str:

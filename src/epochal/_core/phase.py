@@ -15,6 +15,7 @@ of deadlocking.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextvars import Context, ContextVar
 from time import perf_counter
@@ -49,12 +50,13 @@ class Phases:
         ms: milliseconds for each phase so far. Written by the thread that has the change.
     """
 
-    __slots__ = ("_cancelled", "_context", "_lock", "_runtime", "_timeout", "_watch", "ms")
+    __slots__ = ("_cancelled", "_context", "_lock", "_pid", "_runtime", "_timeout", "_watch", "ms")
 
     def __init__(self, runtime: int, context: Context, timeout: float | None) -> None:
         self._runtime: Final = runtime
         self._context: Final = context
         self._timeout: Final = timeout
+        self._pid: Final = os.getpid()
         # Both under the lock: whoever cancels either sees the watch that runs, or is seen by the
         # next.
         self._lock: Final = threading.Lock()
@@ -106,6 +108,10 @@ class Phases:
                 self.check_cancelled()
             return context.run(work)
         finally:
+            if os.getpid() != self._pid:
+                # Plugin code forked, and this is the child: nothing of the host's may run in it,
+                # and locks that other threads held are locked here for ever.
+                raise Abandoned
             if not watch.end():
                 raise Abandoned
             self._set_watch(None)

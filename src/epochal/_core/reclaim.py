@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 _NAMED_AT_MOST: Final = 5
 """How many leaks are named; a path costs a heap walk a level."""
 
+_NATIVE: Final = (
+    "what native code holds cannot be seen or undone; it may be an audit hook, a signal handler, "
+    "os.register_at_fork, a codec, or an extension type or function registered with a library"
+)
+
 _KEPT: Final = frozenset({"_abc_impl", "__abstractmethods__", "__module__", "__doc__"})
 """Attributes that a class's shell keeps: `abc` and the interpreter look them up until it dies."""
 
@@ -209,6 +214,8 @@ def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
     for start, path in zip(named, search.paths(named), strict=True):
         leaked = start.node if start.below is None else start.below.node
         lines.append(_readable(f"{_what(leaked, graph)} is referred to by {path}", graph.root_name))
+    if any("native code" in line for line in lines):
+        lines.append(_NATIVE)
     if len(entrances) > len(named):
         lines.append(f"and {len(entrances) - len(named)} more")
     return tuple(dict.fromkeys(lines))

@@ -13,6 +13,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from epochal._core.blame import said
 from epochal._core.live import LiveSet
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class ExitHooks(ModuleType):
             try:
                 call()
             except BaseException as error:  # noqa: BLE001  reported; the others still run
-                failures.append(f"exit hook {name} raised {type(error).__name__}: {error}")
+                failures.append(f"exit hook {name} raised {said(error)}")
             ran.append(f"exit hook {name}, which was run")
         return ran
 
