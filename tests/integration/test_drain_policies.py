@@ -7,9 +7,9 @@ import asyncio
 import threading
 
 import pytest
+from tests.conftest import tool
 
 from epochal import LifecycleState, Runtime
-from tests.conftest import tool
 
 CODE = """
 import asyncio

@@ -120,7 +120,11 @@ def init(ctx):
     assert not epochal_threads()
 
 
-def test_a_thread_or_task_that_does_not_end_in_time_is_told_and_stops_nothing(rt, plugins):
+def test_a_thread_or_task_that_does_not_end_in_time_is_told_and_stops_nothing(
+    rt, plugins, monkeypatch
+):
+    monkeypatch.setattr("epochal._core.resources._LIMIT_S", 0.02)
+    monkeypatch.setattr("epochal._core.bare_threads._PATIENCE_S", 0.02)
     code = """
 import asyncio
 def deaf(): EVENT.wait(20)
@@ -147,7 +151,7 @@ def init(ctx):
 def test_a_task_that_failed_is_told_at_the_end(rt, plugins):
     code = """
 async def boom(): raise ValueError("the task broke")
-def init(ctx): ctx.create_task(boom())
+def init(ctx): ctx.create_task(boom()).exception(10)
 """
     rt.load(write(plugins, code))
     assert any("the task broke" in line for line in rt.remove("geo").failures)

@@ -21,13 +21,13 @@
             return self.total / self.count if self.count else None
 
 There is one instance for each group. `update` is called for each row (`vectorized=True`: once for
-each batch, with Arrow arrays); a row with a null in a parameter that is not optional is left out, as
-SQL aggregates do.
+each batch, with Arrow arrays); a row with a null in a parameter that is not optional is left out,
+as SQL aggregates do.
 
 An engine aggregates in parts, on several threads, and puts the parts together. For that, a part's
 state travels through the engine as SQL values: the class's *annotated attributes are its state*.
-They are read after a part is done and set on a fresh instance, which `merge` gets. State that is not
-of SQL types (a set, say) is written and read by two methods of your own::
+They are read after a part is done and set on a fresh instance, which `merge` gets. State that is
+not of SQL types (a set, say) is written and read by two methods of your own::
 
     def state(self) -> list[str]: return sorted(self.seen)      # or tuple[int, list[str]]
     def restore(self, seen: list[str]) -> None: self.seen = set(seen)
@@ -163,7 +163,9 @@ def _check_class(cls: type, faults: Faults) -> None:
     try:
         inspect.signature(cls).bind()
     except TypeError as error:
-        faults.check(f"{cls.__name__}() must work without arguments, to make a group's state: {error}")
+        faults.check(
+            f"{cls.__name__}() must work without arguments, to make a group's state: {error}"
+        )
     if not cls.__weakrefoffset__:
         faults.check("its __slots__ lack '__weakref__', by which its use is known")
 
@@ -204,7 +206,9 @@ def _attributes(cls: type, faults: Faults) -> dict[str, ValueType]:
             if kind is not None:
                 state[name] = kind
             if isinstance(vars(base).get(name), (list, dict, set)):
-                faults.check(f"state attribute {name!r} is shared by all groups; set it in __init__")
+                faults.check(
+                    f"state attribute {name!r} is shared by all groups; set it in __init__"
+                )
     if not state and not faults.found:
         faults.check(
             "has no state: annotate its attributes (count: int = 0), or give it state and restore"

@@ -13,18 +13,19 @@ parameter is not optional, a null there makes the result null without a call, as
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Kind
 from epochal.kinds.signature import Signature, read_array, read_signature, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 VOLATILITIES: Final = ("immutable", "stable", "volatile")
 
 
-class Scalar(Kind["Callable[..., Any]"]):
+class Scalar(Kind[Callable[..., Any]]):
     """The kind of scalar functions; its one instance is `epochal.kinds.scalar`."""
 
     __slots__ = ()

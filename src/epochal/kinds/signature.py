@@ -5,8 +5,8 @@ author has written them already, as annotations. They must be understood while a
 so that a mistake is told then and by name; and by processes that have neither pyarrow nor
 DataFusion installed.
 
-The idea: read annotations into `ValueType`, a small description of our own. A host turns it into its
-engine's types (`epochal.sql.types` makes Arrow of it). Arrow types that an author wrote down
+The idea: read annotations into `ValueType`, a small description of our own. A host turns it into
+its engine's types (`epochal.sql.types` makes Arrow of it). Arrow types that an author wrote down
 himself, for the exact ones, are carried along as they are: whoever wrote them has imported pyarrow,
 so they are recognised through `sys.modules` and this module never imports it.
 
@@ -133,7 +133,7 @@ def read_value(hint: Any) -> ValueType:
     """
     if is_arrow_type(hint):
         return ValueType(None, arrow=hint)
-    if hint in PLAIN if isinstance(hint, type) else False:
+    if isinstance(hint, type) and hint in PLAIN:
         return ValueType(hint)
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -283,9 +283,10 @@ class Faults:
         self, what: str, name: str, hints: Mapping[str, Any], read: Callable[[Any], ValueType]
     ) -> ValueType | None:
         """Read one annotation, noting what is wrong with it."""
+        if name not in hints:
+            self.add(f"{what}: ", AnnotationError("no annotation", hint=EXPECTED))
+            return None
         try:
-            if name not in hints:
-                raise AnnotationError("no annotation", hint=EXPECTED)
             return read(hints[name])
         except AnnotationError as error:
             self.add(f"{what}: ", error)

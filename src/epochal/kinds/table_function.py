@@ -27,6 +27,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -42,7 +43,7 @@ from epochal.kinds.signature import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 _ITERABLES: Final = (
     list,
@@ -72,7 +73,7 @@ class TableShape:
     mappings: bool = False
 
 
-class TableFunction(Kind["Callable[..., Any]"]):
+class TableFunction(Kind[Callable[..., Any]]):
     """The kind of table functions; its one instance is `epochal.kinds.table_function`."""
 
     __slots__ = ()

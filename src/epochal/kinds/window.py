@@ -9,9 +9,9 @@
     SELECT quotes.change(price) OVER (PARTITION BY symbol ORDER BY day) FROM trades
 
 The function gets the columns of one partition, in the order of its ORDER BY, and returns a value
-for each row. With `frame=True` it is called once for each row, gets only the rows of that row's frame
-(`ROWS BETWEEN 6 PRECEDING AND CURRENT ROW`), and returns one value. `vectorized=True` passes Arrow
-arrays instead of lists.
+for each row. With `frame=True` it is called once for each row, gets only the rows of that row's
+frame (`ROWS BETWEEN 6 PRECEDING AND CURRENT ROW`), and returns one value. `vectorized=True` passes
+Arrow arrays instead of lists.
 
 Rows with a null in a column that is not optional are left out, and their result is null: the same
 rule as for scalar functions. Annotate `list[float | None]` to see them.
@@ -19,16 +19,17 @@ rule as for scalar functions. Annotate `list[float | None]` to see them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Kind
 from epochal.kinds.signature import Signature, read_array, read_column, read_signature, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 
-class Window(Kind["Callable[..., Any]"]):
+class Window(Kind[Callable[..., Any]]):
     """The kind of window functions; its one instance is `epochal.kinds.window`."""
 
     __slots__ = ()

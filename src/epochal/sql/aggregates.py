@@ -11,16 +11,17 @@ plugin in use, and the engine drops what it holds when it pleases.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from datafusion.user_defined import Accumulator, AggregateUDF
 
+from epochal.sql.execution import Lent
 from epochal.sql.function import Function
-from epochal.sql.types import arrow_type
-from epochal.sql.values import Slot, complete_rows
+from epochal.sql.values import Slot, complete_rows, inputs_of, received
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     import pyarrow as pa
     from datafusion import SessionContext
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from epochal._core.kind import Export
     from epochal.kinds.aggregate import AggregateShape
     from epochal.sql.execution import Execution
+
+T = TypeVar("T")
 
 _groups: Final = itertools.count(1)
 """Numbers groups over all queries: its `next` is one step under the interpreter lock."""
@@ -43,7 +46,6 @@ class AggregateFunction(Function):
 
     __slots__ = (
         "_inputs",
-        "_optional",
         "_own_state",
         "_result",
         "_state",
@@ -54,9 +56,7 @@ class AggregateFunction(Function):
     def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
         super().__init__(export, generation)
         self.retracts: Final = shape.retracts
-        parameters = shape.update.parameters
-        self._inputs: Final = [arrow_type(one.type) for one in parameters]
-        self._optional: Final = [one.type.optional for one in parameters]
+        self._inputs: Final = inputs_of(shape.update.parameters)
         self._result: Final = Slot(shape.returns)
         self._state: Final = {name: Slot(kind) for name, kind in shape.state.items()}
         self._own_state: Final = shape.own_state
@@ -65,12 +65,16 @@ class AggregateFunction(Function):
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
         state = [slot.kind for slot in self._state.values()]
-
-        def make() -> Group:
-            return Group(self, execution)
-
+        make = execution.lend(partial(Group, self, execution))
         context.register_udaf(
-            AggregateUDF(self.name, make, self._inputs, self._result.kind, state, "immutable")
+            AggregateUDF(
+                self.name,
+                make,
+                [one.kind for one in self._inputs],
+                self._result.kind,
+                state,
+                "immutable",
+            )
         )
 
     def uninstall(self, context: SessionContext) -> None:
@@ -117,12 +121,11 @@ class AggregateFunction(Function):
         return self._result.scalar(instance.evaluate(), "evaluated to")
 
     def _feed(self, take: Callable[..., object], columns: Sequence[pa.Array]) -> None:
-        # An ORDER BY inside the call adds a column of its own.
-        columns = columns[: len(self._inputs)]
+        columns = received(self._inputs, columns)
         if self._vectorized:
             take(*columns)
             return
-        mask = complete_rows(columns, self._optional)
+        mask = complete_rows(self._inputs, columns)
         if mask is not None:
             columns = [column.filter(mask) for column in columns]
         for values in zip(*[column.to_pylist() for column in columns], strict=True):
@@ -132,13 +135,14 @@ class AggregateFunction(Function):
 class Group(Accumulator):
     """What the engine holds of one group."""
 
-    __slots__ = ("_execution", "_function", "_key")
+    __slots__ = ("_execution", "_function", "_key", "_lent")
 
     def __init__(self, function: AggregateFunction, execution: Execution) -> None:
         self._function: Final = function
         self._execution: Final = execution
         self._key: Final = next(_groups)
-        execution.call(function, function.key, self._open)
+        self._lent: Lent | None = execution.lend(Lent())
+        self._call(function.key, self._open)
 
     def _open(self, make: Callable[[], Any]) -> None:
         self._execution.hold(self._key, make())
@@ -148,19 +152,19 @@ class Group(Accumulator):
 
     def update(self, *values: pa.Array) -> None:
         """Take rows in."""
-        self._execution.call(self._function, self._key, self._function.update, values)
+        self._call(self._key, self._function.update, values)
 
     def merge(self, states: list[pa.Array]) -> None:
         """Take the states of other parts in."""
-        self._execution.call(self._function, self._key, self._function.merge, states)
+        self._call(self._key, self._function.merge, states)
 
     def state(self) -> list[pa.Scalar]:
         """What another part needs to know."""
-        return self._execution.call(self._function, self._key, self._function.state)
+        return self._call(self._key, self._function.state)
 
     def evaluate(self) -> pa.Scalar:
         """The group's result."""
-        return self._execution.call(self._function, self._key, self._function.evaluate)
+        return self._call(self._key, self._function.evaluate)
 
     def supports_retract_batch(self) -> bool:
         """Whether `retract_batch` works."""
@@ -168,4 +172,11 @@ class Group(Accumulator):
 
     def retract_batch(self, *values: pa.Array) -> None:
         """Take rows out again."""
-        self._execution.call(self._function, self._key, self._function.retract, values)
+        self._call(self._key, self._function.retract, values)
+
+    def _call(self, key: Hashable, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return self._execution.call(self._function, key, work, *args)
+        except BaseException:
+            self._lent = None  # a traceback may keep this group
+            raise

@@ -1,27 +1,32 @@
-"""Waiting for the engine on another thread, so that the caller may stop waiting.
+"""Waiting for the engine elsewhere, so that the caller may stop waiting.
 
-The problem: a thread that fetches a batch is inside native code until the batch is there, which may
-take minutes, and nothing gets it out: no other thread, no time limit, not even Ctrl-C (all three were
-tried). A query that calls plugin functions is stopped by these; one that calls none is not.
+The problem: a thread that plans a query or fetches a batch is inside native code until that is
+done, which may take minutes, and nothing gets it out: no other thread, no time limit. A query that
+calls plugin functions is stopped by these; one that calls none is not.
 
-The idea: in the cases where that matters, another thread fetches. The caller waits for its answer or
-for the query's end, whichever is first. A fetch that nobody waits for any more goes on to the
-engine's next batch, and its thread then takes the next work.
+The idea: in the cases where that matters, somebody else does it, and the caller waits for the
+answer or for the query's end, whichever is first. Batches are awaited by an event loop on a thread
+of its own (`Fetcher`): giving such a wait up stops the engine too, at its next yield. Planning
+cannot be awaited, so it has threads (`Waiters`); a planning that nobody waits for any more goes on
+to its end, and its thread then takes the next.
 
-It costs 0.1 ms a batch, a fifth of a small query, so it is not done for queries that call plugin
-functions and have no time limit.
+Fetching this way costs 0.1 ms a batch, a fifth of a small query, so it is not done for queries that
+call plugin functions and have no time limit.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from epochal.sql.execution import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from datafusion.record_batch import RecordBatch
 
     from epochal.sql.execution import Execution
 
@@ -31,8 +36,88 @@ _IDLE_S: Final = 10.0
 """For so long a thread without work waits for more before it ends."""
 
 
+async def next_batch(execution: Execution) -> RecordBatch | None:
+    """A query's next batch; None at its end. Cancelling it stops the engine."""
+    if execution.stream is None:
+        return None
+    try:
+        return await execution.stream.__anext__()
+    except StopAsyncIteration:
+        return None
+
+
+class Fetcher:
+    """An event loop that awaits batches for threads; its thread starts with the first."""
+
+    __slots__ = ("_lock", "_loop", "_thread")
+
+    # ``_loop`` and ``_thread`` are set once, under ``_lock``. The thread does not refer to the
+    # fetcher, so that dropping the fetcher ends it.
+
+    def __init__(self) -> None:
+        self._lock: Final = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def fetch(self, execution: Execution) -> RecordBatch | None:
+        """A query's next batch; None at its end.
+
+        Raises:
+            QueryError: the query ended first: by its time limit, or by somebody else.
+            Exception: whatever the engine raises.
+        """
+        fetching = asyncio.run_coroutine_threadsafe(next_batch(execution), self._running_loop())
+        try:
+            with execution.waking(fetching.cancel):
+                return fetching.result(execution.remaining)
+        except (asyncio.CancelledError, TimeoutError):
+            execution.check()
+            raise
+        finally:
+            fetching.cancel()  # late, or interrupted by Ctrl-C; otherwise it does nothing
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                # The thread makes the loop: were this one interrupted by Ctrl-C between the two
+                # steps, there would be a loop that nobody runs.
+                made = SimpleQueue[asyncio.AbstractEventLoop]()
+                self._thread = threading.Thread(
+                    target=_run, args=(made,), name="epochal-fetcher", daemon=True
+                )
+                self._thread.start()
+                self._loop = made.get()
+            return self._loop
+
+    def close(self, timeout: float) -> None:
+        """End the thread; waits `timeout` seconds for it."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout)
+
+    def __del__(self) -> None:
+        self.close(0.0)
+
+
+def _run(made: SimpleQueue[asyncio.AbstractEventLoop]) -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    made.put(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    finally:
+        loop.close()
+
+
 class Waiters:
-    """Threads that wait for the engine on behalf of others; started as needed."""
+    """Threads that plan on behalf of others; started as needed."""
 
     __slots__ = ("_idle",)
 
@@ -66,7 +151,7 @@ class Waiters:
                 raise error
             finally:
                 del error, got  # no cycle through this frame
-        return value
+        return cast("T", value)
 
 
 def _get(
@@ -114,5 +199,5 @@ class _Waiter:
 def _attempt(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
         return work(), None
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # raised where the answer is read
         return None, error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datafusion import SessionConfig, SessionContext, SQLOptions
 
 QUERIES_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
-"""A view or a prepared statement of the engine's own would keep the functions that it was made with,
-past every reload; and nothing that answers queries needs to write."""
+"""A view or a prepared statement of the engine's own would keep the functions that it was made
+with, past every reload; and nothing that answers queries needs to write."""
 
 
 def new_context(partitions: int | None = None) -> SessionContext:

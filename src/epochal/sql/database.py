@@ -3,9 +3,9 @@
 ::
 
     db = Database(runtime)
-    db.register("flights", "flights.parquet")
-    with db.query("SELECT geo.distance(lat1, lon1, lat2, lon2) FROM flights WHERE day = $1", [3]) as rows:
-        for batch in rows: ...
+    db.register("fields", "fields.parquet")
+    with db.query("SELECT geo.area(radius) FROM fields WHERE day = $1", [3]) as result:
+        for batch in result: ...
 
 A query is planned in the epoch that is current when it begins and runs to its end on that epoch's
 code, whatever is reloaded meanwhile; the next query gets the new code. Planning never sees a mix of
@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.live import LiveSet
 from epochal.errors import EpochalError, HostError
-from epochal.sql.apart import Waiters
-from epochal.sql.execution import Ending, Execution
+from epochal.sql.apart import Fetcher, Waiters
+from epochal.sql.execution import Ending, Engagement, Execution, Lent
 from epochal.sql.faults import query_error
 from epochal.sql.index import index_of, signatures
 from epochal.sql.planning import Planner, bind, resolve
@@ -40,7 +40,7 @@ from epochal.sql.tables import Tables
 from epochal.sql.text import scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
     from os import PathLike
     from types import TracebackType
     from typing import TypeAlias
@@ -75,6 +75,8 @@ class Database:
     __slots__ = (
         "__weakref__",
         "_closed",
+        "_engagement",
+        "_fetcher",
         "_planner",
         "_running",
         "_runtime",
@@ -87,6 +89,8 @@ class Database:
         self._tables: Final = Tables()
         self._planner: Final = Planner(partitions)
         self._waiters: Final = Waiters()
+        self._fetcher: Final = Fetcher()
+        self._engagement: Final = Engagement()
         self._running: Final[dict[int, Execution]] = {}
         self._closed = False
         _databases.add(self)
@@ -104,9 +108,9 @@ class Database:
         Args:
             name: what SQL calls it. SQL reads names in lower case unless they are quoted, so a name
                 with capitals must be quoted there.
-            source: a `pyarrow.Table` or `RecordBatch`, or anything with `__arrow_c_stream__`; or the
-                path of a file, or of a folder with files of one format: Parquet, CSV, TSV, JSON
-                (one object a line), Arrow IPC or Feather; CSV and JSON also compressed
+            source: a `pyarrow.Table` or `RecordBatch`, or anything with `__arrow_c_stream__`; or
+                the path of a file, or of a folder with files of one format: Parquet, CSV, TSV,
+                JSON (one object a line), Arrow IPC or Feather; CSV and JSON also compressed
                 (`.csv.gz`). Files are listed and read by each query anew.
             schema: columns of files; None to find them out (from the first 1,000 rows of text
                 formats).
@@ -133,7 +137,7 @@ class Database:
         return {name: table.schema for name, table in self._tables.current.tables.items()}
 
     def functions(self) -> list[str]:
-        """How each plugin function is called in SQL, in the current epoch: `geo.area(r DOUBLE) …`."""
+        """How each plugin function is called in SQL, in the current epoch."""
         return signatures(self._runtime.epoch)
 
     # --- queries -----------------------------------------------------------------------------
@@ -227,7 +231,9 @@ class Database:
         epoch = operation.epoch
         index = index_of(epoch)
         resolved = resolve(sql, scan(sql).calls, index, epoch)
-        targets = {one.key: epoch[one.kind][one.name] for one in resolved.functions}
+        targets: dict[Hashable, Any] = {
+            one.key: epoch[one.kind][one.name] for one in resolved.functions
+        }
         record = EpochRecord(epoch.number, epoch.id)
         operation.narrow({one.origin.plugin for one in resolved.functions})
         execution = Execution(
@@ -236,9 +242,10 @@ class Database:
             sql=_label(sql),
             timeout=timeout,
             parameters=values,
+            engagement=self._engagement,
             on_end=self._ended,
         )
-        return _Query(self._planner, self._waiters, execution, resolved, index, record, snapshot)
+        return _Query(self._planner, self._fetcher, execution, resolved, index, record, snapshot)
 
     def _ended(self, execution: Execution) -> None:
         self._running.pop(id(execution), None)
@@ -249,20 +256,21 @@ class Database:
         """Stop every running query, refuse new ones, forget the tables.
 
         Args:
-            timeout: seconds to wait for calls of plugin functions that are under way.
+            timeout: seconds to wait for the engine: for calls of plugin functions that are under
+                way, above all.
 
         Returns:
-            Whether all of them have returned. (Leaving the process while one runs on a thread of
-            the engine aborts the process.)
+            Whether the engine has let go of everything. (Leaving the process while a plugin's
+            function runs on a thread of the engine aborts the process.)
         """
         self._closed = True
-        running = list(self._running.copy().values())
-        for execution in running:
+        for execution in self._running.copy().values():
             execution.stop(Ending.SHUT)
         self._planner.forget()
         self._tables.clear()
         deadline = monotonic() + timeout
-        return all([one.wait_quiet(max(0.0, deadline - monotonic())) for one in running])
+        self._fetcher.close(timeout)
+        return self._engagement.wait_ended(max(0.0, deadline - monotonic()))
 
     def __enter__(self) -> Database:
         return self
@@ -296,9 +304,7 @@ class Prepared:
         self._database: Final = database
         self.sql: Final = sql
 
-    def execute(
-        self, params: Parameters | None = None, *, timeout: float | None = None
-    ) -> Result:
+    def execute(self, params: Parameters | None = None, *, timeout: float | None = None) -> Result:
         """Plan it against the current epoch and begin it; see `Database.query`."""
         return self._database.query(self.sql, params, timeout=timeout)
 
@@ -313,19 +319,19 @@ class _Query:
     """A query that has pinned what it needs, and is to be planned and started."""
 
     __slots__ = (
+        "_fetcher",
         "_index",
         "_planner",
         "_record",
         "_resolved",
         "_snapshot",
-        "_waiters",
         "execution",
     )
 
     def __init__(
         self,
         planner: Planner,
-        waiters: Waiters,
+        fetcher: Fetcher,
         execution: Execution,
         resolved: Resolved,
         index: FunctionIndex,
@@ -333,7 +339,7 @@ class _Query:
         snapshot: Snapshot,
     ) -> None:
         self._planner: Final = planner
-        self._waiters: Final = waiters
+        self._fetcher: Final = fetcher
         self.execution: Final = execution
         self._resolved: Final = resolved
         self._index: Final = index
@@ -343,32 +349,40 @@ class _Query:
     def start(self) -> Result:
         """Plan it and have the engine begin."""
         execution = self.execution
+        call: Lent | None = execution.lend(Lent())
         try:
-            frame = self._planner.plan(
-                self._resolved, execution.parameters, self._snapshot, execution
-            )
-            stream, schema = frame.execute_stream(), frame.schema()
-        except Exception as error:
+            schema = self._plan()
+        except Exception as error:  # noqa: BLE001  # the engine's, of any class; explained
             fault = self.explain(error)
             execution.stop(Ending.FAILED)
+            if fault is not error:
+                error.__traceback__ = None  # its frames would keep what the engine holds
             try:
-                raise fault
+                raise fault from fault.__cause__
             finally:
                 del fault, error  # no cycle through this frame: it would keep a plugin in use
         except BaseException:
             execution.stop(Ending.CANCELLED)
             raise
+        finally:
+            call = None  # noqa: F841  # over, though a traceback may keep this frame
         # Where nothing of the query's own could stop it, somebody else does the waiting.
         apart = execution.timeout is not None or not self._resolved.functions
         return Result(
-            stream,
             schema,
             self._record,
             tuple(function.origin for function in self._resolved.functions),
             execution,
             self.explain,
-            self._waiters if apart else None,
+            self._fetcher if apart else None,
         )
+
+    def _plan(self) -> pa.Schema:
+        frame = self._planner.plan(
+            self._resolved, self.execution.parameters, self._snapshot, self.execution
+        )
+        self.execution.began(frame.execute_stream())
+        return frame.schema()
 
     def explain(self, error: Exception) -> BaseException:
         """What to raise in place of what the engine raised."""

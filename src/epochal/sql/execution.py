@@ -1,9 +1,9 @@
 """One run of one query: what it may call, until it ends.
 
 The problem: a query's plan lives in native code. It is dropped on the engine's own threads, at some
-later time, and what it held of Python is let go only when the binding next runs (we saw a lease held
-for as long as nobody made another query). A function that the plan holds can therefore not be what
-keeps a plugin in use, and nothing from outside makes a plan stop.
+later time, and what it held of Python is let go only when the binding next runs (we saw a lease
+held for as long as nobody made another query). A function that the plan holds can therefore not be
+what keeps a plugin in use, and nothing from outside makes a plan stop.
 
 The idea: the plan holds *adapters* that hold an `Execution`, and the execution holds the carrying
 functions, in one table. While the query runs, an adapter finds its function there at every batch.
@@ -12,9 +12,13 @@ begins, so the query stops; the plugins' leases are let go at that instant, in t
 the query, whatever the engine still holds; and a call that is under way goes on to its own end,
 since its frame holds the function that it runs.
 
-An exception of a plugin's function goes through the engine as a number and is looked up again on the
-other side, so the caller gets the exception itself, with its traceback, and not the engine's text of
-it.
+An exception of a plugin's function goes through the engine as a number and is looked up again on
+the other side, so the caller gets the exception itself, with its traceback, and not the engine's
+text of it.
+
+Leaving the process while the engine may still call Python aborts it. What the engine holds of
+ours, and the calls into it that are under way, are therefore *lent*: objects that `Engagement`
+knows weakly. When none is left the engine cannot call.
 
 Who reads, who writes
 ---------------------
@@ -24,10 +28,10 @@ one, whole. Adapters add and remove instances of their own, one dict step each. 
 decided by `dict.setdefault`: of several that end a query at once, one does. Nothing here takes a
 lock, because `stop` also runs where a dropped result is collected: anywhere, in any thread.
 
-`call` notes its thread in ``_inside`` *before* it looks into the table, and `wait_quiet` looks at
-``_inside`` *after* the table was emptied: so either the call finds nothing, or the waiter sees it.
-`await_` sets ``_wake`` *before* it looks at the ending, and `stop` sets the ending *before* it looks
-at ``_wake``: so either the waiter sees the end, or it is woken.
+``stream`` is set by the thread that plans, which then looks at the ending, and taken away by
+`stop`, which sets the ending before: so a stream never outlives its query. `waking` sets ``_wake``
+*before* it looks at the ending, and `stop` sets the ending *before* it looks at ``_wake``: so either the
+waiter sees the end, or it is woken.
 """
 
 from __future__ import annotations
@@ -37,21 +41,26 @@ import re
 from contextlib import contextmanager
 from enum import Enum
 from queue import Empty, SimpleQueue
-from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+import datafusion
+
+from epochal._core.live import LiveSet
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
 from epochal.sql.values import MisfitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
+    from datafusion import RecordBatchStream
+
     from epochal._core.operation import Operation
 
-    T = TypeVar("T")
+T = TypeVar("T")
 
 _LONGEST: Final = 400
+_NUDGE_S: Final = 0.005
 _FAULT: Final = re.compile(r"epochal-fault:(\d+);")
 
 
@@ -86,6 +95,55 @@ class StoppedError(Exception):
     """Tells the engine to stop; its text never reaches anybody."""
 
 
+class Lent:
+    """Something that stands for the engine's hold on a query, where nothing else does."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Engagement:
+    """What the engine holds of ours, and the calls into it, over all queries of a database."""
+
+    __slots__ = ("_gone", "_lent")
+
+    # ``_lent`` is added to by any thread; what is taken out of it is told to ``_gone``, where the
+    # one who waits reads.
+
+    def __init__(self) -> None:
+        self._gone: SimpleQueue[None] | None = None
+        self._lent: Final[LiveSet[object]] = LiveSet(self._tell)
+
+    def lend(self, item: T) -> T:
+        """Count an object for as long as it lives."""
+        self._lent.add(item)
+        return item
+
+    def wait_ended(self, timeout: float) -> bool:
+        """Wait until the engine holds nothing and is in no call; returns whether that came.
+
+        Args:
+            timeout: seconds.
+        """
+        self._gone = gone = SimpleQueue[None]()
+        deadline = monotonic() + timeout
+        while len(self._lent):
+            # What the engine drops on a thread of its own is let go by the binding when it is
+            # called next, so that nobody would tell: call it.
+            datafusion.lit(0)
+            left = deadline - monotonic()
+            if left <= 0.0:
+                return not len(self._lent)
+            try:
+                gone.get(timeout=min(left, _NUDGE_S))
+            except Empty:
+                continue
+        return True
+
+    def _tell(self) -> None:
+        if (gone := self._gone) is not None:
+            gone.put(None)
+
+
 class Execution:
     """What one run of one query may call, until it ends.
 
@@ -93,10 +151,13 @@ class Execution:
         operation: the query's pin on its plugins.
         targets: the carrying functions, by key.
         timeout: seconds from now; None for no limit.
+        engagement: counts what the engine holds.
         on_end: called once, when it ends, by whoever ends it.
 
     Attributes:
         sql: the query.
+        lend: counts an object for as long as it lives; see `Engagement`.
+        stream: what the engine gives batches through; None before it begins and after the end.
         timeout: as given.
         deadline: in seconds of `time.monotonic`; None for none.
         parameters: the query's parameters by name, for table functions.
@@ -106,16 +167,16 @@ class Execution:
         "__weakref__",
         "_ending",
         "_faults",
-        "_inside",
         "_numbers",
         "_on_end",
         "_operation",
-        "_quiet",
         "_targets",
         "_wake",
         "deadline",
+        "lend",
         "parameters",
         "sql",
+        "stream",
         "timeout",
     )
 
@@ -127,9 +188,12 @@ class Execution:
         sql: str,
         timeout: float | None = None,
         parameters: Mapping[str, Any] | None = None,
+        engagement: Engagement | None = None,
         on_end: Callable[[Execution], object] = lambda _: None,
     ) -> None:
         self.sql: Final = sql
+        self.lend: Final = (engagement or Engagement()).lend
+        self.stream: RecordBatchStream | None = None
         self.timeout: Final = timeout
         self.deadline: Final = None if timeout is None else monotonic() + timeout
         self.parameters: Final = parameters or {}
@@ -138,8 +202,6 @@ class Execution:
         self._ending: Final[dict[None, list[Ending]]] = {}
         self._faults: Final[dict[int, BaseException]] = {}
         self._numbers: Final = itertools.count(1)
-        self._inside: Final[set[int]] = set()
-        self._quiet: SimpleQueue[None] | None = None
         self._wake: Callable[[], object] | None = None
         self._on_end: Final = on_end
 
@@ -160,6 +222,7 @@ class Execution:
         if self._ending.setdefault(None, mine) is not mine:
             return False
         self._targets = {}
+        self.stream = None  # dropping the stream stops the engine at its next batch
         self._faults.clear()
         self._operation.end()
         if (wake := self._wake) is not None:
@@ -200,20 +263,11 @@ class Execution:
         finally:
             self._wake = None
 
-    def wait_quiet(self, timeout: float) -> bool:
-        """After the end: wait until no plugin function of this query is under way.
-
-        Args:
-            timeout: seconds.
-        """
-        self._quiet = quiet = SimpleQueue[None]()
-        deadline = monotonic() + timeout
-        while self._inside - {get_ident()}:
-            try:
-                quiet.get(timeout=max(0.0, deadline - monotonic()))
-            except Empty:
-                return False
-        return True
+    def began(self, stream: RecordBatchStream) -> None:
+        """Keep the stream until the query ends."""
+        self.stream = stream
+        if self._ending:
+            self.stream = None
 
     # --- calls from the engine ---------------------------------------------------------------
 
@@ -230,20 +284,17 @@ class Execution:
             StoppedError: for the engine: the query has ended, or `work` failed and the number in
                 the message is its fault's.
         """
-        thread = get_ident()
-        self._inside.add(thread)
         target: Any = None
         try:
             target = self._find(key)
             return work(target, *args)
         except StoppedError:
             fault = 0
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised anew for the caller
             fault = self._note(function, error)
         finally:
             # This frame may live on in a traceback: it must not keep the plugin in use.
             del target
-            self._leave(thread)
         # Raised out here, so that the engine's error does not hold the plugin's as its context.
         raise StoppedError(f"epochal-fault:{fault};")
 
@@ -283,11 +334,6 @@ class Execution:
         except KeyError:
             raise StoppedError from None
 
-    def _leave(self, thread: int) -> None:
-        self._inside.discard(thread)
-        if (quiet := self._quiet) is not None:
-            quiet.put(None)
-
     def _note(self, function: Named, error: BaseException) -> int:
         number = next(self._numbers)
         self._faults[number] = _fault(function, error)
@@ -318,6 +364,6 @@ def _fault(function: Named, error: BaseException) -> BaseException:
 def _one_line(error: Exception) -> str:
     try:
         text = " ".join(str(error).split())
-    except Exception:  # the plugin's own exception class, at fault once more
+    except Exception:  # noqa: BLE001  # the plugin's own exception class, at fault once more
         return "(its message cannot be shown)"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

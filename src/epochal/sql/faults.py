@@ -10,7 +10,7 @@ from epochal.errors import QueryError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from epochal.sql.functions import FunctionIndex
+    from epochal.sql.index import FunctionIndex
 
 _PREFIX: Final = re.compile(
     r"^(DataFusion error|Error during planning|Execution error|Schema error|Arrow error|"
@@ -23,6 +23,7 @@ _REFUSED: Final = re.compile(r"(?:DDL|DML|Statement) not supported: (.+)")
 _STATEMENT: Final = re.compile(r"Unsupported SQL statement: (.+)")
 _UNKNOWN: Final = re.compile(r"(Invalid function|table function) '([^']+)'")
 _GIVEN: Final = re.compile(r"argument types '[^(']*(\(.*?\))'")
+_SLIDING: Final = re.compile(r"sliding accumulator .*?: ([\w.]+)")
 _CALLED: Final = re.compile(r"a call to '([^']+)' function")
 
 
@@ -47,7 +48,15 @@ def query_error(
         return QueryError(_unknown(unknown[2].strip('"'), unknown[1], index, calls))
     if (called := _CALLED.search(text)) and called[1] in usages:
         given = _GIVEN.search(text)
-        return QueryError(f"cannot call {usages[called[1]]}{f' with {given[1]}' if given else ''}")
+        return QueryError(
+            f"cannot call {usages[called[1]]}{f' with {given[1]}' if given else ''}; "
+            "the engine converts to wider types only, CAST(… AS …) to any"
+        )
+    if sliding := _SLIDING.search(text):
+        return QueryError(
+            f"{sliding[1]} cannot be used over a window frame that slides: "
+            "it has no method retract, which takes a row out again"
+        )
     return QueryError(text)
 
 

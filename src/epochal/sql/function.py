@@ -1,7 +1,7 @@
 """A plugin's function as a query finds it: what it is called, where it is from, how it is put in.
 
-A `Function` is made once for each epoch and name, holds types and names, and no plugin code: that is
-in each query's `Execution`. It is put into a planning context for one query and taken out again.
+A `Function` is made once for each epoch and name, holds types and names, and no plugin code: that
+is in each query's `Execution`. It is put into a planning context for one query and taken out again.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class FunctionIndex:
             return f"plugin {plugin!r} is not loaded; loaded: {loaded}"
         same = [other for other in self.names if other.rpartition(".")[2] == short]
         own = [other for other in self.names if plugin and other.startswith(f"{plugin}.")]
-        close = get_close_matches(name, self.names, n=3)
+        close = get_close_matches(name, self.names, n=3, cutoff=0.75)
         suggestions = list(dict.fromkeys([*same, *close])) or own
         return f"did you mean {' or '.join(suggestions[:3])}?" if suggestions else ""
 

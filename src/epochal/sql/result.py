@@ -1,28 +1,27 @@
 """A query's result: Arrow batches as the engine makes them, and where they come from.
 
 A result is a stream: the query runs while you read. It pins the generations of the plugins that it
-uses, and no others, until it has given its last batch, is closed, is cancelled, fails, or is dropped.
+uses, and no others, until it has given its last batch, is closed, is cancelled, fails, or is
+dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pyarrow as pa
 
-from epochal.errors import EpochalError
-from epochal.sql.execution import Ending
+from epochal.sql.apart import next_batch
+from epochal.sql.execution import Ending, Lent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from datafusion import RecordBatchStream
     from datafusion.record_batch import RecordBatch
 
-    from epochal.sql.apart import Waiters
+    from epochal.sql.apart import Fetcher
     from epochal.sql.execution import Execution
     from epochal.sql.provenance import EpochRecord, Provenance
 
@@ -52,7 +51,6 @@ class Result:
         "_apart",
         "_execution",
         "_explain",
-        "_stream",
         "epoch",
         "provenance",
         "schema",
@@ -60,18 +58,16 @@ class Result:
 
     def __init__(
         self,
-        stream: RecordBatchStream,
         schema: pa.Schema,
         epoch: EpochRecord,
         provenance: tuple[Provenance, ...],
         execution: Execution,
         explain: Callable[[Exception], BaseException],
-        apart: Waiters | None,
+        apart: Fetcher | None,
     ) -> None:
         self.schema: Final = schema
         self.epoch: Final = epoch
         self.provenance: Final = provenance
-        self._stream: RecordBatchStream | None = stream
         self._execution: Final = execution
         self._explain: Final = explain
         self._apart: Final = apart
@@ -145,7 +141,7 @@ class Result:
         Its plugins are let go at once, except by calls that are under way: those end by themselves.
         Whoever reads gets `QueryCancelledError`: at once where the query has a time limit or calls
         no plugin function, or is read by `async for`; otherwise when the engine asks for the next
-        call or gives the next batch.
+        call or gives the next batch. (The same holds for Ctrl-C in a reading main thread.)
         """
         self._end(Ending.CANCELLED)
 
@@ -191,25 +187,31 @@ class Result:
     # --- how ---------------------------------------------------------------------------------
 
     def _next(self) -> pa.RecordBatch | None:
-        stream = self._begin()
-        if stream is None:
+        if not self._begin():
             return None
-        fetch = partial(next, stream, None)
+        call: Lent | None = self._execution.lend(Lent())
         try:
-            batch = fetch() if self._apart is None else self._apart.run(fetch, self._execution)
-        except Exception as error:
+            batch = self._fetch()
+        except Exception as error:  # noqa: BLE001  # the engine's, of any class; raised anew
             self._fail(error)
-        except BaseException:  # Ctrl-C
+        except BaseException as error:  # noqa: BLE001  # Ctrl-C
             self._end(Ending.CANCELLED)
-            raise
+            raise error.with_traceback(None)  # noqa: B904  # as in `_fail`
+        finally:
+            call = None  # noqa: F841  # over, though a traceback may keep this frame
         return self._finish(batch)
 
+    def _fetch(self) -> RecordBatch | None:
+        execution = self._execution
+        if self._apart is not None:
+            return self._apart.fetch(execution)
+        return next(execution.stream, None) if execution.stream is not None else None
+
     async def _anext(self) -> pa.RecordBatch | None:
-        stream = self._begin()
-        if stream is None:
+        if not self._begin():
             return None
         execution, loop = self._execution, asyncio.get_running_loop()
-        fetch = asyncio.ensure_future(_fetch(stream))
+        fetch = asyncio.ensure_future(next_batch(execution))
         try:
             with execution.waking(lambda: loop.call_soon_threadsafe(fetch.cancel)):
                 async with asyncio.timeout(execution.remaining):
@@ -217,22 +219,19 @@ class Result:
         except asyncio.CancelledError:
             self._cancelled()
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the engine's, of any class; raised anew
             self._fail(error)
         return self._finish(batch)
 
-    def _begin(self) -> RecordBatchStream | None:
-        try:
-            self._execution.check()
-        except EpochalError:
-            self._stream = None
-            raise
-        return self._stream
+    def _begin(self) -> bool:
+        """Whether there is more to come."""
+        self._execution.check()
+        return self._execution.ending is None
 
     def _finish(self, batch: RecordBatch | None) -> pa.RecordBatch | None:
         if batch is None:
             self._end(Ending.EXHAUSTED)
-        self._begin()  # it may have been ended meanwhile
+        self._execution.check()  # it may have been ended meanwhile
         if batch is None:
             return None
         given = batch.to_pyarrow()
@@ -243,8 +242,10 @@ class Result:
     def _fail(self, error: Exception) -> NoReturn:
         fault = self._explain(error)
         self._end(Ending.FAILED)
+        if fault is not error:
+            error.__traceback__ = None  # frames of the engine's own, which would keep its plan
         try:
-            raise fault
+            raise fault from fault.__cause__  # without the engine's error as its context
         finally:
             del fault, error  # no cycle through this frame: it would keep a plugin in use
 
@@ -252,19 +253,11 @@ class Result:
         """A wait was cancelled: by the query's end, or because the task was."""
         task = asyncio.current_task()
         if self._execution.ending is not None and not (task and task.cancelling()):
-            self._begin()  # raises
+            self._execution.check()  # raises
         self._end(Ending.CANCELLED)
 
     def _end(self, ending: Ending) -> None:
         self._execution.stop(ending)
-        self._stream = None  # dropping the stream stops the engine at its next batch
-
-
-async def _fetch(stream: RecordBatchStream) -> RecordBatch | None:
-    try:
-        return await stream.__anext__()
-    except StopAsyncIteration:
-        return None
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -12,14 +12,14 @@ loop written by hand in plain DataFusion; `benchmarks/` has the figures.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 from datafusion.user_defined import ScalarUDF
 
 from epochal.sql.function import Function
-from epochal.sql.types import arrow_type
-from epochal.sql.values import MisfitError, Slot, complete_rows, spread
+from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, received, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,35 +35,31 @@ if TYPE_CHECKING:
 class ScalarFunction(Function):
     """One scalar function of an epoch."""
 
-    __slots__ = ("_fields", "_optional", "_result", "_volatility", "_work")
+    __slots__ = ("_inputs", "_result", "_volatility", "_work")
 
     def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
         super().__init__(export, generation)
         assert signature.returns is not None
         self._result: Final = Slot(signature.returns)
-        self._fields: Final = [
-            pa.field(one.name, arrow_type(one.type)) for one in signature.parameters
-        ]
-        self._optional: Final = [one.type.optional for one in signature.parameters]
+        self._inputs: Final = inputs_of(signature.parameters)
         self._volatility: Final[str] = export.options["volatility"]
         self._work: Final = self._apply_arrays if export.options["vectorized"] else self._apply_rows
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
-        work = self._work
-
-        def adapter(*columns: pa.Array) -> pa.Array:
-            return execution.call(self, self.key, work, *columns)
-
+        # No function of our own: its frame would keep what it lent alive in a traceback.
+        adapter = execution.lend(partial(execution.call, self, self.key, self._work))
+        fields = [pa.field(f"p{index}", one.kind) for index, one in enumerate(self._inputs)]
         field = pa.field("result", self._result.kind)
-        context.register_udf(ScalarUDF(self.name, adapter, self._fields, field, self._volatility))
+        context.register_udf(ScalarUDF(self.name, adapter, fields, field, self._volatility))
 
     def uninstall(self, context: SessionContext) -> None:
         """Take it out of a planning context again."""
         context.deregister_udf(self.name)
 
-    def _apply_rows(self, function: Callable[..., Any], *columns: pa.Array) -> pa.Array:
-        mask = complete_rows(columns, self._optional)
+    def _apply_rows(self, function: Callable[..., Any], *given: pa.Array) -> pa.Array:
+        columns = received(self._inputs, given)
+        mask = complete_rows(self._inputs, columns)
         if mask is None:
             return self._apply(function, columns)
         return spread(self._apply(function, [one.filter(mask) for one in columns]), mask)
@@ -76,5 +72,6 @@ class ScalarFunction(Function):
             raise MisfitError(f"raised StopIteration in row {len(values)}")
         return self._result.column(values)
 
-    def _apply_arrays(self, function: Callable[..., Any], *columns: pa.Array) -> pa.Array:
+    def _apply_arrays(self, function: Callable[..., Any], *given: pa.Array) -> pa.Array:
+        columns = received(self._inputs, given)
         return self._result.array(function(*columns), len(columns[0]) if columns else 1)

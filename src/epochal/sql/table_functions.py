@@ -15,13 +15,13 @@ from epochal.sql.types import arrow_type, sql_name
 from epochal.sql.values import MisfitError, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from datafusion.expr import Expr
 
     from epochal._core.generation import Generation
     from epochal._core.kind import Export
-    from epochal.kinds.signature import Parameter
+    from epochal.kinds.signature import Parameter, ValueType
     from epochal.kinds.table_function import TableShape
     from epochal.sql.execution import Execution
 
@@ -40,8 +40,7 @@ class TableMaker(Function):
     def __init__(self, export: Export, generation: Generation, shape: TableShape) -> None:
         super().__init__(export, generation)
         self._parameters: Final = shape.signature.parameters
-        columns = shape.columns
-        self._columns: Final = columns and {name: Slot(kind) for name, kind in columns.items()}
+        self._columns: Final = _slots(shape.columns)
         self._mappings: Final = shape.mappings
 
     def install(self, context: SessionContext, execution: Execution) -> None:
@@ -117,6 +116,12 @@ class TableMaker(Function):
             for (name, slot), column in zip(self._columns.items(), columns, strict=True)
         ]
         return pa.Table.from_arrays(arrays, names=names)
+
+
+def _slots(columns: Mapping[str, ValueType] | None) -> dict[str, Slot] | None:
+    if columns is None:
+        return None
+    return {name: Slot(kind) for name, kind in columns.items()}
 
 
 def _constant(arg: Expr, execution: Execution) -> pa.Scalar | None:

@@ -3,10 +3,10 @@
 The problem: the engine's own catalog is changed name by name, registering over an existing name is
 an error, and taking a table out first leaves a gap in which queries fail.
 
-The idea is the same as for code: a `Catalog` is built with all tables and never altered; registering
-a table builds the next one (36 µs for a hundred tables) and stores it. A query plans against the
-snapshot that it found, so it sees each table in one version, also when it names it twice. A table's
-data goes on existing for as long as a plan uses it.
+The idea is the same as for code: a `Catalog` is built with all tables and never altered;
+registering a table builds the next one (36 µs for a hundred tables) and stores it. A query plans
+against the snapshot that it found, so it sees each table in one version, also when it names it
+twice. A table's data goes on existing for as long as a plan uses it.
 
 What is read at what time: a table's *columns* are found out when it is registered. Its *files* are
 listed when a query is planned, and read while it runs: a file that is added to a folder is in the

@@ -1,15 +1,14 @@
 """What a SQL text names: the functions that it calls, the parameters that it has.
 
-The problem: a plan, and a stream that has not begun, keep *every* function of their planning context
-alive (seen: one that the query never called), so a query of ten hours would hold back every plugin.
-A query is therefore planned in a context that has the functions its SQL calls and no others. Which
-these are must be known before planning.
+The problem: a plan, and a stream that has not begun, keep *every* function of their planning
+context alive (seen: one that the query never called), so a query of ten hours would hold back every
+plugin. A query is therefore planned in a context that has the functions its SQL calls and no
+others. Which these are must be known before planning.
 
 The idea: a function call is a name followed by a parenthesis, so no parser is needed, only a scan
 that knows what is not SQL's own text: comments, strings, quoted names. Plugin functions have at
 least two parts in their names (`geo.distance`), which no keyword and no built-in has, so anything
-the scan takes for a call and is not one does not matter. The planner has the last word all the same:
-a function that the scan missed is looked up when the engine says that it does not know it.
+the scan takes for a call and is not one does not matter.
 """
 
 from __future__ import annotations
@@ -106,10 +105,10 @@ def _call(found: re.Match[str]) -> Call:
         found.start("name"),
         found.end("name"),
         ".".join(_unquote(part) for part in parts),
-        ".".join(_unquote(part) if part[0] in "\"`" else part.lower() for part in parts),
+        ".".join(_unquote(part) if part[0] in '"`' else part.lower() for part in parts),
     )
 
 
 def _unquote(part: str) -> str:
     quote = part[0]
-    return part[1:-1].replace(quote * 2, quote) if quote in "\"`" else part
+    return part[1:-1].replace(quote * 2, quote) if quote in '"`' else part

@@ -10,7 +10,8 @@ annotation        Arrow                       SQL
 `str`             `string`                    VARCHAR
 `bool`            `bool`                      BOOLEAN
 `bytes`           `binary`                    BYTEA
-`datetime`        `timestamp("us")`           TIMESTAMP, without a time zone
+`datetime`        `timestamp("us")`           TIMESTAMP, without a time zone; one with a zone
+                                              arrives as the time in UTC
 `date`            `date32`                    DATE
 `Decimal`         `decimal128(38, 10)`        DECIMAL(38, 10), which is what the engine takes a
                                               plain DECIMAL for

@@ -26,7 +26,7 @@ from epochal.sql.types import arrow_type, sql_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from epochal.kinds.signature import ValueType
+    from epochal.kinds.signature import Parameter, ValueType
 
 _CONVERSION_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
@@ -129,6 +129,47 @@ class Slot:
         return True
 
 
+class Input:
+    """One parameter's place: the type that the engine is told, the column that the function gets.
+
+    The engine reads `TIMESTAMP '…'`, `now()` and the times in CSV files as nanoseconds and converts
+    these to no other type without a zone; to one in UTC it converts every timestamp, date and text.
+    So where a function takes times without a zone the engine is told UTC, and the zone is taken
+    off again, which copies nothing.
+
+    Attributes:
+        kind: what the engine is told.
+        optional: whether the function sees nulls.
+    """
+
+    __slots__ = ("_given", "kind", "optional")
+
+    def __init__(self, value: ValueType) -> None:
+        self._given: Final = arrow_type(value)
+        self.kind: Final[pa.DataType] = _accepted(self._given)
+        self.optional: Final = value.optional
+
+    def column(self, column: pa.Array) -> pa.Array:
+        """The column as the function is promised it."""
+        return column if self.kind is self._given else column.view(self._given)
+
+
+def _accepted(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind) and kind.tz is None and kind.unit != "ns":
+        return pa.timestamp(kind.unit, "UTC")
+    return kind
+
+
+def inputs_of(parameters: Iterable[Parameter]) -> tuple[Input, ...]:
+    """The places of a function's parameters."""
+    return tuple(Input(one.type) for one in parameters)
+
+
+def received(inputs: Sequence[Input], columns: Sequence[pa.Array]) -> list[pa.Array]:
+    """What a function gets of the columns that the engine passed: not those of an ORDER BY."""
+    return [place.column(column) for place, column in zip(inputs, columns, strict=False)]
+
+
 def spread(values: pa.Array, mask: pa.Array) -> pa.Array:
     """Put the values where the mask is true, and nulls elsewhere."""
     if not pa.types.is_nested(values.type):
@@ -137,11 +178,11 @@ def spread(values: pa.Array, mask: pa.Array) -> pa.Array:
     return values.take(pc.if_else(mask, pc.subtract(order, 1), None))
 
 
-def complete_rows(columns: Sequence[pa.Array], optional: Sequence[bool]) -> pa.Array | None:
+def complete_rows(inputs: Sequence[Input], columns: Sequence[pa.Array]) -> pa.Array | None:
     """A mask of the rows without a null in a column that is not optional; None for all rows."""
     mask: pa.Array | None = None
-    for column, may_be_null in zip(columns, optional, strict=False):
-        if not may_be_null and column.null_count:
+    for place, column in zip(inputs, columns, strict=True):
+        if not place.optional and column.null_count:
             valid = column.is_valid()
             mask = valid if mask is None else pc.and_(mask, valid)
     return mask

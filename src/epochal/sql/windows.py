@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from datafusion.user_defined import WindowEvaluator, WindowUDF
 
+from epochal.sql.execution import Lent
 from epochal.sql.function import Function
-from epochal.sql.types import arrow_type
-from epochal.sql.values import MisfitError, Slot, complete_rows, spread
+from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, received, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from epochal.sql.execution import Execution
 
 
+T = TypeVar("T")
+
+
 class WindowFunction(Function):
     """One window function of an epoch.
 
@@ -29,25 +33,27 @@ class WindowFunction(Function):
         by_frame: whether it is called for each row's frame.
     """
 
-    __slots__ = ("_inputs", "_optional", "_result", "_vectorized", "by_frame")
+    __slots__ = ("_inputs", "_result", "_vectorized", "by_frame")
 
     def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
         super().__init__(export, generation)
         assert signature.returns is not None
         self.by_frame: Final[bool] = export.options["frame"]
-        self._inputs: Final = [arrow_type(one.type) for one in signature.parameters]
-        self._optional: Final = [one.type.optional for one in signature.parameters]
+        self._inputs: Final = inputs_of(signature.parameters)
         self._result: Final = Slot(signature.returns)
         self._vectorized: Final[bool] = export.options["vectorized"]
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
-
-        def make() -> Evaluator:
-            return Evaluator(self, execution)
-
+        make = execution.lend(partial(Evaluator, self, execution))
         context.register_udwf(
-            WindowUDF(self.name, make, self._inputs, self._result.kind, "immutable")
+            WindowUDF(
+                self.name,
+                make,
+                [one.kind for one in self._inputs],
+                self._result.kind,
+                "immutable",
+            )
         )
 
     def uninstall(self, context: SessionContext) -> None:
@@ -60,7 +66,7 @@ class WindowFunction(Function):
         """A value for each row of a partition."""
         if self._vectorized:
             return self._result.array(function(*columns), len(columns[0]))
-        mask = complete_rows(columns, self._optional)
+        mask = complete_rows(self._inputs, columns)
         if mask is None:
             return self._call(function, columns)
         return spread(self._call(function, [one.filter(mask) for one in columns]), mask)
@@ -68,15 +74,15 @@ class WindowFunction(Function):
     def frame(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Scalar:
         """The value of the row whose frame this is."""
         if not self._vectorized:
-            mask = complete_rows(columns, self._optional)
+            mask = complete_rows(self._inputs, columns)
             if mask is not None:
                 columns = [column.filter(mask) for column in columns]
             columns = [column.to_pylist() for column in columns]
         return self._result.scalar(function(*columns), "returned")
 
-    def inputs(self, columns: Sequence[pa.Array]) -> Sequence[pa.Array]:
-        """The columns of the call itself, without those of an ORDER BY."""
-        return columns[: len(self._inputs)]
+    def inputs(self, columns: Sequence[pa.Array]) -> list[pa.Array]:
+        """What the plugin's function gets."""
+        return received(self._inputs, columns)
 
     def _call(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Array:
         values = function(*[column.to_pylist() for column in columns])
@@ -90,11 +96,12 @@ class WindowFunction(Function):
 class Evaluator(WindowEvaluator):
     """What the engine holds of one partition."""
 
-    __slots__ = ("_execution", "_function")
+    __slots__ = ("_execution", "_function", "_lent")
 
     def __init__(self, function: WindowFunction, execution: Execution) -> None:
         self._function: Final = function
         self._execution: Final = execution
+        self._lent: Lent | None = execution.lend(Lent())
 
     def uses_window_frame(self) -> bool:
         """Whether the engine must work out each row's frame."""
@@ -102,13 +109,19 @@ class Evaluator(WindowEvaluator):
 
     def evaluate_all(self, values: list[pa.Array], num_rows: int) -> pa.Array:
         """A value for each row of the partition."""
-        function = self._function
-        return self._execution.call(
-            function, function.key, function.partition, function.inputs(values)
-        )
+        return self._call(self._function.partition, values)
 
     def evaluate(self, values: list[pa.Array], eval_range: tuple[int, int]) -> pa.Scalar:
         """The value of one row, whose frame is the range."""
-        function, (start, stop) = self._function, eval_range
-        frame = [column.slice(start, stop - start) for column in function.inputs(values)]
-        return self._execution.call(function, function.key, function.frame, frame)
+        start, stop = eval_range
+        return self._call(
+            self._function.frame, [column.slice(start, stop - start) for column in values]
+        )
+
+    def _call(self, work: Callable[..., T], values: Sequence[pa.Array]) -> T:
+        function = self._function
+        try:
+            return self._execution.call(function, function.key, work, function.inputs(values))
+        except BaseException:
+            self._lent = None  # a traceback may keep this evaluator
+            raise
