@@ -228,7 +228,7 @@ def footprint():
         "path": list(sys.path),
         "finders": [finder for finder in sys.meta_path if "epochal" not in repr(finder)],
         "modules": {
-            name: module for name, module in sys.modules.items() if not name.startswith("geo.__")
+            name: module for name, module in sys.modules.items() if not name.startswith("geo__")
         },
         "copyreg": set(__import__("copyreg").dispatch_table),
     }

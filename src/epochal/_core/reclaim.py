@@ -222,7 +222,7 @@ def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
 
 
 def _readable(line: str, root_name: str) -> str:
-    return line.replace(root_name, root_name.partition(".")[0])
+    return line.replace(root_name, root_name.rpartition("__g")[0])
 
 
 def _what(obj: Any, graph: Graph) -> str:

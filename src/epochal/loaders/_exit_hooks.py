@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import atexit
 import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.blame import said
 from epochal._core.live import LiveSet
+from epochal.loaders._stand_ins import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., object])
 
 
-class ExitHooks(ModuleType):
+class ExitHooks(StandIn):
     """`atexit` for one generation; everything but `register` and `unregister` is forwarded."""
 
     def __init__(self) -> None:
-        super().__init__("atexit", atexit.__doc__)
+        super().__init__(atexit)
         # Written by the plugin's code in any thread and by `run_hooks`; one list step each.
         self._hooks: Final[list[tuple[Callable[..., object], Callable[[], object]]]] = []
 
@@ -62,12 +62,6 @@ class ExitHooks(ModuleType):
                 failures.append(f"exit hook {name} raised {said(error)}")
             ran.append(f"exit hook {name}, which was run")
         return ran
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(atexit, name)
-
-    def __dir__(self) -> list[str]:
-        return dir(atexit)
 
 
 _used: Final[LiveSet[ExitHooks]] = LiveSet()

@@ -1,20 +1,18 @@
 """A namespace: the modules of one generation, apart from those of every other.
 
 Two generations of one plugin must coexist: an operation that began before a reload goes on with the
-    old
-modules, late imports included. So each generation's modules have private names, and those names are
-in `sys.modules` for as long as the generation lives:
+old modules, late imports included. So each generation's modules have private names, and those names
+are in `sys.modules` for as long as the generation lives:
 
-``geo.__g7_3fa9c1d2__``
+``geo__g7_3fa9c1d2``
     the root module of generation 7 of plugin `geo`, whose artifact's digest begins with 3fa9c1d2;
-    submodules below it. A logger of that name is a child of logger `geo`, so the host's
-    configuration applies; and no pickle made by name can ever be read as another version's class:
-    the digest is in the name.
+    submodules below it. The digest is in the name, so a pickle made by name can never be read as
+    another version's class. (No dot before the number: parts of the import system, and `pickle`,
+    import what stands before the first dot.)
 
 ``/plugins/geo.py@g7_3fa9c1d2``
     its file, to tracebacks, `inspect` and `linecache`: each generation shows its own source, also
-        when
-    the file on disk has changed. Its folder is the real one, so `Path(__file__).parent` still
+    when the file on disk has changed. Its folder is the real one, so `Path(__file__).parent` still
     works; what is read through it is the disk's today, not the artifact's (`importlib.resources`
     reads the artifact).
 
@@ -22,8 +20,7 @@ Code is compiled from the artifact's bytes, never through a bytecode cache keyed
 which would run the old code for two saves of equal length within a second.
 
 Who reads, who writes: `modules` grows under the import system's own per-module locks, one dict step
-    each;
-`_closed` goes from False to True once. A late import that comes after it fails, and says why.
+each; `_closed` goes from False to True once. A late import that comes after it fails, and says why.
 """
 
 from __future__ import annotations
@@ -31,7 +28,8 @@ from __future__ import annotations
 import io
 import linecache
 import sys
-from importlib.util import module_from_spec, spec_from_loader
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import PurePosixPath
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -40,10 +38,10 @@ from epochal.loaders import _tables
 from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._imports import private_builtins
 from epochal.loaders._resources import ArtifactFolder
+from epochal.loaders._stand_ins import Importlib, Logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from importlib.machinery import ModuleSpec
     from importlib.resources.abc import TraversableResources
 
     from epochal._core.artifact import Artifact
@@ -65,7 +63,7 @@ class Namespace:
 
     def __init__(self, artifact: Artifact, plugin: str, generation: int) -> None:
         tag = _tables.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
-        self.root_name: Final = f"{plugin}.__{tag}__"
+        self.root_name: Final = f"{plugin}__{tag}"
         self.modules: Final[dict[str, ModuleType]] = {}
         self.artifact: Final = artifact
         self._said: Final = f"generation {generation} of plugin {plugin!r}"
@@ -73,8 +71,13 @@ class Namespace:
         self._closed = False
         names = {plugin, artifact.name} if artifact.is_package else {plugin}
         self.exit_hooks: Final = ExitHooks()
-        stand_ins = {"atexit": self.exit_hooks}
-        self._builtins: Final = private_builtins(self._own_name(names), self.root_name, stand_ins)
+        own = self._own_name(names)
+        stand_ins = {
+            "atexit": self.exit_hooks,
+            "importlib": Importlib(own),
+            "logging": Logging(self.root_name, plugin),
+        }
+        self._builtins: Final = private_builtins(own, stand_ins)
         self._files: Final[list[str]] = []
 
     def _own_name(self, names: set[str]) -> Callable[[str], str | None]:
@@ -82,7 +85,10 @@ class Namespace:
 
         def own(name: str) -> str | None:
             top, dot, rest = name.partition(".")
-            return f"{root_name}{dot}{rest}" if top in names else None
+            if top and top not in names:
+                return None
+            self._check_open(name)
+            return f"{root_name}{dot}{rest}" if top else ""
 
         return own
 
@@ -107,8 +113,7 @@ class Namespace:
             return None
         path, is_package = found
         loader = MemoryLoader(self, name, path, is_package=is_package)
-        spec = spec_from_loader(name, loader, origin=loader.file, is_package=is_package)
-        assert spec is not None
+        spec = ModuleSpec(name, loader, origin=loader.file, is_package=is_package)  # type: ignore[arg-type]  # typeshed wants the old load_module
         spec.has_location = True  # so that `__file__` is set
         if is_package:
             spec.submodule_search_locations = [str(PurePosixPath(loader.file).parent)]
@@ -142,11 +147,7 @@ class Namespace:
 
     def begin(self, module: ModuleType, loader: MemoryLoader) -> None:
         """Take in a module that is about to run."""
-        if self._closed:
-            raise ImportError(
-                f"{self._said} was removed; its module {loader.name} can no longer be imported",
-                name=loader.name,
-            )
+        self._check_open(loader.name)
         vars(module)["__builtins__"] = self._builtins
         self.modules[loader.name] = module
         self._files.append(loader.file)
@@ -154,6 +155,14 @@ class Namespace:
         # The one-entry form: lines are split when a traceback asks for them, and never checked
         # against the disk.
         linecache.cache[loader.file] = (lambda: source.decode("utf-8-sig", "replace"),)
+
+    def _check_open(self, name: str) -> None:
+        if self._closed:
+            raise ImportError(
+                f"{self._said} was removed, and can import nothing of itself any more"
+                + (f" (asked for {name!r})" if name else ""),
+                name=name or None,
+            )
 
     def file_name(self, path: str) -> str:
         """How tracebacks name a file of the artifact."""

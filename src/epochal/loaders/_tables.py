@@ -47,8 +47,8 @@ class Finder:
 
 
 def root_of(name: str) -> str:
-    """The first two parts of a module name, which are a generation's private root name."""
-    return ".".join(name.split(".", 2)[:2])
+    """The first part of a module name, which may be a generation's private root name."""
+    return name.partition(".")[0]
 
 
 def enter(namespace: Namespace, plugin: str, tag: str) -> str:
@@ -60,12 +60,12 @@ def enter(namespace: Namespace, plugin: str, tag: str) -> str:
     """
     with _lock:
         taken, count = tag, 1
-        while f"{plugin}.__{taken}__" in _namespaces:
+        while f"{plugin}__{taken}" in _namespaces:
             count += 1
             taken = f"{tag}_{count}"
         if not _namespaces:
             sys.meta_path.insert(0, Finder)
-        _namespaces[f"{plugin}.__{taken}__"] = namespace
+        _namespaces[f"{plugin}__{taken}"] = namespace
     return taken
 
 
