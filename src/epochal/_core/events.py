@@ -2,11 +2,10 @@
 
 Every move of a generation, every change, drain, time-out and failure is an `Event`. Subscribers are
 foreign code: they may be slow, block or raise. So `emit` only puts the event on a queue per
-    subscriber,
-and each subscriber has a thread of its own, started with its subscription and ended with it. A
-subscriber that blocks delays nobody but itself; one that raises is told of in a `SubscriberFailed`
-event, to the others. A subscriber that falls `BACKLOG` events behind misses the rest of the burst,
-and the next event it gets is an `EventsMissed` that says how many.
+subscriber, and each subscriber has a thread of its own, started with its subscription and ended
+with it. A subscriber that blocks delays nobody but itself; one that raises is told of in a
+`SubscriberFailed` event, to the others. A subscriber that falls `BACKLOG` events behind misses the
+rest of the burst, and the next event it gets is an `EventsMissed` that says how many.
 
 Who reads, who writes
 ---------------------
@@ -24,6 +23,8 @@ import time
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
+
+from epochal._core.blame import said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,13 +204,17 @@ class _Subscription:
         if self._queue.qsize() >= BACKLOG:
             self._missed += 1
             return
-        if self._missed:
-            self._queue.put(EventsMissed(count=self._missed))
-            self._missed = 0
+        self._tell_missed()
         self._queue.put(event)
+
+    def _tell_missed(self) -> None:
+        missed, self._missed = self._missed, 0
+        if missed:
+            self._queue.put(EventsMissed(count=missed))
 
     def end(self) -> None:
         self._stream.forget(self)
+        self._tell_missed()
         self._queue.put(None)
         if threading.current_thread() is not self._thread:
             # A subscriber that never returns must not hold up whoever ends it.
@@ -220,6 +225,5 @@ class _Subscription:
             try:
                 self._callback(event)
             except Exception as error:  # noqa: BLE001  foreign code: told to the others, survived
-                self._stream.tell_others(
-                    self, SubscriberFailed(subscriber=repr(self._callback), error=repr(error))
-                )
+                name = getattr(self._callback, "__qualname__", type(self._callback).__qualname__)
+                self._stream.tell_others(self, SubscriberFailed(subscriber=name, error=said(error)))

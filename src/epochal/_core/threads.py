@@ -1,8 +1,7 @@
 """One call on a thread of its own, which both threads and event loops can wait for.
 
 Why not a pool: what runs here may block for as long as a drain lasts, or for ever (a plugin's
-    `init`).
-In a shared pool a few of those would hold up the work that is to end them.
+`init`). In a shared pool a few of those would hold up the work that is to end them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """One thread for the whole process that notices when something has taken too long.
 
 Plugin code runs inline, in the thread of its change: handing it to another thread and waiting for
-    the result
-costs two switches of the interpreter, 5 ms and more each beside a busy thread. So nobody waits for
-it, and somebody must look at the clock instead.
+the result costs two switches of the interpreter, 5 ms and more each beside a busy thread. So nobody
+waits for it, and somebody must look at the clock instead.
 
 A watch ends in one of two ways, and exactly one of them: the watched code returns (`end` gives
-    True), or the
-time runs out or somebody gives up (`expire` calls `take_over`, and a later `end` gives False).
+True), or the time runs out or somebody gives up (`expire` calls `take_over`, and a later `end`
+gives False).
 
 Who reads, who writes
 ---------------------

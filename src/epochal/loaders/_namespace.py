@@ -4,17 +4,15 @@ Two generations of one plugin must coexist: an operation that began before a rel
 old modules, late imports included. So each generation's modules have private names, and those names
 are in `sys.modules` for as long as the generation lives:
 
-``geo__g7_3fa9c1d2``
-    the root module of generation 7 of plugin `geo`, whose artifact's digest begins with 3fa9c1d2;
-    submodules below it. The digest is in the name, so a pickle made by name can never be read as
-    another version's class. (No dot before the number: parts of the import system, and `pickle`,
-    import what stands before the first dot.)
+``geo__g7_3fa9c1d2`` the root module of generation 7 of plugin `geo`, whose artifact's digest begins
+with 3fa9c1d2; submodules below it. The digest is in the name, so a pickle made by name can never be
+read as another version's class. (No dot before the number: parts of the import system, and
+`pickle`, import what stands before the first dot.)
 
-``/plugins/geo.py@g7_3fa9c1d2``
-    its file, to tracebacks, `inspect` and `linecache`: each generation shows its own source, also
-    when the file on disk has changed. Its folder is the real one, so `Path(__file__).parent` still
-    works; what is read through it is the disk's today, not the artifact's (`importlib.resources`
-    reads the artifact).
+``/plugins/geo.py@g7_3fa9c1d2`` its file, to tracebacks, `inspect` and `linecache`: each generation
+shows its own source, also when the file on disk has changed. Its folder is the real one, so
+`Path(__file__).parent` still works; what is read through it is the disk's today, not the artifact's
+(`importlib.resources` reads the artifact).
 
 Code is compiled from the artifact's bytes, never through a bytecode cache keyed by time and size,
 which would run the old code for two saves of equal length within a second.
