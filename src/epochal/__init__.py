@@ -17,6 +17,7 @@ from epochal._core.lease import Lease
 from epochal._core.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
 from epochal._core.operation import Operation
 from epochal._core.report import Cutover, Swap, Version
+from epochal._core.transaction import Change
 from epochal.errors import (
     DrainError,
     DrainTimeoutError,
@@ -25,7 +26,7 @@ from epochal.errors import (
     NotActiveError,
     UnexpectedTransitionError,
 )
-from epochal.runtime import Change, Runtime
+from epochal.runtime import Runtime
 
 __version__ = "0.1.0"
 

@@ -87,7 +87,7 @@ def test_it_is_not_altered_by_what_happens_to_the_folder(tmp_path):
 @pytest.mark.parametrize("name", ["fast.cpython-311-x86_64-linux-gnu.so", "fast.pyd", "a/b.dylib"])
 def test_a_compiled_extension_is_refused_by_name(tmp_path, name):
     root = write(tmp_path / "geo", {"__init__.py": b"", name: b""})
-    with pytest.raises(ArtifactError, match=r"compiled extension .*no process can unload") as caught:
+    with pytest.raises(ArtifactError, match=r"extension .*no process can unload") as caught:
         read_artifact(root)
     assert name in str(caught.value)
 

@@ -52,7 +52,8 @@ class _Frozen(dict[K, V]):
         raise TypeError(f"{type(self).__name__} is read-only: change plugins through the runtime")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    clear = pop = popitem = _refuse
+    setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]  refuses any arguments
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds live code; it cannot be copied or pickled")

@@ -180,12 +180,12 @@ Table: TypeAlias = Keyed | Listed
 _SYS_HOOKS: Final = frozenset(
     {"excepthook", "unraisablehook", "displayhook", "breakpointhook", "__interactivehook__"}
 )
-_builtins: Final[dict[str, Any]] = vars(builtins)
+_builtins: Final[dict[str, Any]] = builtins.__dict__
 _BUILTINS: Final = Keyed("builtin {}", lambda: _builtins)
 _TABLES: Final[tuple[Table, ...]] = (
     _BUILTINS,
-    Keyed("sys.{}", lambda: vars(sys), _SYS_HOOKS | {"stdout", "stderr", "stdin", "path"}),
-    Keyed("threading.{}", lambda: vars(threading), frozenset({"excepthook"})),
+    Keyed("sys.{}", lambda: sys.__dict__, _SYS_HOOKS | {"stdout", "stderr", "stdin", "path"}),
+    Keyed("threading.{}", lambda: threading.__dict__, frozenset({"excepthook"})),
     Modules("sys.modules entry {}", lambda: sys.modules),
     Keyed("copyreg reducer of {}", lambda: cast("dict[Any, Any]", copyreg.dispatch_table)),
     Listed("sys.path entry", lambda: sys.path),

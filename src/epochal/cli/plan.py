@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from epochal._core.report import Cutover, Version
-    from epochal.runtime import Change
+    from epochal._core.transaction import Change
 
 
 def plan(

@@ -18,8 +18,8 @@ from epochal.errors import InitError, LinkError, RequiredByError, VersionConflic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from epochal._core.transaction import Change
     from epochal.errors import EpochalError
-    from epochal.runtime import Change
 
 _FOLDER: Final = Path(__file__).parent / "plugins"
 

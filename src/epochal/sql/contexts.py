@@ -22,6 +22,8 @@ def new_context(partitions: int | None = None) -> SessionContext:
         # Strings are plain strings: plugin functions take these, and "views" of them would be
         # converted for every batch.
         .set("datafusion.execution.parquet.schema_force_view_types", "false")
+        # A folder is all that is in it, also in folders of its own.
+        .set("datafusion.execution.listing_table_ignore_subdirectory", "false")
         .set("datafusion.sql_parser.map_string_types_to_utf8view", "false")
     )
     if partitions is not None:

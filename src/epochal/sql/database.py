@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from time import monotonic
+from time import monotonic, sleep
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.live import LiveSet
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 _LABEL: Final = 200
 _EXIT_TIMEOUT_S: Final = 10.0
+_EXIT_GRACE_S: Final = 0.05
 
 
 class Database:
@@ -272,6 +274,11 @@ class Database:
         self._fetcher.close(timeout)
         return self._engagement.wait_ended(max(0.0, deadline - monotonic()))
 
+    @property
+    def is_engaged(self) -> bool:
+        """Whether the engine holds anything of this database's queries, ended ones included."""
+        return self._engagement.is_engaged
+
     def __enter__(self) -> Database:
         return self
 
@@ -355,8 +362,7 @@ class _Query:
         except Exception as error:  # noqa: BLE001  # the engine's, of any class; explained
             fault = self.explain(error)
             execution.stop(Ending.FAILED)
-            if fault is not error:
-                error.__traceback__ = None  # its frames would keep what the engine holds
+            clear_frames(error.__traceback__)  # they keep what the engine holds
             try:
                 raise fault from fault.__cause__
             finally:
@@ -411,8 +417,14 @@ _databases: Final[LiveSet[Database]] = LiveSet()
 
 
 def _close_all() -> None:
-    for database in _databases.live():
+    databases = _databases.live()
+    busy = any(database.is_engaged for database in databases)
+    for database in databases:
         database.close(_EXIT_TIMEOUT_S)
+    if busy:
+        # The engine has let go of our functions. What else it drops with a plan, columns say that
+        # a function made of NumPy's memory, takes it moments more and needs the interpreter too.
+        sleep(_EXIT_GRACE_S)
 
 
 atexit.register(_close_all)

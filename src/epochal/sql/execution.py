@@ -30,8 +30,8 @@ lock, because `stop` also runs where a dropped result is collected: anywhere, in
 
 ``stream`` is set by the thread that plans, which then looks at the ending, and taken away by
 `stop`, which sets the ending before: so a stream never outlives its query. `waking` sets ``_wake``
-*before* it looks at the ending, and `stop` sets the ending *before* it looks at ``_wake``: so either the
-waiter sees the end, or it is woken.
+*before* it looks at the ending, and `stop` sets the ending *before* it looks at ``_wake``: so
+either the waiter sees the end, or it is woken.
 """
 
 from __future__ import annotations
@@ -118,6 +118,11 @@ class Engagement:
         self._lent.add(item)
         return item
 
+    @property
+    def is_engaged(self) -> bool:
+        """Whether anything is lent."""
+        return len(self._lent) > 0
+
     def wait_ended(self, timeout: float) -> bool:
         """Wait until the engine holds nothing and is in no call; returns whether that came.
 
@@ -126,13 +131,13 @@ class Engagement:
         """
         self._gone = gone = SimpleQueue[None]()
         deadline = monotonic() + timeout
-        while len(self._lent):
+        while self.is_engaged:
             # What the engine drops on a thread of its own is let go by the binding when it is
             # called next, so that nobody would tell: call it.
             datafusion.lit(0)
             left = deadline - monotonic()
             if left <= 0.0:
-                return not len(self._lent)
+                return not self.is_engaged
             try:
                 gone.get(timeout=min(left, _NUDGE_S))
             except Empty:

@@ -8,6 +8,7 @@ dropped.
 from __future__ import annotations
 
 import asyncio
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pyarrow as pa
@@ -194,9 +195,10 @@ class Result:
             batch = self._fetch()
         except Exception as error:  # noqa: BLE001  # the engine's, of any class; raised anew
             self._fail(error)
-        except BaseException as error:  # noqa: BLE001  # Ctrl-C
+        except BaseException as error:  # Ctrl-C
             self._end(Ending.CANCELLED)
-            raise error.with_traceback(None)  # noqa: B904  # as in `_fail`
+            clear_frames(error.__traceback__)
+            raise
         finally:
             call = None  # noqa: F841  # over, though a traceback may keep this frame
         return self._finish(batch)
@@ -216,7 +218,8 @@ class Result:
             with execution.waking(lambda: loop.call_soon_threadsafe(fetch.cancel)):
                 async with asyncio.timeout(execution.remaining):
                     batch = await fetch
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            clear_frames(error.__traceback__)
             self._cancelled()
             raise
         except Exception as error:  # noqa: BLE001  # the engine's, of any class; raised anew
@@ -242,8 +245,9 @@ class Result:
     def _fail(self, error: Exception) -> NoReturn:
         fault = self._explain(error)
         self._end(Ending.FAILED)
-        if fault is not error:
-            error.__traceback__ = None  # frames of the engine's own, which would keep its plan
+        clear_frames(
+            error.__traceback__
+        )  # the engine's own keep its plan, which keeps our adapters
         try:
             raise fault from fault.__cause__  # without the engine's error as its context
         finally:

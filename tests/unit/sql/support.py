@@ -1,0 +1,89 @@
+"""What the SQL tests share: plugins in place, gates inside their functions, whole batches."""
+
+import textwrap
+import threading
+
+import pyarrow as pa
+
+HEADER = """\
+# /// plugin
+# id = "{id}"
+# version = "{version}"
+# ///
+import threading
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, NamedTuple, TypedDict
+import pyarrow as pa
+import pyarrow.compute as pc
+from epochal.kinds import aggregate, scalar, table_function, window
+from tests.unit.sql.support import HOST, gate
+
+"""
+
+BATCH = 8192
+"""Rows in a batch of the engine's."""
+
+LIMIT_S = 20.0
+"""No wait of a test takes longer; none comes near it unless something is broken."""
+
+HOST = {"shutdowns": [], "used_late": []}
+"""Where plugins note what they did."""
+
+_gates = {}
+
+
+class Gate:
+    """A place in a plugin's function at which a test holds it."""
+
+    def __init__(self):
+        self._arrived = threading.Semaphore(0)
+        self._open = threading.Event()
+
+    def __call__(self):
+        self._arrived.release()
+        assert self._open.wait(LIMIT_S), "the test never opened the gate"
+
+    def wait_arrived(self):
+        assert self._arrived.acquire(timeout=LIMIT_S), "nobody came to the gate"
+
+    def open(self):
+        self._open.set()
+
+
+def gate(name):
+    """The gate of that name, made by whoever asks first."""
+    return _gates.setdefault(name, Gate())
+
+
+def shut_gates():
+    """Begin a test: every gate is shut, nothing is noted."""
+    _gates.clear()
+    HOST["shutdowns"].clear()
+    HOST["used_late"].clear()
+
+
+def open_gates():
+    """End a test: whoever waits goes on."""
+    for name in ("waits", "gated", "endless"):
+        gate(name).open()
+
+
+def write(folder, plugin, code, version="1.0"):
+    """Write a plugin in one file; returns its path."""
+    path = folder / f"{plugin}.py"
+    path.write_text(HEADER.format(id=plugin, version=version) + textwrap.dedent(code))
+    return path
+
+
+def numbers(batches=1, extra=0):
+    """A table of whole batches with one column `n`: 0, 1, 2 …"""
+    return pa.table({"n": pa.array(range(batches * BATCH + extra), pa.int64())})
+
+
+def settled(reload):
+    """A cutover that was drained and reclaimed, or an assertion that says who held it up."""
+    assert reload.drained, reload.holders
+    assert reload.reclaimed, reload.leaks
+    return reload
