@@ -167,7 +167,7 @@ def init(ctx):
 def shutdown(): EVENT.wait(20)
 """
     rt.load(write(plugins, code))
-    with rt.change(phase_timeout=0.05) as change:
+    with rt.change(phase_timeout=0.3) as change:
         change.remove("geo")
     assert LOG == ["last", "first"]
     assert len([line for line in change.cutover.failures if "did not return" in line]) == 2

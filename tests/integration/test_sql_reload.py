@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -176,7 +177,9 @@ def test_a_prepared_query_is_planned_again_against_the_current_epoch_and_pins_no
     prepared = db.prepare("SELECT p.version(n) FROM t WHERE n < $1")
     assert prepared.execute([2]).rows() == [("1.0",), ("1.0",)]
     settled(p("2.0"))
-    assert prepared.execute([1]).rows() == [("2.0",)]
+    result = prepared.execute([1])
+    assert [one.version for one in result.provenance] == ["2.0"]
+    assert result.rows() == [("2.0",)]
     assert asyncio.run(_rows(prepared.aexecute([1]))) == [("2.0",)]
 
 
@@ -386,6 +389,19 @@ def test_an_exception_holds_its_plugin_until_it_is_dropped_and_no_longer(
     assert not HOST["shutdowns"]
     kept.clear()
     settled(reloading.result(LIMIT_S))
+
+
+@pytest.mark.parametrize("sql", ["SELECT p.fails(n) FROM t", "SELECT p.fails(n, n) FROM t"])
+def test_a_dropped_exception_is_gone_at_once_and_waits_for_no_collection(
+    db, p, sql, by_reference_counts_alone
+):
+    def ask():
+        try:
+            db.query(sql).rows()
+        except QueryError as error:
+            return weakref.ref(error)
+
+    assert ask()() is None
 
 
 # --- many at once --------------------------------------------------------------------------------
