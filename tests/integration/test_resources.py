@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from concurrent import futures
 
 import pytest
 from tests.conftest import tool
@@ -17,6 +18,7 @@ from epochal.errors import InitError, LinkError
 
 LOG = []
 EVENT = threading.Event()
+STARTED = threading.Event()
 
 
 @pytest.fixture(autouse=True)
@@ -434,3 +436,33 @@ async def start():
                     task.cancel()
 
     asyncio.run(main())
+
+
+def test_a_look_at_the_process_keeps_no_generation_in_memory(rt, plugins):
+    """One plugin links while another drains and is reclaimed."""
+    code = """
+from tests.integration.test_resources import EVENT, LOG
+LOG.append("linking")
+STARTED.set()
+assert EVENT.wait(20)
+""".replace("STARTED.set()", "from tests.integration.test_resources import STARTED\nSTARTED.set()")
+    STARTED.clear()
+    rt.load(write(plugins, ""))
+    epoch = rt.epoch
+    finished = []
+    rt.events.subscribe(
+        lambda event: finished.append(event) if type(event).__name__ == "ChangeFinished" else None
+    )
+    assert not rt.reload("geo", drain_timeout=0.0).drained
+    draining = rt._under_way.live()
+    slow = threading.Thread(target=rt.load, args=(write(plugins, code, "slow"),))
+    slow.start()
+    try:
+        assert STARTED.wait(10)
+        del epoch
+        assert not futures.wait(draining, 10).not_done
+    finally:
+        EVENT.set()
+        slow.join(10)
+    rt.close()
+    assert finished[1].cutover.reclaimed, finished[1].cutover.leaks

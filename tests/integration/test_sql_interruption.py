@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 from tests.unit.sql.support import (
     BATCH,
+    HOST,
     LIMIT_S,
     gate,
     numbers,
@@ -46,12 +47,13 @@ class Row(NamedTuple):
     n: int
 @table_function
 def endless() -> Iterator[Row]:
-    n = 0
-    while True:
-        if n == 10_000:
-            gate("endless")()
-        n += 1
-        yield Row(n)
+    try:
+        for n in range(3_000_000):
+            if n == 10_000:
+                gate("endless")()
+            yield Row(n)
+    finally:
+        HOST["made"] = n
 """
 
 # Hours of work in which the engine calls nothing of ours and gives no batch.
@@ -88,6 +90,8 @@ def db(rt, tmp_path):
 def test_cancel_from_another_thread_ends_a_reader_that_waits_for_no_function(db, pool):
     result = db.query(LONG)
     reading = pool.submit(result.rows)
+    while result._execution._wake is None:
+        assert not reading.done()
     result.cancel()
     with pytest.raises(QueryCancelledError, match="was cancelled: SELECT count"):
         reading.result(LIMIT_S)
@@ -191,6 +195,7 @@ def test_a_late_table_function_is_stopped_while_it_makes_rows(rt, db):
         db.query("SELECT * FROM p.endless()", timeout=0.05)
     gate("endless").open()
     settled(rt.remove("p"))
+    assert 10_000 <= HOST["made"] < 2_000_000
 
 
 def test_a_query_within_its_time_limit_gives_all_its_rows(db):

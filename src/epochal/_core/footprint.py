@@ -21,6 +21,7 @@ import builtins
 import copyreg
 import gc
 import logging
+import re
 import sys
 import threading
 import warnings
@@ -118,12 +119,27 @@ class Keyed:
         return self._said.format(name)
 
 
+_PRIVATE: Final = re.compile(r"[a-z][a-z0-9_]*__g\d+_[0-9a-f]{8}")
+
+
 class Modules(Keyed):
-    """`sys.modules`: an import is nothing to undo; a replaced or hand-made module is."""
+    """`sys.modules`: an import is nothing to undo; a replaced or hand-made module is.
+
+    Generations' own modules are left out: a look that held them would keep them in memory.
+    """
+
+    def now(self) -> dict[Any, Any]:
+        """The entries as they stand."""
+        modules = dict(self._table())
+        return {name: module for name, module in modules.items() if not _is_private(name)}
 
     def is_ordinary(self, value: object) -> bool:
         """Whether an import made it."""
         return is_a(value, ModuleType) and getattr(value, "__spec__", None) is not None
+
+
+def _is_private(name: object) -> bool:
+    return isinstance(name, str) and "__g" in name and _PRIVATE.match(name) is not None
 
 
 class Listed:

@@ -24,6 +24,7 @@ A full collection is the last resort before something is called a leak, never th
 from __future__ import annotations
 
 import gc
+import time
 import typing
 import weakref
 from contextlib import suppress
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 _NAMED_AT_MOST: Final = 5
 """How many leaks are named; a path costs a heap walk a level."""
+
+_PAUSE_S: Final = 0.005
 
 _NATIVE: Final = (
     "what native code holds cannot be seen or undone; it may be an audit hook, a signal handler, "
@@ -98,8 +101,9 @@ def reclaim(
     return Reclaim(leaks=_explain(graph, id(owned)) if thorough else ())
 
 
-def _nothing() -> None:
-    pass
+def _pause() -> None:
+    """Let other threads go on that have a reference in hand: somebody copies `sys.modules`, say."""
+    time.sleep(_PAUSE_S)
 
 
 def _forget_types() -> None:
@@ -109,9 +113,14 @@ def _forget_types() -> None:
     gc.collect(1)
 
 
-_REMEDIES: Final[tuple[Callable[[], object], ...]] = (_nothing, _forget_types, gc.collect)
+_REMEDIES: Final[tuple[Callable[[], object], ...]] = (
+    lambda: None,
+    _forget_types,
+    _pause,
+    gc.collect,
+)
 """What is tried, one after another, before something is called a leak: to look again, broadly; to
-empty caches; to collect."""
+empty caches; to wait a moment; to collect."""
 
 
 # --- taking apart --------------------------------------------------------------------------------

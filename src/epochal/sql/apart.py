@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from epochal.sql.execution import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
 
     from datafusion.record_batch import RecordBatch
 
@@ -66,7 +67,7 @@ class Fetcher:
             QueryError: the query ended first: by its time limit, or by somebody else.
             Exception: whatever the engine raises.
         """
-        fetching = asyncio.run_coroutine_threadsafe(next_batch(execution), self._running_loop())
+        fetching = self._begin(next_batch(execution))
         try:
             with execution.waking(fetching.cancel):
                 return fetching.result(execution.remaining)
@@ -75,6 +76,13 @@ class Fetcher:
             raise
         finally:
             fetching.cancel()  # late, or interrupted by Ctrl-C; otherwise it does nothing
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        except RuntimeError:  # closed this instant, after the query was stopped
+            work.close()
+            raise
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -96,7 +104,8 @@ class Fetcher:
         if loop is None or thread is None or loop.is_closed():
             return
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout)
+        if thread is not threading.current_thread():  # it may be where the fetcher is dropped
+            thread.join(timeout)
 
     def __del__(self) -> None:
         self.close(0.0)

@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal._core.live import LiveSet
 from epochal.errors import EpochalError, HostError
 from epochal.sql.apart import Fetcher, Waiters
-from epochal.sql.execution import Ending, Engagement, Execution, Lent
+from epochal.sql.engagement import Engagement, Lent
+from epochal.sql.execution import Ending, Execution
 from epochal.sql.faults import query_error
 from epochal.sql.index import index_of, signatures
 from epochal.sql.planning import Planner, bind, resolve

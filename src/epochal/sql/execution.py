@@ -16,10 +16,6 @@ An exception of a plugin's function goes through the engine as a number and is l
 the other side, so the caller gets the exception itself, with its traceback, and not the engine's
 text of it.
 
-Leaving the process while the engine may still call Python aborts it. What the engine holds of
-ours, and the calls into it that are under way, are therefore *lent*: objects that `Engagement`
-knows weakly. When none is left the engine cannot call.
-
 Who reads, who writes
 ---------------------
 
@@ -40,14 +36,11 @@ import itertools
 import re
 from contextlib import contextmanager
 from enum import Enum
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-import datafusion
-
-from epochal._core.live import LiveSet
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
+from epochal.sql.engagement import Engagement
 from epochal.sql.values import MisfitError
 
 if TYPE_CHECKING:
@@ -60,7 +53,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONGEST: Final = 400
-_NUDGE_S: Final = 0.005
 _FAULT: Final = re.compile(r"epochal-fault:(\d+);")
 
 
@@ -93,60 +85,6 @@ class BadCallError(Exception):
 
 class StoppedError(Exception):
     """Tells the engine to stop; its text never reaches anybody."""
-
-
-class Lent:
-    """Something that stands for the engine's hold on a query, where nothing else does."""
-
-    __slots__ = ("__weakref__",)
-
-
-class Engagement:
-    """What the engine holds of ours, and the calls into it, over all queries of a database."""
-
-    __slots__ = ("_gone", "_lent")
-
-    # ``_lent`` is added to by any thread; what is taken out of it is told to ``_gone``, where the
-    # one who waits reads.
-
-    def __init__(self) -> None:
-        self._gone: SimpleQueue[None] | None = None
-        self._lent: Final[LiveSet[object]] = LiveSet(self._tell)
-
-    def lend(self, item: T) -> T:
-        """Count an object for as long as it lives."""
-        self._lent.add(item)
-        return item
-
-    @property
-    def is_engaged(self) -> bool:
-        """Whether anything is lent."""
-        return len(self._lent) > 0
-
-    def wait_ended(self, timeout: float) -> bool:
-        """Wait until the engine holds nothing and is in no call; returns whether that came.
-
-        Args:
-            timeout: seconds.
-        """
-        self._gone = gone = SimpleQueue[None]()
-        deadline = monotonic() + timeout
-        while self.is_engaged:
-            # What the engine drops on a thread of its own is let go by the binding when it is
-            # called next, so that nobody would tell: call it.
-            datafusion.lit(0)
-            left = deadline - monotonic()
-            if left <= 0.0:
-                return not self.is_engaged
-            try:
-                gone.get(timeout=min(left, _NUDGE_S))
-            except Empty:
-                continue
-        return True
-
-    def _tell(self) -> None:
-        if (gone := self._gone) is not None:
-            gone.put(None)
 
 
 class Execution:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import pyarrow as pa
 
 from epochal.sql.apart import next_batch
-from epochal.sql.execution import Ending, Lent
+from epochal.sql.engagement import Lent
+from epochal.sql.execution import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,9 +246,8 @@ class Result:
     def _fail(self, error: Exception) -> NoReturn:
         fault = self._explain(error)
         self._end(Ending.FAILED)
-        clear_frames(
-            error.__traceback__
-        )  # the engine's own keep its plan, which keeps our adapters
+        # The engine's own frames keep its plan, which keeps our adapters.
+        clear_frames(error.__traceback__)
         try:
             raise fault from fault.__cause__  # without the engine's error as its context
         finally:

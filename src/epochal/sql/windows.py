@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from datafusion.user_defined import WindowEvaluator, WindowUDF
 
-from epochal.sql.execution import Lent
+from epochal.sql.engagement import Lent
 from epochal.sql.function import Function
 from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, received, spread
 
