@@ -465,4 +465,5 @@ assert EVENT.wait(20)
         EVENT.set()
         slow.join(10)
     rt.close()
-    assert finished[1].cutover.reclaimed, finished[1].cutover.leaks
+    cutover = next(event.cutover for event in finished if event.change == 2)
+    assert cutover.reclaimed, cutover.leaks

@@ -1,13 +1,14 @@
 """Whether the engine may still call Python.
 
-The problem: leaving the process while a thread of the engine is in Python, or about to be, aborts it.
-These threads are not ours to join, and a query's plan is dropped by them, some time after the query
-has ended.
+The problem: leaving the process while a thread of the engine is in Python, or about to be, aborts
+it. These threads are not ours to join, and a query's plan is dropped by them, some time after the
+query has ended.
 
-The idea: whatever of ours the engine holds, and each call of ours into it, is *lent*: an object that
-is known here weakly. When none is left alive the engine has nothing left to call. What may end up in
-a traceback must not keep a lent object, or an error that is kept would look like a running query: so
-no frame has one in a variable, and what the engine calls is no function of our own but a `partial`.
+The idea: whatever of ours the engine holds, and each call of ours into it, is *lent*: an object
+that is known here weakly. When none is left alive the engine has nothing left to call. What may end
+up in a traceback must not keep a lent object, or an error that is kept would look like a running
+query: so no frame has one in a variable, and what the engine calls is no function of our own but a
+`partial`.
 
 Who reads, who writes
 ---------------------
