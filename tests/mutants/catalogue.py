@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 RUNTIME = "tests/integration/test_runtime.py::"
 MEMORY = "tests/integration/test_memory.py::"
+RESOURCES = "tests/integration/test_resources.py::"
 HOLDERS = "tests/integration/test_holders.py::"
 LIFECYCLE = "tests/unit/test_lifecycle.py::"
 CARRY = "tests/unit/test_carry.py::"
@@ -176,6 +177,38 @@ MUTANTS = (
         "        if True:\n            owned.clear()\n"
         "            return Reclaim(shells=_take_apart(graph))\n",
         MEMORY + "test_what_leaks_keeps_working_for_whoever_holds_it",
+    ),
+    Mutant(
+        "E7",
+        "what the plugin only imported is taken apart with it",
+        "_core/graph.py",
+        "            if self._open[position] and position not in alive:\n",
+        "            if self._open[position]:\n",
+        MEMORY + "test_what_a_plugin_only_imported_is_not_taken_apart_with_it",
+    ),
+    Mutant(
+        "E7",
+        "a look at sys.modules keeps other generations in memory",
+        "_core/footprint.py",
+        "name: module for name, module in modules.items() if not _is_private(name)",
+        "name: module for name, module in modules.items()",
+        RESOURCES + "test_a_look_at_the_process_keeps_no_generation_in_memory",
+    ),
+    Mutant(
+        "E5",
+        "what a failed change left in the process stays there",
+        "_core/footprint.py",
+        "        while self._entries:\n",
+        "        while False:\n",
+        RESOURCES + "test_what_a_failed_change_left_is_taken_out_too",
+    ),
+    Mutant(
+        "resources",
+        "after a closer that blocks the others are forgotten",
+        "_core/retire.py",
+        "            lambda late: self._resume(leaver, late, self._finish_shutdown),\n",
+        "            lambda late: self._resume(leaver, late, self._remove),\n",
+        RESOURCES + "test_after_a_shutdown_that_blocks_the_rest_is_closed_all_the_same",
     ),
     Mutant(
         "E7",

@@ -13,7 +13,14 @@ ROOT = Path(epochal.__file__).parent
 FLOORS = [
     {"errors"},
     {"_core.live", "_core.threads", "_core.capabilities", "_core.kind", "_core.report"},
-    {"_core.stragglers", "_core.watchdog", "_core.artifact", "_core.blame", "_core.turn"},
+    {
+        "_core.host_caches",
+        "_core.stragglers",
+        "_core.watchdog",
+        "_core.artifact",
+        "_core.blame",
+        "_core.turn",
+    },
     {"_core.bare_threads", "_core.resources"},
     {"_core.lease", "_core.referrers", "_core.manifest"},
     {"_core.graph", "_core.footprint"},

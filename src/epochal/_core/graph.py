@@ -55,6 +55,7 @@ class Graph:
         self._classes: Final[dict[int, bool]] = {}
         self._queue: Final[list[int]] = []
         self._doubtful: Final[set[int]] = set()
+        self._reached: frozenset[int] | None = None
         for module in modules:
             self._position(module)
             self._inside[-1] += 1  # the caller's list
@@ -144,16 +145,24 @@ class Graph:
         """Whether nothing outside refers to anything of ours, however indirectly."""
         return not any(self._ours[position] for position in self._alive())
 
-    def _alive(self) -> set[int]:
-        """The positions of what can be reached from outside."""
-        reached = [p for p in range(len(self.objects)) if self._open[p] and self._from_outside(p)]
-        alive = set(reached)
-        while reached:
-            for position in self._opened_referents(self.objects[reached.pop()]):
+    def _alive(self) -> frozenset[int]:
+        """The positions of what can be reached from outside; as it was when first asked.
+
+        (Whoever takes the graph apart refers to its objects while doing so.)
+        """
+        if self._reached is None:
+            self._reached = self._reached_from_outside()
+        return self._reached
+
+    def _reached_from_outside(self) -> frozenset[int]:
+        todo = [p for p in range(len(self.objects)) if self._open[p] and self._from_outside(p)]
+        alive = set(todo)
+        while todo:
+            for position in self._opened_referents(self.objects[todo.pop()]):
                 if position not in alive:
                     alive.add(position)
-                    reached.append(position)
-        return alive
+                    todo.append(position)
+        return frozenset(alive)
 
     def entrances(self) -> list[Step]:
         """Where something outside refers in: an object of ours, or what leads to one."""
@@ -174,6 +183,22 @@ class Graph:
                     todo.append(inner)
         return found
 
+    def holders(self) -> list[Any]:
+        """What refers to our objects from outside, as far as the collector sees it."""
+        ours = self.ours()
+        found: list[Any] = []
+        targets = [(step.below or step).node for step in self.entrances()]
+        for holder in gc.get_referrers(*targets):
+            if id(holder) not in ours and holder is not targets and holder is not self.objects:
+                found.append(holder)
+                if type(holder) is tuple:  # a cache's key
+                    found += gc.get_referrers(holder)
+        return found
+
+    def ours(self) -> frozenset[int]:
+        """The `id` of each object that is ours."""
+        return frozenset(id(obj) for obj, is_ours in self.opened() if is_ours)
+
     def _opened_referents(self, obj: object) -> Iterator[int]:
         for referent in gc.get_referents(obj):
             position = self._positions.get(id(referent))
@@ -184,7 +209,7 @@ class Graph:
         """The objects whose death runs plugin code, and the `id` of whatever leads to one."""
         found: list[Callable[[], object]] = []
         leading: set[int] = set()
-        for obj, ours in self.opened():
+        for obj, ours in self.dead():
             if is_a(obj, SUSPENDED) or (ours and _has_finalizer(type(obj))):
                 found.append(_watched(obj))
                 leading.add(id(obj))
@@ -192,7 +217,7 @@ class Graph:
         grown = bool(leading)
         while grown:
             grown = False
-            for obj, _ in self.opened():
+            for obj, _ in self.dead():
                 if id(obj) not in leading and not self._is_code(obj):
                     referents = map(id, gc.get_referents(obj))
                     if any(i in leading for i in referents):
@@ -202,6 +227,13 @@ class Graph:
 
     def _is_code(self, obj: object) -> bool:
         return id(obj) in self._roots or type(obj) is FunctionType or is_a(obj, type)
+
+    def dead(self) -> Iterator[tuple[Any, bool]]:
+        """Each opened object that nothing outside refers to, however indirectly; whether ours."""
+        alive = self._alive()
+        for position, (obj, ours) in enumerate(zip(self.objects, self._ours, strict=True)):
+            if self._open[position] and position not in alive:
+                yield obj, ours
 
     def opened(self) -> Iterator[tuple[Any, bool]]:
         """Each object that was walked through, and whether it is ours."""

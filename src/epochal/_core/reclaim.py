@@ -31,9 +31,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import CellType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from epochal._core.graph import Graph
+from epochal._core.host_caches import let_go
 from epochal._core.referrers import Search, dict_of_type, is_a, type_name
 from epochal._core.stragglers import find_stragglers
 
@@ -61,10 +62,12 @@ class Reclaim:
     Attributes:
         leaks: what keeps it alive, a line each; empty when nothing does.
         shells: what had to be left to the next ordinary collection, held weakly.
+        undone: which of the host's caches and registries had to let go.
     """
 
     leaks: tuple[str, ...] = ()
     shells: tuple[weakref.ref[Any], ...] = ()
+    undone: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -88,39 +91,67 @@ def reclaim(
     """
     owned = list(modules.values())
     modules.clear()
+    undone: list[str] = []
     graph = Graph(owned, root_name, broad=False)
     for remedy in _REMEDIES if thorough else _REMEDIES[:1]:
         if graph.is_closed():
             break
+        found = remedy(graph)
         del graph  # it refers to all that the remedy is to free
-        remedy()
+        undone += found()
         graph = Graph(owned, root_name, broad=True)
     if graph.is_closed():
         owned.clear()
-        return Reclaim(shells=_take_apart(graph))
-    return Reclaim(leaks=_explain(graph, id(owned)) if thorough else ())
+        return Reclaim(shells=_take_apart(graph), undone=tuple(undone))
+    leaks = _explain(graph, id(owned)) if thorough else ()
+    return Reclaim(leaks, undone=tuple(undone))
 
 
-def _pause() -> None:
+Remedy: TypeAlias = "Callable[[Graph], Callable[[], list[str]]]"
+"""Looks at the graph, and returns what is to be done once the graph is let go; that returns what it
+took out of somebody's tables."""
+
+
+def _look_broadly(graph: Graph) -> Callable[[], list[str]]:
+    return list
+
+
+def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
+    """The caches in which `typing` keeps classes (`Optional[X]`), and the host's own."""
+    holders = graph.holders()
+    ours = graph.ours()
+
+    def empty() -> list[str]:
+        for cleanup in typing._cleanups:  # type: ignore[attr-defined]  # noqa: SLF001  its only name
+            cleanup()
+        undone = let_go(holders, ours)
+        holders.clear()
+        gc.collect(1)
+        return undone
+
+    return empty
+
+
+def _pause(graph: Graph) -> Callable[[], list[str]]:
     """Let other threads go on that have a reference in hand: somebody copies `sys.modules`, say."""
-    time.sleep(_PAUSE_S)
+
+    def pause() -> list[str]:
+        time.sleep(_PAUSE_S)
+        return []
+
+    return pause
 
 
-def _forget_types() -> None:
-    """Empty the caches in which `typing` keeps classes (`Optional[X]`), and collect the young."""
-    for cleanup in typing._cleanups:  # type: ignore[attr-defined]  # noqa: SLF001  its only name
-        cleanup()
-    gc.collect(1)
+def _collect(graph: Graph) -> Callable[[], list[str]]:
+    def collect() -> list[str]:
+        gc.collect()
+        return []
+
+    return collect
 
 
-_REMEDIES: Final[tuple[Callable[[], object], ...]] = (
-    lambda: None,
-    _forget_types,
-    _pause,
-    gc.collect,
-)
-"""What is tried, one after another, before something is called a leak: to look again, broadly; to
-empty caches; to wait a moment; to collect."""
+_REMEDIES: Final[tuple[Remedy, ...]] = (_look_broadly, _empty_caches, _pause, _collect)
+"""What is tried, one after another, before something is called a leak."""
 
 
 # --- taking apart --------------------------------------------------------------------------------
@@ -132,15 +163,17 @@ def _take_apart(graph: Graph) -> tuple[weakref.ref[Any], ...]:
     Returns:
         Weak references to the functions and classes that are left to the next collection.
     """
-    namespaces = [obj for obj, _ in graph.opened() if id(obj) in graph.globals_ids]
-    classes = [obj for obj, ours in graph.opened() if ours and is_a(obj, type)]
-    cells = [obj for obj, _ in graph.opened() if type(obj) is CellType]
+    dead = list(graph.dead())
+    namespaces = [obj for obj, _ in dead if id(obj) in graph.globals_ids]
+    classes = [obj for obj, ours in dead if ours and is_a(obj, type)]
+    cells = [obj for obj, _ in dead if type(obj) is CellType]
     code = [
         weakref.ref(obj)
-        for obj, ours in graph.opened()
+        for obj, ours in dead
         if ours and (type(obj) is FunctionType or is_a(obj, type))
     ]
     classes = [cls for cls in classes if not _is_found_by_others(cls, classes)]
+    dead.clear()
     finalizable, leading = graph.finalizable()
     graph.objects.clear()
     places = [_Place(namespace, partial(_pop, namespace)) for namespace in namespaces]
@@ -218,8 +251,7 @@ def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
     lines = [str(running) for running in find_stragglers(graph.globals_ids)]
     entrances = graph.entrances()
     named = entrances[:_NAMED_AT_MOST]
-    ours = {id(obj) for obj, is_ours in graph.opened() if is_ours}
-    search = Search({*ours, id(graph.objects), ignored})
+    search = Search({*graph.ours(), id(graph.objects), ignored})
     for start, path in zip(named, search.paths(named), strict=True):
         leaked = start.node if start.below is None else start.below.node
         lines.append(_readable(f"{_what(leaked, graph)} is referred to by {path}", graph.root_name))

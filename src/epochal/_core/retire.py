@@ -84,7 +84,8 @@ class Leaver:
     @property
     def undone(self) -> tuple[str, ...]:
         """What it had left in the process's tables."""
-        return tuple(self.generation.undone)
+        reclaimed = self.reclaim.undone if self.reclaim is not None else ()
+        return (*self.generation.undone, *reclaimed)
 
     @property
     def leaks(self) -> tuple[str, ...]:

@@ -186,7 +186,8 @@ class Execution:
             QueryCancelledError: it was cancelled.
             QueryError: its result was closed, or it failed before.
         """
-        self._expire()
+        if self.deadline is not None:
+            self._expire()
         ending = self.ending
         if ending is None or ending is Ending.EXHAUSTED:
             return
@@ -207,8 +208,8 @@ class Execution:
             self._wake = None
 
     def began(self, stream: RecordBatchStream) -> None:
-        """Keep the stream until the query ends."""
-        self.stream = stream
+        """Keep the stream until the query ends; who is in a fetch then keeps it until that ends."""
+        self.stream = self.lend(stream)
         if self._ending:
             self.stream = None
 
@@ -229,7 +230,11 @@ class Execution:
         """
         target: Any = None
         try:
-            target = self._find(key)
+            if self.deadline is not None:
+                self._expire()
+            target = self._targets.get(key)
+            if target is None:
+                raise StoppedError  # noqa: TRY301  # in here, so that there is one way out
             return work(target, *args)
         except StoppedError:
             fault = 0
@@ -269,13 +274,6 @@ class Execution:
     def _expire(self) -> None:
         if self.deadline is not None and monotonic() >= self.deadline:
             self.stop(Ending.EXPIRED)
-
-    def _find(self, key: Hashable) -> Any:
-        self._expire()
-        try:
-            return self._targets[key]
-        except KeyError:
-            raise StoppedError from None
 
     def _note(self, function: Named, error: BaseException) -> int:
         number = next(self._numbers)

@@ -26,24 +26,22 @@ class Function(ABC):
     Attributes:
         kind: the kind it was exported as.
         name: its full name, `plugin.name`.
+        key: what its carrying callable is looked up by, in the query that calls it; a text, since
+            that is hashed once.
         origin: where its code is from.
         label: name, plugin and version, for messages.
         usage: how SQL calls it.
     """
 
-    __slots__ = ("kind", "label", "name", "origin", "usage")
+    __slots__ = ("key", "kind", "label", "name", "origin", "usage")
 
     def __init__(self, export: Export, generation: Generation) -> None:
         self.kind: Final[Kind[Any]] = export.kind
         self.name: Final = export.name
+        self.key: Final = f"{export.kind.name} {export.name}"
         self.origin: Final = provenance_of(export, generation)
         self.label: Final = f"{export.name} (plugin {export.plugin} {generation.version})"
         self.usage: Final = sql_signature(export)
-
-    @property
-    def key(self) -> tuple[Kind[Any], str]:
-        """What its carrying callable is looked up by, in the query that calls it."""
-        return self.kind, self.name
 
     @property
     def engine_name(self) -> str:

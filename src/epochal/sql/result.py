@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import pyarrow as pa
 
 from epochal.sql.apart import next_batch
-from epochal.sql.engagement import Lent
 from epochal.sql.execution import Ending
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ class Result:
         "_apart",
         "_execution",
         "_explain",
+        "_fits",
         "epoch",
         "provenance",
         "schema",
@@ -73,6 +73,7 @@ class Result:
         self._execution: Final = execution
         self._explain: Final = explain
         self._apart: Final = apart
+        self._fits: bool | None = None
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -191,7 +192,6 @@ class Result:
     def _next(self) -> pa.RecordBatch | None:
         if not self._begin():
             return None
-        call: Lent | None = self._execution.lend(Lent())
         try:
             batch = self._fetch()
         except Exception as error:  # noqa: BLE001  # the engine's, of any class; raised anew
@@ -200,8 +200,6 @@ class Result:
             self._end(Ending.CANCELLED)
             clear_frames(error.__traceback__)
             raise
-        finally:
-            call = None  # noqa: F841  # over, though a traceback may keep this frame
         return self._finish(batch)
 
     def _fetch(self) -> RecordBatch | None:
@@ -239,9 +237,12 @@ class Result:
         if batch is None:
             return None
         given = batch.to_pyarrow()
-        if given.schema != self.schema:  # the engine knows better what is never null, by now
-            given = pa.RecordBatch.from_arrays(given.columns, schema=self.schema)
-        return given
+        if self._fits is None:  # the same for all batches
+            self._fits = given.schema == self.schema
+        # Where it does not fit the engine knows better what is never null, by now.
+        if self._fits:
+            return given
+        return pa.RecordBatch.from_arrays(given.columns, schema=self.schema)
 
     def _fail(self, error: Exception) -> NoReturn:
         fault = self._explain(error)

@@ -149,9 +149,14 @@ class Input:
         self.kind: Final[pa.DataType] = _accepted(self._given)
         self.optional: Final = value.optional
 
+    @property
+    def converts(self) -> bool:
+        """Whether the function gets another type than the engine is told."""
+        return self.kind is not self._given
+
     def column(self, column: pa.Array) -> pa.Array:
         """The column as the function is promised it."""
-        return column if self.kind is self._given else column.view(self._given)
+        return column.view(self._given) if self.converts else column
 
 
 def _accepted(kind: pa.DataType) -> pa.DataType:
