@@ -151,6 +151,8 @@ class Waiters:
         waiter.work.put((work, answer))
         with execution.waking(lambda: answer.put(None)):
             got = _get(answer, execution)
+        if got is None and execution.ending is Ending.FAILED:
+            got = answer.get()  # the work itself failed, and says why in a moment
         if got is None:
             execution.check()
             raise AssertionError("woken without an end")  # pragma: no cover

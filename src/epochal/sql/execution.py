@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import weakref
 from contextlib import contextmanager
 from enum import Enum
 from time import monotonic
@@ -65,6 +66,12 @@ class Ending(Enum):
     CANCELLED = "was cancelled"
     SHUT = "was stopped: its database was closed"
     EXPIRED = "did not end in time"
+
+
+def _cancel(execution: Execution | None) -> None:
+    """Stop a query whose operation was asked to end (a drain that waits for it, say)."""
+    if execution is not None:
+        execution.stop(Ending.CANCELLED)
 
 
 class Named(Protocol):
@@ -147,6 +154,9 @@ class Execution:
         self._numbers: Final = itertools.count(1)
         self._wake: Callable[[], object] | None = None
         self._on_end: Final = on_end
+        # Not a reference of the operation's to this: the two would be a circle.
+        me = weakref.ref(self)
+        operation.on_cancel(lambda: _cancel(me()))
 
     # --- ending ------------------------------------------------------------------------------
 
