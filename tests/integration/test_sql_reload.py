@@ -492,4 +492,4 @@ def test_no_query_sees_a_mix_or_misses_a_function_while_two_plugins_are_reloaded
     assert faults == []
     assert HOST["used_late"] == []
     assert all(asked), asked
-    assert len(seen) > RELOADS // 3, "too few versions were seen to have tested anything"
+    assert len(seen) > 10, "too few versions were seen to have tested anything"

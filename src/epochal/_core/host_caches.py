@@ -75,8 +75,8 @@ def _dispatcher_of(registry: dict[Any, Any]) -> Any:
 def _from_codecs(search_path: list[Any], ours: frozenset[int]) -> list[str]:
     """The list of codec search functions, if this is it: `codecs.unregister` then shortens it."""
     undone: list[str] = []
-    for item in list(search_path):
-        if id(item) in ours and callable(item):
+    for item in list[Any](search_path):
+        if id(item) in ours:
             before = len(search_path)
             codecs.unregister(item)
             if len(search_path) < before:

@@ -9,7 +9,7 @@ no lease, and nothing that refers to the epoch, so it may live in the epoch itse
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from epochal.kinds import aggregate, scalar, table_function, window
 from epochal.sql.aggregates import AggregateFunction
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from epochal.sql.function import Function
     from epochal.sql.text import Call
 
-SQL_KINDS: Final[tuple[Kind[Any], ...]] = (scalar, aggregate, window, table_function)
+SQL_KINDS: Final = cast("tuple[Kind[Any], ...]", (scalar, aggregate, window, table_function))
 """The kinds that SQL calls."""
 
 _KEY: Final = "epochal.sql.index"
