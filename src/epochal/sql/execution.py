@@ -80,12 +80,12 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """Its full name, `plugin.name`."""
-        ...  # noqa: PIE790  # pyright takes a docstring alone for a body
+        ...  # pyright takes a docstring alone for a body
 
     @property
     def label(self) -> str:
         """Name, plugin and version, for messages."""
-        ...  # noqa: PIE790  # pyright takes a docstring alone for a body
+        ...  # pyright takes a docstring alone for a body
 
 
 class BadCallError(Exception):
