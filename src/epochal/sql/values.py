@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute as compute
 
 from epochal.sql.types import arrow_type, sql_name
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from epochal.kinds.signature import Parameter, ValueType
 
 _CONVERSION_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+# Its functions are made at run time, which type checkers cannot see.
+pc: Final[Any] = compute
 
 
 class MisfitError(Exception):
