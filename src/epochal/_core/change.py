@@ -183,8 +183,9 @@ class ChangeRun:
         self._swaps = tuple(self._planned_swaps(plan))
 
     def _plan(self, base: Epoch) -> Plan:
-        wishes = self._phases.timed("read", lambda: self._wishes(base))
-        plan = self._phases.timed("plan", lambda: plan_change(base, wishes))
+        # No closure has the epoch: an emptied frame still holds its function, and that its cells.
+        wishes = self._phases.timed("read", partial(self._wishes, base))
+        plan = self._phases.timed("plan", partial(plan_change, base, wishes))
         self._steps = tuple(str(step) for step in plan.steps)
         self._site.events.emit(ChangeStarted(change=self._number, steps=self._steps))
         return plan

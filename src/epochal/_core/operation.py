@@ -118,7 +118,8 @@ class Operation:
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Have `callback` called when this operation is asked to stop; at once if it was already.
 
-        It is called in whatever thread asks, at most once, and not after the end.
+        It is called in whatever thread asks, at most once, and not after the end. A callback that
+        refers to the operation makes a cycle until then: end it, as `with` does, not only drop it.
         """
         self._on_cancel.append(callback)
         if self._cancelled:

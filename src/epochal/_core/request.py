@@ -56,7 +56,10 @@ def resolve(requests: Iterable[Request], epoch: Epoch, grants: frozenset[str]) -
         ManifestError: a manifest with faults.
         UnknownPluginError: a reload of what is not active.
     """
-    return [_resolve(request, epoch, grants) for request in requests]
+    wishes: list[Wish] = []
+    for request in requests:  # a comprehension would be a closure with the epoch: see `ChangeRun`
+        wishes.append(_resolve(request, epoch, grants))  # noqa: PERF401
+    return wishes
 
 
 def _resolve(request: Request, epoch: Epoch, grants: frozenset[str]) -> Wish:

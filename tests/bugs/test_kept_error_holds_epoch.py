@@ -1,0 +1,25 @@
+"""An error of a change that could not be read was kept, and with it the epoch that it looked at.
+
+Found by the model (`tests/property`): the frame in which the runtime reads what a change asks for
+stayed in the error's traceback, with the current epoch among its variables. Whoever kept the error
+of a mistyped name, a log that keeps its last errors say, held up every plugin's next drain.
+"""
+
+import pytest
+from tests.conftest import tool
+
+from epochal.errors import ArtifactError, UnknownPluginError
+
+
+@pytest.mark.parametrize(
+    ("plugin", "expected"), [("mistyped", UnknownPluginError), ("geo", ArtifactError)]
+)
+def test_an_error_that_is_kept_holds_no_epoch(rt, plugins, plugin, expected):
+    path = plugins.write("geo", "@tool\ndef version(): return 1\n")
+    rt.load(path)
+    with pytest.raises(expected) as kept:
+        rt.reload(plugin, path.with_name("nowhere.py"))
+    cut = rt.reload("geo", path, drain_timeout=1.0)
+    assert cut.drained, cut.holders
+    assert kept.value is not None
+    assert rt.epoch[tool]["geo.version"]() == 1
