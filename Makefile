@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench mutants clean
+.PHONY: help setup demo test lint bench mutants soak clean
 
 help: ## Show this list
 	@echo "make <target>"
@@ -29,6 +29,9 @@ lint: $(STAMP) ## Check style, format and types
 
 mutants: $(STAMP) ## Break each guarantee on purpose and see a test fail; ARGS="E4" for some
 	@$(PY) -m tests.mutants $(ARGS)
+
+soak: $(STAMP) ## Operate under changes for an hour; ARGS="--minutes 5 --mode threads --seed 1"
+	@$(PY) -m tests.soak $(ARGS)
 
 bench: $(STAMP) ## Measure the figures of docs/performance.md
 	@$(PY) -m benchmarks $(ARGS)

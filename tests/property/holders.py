@@ -1,8 +1,8 @@
 """The ways to hold generations in use, each with what it pins, how it is checked, how it ends.
 
-A holder takes what it needs from the current epoch when it is made, and keeps nothing else. `check` uses it
-and may be called any number of times; `release` uses it for the last time and lets go. Both are
-given `who`, which says what a generation must answer.
+A holder takes what it needs from the current epoch when it is made, and keeps nothing else. `check`
+uses it and may be called any number of times; `release` uses it for the last time and lets go. Both
+are given `who`, which says what a generation must answer.
 """
 
 import asyncio

@@ -1,0 +1,97 @@
+"""What a soak counts, and what of it must be zero."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+MUST_BE_ZERO = ("failed", "mixed", "stale", "missing", "used_after_shutdown")
+
+
+class Tally:
+    """One worker's counts: written by that worker alone, read when it has ended.
+
+    Attributes:
+        operations: how many ended.
+        wrong: how often each of `MUST_BE_ZERO` was seen.
+        examples: the first of them, in words.
+    """
+
+    def __init__(self):
+        self.operations = 0
+        self.wrong = Counter()
+        self.examples = []
+
+    def note(self, what, example):
+        """Something went wrong."""
+        self.wrong[what] += 1
+        if len(self.examples) < 3:
+            self.examples.append(f"{what}: {example}")
+
+
+@dataclass
+class Findings:
+    """The result of one soak.
+
+    Attributes:
+        mode: threads, asyncio or mixed.
+        seed: of everything drawn.
+        seconds: how long it ran.
+        operations: how many ended.
+        reloads: generations that were replaced by another, or removed.
+        refused: changes that failed on purpose, and were rolled back.
+        failed: operations that raised.
+        mixed: operations that saw two versions of what is only changed together.
+        stale: operations that saw an older version than had been published when they began.
+        missing: operations that did not find a name which every epoch has.
+        used_after_shutdown: calls of a generation after its shutdown.
+        shutdowns: generations that were not shut down exactly once.
+        undrained: generations that were still in use at the end.
+        leaked: generations whose memory did not come back.
+        rss_growth_mib: of the process, from after the warm-up to the end.
+        examples: of what went wrong, in words.
+    """
+
+    mode: str
+    seed: int
+    seconds: float = 0.0
+    operations: int = 0
+    reloads: int = 0
+    refused: int = 0
+    failed: int = 0
+    mixed: int = 0
+    stale: int = 0
+    missing: int = 0
+    used_after_shutdown: int = 0
+    shutdowns: int = 0
+    undrained: int = 0
+    leaked: int = 0
+    rss_growth_mib: float = 0.0
+    examples: list = field(default_factory=list)
+
+    def add(self, tally):
+        """Take a worker's counts in."""
+        self.operations += tally.operations
+        for what, count in tally.wrong.items():
+            setattr(self, what, getattr(self, what) + count)
+        self.examples += tally.examples
+
+    @property
+    def wrong(self):
+        """What is not zero, and must be."""
+        names = (*MUST_BE_ZERO, "shutdowns", "undrained", "leaked")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+    def as_dict(self):
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self):
+        counts = ", ".join(f"{name} {getattr(self, name)}" for name in MUST_BE_ZERO)
+        rest = f"leaked {self.leaked}, undrained {self.undrained}, shutdowns {self.shutdowns}"
+        lines = [
+            f"{self.mode} (seed {self.seed}): {self.operations:,} operations, "
+            f"{self.reloads:,} reloads, {self.refused:,} refused changes, {self.seconds:.0f} s, "
+            f"{self.rss_growth_mib:+.1f} MiB",
+            f"  {counts}, {rest}",
+            *(f"  {example}" for example in self.examples[:10]),
+        ]
+        return "\n".join(lines)
