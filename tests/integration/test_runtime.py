@@ -633,7 +633,7 @@ def test_a_block_left_by_a_plugins_error_does_not_wait_for_that_error(plugins, m
         old = rt.generation("geo")
         call(rt, "geo.boom")
     assert old.state is LifecycleState.DRAINING
-    draining = rt._under_way.live()
+    draining = rt._changes._under_way.live()
     del caught
     assert not futures.wait(draining, 10).not_done
     assert old.state is LifecycleState.REMOVED

@@ -15,7 +15,13 @@ from types import FrameType, TracebackType
 
 from epochal.errors import EpochalError
 
-_MACHINERY = ("epochal._core.", "epochal.loaders.", "importlib._bootstrap", "concurrent.futures.")
+_MACHINERY = (
+    "epochal._core.",
+    "epochal.loaders.",
+    "epochal.store.",
+    "importlib._bootstrap",
+    "concurrent.futures.",
+)
 
 
 def said(error: BaseException) -> str:
