@@ -499,22 +499,22 @@ class Runtime:
         # Here, since some builds of Python come without sqlite3.
         from epochal.store import Store
 
-        store = Store(
-            folder, keep=keep, tell=lambda text: self.events.emit(StoreFaulted(error=text))
-        )
-        self._numbers.update(
-            (plugin, itertools.count(number)) for plugin, number in store.numbers().items()
-        )
-        return store
+        def tell(text: str) -> None:
+            self.events.emit(StoreFaulted(error=text))
+
+        return Store(folder, keep=keep, tell=tell)
 
     def _restore(self, store: Store, mode: Restore) -> None:
-        from epochal.store.restore import restore_last
+        from epochal.store.restore import check_end, restore_last
 
         def change(wishes: Sequence[Wish], journal: Journal) -> None:
             site, limits = replace(self._site, journal=journal), self._limits(None)
             self._changes.begin(site, lambda _: wishes, limits, reason="restart").wait()
 
         try:
+            check_end(store, mode)
+            for plugin, number in store.numbers().items():
+                self._numbers[plugin] = itertools.count(number)
             restore_last(store, mode, self._publish, change)
         except BaseException:
             store.close()

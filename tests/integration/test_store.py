@@ -1,13 +1,13 @@
 """E8: a restart serves exactly the last committed epoch, from the store; and rollback, history."""
 
 import asyncio
+import os
 import shutil
 import sys
 
 import pytest
 from tests.conftest import tool
 
-from epochal import Runtime
 from epochal.errors import (
     EpochalError,
     HostError,
@@ -28,21 +28,6 @@ def versioned(plugins, n, plugin="geo", **kw):
 
 def call(rt, name="geo.version", *args):
     return rt.epoch[tool][name](*args)
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start a runtime on the test's store; each is closed at the end."""
-    started = []
-
-    def start(**options):
-        rt = Runtime(store=tmp_path / "store", **options)
-        started.append(rt)
-        return rt
-
-    yield start
-    for rt in started:
-        rt.close()
 
 
 def test_e8_a_restart_serves_the_last_committed_epoch_whatever_happened_to_the_folder(
@@ -146,8 +131,6 @@ def test_history_and_audit_tell_every_change(start, plugins):
 
 
 def test_one_store_serves_one_runtime_and_the_error_names_the_holder(start, plugins, tmp_path):
-    import os
-
     rt = start()
     with pytest.raises(StoreInUseError, match=str(os.getpid())) as caught:
         start()

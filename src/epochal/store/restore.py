@@ -46,9 +46,7 @@ def restore_last(
 
     Raises:
         RestoreError: it cannot be brought back; the cause is its cause.
-        StoreCorruptError: the journal has lost its last commits (strict only).
     """
-    _check_end(store, mode)
     last = store.last()
     if last is None:
         return
@@ -60,7 +58,12 @@ def restore_last(
         pass  # each round leaves out at least one more
 
 
-def _check_end(store: Store, mode: Restore) -> None:
+def check_end(store: Store, mode: Restore) -> None:
+    """Notice a journal that has lost its last commits.
+
+    Raises:
+        StoreCorruptError: it has (strict only; otherwise it goes on from what is there).
+    """
     lost = store.lost()
     if lost is None:
         return
