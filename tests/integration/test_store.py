@@ -16,6 +16,7 @@ from epochal.errors import (
     NotKeptError,
     RestoreError,
     StoreInUseError,
+    StoreWriteError,
 )
 from epochal.store import Keep
 
@@ -50,6 +51,37 @@ def test_e8_a_restart_serves_the_last_committed_epoch_whatever_happened_to_the_f
     assert candidate.grants == {"*", "net:*"}
     rt.reload("geo")  # an ordinary reload reads the folder again
     assert (call(rt), rt.epoch.number) == (3, number + 1)
+
+
+def test_e8_nothing_is_published_before_the_store_has_it(start, plugins, monkeypatch):
+    rt = start()
+    rt.load(versioned(plugins, 1))
+    seen, keep = [], rt._store.commit
+
+    def commit(entry):
+        seen.append((call(rt), rt.epoch.number, rt._store.last().number))
+        keep(entry)
+        seen.append((call(rt), rt.epoch.number, rt._store.last().number))
+
+    monkeypatch.setattr(type(rt._store), "commit", lambda _, entry: commit(entry))
+    rt.reload("geo", versioned(plugins, 2))
+    assert seen == [(1, 1, 1), (1, 1, 2)]
+    assert (call(rt), rt.epoch.number) == (2, 2)
+
+
+def test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused(start, plugins, monkeypatch):
+    rt = start(drain_timeout=5.0)
+    rt.load(versioned(plugins, 1))
+
+    def commit(self, entry):
+        raise StoreWriteError("the disk is full", path="x")
+
+    monkeypatch.setattr(type(rt._store), "commit", commit)
+    with pytest.raises(StoreWriteError) as caught:
+        rt.reload("geo", versioned(plugins, 2))
+    # What was staged was shut down at once: the error's frames hold no lease of it.
+    assert not getattr(caught.value, "__notes__", ())
+    assert rt.audit()[0].code == "store-write"
 
 
 def test_a_package_comes_back_with_all_its_files(start, tmp_path):
