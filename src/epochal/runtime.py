@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from epochal._core.generation import Generation
-    from epochal._core.journal import Journal
     from epochal._core.report import Cutover
     from epochal._core.transaction import Requests, Running, Source
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
@@ -183,23 +182,8 @@ class Runtime:
             lambda requests: self._begin(requests, limits, dry_run=dry_run, reason=reason)
         )
 
-    def achange(
-        self,
-        *,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        dry_run: bool = False,
-        reason: str = "",
-    ) -> Change:
-        """`change` for event loops: `async with rt.achange() as change`."""
-        return self.change(
-            drain_timeout=drain_timeout,
-            phase_timeout=phase_timeout,
-            cancel_holders=cancel_holders,
-            dry_run=dry_run,
-            reason=reason,
-        )
+    achange = change
+    """For event loops, the same: `async with rt.achange() as change`."""
 
     def load(
         self,
@@ -365,9 +349,8 @@ class Runtime:
         **options: Any,
     ) -> Cutover:
         """`rollback` for event loops: same options, same result, without blocking the loop."""
-        change = self.change(**options)
-        change.request(RollbackRequest(plugin, to, epoch))
-        return await change.run_async()
+        wanted = RollbackRequest(plugin, to, epoch)
+        return await self._one(options, lambda change, _: change.request(wanted))
 
     # --- the record ----------------------------------------------------------------------------
 
@@ -505,17 +488,14 @@ class Runtime:
         return Store(folder, keep=keep, tell=tell)
 
     def _restore(self, store: Store, mode: Restore) -> None:
-        from epochal.store.restore import check_end, restore_last
+        from epochal.store.restore import restore_last
 
-        def change(wishes: Sequence[Wish], journal: Journal) -> None:
-            site, limits = replace(self._site, journal=journal), self._limits(None)
-            self._changes.begin(site, lambda _: wishes, limits, reason="restart").wait()
+        def begin(site: Site, wishes: Sequence[Wish]) -> Running:
+            limits = self._limits(None)
+            return self._changes.begin(site, lambda _: wishes, limits, reason="restart")
 
         try:
-            check_end(store, mode)
-            for plugin, number in store.numbers().items():
-                self._numbers[plugin] = itertools.count(number)
-            restore_last(store, mode, self._publish, change)
+            restore_last(store, mode, self._site, self._numbers, begin)
         except BaseException:
             store.close()
             raise

@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import sys
+import threading
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from tests.conftest import tool
@@ -20,6 +22,7 @@ from epochal.errors import (
 )
 from epochal.store import Keep
 
+GATE = threading.Event()
 VERSIONED = "@tool\ndef version(): return {n}\n"
 
 
@@ -351,3 +354,49 @@ def test_all_of_it_can_be_left_out(start, plugins, broken):
     assert (rt.epoch.number, dict(rt.epoch.generations)) == (2, {})
     rt.close()
     assert start().epoch.number == 2
+
+
+def test_a_distribution_that_is_gone_is_named(start, plugins, monkeypatch):
+    path = plugins.write("geo", "@tool\ndef version(): return 1\n")
+    path.write_text(
+        path.read_text().replace("# ///\n", '# dependencies = ["packaging"]\n# ///\n', 1)
+    )
+    rt = start()
+    rt.load(path)
+    rt.close()
+
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("epochal._core.distributions.version", version)
+    with pytest.raises(RestoreError, match="not installed: packaging; install them with pip"):
+        start()
+    assert start(restore="available").epoch.number == 2
+
+
+def test_code_that_does_not_return_any_more_is_named(start, plugins, monkeypatch):
+    code = """
+    import tests.integration.test_store as world
+    def init(ctx):
+        world.GATE.wait(20)
+    @tool
+    def version(): return 1
+    """
+    GATE.set()
+    rt = start()
+    rt.load(plugins.write("geo", code))
+    rt.close()
+    GATE.clear()
+    try:
+        with pytest.raises(RestoreError, match="init of plugin 'geo#1' did not return") as caught:
+            start(phase_timeout=0.05)
+        assert caught.value.plugin == "geo"
+        assert not start(restore="available", phase_timeout=0.05).epoch.generations
+    finally:
+        GATE.set()
+
+
+def test_another_word_for_restore_is_refused(start):
+    with pytest.raises(ValueError, match="expected 'strict' or 'available'"):
+        start(restore="lenient")
+    start()  # and the store was let go

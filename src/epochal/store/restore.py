@@ -11,7 +11,9 @@ left is another epoch, so it is committed as one, and the one before stays in th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, get_args
 
 from epochal._core.epoch import Epoch
 from epochal._core.journal import Commit
@@ -19,10 +21,12 @@ from epochal._core.plan import Verb, Wish
 from epochal.errors import EpochalError, MissingDependencyError, RestoreError, StoreCorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from epochal._core.candidate import Candidate
-    from epochal._core.journal import Journal, Refusal
+    from epochal._core.change import Site
+    from epochal._core.journal import Refusal
+    from epochal._core.transaction import Running
     from epochal.store.records import EpochRecord
     from epochal.store.store import Store
 
@@ -33,20 +37,27 @@ Restore: TypeAlias = Literal["strict", "available"]
 def restore_last(
     store: Store,
     mode: Restore,
-    publish: Callable[[Epoch], None],
-    change: Callable[[Sequence[Wish], Journal], object],
+    site: Site,
+    numbers: MutableMapping[str, count[int]],
+    begin: Callable[[Site, Sequence[Wish]], Running],
 ) -> None:
     """Bring the last committed epoch of a store back.
 
     Args:
         store: where it is.
         mode: what to do where it cannot be brought back whole.
-        publish: sets the epoch that the runtime starts from.
-        change: runs a change with a journal of its own, to its end.
+        site: what the runtime's changes work on.
+        numbers: where it counts the generations of each plugin; they go on from the store's.
+        begin: begins a change on a site.
 
     Raises:
         RestoreError: it cannot be brought back; the cause is its cause.
+        StoreCorruptError: the journal has lost its last commits (strict only).
     """
+    if mode not in get_args(Restore):
+        raise ValueError(f"restore={mode!r}: expected 'strict' or 'available'")
+    _check_end(store, mode)
+    numbers.update((plugin, count(number)) for plugin, number in store.numbers().items())
     last = store.last()
     if last is None:
         return
@@ -54,16 +65,12 @@ def restore_last(
     run = _Restoration(store, last, found)
     for plugin, error in faults.items():
         run.leave_out(plugin, error, mode)
-    while not run.attempt(publish, change, mode):
+    while not run.attempt(site, begin, mode):
         pass  # each round leaves out at least one more
 
 
-def check_end(store: Store, mode: Restore) -> None:
-    """Notice a journal that has lost its last commits.
-
-    Raises:
-        StoreCorruptError: it has (strict only; otherwise it goes on from what is there).
-    """
+def _check_end(store: Store, mode: Restore) -> None:
+    """Notice a journal that has lost its last commits."""
     lost = store.lost()
     if lost is None:
         return
@@ -90,21 +97,18 @@ class _Restoration:
         self._left_out: Final[dict[str, str]] = {}
 
     def attempt(
-        self,
-        publish: Callable[[Epoch], None],
-        change: Callable[[Sequence[Wish], Journal], object],
-        mode: Restore,
+        self, site: Site, begin: Callable[[Site, Sequence[Wish]], Running], mode: Restore
     ) -> bool:
         """Try to bring up what is not left out; returns whether that worked."""
-        number = self._last.number
-        whole = not self._left_out
-        publish(Epoch(number - 1 if whole and self._plugins else number))
+        number, whole = self._last.number, not self._left_out
+        # The change publishes the successor: the very epoch that was committed, if it is whole.
+        site.publish(Epoch(number - 1 if whole and self._plugins else number))
+        if whole and not self._plugins:
+            return True
         journal = _Unchanged(self._store, self._last) if whole else _Reduced(self._store, self)
         wishes = [Wish(Verb.LOAD, plugin, found) for plugin, found in self._plugins.items()]
-        if whole and not wishes:
-            return True
         try:
-            change(wishes, journal)
+            begin(replace(site, journal=journal), wishes).wait()
         except EpochalError as error:
             # A plugin's own errors name it; a time limit names the generation.
             plugin = str(getattr(error, "plugin", None) or "").partition("#")[0]
