@@ -43,3 +43,18 @@ def plugins(tmp_path):
 def rt():
     with Runtime(drain_timeout=10.0, phase_timeout=10.0) as runtime:
         yield runtime
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a runtime on the test's store; each is closed at the end."""
+    started = []
+
+    def start(**options):
+        rt = Runtime(store=tmp_path / "store", **options)
+        started.append(rt)
+        return rt
+
+    yield start
+    for rt in started:
+        rt.close()

@@ -8,6 +8,8 @@
     │   ├── UnknownExportError             (also a KeyError)
     │   ├── AlreadyLoadedError
     │   ├── NestedChangeError              a change asked for by code that a change is running
+    │   ├── NoStoreError                   rollback or history of a runtime that keeps none
+    │   ├── NotKeptError                   what is to be rolled back to is not in the history
     │   ├── OperationEndedError
     │   ├── RuntimeClosedError
     │   └── ForkedRuntimeError
@@ -26,6 +28,12 @@
     │       ├── VersionConflictError
     │       ├── DependencyCycleError
     │       └── RequiredByError
+    ├── StoreError                     the durable store
+    │   ├── StoreInUseError                another process, or runtime, has it
+    │   ├── StoreSchemaError               a later version of Epochal wrote it
+    │   ├── StoreCorruptError              a file is not what was stored; it is named
+    │   ├── StoreWriteError                disk full, read-only, …: the change was rolled back
+    │   └── RestoreError                   the stored epoch cannot be brought back; says why
     ├── PhaseTimeoutError              time (also a TimeoutError)
     ├── ChangeCancelledError           the caller gave up before publish
     ├── DrainError
@@ -44,10 +52,12 @@ happened, to which plugin, and what to do next; the facts in it are attributes t
 
 from __future__ import annotations
 
+from os import fspath
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
     from epochal._core.lifecycle import LifecycleState
 
@@ -110,6 +120,23 @@ class NestedChangeError(HostError):
     """Code that a change runs (a plugin's link, init or shutdown) asked for another change."""
 
     code = "nested-change"
+
+
+class NoStoreError(HostError):
+    """The call needs a store, and the runtime was made without one."""
+
+    code = "no-store"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} needs a store: this runtime keeps no history; make it with Runtime(store=path)"
+        )
+
+
+class NotKeptError(HostError, LookupError):
+    """The generation, version or epoch is not in the store's history."""
+
+    code = "not-kept"
 
 
 class OperationEndedError(HostError):
@@ -214,9 +241,16 @@ class IncompatibleError(RefusedError):
 
 
 class DependencyError(RefusedError):
-    """The plugins that the change would leave active do not fit together."""
+    """The plugins that the change would leave active do not fit together.
+
+    `plugin` names the one concerned; None where the message names several.
+    """
 
     code = "dependency"
+
+    def __init__(self, message: str, *, plugin: str | None = None) -> None:
+        self.plugin = plugin
+        super().__init__(message)
 
 
 class MissingDependencyError(DependencyError):
@@ -248,12 +282,77 @@ class RequiredByError(DependencyError):
     code = "required-by"
 
     def __init__(self, plugin: str, dependents: Sequence[str]) -> None:
-        self.plugin = plugin
         self.dependents = tuple(dependents)
         super().__init__(
             f"plugin {plugin!r} cannot be removed: required by {', '.join(self.dependents)}; "
-            "remove those in the same change, or pass cascade=True to take them along"
+            "remove those in the same change, or pass cascade=True to take them along",
+            plugin=plugin,
         )
+
+
+# --- the store ---------------------------------------------------------------------------------
+
+
+class StoreError(EpochalError):
+    """The durable store; `path` is the file or folder concerned."""
+
+    code = "store"
+
+    def __init__(self, message: str, *, path: str | PathLike[str]) -> None:
+        self.path = fspath(path)
+        super().__init__(message)
+
+
+class StoreInUseError(StoreError):
+    """Somebody else has the store open; `pid` is the process, None if it cannot be told."""
+
+    code = "store-in-use"
+
+    def __init__(self, message: str, *, path: str | PathLike[str], pid: int | None) -> None:
+        self.pid = pid
+        super().__init__(message, path=path)
+
+
+class StoreSchemaError(StoreError):
+    """The store was written by a later version of Epochal."""
+
+    code = "store-schema"
+
+
+class StoreCorruptError(StoreError):
+    """What is stored is not what was stored; `plugin` names whose it is, if it is one plugin's."""
+
+    code = "store-corrupt"
+
+    def __init__(
+        self, message: str, *, path: str | PathLike[str], plugin: str | None = None
+    ) -> None:
+        self.plugin = plugin
+        super().__init__(message, path=path)
+
+
+class StoreWriteError(StoreError):
+    """The store cannot be written; the change was rolled back, and what served serves on."""
+
+    code = "store-write"
+
+
+class RestoreError(StoreError):
+    """The last committed epoch cannot be brought back, so the runtime did not start.
+
+    Attributes:
+        plugin: which plugin is in the way; None if it is not one.
+        epoch: the number of the epoch.
+    """
+
+    code = "restore"
+
+    def __init__(
+        self, message: str, *, path: str | PathLike[str], epoch: int, plugin: str | None
+    ) -> None:
+        self.plugin = plugin
+        self.epoch = epoch
+        super().__init__(message, path=path)
 
 
 # --- time --------------------------------------------------------------------------------------

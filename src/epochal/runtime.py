@@ -17,53 +17,45 @@ Who reads, who writes
 
 ``epoch`` is stored by the change that has the turn, once, and read by everybody without a lock. One
 store and one load of a reference: a reader has the old epoch or the new one, whole. Read it once
-for each unit of work. ``_numbers`` and ``_change_numbers`` belong to whoever has the turn, or are
-counters whose `next` is one step. ``_closed`` goes from False to True once, under ``_closing``.
+for each unit of work. ``_numbers`` belongs to whoever has the turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import threading
 from collections import defaultdict
-from concurrent.futures import wait
-from contextvars import copy_context
+from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from epochal._core.capabilities import DEFAULT_GRANTS, checked_grants
-from epochal._core.change import ChangeRun, Limits, Site
+from epochal._core.change import Limits, Site
+from epochal._core.changes import Changes
 from epochal._core.epoch import Epoch
-from epochal._core.events import EventStream
+from epochal._core.events import EventStream, StoreFaulted
 from epochal._core.live import LiveSet
 from epochal._core.operation import Operation
-from epochal._core.phase import Phases, changing
 from epochal._core.plan import Verb, Wish
-from epochal._core.request import resolve
+from epochal._core.request import RollbackRequest, resolve
 from epochal._core.threads import call_on_thread
-from epochal._core.transaction import Change, Running
+from epochal._core.transaction import Change
 from epochal._core.turn import Turn
-from epochal.errors import (
-    ForkedRuntimeError,
-    NestedChangeError,
-    RuntimeClosedError,
-)
+from epochal.errors import NoStoreError
 from epochal.loaders.python import open_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from concurrent.futures import Future
+    from os import PathLike
     from types import TracebackType
 
     from epochal._core.generation import Generation
     from epochal._core.report import Cutover
-    from epochal._core.request import Request
-    from epochal._core.transaction import Source
+    from epochal._core.transaction import Requests, Running, Source
+    from epochal.store import AuditRecord, EpochRecord, Keep, Store
+    from epochal.store.restore import Restore
 
 _ERROR_LIMIT_S: Final = 1.0
-_runtimes: Final = itertools.count(1)
 
 
 class Runtime:
@@ -81,6 +73,15 @@ class Runtime:
             waits for ever.
         phase_timeout: seconds that a plugin's code may take to link, init or shut down. None waits
             for ever.
+        store: a folder in which every commit is kept before it is published. If it has one, the
+            last committed epoch is restored here, from there, before this returns. None keeps
+            nothing beyond the process.
+        restore: where that epoch cannot be restored whole: `"strict"` refuses to start,
+            `"available"` goes on without the plugins concerned and those that require them.
+        keep: how much history the store keeps; None for `Keep()`.
+
+    Raises:
+        StoreError: the store cannot be opened, or the epoch in it not restored; it says why.
 
     Attributes:
         epoch: the current epoch. Reading it pins it; read it once for each unit of work.
@@ -100,21 +101,19 @@ class Runtime:
         grants: Collection[str] | None = None,
         drain_timeout: float | None = 30.0,
         phase_timeout: float | None = 30.0,
+        store: str | PathLike[str] | None = None,
+        restore: Restore = "strict",
+        keep: Keep | None = None,
     ) -> None:
         self._publish(Epoch())
         self.events: Final = EventStream()
         self._grants: Final = DEFAULT_GRANTS if grants is None else checked_grants(grants)
         self._drain_timeout: Final = drain_timeout
         self._phase_timeout: Final = phase_timeout
-        self._serial: Final = next(_runtimes)
-        self._change_numbers: Final = itertools.count(1)
         self._numbers: Final[defaultdict[str, itertools.count[int]]] = defaultdict(itertools.count)
         self._operations: Final[LiveSet[Operation]] = LiveSet()
-        self._pid: Final = os.getpid()
-        # Changes that run or drain; weak, so an ended one leaves by itself.
-        self._under_way: Final[LiveSet[Future[None]]] = LiveSet()
-        self._closing: Final = threading.Lock()
-        self._closed = False
+        self._changes: Final = Changes()
+        self._store: Final = None if store is None else self._open(store, keep)
         self._site: Final = Site(
             turn=Turn(),
             events=self.events,
@@ -123,7 +122,10 @@ class Runtime:
             publish=self._publish,
             next_number=lambda plugin: next(self._numbers[plugin]),
             open_namespace=open_namespace,
+            journal=self._store,
         )
+        if self._store is not None:
+            self._restore(self._store, restore)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class Runtime:
         Raises:
             RuntimeClosedError: the runtime was closed.
         """
-        self._check_open()
+        self._changes.check_open()
         operation = Operation(self.epoch, label)
         self._operations.add(operation)
         return operation
@@ -161,6 +163,7 @@ class Runtime:
         phase_timeout: float | None = None,
         cancel_holders: bool = False,
         dry_run: bool = False,
+        reason: str = "",
     ) -> Change:
         """Several changes at once, all or nothing; see `Change`.
 
@@ -172,25 +175,15 @@ class Runtime:
                 the old code are cancelled), and wait as long again. Nothing is shut down in use.
             dry_run: do everything short of publishing, then undo it: the report tells what would
                 happen, and whatever would fail raises.
+            reason: who asks for it, and why; kept in the store's history and audit log.
         """
         limits = self._limits(drain_timeout, phase_timeout, cancel_holders=cancel_holders)
-        return Change(lambda requests: self._begin(requests, limits, dry_run=dry_run))
-
-    def achange(
-        self,
-        *,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        dry_run: bool = False,
-    ) -> Change:
-        """`change` for event loops: `async with rt.achange() as change`."""
-        return self.change(
-            drain_timeout=drain_timeout,
-            phase_timeout=phase_timeout,
-            cancel_holders=cancel_holders,
-            dry_run=dry_run,
+        return Change(
+            lambda requests: self._begin(requests, limits, dry_run=dry_run, reason=reason)
         )
+
+    achange = change
+    """For event loops, the same: `async with rt.achange() as change`."""
 
     def load(
         self,
@@ -200,6 +193,7 @@ class Runtime:
         grants: Collection[str] | None = None,
         drain_timeout: float | None = None,
         phase_timeout: float | None = None,
+        reason: str = "",
     ) -> Cutover:
         """Load a plugin that is not active yet.
 
@@ -209,6 +203,7 @@ class Runtime:
             grants: capability patterns for this plugin; None for the runtime's.
             drain_timeout: seconds; None for the runtime's.
             phase_timeout: seconds; None for the runtime's.
+            reason: as for `change`.
 
         Returns:
             The report. When `load` returns, operations that begin see the plugin.
@@ -218,9 +213,12 @@ class Runtime:
             PluginError: the plugin is at fault: its bytes, manifest, code or `init`.
             RefusedError: it does not fit: capabilities, requirements.
             PhaseTimeoutError: its code did not return in time.
+            StoreWriteError: the store cannot keep it.
             HostError: called from plugin code of a running change, or on a closed runtime.
         """
-        change = self.change(drain_timeout=drain_timeout, phase_timeout=phase_timeout)
+        change = self.change(
+            drain_timeout=drain_timeout, phase_timeout=phase_timeout, reason=reason
+        )
         change.load(source, config=config, grants=grants)
         return change.run()
 
@@ -238,6 +236,7 @@ class Runtime:
         drain_timeout: float | None = None,
         phase_timeout: float | None = None,
         cancel_holders: bool = False,
+        reason: str = "",
     ) -> Cutover:
         """Replace an active plugin by a new generation; blocks until the old one has drained.
 
@@ -253,6 +252,7 @@ class Runtime:
             drain_timeout: seconds; None for the runtime's.
             phase_timeout: seconds; None for the runtime's.
             cancel_holders: as for `change`.
+            reason: as for `change`.
 
         Returns:
             The report.
@@ -263,7 +263,10 @@ class Runtime:
                 nothing had been asked.
         """
         change = self.change(
-            drain_timeout=drain_timeout, phase_timeout=phase_timeout, cancel_holders=cancel_holders
+            drain_timeout=drain_timeout,
+            phase_timeout=phase_timeout,
+            cancel_holders=cancel_holders,
+            reason=reason,
         )
         change.reload(plugin, source, config=config, grants=grants)
         return change.run()
@@ -279,6 +282,7 @@ class Runtime:
         cascade: bool = False,
         drain_timeout: float | None = None,
         cancel_holders: bool = False,
+        reason: str = "",
     ) -> Cutover:
         """Take an active plugin out; blocks until it has drained, like `reload`.
 
@@ -287,12 +291,15 @@ class Runtime:
             cascade: take along the plugins that require it, however indirectly.
             drain_timeout: seconds; None for the runtime's.
             cancel_holders: as for `change`.
+            reason: as for `change`.
 
         Raises:
             UnknownPluginError: it is not active.
             RequiredByError: others require it, and `cascade` is not set.
         """
-        change = self.change(drain_timeout=drain_timeout, cancel_holders=cancel_holders)
+        change = self.change(
+            drain_timeout=drain_timeout, cancel_holders=cancel_holders, reason=reason
+        )
         change.remove(plugin, cascade=cascade)
         return change.run()
 
@@ -300,12 +307,77 @@ class Runtime:
         """`remove` for event loops: same options, same result, without blocking the loop."""
         return await self._one(options, lambda change, rest: change.remove(plugin, **rest))
 
+    @overload
+    def rollback(self, plugin: str, *, to: int | str, **options: Any) -> Cutover: ...
+    @overload
+    def rollback(self, *, epoch: int, **options: Any) -> Cutover: ...
+    def rollback(
+        self,
+        plugin: str | None = None,
+        *,
+        to: int | str | None = None,
+        epoch: int | None = None,
+        **options: Any,
+    ) -> Cutover:
+        """Bring back what served before, from the store: a change like any other, with a new epoch.
+
+        `rollback("geo", to=3)` and `rollback("geo", to="1.2.0")` bring one plugin back as it was:
+        its code, configuration and grants, also if it was removed meanwhile. `rollback(epoch=12)`
+        brings the whole set back: what is not in that epoch goes.
+
+        Args:
+            plugin: its id.
+            to: the number of a generation, or a version: its newest generation.
+            epoch: the number of an epoch.
+            options: of `change`: `drain_timeout`, `phase_timeout`, `cancel_holders`, `reason`.
+
+        Raises:
+            NoStoreError: the runtime keeps no history.
+            NotKeptError: what is asked for is not in it; the message says what is.
+            EpochalError: as for `reload`; what serves goes on as if nothing had been asked.
+        """
+        change = self.change(**options)
+        change.request(RollbackRequest(plugin, to, epoch))
+        return change.run()
+
+    async def arollback(
+        self,
+        plugin: str | None = None,
+        *,
+        to: int | str | None = None,
+        epoch: int | None = None,
+        **options: Any,
+    ) -> Cutover:
+        """`rollback` for event loops: same options, same result, without blocking the loop."""
+        wanted = RollbackRequest(plugin, to, epoch)
+        return await self._one(options, lambda change, _: change.request(wanted))
+
+    # --- the record ----------------------------------------------------------------------------
+
+    def history(self, limit: int | None = None) -> tuple[EpochRecord, ...]:
+        """The committed epochs that the store keeps, newest first; `limit` of them at most.
+
+        Raises:
+            NoStoreError: the runtime keeps no history.
+        """
+        return self._kept("history").history(limit)
+
+    def audit(self, limit: int | None = None) -> tuple[AuditRecord, ...]:
+        """Every change, committed or refused, newest first; `limit` of them at most.
+
+        Raises:
+            NoStoreError: the runtime keeps no history.
+        """
+        return self._kept("the audit log").audit(limit)
+
     # --- ending ------------------------------------------------------------------------------
 
     def close(
         self, *, drain_timeout: float | None = None, cancel_holders: bool = False
     ) -> Cutover | None:
         """Remove every plugin, dependents first, and take no more changes or operations.
+
+        A store keeps the epoch that was current: the next start restores it.
 
         Changes that were asked for before are finished first. Operations that run go on to their
         end, within the limit; after it, they go on in the background for as long as the process
@@ -323,7 +395,9 @@ class Runtime:
         running = self._begin_close(limits)
         cutover = running.wait() if running is not None else None
         left = None if limits.drain is None else max(0.0, limits.drain - (monotonic() - started))
-        wait(self._under_way.live(), left)  # generations that earlier changes left draining
+        self._changes.wait(left)  # generations that earlier changes left draining
+        if self._store is not None:
+            self._store.close()
         self.events.close()
         return cutover
 
@@ -373,7 +447,7 @@ class Runtime:
     async def _one(
         self, options: dict[str, Any], record: Callable[[Change, dict[str, Any]], None]
     ) -> Cutover:
-        names = ("drain_timeout", "phase_timeout", "cancel_holders")
+        names = ("drain_timeout", "phase_timeout", "cancel_holders", "reason")
         change = self.change(**{name: options.pop(name) for name in names if name in options})
         record(change, options)
         return await change.run_async()
@@ -391,55 +465,49 @@ class Runtime:
             cancel_holders=cancel_holders,
         )
 
-    def _begin(self, requests: Sequence[Request], limits: Limits, *, dry_run: bool) -> Running:
+    def _begin(self, requests: Requests, limits: Limits, *, dry_run: bool, reason: str) -> Running:
         def wishes(epoch: Epoch) -> Sequence[Wish]:
-            return resolve(requests, epoch, self._grants)
+            return resolve(requests, epoch, self._grants, self._store)
 
-        with self._closing:
-            self._check_open()
-            # In the queue before the runtime can close: whoever closes waits for this change.
-            return self._start(wishes, limits, dry_run=dry_run)
+        return self._changes.begin(self._site, wishes, limits, dry_run=dry_run, reason=reason)
 
     def _begin_close(self, limits: Limits) -> Running | None:
         def wishes(epoch: Epoch) -> Sequence[Wish]:
             return [Wish(Verb.REMOVE, plugin) for plugin in epoch.generations]
 
-        with self._closing:
-            if self._closed:
-                return None
-            running = self._start(wishes, limits, dry_run=False)
-            self._closed = True
-            return running
+        # Not committed: what the store has is what the next start serves.
+        return self._changes.begin_last(replace(self._site, journal=None), wishes, limits)
 
-    def _start(
-        self, wishes: Callable[[Epoch], Sequence[Wish]], limits: Limits, *, dry_run: bool
-    ) -> Running:
-        if changing.get() == self._serial:
-            raise NestedChangeError(
-                "a change was asked for by code that a change is running (a plugin's link, init or "
-                "shutdown); ask for it afterwards, or record it in the same change"
-            )
-        self._check_process()
-        number = next(self._change_numbers)
-        phases = Phases(self._serial, copy_context(), limits.phase)
-        run = ChangeRun(number, self._site, wishes, phases, limits, dry_run=dry_run)
-        self._under_way.add(call_on_thread(run.run, name=f"epochal change {number}"))
-        return Running(run)
+    def _open(self, folder: str | PathLike[str], keep: Keep | None) -> Store:
+        # Here, since some builds of Python come without sqlite3.
+        from epochal.store import Store
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise ForkedRuntimeError(
-                f"this runtime was made in process {self._pid}; this is its fork {os.getpid()}, "
-                "where the threads that use its plugins do not exist; make a new Runtime in it"
-            )
+        def tell(text: str) -> None:
+            self.events.emit(StoreFaulted(error=text))
+
+        return Store(folder, keep=keep, tell=tell)
+
+    def _restore(self, store: Store, mode: Restore) -> None:
+        from epochal.store.restore import restore_last
+
+        def begin(site: Site, wishes: Sequence[Wish]) -> Running:
+            limits = self._limits(None)
+            return self._changes.begin(site, lambda _: wishes, limits, reason="restart")
+
+        try:
+            restore_last(store, mode, self._site, self._numbers, begin)
+        except BaseException:
+            store.close()
+            raise
+
+    def _kept(self, what: str) -> Store:
+        if self._store is None:
+            raise NoStoreError(what)
+        return self._store
 
     def _publish(self, epoch: Epoch) -> None:
         # Not through `__dict__`: a plain attribute is read by its offset (3 ns instead of 12).
         self.epoch = epoch  # type: ignore[misc]  # read-only to everybody else
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeClosedError("the runtime was closed; make a new one")
 
     def __repr__(self) -> str:
         return f"<runtime, {self.epoch!r}>"

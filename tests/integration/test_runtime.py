@@ -633,7 +633,7 @@ def test_a_block_left_by_a_plugins_error_does_not_wait_for_that_error(plugins, m
         old = rt.generation("geo")
         call(rt, "geo.boom")
     assert old.state is LifecycleState.DRAINING
-    draining = rt._under_way.live()
+    draining = rt._changes._under_way.live()
     del caught
     assert not futures.wait(draining, 10).not_done
     assert old.state is LifecycleState.REMOVED
@@ -801,8 +801,9 @@ def test_e7_nothing_of_a_generation_stays_in_process_wide_tables(rt, plugins):
         call(rt, "geo.f")
     rt.remove("geo")
     after = (set(sys.modules), set(linecache.cache), set(logging.root.manager.loggerDict))
+    # The logger of the plugin's own name stays: it is the host's to configure, for every generation.
     for was, is_now in zip(before, after, strict=True):
-        assert not {name for name in is_now - was if "geo" in str(name)}
+        assert not {name for name in is_now - was - {"geo"} if "geo" in str(name)}
 
 
 # --- capabilities, configuration, context --------------------------------------------------------

@@ -10,6 +10,9 @@ RESOURCES = "tests/integration/test_resources.py::"
 HOLDERS = "tests/integration/test_holders.py::"
 LIFECYCLE = "tests/unit/test_lifecycle.py::"
 CARRY = "tests/unit/test_carry.py::"
+STORE = "tests/integration/test_store.py::"
+STORE_FAULTS = "tests/integration/test_store_faults.py::"
+STORE_UNIT = "tests/unit/store/test_store.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,5 +321,87 @@ MUTANTS = (
         "                frame.clear()\n",
         "                pass\n",
         RUNTIME + "test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once",
+    ),
+    Mutant(
+        "E8",
+        "an epoch is published before the store has it",
+        "_core/change.py",
+        "        del base\n        if self._site.journal is not None:\n",
+        "        del base\n"
+        "        self._site.publish(self._next)\n"
+        "        if self._site.journal is not None:\n",
+        STORE + "test_e8_nothing_is_published_before_the_store_has_it",
+    ),
+    Mutant(
+        "E5, E8",
+        "an error of the store holds what its change staged",
+        "_core/change.py",
+        "        self._staged.clear()\n        self._base = self._next = None\n",
+        "        self._staged.clear()\n        self._base = None\n",
+        STORE + "test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused",
+    ),
+    Mutant(
+        "E8",
+        "an artifact is not checked when it is read",
+        "store/artifacts.py",
+        "        if hashlib.sha256(content).hexdigest() != name:\n",
+        "        if not name:\n",
+        STORE_FAULTS + "test_e8_a_damaged_artifact_is_named_and_never_run",
+    ),
+    Mutant(
+        "E8",
+        "a transaction names artifacts whose names a power cut would lose",
+        "store/artifacts.py",
+        "            sync_folder(self._folder)\n",
+        "",
+        STORE_UNIT + "test_bytes_then_names_then_the_transaction",
+    ),
+    Mutant(
+        "E8",
+        "a commit is not on the disk when it returns",
+        "store/database.py",
+        '"PRAGMA synchronous = FULL"',
+        '"PRAGMA synchronous = NORMAL"',
+        STORE_UNIT + "test_bytes_then_names_then_the_transaction",
+    ),
+    Mutant(
+        "E8",
+        "closing a runtime is committed as a removal of everything",
+        "runtime.py",
+        "begin_last(replace(self._site, journal=None), wishes",
+        "begin_last(self._site, wishes",
+        STORE + "test_e8_a_restart_serves_the_last_committed_epoch_whatever_happened_to_the_folder",
+    ),
+    Mutant(
+        "E8",
+        "a restart forgets the numbers that it gave out",
+        "store/rows.py",
+        "    write_numbers(db, numbers)\n\n\ndef write_numbers",
+        "\n\ndef write_numbers",
+        STORE + "test_generation_numbers_go_on_and_never_repeat",
+    ),
+    Mutant(
+        "E8",
+        "a journal that lost its end is taken for whole",
+        "store/store.py",
+        "head if head is not None and head > rows.last_epoch(db) else None",
+        "None",
+        STORE_FAULTS + "test_a_journal_that_lost_its_end_is_noticed",
+    ),
+    Mutant(
+        "E8",
+        "artifacts are collected while they are in use",
+        "store/artifacts.py",
+        "in {*referred, *self._used()}:",
+        "in {*referred}:",
+        STORE_UNIT + "test_what_the_history_refers_to_or_somebody_uses_is_never_collected",
+    ),
+    Mutant(
+        "E8",
+        "two runtimes have one store",
+        "store/lock.py",
+        '"BEGIN EXCLUSIVE"',
+        '"BEGIN"',
+        STORE + "test_one_store_serves_one_runtime_and_the_error_names_the_holder",
     ),
 )

@@ -28,7 +28,7 @@ MAX_BYTES: Final = 256 * 1024 * 1024
 _EXTENSIONS: Final = (".so", ".pyd", ".dylib", ".dll")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Artifact:
     """The bytes of one plugin version.
 
@@ -106,10 +106,13 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _digest(files: Mapping[str, bytes], is_package: bool) -> str:
-    if not is_package:
-        return hashlib.sha256(next(iter(files.values()))).hexdigest()
-    listing = "".join(
+def listing(files: Mapping[str, bytes]) -> bytes:
+    """What `sha256sum` prints for a package's files, sorted by path; its SHA-256 is the digest."""
+    return "".join(
         f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)
-    )
-    return hashlib.sha256(listing.encode()).hexdigest()
+    ).encode()
+
+
+def _digest(files: Mapping[str, bytes], is_package: bool) -> str:
+    content = listing(files) if is_package else next(iter(files.values()))
+    return hashlib.sha256(content).hexdigest()

@@ -19,6 +19,7 @@ _MACHINERY = (
     "epochal._core.",
     "epochal.loaders.",
     "epochal.runtime",
+    "epochal.store.",
     "importlib._bootstrap",
     "concurrent.futures.",
 )

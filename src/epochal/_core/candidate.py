@@ -24,7 +24,8 @@ class Candidate:
     Attributes:
         artifact: its bytes.
         manifest: what they say of themselves.
-        config: what the host configures it with; JSON values only, since an epoch's id covers it.
+        config: what the host configures it with: a copy, as JSON gives it back, since an epoch's id
+            covers it and a restart reads it from there.
         grants: capability patterns that the host grants it.
         identity: SHA-256 over digest, configuration and grants: the plugin's part in an epoch's id.
 
@@ -40,15 +41,13 @@ class Candidate:
 
     def __post_init__(self) -> None:
         try:
-            content = json.dumps(
-                [self.artifact.digest, dict(self.config), sorted(self.grants)],
-                sort_keys=True,
-                allow_nan=False,
-            )
+            config = json.loads(json.dumps(dict(self.config), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"the config of plugin {self.manifest.id!r} must be JSON values: {error}"
             ) from None
+        object.__setattr__(self, "config", MappingProxyType(config))
+        content = json.dumps([self.artifact.digest, config, sorted(self.grants)], sort_keys=True)
         object.__setattr__(self, "identity", hashlib.sha256(content.encode()).hexdigest())
 
     @property

@@ -9,11 +9,13 @@ on, in the same thread; threads and event loops use one and the same machine.
 2. Read artifacts and manifests, plan. No plugin code has run.
 3. Stage, dependencies first: link, compare with the old exports, init. Nothing that serves is
     touched.
-4. Publish: one reference store. It cannot fail: what could was done before, and the old epoch is
-   kept until afterwards, since its last reference may run foreign finalizers.
-5. Give the turn back, retire the old generations.
+4. Commit: build the next epoch, and have the journal keep it, if there is one.
+5. Publish: one reference store. It cannot fail: what could was done before, and the old epoch is
+   kept until afterwards, since its last reference may run foreign finalizers. Should the process
+   die between 4 and 5, the next start publishes what the journal has.
+6. Give the turn back, retire the old generations.
 
-Anything that raises in 1 to 3 retires what was staged, newest first, and is the caller's answer.
+Anything that raises in 1 to 4 retires what was staged, newest first, and is the caller's answer.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from epochal._core.events import (
     StateChanged,
 )
 from epochal._core.generation import Generation
+from epochal._core.journal import Brought, Commit, Refusal
 from epochal._core.lifecycle import LifecycleState
 from epochal._core.phase import Abandoned
 from epochal._core.plan import Plan, plan_change
@@ -43,13 +46,14 @@ from epochal._core.retire import Leaver, Retirement
 from epochal.errors import EpochalError, IncompatibleError, InitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from epochal._core.artifact import Artifact
     from epochal._core.candidate import Candidate
     from epochal._core.epoch import Epoch
     from epochal._core.events import EventStream
     from epochal._core.generation import Linked, Namespace
+    from epochal._core.journal import Journal
     from epochal._core.kind import Kind
     from epochal._core.live import LiveSet
     from epochal._core.operation import Operation
@@ -85,6 +89,7 @@ class Site:
         publish: stores the new one, and does nothing else.
         next_number: counts the generations of a plugin; called by whoever has the turn.
         open_namespace: the loader.
+        journal: keeps each epoch before it is published; None for nobody.
     """
 
     turn: Turn
@@ -94,6 +99,7 @@ class Site:
     publish: Callable[[Epoch], None]
     next_number: Callable[[str], int]
     open_namespace: Callable[[Artifact, str, int], Namespace]
+    journal: Journal | None = None
 
 
 class ChangeRun:
@@ -105,7 +111,8 @@ class ChangeRun:
         wishes: reads what is asked for, given the current epoch; may raise.
         phases: runs plugin code.
         limits: how long it waits.
-        dry_run: stop before publish and go back.
+        dry_run: stop before the commit and go back.
+        reason: a label for the journal.
 
     Attributes:
         answer: the caller's answer: the report, or the error after everything was undone.
@@ -120,6 +127,7 @@ class ChangeRun:
         limits: Limits,
         *,
         dry_run: bool,
+        reason: str = "",
     ) -> None:
         self.answer: Final[Future[Cutover]] = Future()
         # Running from the start: a cancelled task must not cancel the answer, but ask for it.
@@ -131,6 +139,7 @@ class ChangeRun:
         self._phases: Final = phases
         self._limits: Final = limits
         self._dry_run: Final = dry_run
+        self._reason: Final = reason
         # Queued here, in the caller's thread, so that changes run in the order of the calls.
         self._ticket: Final = site.turn.take()
         self._started: Final = perf_counter()
@@ -138,6 +147,7 @@ class ChangeRun:
         # local variable of a frame that plugin code runs under: an abandoned thread keeps its
         # frames.
         self._base: Epoch | None = None
+        self._next: Epoch | None = None
         self._staged: Final[dict[str, Linked]] = {}
         self._begun: Final[list[Generation]] = []
         self._steps: tuple[str, ...] = ()
@@ -152,7 +162,7 @@ class ChangeRun:
             if self._dry_run:
                 self._roll_back(None)
             else:
-                self._retire(self._publish())
+                self._retire(self._publish(self._commit()))
         except Abandoned:
             pass  # another thread has the change
         except BaseException as error:  # noqa: BLE001  it is the caller's answer, whatever it is
@@ -231,24 +241,49 @@ class ChangeRun:
 
     # --- publishing --------------------------------------------------------------------------
 
-    def _publish(self) -> list[Generation]:
-        started = perf_counter()
+    def _commit(self) -> list[Generation]:
+        """Build the next epoch and have it kept: the last of what can fail.
+
+        Returns:
+            The generations that it retires.
+        """
         base = self._base
         assert base is not None
         retired = [base.generations[s.plugin] for s in reversed(self._swaps) if s.old is not None]
-        staged = self._begun.copy()
-        epoch = base.successor(retired, self._staged.values())
-        # From here nothing can fail: no foreign code, one store that readers see. The old epoch
-        # lives on in `base` meanwhile, since what dies with it may have finalizers.
-        for generation in staged:
+        self._next = base.successor(retired, self._staged.values())
+        # An error's traceback keeps these variables, and the rollback waits for what is staged.
+        del base
+        if self._site.journal is not None:
+            self._phases.timed("journal", lambda: self._journal(retired))
+        return retired
+
+    def _journal(self, retired: Sequence[Generation]) -> None:
+        assert self._next is not None
+        assert self._site.journal is not None
+        before, after = self._epochs[0], self._next.number
+        brought = tuple(Brought(g.number, g.candidate) for g in self._begun)
+        gone = tuple(generation.plugin for generation in retired)
+        self._site.journal.commit(
+            Commit(self._number, self._reason, before, after, self._next.id, brought, gone)
+        )
+
+    def _publish(self, retired: list[Generation]) -> list[Generation]:
+        started = perf_counter()
+        base, epoch = self._base, self._next
+        assert base is not None
+        assert epoch is not None
+        # No foreign code, one store that readers see. The old epoch lives on in `base` meanwhile,
+        # since what dies with it may have finalizers.
+        for generation in self._begun:
             generation.lifecycle.try_move(LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
         self._site.publish(epoch)
         for generation in retired:
             generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)
+        staged = self._begun.copy()
         # Published. The epoch holds what was staged; the change must not.
         self._staged.clear()
         self._begun.clear()
-        self._base = None
+        self._base = self._next = None
         self._epochs = (base.number, epoch.number)
         self._phases.ms["publish"] = (perf_counter() - started) * 1000.0
         self._tell_commit(staged, retired)
@@ -272,7 +307,7 @@ class ChangeRun:
             raise
         except BaseException as error:  # noqa: BLE001  our own fault, and the caller must not wait
             error.add_note(f"the change is committed: epoch {self._epochs[1]} is current")
-            self._answer_failure(error, ())
+            self._answer_failure(error)
 
     def _finish(self, leavers: Sequence[Leaver]) -> None:
         cutover = self._settle(leavers)
@@ -288,18 +323,20 @@ class ChangeRun:
             pass  # another thread goes on with the rollback
         except BaseException as worse:  # noqa: BLE001  our own fault, and the caller must not wait
             worse.add_note(f"while rolling back after {said(error)}")
-            self._answer_failure(worse, ())
+            self._answer_failure(worse)
 
     def _roll_back(self, error: BaseException | None) -> None:
         """Take down what was staged, newest first."""
         begun = list(reversed(self._begun))
+        numbers = {generation.plugin: generation.number for generation in begun}
 
         def answer() -> None:
             if error is None:
                 self._give_turn_back()
                 self._settle(())
             else:
-                self._answer_failure(error, retirement.leavers)
+                self._note(error, retirement.leavers, numbers)
+                self._answer_failure(error)
 
         retirement = Retirement(
             begun,
@@ -316,19 +353,35 @@ class ChangeRun:
             self._tell(generation, state, LifecycleState.DRAINING)
         self._begun.clear()
         self._staged.clear()
-        self._base = None
+        self._base = self._next = None
         retirement.run()
 
-    def _answer_failure(self, error: BaseException, leavers: Sequence[Leaver]) -> None:
-        """Answer with the error, once; what failed on the way back is added to it."""
+    def _note(
+        self, error: BaseException, leavers: Sequence[Leaver], numbers: Mapping[str, int]
+    ) -> None:
+        """Add to the error what failed on the way back, and have the refusal noted."""
         if self.answer.done():
             return
-        self._give_turn_back()
         for leaver in leavers:
             for line in (*leaver.failures, *leaver.holders):
                 error.add_note(f"while rolling back {leaver.generation}: {line}")
-        code = error.code if isinstance(error, EpochalError) else "internal"
-        self._site.events.emit(ChangeFailed(change=self._number, code=code, error=_text(error)))
+        if self._site.journal is None or self._dry_run:
+            return
+        code, text = _code(error), _text(error)
+        refusal = Refusal(self._number, self._reason, self._epochs[0], code, text, numbers)
+        try:
+            self._site.journal.refuse(refusal)
+        except EpochalError as worse:
+            error.add_note(f"this refusal is not in the audit log: {worse}")
+
+    def _answer_failure(self, error: BaseException) -> None:
+        """Answer with the error, once."""
+        if self.answer.done():
+            return
+        self._give_turn_back()
+        self._site.events.emit(
+            ChangeFailed(change=self._number, code=_code(error), error=_text(error))
+        )
         self.answer.set_exception(without_machinery(error))
 
     def _give_turn_back(self) -> None:
@@ -408,6 +461,10 @@ def _compare_exports(
             raise IncompatibleError(
                 f"{kind.name} {name} of {new} cannot replace that of {old}: {said(error)}"
             ) from error
+
+
+def _code(error: BaseException) -> str:
+    return error.code if isinstance(error, EpochalError) else "internal"
 
 
 def _text(error: BaseException) -> str:

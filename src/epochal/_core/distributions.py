@@ -33,10 +33,12 @@ def check_distributions(manifest: Manifest) -> None:
     if missing:
         raise MissingDependencyError(
             f"plugin {manifest.id!r} needs distributions that are not installed: "
-            f"{', '.join(missing)}; install them with pip"
+            f"{', '.join(missing)}; install them with pip",
+            plugin=manifest.id,
         )
     if unsatisfied:
         raise VersionConflictError(
             f"plugin {manifest.id!r} needs other versions of what is installed: "
-            f"{', '.join(unsatisfied)}"
+            f"{', '.join(unsatisfied)}",
+            plugin=manifest.id,
         )

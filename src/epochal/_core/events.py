@@ -130,6 +130,16 @@ class GenerationLeaked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFaulted(Event):
+    """Something in the store went wrong that stops nothing, such as a file that cannot be removed.
+
+    What stops a change is that change's error.
+    """
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriberFailed(Event):
     """A subscriber raised; it goes on getting events."""
 

@@ -66,7 +66,7 @@ class Cutover:
         swaps: what happened to each plugin that it touched, dependencies first.
         steps: its plan, a line a step.
         phases_ms: milliseconds for each phase: `wait` for other changes, `read`, `plan`, `link`,
-            `compare`, `init`, `publish`, `drain`, `shutdown`, `reclaim`.
+            `compare`, `init`, `journal`, `publish`, `drain`, `shutdown`, `reclaim`.
         total_ms: milliseconds from the call to the report.
     """
 

@@ -13,13 +13,14 @@ from epochal._core.artifact import Artifact, read_artifact
 from epochal._core.candidate import NO_CONFIG, Candidate
 from epochal._core.manifest import read_manifest
 from epochal._core.plan import Verb, Wish
-from epochal.errors import ArtifactError
+from epochal.errors import ArtifactError, HostError, NoStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from os import PathLike
 
     from epochal._core.epoch import Epoch
+    from epochal._core.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +44,80 @@ class Request:
     cascade: bool = False
 
 
-def resolve(requests: Iterable[Request], epoch: Epoch, grants: frozenset[str]) -> list[Wish]:
+@dataclass(frozen=True, slots=True)
+class RollbackRequest:
+    """A call that asks for what served before.
+
+    Attributes:
+        plugin: which plugin; None for all of an epoch.
+        to: the generation's number, or a version: its newest generation.
+        epoch: whose set of plugins; None for one plugin.
+    """
+
+    plugin: str | None
+    to: int | str | None = None
+    epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        one, all_of_it = self.plugin is not None, self.epoch is not None
+        if one == all_of_it or one != (self.to is not None):
+            raise HostError(
+                "rollback needs a plugin and what to go back to, rollback('geo', to=3) or "
+                "to='1.2.0', or an epoch, rollback(epoch=12)"
+            )
+
+
+def resolve(
+    requests: Iterable[Request | RollbackRequest],
+    epoch: Epoch,
+    grants: frozenset[str],
+    journal: Journal | None = None,
+) -> list[Wish]:
     """Read the artifacts and manifests that requests name.
 
     Args:
         requests: what was asked for.
         epoch: what is active.
         grants: what a plugin is granted when nothing else is said.
+        journal: where rollbacks find what served before.
 
     Raises:
         ArtifactError: a source that cannot be read, or is another plugin than was named.
         ManifestError: a manifest with faults.
         UnknownPluginError: a reload of what is not active.
+        NoStoreError: a rollback without a journal.
+        NotKeptError: a rollback to what is not in it.
+        StoreCorruptError: a rollback to what was damaged.
     """
     wishes: list[Wish] = []
     for request in requests:  # a comprehension would be a closure with the epoch: see `ChangeRun`
-        wishes.append(_resolve(request, epoch, grants))  # noqa: PERF401
+        if isinstance(request, RollbackRequest):
+            wishes.extend(_earlier(request, epoch, journal))
+        else:
+            wishes.append(_resolve(request, epoch, grants))
     return wishes
+
+
+def _earlier(request: RollbackRequest, active: Epoch, journal: Journal | None) -> Iterator[Wish]:
+    if journal is None:
+        raise NoStoreError("rollback")
+    if request.epoch is None:
+        assert request.plugin is not None
+        assert request.to is not None
+        yield _bring_back(journal.candidate(request.plugin, request.to), active)
+        return
+    wanted = journal.candidates(request.epoch)
+    for plugin, candidate in wanted.items():
+        serving = active.generations.get(plugin)
+        if serving is None or serving.identity != candidate.identity:
+            yield _bring_back(candidate, active)
+    for plugin in active.generations.keys() - wanted.keys():
+        yield Wish(Verb.REMOVE, plugin)
+
+
+def _bring_back(candidate: Candidate, active: Epoch) -> Wish:
+    verb = Verb.RELOAD if candidate.plugin in active.generations else Verb.LOAD
+    return Wish(verb, candidate.plugin, candidate)
 
 
 def _resolve(request: Request, epoch: Epoch, grants: frozenset[str]) -> Wish:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from epochal._core.artifact import Artifact
 from epochal._core.capabilities import checked_grants
 from epochal._core.plan import Verb
-from epochal._core.request import Request
+from epochal._core.request import Request, RollbackRequest
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = str | PathLike[str] | Artifact
 """Where a plugin is: a file, a package's folder, or an artifact that was read before."""
+
+Requests: TypeAlias = "Sequence[Request | RollbackRequest]"
+"""What one change is asked for."""
 
 
 class Change:
@@ -39,9 +42,9 @@ class Change:
 
     __slots__ = ("_begin", "_requests", "_started", "cutover")
 
-    def __init__(self, begin: Callable[[Sequence[Request]], Running]) -> None:
+    def __init__(self, begin: Callable[[Requests], Running]) -> None:
         self._begin: Final = begin
-        self._requests: Final[list[Request]] = []
+        self._requests: Final[list[Request | RollbackRequest]] = []
         self._started = False
         self.cutover: Cutover | None = None
 
@@ -69,6 +72,20 @@ class Change:
     def remove(self, plugin: str, *, cascade: bool = False) -> None:
         """Take an active plugin out; see `Runtime.remove`."""
         self._requests.append(Request(Verb.REMOVE, plugin, cascade=cascade))
+
+    @overload
+    def rollback(self, plugin: str, *, to: int | str) -> None: ...
+    @overload
+    def rollback(self, *, epoch: int) -> None: ...
+    def rollback(
+        self, plugin: str | None = None, *, to: int | str | None = None, epoch: int | None = None
+    ) -> None:
+        """Bring back what served before; see `Runtime.rollback`."""
+        self.request(RollbackRequest(plugin, to, epoch))
+
+    def request(self, request: Request | RollbackRequest) -> None:
+        """Record a request as it is."""
+        self._requests.append(request)
 
     def run(self) -> Cutover:
         """Run it now, as leaving the `with` block does.

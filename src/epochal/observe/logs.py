@@ -72,6 +72,8 @@ def describe(event: Event) -> tuple[int, str]:
             return logging.ERROR, f"{plugin}#{number} shutdown: {error}"
         case ev.GenerationLeaked(plugin=plugin, generation=number, leaks=leaks):
             return logging.WARNING, f"{plugin}#{number} is still in memory: {'; '.join(leaks)}"
+        case ev.StoreFaulted(error=error):
+            return logging.WARNING, f"store: {error}"
         case ev.SubscriberFailed(subscriber=subscriber, error=error):
             return logging.ERROR, f"subscriber {subscriber} raised {error}"
         case ev.EventsMissed(count=count):

@@ -1,0 +1,170 @@
+"""The plugins' bytes on disk, each file named by the SHA-256 of what is in it.
+
+A single-file plugin is one such file, and its name is the plugin's digest. A package is one for
+each of its files and one for its listing, `<digest>  <path>` a line, whose SHA-256 is the package's
+digest. So versions share what they have in common, and `sha256sum artifacts/*` shows at any time
+that every file is what its name says.
+
+Everything read is checked against its name; what differs is refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Final
+
+from epochal._core.artifact import Artifact, listing
+from epochal._core.live import LiveSet
+from epochal.errors import StoreCorruptError, StoreError
+from epochal.store.disk import UNFINISHED, make_folder, sync_folder, write_durably
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+_OURS: Final = re.compile(rf"[0-9a-f]{{64}}({re.escape(UNFINISHED)})?")
+
+
+class Artifacts:
+    """The folder of artifacts. Its callers take turns: the store calls it under its lock.
+
+    Args:
+        folder: made if it is not there.
+        tell: is told of what cannot be removed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    __slots__ = ("_folder", "_in_use", "_kept", "_tell")
+
+    def __init__(self, folder: Path, tell: Callable[[str], object]) -> None:
+        make_folder(folder)
+        self._tell: Final = tell
+        self._folder: Final = folder
+        # What this process runs, or still drains, was read here or written here: while one is
+        # alive, its files stay.
+        self._in_use: Final[LiveSet[Artifact]] = LiveSet()
+        # The names that are known to be durable.
+        self._kept: Final[set[str]] = set()
+
+    def write(self, artifacts: Iterable[Artifact]) -> None:
+        """Keep artifacts, durably.
+
+        Raises:
+            OSError: they cannot be written.
+            StoreError: a package's file cannot be listed.
+        """
+        written: set[str] = set()
+        for artifact in artifacts:
+            self._in_use.add(artifact)
+            for name, content in self._contents(artifact):
+                if name not in self._kept or not (self._folder / name).is_file():
+                    write_durably(self._folder / name, content)
+                    written.add(name)
+        if written:
+            sync_folder(self._folder)
+            self._kept.update(written)
+
+    def read(
+        self, digest: str, *, name: str, root: str | None, origin: Path | None, plugin: str
+    ) -> Artifact:
+        """Read an artifact's bytes.
+
+        Args:
+            digest: its SHA-256.
+            name: the artifact's.
+            root: the name of the one file; None for a package.
+            origin: the artifact's.
+            plugin: whose it is, for errors.
+
+        Raises:
+            StoreCorruptError: a file is gone, cannot be read, or is not what it was.
+        """
+        content = self._blob(digest, plugin)
+        if root is None:
+            names = _listed(content)
+            files = {path: self._blob(blob, plugin) for path, blob in names.items()}
+        else:
+            files = {root: content}
+        found = Artifact(name, files, is_package=root is None, origin=origin)
+        if found.root not in files:
+            raise self._corrupt(digest, plugin, "is no listing of a package")
+        self._in_use.add(found)
+        return found
+
+    def collect(self, referred: Iterable[tuple[str, bool]]) -> None:
+        """Remove what nothing refers to and nothing in this process was made of.
+
+        A file that cannot be removed is told and stays until the next time.
+
+        Args:
+            referred: digest and whether it is a package's, of all that the history refers to.
+        """
+        keep: set[str] = set()
+        try:
+            for digest, is_package in {*referred, *self._used()}:
+                keep.add(digest)
+                if is_package:
+                    keep.update(_listed(self._blob(digest, "?")).values())
+        except StoreCorruptError as error:
+            # Without a listing nobody knows what belongs to it.
+            self._tell(f"artifacts are not collected: {error}")
+            return
+        for path in list(self._folder.iterdir()):
+            # Whatever else is in the folder was not put there by us.
+            if path.name not in keep and _OURS.fullmatch(path.name):
+                self._remove(path)
+
+    def _used(self) -> Iterator[tuple[str, bool]]:
+        return ((artifact.digest, artifact.is_package) for artifact in self._in_use.live())
+
+    def _remove(self, path: Path) -> None:
+        self._kept.discard(path.name)
+        try:
+            path.unlink()
+        except OSError as error:
+            self._tell(f"{path} cannot be removed: {error.strerror}")
+
+    def _contents(self, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
+        """The files that hold an artifact, by name; a package's listing last."""
+        if not artifact.is_package:
+            yield artifact.digest, next(iter(artifact.files.values()))
+            return
+        content = listing(artifact.files)
+        names = _listed(content)
+        if names.keys() != artifact.files.keys():
+            raise StoreError(
+                f"package {artifact.name!r} cannot be stored: a file has a line break in its "
+                "name; rename it",
+                path=self._folder,
+            )
+        for path, name in names.items():
+            yield name, artifact.files[path]
+        yield artifact.digest, content
+
+    def _blob(self, name: str, plugin: str) -> bytes:
+        path = self._folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise self._corrupt(name, plugin, f"cannot be read: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != name:
+            raise self._corrupt(name, plugin, "is not what was stored: its SHA-256 is another one")
+        self._kept.add(name)
+        return content
+
+    def _corrupt(self, name: str, plugin: str, what: str) -> StoreCorruptError:
+        path = self._folder / name
+        return StoreCorruptError(
+            f"the stored file {path} of plugin {plugin!r} {what}; put the file back from a backup",
+            path=path,
+            plugin=plugin,
+        )
+
+
+def _listed(content: bytes) -> dict[str, str]:
+    """A listing as path -> name; what is none gives something else, and its digest shows it."""
+    lines = content.decode("utf-8", "replace").split("\n")[:-1]
+    return {line[66:]: line[:64] for line in lines if line[64:66] == "  "}

@@ -1,0 +1,195 @@
+"""The journal's tables as the rest of the store sees them: what is written, what is read.
+
+Every function here takes the connection; those that write are called inside a transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Final
+
+from epochal._core.report import Version
+from epochal.store.records import AuditRecord, EpochRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from sqlite3 import Connection, Row
+
+    from epochal._core.journal import Brought, Commit
+    from epochal.store.records import Keep
+
+_DAY_S: Final = 86_400.0
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write_epoch(db: Connection, commit: Commit, at: float) -> None:
+    """An epoch, the generations that come in with it, and the end of those that go."""
+    db.execute(
+        "INSERT INTO epoch (number, id, at, reason) VALUES (?, ?, ?, ?)",
+        [commit.epoch, commit.id, at, storable(commit.reason)],
+    )
+    db.executemany(
+        "UPDATE generation SET until = ? WHERE plugin = ? AND until IS NULL",
+        [(commit.epoch, plugin) for plugin in commit.gone],
+    )
+    db.executemany(
+        "INSERT INTO generation (plugin, number, version, identity, digest, name, root, origin,"
+        " config, grants, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [_generation(brought, commit.epoch) for brought in commit.brought],
+    )
+    write_numbers(db, {b.candidate.plugin: b.number for b in commit.brought})
+
+
+def _generation(brought: Brought, since: int) -> tuple[object, ...]:
+    candidate, artifact = brought.candidate, brought.candidate.artifact
+    return (
+        candidate.plugin,
+        brought.number,
+        str(candidate.manifest.version),
+        candidate.identity,
+        artifact.digest,
+        storable(artifact.name),
+        None if artifact.is_package else storable(artifact.root),
+        None if artifact.origin is None else os.fsencode(artifact.origin),
+        json.dumps(dict(candidate.config)),
+        json.dumps(sorted(candidate.grants)),
+        since,
+    )
+
+
+def write_restored(db: Connection, restored: Iterable[Brought]) -> None:
+    """The numbers that a restart gave to generations of the last epoch."""
+    numbers = {b.candidate.plugin: b.number for b in restored}
+    db.executemany(
+        "UPDATE generation SET restored = ? WHERE plugin = ? AND until IS NULL",
+        [(number, plugin) for plugin, number in numbers.items()],
+    )
+    write_numbers(db, numbers)
+
+
+def write_numbers(db: Connection, numbers: Mapping[str, int]) -> None:
+    """Numbers that are given out: plugin -> the one; none is given out again."""
+    db.executemany(
+        "INSERT INTO number (plugin, next) VALUES (?, ?)"
+        " ON CONFLICT (plugin) DO UPDATE SET next = max(next, excluded.next)",
+        [(plugin, number + 1) for plugin, number in numbers.items()],
+    )
+
+
+def skip_numbers(db: Connection, count: int) -> None:
+    """Leave out as many numbers of each plugin: they may have been given out."""
+    db.execute("UPDATE number SET next = next + ?", [count])
+
+
+def write_audit(db: Connection, entry: AuditRecord, keep: Keep) -> None:
+    """An entry of the audit log; the oldest ones go."""
+    error = None if entry.error is None else storable(entry.error)
+    db.execute(
+        "INSERT INTO audit (at, change, reason, epoch_before, epoch_after, plugins, code, error)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            entry.at,
+            entry.change,
+            storable(entry.reason),
+            entry.epoch_before,
+            entry.epoch_after,
+            json.dumps(entry.plugins),
+            entry.code,
+            error,
+        ],
+    )
+    db.execute(
+        "DELETE FROM audit WHERE at < ? OR entry <= (SELECT max(entry) FROM audit) - ?",
+        [entry.at - keep.days * _DAY_S, keep.audit],
+    )
+
+
+def drop_old(db: Connection, current: int, keep: Keep, now: float) -> int:
+    """Forget the epochs that the policy does not keep; returns how many generations went."""
+    # An epoch stopped being the current one when the next was committed.
+    (replaced,) = db.execute(
+        "SELECT coalesce(min(number), ?) - 1 FROM epoch WHERE at >= ?",
+        [current + 1, now - keep.days * _DAY_S],
+    ).fetchone()
+    oldest = min(current, max(current - keep.epochs + 1, replaced))
+    db.execute("DELETE FROM epoch WHERE number < ?", [oldest])
+    return db.execute("DELETE FROM generation WHERE until <= ?", [oldest]).rowcount
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def last_epoch(db: Connection) -> int:
+    """The number of the last committed epoch; 0 before the first."""
+    (number,) = db.execute("SELECT coalesce(max(number), 0) FROM epoch").fetchone()
+    return int(number)
+
+
+def generations(db: Connection, epoch: int) -> list[Row]:
+    """The generations of one epoch, by plugin."""
+    return db.execute(
+        "SELECT * FROM generation WHERE since <= ? AND (until IS NULL OR until > ?)"
+        " ORDER BY plugin",
+        [epoch, epoch],
+    ).fetchall()
+
+
+def generations_of(db: Connection, plugin: str) -> list[Row]:
+    """The generations of one plugin that are kept, newest first."""
+    return db.execute(
+        "SELECT * FROM generation WHERE plugin = ? ORDER BY number DESC", [plugin]
+    ).fetchall()
+
+
+def digests(db: Connection) -> list[tuple[str, bool]]:
+    """Of every artifact that is referred to: its digest, and whether it is a package's."""
+    rows = db.execute("SELECT DISTINCT digest, root IS NULL FROM generation").fetchall()
+    return [(digest, bool(is_package)) for digest, is_package in rows]
+
+
+def numbers(db: Connection) -> dict[str, int]:
+    """Plugin -> the number of its next generation."""
+    return dict(db.execute("SELECT plugin, next FROM number").fetchall())
+
+
+def epochs(db: Connection, limit: int | None) -> list[EpochRecord]:
+    """The epochs that are kept, newest first."""
+    rows = db.execute("SELECT * FROM epoch ORDER BY number DESC LIMIT ?", [_limit(limit)])
+    return [
+        EpochRecord(
+            row["number"],
+            row["id"],
+            row["at"],
+            row["reason"],
+            tuple(
+                Version(each["plugin"], each["number"], each["version"], each["digest"])
+                for each in generations(db, row["number"])
+            ),
+        )
+        for row in rows.fetchall()
+    ]
+
+
+def audit(db: Connection, limit: int | None) -> list[AuditRecord]:
+    """The audit log, newest first."""
+    rows = db.execute(
+        "SELECT at, change, reason, epoch_before, epoch_after, plugins, code, error"
+        " FROM audit ORDER BY entry DESC LIMIT ?",
+        [_limit(limit)],
+    )
+    return [
+        AuditRecord(**{**dict(row), "plugins": tuple(json.loads(row["plugins"]))})
+        for row in rows.fetchall()
+    ]
+
+
+def storable(text: str) -> str:
+    """A text that SQLite takes: what is no Unicode (half a surrogate pair) is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _limit(limit: int | None) -> int:
+    return -1 if limit is None else max(0, limit)

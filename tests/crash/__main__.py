@@ -1,0 +1,238 @@
+"""Kill a process at random instants of a reload loop, and see what the next one serves (E8).
+
+`python -m tests.crash 500 --seed 1`. This process has imported everything and runs no thread; each
+trial is a fork of it. The fork restores the store, says what it serves, and goes on to reload two
+plugins at once, over and over, saying before each change what comes and after it what came, until
+it is killed. What the next fork restores must be the last that was said to have come, or the one
+that was about to: nothing else, nothing mixed, and the code must be what its digest says.
+
+`python -m tests.crash --lines` kills at every line instead: the n-th fork dies before the n-th line
+that the store, or the commit and the publishing, executes in one change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import epochal.store.store
+from epochal import Runtime
+from epochal.errors import InitError
+from epochal.kinds import scalar
+from epochal.store import Keep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    Said = tuple[str, dict[str, Any]]
+
+PLUGINS = ("geo", "units")
+SOURCE = """\
+# /// plugin
+# id = "{plugin}"
+# version = "1.{value}"
+# requires = [{requires}]
+# ///
+from epochal.kinds import scalar
+
+def init(ctx):
+    if {fails}:
+        raise RuntimeError("on purpose")
+
+@scalar
+def value(x: int) -> int:
+    return {value}
+"""
+
+
+def source(plugin: str, value: int, *, fails: bool = False) -> str:
+    requires = '"units"' if plugin == "geo" else ""
+    return SOURCE.format(plugin=plugin, value=value, requires=requires, fails=fails)
+
+
+def serves(rt: Runtime) -> dict[str, Any]:
+    """What a runtime serves, by calling it."""
+    epoch = rt.epoch
+    return {
+        "epoch": epoch.number,
+        "id": epoch.id,
+        "digests": {plugin: g.digest for plugin, g in sorted(epoch.generations.items())},
+        "values": {p: epoch[scalar][f"{p}.value"](0) for p in sorted(epoch.generations)},
+        "numbers": {plugin: g.number for plugin, g in sorted(epoch.generations.items())},
+    }
+
+
+def expected(epoch: int, value: int) -> dict[str, Any]:
+    """What an epoch must serve, worked out without the library."""
+    digests = {p: hashlib.sha256(source(p, value).encode()).hexdigest() for p in PLUGINS}
+    parts = [
+        f"{p} {hashlib.sha256(json.dumps([digests[p], {}, ['*']]).encode()).hexdigest()}\n"
+        for p in PLUGINS
+    ]
+    identity = hashlib.sha256("".join(parts).encode()).hexdigest()
+    values = dict.fromkeys(PLUGINS, value)
+    return {"epoch": epoch, "id": identity, "digests": digests, "values": values}
+
+
+class Fork:
+    """The life of one fork, which ends when it is killed."""
+
+    def __init__(self, folder: Path, out: int) -> None:
+        self.folder, self.out = folder, out
+        self.rt = Runtime(store=folder / "store", keep=Keep(epochs=4), drain_timeout=5.0)
+        self.say("restored", serves(self.rt))
+
+    def say(self, word: str, facts: dict[str, Any]) -> None:
+        os.write(self.out, f"{word} {json.dumps(facts)}\n".encode())
+
+    def loop(self, seed: int) -> None:
+        choose = random.Random(seed)
+        while True:
+            self.change(choose.randrange(1_000_000), fails=choose.random() < 0.2)
+
+    def change(self, value: int, *, fails: bool = False) -> None:
+        if not fails:
+            self.say("begin", expected(self.rt.epoch.number + 1, value))
+        for plugin in PLUGINS:
+            (self.folder / f"{plugin}.py").write_text(source(plugin, value, fails=fails))
+        with suppress(InitError), self.rt.change() as change:
+            for plugin in PLUGINS:
+                if plugin in self.rt.epoch.generations:
+                    change.reload(plugin)
+                else:
+                    change.load(self.folder / f"{plugin}.py")
+        self.say("done", serves(self.rt))
+
+    def change_and_die(self, value: int, line: int) -> None:
+        """Die before that line of what matters, if the change has so many."""
+        left = line
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            code = frame.f_code
+            if "epochal/store/" not in code.co_filename and code.co_name not in _STEPS:
+                return None
+            if event == "line":
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+            return trace
+
+        threading.settrace(trace)
+        self.change(value)
+        self.say("finished", {})
+
+
+_STEPS = {"_commit", "_journal", "_publish"}
+
+
+def trial(folder: Path, live: Callable[[Fork], object], delay_s: float | None) -> list[Said]:
+    """Run one fork for so long, or until it ends, and kill it; returns what it said."""
+    source_end, sink = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(source_end)
+            live(Fork(folder, sink))
+        except BaseException as error:  # noqa: BLE001  told to the parent
+            os.write(sink, f"failed {json.dumps({'error': repr(error)})}\n".encode())
+        os._exit(1)
+    os.close(sink)
+    if delay_s is not None:
+        time.sleep(delay_s)  # the random instant: nothing is waited for
+        os.kill(child, signal.SIGKILL)
+    with os.fdopen(source_end) as said:  # its end is the child's end
+        lines = said.read().splitlines(keepends=True)
+    os.waitpid(child, 0)
+    pairs = [line.split(" ", 1) for line in lines if line.endswith("\n")]
+    return [(word, json.loads(facts)) for word, facts in pairs]
+
+
+def without_numbers(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name != "numbers"}
+
+
+class Watcher:
+    """Compares what forks say with what may be."""
+
+    def __init__(self) -> None:
+        nothing: dict[str, Any] = {"epoch": 0, "digests": {}, "values": {}}
+        self.last = nothing | {"id": hashlib.sha256().hexdigest()}
+        self.coming: dict[str, Any] | None = None
+        self.numbers = dict.fromkeys(PLUGINS, -1)
+        # How often a fork died in a change, and what came back was the epoch before, or after it.
+        self.seen = dict.fromkeys(("restored", "begin", "done", "before", "after", "finished"), 0)
+
+    def hear(self, word: str, facts: dict[str, Any]) -> None:
+        if word == "failed":
+            raise AssertionError(facts["error"])
+        self.seen[word] += 1
+        if word == "begin":
+            self.coming = facts
+        if word in {"begin", "finished"}:
+            return
+        found = without_numbers(facts)
+        allowed = [self.last] if self.coming is None else [self.last, self.coming]
+        assert found in allowed, f"{word} {found}, allowed: {allowed}"
+        if word == "restored" and self.coming is not None:
+            self.seen["after" if found == self.coming else "before"] += 1
+        self._check_numbers(word, facts["numbers"])
+        self.last, self.coming = found, None
+
+    def _check_numbers(self, word: str, numbers: dict[str, int]) -> None:
+        for plugin, number in numbers.items():
+            repeated = word == "restored" and number <= self.numbers[plugin]
+            assert number >= self.numbers[plugin], f"{plugin}#{number} is not new"
+            assert not repeated, f"{plugin}#{number} ran before the restart"
+            self.numbers[plugin] = number
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.crash", description=__doc__.splitlines()[0])
+    parser.add_argument("trials", type=int, nargs="?", default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lines", action="store_true", help="at every line instead")
+    options = parser.parse_args()
+    epochal.store.store._COLLECT_AFTER = 2  # so that a trial meets it
+    watcher = Watcher()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.lines:
+            at_every_line(Path(folder), watcher)
+        else:
+            at_random(Path(folder), watcher, options.trials, random.Random(options.seed))
+    print(json.dumps(watcher.seen))
+    return 0
+
+
+def at_random(folder: Path, watcher: Watcher, trials: int, choose: random.Random) -> None:
+    for number in range(trials):
+        said = trial(folder, partial(Fork.loop, seed=number), choose.uniform(0.0, 0.06))
+        for word, facts in said:
+            watcher.hear(word, facts)
+
+
+def at_every_line(folder: Path, watcher: Watcher) -> None:
+    for line in range(2_000):
+        said = trial(folder, partial(Fork.change_and_die, value=line, line=line), None)
+        for word, facts in said:
+            watcher.hear(word, facts)
+        if said[-1][0] == "finished":
+            return
+    raise AssertionError("the change has no end")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

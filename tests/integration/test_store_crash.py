@@ -1,0 +1,42 @@
+"""E8 under SIGKILL: what was committed last is served next, whenever the process died."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(sys.platform == "win32", reason="kills forks"),
+]
+
+
+def crashes(*arguments):
+    """What the run of tests/crash counted; it fails at the first thing that may not be."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash", *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_e8_killed_at_500_random_instants_the_last_committed_epoch_comes_back():
+    seen = crashes("500", "--seed", "1")
+    # Most forks got so far as to restore, and many died inside a change, on either side of commit.
+    assert seen["restored"] >= 100, seen
+    assert seen["done"] >= 100, seen
+    assert seen["before"] >= 20, seen
+
+
+def test_e8_killed_at_every_line_of_a_commit_the_epoch_before_or_after_comes_back():
+    seen = crashes("--lines")
+    assert seen["finished"] == 1
+    assert seen["before"] >= 100, seen
+    assert seen["after"] >= 5, seen
+    assert seen["before"] + seen["after"] + 1 == seen["begin"]
