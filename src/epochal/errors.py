@@ -19,6 +19,7 @@
     │   ├── LinkError                      its code raised while it was executed
     │   ├── ExportError                    an export that its kind does not accept
     │   ├── InitError
+    │   ├── HandOverError                  its state could not be exported or imported
     │   └── ShutdownError                  only ever inside a report: shutdown undoes nothing
     ├── RefusedError                   the change would break a rule
     │   ├── CapabilityError
@@ -206,6 +207,12 @@ class InitError(PluginError):
     """The plugin's `init` raised."""
 
     code = "init"
+
+
+class HandOverError(PluginError):
+    """What the plugin keeps could not be handed over to its next generation."""
+
+    code = "hand-over"
 
 
 class ShutdownError(PluginError):

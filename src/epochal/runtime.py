@@ -73,6 +73,9 @@ class Runtime:
             waits for ever.
         phase_timeout: seconds that a plugin's code may take to link, init or shut down. None waits
             for ever.
+        pause_timeout: seconds that a plugin's services may be held up while what they keep is
+            handed over to a new generation; the change is rolled back after that. None waits for
+            ever.
         store: a folder in which every commit is kept before it is published. If it has one, the
             last committed epoch is restored here, from there, before this returns. None keeps
             nothing beyond the process.
@@ -101,6 +104,7 @@ class Runtime:
         grants: Collection[str] | None = None,
         drain_timeout: float | None = 30.0,
         phase_timeout: float | None = 30.0,
+        pause_timeout: float | None = 5.0,
         store: str | PathLike[str] | None = None,
         restore: Restore = "strict",
         keep: Keep | None = None,
@@ -110,6 +114,7 @@ class Runtime:
         self._grants: Final = DEFAULT_GRANTS if grants is None else checked_grants(grants)
         self._drain_timeout: Final = drain_timeout
         self._phase_timeout: Final = phase_timeout
+        self._pause_timeout: Final = pause_timeout
         self._numbers: Final[defaultdict[str, itertools.count[int]]] = defaultdict(itertools.count)
         self._operations: Final[LiveSet[Operation]] = LiveSet()
         self._changes: Final = Changes()
@@ -161,6 +166,7 @@ class Runtime:
         *,
         drain_timeout: float | None = None,
         phase_timeout: float | None = None,
+        pause_timeout: float | None = None,
         cancel_holders: bool = False,
         dry_run: bool = False,
         reason: str = "",
@@ -170,6 +176,7 @@ class Runtime:
         Args:
             drain_timeout: seconds; None for the runtime's.
             phase_timeout: seconds; None for the runtime's.
+            pause_timeout: seconds; None for the runtime's.
             cancel_holders: when a drain outlasts its timeout, ask who still uses the old
                 generations to stop (operations are told by their `on_cancel`, asyncio tasks inside
                 the old code are cancelled), and wait as long again. Nothing is shut down in use.
@@ -177,7 +184,9 @@ class Runtime:
                 happen, and whatever would fail raises.
             reason: who asks for it, and why; kept in the store's history and audit log.
         """
-        limits = self._limits(drain_timeout, phase_timeout, cancel_holders=cancel_holders)
+        limits = self._limits(
+            drain_timeout, phase_timeout, pause_timeout, cancel_holders=cancel_holders
+        )
         return Change(
             lambda requests: self._begin(requests, limits, dry_run=dry_run, reason=reason)
         )
@@ -456,12 +465,14 @@ class Runtime:
         self,
         drain_timeout: float | None,
         phase_timeout: float | None = None,
+        pause_timeout: float | None = None,
         *,
         cancel_holders: bool = False,
     ) -> Limits:
         return Limits(
             drain=self._drain_timeout if drain_timeout is None else drain_timeout,
             phase=self._phase_timeout if phase_timeout is None else phase_timeout,
+            pause=self._pause_timeout if pause_timeout is None else pause_timeout,
             cancel_holders=cancel_holders,
         )
 

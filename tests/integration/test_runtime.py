@@ -801,7 +801,7 @@ def test_e7_nothing_of_a_generation_stays_in_process_wide_tables(rt, plugins):
         call(rt, "geo.f")
     rt.remove("geo")
     after = (set(sys.modules), set(linecache.cache), set(logging.root.manager.loggerDict))
-    # The logger of the plugin's own name stays: it is the host's to configure, for every generation.
+    # The logger of the plugin's own name stays: the host configures it, for every generation.
     for was, is_now in zip(before, after, strict=True):
         assert not {name for name in is_now - was - {"geo"} if "geo" in str(name)}
 

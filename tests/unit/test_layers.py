@@ -12,7 +12,7 @@ ROOT = Path(epochal.__file__).parent
 # From the ground up. A folder with several floors lists its files.
 FLOORS = [
     {"errors"},
-    {"_core.live", "_core.threads", "_core.capabilities", "_core.kind", "_core.report"},
+    {"_core.live", "_core.threads", "_core.capabilities", "_core.report"},
     {
         "_core.host_caches",
         "_core.stragglers",
@@ -25,7 +25,9 @@ FLOORS = [
     {"_core.lease", "_core.referrers", "_core.manifest"},
     {"_core.graph", "_core.footprint"},
     {"_core.carry", "_core.reclaim", "_core.candidate", "_core.distributions"},
-    {"_core.holders", "_core.context"},
+    {"_core.holders", "_core.handle"},
+    {"_core.kind"},
+    {"_core.exports", "_core.context"},
     {"_core.lifecycle"},
     {"_core.events", "_core.phase", "_core.journal"},
     {"_core.generation"},

@@ -9,13 +9,14 @@ on, in the same thread; threads and event loops use one and the same machine.
 2. Read artifacts and manifests, plan. No plugin code has run.
 3. Stage, dependencies first: link, compare with the old exports, init. Nothing that serves is
     touched.
-4. Commit: build the next epoch, and have the journal keep it, if there is one.
-5. Publish: one reference store. It cannot fail: what could was done before, and the old epoch is
+4. Hand over what the old generations keep. From here to 6 calls of it may have to wait.
+5. Commit: build the next epoch, and have the journal keep it, if there is one.
+6. Publish: one reference store. It cannot fail: what could was done before, and the old epoch is
    kept until afterwards, since its last reference may run foreign finalizers. Should the process
-   die between 4 and 5, the next start publishes what the journal has.
-6. Give the turn back, retire the old generations.
+   die between 5 and 6, the next start publishes what the journal has.
+7. Give the turn back, retire the old generations.
 
-Anything that raises in 1 to 4 retires what was staged, newest first, and is the caller's answer.
+Anything that raises in 1 to 5 retires what was staged, newest first, and is the caller's answer.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from epochal._core.events import (
     StateChanged,
 )
 from epochal._core.generation import Generation
+from epochal._core.handover import Move
 from epochal._core.journal import Brought, Commit, Refusal
 from epochal._core.lifecycle import LifecycleState
 from epochal._core.phase import Abandoned
@@ -69,11 +71,13 @@ class Limits:
     Attributes:
         drain: seconds after which the caller is answered although old generations are in use.
         phase: seconds that plugin code may take for one phase.
+        pause: seconds that a plugin may take to hand over what it keeps.
         cancel_holders: ask who is in the way to stop when a drain has outlasted its limit.
     """
 
     drain: float | None
     phase: float | None
+    pause: float | None
     cancel_holders: bool = False
 
 
@@ -150,6 +154,8 @@ class ChangeRun:
         self._next: Epoch | None = None
         self._staged: Final[dict[str, Linked]] = {}
         self._begun: Final[list[Generation]] = []
+        self._moves: Final[list[Move]] = []
+        self._pauses: Final[dict[str, float]] = {}
         self._steps: tuple[str, ...] = ()
         self._swaps: tuple[Swap, ...] = ()
         self._epochs = (0, 0)
@@ -189,8 +195,10 @@ class ChangeRun:
         plan = self._plan(self._base)
         for candidate in plan.stage:
             self._stage(candidate)
-        self._phases.check_cancelled()
         self._swaps = tuple(self._planned_swaps(plan))
+        self._phases.check_cancelled()
+        for generation in self._begun:
+            self._hand_over(generation)
 
     def _plan(self, base: Epoch) -> Plan:
         # No closure has the epoch: an emptied frame still holds its function, and that its cells.
@@ -212,6 +220,9 @@ class ChangeRun:
         self._tell(generation, LifecycleState.LOADED, LifecycleState.LINKED)
         self._compare(generation)
         self._init(generation)
+        linked = self._staged[generation.plugin]
+        opened = generation.offer(linked.lease)
+        self._staged[generation.plugin] = replace(linked, carried={**linked.carried, **opened})
 
     def _required(self, generation: Generation) -> dict[str, Linked]:
         assert self._base is not None
@@ -235,6 +246,16 @@ class ChangeRun:
                 plugin=generation.plugin,
             ) from error
         self._tell(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
+
+    def _hand_over(self, new: Generation) -> None:
+        assert self._base is not None
+        old = self._base.generations.get(new.plugin)
+        move = Move(new.plugin, new.handovers(old) if old is not None else ())
+        if move:
+            self._moves.append(move)
+            self._phases.foreign(
+                "hand over", str(new), move.run, take_over=self._fail, timeout=self._limits.pause
+            )
 
     def _foreign(self, phase: str, generation: Generation, work: Callable[[], None]) -> None:
         self._phases.foreign(phase, str(generation), work, take_over=self._fail)
@@ -279,6 +300,7 @@ class ChangeRun:
         self._site.publish(epoch)
         for generation in retired:
             generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)
+        self._end_pauses(base, epoch)
         staged = self._begun.copy()
         # Published. The epoch holds what was staged; the change must not.
         self._staged.clear()
@@ -288,6 +310,15 @@ class ChangeRun:
         self._phases.ms["publish"] = (perf_counter() - started) * 1000.0
         self._tell_commit(staged, retired)
         return retired
+
+    def _end_pauses(self, base: Epoch, epoch: Epoch) -> None:
+        """Let whoever waited for a hand-over go on, with what the new epoch offers."""
+        for move in self._moves:
+            keys = epoch.generations[move.plugin].opened
+            failures = move.commit({(kind, name): epoch[kind].get(name) for kind, name in keys})
+            base.generations[move.plugin].failures.extend(failures)
+            self._pauses[move.plugin] = move.pause_ms or 0.0
+        self._moves.clear()
 
     def _retire(self, retired: list[Generation]) -> None:
         self._give_turn_back()
@@ -326,7 +357,12 @@ class ChangeRun:
             self._answer_failure(worse)
 
     def _roll_back(self, error: BaseException | None) -> None:
-        """Take down what was staged, newest first."""
+        """Let the old generations go on, and take down what was staged, newest first."""
+        failures = [line for move in reversed(self._moves) for line in move.roll_back()]
+        self._moves.clear()
+        for line in failures:
+            if error is not None:
+                error.add_note(line)
         begun = list(reversed(self._begun))
         numbers = {generation.plugin: generation.number for generation in begun}
 
@@ -425,7 +461,13 @@ class ChangeRun:
             published=not self._dry_run,
             epoch_before=self._epochs[0],
             epoch_after=self._epochs[1],
-            swaps=tuple(_outcome(swap, by_plugin.get(swap.plugin)) for swap in self._swaps),
+            swaps=tuple(
+                _outcome(
+                    replace(swap, pause_ms=self._pauses.get(swap.plugin)),
+                    by_plugin.get(swap.plugin),
+                )
+                for swap in self._swaps
+            ),
             steps=self._steps,
             phases_ms=dict(self._phases.ms),
             total_ms=(perf_counter() - self._started) * 1000.0,

@@ -15,17 +15,16 @@ from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from epochal._core.carry import carry
 from epochal._core.resources import Resources
-from epochal.errors import CapabilityError, ExportError, HostError, MissingDependencyError
+from epochal.errors import CapabilityError, HostError, MissingDependencyError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
-    from epochal._core.kind import Export, Kind
+    from epochal._core.kind import Kind
     from epochal._core.lease import Borrow
 
     T = TypeVar("T")
@@ -40,14 +39,15 @@ class Required:
 
     __slots__ = ("_borrow", "_by_kind", "_plugin")
 
-    def __init__(self, plugin: str, exports: Iterable[Export], borrow: Borrow) -> None:
+    def __init__(
+        self, plugin: str, exports: Mapping[tuple[Kind[Any], str], Any], borrow: Borrow
+    ) -> None:
         self._plugin: Final = plugin
         self._borrow: Final = borrow
         # Filled here, emptied by `close`; read by the plugin's code in any thread.
         self._by_kind: Final[dict[Kind[Any], dict[str, Any]]] = defaultdict(dict)
-        for export in exports:
-            short = export.name.partition(".")[2]
-            self._by_kind[export.kind][short] = carry(export.target, borrow)
+        for (kind, name), value in exports.items():
+            self._by_kind[kind][name.partition(".")[2]] = value
 
     def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]:
         return MappingProxyType(self._by_kind.get(kind, {}))
@@ -242,19 +242,3 @@ class PluginContext:
 
     def __repr__(self) -> str:
         return f"<context of {self.plugin}#{self.generation}>"
-
-
-def short_name(plugin: str, kind: Kind[Any], mark_name: str | None, target: object) -> str:
-    """The name that something is exported under, within its plugin.
-
-    Raises:
-        ExportError: it has none, or one that cannot be written in SQL and Python alike.
-    """
-    name = mark_name if mark_name is not None else getattr(target, "__name__", None)
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ExportError(
-            f"plugin {plugin!r} exports {target!r} as {kind.name} under the name {name!r}: "
-            "expected a plain identifier; give one with name=",
-            plugin=plugin,
-        )
-    return name

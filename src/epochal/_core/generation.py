@@ -13,7 +13,6 @@ attributes set in `__init__`, the lifecycle's state, and `exports`, which is rep
 
 from __future__ import annotations
 
-import inspect
 import threading
 import weakref
 from dataclasses import dataclass
@@ -24,16 +23,18 @@ from epochal._core.bare_threads import end_threads
 from epochal._core.blame import said
 from epochal._core.capabilities import allows
 from epochal._core.carry import carry
-from epochal._core.context import PluginContext, Required, short_name
+from epochal._core.context import PluginContext, Required
+from epochal._core.exports import check_entry_points, collect_exports
 from epochal._core.footprint import Footprint
+from epochal._core.handover import PluginState
 from epochal._core.holders import describe_holders
-from epochal._core.kind import Export, marks_of
+from epochal._core.kind import Opened
 from epochal._core.lease import Borrow
 from epochal._core.lifecycle import LifecycleState, PluginLifecycle
 from epochal._core.reclaim import Reclaim, reclaim
 from epochal._core.report import Version
 from epochal._core.stragglers import cancel_tasks, find_stragglers
-from epochal.errors import CapabilityError, EpochalError, ExportError, LinkError
+from epochal.errors import EpochalError, LinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from epochal._core.artifact import Artifact
     from epochal._core.candidate import Candidate
-    from epochal._core.kind import Kind
+    from epochal._core.kind import Export, Handover, Kind
     from epochal._core.lease import Lease
     from epochal._core.live import LiveSet
     from epochal._core.operation import Operation
@@ -104,6 +105,8 @@ class Generation:
         candidate: what it was made of.
         lifecycle: where it stands.
         exports: what it offers, by kind and full name; empty before LINKED and after REMOVED.
+        opened: what kinds opened for its exports; empty before INITIALIZED, and once it is shut
+            down. Written by the thread of the change that has it.
         requires: the ids of the plugins that it requires.
         failures: what raised while it was shut down.
         undone: what it had left in the process's tables, and was taken out.
@@ -124,6 +127,7 @@ class Generation:
         "failures",
         "lifecycle",
         "number",
+        "opened",
         "plugin",
         "requires",
         "undone",
@@ -136,6 +140,7 @@ class Generation:
         self.requires: Final = tuple(r.plugin for r in candidate.manifest.requires)
         self.lifecycle: Final = PluginLifecycle(str(self))
         self.exports: Mapping[tuple[Kind[Any], str], Export] = NO_EXPORTS
+        self.opened: Final[dict[tuple[Kind[Any], str], Opened]] = {}
         self._operations: Final = operations
         # Belong to the change's thread; read by others once it has ended.
         self.failures: Final[list[str]] = []
@@ -249,7 +254,7 @@ class Generation:
         with _threads_noted(self._own_threads, self._inside), self._footprint:
             try:
                 self._root = self._namespace.execute()
-                self._check_entry_points(self._root, self._namespace)
+                check_entry_points(self.plugin, self._root, self._namespace)
                 self._call(self._root, "register", self._context)
             except EpochalError:
                 raise
@@ -257,21 +262,72 @@ class Generation:
                 raise LinkError(
                     f"plugin {self.plugin!r} failed to load: {said(error)}", plugin=self.plugin
                 ) from error
-            self.exports = MappingProxyType(dict(self._collect(self._context)))
+            asked = self._context.take_exports()
+            self.exports = collect_exports(self.candidate, self._namespace, asked)
 
     def carry(self) -> Linked:
         """Make the lease and what carries it: LOADED -> LINKED. Runs no plugin code."""
         lease = self.lifecycle.ledger.issue(str(self))
         self._lease = weakref.ref(lease)
-        carried = {key: carry(export.target, lease) for key, export in self.exports.items()}
+        carried = {
+            key: carry(export.target, lease)
+            for key, export in self.exports.items()
+            if not export.kind.opens
+        }
         self.lifecycle.advance()
         return Linked(self, lease, carried)
 
     def init(self) -> None:
-        """Call the plugin's `init(ctx)`: LINKED -> INITIALIZED. Whatever it raises goes through."""
+        """Call the plugin's `init(ctx)`, then open what kinds open: LINKED -> INITIALIZED.
+
+        Whatever either raises goes through.
+        """
         with _threads_noted(self._own_threads, self._inside), self._footprint:
             self._call(self._root, "init", self._context)
+            for key, export in self.exports.items():
+                if export.kind.opens:
+                    instance = export.kind.open(export)
+                    self.opened[key] = Opened(export, instance, self.version, self.number)
         self.lifecycle.advance()
+
+    def offer(self, lease: Lease | Borrow) -> dict[tuple[Kind[Any], str], Any]:
+        """What was opened, as an epoch offers it or a plugin that requires this one gets it."""
+        return {key: key[0].offer(opened.instance, lease) for key, opened in self.opened.items()}
+
+    def handovers(self, old: Generation) -> Iterator[tuple[tuple[Kind[Any], str] | None, Handover]]:
+        """The moves of state from an older generation to this one; nothing is moved yet.
+
+        Yields:
+            The export whose state it is, or None for the plugin's own, and the move.
+        """
+        for key, opened in self.opened.items():
+            if key in old.opened:
+                handover = key[0].hand_over(old.opened[key], opened)
+                if handover is not None:
+                    yield key, handover
+        export_state = old.entry_point("export_state")
+        import_state = self.entry_point("import_state")
+        if export_state is not None and import_state is not None:
+            yield None, PluginState(export_state, import_state, old.version)
+
+    def entry_point(self, name: str) -> Callable[..., Any] | None:
+        """A function that the plugin defines for Epochal to call, if it does."""
+        function = vars(self._root).get(name) if self._root is not None else None
+        return function if callable(function) else None
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether it has something that the next generation may take over."""
+        return bool(self.opened) or self.entry_point("export_state") is not None
+
+    def lend(self, lease: Lease) -> Required:
+        """What a plugin that requires this one gets: its exports, carrying a lease of their own."""
+        borrow = Borrow(lease, str(self))
+        offered = self.offer(borrow)
+        for key, export in self.exports.items():
+            if key not in offered:
+                offered[key] = carry(export.target, borrow)
+        return Required(self.plugin, offered, borrow)
 
     @property
     def has_init(self) -> bool:
@@ -279,7 +335,7 @@ class Generation:
         return "init" in vars(self._root)
 
     def shutdown(self, *, initialized: bool) -> None:
-        """Call the plugin's `shutdown()`, close what it acquired in reverse, undo its footprint.
+        """Close what was opened, call `shutdown()`, close what it acquired, undo its footprint.
 
         Called again after it was given up, it goes on with what comes next. What raises is added to
         `failures`, what is taken out of the process's tables to `undone`.
@@ -291,6 +347,7 @@ class Generation:
         with _threads_noted(self._own_threads, self._inside), self._footprint:
             if self._context is not None:
                 self._context.resources.stopping.set()
+            self._close_opened()
             root, self._root = self._root, None
             if initialized and root is not None:
                 try:
@@ -299,6 +356,14 @@ class Generation:
                     self.failures.append(f"shutdown() of {self} raised {said(error)}")
             self._close_resources()
         self._undo_footprint()
+
+    def _close_opened(self) -> None:
+        while self.opened:
+            (kind, name), opened = self.opened.popitem()
+            try:
+                kind.close(opened.instance)
+            except BaseException as error:  # noqa: BLE001  reported; the rest goes on
+                self.failures.append(f"closing {kind.name} {name} of {self} raised {said(error)}")
 
     def _close_resources(self) -> None:
         if self._context is None:
@@ -355,80 +420,8 @@ class Generation:
             self.version,
             self.candidate.config,
             lambda capability: allows(manifest.capabilities, grants, capability),
-            {
-                plugin: Required(
-                    plugin, linked.generation.exports.values(), Borrow(linked.lease, str(self))
-                )
-                for plugin, linked in required.items()
-            },
+            {plugin: linked.generation.lend(linked.lease) for plugin, linked in required.items()},
         )
-
-    def _collect(self, context: PluginContext) -> Iterator[tuple[tuple[Kind[Any], str], Export]]:
-        seen: dict[tuple[Kind[Any], str], Any] = {}
-        for kind, mark_name, options, target in (*context.take_exports(), *self._marked()):
-            short = short_name(self.plugin, kind, mark_name, target)
-            export = Export(kind, f"{self.plugin}.{short}", self.plugin, options, target)
-            key = (kind, export.name)
-            if key in seen and seen[key] is not target:
-                raise ExportError(
-                    f"plugin {self.plugin!r} exports two {kind.name}s named {short!r}: "
-                    f"{seen[key]!r} and {target!r}",
-                    plugin=self.plugin,
-                )
-            seen[key] = target
-            self._validate(export)
-            yield key, export
-
-    def _marked(self) -> Iterator[tuple[Kind[Any], str | None, Mapping[str, Any], Any]]:
-        assert self._namespace is not None  # link opened it
-        for module in list(self._namespace.modules.values()):
-            for value in list(vars(module).values()):
-                for mark in marks_of(value):
-                    # What was imported from elsewhere is exported there, if anywhere.
-                    if self._namespace.owns(value):
-                        yield mark.kind, mark.name, mark.options, value
-
-    def _validate(self, export: Export) -> None:
-        kind, manifest = export.kind, self.candidate.manifest
-        if not allows(manifest.capabilities, self.candidate.grants, kind.name):
-            raise CapabilityError(
-                f"plugin {self.plugin!r} exports {export.name!r} as {kind.name}, which it was "
-                f"not granted: its manifest must not leave {kind.name!r} out of `capabilities`, "
-                "and the host must grant it with grants=",
-                plugin=self.plugin,
-                capability=kind.name,
-            )
-        try:
-            kind.validate(export)
-        except (TypeError, ValueError) as error:
-            raise ExportError(
-                f"{export.name} cannot be a {kind.name}: {said(error)}", plugin=self.plugin
-            ) from error
-        if not callable(export.target):
-            raise ExportError(
-                f"{export.name} cannot be exported: {export.target!r} cannot be called, and an "
-                "export carries its lease by being called",
-                plugin=self.plugin,
-            )
-
-    def _check_entry_points(self, root: ModuleType, namespace: Namespace) -> None:
-        for name in ("register", "init", "shutdown"):
-            function = vars(root).get(name)
-            if not callable(function):
-                continue
-            if not namespace.owns(function):
-                raise LinkError(
-                    f"{name!r} of plugin {self.plugin!r} is something that it imported "
-                    f"({_said_of(function)}), and Epochal would call it: import it under another "
-                    f"name, or write `def {name}(…)`",
-                    plugin=self.plugin,
-                )
-            if inspect.iscoroutinefunction(function):
-                raise LinkError(
-                    f"{name}() of plugin {self.plugin!r} is `async def`; it is called without an "
-                    "event loop, so make it a plain function",
-                    plugin=self.plugin,
-                )
 
     def _call(self, root: ModuleType | None, name: str, *args: object) -> None:
         function = vars(root).get(name) if root is not None else None
@@ -470,9 +463,3 @@ class _threads_noted:  # noqa: N801  reads as a phrase: `with _threads_noted(own
         after = {thread.ident for thread in threading.enumerate()}
         self._own.update(ident for ident in after - self._before if ident is not None)
         self._inside.discard(threading.get_ident())
-
-
-def _said_of(function: object) -> str:
-    """A callable in words: where it comes from and what it is called."""
-    names = (getattr(function, "__module__", None), getattr(function, "__qualname__", None))
-    return ".".join(str(name) for name in names if name) or type(function).__qualname__

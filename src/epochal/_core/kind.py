@@ -14,6 +14,11 @@ use::
 A kind that has rules overrides `options`, `validate` and `compare`. All three run while a change is
 staged: whatever they raise rolls the change back, and nothing that serves has been touched.
 
+A kind whose exports keep something overrides `open`: what it returns is made once for each
+generation, after its `init`, is what the epoch offers (in a `Handle`, whose methods carry the
+lease), and is given to `close` when the generation goes. `hand_over` moves what the old one keeps
+to the new one, in the instant before the new epoch is published.
+
 A marker registers nothing: it leaves a `Mark` on the object and returns the object itself. The
 runtime reads the marks when it links a generation, so importing a plugin's file by hand, in its own
 tests say, has no effect beyond the plugin's own.
@@ -24,10 +29,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, overload
+
+from epochal._core.handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from epochal._core.lease import Borrow, Lease
 
 MARKS: Final = "__epochal_marks__"
 """The attribute in which markers leave their marks: a tuple of `Mark`."""
@@ -64,6 +73,48 @@ class Export:
     plugin: str
     options: Mapping[str, Any] = field(repr=False)
     target: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An export with what its kind opened for it, as the kind sees it in a hand-over.
+
+    Attributes:
+        export: the export.
+        instance: what `Kind.open` returned.
+        version: the version of the plugin.
+        generation: the number of its generation.
+    """
+
+    export: Export
+    instance: Any = field(repr=False)
+    version: str
+    generation: int
+
+
+class Handover(Protocol):
+    """One move of state from an old generation to the new one, as a kind does it.
+
+    The three are called by the change, in order: `run`, then one of the others. Only `run` may call
+    plugin code, take time or raise; it is under a time limit, and when that has passed `roll_back`
+    is called from another thread while it may still be under way.
+    """
+
+    def run(self) -> None:
+        """Move the state; the old generation may have to go on with it, if the change goes back.
+
+        Raises:
+            ValueError, TypeError: the new one refuses it: the change is rolled back.
+        """
+        ...
+
+    def commit(self, offered: Any) -> None:
+        """The new epoch is current; `offered` is what it offers for this export."""
+        ...
+
+    def roll_back(self) -> None:
+        """The change went back: the old one goes on."""
+        ...
 
 
 class Kind(Generic[F]):
@@ -148,6 +199,37 @@ class Kind(Generic[F]):
         Called for each name that both versions export. The plain kind accepts everything: old
         operations finish on the old export, new ones start on the new.
         """
+
+    @property
+    def opens(self) -> bool:
+        """Whether it opens its exports, rather than offering what the plugin marked."""
+        return type(self).open is not Kind[Any].open
+
+    def open(self, export: Export) -> Any:
+        """Make what a generation serves this export with. The plain kind offers the target itself.
+
+        Called once for each generation, after its `init`; may call plugin code and raise anything.
+        """
+        raise NotImplementedError
+
+    def close(self, instance: Any) -> None:
+        """End what `open` made, before the generation's `shutdown()`; nobody uses it any more."""
+
+    def offer(self, instance: Any, lease: Lease | Borrow) -> Any:
+        """What an epoch offers for an instance: something that keeps the lease while it is used.
+
+        Called before anybody can use the instance, and again for each plugin that requires this
+        one. It must not block, and calls no plugin code. The plain kind offers a `Handle`.
+        """
+        return Handle(instance, lease)
+
+    def hand_over(self, old: Opened, new: Opened) -> Handover | None:
+        """How to move what `old` keeps to `new`, if there is anything to move.
+
+        Called for each export that both versions have, once everything else of the change has
+        succeeded. It only makes the `Handover`, and moves nothing yet.
+        """
+        return None
 
     def __repr__(self) -> str:
         return f"<kind {self.name}>"

@@ -80,6 +80,7 @@ class Phases:
         take_over: Callable[[BaseException], None],
         *,
         cancellable: bool = True,
+        timeout: float | None = None,
     ) -> T:
         """Run plugin code, here, on the phase's clock.
 
@@ -90,6 +91,7 @@ class Phases:
             take_over: goes on with the change, given the reason, if this thread is abandoned;
                 called on a new thread.
             cancellable: give up when the change is cancelled (undoing is not cancellable).
+            timeout: seconds for this phase; None for the one of all phases.
 
         Raises:
             Abandoned: the thread was abandoned, and `take_over` called; touch nothing and leave.
@@ -97,8 +99,9 @@ class Phases:
             BaseException: whatever the code raised.
         """
         thread = threading.current_thread().name
-        late = PhaseTimeoutError(phase, plugin, self._timeout or 0.0, thread)
-        watch = watchdog.watch(self._timeout, lambda: self._abandon(take_over, late))
+        limit = self._timeout if timeout is None else timeout
+        late = PhaseTimeoutError(phase, plugin, limit or 0.0, thread)
+        watch = watchdog.watch(limit, lambda: self._abandon(take_over, late))
         started = perf_counter()
         context = self._context.copy()
         context.run(changing.set, self._runtime)

@@ -57,6 +57,8 @@ class Action(Enum):
     COMPARE = "compare"
     # Call init().
     INIT = "init"
+    # Give the new generation what the old one keeps.
+    HAND_OVER = "hand over"
     # Store the new epoch: the instant of the change.
     PUBLISH = "publish"
     # Wait for the old generation's last use, then shut it down.
@@ -283,6 +285,10 @@ def _steps(
         if old is not None:
             yield Step(Action.COMPARE, plugin, f"with generation {old.number}")
         yield Step(Action.INIT, plugin, "")
+    for plugin in up:
+        old = generations.get(plugin)
+        if old is not None and old.keeps_state:
+            yield Step(Action.HAND_OVER, plugin, f"what generation {old.number} keeps")
     yield Step(Action.PUBLISH, "", f"epoch {epoch.number + 1}")
     for plugin in down:
         yield Step(Action.RETIRE, plugin, f"generation {generations[plugin].number}, when unused")

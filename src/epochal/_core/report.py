@@ -35,6 +35,8 @@ class Swap:
             may wait for the next ordinary collection). True without one; False while it drains.
         wakeup_us: microseconds from the last release to the drain waking; None when nobody was
             waited for.
+        pause_ms: milliseconds for which the plugin's services may have waited while what they keep
+            was handed over; None when nothing was.
         holders: who still uses the old generation, if it has not drained.
         leaks: what keeps the old generation's memory alive, if it was not reclaimed.
         failures: what raised while the old generation was shut down.
@@ -48,6 +50,7 @@ class Swap:
     drained: bool = True
     reclaimed: bool = True
     wakeup_us: float | None = None
+    pause_ms: float | None = None
     holders: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
@@ -66,7 +69,7 @@ class Cutover:
         swaps: what happened to each plugin that it touched, dependencies first.
         steps: its plan, a line a step.
         phases_ms: milliseconds for each phase: `wait` for other changes, `read`, `plan`, `link`,
-            `compare`, `init`, `journal`, `publish`, `drain`, `shutdown`, `reclaim`.
+            `compare`, `init`, `hand over`, `journal`, `publish`, `drain`, `shutdown`, `reclaim`.
         total_ms: milliseconds from the call to the report.
     """
 

@@ -1,0 +1,44 @@
+"""A handle: what an epoch offers of an instance that a kind opened.
+
+The instance belongs to its generation, which ends it; so it cannot itself hold the lease that keeps
+the generation. A handle holds both, and what is taken out of it carries the lease on: whoever is
+inside one of the instance's methods, or keeps one, is seen to use the generation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from epochal._core.carry import carry
+
+if TYPE_CHECKING:
+    from epochal._core.lease import Borrow, Lease
+
+
+class Handle:
+    """The public attributes of an instance; its methods carry the lease of its generation.
+
+    A method is made to carry once, at its first use, and kept here (two threads that do so at once
+    make two, of which one is kept). Attributes that cannot be called are read each time.
+    """
+
+    def __init__(self, instance: Any, lease: Lease | Borrow) -> None:
+        self._instance = instance
+        self._lease = lease
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not in `__dict__`: methods that were made before are found there.
+        if name.startswith("_"):
+            raise AttributeError(f"{name!r} of {self!r} is not public")
+        value = getattr(self._instance, name)
+        if not callable(value):
+            return value
+        method = self.__dict__[name] = carry(value, self._lease)
+        return method
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        """Call the instance itself."""
+        return carry(self._instance, self._lease)(*args, **kw)
+
+    def __repr__(self) -> str:
+        return f"<handle of a {type(self._instance).__qualname__}>"

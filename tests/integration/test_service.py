@@ -1,0 +1,427 @@
+"""Services: what they keep is handed over on reload, and not one call is lost or made twice."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.conftest import PluginFolder
+
+from epochal import LifecycleState, Runtime
+from epochal.errors import (
+    ExportError,
+    HandOverError,
+    IncompatibleError,
+    InitError,
+    PhaseTimeoutError,
+)
+from epochal.kinds import service
+
+LIMITER = """
+import threading
+from epochal.kinds import service
+CLOSED = []
+
+@service
+class limiter:
+    def __init__(self):
+        self.count = 0
+        self.lock = threading.Lock()
+    def hit(self):
+        with self.lock:
+            self.count += 1
+            return self.count
+    async def ahit(self):
+        return self.hit()
+    def version(self):
+        return "{version}"
+    def export_state(self):
+        {export}
+        return self.count
+    def import_state(self, state, from_version):
+        {take}
+        self.count = state
+    {more}
+"""
+GATE = threading.Event()
+ENTERED = threading.Event()
+NOTES = []
+
+
+def write(plugins, version="1.0", export="pass", take="pass", more=""):
+    code = LIMITER.format(version=version, export=export, take=take, more=more)
+    return plugins.write("quota", code, version=version)
+
+
+def limiter(rt):
+    return rt.epoch[service]["quota.limiter"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    GATE.clear()
+    ENTERED.clear()
+    NOTES.clear()
+    yield
+    GATE.set()
+
+
+def test_what_a_service_keeps_goes_on_in_the_next_generation(rt, plugins):
+    rt.load(write(plugins))
+    assert [limiter(rt).hit() for _ in range(3)] == [1, 2, 3]
+    cut = rt.reload("quota", write(plugins, "2.0"))
+    assert limiter(rt).version() == "2.0"
+    assert limiter(rt).hit() == 4
+    assert cut.drained
+    assert cut.reclaimed, cut.leaks
+    assert cut.swaps[0].pause_ms is not None
+    assert any("hand over quota" in step for step in cut.steps)
+
+
+def test_a_call_through_an_older_epoch_goes_where_the_state_is(rt, plugins):
+    rt.load(write(plugins))
+    with rt.operation("long") as op:
+        rt.reload("quota", write(plugins, "2.0"), drain_timeout=0.0)
+        rt.reload("quota", write(plugins, "3.0"), drain_timeout=0.0)
+        assert op[service]["quota.limiter"].hit() == 1
+        assert limiter(rt).hit() == 2
+        assert op[service]["quota.limiter"].version() == "3.0"
+
+
+def test_a_generation_between_two_is_not_held_by_either(rt, plugins):
+    rt.load(write(plugins))
+    with rt.operation("long") as op:
+        op[service]["quota.limiter"].hit()
+        rt.reload("quota", write(plugins, "2.0"), drain_timeout=0.0)
+        op[service]["quota.limiter"].hit()
+        second = rt.generation("quota")
+        assert rt.reload("quota", write(plugins, "3.0")).drained
+        assert second.state is LifecycleState.REMOVED
+
+
+def test_an_operation_that_outlasts_the_plugin_goes_on_with_its_own_instance(rt, plugins):
+    rt.load(write(plugins))
+    with rt.operation("long") as op:
+        rt.reload("quota", write(plugins, "2.0"), drain_timeout=0.0)
+        rt.remove("quota", drain_timeout=5.0, cancel_holders=False) if False else None
+        rt.remove("quota", drain_timeout=0.0)
+        assert op[service]["quota.limiter"].version() == "1.0"
+
+
+def test_a_method_that_is_kept_holds_its_generation_and_goes_where_the_state_is(rt, plugins):
+    rt.load(write(plugins))
+    hit = limiter(rt).hit
+    old = rt.generation("quota")
+    assert not rt.reload("quota", write(plugins, "2.0"), drain_timeout=0.0).drained
+    assert hit() == 1
+    assert limiter(rt).hit() == 2
+    assert old.state is LifecycleState.DRAINING
+    del hit
+
+
+def test_not_one_count_is_lost_under_a_hundred_reloads(plugins):
+    """In threads and tasks at once; every answer is another number, and none is left out."""
+    with Runtime() as rt, ThreadPoolExecutor(5) as pool:
+        rt.load(write(plugins))
+        stop = threading.Event()
+
+        def work():
+            answers = []
+            kept = limiter(rt)
+            while not stop.is_set():
+                answers.append(limiter(rt).hit())
+                answers.append(kept.hit())
+                if len(answers) % 50 == 0:
+                    kept = limiter(rt)
+            return answers
+
+        async def task():
+            answers = []
+            while not stop.is_set():
+                answers.append(await limiter(rt).ahit())
+                await asyncio.sleep(0)
+            return answers
+
+        async def tasks():
+            done = await asyncio.gather(*[task() for _ in range(10)])
+            return [answer for answers in done for answer in answers]
+
+        workers = [pool.submit(work) for _ in range(3)]
+        workers.append(pool.submit(lambda: asyncio.run(tasks())))
+        try:
+            for number in range(100):
+                rt.reload("quota", write(plugins, f"{number}.0"), drain_timeout=0.05)
+        finally:
+            stop.set()
+        answers = sorted(answer for worker in workers for answer in worker.result(30))
+        assert answers == list(range(1, len(answers) + 1))
+        assert limiter(rt).hit() == len(answers) + 1
+
+
+# --- the pause -----------------------------------------------------------------------------------
+
+BLOCK = "import tests.integration.test_service as t; t.ENTERED.set(); t.GATE.wait(20)"
+
+
+def in_background(work):
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future
+
+
+def test_calls_wait_while_the_state_moves_and_others_flow(rt, plugins, tmp_path):
+    rt.load(write(plugins))
+    other = tmp_path / "others"
+    other.mkdir()
+    code = "from epochal.kinds import service\n@service\nclass s:\n    def f(self): return 1\n"
+    rt.load(PluginFolder(other).write("other", code))
+    reload = in_background(lambda: rt.reload("quota", write(plugins, "2.0", take=BLOCK)))
+    assert ENTERED.wait(10)
+    waiting = in_background(limiter(rt).hit)
+    assert rt.epoch[service]["other.s"].f() == 1
+    assert not waiting.done()
+    GATE.set()
+    assert waiting.result(10) == 1
+    assert reload.result(10).published
+
+
+def test_tasks_wait_without_blocking_their_loop(rt, plugins):
+    rt.load(write(plugins))
+
+    async def main():
+        reload = asyncio.create_task(rt.areload("quota", write(plugins, "2.0", take=BLOCK)))
+        assert await asyncio.to_thread(ENTERED.wait, 10)
+        waiting = [asyncio.create_task(limiter(rt).ahit()) for _ in range(5)]
+        gone = asyncio.create_task(limiter(rt).ahit())
+        await asyncio.sleep(0)
+        gone.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        GATE.set()
+        assert sorted(await asyncio.gather(*waiting)) == [1, 2, 3, 4, 5]
+        assert (await reload).published
+
+    asyncio.run(main())
+
+
+def test_a_call_that_is_inside_ends_before_the_state_is_exported(rt, plugins):
+    slow = f"def slow(self):\n        {BLOCK}\n        return self.hit()"
+    rt.load(write(plugins, more=slow))
+    inside = in_background(limiter(rt).slow)
+    assert ENTERED.wait(10)
+    reload = in_background(lambda: rt.reload("quota", write(plugins, "2.0", more=slow)))
+    GATE.set()
+    assert inside.result(10) == 1
+    reload.result(10)
+    assert limiter(rt).hit() == 2
+
+
+def test_a_call_from_inside_a_call_does_not_wait_for_itself(rt, plugins):
+    again = f"def again(self, other):\n        {BLOCK}\n        return other.hit()"
+    rt.load(write(plugins, more=again))
+    inside = in_background(lambda: limiter(rt).again(limiter(rt)))
+    assert ENTERED.wait(10)
+    gate = limiter(rt)._side.served.gate
+    reload = in_background(lambda: rt.reload("quota", write(plugins, "2.0", more=again)))
+    while gate._closing is None:  # ends with the test's time limit
+        pass
+    GATE.set()
+    assert inside.result(10) == 1
+    assert reload.result(10).published
+    assert limiter(rt).hit() == 2
+
+
+def test_a_hand_over_that_takes_too_long_is_rolled_back_and_the_old_one_goes_on(rt, plugins):
+    rt.load(write(plugins))
+    limiter(rt).hit()
+    epoch = rt.epoch
+    late = pytest.raises(PhaseTimeoutError, match="hand over")
+    with late, rt.change(pause_timeout=0.05) as change:
+        change.reload("quota", write(plugins, "2.0", take=BLOCK))
+    assert rt.epoch is epoch
+    assert limiter(rt).version() == "1.0"
+    assert limiter(rt).hit() == 2
+    GATE.set()
+    del epoch
+    assert rt.reload("quota", write(plugins, "3.0")).drained
+    assert limiter(rt).hit() == 3
+
+
+def test_a_call_that_never_ends_keeps_the_state_where_it_is(rt, plugins):
+    stay = f"def stay(self):\n        {BLOCK}"
+    rt.load(write(plugins, more=stay))
+    inside = in_background(limiter(rt).stay)
+    assert ENTERED.wait(10)
+    late = pytest.raises(PhaseTimeoutError)
+    with late, rt.change(pause_timeout=0.05) as change:
+        change.reload("quota", write(plugins, "2.0", more=stay))
+    assert limiter(rt).hit() == 1
+    GATE.set()
+    inside.result(10)
+    rt.reload("quota", write(plugins, "2.0", more=stay))
+    assert limiter(rt).hit() == 2
+
+
+# --- failures at every step ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", ["RuntimeError", "SystemExit", "KeyboardInterrupt", "MemoryError"]
+)
+@pytest.mark.parametrize("where", ["export", "take"])
+def test_what_raises_in_a_hand_over_rolls_the_change_back(rt, plugins, where, error):
+    rt.load(write(plugins, export="raise " + error if where == "export" else "pass"))
+    limiter(rt).hit()
+    epoch = rt.epoch
+    with pytest.raises(HandOverError, match=error):
+        rt.reload("quota", write(plugins, "2.0", take="raise " + error))
+    assert rt.epoch is epoch
+    assert limiter(rt).hit() == 2
+
+
+def test_a_version_that_refuses_the_state_is_refused(rt, plugins):
+    rt.load(write(plugins, "1.0"))
+    limiter(rt).hit()
+    take = "if from_version < '2': raise ValueError('versions before 2 cannot be taken over')"
+    with pytest.raises(IncompatibleError, match="before 2"):
+        rt.reload("quota", write(plugins, "3.0", take=take))
+    rt.reload("quota", write(plugins, "2.0"))
+    rt.reload("quota", write(plugins, "3.0", take=take))
+    assert limiter(rt).hit() == 2
+
+
+def test_versions_may_be_skipped_where_they_are_accepted(rt, plugins):
+    take = "import tests.integration.test_service as t; t.NOTES.append(from_version)"
+    rt.load(write(plugins, "1.0"))
+    rt.reload("quota", write(plugins, "3.0", take=take))
+    assert NOTES == ["1.0"]
+
+
+def test_of_two_plugins_the_first_goes_on_if_the_second_refuses(rt, plugins, tmp_path):
+    folder = tmp_path / "b"
+    folder.mkdir()
+    second = PluginFolder(folder)
+    rt.load(write(plugins))
+    body = LIMITER.format(version="1", export="pass", take="pass", more="")
+    rt.load(second.write("quotb", body))
+    limiter(rt).hit()
+    broken = LIMITER.format(version="2", export="pass", take="1 / 0", more="")
+    with pytest.raises(HandOverError, match="quotb"), rt.change() as change:
+        change.reload("quota", write(plugins, "2.0"))
+        change.reload("quotb", second.write("quotb", broken))
+    assert limiter(rt).version() == "1.0"
+    assert limiter(rt).hit() == 2
+    assert rt.epoch[service]["quotb.limiter"].hit() == 1
+
+
+def test_a_dry_run_hands_over_and_goes_back(rt, plugins):
+    rt.load(write(plugins))
+    limiter(rt).hit()
+    take = "import tests.integration.test_service as t; t.NOTES.append(state)"
+    with rt.change(dry_run=True) as change:
+        change.reload("quota", write(plugins, "2.0", take=take))
+    assert NOTES == [1]
+    assert limiter(rt).version() == "1.0"
+    assert limiter(rt).hit() == 2
+
+
+def test_a_service_that_cannot_be_made_fails_the_change(rt, plugins):
+    code = "from epochal.kinds import service\n@service\nclass s:\n    def __init__(self): 1 / 0\n"
+    with pytest.raises(InitError, match="ZeroDivisionError"):
+        rt.load(plugins.write("quota", code))
+
+
+def test_a_service_is_closed_before_its_plugin_is_shut_down(rt, plugins):
+    close = 'def close(self): import tests.integration.test_service as t; t.NOTES.append("closed")'
+    path = write(plugins, more=close)
+    down = "import tests.integration.test_service as t\n    t.NOTES.append('down')"
+    path.write_text(f"{path.read_text()}\ndef shutdown():\n    {down}\n")
+    rt.load(path)
+    rt.remove("quota")
+    assert NOTES == ["closed", "down"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("def hit(self): return 1", "def hot(self): return 1", "gone: hit"),
+        ("def hit(self): return 1", "async def hit(self): return 1", "became async def"),
+        (
+            "def export_state(self): return 1\n    def import_state(self, s, v): pass",
+            "def hit(self): return 1",
+            "would be lost",
+        ),
+    ],
+)
+def test_a_version_that_callers_could_not_go_on_with_is_refused(rt, plugins, old, new, said):
+    code = "from epochal.kinds import service\n@service\nclass s:\n    {}\n"
+    rt.load(plugins.write("quota", code.format(old)))
+    with pytest.raises(IncompatibleError, match=said):
+        rt.reload("quota", plugins.write("quota", code.format(new)))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("@service\ndef f(): pass", "expected a class"),
+        ("@service\nclass s:\n    def __init__(self, x): pass", "without arguments"),
+        ("@service\nclass s:\n    def export_state(self): pass", "alone"),
+        ("@service\nclass s:\n    def each(self): yield 1", "generator"),
+    ],
+)
+def test_what_cannot_be_a_service_is_refused(rt, plugins, body, said):
+    with pytest.raises(ExportError, match=said):
+        rt.load(plugins.write("quota", f"from epochal.kinds import service\n{body}\n"))
+
+
+def test_only_methods_are_offered(rt, plugins):
+    rt.load(write(plugins))
+    with pytest.raises(AttributeError, match="it has: ahit, hit, version"):
+        _ = limiter(rt).count
+    with pytest.raises(AttributeError):
+        limiter(rt).export_state()
+
+
+def test_a_plugin_that_requires_it_calls_it_too(rt, plugins):
+    rt.load(write(plugins))
+    code = """
+def init(ctx):
+    global LIMITER
+    LIMITER = ctx.require("quota").limiter
+@tool
+def hit(): return LIMITER.hit()
+"""
+    from tests.conftest import tool
+
+    rt.load(plugins.write("web", code, requires=["quota"]))
+    with rt.operation("old") as op:
+        assert op[tool]["web.hit"]() == 1
+        cut = rt.reload("quota", write(plugins, "2.0"), drain_timeout=0.0)
+        assert set(cut.plugins) == {"quota", "web"}
+        assert op[tool]["web.hit"]() == 2
+        assert rt.epoch[tool]["web.hit"]() == 3
+
+
+# --- a plugin's own state ------------------------------------------------------------------------
+
+OWN = """
+SEEN = []
+@tool
+def see(x): SEEN.append(x); return len(SEEN)
+def export_state(): return SEEN
+def import_state(state, from_version): {take}
+"""
+
+
+def test_a_plugin_hands_over_its_own_state(rt, plugins):
+    from tests.conftest import tool
+
+    rt.load(plugins.write("geo", OWN.format(take="pass")))
+    rt.epoch[tool]["geo.see"](1)
+    rt.reload("geo", plugins.write("geo", OWN.format(take="SEEN.extend(state)")))
+    assert rt.epoch[tool]["geo.see"](2) == 2
+    with pytest.raises(IncompatibleError, match="the state of plugin 'geo'"):
+        rt.reload("geo", plugins.write("geo", OWN.format(take="raise ValueError('no')")))
+    assert rt.epoch[tool]["geo.see"](3) == 3
