@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, assert_type
 
 from epochal import Cutover, Epoch, Generation, Kind, LifecycleState, Runtime
+from epochal.store import AuditRecord, EpochRecord, Keep
 
 tool: Kind[Callable[[str], list[str]]] = Kind("agent.tool")
 
@@ -43,6 +44,17 @@ async def changing_in_a_loop(rt: Runtime) -> None:
     assert_type(await rt.aremove("web"), Cutover)
     async with rt.achange() as change:
         change.reload("web")
+
+
+def keeping() -> None:
+    rt = Runtime(store="state", restore="available", keep=Keep(epochs=10))
+    assert_type(rt.rollback("web", to=3, reason="ada: slow"), Cutover)
+    assert_type(rt.rollback("web", to="1.0"), Cutover)
+    assert_type(rt.rollback(epoch=12), Cutover)
+    assert_type(rt.history(1), tuple[EpochRecord, ...])
+    assert_type(rt.audit()[0], AuditRecord)
+    with rt.change(reason="ada") as change:
+        change.rollback("web", to=3)
 
 
 def the_marker_returns_what_it_marks() -> None:

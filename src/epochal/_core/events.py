@@ -140,6 +140,29 @@ class StoreFaulted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRefused(Event):
+    """A plugin in a watched folder was saved and cannot serve; what served serves on.
+
+    Attributes:
+        path: of the plugin's file or folder.
+        code: the error's stable code.
+        error: its text.
+    """
+
+    path: str
+    code: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceGone(Event):
+    """An active plugin's file or folder was deleted; it serves on: nobody asked to remove it."""
+
+    path: str
+    plugin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriberFailed(Event):
     """A subscriber raised; it goes on getting events."""
 

@@ -72,6 +72,10 @@ def describe(event: Event) -> tuple[int, str]:
             return logging.ERROR, f"{plugin}#{number} shutdown: {error}"
         case ev.GenerationLeaked(plugin=plugin, generation=number, leaks=leaks):
             return logging.WARNING, f"{plugin}#{number} is still in memory: {'; '.join(leaks)}"
+        case ev.SourceRefused(path=path, code=code, error=error):
+            return logging.ERROR, f"{path} refused [{code}]: {error}"
+        case ev.SourceGone(path=path, plugin=plugin):
+            return logging.WARNING, f"{path} is gone, {plugin} serves on"
         case ev.StoreFaulted(error=error):
             return logging.WARNING, f"store: {error}"
         case ev.SubscriberFailed(subscriber=subscriber, error=error):
