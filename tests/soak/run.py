@@ -4,6 +4,7 @@ import asyncio
 import random
 import sys
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -66,11 +67,12 @@ class Soak:
         self._operations = operations
         self._say = say
         self._stop = threading.Event()
-        self._events = []
+        self._told = Counter()  # counted by the subscription's thread
         world.LEDGER.__init__()
         self._rt = Runtime(drain_timeout=5.0)
-        # The callback refers to the list only, so that no worker's frame is held by it.
-        self._rt.events.subscribe(self._events.append)
+        # The callback refers to the counts only, so that it holds no worker.
+        told = self._told
+        self._rt.events.subscribe(lambda event: told.update([type(event)]))
         floor, rng = [0], random.Random(seed)
         self._changer = changer(self._rt, floor, rng)
         with self._rt.change() as change:
@@ -141,14 +143,11 @@ class Soak:
         cutover = self._rt.close(drain_timeout=_END_S)  # and with it ends the subscription
         findings.examples += self._changer.faults + [f"held: {line}" for line in cutover.holders]
         findings.failed += len(self._changer.faults)
-        findings.leaked = sum(isinstance(event, GenerationLeaked) for event in self._events)
+        findings.leaked = self._told[GenerationLeaked]
         begun, ended = world.LEDGER.begun, world.LEDGER.ended
         findings.undrained = len(begun.keys() - ended.keys())
         findings.shutdowns = sum(count != 1 for count in (*begun.values(), *ended.values()))
-        committed = sum(isinstance(event, ChangeCommitted) for event in self._events)
-        finished = sum(isinstance(event, ChangeFinished) for event in self._events)
-        if committed != finished:
-            findings.undrained += committed - finished
+        findings.undrained += self._told[ChangeCommitted] - self._told[ChangeFinished]
 
 
 @contextmanager

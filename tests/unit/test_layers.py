@@ -27,7 +27,7 @@ FLOORS = [
     {"_core.carry", "_core.reclaim", "_core.candidate", "_core.distributions"},
     {"_core.holders", "_core.handle"},
     {"_core.kind"},
-    {"_core.exports", "_core.context"},
+    {"_core.exports", "_core.context", "_core.handover"},
     {"_core.lifecycle"},
     {"_core.events", "_core.phase", "_core.journal"},
     {"_core.generation"},

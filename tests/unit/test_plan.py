@@ -40,11 +40,15 @@ def candidate(plugin, version="1.0", requires=()):
 class FakeEpoch:
     """What planning reads of an epoch."""
 
-    def __init__(self, *candidates, number=7):
+    def __init__(self, *candidates, number=7, keeping=()):
         self.number = number
         self.generations = {
             c.plugin: SimpleNamespace(
-                candidate=c, number=0, version=str(c.manifest.version), plugin=c.plugin
+                candidate=c,
+                number=0,
+                version=str(c.manifest.version),
+                plugin=c.plugin,
+                keeps_state=c.plugin in keeping,
             )
             for c in candidates
         }
@@ -197,3 +201,10 @@ def test_any_graph_without_a_circle_is_ordered_dependencies_first(data):
     for name in down:
         assert all(down.index(name) < down.index(r) for r in edges[name] if r in down)
     assert goner in down
+
+
+def test_what_keeps_state_is_handed_over_after_everything_has_begun():
+    epoch = FakeEpoch(candidate("a"), candidate("b", requires=["a"]), keeping=["a"])
+    steps = [str(step) for step in plan_change(epoch, [reload(candidate("a", "2.0"))]).steps]
+    at = steps.index("hand over a what generation 0 keeps")
+    assert steps.index("init b") < at < steps.index("publish epoch 8")

@@ -250,7 +250,8 @@ class ChangeRun:
     def _hand_over(self, new: Generation) -> None:
         assert self._base is not None
         old = self._base.generations.get(new.plugin)
-        move = Move(new.plugin, new.handovers(old) if old is not None else ())
+        handovers = new.handovers(old) if old is not None else ()
+        move = Move(new.plugin, handovers, new.taking_over)
         if move:
             self._moves.append(move)
             self._phases.foreign(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -309,6 +310,12 @@ class Generation:
         import_state = self.entry_point("import_state")
         if export_state is not None and import_state is not None:
             yield None, PluginState(export_state, import_state, old.version)
+
+    @contextmanager
+    def taking_over(self) -> Iterator[None]:
+        """Around the import of state: the thread and what it leaves are this generation's own."""
+        with _threads_noted(self._own_threads, self._inside), self._footprint:
+            yield
 
     def entry_point(self, name: str) -> Callable[..., Any] | None:
         """A function that the plugin defines for Epochal to call, if it does."""

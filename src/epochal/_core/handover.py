@@ -17,6 +17,7 @@ from epochal.errors import EpochalError, HandOverError, IncompatibleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from epochal._core.kind import Handover, Kind
 
@@ -62,15 +63,22 @@ class Move:
     Args:
         plugin: its id.
         handovers: the moves, each with its export, or None for the plugin's own state.
+        inside: what to be inside of while they run.
 
     Attributes:
         pause_ms: milliseconds from the beginning to the end; None before the end.
     """
 
-    __slots__ = ("_begun", "_handovers", "_started", "pause_ms", "plugin")
+    __slots__ = ("_begun", "_handovers", "_inside", "_started", "pause_ms", "plugin")
 
-    def __init__(self, plugin: str, handovers: Iterable[tuple[Key | None, Handover]]) -> None:
+    def __init__(
+        self,
+        plugin: str,
+        handovers: Iterable[tuple[Key | None, Handover]],
+        inside: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self.plugin: Final = plugin
+        self._inside: Final = inside
         self._handovers: Final = list(handovers)
         self._begun: Final[list[tuple[Key | None, Handover]]] = []
         self._started = 0.0
@@ -90,14 +98,15 @@ class Move:
         for key, handover in self._handovers:
             self._begun.append((key, handover))
             try:
-                handover.run()
+                with self._inside():
+                    handover.run()
             except EpochalError:
                 raise
             except BaseException as error:
-                refused = isinstance(error, (TypeError, ValueError))
-                raise (IncompatibleError if refused else HandOverError)(
-                    f"{self._named(key)} could not be handed over: {said(error)}"
-                ) from error
+                told = f"{self._named(key)} could not be handed over: {said(error)}"
+                if isinstance(error, (TypeError, ValueError)):
+                    raise IncompatibleError(told) from error
+                raise HandOverError(told, plugin=self.plugin) from error
 
     def commit(self, offered: Mapping[Key, Any]) -> list[str]:
         """The new epoch is current, and offers this; end the pause.
