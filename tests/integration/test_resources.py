@@ -298,6 +298,80 @@ def test_its_own_code_is_found_in_the_process_whenever_it_was_put_there(rt, plug
     assert footprint() == before
 
 
+@pytest.mark.parametrize(
+    "case", ["an excepthook", "a replaced builtin", "a replaced module", "a hand-made module"]
+)
+def test_what_generations_replaced_one_after_another_is_as_before_the_first(rt, plugins, case):
+    """Each finds its predecessor's in place; the predecessor goes first."""
+    __import__("colorsys")
+    before = footprint()
+    path = write(plugins, TRACES[case].replace("None)", "None)  # its own"))
+    rt.load(path)
+    for _ in range(3):
+        cut = rt.reload("geo")
+        # A thread that was made meanwhile has the hook in it for as long as it lives.
+        assert cut.reclaimed or "excepthook" in case, cut.leaks
+    rt.remove("geo")
+    after = footprint()
+    imported = after.pop("modules")
+    assert {"colorsys": before.pop("modules")["colorsys"]}.items() <= imported.items()
+    assert "geo_compat" not in imported
+    assert after == before
+
+
+def test_a_library_that_a_plugin_is_the_first_to_import_stays_whole(rt, plugins, tmp_path):
+    (tmp_path / "hostlib.py").write_text(
+        "import sys, types\nsys.modules['hostlib.parts'] = parts = types.ModuleType('parts')\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        rt.load(write(plugins, "import hostlib"))
+        rt.remove("geo")
+        assert "hostlib.parts" in sys.modules
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("hostlib"), sys.modules.pop("hostlib.parts", None)
+
+
+def test_a_second_copy_of_a_host_module_goes_with_the_plugin_that_made_it(rt, plugins):
+    """(As `markdown` makes one of `html.parser`, to patch it.)"""
+    code = """
+import importlib.util, sys
+spec = importlib.util.find_spec("colorsys")
+copy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(copy)
+sys.modules["geo_colorsys"] = copy
+class Colour: pass
+copy.Colour = Colour
+"""
+    rt.load(write(plugins, code))
+    for _ in range(2):
+        cut = rt.reload("geo")
+        assert cut.reclaimed, cut.leaks
+    rt.remove("geo")
+    assert "geo_colorsys" not in sys.modules
+
+
+REPLACED_IN_A_CALL = {
+    "a stream": ("class Stream: pass\nimport sys\nsys.stderr = Stream()", sys, "stderr"),
+    "a hook": ("import sys\ndef hook(*args): pass\nsys.excepthook = hook", sys, "excepthook"),
+    "a builtin": ("import builtins\ndef hash(x): pass\nbuiltins.hash = hash", builtins, "hash"),
+}
+
+
+@pytest.mark.parametrize("case", REPLACED_IN_A_CALL)
+def test_what_it_replaced_in_a_call_is_given_back_not_taken_away(rt, plugins, case, monkeypatch):
+    code, module, name = REPLACED_IN_A_CALL[case]
+    monkeypatch.setattr(module, name, original := {"hash": hash}.get(name) or getattr(module, f"__{name}__"))
+    indented = "\n".join(f"    {line}" for line in code.splitlines())
+    rt.load(write(plugins, f"@tool\ndef leave():\n{indented}"))
+    rt.epoch[tool]["geo.leave"]()
+    cut = rt.remove("geo")
+    assert getattr(module, name) is original
+    # The removal's own thread was made with the hook in it, and has it for as long as it lives.
+    assert cut.reclaimed or name == "excepthook", cut.leaks
+
+
 def test_what_a_failed_change_left_is_taken_out_too(rt, plugins):
     original = builtins.open
     with pytest.raises(LinkError):

@@ -93,7 +93,7 @@ class Site:
     read: Callable[[], Epoch]
     publish: Callable[[Epoch], None]
     next_number: Callable[[str], int]
-    open_namespace: Callable[[Artifact, str, int], Namespace]
+    open_namespace: Callable[[Artifact, str, int, str], Namespace]
 
 
 class ChangeRun:

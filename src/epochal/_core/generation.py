@@ -224,7 +224,7 @@ class Generation:
 
     def prepare(
         self,
-        open_namespace: Callable[[Artifact, str, int], Namespace],
+        open_namespace: Callable[[Artifact, str, int, str], Namespace],
         required: Mapping[str, Linked],
     ) -> None:
         """Get ready to run, without running anything.
@@ -233,7 +233,10 @@ class Generation:
             open_namespace: the loader.
             required: the linked generation of each plugin that this one requires.
         """
-        self._namespace = open_namespace(self.candidate.artifact, self.plugin, self.number)
+        candidate = self.candidate
+        self._namespace = open_namespace(
+            candidate.artifact, self.plugin, self.number, candidate.manifest.vendored
+        )
         self._context = self._make_context(required)
 
     def link(self) -> None:

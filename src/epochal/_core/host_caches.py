@@ -62,6 +62,8 @@ def _from_registry(registry: dict[Any, Any], ours: frozenset[int]) -> list[str]:
 
 def _dispatcher_of(registry: dict[Any, Any]) -> Any:
     """The function whose `registry` shows this dictionary; None if there is none."""
+    if object not in registry:  # every such registry has it, and few other dictionaries
+        return None
     for proxy in gc.get_referrers(registry):
         if type(proxy) is MappingProxyType:
             for namespace in gc.get_referrers(proxy):

@@ -116,14 +116,23 @@ def _look_broadly(graph: Graph) -> Callable[[], list[str]]:
     return list
 
 
-def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
-    """The caches in which `typing` keeps classes (`Optional[X]`), and the host's own."""
-    holders = graph.holders()
-    ours = graph.ours()
+def _empty_typing(graph: Graph) -> Callable[[], list[str]]:
+    """The caches in which `typing` keeps classes (`Optional[X]`): no look through the heap."""
 
     def empty() -> list[str]:
         for cleanup in typing._cleanups:  # type: ignore[attr-defined]  # noqa: SLF001  its only name
             cleanup()
+        return []
+
+    return empty
+
+
+def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
+    """The host's own caches and registries."""
+    holders = graph.holders()
+    ours = graph.ours()
+
+    def empty() -> list[str]:
         undone = let_go(holders, ours)
         holders.clear()
         gc.collect(1)
@@ -150,7 +159,7 @@ def _collect(graph: Graph) -> Callable[[], list[str]]:
     return collect
 
 
-_REMEDIES: Final[tuple[Remedy, ...]] = (_look_broadly, _empty_caches, _pause, _collect)
+_REMEDIES: Final[tuple[Remedy, ...]] = (_look_broadly, _empty_typing, _empty_caches, _pause, _collect)
 """What is tried, one after another, before something is called a leak."""
 
 

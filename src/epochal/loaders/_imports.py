@@ -6,13 +6,15 @@ a reload. Everything else means what it means everywhere.
 
 The interpreter looks `__import__` up in the builtins of the running function's globals, so each
 generation has builtins of its own, a copy with that one entry replaced. Nothing is replaced for
-anybody else.
+anybody else; and what another generation, its predecessor say, has replaced is not in the copy.
 """
 
 from __future__ import annotations
 
 import builtins
 from typing import TYPE_CHECKING, Any
+
+from epochal._core.footprint import host_builtins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +31,7 @@ def private_builtins(
             relative import) to ""; None for any other. It raises once its modules are gone.
         stand_ins: modules that this generation is given in place of others, by their names.
     """
-    namespace = dict(vars(builtins))
+    namespace = host_builtins()
     namespace["__import__"] = _importer(own, stand_ins)
     return namespace
 
@@ -46,11 +48,13 @@ def _importer(
     ) -> Any:
         private = own("" if level else name)
         if private is not None:
-            # The private root name has no dot, so the import system needs no more help: `import
-            # geo.sub` binds the root, `from geo.sub import x` gets the leaf.
-            return builtins.__import__(private or name, globals, locals, fromlist, level)
+            module = builtins.__import__(private or name, globals, locals, fromlist, level)
+            if fromlist or level:
+                return module
+            # `import jinja2.ext` binds what `jinja2` means, wherever below the root that is.
+            return builtins.__import__(own(name.partition(".")[0]) or name, fromlist=("__name__",))
         module = builtins.__import__(name, globals, locals, fromlist, level)
-        top, dot, _ = name.partition(".")
-        return stand_ins.get(top, module) if not (dot and fromlist) else module
+        # `import a.b` binds `a`, `from a.b import c` looks into `a.b`.
+        return stand_ins.get(name if fromlist else name.partition(".")[0], module)
 
     return import_name
