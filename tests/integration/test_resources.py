@@ -337,19 +337,19 @@ def test_a_second_copy_of_a_host_module_goes_with_the_plugin_that_made_it(rt, pl
     """(As `markdown` makes one of `html.parser`, to patch it.)"""
     code = """
 import importlib.util, sys
-spec = importlib.util.find_spec("colorsys")
+spec = importlib.util.find_spec("html.parser")
 copy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(copy)
-sys.modules["geo_colorsys"] = copy
-class Colour: pass
-copy.Colour = Colour
+sys.modules["geo_parser"] = copy
+class Parser(copy.HTMLParser): pass
+copy.HTMLParser = Parser
 """
     rt.load(write(plugins, code))
     for _ in range(2):
         cut = rt.reload("geo")
         assert cut.reclaimed, cut.leaks
     rt.remove("geo")
-    assert "geo_colorsys" not in sys.modules
+    assert "geo_parser" not in sys.modules
 
 
 REPLACED_IN_A_CALL = {
@@ -362,7 +362,9 @@ REPLACED_IN_A_CALL = {
 @pytest.mark.parametrize("case", REPLACED_IN_A_CALL)
 def test_what_it_replaced_in_a_call_is_given_back_not_taken_away(rt, plugins, case, monkeypatch):
     code, module, name = REPLACED_IN_A_CALL[case]
-    monkeypatch.setattr(module, name, original := {"hash": hash}.get(name) or getattr(module, f"__{name}__"))
+    monkeypatch.setattr(
+        module, name, original := {"hash": hash}.get(name) or getattr(module, f"__{name}__")
+    )
     indented = "\n".join(f"    {line}" for line in code.splitlines())
     rt.load(write(plugins, f"@tool\ndef leave():\n{indented}"))
     rt.epoch[tool]["geo.leave"]()

@@ -122,7 +122,6 @@ class Keyed:
 
     def entry(self, key: Any, old: object, value: object) -> Entry:
         """How to undo one."""
-
         put = _Put(key, old, value)
         self.puts.add(put)
         return Entry(self.said(key), lambda: self._take_out(put))

@@ -246,7 +246,7 @@ class Graph:
 def _may_open(obj: Any) -> bool:
     """Whether a doubtful object may be looked into: not if it is the host's own, or huge."""
     if is_a(obj, type):
-        return False
+        return not _is_found_by_name(obj)
     if type(obj) is dict and "__name__" in obj and "__builtins__" in obj:
         return not _is_imported(obj)
     if is_a(obj, ModuleType):
@@ -256,9 +256,23 @@ def _may_open(obj: Any) -> bool:
 
 def _is_imported(namespace: dict[str, Any]) -> bool:
     """Whether these are an imported module's names, and not those of a copy that somebody made."""
-    name = namespace.get("__name__")
+    return _names_of_module(namespace.get("__name__")) is namespace
+
+
+def _names_of_module(name: object) -> Any:
+    """The names in an imported module, empty if there is none; asks nothing of it."""
     module = sys.modules.get(name) if type(name) is str else None
-    return module is not None and getattr(module, "__dict__", None) is namespace
+    return object.__getattribute__(module, "__dict__") if is_a(module, ModuleType) else {}
+
+
+def _is_found_by_name(cls: type) -> bool:
+    """Whether an imported module has this class, under the name that the class says it has."""
+    names = _names_of_module(dict_of_type(cls).get("__module__"))
+    found: Any = None
+    for part in type.__dict__["__qualname__"].__get__(cls).split("."):
+        found = names.get(part)
+        names = dict_of_type(found) if is_a(found, type) else {}
+    return found is cls
 
 
 _CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset})

@@ -293,10 +293,12 @@ class _Reader:
         if not folder:
             return ""
         if not all(part.isidentifier() for part in folder.split("/")):
-            self._fault(block, "vendored", f"is {folder!r}; expected a folder such as \"_vendor\"")
+            self._fault(block, "vendored", f'is {folder!r}; expected a folder such as "_vendor"')
         elif not any(path.startswith(f"{folder}/") for path in self._artifact.files):
             self._fault(block, "vendored", f"is {folder!r}, but the plugin has no such folder")
-        elif {f"{folder}/{plugin}.py", f"{folder}/{plugin}/__init__.py"} & set(self._artifact.files):
+        elif {f"{folder}/{plugin}.py", f"{folder}/{plugin}/__init__.py"} & set(
+            self._artifact.files
+        ):
             self._fault(
                 block,
                 "vendored",

@@ -112,10 +112,6 @@ Remedy: TypeAlias = "Callable[[Graph], Callable[[], list[str]]]"
 took out of somebody's tables."""
 
 
-def _look_broadly(graph: Graph) -> Callable[[], list[str]]:
-    return list
-
-
 def _empty_typing(graph: Graph) -> Callable[[], list[str]]:
     """The caches in which `typing` keeps classes (`Optional[X]`): no look through the heap."""
 
@@ -159,8 +155,8 @@ def _collect(graph: Graph) -> Callable[[], list[str]]:
     return collect
 
 
-_REMEDIES: Final[tuple[Remedy, ...]] = (_look_broadly, _empty_typing, _empty_caches, _pause, _collect)
-"""What is tried, one after another, before something is called a leak."""
+_REMEDIES: Final[tuple[Remedy, ...]] = (_empty_typing, _empty_caches, _pause, _collect)
+"""What is tried, one after another, before something is called a leak; after each, a broad look."""
 
 
 # --- taking apart --------------------------------------------------------------------------------

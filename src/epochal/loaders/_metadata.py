@@ -9,8 +9,9 @@ installed distribution of the same name is not seen.
 from __future__ import annotations
 
 import functools
-import importlib.metadata as metadata
+import importlib.metadata
 import re
+from importlib import metadata
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +37,9 @@ class Metadata(StandIn):
     ) -> None:
         super().__init__(metadata)
         self._carried: Final = {
-            _normal(info.partition("-")[0]): _Carried(files, f"{folder}/{info}", load)
+            _normal(info.removesuffix(_INFO).partition("-")[0]): _Carried(
+                files, f"{folder}/{info}", load
+            )
             for info in _infos(files, folder)
         }
 
@@ -69,7 +72,7 @@ class Metadata(StandIn):
         """What `importlib.metadata.requires` does, for this generation."""
         return self.distribution(distribution_name).requires
 
-    def files(self, distribution_name: str) -> list[metadata.PackagePath] | None:
+    def files(self, distribution_name: str) -> list[importlib.metadata.PackagePath] | None:
         """What `importlib.metadata.files` does, for this generation."""
         return self.distribution(distribution_name).files
 
@@ -118,10 +121,13 @@ class _OwnEntryPoint(metadata.EntryPoint):
         return functools.reduce(getattr, names, vars(self)["_load"](self.module))
 
 
+_INFO: Final = ".dist-info"
+
+
 def _infos(files: Iterable[str], folder: str) -> set[str]:
     prefix = f"{folder}/"
     tops = {path[len(prefix) :].partition("/")[0] for path in files if path.startswith(prefix)}
-    return {top for top in tops if folder and top.endswith(".dist-info")}
+    return {top for top in tops if folder and top.endswith(_INFO)}
 
 
 def _normal(name: str) -> str:

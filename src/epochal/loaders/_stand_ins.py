@@ -2,7 +2,9 @@
 
 Some modules of the standard library act on a name or a process, where a plugin means its own
 generation: `importlib` (`import_module`, `util` and `resources` by string; `metadata`, see
-`_metadata`), `pkgutil`, `pickle` (what it loads by name), `logging` (`getLogger(__name__)`), `atexit` (see `_exit_hooks`). Code of a plugin that imports one of them gets a stand-in: a module that forwards everything else.
+`_metadata`), `pkgutil`, `pickle` (what it loads by name), `logging` (`getLogger(__name__)`),
+`atexit` (see `_exit_hooks`). Code of a plugin that imports one of them gets a stand-in: a module
+that forwards everything else.
 """
 
 from __future__ import annotations
@@ -60,8 +62,11 @@ class ByName(StandIn):
 
 
 _BY_NAME: Final = frozenset(
-    "find_spec files contents is_resource open_binary open_text path read_binary read_text "
-    "get_data find_loader get_loader resolve_name".split()
+    {
+        *("find_spec", "get_data", "find_loader", "get_loader", "resolve_name"),
+        *("files", "contents", "is_resource", "path"),
+        *("open_binary", "open_text", "read_binary", "read_text"),
+    }
 )
 
 
