@@ -205,7 +205,11 @@ TRACES = {
     "warnings.simplefilter('ignore', W)",
     "a collector callback": "import gc\ngc.callbacks.append(lambda phase, info: None)",
     "an excepthook": "import sys\nsys.excepthook = lambda *args: None",
+    "a displayhook": "import sys\nsys.displayhook = lambda value: None",
+    "an unraisablehook": "import sys\nsys.unraisablehook = lambda args: None",
+    "a format of warnings": "import warnings\nwarnings.formatwarning = lambda *args: ''",
     "a thread excepthook": "import threading\nthreading.excepthook = lambda args: None",
+    "a warnings hook": "import warnings\nwarnings.showwarning = lambda *args: None",
     "a replaced builtin": "import builtins\nbuiltins.open = lambda *args: None",
     "a new builtin": "import builtins\nbuiltins.geo_helper = lambda: 1",
     "an entry of sys.path": "import sys\nsys.path.append('/nowhere/geo')",
@@ -225,7 +229,10 @@ def footprint():
         "filters": [list(logger.filters) for logger in loggers],
         "warnings": list(warnings.filters),
         "callbacks": list(gc.callbacks),
-        "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook),
+        "hooks": (
+            *(sys.excepthook, sys.unraisablehook, threading.excepthook),
+            *(sys.displayhook, warnings.showwarning, warnings.formatwarning),
+        ),
         "builtins": dict(vars(builtins)),
         "path": list(sys.path),
         "finders": [finder for finder in sys.meta_path if "epochal" not in repr(finder)],
@@ -264,7 +271,8 @@ def test_what_it_left_in_the_process_goes_with_it(rt, plugins, case, where):
 
 
 def restore(before):
-    sys.excepthook, sys.unraisablehook, threading.excepthook = before["hooks"]
+    sys.excepthook, sys.unraisablehook, threading.excepthook = before["hooks"][:3]
+    sys.displayhook, warnings.showwarning, warnings.formatwarning = before["hooks"][3:]
     vars(builtins).update(before["builtins"])
     for name in set(vars(builtins)) - set(before["builtins"]):
         delattr(builtins, name)
@@ -354,16 +362,24 @@ copy.HTMLParser = Parser
 
 REPLACED_IN_A_CALL = {
     "a stream": ("class Stream: pass\nimport sys\nsys.stderr = Stream()", sys, "stderr"),
+    "a warnings hook": (
+        "import warnings\ndef show(*args): pass\nwarnings.showwarning = show",
+        warnings,
+        "showwarning",
+    ),
     "a hook": ("import sys\ndef hook(*args): pass\nsys.excepthook = hook", sys, "excepthook"),
     "a builtin": ("import builtins\ndef hash(x): pass\nbuiltins.hash = hash", builtins, "hash"),
 }
+
+
+ORIGINALS = {"hash": hash, "showwarning": warnings._showwarning_orig}
 
 
 @pytest.mark.parametrize("case", REPLACED_IN_A_CALL)
 def test_what_it_replaced_in_a_call_is_given_back_not_taken_away(rt, plugins, case, monkeypatch):
     code, module, name = REPLACED_IN_A_CALL[case]
     monkeypatch.setattr(
-        module, name, original := {"hash": hash}.get(name) or getattr(module, f"__{name}__")
+        module, name, original := ORIGINALS.get(name) or getattr(module, f"__{name}__")
     )
     indented = "\n".join(f"    {line}" for line in code.splitlines())
     rt.load(write(plugins, f"@tool\ndef leave():\n{indented}"))

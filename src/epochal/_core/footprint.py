@@ -257,6 +257,10 @@ def _kept_originals(module: ModuleType, names: frozenset[str]) -> dict[str, Any]
     return {name: value for name, value in found.items() if value is not None}
 
 
+_WARNINGS: Final = {
+    "showwarning": warnings._showwarning_orig,  # type: ignore[attr-defined]  # noqa: SLF001
+    "formatwarning": warnings._formatwarning_orig,  # type: ignore[attr-defined]  # noqa: SLF001
+}
 _SYS: Final = _SYS_HOOKS | {"stdout", "stderr", "stdin", "path"}
 _THREADING: Final = frozenset({"excepthook"})
 _TABLES: Final[tuple[Table, ...]] = (
@@ -268,6 +272,7 @@ _TABLES: Final[tuple[Table, ...]] = (
         _THREADING,
         _kept_originals(threading, _THREADING),
     ),
+    Keyed("warnings.{}", lambda: warnings.__dict__, frozenset(_WARNINGS), _WARNINGS),
     Modules("sys.modules entry {}", lambda: sys.modules),
     Keyed("copyreg reducer of {}", lambda: cast("dict[Any, Any]", copyreg.dispatch_table)),
     Listed("sys.path entry", lambda: sys.path),

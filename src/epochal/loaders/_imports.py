@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 def private_builtins(
-    own: Callable[[str], str | None], stand_ins: Mapping[str, ModuleType]
+    own: Callable[[str], str | None], stand_in: Callable[[str, ModuleType], ModuleType]
 ) -> dict[str, Any]:
     """The builtins of one generation's modules.
 
     Args:
         own: maps an absolute module name of the plugin to this generation's private one, "" (a
             relative import) to ""; None for any other. It raises once its modules are gone.
-        stand_ins: modules that this generation is given in place of others, by their names.
+        stand_in: given a module's name and the module, what this generation is given for it.
     """
     namespace = host_builtins()
-    namespace["__import__"] = _importer(own, stand_ins)
+    namespace["__import__"] = _importer(own, stand_in)
     return namespace
 
 
 def _importer(
-    own: Callable[[str], str | None], stand_ins: Mapping[str, ModuleType]
+    own: Callable[[str], str | None], stand_in: Callable[[str, ModuleType], ModuleType]
 ) -> Callable[..., Any]:
     def import_name(
         name: str,
@@ -55,6 +55,6 @@ def _importer(
             return builtins.__import__(own(name.partition(".")[0]) or name, fromlist=("__name__",))
         module = builtins.__import__(name, globals, locals, fromlist, level)
         # `import a.b` binds `a`, `from a.b import c` looks into `a.b`.
-        return stand_ins.get(name if fromlist else name.partition(".")[0], module)
+        return stand_in(name if fromlist else name.partition(".")[0], module)
 
     return import_name

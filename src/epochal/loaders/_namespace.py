@@ -39,10 +39,13 @@ from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._imports import private_builtins
 from epochal.loaders._metadata import Metadata
 from epochal.loaders._names import OwnNames, packages, top_names
+from epochal.loaders._prometheus import NAME as PROMETHEUS
+from epochal.loaders._prometheus import Metrics
 from epochal.loaders._resources import ArtifactFolder
 from epochal.loaders._stand_ins import ByName, Importlib, Logging, Pickle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.resources.abc import TraversableResources
 
     from epochal._core.artifact import Artifact
@@ -70,25 +73,37 @@ class Namespace:
         self.root_name: Final = f"{plugin}__{tag}"
         self.modules: Final[dict[str, ModuleType]] = {}
         self.artifact: Final = artifact
+        self._plugin: Final = plugin
         self._said: Final = f"generation {generation} of plugin {plugin!r}"
         self._suffix: Final = f"@{tag}"
         self._closed = False
         self._packages: Final = packages(artifact.files) if artifact.is_package else frozenset()
         self.exit_hooks: Final = ExitHooks()
         own = OwnNames(self._tops(plugin, vendored), self._check_open)
-        importlib_ = Importlib(own, partial(Metadata, artifact.files, vendored))
-        stand_ins = {
+        self._metrics: Final = Metrics(plugin)
+        self._builtins: Final = private_builtins(own, self._stand_ins(own, vendored))
+        self._files: Final[list[str]] = []
+
+    def _stand_ins(self, own: OwnNames, vendored: str) -> Callable[[str, ModuleType], ModuleType]:
+        importlib_ = Importlib(own, partial(Metadata, self.artifact.files, vendored))
+        table: dict[str, ModuleType] = {
             "atexit": self.exit_hooks,
             "importlib": importlib_,
             "importlib.metadata": importlib_.metadata,
             "importlib.resources": importlib_.resources,
             "importlib.util": importlib_.util,
+            "logging": Logging(self.root_name, self._plugin),
             "pickle": Pickle(own),
             "pkgutil": ByName(pkgutil, own),
-            "logging": Logging(self.root_name, plugin),
         }
-        self._builtins: Final = private_builtins(own, stand_ins)
-        self._files: Final[list[str]] = []
+        metrics = self._metrics
+
+        def stand_in(name: str, module: ModuleType) -> ModuleType:
+            if name.partition(".")[0] == PROMETHEUS:
+                return metrics.stand_in(module)
+            return table.get(name, module)
+
+        return stand_in
 
     def _tops(self, plugin: str, vendored: str) -> dict[str, str]:
         tops: dict[str, str] = {}
@@ -150,8 +165,8 @@ class Namespace:
         return inner is not None and inner is not obj and self.owns(inner)
 
     def run_exit_hooks(self, failures: list[str]) -> list[str]:
-        """Run what the code registered to run at its exit; returns what was run."""
-        return self.exit_hooks.run_hooks(failures)
+        """Run what the code registered to run at its exit, and take its metrics out; says what."""
+        return [*self.exit_hooks.run_hooks(failures), *self._metrics.take_out_all()]
 
     def close(self) -> None:
         """Leave every process-wide table; doing so again does nothing."""
