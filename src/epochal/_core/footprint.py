@@ -25,6 +25,7 @@ import re
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -169,8 +170,14 @@ class Modules(Keyed):
         if not is_a(value, ModuleType) or type(key) is not str:
             return False
         name = getattr(getattr(value, "__spec__", None), "name", None)
+        aliases = (name, getattr(value, "__name__", None))  # `__mp_main__` is `__main__`
+        if name == key or any(other != key and self._is(other, value) for other in aliases):
+            return True
         top = key.partition(".")[0]
-        return name == key or self._table().get(name) is value or (top != key and self._is_top(top))
+        return top != key and self._is_top(top)
+
+    def _is(self, name: object, module: object) -> bool:
+        return type(name) is str and self._table().get(name) is module
 
     def _is_top(self, name: str) -> bool:
         spec = getattr(self._table().get(name), "__spec__", None)
@@ -230,6 +237,61 @@ class Listed:
         return Entry(f"{self._said} {_named(item)}", undo)
 
 
+class Loggers(Keyed):
+    """All loggers, which `logging` keeps for ever: those of the plugin's own class are its own."""
+
+    def is_ordinary(self, key: Any, value: object) -> bool:
+        """Whoever asks for a logger first makes it, for everybody."""
+        return True
+
+    def entry(self, key: Any, old: object, value: object) -> Entry:
+        """How to take one out: those below it hang on the one above it from then on."""
+        entry = super().entry(key, old, value)
+
+        def undo() -> bool:
+            if not entry.undo():
+                return False
+            table, gone = self._table(), cast("Any", value)
+            for other in list(table.values()):
+                if type(other) is logging.PlaceHolder:
+                    other.loggerMap.pop(gone, None)
+                elif vars(other).get("parent") is gone:
+                    other.parent = gone.parent
+                    # Whoever asks for this name next gets its place in the tree.
+                    table.setdefault(key, logging.PlaceHolder(other)).append(other)
+            return True
+
+        return Entry(entry.said, undo)
+
+
+class Finalizers(Listed):
+    """`weakref.finalize`: the process's exit runs them, and a generation's exit its own."""
+
+    def changed(self, before: list[Any], after: list[Any]) -> Iterator[Entry]:
+        """Whose they are is known by their code alone: libraries make them, too."""
+        return iter(())
+
+    def owned(self, now: list[Any], owns: Owns) -> Iterator[Entry]:
+        """Those that would run the plugin's code, newest first."""
+        for finalizer in reversed(now):
+            alive = finalizer.peek()
+            if alive is not None and owns(alive[1]):
+                yield self._ending(finalizer, alive[1])
+
+    def _ending(self, finalizer: weakref.finalize[Any, Any], function: Any) -> Entry:
+        def undo() -> bool:
+            if not finalizer.alive:
+                return False
+            if finalizer.atexit:
+                finalizer()
+            else:
+                finalizer.detach()
+            return True
+
+        ended = "which was run" if finalizer.atexit else "which was let go, as it asks for at exit"
+        return Entry(f"{self._said} {_named(function)}, {ended}", undo)
+
+
 Table: TypeAlias = Keyed | Listed
 
 _SYS_HOOKS: Final = frozenset(
@@ -251,6 +313,15 @@ def host_builtins() -> dict[str, Any]:
     return found
 
 
+def _of_module(name: str, attribute: str) -> Any:
+    """A list of a module's, where that is imported."""
+    return vars(sys.modules[name]).get(attribute, []) if name in sys.modules else []
+
+
+# What `weakref.finalize` keeps; it has no public name.
+_finalizers: Final[dict[Any, Any]] = weakref.finalize._registry  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 def _kept_originals(module: ModuleType, names: frozenset[str]) -> dict[str, Any]:
     """What the interpreter keeps as `sys.__stderr__`, `threading.__excepthook__`."""
     found = {name: vars(module).get(f"__{name}__") for name in names}
@@ -263,15 +334,21 @@ _WARNINGS: Final = {
 }
 _SYS: Final = _SYS_HOOKS | {"stdout", "stderr", "stdin", "path"}
 _THREADING: Final = frozenset({"excepthook"})
+_TRACERS: Final = {"_trace_hook": None, "_profile_hook": None}
+_LOGGING: Final = {"_loggerClass": logging.Logger, "_logRecordFactory": logging.LogRecord}
 _TABLES: Final[tuple[Table, ...]] = (
     _BUILTINS,
     Keyed("sys.{}", lambda: sys.__dict__, _SYS, _kept_originals(sys, _SYS)),
     Keyed(
         "threading.{}",
         lambda: threading.__dict__,
-        _THREADING,
-        _kept_originals(threading, _THREADING),
+        _THREADING | _TRACERS.keys(),
+        _kept_originals(threading, _THREADING) | _TRACERS,
     ),
+    Keyed("logging.{}", lambda: logging.__dict__, frozenset(_LOGGING), _LOGGING),
+    Loggers("logger {} of a class of its own", lambda: logging.root.manager.loggerDict),
+    Listed("unittest module cleanup", lambda: _of_module("unittest.case", "_module_cleanups")),
+    Finalizers("finalizer", lambda: list(_finalizers)),
     Keyed("warnings.{}", lambda: warnings.__dict__, frozenset(_WARNINGS), _WARNINGS),
     Modules("sys.modules entry {}", lambda: sys.modules),
     Keyed("copyreg reducer of {}", lambda: cast("dict[Any, Any]", copyreg.dispatch_table)),

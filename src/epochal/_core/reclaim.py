@@ -23,6 +23,7 @@ A full collection is the last resort before something is called a leak, never th
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import time
 import typing
@@ -254,17 +255,23 @@ def _is_found_by_others(cls: type, classes: list[type]) -> bool:
 def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
     """Name what keeps the graph alive, but for one list, the caller's own."""
     lines = [str(running) for running in find_stragglers(graph.globals_ids)]
+    ours = graph.ours()
+    lines += [
+        f"{_what(value, graph)} is the value of context variable {variable.name!r}"
+        for variable, value in contextvars.copy_context().items()  # the caller's, who has it, too
+        if id(value) in ours or id(type(value)) in ours
+    ]
     entrances = graph.entrances()
     named = entrances[:_NAMED_AT_MOST]
-    search = Search({*graph.ours(), id(graph.objects), ignored})
+    search = Search({*ours, id(graph.objects), ignored})
     for start, path in zip(named, search.paths(named), strict=True):
         leaked = start.node if start.below is None else start.below.node
-        lines.append(_readable(f"{_what(leaked, graph)} is referred to by {path}", graph.root_name))
+        lines.append(f"{_what(leaked, graph)} is referred to by {path}")
     if any("native code" in line for line in lines):
         lines.append(_NATIVE)
     if len(entrances) > len(named):
         lines.append(f"and {len(entrances) - len(named)} more")
-    return tuple(dict.fromkeys(lines))
+    return tuple(dict.fromkeys(_readable(line, graph.root_name) for line in lines))
 
 
 def _readable(line: str, root_name: str) -> str:

@@ -83,7 +83,8 @@ class Metrics:
         if self._registry is None:
             self._registry = registry
             _users.add(self)
-        return _view_class(type(registry))(registry, self)
+        cls: type = type(registry)
+        return _view_class(cls)(registry, self)
 
     def register(self, collector: Any) -> None:
         """Register a collector, in the place of another generation's where there is one."""
@@ -232,7 +233,7 @@ def _metaclass(base: type) -> type:
     What they make are plain metrics; a subclass of one is an ordinary class.
     """
 
-    class OfView(base):  # type: ignore[misc, valid-type]  # the host's class, known at run time
+    class OfView(base):  # type: ignore[misc]  # the host's class, known at run time
         def __call__(cls, *args: Any, **kw: Any) -> Any:  # noqa: N805  a metaclass's
             plain = vars(cls).get("_plain")
             if plain is None:
@@ -266,7 +267,7 @@ def _of_view(base: type, view: Any) -> type:
 def _view_class(base: type) -> type:
     """A registry that is another one, but for who registers."""
 
-    class View(base):  # type: ignore[misc, valid-type]  # the host's class, known at run time
+    class View(base):  # type: ignore[misc]  # the host's class, known at run time
         def __init__(self, registry: Any, metrics: Metrics) -> None:
             object.__setattr__(self, "_registry", registry)
             object.__setattr__(self, "_metrics", metrics)
