@@ -1,19 +1,23 @@
-"""Whether memory comes back: resident memory over thousands of reloads."""
+"""Whether memory comes back: over thousands of reloads, and from a plugin that leaves things."""
 
 from __future__ import annotations
 
 import gc
+import logging
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure
-from benchmarks.plugin import host
+from benchmarks.plugin import host, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FIRST = 200
 _MORE = 5_000
+_SWAPS = 500
 
 
 def measure() -> Iterator[Figure]:
@@ -26,6 +30,26 @@ def measure() -> Iterator[Figure]:
             rt.reload("geo")
         grown = _resident_mib() - before
     yield Figure("resident memory, growth over 5,000 reloads", grown, "MiB", 2.0)
+    yield from _worst_neighbour()
+
+
+def _worst_neighbour() -> Iterator[Figure]:
+    """233 KiB, an exit hook, a log handler and a thread at every swap."""
+    handlers = len(logging.root.handlers)
+    with host(text=worst()) as (rt, _):
+        for _ in range(_FIRST):
+            rt.reload("geo")
+        resident, blocks = _resident_mib(), sys.getallocatedblocks()
+        for _ in range(_SWAPS):
+            cut = rt.reload("geo")
+            assert cut.reclaimed, cut.leaks
+        resident, blocks = _resident_mib() - resident, sys.getallocatedblocks() - blocks
+        threads = sum(thread.name == "geo-poll" for thread in threading.enumerate()) - 1
+        assert len(logging.root.handlers) == handlers + 1
+    name = "worst neighbour (233 KiB, hook, handler, thread)"
+    yield Figure(f"{name}, resident memory a swap", resident * 1024 / _SWAPS, "KiB", 5.0)
+    yield Figure(f"{name}, memory blocks a swap", blocks / _SWAPS, "", 5.0)
+    yield Figure(f"{name}, threads left over", threads, "", 0)
 
 
 def _resident_mib() -> float:

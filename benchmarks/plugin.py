@@ -30,6 +30,49 @@ def enter(started: float) -> float:
     return started
 """
 
+WORST = """\
+# /// plugin
+# id = "geo"
+# version = "1.0.0"
+# ///
+import atexit
+import logging
+import threading
+
+from epochal.kinds import scalar
+
+BALLAST = "{ballast}"
+STOP = threading.Event()
+
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        pass
+
+
+def clean():
+    pass
+
+
+def poll():
+    STOP.wait()
+
+
+def init(ctx):
+    atexit.register(clean)
+    logging.getLogger().addHandler(Handler())
+    threading.Thread(target=poll, name="geo-poll", daemon=True).start()
+
+
+def shutdown():
+    STOP.set()
+
+
+@scalar
+def double(x: float) -> float:
+    return x + x
+"""
+
 CLASS = '''
 class Shape{n}:
     """A shape."""
@@ -61,11 +104,16 @@ def source(lines: int) -> str:
     return text
 
 
+def worst(kib: int = 233) -> str:
+    """A plugin of so many KiB that leaves an exit hook, a log handler and a thread behind."""
+    return WORST.format(ballast="x" * (kib * 1024 - len(WORST)))
+
+
 @contextmanager
-def host(lines: int = 300) -> Iterator[tuple[Runtime, Path]]:
-    """A runtime that runs one plugin, and the plugin's file."""
+def host(lines: int = 300, text: str | None = None) -> Iterator[tuple[Runtime, Path]]:
+    """A runtime that runs one plugin, of so many lines or with this text, and the plugin's file."""
     with TemporaryDirectory() as folder, Runtime() as runtime:
         path = Path(folder) / "geo.py"
-        path.write_text(source(lines))
+        path.write_text(source(lines) if text is None else text)
         runtime.load(path)
         yield runtime, path

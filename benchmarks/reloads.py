@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 
 _RELOADS = 200
 _OBJECTS = 10_000_000
+_SWITCH_S = 0.0005
+# A thread that computes gives way to another after the interpreter's switch interval, 5 ms unless
+# set, whatever it computes: stops are measured with that, and with one so short that what is left
+# is what a reload does in one piece, such as a collection.
 
 
 def measure() -> Iterator[Figure]:
@@ -24,9 +30,66 @@ def measure() -> Iterator[Figure]:
     crowd = [[n] for n in range(_OBJECTS)]
     gc.collect()
     beside = _reload_ms()
+    quiet, stops = _stops_ms()
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    _, held = _stops_ms()
+    sys.setswitchinterval(usual)
     del crowd
     ratio = percentile(beside, 0.5) / percentile(alone, 0.5)
     yield Figure("the same beside ten million objects / alone, p50", ratio, "x", 1.2)
+    name = "longest stop of a thread beside them"
+    yield Figure(f"{name}, while nobody reloads", max(quiet), "ms")
+    yield Figure(f"{name}, {_RELOADS} reloads", max(stops), "ms")
+    yield Figure(f"{name}, threads switched each 0.5 ms", max(held), "ms", 5.0)
+
+
+class _Ticker:
+    """A thread that does nothing but look at the clock, and keeps the longest gap."""
+
+    def __init__(self) -> None:
+        self._longest = 0.0
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        last = time.perf_counter()
+        while not self._ended:
+            time.sleep(0.0002)  # woken late by whoever holds the interpreter: that is the stop
+            now = time.perf_counter()
+            self._longest = max(self._longest, now - last)
+            last = now
+
+    def take_ms(self) -> float:
+        """The longest gap since it was last asked for."""
+        longest, self._longest = self._longest, 0.0
+        return longest * 1e3
+
+    def end(self) -> None:
+        """Let it finish."""
+        self._ended = True
+        self._thread.join()
+
+
+def _stops_ms() -> tuple[list[float], list[float]]:
+    """The longest stop in each of as many quiet spans, then in each reload."""
+    quiet: list[float] = []
+    busy: list[float] = []
+    with host() as (rt, _):
+        for _ in range(20):
+            rt.reload("geo")
+        ticker = _Ticker()
+        try:
+            for _ in range(_RELOADS):
+                ticker.take_ms()
+                time.sleep(0.02)
+                quiet.append(ticker.take_ms())
+                rt.reload("geo")
+                busy.append(ticker.take_ms())
+        finally:
+            ticker.end()
+    return quiet, busy
 
 
 def _reload_ms() -> list[float]:

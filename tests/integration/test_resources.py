@@ -3,12 +3,16 @@
 import asyncio
 import atexit
 import builtins
+import contextvars
 import gc
 import logging
+import signal
 import subprocess
 import sys
 import threading
+import unittest
 import warnings
+import weakref
 from concurrent import futures
 
 import pytest
@@ -19,6 +23,10 @@ from epochal.errors import InitError, LinkError
 LOG = []
 EVENT = threading.Event()
 STARTED = threading.Event()
+HOST_VARIABLE = contextvars.ContextVar("host_variable")
+WEAK_KEYS = weakref.WeakKeyDictionary()
+WEAK_VALUES = weakref.WeakValueDictionary()
+LOCAL = threading.local()
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +213,11 @@ TRACES = {
     "warnings.simplefilter('ignore', W)",
     "a collector callback": "import gc\ngc.callbacks.append(lambda phase, info: None)",
     "an excepthook": "import sys\nsys.excepthook = lambda *args: None",
+    "a displayhook": "import sys\nsys.displayhook = lambda value: None",
+    "an unraisablehook": "import sys\nsys.unraisablehook = lambda args: None",
+    "a format of warnings": "import warnings\nwarnings.formatwarning = lambda *args: ''",
     "a thread excepthook": "import threading\nthreading.excepthook = lambda args: None",
+    "a warnings hook": "import warnings\nwarnings.showwarning = lambda *args: None",
     "a replaced builtin": "import builtins\nbuiltins.open = lambda *args: None",
     "a new builtin": "import builtins\nbuiltins.geo_helper = lambda: 1",
     "an entry of sys.path": "import sys\nsys.path.append('/nowhere/geo')",
@@ -213,6 +225,13 @@ TRACES = {
     "    def find_spec(name, path=None, target=None): return None\nsys.meta_path.append(F)",
     "a hand-made module": "import sys, types\nsys.modules['geo_compat'] = types.ModuleType('x')",
     "a replaced module": "import sys\nsys.modules['colorsys'] = sys.modules[__name__]",
+    "a trace function of threads": "import threading\nthreading.settrace(lambda *args: None)",
+    "a profile function of threads": "import threading\nthreading.setprofile(lambda *a: None)",
+    "a class of loggers": "import logging\nclass L(logging.Logger): pass\n"
+    "logging.setLoggerClass(L)",
+    "a factory of log records": "import logging\ndef make(*a, **kw): return "
+    "logging.LogRecord(*a, **kw)\nlogging.setLogRecordFactory(make)",
+    "a unittest cleanup": "import unittest\ndef clean(): pass\nunittest.addModuleCleanup(clean)",
     "a copyreg reducer": "import copyreg\nclass C: pass\ncopyreg.pickle(C, lambda c: (C, ()))",
 }
 
@@ -225,7 +244,13 @@ def footprint():
         "filters": [list(logger.filters) for logger in loggers],
         "warnings": list(warnings.filters),
         "callbacks": list(gc.callbacks),
-        "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook),
+        "hooks": (
+            *(sys.excepthook, sys.unraisablehook, threading.excepthook),
+            *(sys.displayhook, warnings.showwarning, warnings.formatwarning),
+            *(threading._trace_hook, threading._profile_hook),
+            *(logging.getLoggerClass(), logging.getLogRecordFactory()),
+        ),
+        "cleanups": list(unittest.case._module_cleanups),
         "builtins": dict(vars(builtins)),
         "path": list(sys.path),
         "finders": [finder for finder in sys.meta_path if "epochal" not in repr(finder)],
@@ -256,7 +281,7 @@ def test_what_it_left_in_the_process_goes_with_it(rt, plugins, case, where):
         assert footprint() == before
         assert cut.undone, "and it is told"
         # A thread that was made meanwhile has the hook in it for as long as it lives.
-        assert cut.reclaimed or "excepthook" in case, cut.leaks
+        assert cut.reclaimed or "excepthook" in case or "of threads" in case, cut.leaks
     else:
         # What was registered in a call is the plugin's only where it is the plugin's code.
         assert cut.drained
@@ -264,7 +289,11 @@ def test_what_it_left_in_the_process_goes_with_it(rt, plugins, case, where):
 
 
 def restore(before):
-    sys.excepthook, sys.unraisablehook, threading.excepthook = before["hooks"]
+    sys.excepthook, sys.unraisablehook, threading.excepthook = before["hooks"][:3]
+    sys.displayhook, warnings.showwarning, warnings.formatwarning = before["hooks"][3:6]
+    threading._trace_hook, threading._profile_hook = before["hooks"][6:8]
+    logging._loggerClass, logging._logRecordFactory = before["hooks"][8:]
+    unittest.case._module_cleanups[:] = before["cleanups"]
     vars(builtins).update(before["builtins"])
     for name in set(vars(builtins)) - set(before["builtins"]):
         delattr(builtins, name)
@@ -283,6 +312,9 @@ OWN_CODE = [
     "a warnings filter by its own class",
     "a collector callback",
     "a copyreg reducer",
+    "a class of loggers",
+    "a factory of log records",
+    "a unittest cleanup",
 ]
 
 
@@ -296,6 +328,251 @@ def test_its_own_code_is_found_in_the_process_whenever_it_was_put_there(rt, plug
     assert cut.undone
     assert cut.reclaimed, cut.leaks
     assert footprint() == before
+
+
+@pytest.mark.parametrize(
+    "case", ["an excepthook", "a replaced builtin", "a replaced module", "a hand-made module"]
+)
+def test_what_generations_replaced_one_after_another_is_as_before_the_first(rt, plugins, case):
+    """Each finds its predecessor's in place; the predecessor goes first."""
+    __import__("colorsys")
+    before = footprint()
+    path = write(plugins, TRACES[case].replace("None)", "None)  # its own"))
+    rt.load(path)
+    for _ in range(3):
+        cut = rt.reload("geo")
+        # A thread that was made meanwhile has the hook in it for as long as it lives.
+        assert cut.reclaimed or "excepthook" in case, cut.leaks
+    rt.remove("geo")
+    after = footprint()
+    imported = after.pop("modules")
+    assert {"colorsys": before.pop("modules")["colorsys"]}.items() <= imported.items()
+    assert "geo_compat" not in imported
+    assert after == before
+
+
+def test_a_library_that_a_plugin_is_the_first_to_import_stays_whole(rt, plugins, tmp_path):
+    (tmp_path / "hostlib.py").write_text(
+        "import sys, types\nsys.modules['hostlib.parts'] = parts = types.ModuleType('parts')\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        rt.load(write(plugins, "import hostlib"))
+        rt.remove("geo")
+        assert "hostlib.parts" in sys.modules
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("hostlib"), sys.modules.pop("hostlib.parts", None)
+
+
+def test_a_second_copy_of_a_host_module_goes_with_the_plugin_that_made_it(rt, plugins):
+    """(As `markdown` makes one of `html.parser`, to patch it.)"""
+    code = """
+import importlib.util, sys
+spec = importlib.util.find_spec("html.parser")
+copy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(copy)
+sys.modules["geo_parser"] = copy
+class Parser(copy.HTMLParser): pass
+copy.HTMLParser = Parser
+"""
+    rt.load(write(plugins, code))
+    for _ in range(2):
+        cut = rt.reload("geo")
+        assert cut.reclaimed, cut.leaks
+    rt.remove("geo")
+    assert "geo_parser" not in sys.modules
+
+
+REPLACED_IN_A_CALL = {
+    "a stream": ("class Stream: pass\nimport sys\nsys.stderr = Stream()", sys, "stderr"),
+    "a warnings hook": (
+        "import warnings\ndef show(*args): pass\nwarnings.showwarning = show",
+        warnings,
+        "showwarning",
+    ),
+    "a hook": ("import sys\ndef hook(*args): pass\nsys.excepthook = hook", sys, "excepthook"),
+    "a builtin": ("import builtins\ndef hash(x): pass\nbuiltins.hash = hash", builtins, "hash"),
+}
+
+
+ORIGINALS = {"hash": hash, "showwarning": warnings._showwarning_orig}
+
+
+@pytest.mark.parametrize("case", REPLACED_IN_A_CALL)
+def test_what_it_replaced_in_a_call_is_given_back_not_taken_away(rt, plugins, case, monkeypatch):
+    code, module, name = REPLACED_IN_A_CALL[case]
+    monkeypatch.setattr(
+        module, name, original := ORIGINALS.get(name) or getattr(module, f"__{name}__")
+    )
+    indented = "\n".join(f"    {line}" for line in code.splitlines())
+    rt.load(write(plugins, f"@tool\ndef leave():\n{indented}"))
+    rt.epoch[tool]["geo.leave"]()
+    cut = rt.remove("geo")
+    assert getattr(module, name) is original
+    # The removal's own thread was made with the hook in it, and has it for as long as it lives.
+    assert cut.reclaimed or name == "excepthook", cut.leaks
+
+
+def test_finalizers_of_its_own_run_at_its_exit(rt, plugins):
+    code = """
+import weakref
+class Resource: pass
+kept, quiet, gone = Resource(), Resource(), Resource()
+def close(word): LOG.append(word)
+weakref.finalize(kept, close, "kept")
+weakref.finalize(quiet, close, "quiet").atexit = False
+weakref.finalize(gone, close, "gone")
+del gone
+"""
+    rt.load(write(plugins, code))
+    assert LOG == ["gone"]
+    others = weakref.finalize(plugins, print)
+    cut = rt.reload("geo")
+    assert LOG == ["gone", "gone", "kept"], "the second generation's, then the first's own"
+    assert len([line for line in cut.undone if line.startswith("finalizer geo")]) == 2
+    assert cut.reclaimed, cut.leaks
+    assert others.detach(), "those of others are let alone"
+
+
+def test_loggers_of_its_own_class_leave_the_tree_whole(rt, plugins):
+    code = """
+import logging
+class L(logging.Logger): pass
+logging.setLoggerClass(L)
+logging.getLogger("geo_tree.own")
+logging.setLoggerClass(logging.Logger)
+"""
+    rt.load(write(plugins, code))
+    below = logging.getLogger("geo_tree.own.below")
+    try:
+        cut = rt.remove("geo")
+        assert cut.reclaimed, cut.leaks
+        assert below.parent is logging.root
+        assert type(logging.getLogger("geo_tree.own")) is logging.Logger
+        assert below.parent is logging.getLogger("geo_tree.own")
+    finally:
+        for name in ("geo_tree", "geo_tree.own", "geo_tree.own.below"):
+            logging.root.manager.loggerDict.pop(name)
+
+
+TRACE_HOOKS = (
+    "import sys\ndef trace(*args): LOG.append(1)\nsys.settrace(trace)\nsys.setprofile(trace)"
+)
+
+
+def test_tracing_that_it_begins_ends_with_its_own_thread(rt, plugins):
+    """A change runs on a thread of its own."""
+    rt.load(write(plugins, TRACE_HOOKS))
+    assert sys.getprofile() is None
+    LOG.clear()
+    cut = rt.reload("geo", write(plugins, ""))
+    assert LOG == []
+    assert cut.reclaimed, cut.leaks
+
+
+def test_a_signal_handler_in_init_is_the_plugins_error(rt, plugins):
+    """Python lets the main thread alone install one, and a change runs on a thread of its own."""
+    code = "import signal\ndef init(ctx): signal.signal(signal.SIGUSR1, lambda *args: None)"
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(InitError, match="only works in main thread"):
+        rt.load(write(plugins, code))
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert "geo" not in rt.epoch.generations
+
+
+def test_what_it_sets_in_a_context_while_it_loads_is_seen_by_nobody_else(rt, plugins):
+    code = """
+from tests.integration.test_resources import HOST_VARIABLE
+import contextvars
+class Value: pass
+HOST_VARIABLE.set(Value())
+OWN = contextvars.ContextVar("own")
+def init(ctx): OWN.set(Value())
+"""
+    rt.load(write(plugins, code))
+    assert HOST_VARIABLE.get(None) is None
+    cut = rt.remove("geo")
+    assert cut.reclaimed, cut.leaks
+
+
+def test_what_it_sets_in_a_callers_context_is_named(rt, plugins):
+    code = """
+from tests.integration.test_resources import HOST_VARIABLE
+class Value: pass
+@tool
+def leave(): HOST_VARIABLE.set(Value())
+"""
+    rt.load(write(plugins, code))
+
+    def use():
+        rt.epoch[tool]["geo.leave"]()
+        return rt.remove("geo")
+
+    cut = contextvars.copy_context().run(use)
+    said = "an instance of geo.Value is the value of context variable 'host_variable'"
+    assert said in cut.leaks
+
+
+def test_a_thread_started_bare_in_a_call_counts_as_in_use_until_it_ends(rt, plugins):
+    code = """
+import threading
+def poll(): EVENT.wait(20)
+@tool
+def start(): threading.Thread(target=poll, name="geo-poll", daemon=True).start()
+"""
+    rt.load(write(plugins, code))
+    rt.epoch[tool]["geo.start"]()
+    cut = rt.remove("geo", drain_timeout=0.0)
+    assert not cut.drained
+    assert any("geo-poll" in line for line in cut.holders), cut.holders
+    EVENT.set()
+
+
+HARMLESS = {
+    "linecache and tracebacks": "import linecache, traceback\nlinecache.getline(__file__, 1)\n"
+    "try:\n    1 / 0\nexcept ZeroDivisionError:\n    traceback.format_exc()",
+    "the cache of re": "import re\nclass Text(str): pass\nre.compile(Text('abc+'))\n"
+    "re.sub(Text('a'), lambda match: 'x', 'aaa')",
+    "an abstract class of the host's": "import collections.abc\nclass Mine: pass\n"
+    "collections.abc.Sequence.register(Mine)\nclass Other(collections.abc.Sized): pass\n"
+    "assert isinstance(Mine(), collections.abc.Sequence)\n"
+    "assert issubclass(Other, collections.abc.Sized)",
+    "weak tables of the host's": "import tests.integration.test_resources as host\n"
+    "class Key: pass\nkey = Key()\nhost.WEAK_KEYS[key] = 1\nhost.WEAK_VALUES['geo'] = key",
+    "a weak reference with a callback": "import weakref\nclass Key: pass\nkey = Key()\n"
+    "def gone(ref): pass\nref = weakref.ref(EVENT, gone)\nown = weakref.ref(key, gone)",
+    "hints": "import typing\nclass Own: pass\ndef g(x: 'typing.Optional[Own]'): ...\n"
+    "typing.get_type_hints(g), typing.Dict[str, Own], typing.Union[Own, int]",
+    "test cases": "import unittest, io\nclass T(unittest.TestCase):\n    def test(self): pass\n"
+    "unittest.TextTestRunner(stream=io.StringIO()).run(\n"
+    "    unittest.TestLoader().loadTestsFromTestCase(T))",
+    "a warning of its own class": "import warnings\nclass W(UserWarning): pass\n"
+    "with warnings.catch_warnings(record=True):\n    warnings.simplefilter('always')\n"
+    "    warnings.warn('geo warns', W)",
+    "a value in a thread-local of the host's": "import tests.integration.test_resources as host\n"
+    "class Value: pass\nhost.LOCAL.value = Value()",
+}
+
+
+@pytest.mark.parametrize("case", HARMLESS)
+def test_what_the_standard_library_remembers_of_it_goes_too(rt, plugins, case, capsys):
+    rt.load(write(plugins, HARMLESS[case]))
+    for _ in range(2):
+        cut = rt.reload("geo")
+        assert cut.reclaimed, cut.leaks
+    assert not WEAK_KEYS or case.startswith("weak"), "it is empty but for the last generation's"
+
+
+def test_a_library_that_starts_a_second_name_for_main_keeps_it(rt, plugins):
+    """(As `multiprocessing` does when it is imported first.)"""
+    main, name = sys.modules["__main__"], "geo_second_main"
+    try:
+        rt.load(write(plugins, f"import sys\nsys.modules[{name!r}] = sys.modules['__main__']"))
+        rt.remove("geo")
+        assert sys.modules[name] is main
+    finally:
+        sys.modules.pop(name, None)
 
 
 def test_what_a_failed_change_left_is_taken_out_too(rt, plugins):

@@ -102,7 +102,7 @@ class Site:
     read: Callable[[], Epoch]
     publish: Callable[[Epoch], None]
     next_number: Callable[[str], int]
-    open_namespace: Callable[[Artifact, str, int], Namespace]
+    open_namespace: Callable[[Artifact, str, int, str], Namespace]
     journal: Journal | None = None
 
 
@@ -196,6 +196,7 @@ class ChangeRun:
         for candidate in plan.stage:
             self._stage(candidate)
         self._swaps = tuple(self._planned_swaps(plan))
+        self._check_together(plan)
         self._phases.check_cancelled()
         for generation in self._begun:
             self._hand_over(generation)
@@ -246,6 +247,20 @@ class ChangeRun:
                 plugin=generation.plugin,
             ) from error
         self._tell(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
+
+    def _check_together(self, plan: Plan) -> None:
+        """Have kinds with a rule over all their exports look at what would be active."""
+        assert self._base is not None
+        kinds = {kind for g in self._begun for kind, _ in g.exports if kind.looks_at_all}
+        if not kinds:
+            return
+        stay = [g for p, g in self._base.generations.items() if p not in plan.retire]
+        exports = [e for g in (*stay, *self._begun) for e in g.exports.values()]
+        for kind in kinds:
+            try:
+                kind.validate_together([export for export in exports if export.kind is kind])
+            except ValueError as error:
+                raise IncompatibleError(f"the {kind.name}s do not fit together: {error}") from error
 
     def _hand_over(self, new: Generation) -> None:
         assert self._base is not None

@@ -25,13 +25,15 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import suppress
+import weakref
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, TypeAlias, cast
 
 from epochal._core.blame import said
+from epochal._core.live import LiveSet
 from epochal._core.referrers import is_a, type_name
 
 Owns: TypeAlias = Callable[[object], bool]
@@ -53,6 +55,21 @@ class Entry:
     undo: Callable[[], bool]
 
 
+class _Put:
+    """What a generation put under a name, and what stood there before.
+
+    `old` is altered under its table's lock: where two generations replaced one after another, and
+    the first goes first, the second is left with what the first had found.
+    """
+
+    __slots__ = ("__weakref__", "key", "old", "value")
+
+    def __init__(self, key: Any, old: object, value: object) -> None:
+        self.key: Final = key
+        self.old = old
+        self.value: Final = value
+
+
 class Keyed:
     """A table with names: builtins, hooks of `sys`, `sys.modules`.
 
@@ -60,6 +77,7 @@ class Keyed:
         said: what an entry is called, with `{}` for its name.
         table: gives the table.
         names: the names that count; None for all.
+        original: what stands under a name where nobody has put anything, if anything does.
     """
 
     def __init__(
@@ -67,10 +85,14 @@ class Keyed:
         said: str,
         table: Callable[[], MutableMapping[Any, Any]],
         names: frozenset[str] | None = None,
+        original: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._said: Final = said
         self._table: Final = table
         self._names: Final = names
+        self._original: Final = original
+        self.puts: Final[LiveSet[_Put]] = LiveSet()
+        self._lock: Final = threading.Lock()
 
     def now(self) -> dict[Any, Any]:
         """The entries as they stand."""
@@ -83,7 +105,7 @@ class Keyed:
         """What was set between two looks."""
         for key, value in after.items():
             old = before.get(key, _ABSENT)
-            if old is not value and not (old is _ABSENT and self.is_ordinary(value)):
+            if old is not value and not (old is _ABSENT and self.is_ordinary(key, value)):
                 yield self.entry(key, old, value)
         for key in before.keys() - after.keys():
             yield self.entry(key, before[key], _ABSENT)
@@ -92,26 +114,33 @@ class Keyed:
         """What is there now and is the plugin's, or is under a name that is the plugin's."""
         for key, value in now.items():
             if owns(value) or (not isinstance(key, str) and owns(key)):
-                yield self.entry(key, _ABSENT, value)
+                # What stood there before was not seen. `sys.stderr` may not go without one.
+                yield self.entry(key, self._original.get(key, _ABSENT), value)
 
-    def is_ordinary(self, value: object) -> bool:
+    def is_ordinary(self, key: Any, value: object) -> bool:
         """Whether something new is nothing to undo."""
         return False
 
     def entry(self, key: Any, old: object, value: object) -> Entry:
         """How to undo one."""
+        put = _Put(key, old, value)
+        self.puts.add(put)
+        return Entry(self.said(key), lambda: self._take_out(put))
 
-        def undo() -> bool:
+    def _take_out(self, put: _Put) -> bool:
+        # The hash of a key that is no text may be foreign code.
+        with self._lock if type(put.key) is str else nullcontext():
             table = self._table()
-            if table.get(key, _ABSENT) is not value:
+            if table.get(put.key, _ABSENT) is not put.value:
+                for later in self.puts.live():
+                    if later.old is put.value and later.key == put.key:
+                        later.old = put.old
                 return False
-            if old is _ABSENT:
-                table.pop(key, None)
+            if put.old is _ABSENT:
+                table.pop(put.key, None)
             else:
-                table[key] = old
+                table[put.key] = put.old
             return True
-
-        return Entry(self.said(key), undo)
 
     def said(self, key: Any) -> str:
         """An entry in a person's words."""
@@ -133,9 +162,26 @@ class Modules(Keyed):
         modules = dict(self._table())
         return {name: module for name, module in modules.items() if not _is_private(name)}
 
-    def is_ordinary(self, value: object) -> bool:
-        """Whether an import made it."""
-        return is_a(value, ModuleType) and getattr(value, "__spec__", None) is not None
+    def is_ordinary(self, key: Any, value: object) -> bool:
+        """Whether an import made it: it has its own name, or another's besides, or a package's.
+
+        (`os.path` is `posixpath`; `pyexpat` makes `pyexpat.errors` by hand.)
+        """
+        if not is_a(value, ModuleType) or type(key) is not str:
+            return False
+        name = getattr(getattr(value, "__spec__", None), "name", None)
+        aliases = (name, getattr(value, "__name__", None))  # `__mp_main__` is `__main__`
+        if name == key or any(other != key and self._is(other, value) for other in aliases):
+            return True
+        top = key.partition(".")[0]
+        return top != key and self._is_top(top)
+
+    def _is(self, name: object, module: object) -> bool:
+        return type(name) is str and self._table().get(name) is module
+
+    def _is_top(self, name: str) -> bool:
+        spec = getattr(self._table().get(name), "__spec__", None)
+        return getattr(spec, "name", None) == name
 
 
 def _is_private(name: object) -> bool:
@@ -191,17 +237,119 @@ class Listed:
         return Entry(f"{self._said} {_named(item)}", undo)
 
 
+class Loggers(Keyed):
+    """All loggers, which `logging` keeps for ever: those of the plugin's own class are its own."""
+
+    def is_ordinary(self, key: Any, value: object) -> bool:
+        """Whoever asks for a logger first makes it, for everybody."""
+        return True
+
+    def entry(self, key: Any, old: object, value: object) -> Entry:
+        """How to take one out: those below it hang on the one above it from then on."""
+        entry = super().entry(key, old, value)
+
+        def undo() -> bool:
+            if not entry.undo():
+                return False
+            table, gone = self._table(), cast("Any", value)
+            for other in list(table.values()):
+                if type(other) is logging.PlaceHolder:
+                    other.loggerMap.pop(gone, None)
+                elif vars(other).get("parent") is gone:
+                    other.parent = gone.parent
+                    # Whoever asks for this name next gets its place in the tree.
+                    table.setdefault(key, logging.PlaceHolder(other)).append(other)
+            return True
+
+        return Entry(entry.said, undo)
+
+
+class Finalizers(Listed):
+    """`weakref.finalize`: the process's exit runs them, and a generation's exit its own."""
+
+    def changed(self, before: list[Any], after: list[Any]) -> Iterator[Entry]:
+        """Whose they are is known by their code alone: libraries make them, too."""
+        return iter(())
+
+    def owned(self, now: list[Any], owns: Owns) -> Iterator[Entry]:
+        """Those that would run the plugin's code, newest first."""
+        for finalizer in reversed(now):
+            alive = finalizer.peek()
+            if alive is not None and owns(alive[1]):
+                yield self._ending(finalizer, alive[1])
+
+    def _ending(self, finalizer: weakref.finalize[Any, Any], function: Any) -> Entry:
+        def undo() -> bool:
+            if not finalizer.alive:
+                return False
+            if finalizer.atexit:
+                finalizer()
+            else:
+                finalizer.detach()
+            return True
+
+        ended = "which was run" if finalizer.atexit else "which was let go, as it asks for at exit"
+        return Entry(f"{self._said} {_named(function)}, {ended}", undo)
+
+
 Table: TypeAlias = Keyed | Listed
 
 _SYS_HOOKS: Final = frozenset(
     {"excepthook", "unraisablehook", "displayhook", "breakpointhook", "__interactivehook__"}
 )
 _builtins: Final[dict[str, Any]] = builtins.__dict__
-_BUILTINS: Final = Keyed("builtin {}", lambda: _builtins)
+_BUILTINS: Final = Keyed("builtin {}", lambda: _builtins, original=dict(_builtins))
+
+
+def host_builtins() -> dict[str, Any]:
+    """A copy of the builtins without what loaded plugins have put there."""
+    found = dict(_builtins)
+    for put in reversed(_BUILTINS.puts.live()):
+        if found.get(put.key, _ABSENT) is put.value:
+            if put.old is _ABSENT:
+                del found[put.key]
+            else:
+                found[put.key] = put.old
+    return found
+
+
+def _of_module(name: str, attribute: str) -> Any:
+    """A list of a module's, where that is imported."""
+    return vars(sys.modules[name]).get(attribute, []) if name in sys.modules else []
+
+
+# What `weakref.finalize` keeps; it has no public name.
+_finalizers: Final[dict[Any, Any]] = weakref.finalize._registry  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _kept_originals(module: ModuleType, names: frozenset[str]) -> dict[str, Any]:
+    """What the interpreter keeps as `sys.__stderr__`, `threading.__excepthook__`."""
+    found = {name: vars(module).get(f"__{name}__") for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+_WARNINGS: Final = {
+    "showwarning": warnings._showwarning_orig,  # type: ignore[attr-defined]  # noqa: SLF001
+    "formatwarning": warnings._formatwarning_orig,  # type: ignore[attr-defined]  # noqa: SLF001
+}
+_SYS: Final = _SYS_HOOKS | {"stdout", "stderr", "stdin", "path"}
+_THREADING: Final = frozenset({"excepthook"})
+_TRACERS: Final = {"_trace_hook": None, "_profile_hook": None}
+_LOGGING: Final = {"_loggerClass": logging.Logger, "_logRecordFactory": logging.LogRecord}
 _TABLES: Final[tuple[Table, ...]] = (
     _BUILTINS,
-    Keyed("sys.{}", lambda: sys.__dict__, _SYS_HOOKS | {"stdout", "stderr", "stdin", "path"}),
-    Keyed("threading.{}", lambda: threading.__dict__, frozenset({"excepthook"})),
+    Keyed("sys.{}", lambda: sys.__dict__, _SYS, _kept_originals(sys, _SYS)),
+    Keyed(
+        "threading.{}",
+        lambda: threading.__dict__,
+        _THREADING | _TRACERS.keys(),
+        _kept_originals(threading, _THREADING) | _TRACERS,
+    ),
+    Keyed("logging.{}", lambda: logging.__dict__, frozenset(_LOGGING), _LOGGING),
+    Loggers("logger {} of a class of its own", lambda: logging.root.manager.loggerDict),
+    Listed("unittest module cleanup", lambda: _of_module("unittest.case", "_module_cleanups")),
+    Finalizers("finalizer", lambda: list(_finalizers)),
+    Keyed("warnings.{}", lambda: warnings.__dict__, frozenset(_WARNINGS), _WARNINGS),
     Modules("sys.modules entry {}", lambda: sys.modules),
     Keyed("copyreg reducer of {}", lambda: cast("dict[Any, Any]", copyreg.dispatch_table)),
     Listed("sys.path entry", lambda: sys.path),

@@ -230,7 +230,7 @@ class Generation:
 
     def prepare(
         self,
-        open_namespace: Callable[[Artifact, str, int], Namespace],
+        open_namespace: Callable[[Artifact, str, int, str], Namespace],
         required: Mapping[str, Linked],
     ) -> None:
         """Get ready to run, without running anything.
@@ -239,7 +239,10 @@ class Generation:
             open_namespace: the loader.
             required: the linked generation of each plugin that this one requires.
         """
-        self._namespace = open_namespace(self.candidate.artifact, self.plugin, self.number)
+        candidate = self.candidate
+        self._namespace = open_namespace(
+            candidate.artifact, self.plugin, self.number, candidate.manifest.vendored
+        )
         self._context = self._make_context(required)
 
     def link(self) -> None:
@@ -327,9 +330,9 @@ class Generation:
         """Whether it has something that the next generation may take over."""
         return bool(self.opened) or self.entry_point("export_state") is not None
 
-    def lend(self, lease: Lease) -> Required:
-        """What a plugin that requires this one gets: its exports, carrying a lease of their own."""
-        borrow = Borrow(lease, str(self))
+    def lend(self, lease: Lease, to: str) -> Required:
+        """What a generation that requires this one gets: its exports, carrying what it borrowed."""
+        borrow = Borrow(lease, to)
         offered = self.offer(borrow)
         for key, export in self.exports.items():
             if key not in offered:
@@ -427,7 +430,10 @@ class Generation:
             self.version,
             self.candidate.config,
             lambda capability: allows(manifest.capabilities, grants, capability),
-            {plugin: linked.generation.lend(linked.lease) for plugin, linked in required.items()},
+            {
+                plugin: linked.generation.lend(linked.lease, str(self))
+                for plugin, linked in required.items()
+            },
         )
 
     def _call(self, root: ModuleType | None, name: str, *args: object) -> None:

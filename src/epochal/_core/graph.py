@@ -18,6 +18,7 @@ The graph refers to all that it found, and must be dropped before anything can d
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from sys import getrefcount
 from types import FunctionType, ModuleType
@@ -186,14 +187,14 @@ class Graph:
     def holders(self) -> list[Any]:
         """What refers to our objects from outside, as far as the collector sees it."""
         ours = self.ours()
-        found: list[Any] = []
         targets = [(step.below or step).node for step in self.entrances()]
-        for holder in gc.get_referrers(*targets):
-            if id(holder) not in ours and holder is not targets and holder is not self.objects:
-                found.append(holder)
-                if type(holder) is tuple:  # a cache's key
-                    found += gc.get_referrers(holder)
-        return found
+        found = [
+            holder
+            for holder in gc.get_referrers(*targets)
+            if id(holder) not in ours and holder is not targets and holder is not self.objects
+        ]
+        keys = [holder for holder in found if type(holder) is tuple]  # a cache's, perhaps
+        return found + gc.get_referrers(*keys) if keys else found  # one heap walk for all
 
     def ours(self) -> frozenset[int]:
         """The `id` of each object that is ours."""
@@ -244,11 +245,34 @@ class Graph:
 
 def _may_open(obj: Any) -> bool:
     """Whether a doubtful object may be looked into: not if it is the host's own, or huge."""
-    if is_a(obj, (ModuleType, type)):
-        return False
+    if is_a(obj, type):
+        return not _is_found_by_name(obj)
     if type(obj) is dict and "__name__" in obj and "__builtins__" in obj:
-        return False
+        return not _is_imported(obj)
+    if is_a(obj, ModuleType):
+        return type(obj) is ModuleType and not _is_imported(vars(obj))
     return type(obj) not in _CONTAINERS or len(obj) <= _ENTRIES_AT_MOST
+
+
+def _is_imported(namespace: dict[str, Any]) -> bool:
+    """Whether these are an imported module's names, and not those of a copy that somebody made."""
+    return _names_of_module(namespace.get("__name__")) is namespace
+
+
+def _names_of_module(name: object) -> Any:
+    """The names in an imported module, empty if there is none; asks nothing of it."""
+    module = sys.modules.get(name) if type(name) is str else None
+    return object.__getattribute__(module, "__dict__") if is_a(module, ModuleType) else {}
+
+
+def _is_found_by_name(cls: type) -> bool:
+    """Whether an imported module has this class, under the name that the class says it has."""
+    names = _names_of_module(dict_of_type(cls).get("__module__"))
+    found: Any = None
+    for part in type.__dict__["__qualname__"].__get__(cls).split("."):
+        found = names.get(part)
+        names = dict_of_type(found) if is_a(found, type) else {}
+    return found is cls
 
 
 _CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset})

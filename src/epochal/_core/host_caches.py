@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import functools
 import gc
+import re
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,11 +38,19 @@ def let_go(holders: Iterable[Any], ours: frozenset[int]) -> list[str]:
         if type(holder) is _LruCache:
             holder.cache_clear()
             undone.append(f"functools.lru_cache of {_name(holder)}, which was emptied")
+        elif any(holder is cache for cache in _caches_of_re()):
+            re.purge()
+            undone.append("the cache of re, which was emptied")
         elif type(holder) is dict:
             undone += _from_registry(holder, ours)
         elif type(holder) is list:
             undone += _from_codecs(holder, ours)
     return undone
+
+
+def _caches_of_re() -> list[Any]:
+    """Compiled patterns, by the type of their text among others; under no public name."""
+    return [vars(re).get(name) for name in ("_cache", "_cache2")]
 
 
 def _from_registry(registry: dict[Any, Any], ours: frozenset[int]) -> list[str]:
@@ -62,6 +71,8 @@ def _from_registry(registry: dict[Any, Any], ours: frozenset[int]) -> list[str]:
 
 def _dispatcher_of(registry: dict[Any, Any]) -> Any:
     """The function whose `registry` shows this dictionary; None if there is none."""
+    if object not in registry:  # every such registry has it, and few other dictionaries
+        return None
     for proxy in gc.get_referrers(registry):
         if type(proxy) is MappingProxyType:
             for namespace in gc.get_referrers(proxy):

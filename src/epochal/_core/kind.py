@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, overlo
 from epochal._core.handle import Handle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from epochal._core.lease import Borrow, Lease
 
@@ -199,6 +199,18 @@ class Kind(Generic[F]):
         Called for each name that both versions export. The plain kind accepts everything: old
         operations finish on the old export, new ones start on the new.
         """
+
+    def validate_together(self, exports: Sequence[Export]) -> None:
+        """Raise `ValueError`, with the reason, if these cannot be active together.
+
+        Called for each change that brings exports of this kind in, with all that would be active
+        then. The plain kind accepts everything, and kinds that do not override this are not asked.
+        """
+
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether it has a rule over all its exports."""
+        return type(self).validate_together is not Kind[Any].validate_together
 
     @property
     def opens(self) -> bool:

@@ -12,8 +12,9 @@ specification that grew from PEP 723), of type `plugin`::
     # ///
 
 In a package it is a `plugin.toml` beside `__init__.py` with the same keys (a block in `__init__.py`
-does as well). Every fault is reported at once, each in a line that names the place and what was
-expected.
+does as well), and one more: `vendored = "_vendor"` names the folder of the distributions that the
+plugin carries with it, as `pip install --target` fills it; each can be imported under its own name.
+Every fault is reported at once, each in a line that names the place and what was expected.
 """
 
 from __future__ import annotations
@@ -38,7 +39,15 @@ if TYPE_CHECKING:
 
     from epochal._core.artifact import Artifact
 
-_KEYS: Final = ("id", "version", "description", "requires", "dependencies", "capabilities")
+_KEYS: Final = (
+    "id",
+    "version",
+    "description",
+    "requires",
+    "dependencies",
+    "capabilities",
+    "vendored",
+)
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OPENING: Final = re.compile(r"^# /// plugin[ \t]*$")
 _CLOSING: Final = "# ///"
@@ -67,6 +76,7 @@ class Manifest:
         requires: other plugins.
         dependencies: distributions that must be installed.
         capabilities: exactly what it asks for; None if it does not say (every kind and no service).
+        vendored: the folder of the distributions that it carries with it; empty for none.
     """
 
     id: str
@@ -75,6 +85,7 @@ class Manifest:
     requires: tuple[Requirement, ...] = ()
     dependencies: tuple[Distribution, ...] = ()
     capabilities: frozenset[str] | None = None
+    vendored: str = ""
 
 
 def read_manifest(artifact: Artifact) -> Manifest:
@@ -128,6 +139,7 @@ class _Reader:
             tuple(self._requires(block, table, plugin)),
             tuple(self._each(block, table, "dependencies", self._distribution)),
             self._capabilities(block, table),
+            self._vendored(block, table, plugin),
         )
         if self._faults:
             raise ManifestError(self._faults, plugin=plugin)
@@ -275,6 +287,25 @@ class _Reader:
         if "capabilities" not in table:
             return None
         return frozenset(self._each(block, table, "capabilities", _capability))
+
+    def _vendored(self, block: _Block, table: dict[str, Any], plugin: str | None) -> str:
+        folder = self._text(block, table, "vendored")
+        if not folder:
+            return ""
+        if not all(part.isidentifier() for part in folder.split("/")):
+            self._fault(block, "vendored", f'is {folder!r}; expected a folder such as "_vendor"')
+        elif not any(path.startswith(f"{folder}/") for path in self._artifact.files):
+            self._fault(block, "vendored", f"is {folder!r}, but the plugin has no such folder")
+        elif {f"{folder}/{plugin}.py", f"{folder}/{plugin}/__init__.py"} & set(
+            self._artifact.files
+        ):
+            self._fault(
+                block,
+                "vendored",
+                f"is {folder!r}, which holds {plugin!r}, the plugin's own id: whoever imports that "
+                "name means the plugin; give the plugin another id",
+            )
+        return folder
 
 
 def _plugin_requirement(text: str) -> tuple[Requirement | None, str | None]:

@@ -23,6 +23,7 @@ A full collection is the last resort before something is called a leak, never th
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import time
 import typing
@@ -112,18 +113,23 @@ Remedy: TypeAlias = "Callable[[Graph], Callable[[], list[str]]]"
 took out of somebody's tables."""
 
 
-def _look_broadly(graph: Graph) -> Callable[[], list[str]]:
-    return list
-
-
-def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
-    """The caches in which `typing` keeps classes (`Optional[X]`), and the host's own."""
-    holders = graph.holders()
-    ours = graph.ours()
+def _empty_typing(graph: Graph) -> Callable[[], list[str]]:
+    """The caches in which `typing` keeps classes (`Optional[X]`): no look through the heap."""
 
     def empty() -> list[str]:
         for cleanup in typing._cleanups:  # type: ignore[attr-defined]  # noqa: SLF001  its only name
             cleanup()
+        return []
+
+    return empty
+
+
+def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
+    """The host's own caches and registries."""
+    holders = graph.holders()
+    ours = graph.ours()
+
+    def empty() -> list[str]:
         undone = let_go(holders, ours)
         holders.clear()
         gc.collect(1)
@@ -150,8 +156,8 @@ def _collect(graph: Graph) -> Callable[[], list[str]]:
     return collect
 
 
-_REMEDIES: Final[tuple[Remedy, ...]] = (_look_broadly, _empty_caches, _pause, _collect)
-"""What is tried, one after another, before something is called a leak."""
+_REMEDIES: Final[tuple[Remedy, ...]] = (_empty_typing, _empty_caches, _pause, _collect)
+"""What is tried, one after another, before something is called a leak; after each, a broad look."""
 
 
 # --- taking apart --------------------------------------------------------------------------------
@@ -249,17 +255,23 @@ def _is_found_by_others(cls: type, classes: list[type]) -> bool:
 def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
     """Name what keeps the graph alive, but for one list, the caller's own."""
     lines = [str(running) for running in find_stragglers(graph.globals_ids)]
+    ours = graph.ours()
+    lines += [
+        f"{_what(value, graph)} is the value of context variable {variable.name!r}"
+        for variable, value in contextvars.copy_context().items()  # the caller's, who has it, too
+        if id(value) in ours or id(type(value)) in ours
+    ]
     entrances = graph.entrances()
     named = entrances[:_NAMED_AT_MOST]
-    search = Search({*graph.ours(), id(graph.objects), ignored})
+    search = Search({*ours, id(graph.objects), ignored})
     for start, path in zip(named, search.paths(named), strict=True):
         leaked = start.node if start.below is None else start.below.node
-        lines.append(_readable(f"{_what(leaked, graph)} is referred to by {path}", graph.root_name))
+        lines.append(f"{_what(leaked, graph)} is referred to by {path}")
     if any("native code" in line for line in lines):
         lines.append(_NATIVE)
     if len(entrances) > len(named):
         lines.append(f"and {len(entrances) - len(named)} more")
-    return tuple(dict.fromkeys(lines))
+    return tuple(dict.fromkeys(_readable(line, graph.root_name) for line in lines))
 
 
 def _readable(line: str, root_name: str) -> str:

@@ -6,7 +6,7 @@ a reload. Everything else means what it means everywhere.
 
 The interpreter looks `__import__` up in the builtins of the running function's globals, so each
 generation has builtins of its own, a copy with that one entry replaced. Nothing is replaced for
-anybody else.
+anybody else; and what another generation, its predecessor say, has replaced is not in the copy.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING, Any
 
+from epochal._core.footprint import host_builtins
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
 
 def private_builtins(
-    own: Callable[[str], str | None], stand_ins: Mapping[str, ModuleType]
+    own: Callable[[str], str | None], stand_in: Callable[[str, ModuleType], ModuleType]
 ) -> dict[str, Any]:
     """The builtins of one generation's modules.
 
     Args:
         own: maps an absolute module name of the plugin to this generation's private one, "" (a
             relative import) to ""; None for any other. It raises once its modules are gone.
-        stand_ins: modules that this generation is given in place of others, by their names.
+        stand_in: given a module's name and the module, what this generation is given for it.
     """
-    namespace = dict(vars(builtins))
-    namespace["__import__"] = _importer(own, stand_ins)
+    namespace = host_builtins()
+    namespace["__import__"] = _importer(own, stand_in)
     return namespace
 
 
 def _importer(
-    own: Callable[[str], str | None], stand_ins: Mapping[str, ModuleType]
+    own: Callable[[str], str | None], stand_in: Callable[[str, ModuleType], ModuleType]
 ) -> Callable[..., Any]:
     def import_name(
         name: str,
@@ -46,11 +48,13 @@ def _importer(
     ) -> Any:
         private = own("" if level else name)
         if private is not None:
-            # The private root name has no dot, so the import system needs no more help: `import
-            # geo.sub` binds the root, `from geo.sub import x` gets the leaf.
-            return builtins.__import__(private or name, globals, locals, fromlist, level)
+            module = builtins.__import__(private or name, globals, locals, fromlist, level)
+            if fromlist or level:
+                return module
+            # `import jinja2.ext` binds what `jinja2` means, wherever below the root that is.
+            return builtins.__import__(own(name.partition(".")[0]) or name, fromlist=("__name__",))
         module = builtins.__import__(name, globals, locals, fromlist, level)
-        top, dot, _ = name.partition(".")
-        return stand_ins.get(top, module) if not (dot and fromlist) else module
+        # `import a.b` binds `a`, `from a.b import c` looks into `a.b`.
+        return stand_in(name if fromlist else name.partition(".")[0], module)
 
     return import_name

@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import io
 import linecache
+import pkgutil
 import sys
+from functools import partial
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import PurePosixPath
@@ -35,8 +37,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from epochal.loaders import _tables
 from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._imports import private_builtins
+from epochal.loaders._metadata import Metadata
+from epochal.loaders._names import OwnNames, packages, top_names
+from epochal.loaders._prometheus import NAME as PROMETHEUS
+from epochal.loaders._prometheus import Metrics
 from epochal.loaders._resources import ArtifactFolder
-from epochal.loaders._stand_ins import Importlib, Logging
+from epochal.loaders._stand_ins import ByName, Importlib, Logging, Pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +58,7 @@ class Namespace:
         artifact: the plugin's bytes.
         plugin: its id.
         generation: its number.
+        vendored: the folder of the distributions that it carries with it; empty for none.
 
     Attributes:
         root_name: the private name of the root module.
@@ -59,36 +66,53 @@ class Namespace:
         exit_hooks: what its code registered with `atexit`.
     """
 
-    def __init__(self, artifact: Artifact, plugin: str, generation: int) -> None:
+    def __init__(
+        self, artifact: Artifact, plugin: str, generation: int, vendored: str = ""
+    ) -> None:
         tag = _tables.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
         self.root_name: Final = f"{plugin}__{tag}"
         self.modules: Final[dict[str, ModuleType]] = {}
         self.artifact: Final = artifact
+        self._plugin: Final = plugin
         self._said: Final = f"generation {generation} of plugin {plugin!r}"
         self._suffix: Final = f"@{tag}"
         self._closed = False
-        names = {plugin, artifact.name} if artifact.is_package else {plugin}
+        self._packages: Final = packages(artifact.files) if artifact.is_package else frozenset()
         self.exit_hooks: Final = ExitHooks()
-        own = self._own_name(names)
-        stand_ins = {
-            "atexit": self.exit_hooks,
-            "importlib": Importlib(own),
-            "logging": Logging(self.root_name, plugin),
-        }
-        self._builtins: Final = private_builtins(own, stand_ins)
+        own = OwnNames(self._tops(plugin, vendored), self._check_open)
+        self._metrics: Final = Metrics(plugin)
+        self._builtins: Final = private_builtins(own, self._stand_ins(own, vendored))
         self._files: Final[list[str]] = []
 
-    def _own_name(self, names: set[str]) -> Callable[[str], str | None]:
-        root_name = self.root_name
+    def _stand_ins(self, own: OwnNames, vendored: str) -> Callable[[str, ModuleType], ModuleType]:
+        importlib_ = Importlib(own, partial(Metadata, self.artifact.files, vendored))
+        table: dict[str, ModuleType] = {
+            "atexit": self.exit_hooks,
+            "importlib": importlib_,
+            "importlib.metadata": importlib_.metadata,
+            "importlib.resources": importlib_.resources,
+            "importlib.util": importlib_.util,
+            "logging": Logging(self.root_name, self._plugin),
+            "pickle": Pickle(own),
+            "pkgutil": ByName(pkgutil, own),
+        }
+        metrics = self._metrics
 
-        def own(name: str) -> str | None:
-            top, dot, rest = name.partition(".")
-            if top and top not in names:
-                return None
-            self._check_open(name)
-            return f"{root_name}{dot}{rest}" if top else ""
+        def stand_in(name: str, module: ModuleType) -> ModuleType:
+            if name.partition(".")[0] == PROMETHEUS:
+                return metrics.stand_in(module)
+            return table.get(name, module)
 
-        return own
+        return stand_in
+
+    def _tops(self, plugin: str, vendored: str) -> dict[str, str]:
+        tops: dict[str, str] = {}
+        if vendored:
+            folder = f"{self.root_name}.{vendored.replace('/', '.')}"
+            tops = {name: f"{folder}.{name}" for name in top_names(self.artifact.files, vendored)}
+        if self.artifact.is_package:
+            tops.setdefault(self.artifact.name, self.root_name)
+        return {**tops, plugin: self.root_name}
 
     def execute(self) -> ModuleType:
         """Run the root module's code.
@@ -110,11 +134,18 @@ class Namespace:
         if found is None:
             return None
         path, is_package = found
+        if path not in self.artifact.files:
+            return self._bare_package(name, path)
         loader = MemoryLoader(self, name, path, is_package=is_package)
         spec = ModuleSpec(name, loader, origin=loader.file, is_package=is_package)  # type: ignore[arg-type]  # typeshed wants the old load_module
         spec.has_location = True  # so that `__file__` is set
         if is_package:
             spec.submodule_search_locations = [str(PurePosixPath(loader.file).parent)]
+        return spec
+
+    def _bare_package(self, name: str, path: str) -> ModuleSpec:
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(PurePosixPath(self.file_name(path)).parent)]
         return spec
 
     def owns(self, obj: object) -> bool:
@@ -134,8 +165,8 @@ class Namespace:
         return inner is not None and inner is not obj and self.owns(inner)
 
     def run_exit_hooks(self, failures: list[str]) -> list[str]:
-        """Run what the code registered to run at its exit; returns what was run."""
-        return self.exit_hooks.run_hooks(failures)
+        """Run what the code registered to run at its exit, and take its metrics out; says what."""
+        return [*self.exit_hooks.run_hooks(failures), *self._metrics.take_out_all()]
 
     def close(self) -> None:
         """Leave every process-wide table; doing so again does nothing."""
@@ -174,7 +205,10 @@ class Namespace:
         return where + self._suffix
 
     def _locate(self, name: str) -> tuple[str, bool] | None:
-        """The file behind a module name, and whether it is a package."""
+        """The file behind a module name, and whether it is a package.
+
+        A package without `__init__.py` has a file that is not there.
+        """
         if name == self.root_name:
             return self.artifact.root, self.artifact.is_package
         if not self.artifact.is_package or not name.startswith(f"{self.root_name}."):
@@ -183,7 +217,9 @@ class Namespace:
         files = self.artifact.files
         if f"{stem}/__init__.py" in files:
             return f"{stem}/__init__.py", True
-        return (f"{stem}.py", False) if f"{stem}.py" in files else None
+        if f"{stem}.py" in files:
+            return f"{stem}.py", False
+        return (f"{stem}/__init__.py", True) if stem in self._packages else None
 
 
 class MemoryLoader:

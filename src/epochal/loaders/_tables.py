@@ -20,6 +20,7 @@ import linecache
 import logging
 import sys
 import threading
+import typing
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ def leave(root_name: str, files: Iterable[str]) -> None:
         sys.modules.pop(name, None)
     for file in files:
         linecache.cache.pop(file, None)
+    # What `typing.overload` keeps for `typing.get_overloads`, by module; it has no public way out
+    # but for everybody's.
+    for name in _at_or_below(root_name, typing._overload_registry):  # type: ignore[attr-defined]  # noqa: SLF001
+        typing._overload_registry.pop(name, None)  # type: ignore[attr-defined]  # noqa: SLF001
     _forget_loggers(root_name)
 
 

@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from epochal._core.artifact import Artifact
 
 
-def open_namespace(artifact: Artifact, plugin: str, generation: int) -> Namespace:
+def open_namespace(
+    artifact: Artifact, plugin: str, generation: int, vendored: str = ""
+) -> Namespace:
     """Make the namespace of one generation; none of the plugin's code runs.
 
     Args:
         artifact: the plugin's bytes.
         plugin: its id, which means this generation wherever the plugin's own code imports it.
         generation: its number.
+        vendored: the folder of the distributions that it carries with it; empty for none.
     """
-    return Namespace(artifact, plugin, generation)
+    return Namespace(artifact, plugin, generation, vendored)

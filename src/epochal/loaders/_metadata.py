@@ -1,0 +1,134 @@
+"""`importlib.metadata` for a plugin that carries distributions: what it carries is found there.
+
+A carried distribution asks for its own version, or for the entry points by which its parts find one
+another (`markdown.extensions`). Both are in the `.dist-info` folder that lies beside its packages,
+and an entry point of it means the plugin's own copy. Anything else is what it is everywhere; an
+installed distribution of the same name is not seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import re
+from importlib import metadata
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal.loaders._stand_ins import StandIn
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import ModuleType
+
+
+class Metadata(StandIn):
+    """`importlib.metadata` for one generation.
+
+    Args:
+        files: the artifact's.
+        folder: where the carried distributions are; empty for none.
+        load: imports a module by the name that it has inside the plugin.
+    """
+
+    def __init__(
+        self, files: Mapping[str, bytes], folder: str, load: Callable[[str], ModuleType]
+    ) -> None:
+        super().__init__(metadata)
+        self._carried: Final = {
+            _normal(info.removesuffix(_INFO).partition("-")[0]): _Carried(
+                files, f"{folder}/{info}", load
+            )
+            for info in _infos(files, folder)
+        }
+
+    def distribution(self, distribution_name: str) -> metadata.Distribution:
+        """What `importlib.metadata.distribution` does, for this generation."""
+        carried = self._carried.get(_normal(distribution_name))
+        return carried or metadata.distribution(distribution_name)
+
+    def distributions(self, **params: Any) -> Iterator[metadata.Distribution]:
+        """What `importlib.metadata.distributions` does, for this generation."""
+        yield from self._carried.values()
+        for found in metadata.distributions(**params):
+            if _normal(found.metadata["Name"] or "") not in self._carried:
+                yield found
+
+    def entry_points(self, **params: Any) -> metadata.EntryPoints:
+        """What `importlib.metadata.entry_points` does, for this generation."""
+        points = (point for found in self.distributions() for point in found.entry_points)
+        return metadata.EntryPoints(points).select(**params)
+
+    def version(self, distribution_name: str) -> str:
+        """What `importlib.metadata.version` does, for this generation."""
+        return self.distribution(distribution_name).version
+
+    def metadata(self, distribution_name: str) -> Any:
+        """What `importlib.metadata.metadata` does, for this generation."""
+        return self.distribution(distribution_name).metadata
+
+    def requires(self, distribution_name: str) -> list[str] | None:
+        """What `importlib.metadata.requires` does, for this generation."""
+        return self.distribution(distribution_name).requires
+
+    def files(self, distribution_name: str) -> list[importlib.metadata.PackagePath] | None:
+        """What `importlib.metadata.files` does, for this generation."""
+        return self.distribution(distribution_name).files
+
+
+class _Carried(metadata.Distribution):
+    """A distribution inside an artifact."""
+
+    def __init__(
+        self, files: Mapping[str, bytes], info: str, load: Callable[[str], ModuleType]
+    ) -> None:
+        self._files: Final = files
+        self._info: Final = info
+        self._load: Final = load
+
+    def read_text(self, filename: str) -> str | None:
+        """A file of its `.dist-info`; None if it has none of that name."""
+        content = self._files.get(f"{self._info}/{filename}")
+        return content.decode() if content is not None else None
+
+    def locate_file(self, path: str | os.PathLike[str]) -> Any:
+        """Where in the artifact a file of it is."""
+        return PurePosixPath(self._info).parent / path
+
+    @property
+    def entry_points(self) -> metadata.EntryPoints:
+        """Its entry points, which load the plugin's own copy."""
+        points = super().entry_points
+        return metadata.EntryPoints(_OwnEntryPoint(point, self, self._load) for point in points)
+
+
+class _OwnEntryPoint(metadata.EntryPoint):
+    """An entry point of a carried distribution."""
+
+    def __init__(
+        self,
+        point: metadata.EntryPoint,
+        dist: metadata.Distribution,
+        load: Callable[[str], ModuleType],
+    ) -> None:
+        super().__init__(point.name, point.value, point.group)
+        vars(self).update(dist=dist, _load=load)  # its attributes cannot be set
+
+    def load(self) -> Any:
+        """What it points to."""
+        names = filter(None, (self.attr or "").split("."))
+        return functools.reduce(getattr, names, vars(self)["_load"](self.module))
+
+
+_INFO: Final = ".dist-info"
+
+
+def _infos(files: Iterable[str], folder: str) -> set[str]:
+    prefix = f"{folder}/"
+    tops = {path[len(prefix) :].partition("/")[0] for path in files if path.startswith(prefix)}
+    return {top for top in tops if folder and top.endswith(_INFO)}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,193 @@
+"""One real distribution as a plugin: loaded, called from several threads, reloaded twenty times."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import threading
+import time
+import weakref
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from epochal import Runtime
+from tests.conftest import tool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.realcode.catalogue import Case
+
+RELOADS = 20
+CALLERS = 3
+_COMPILED = (".so", ".pyd", ".pyc")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one distribution.
+
+    Attributes:
+        distribution: its name.
+        version: as installed.
+        files: of the plugin's artifact.
+        kib: the same, in KiB.
+        modules: that a generation loads.
+        reload_ms: of each reload.
+        calls: that returned while reloads were under way.
+        faults: what a call raised, or returned instead of what it must.
+        reclaimed: how many generations were.
+        survivors: functions and classes of old generations that were alive after a collection.
+        leaks: what kept a generation, as its cutover says.
+    """
+
+    distribution: str
+    version: str
+    files: int = 0
+    kib: int = 0
+    modules: int = 0
+    reload_ms: list[float] = field(default_factory=list)
+    calls: int = 0
+    faults: list[str] = field(default_factory=list)
+    reclaimed: int = 0
+    survivors: int = 0
+    leaks: set[str] = field(default_factory=set)
+
+    @property
+    def median_ms(self) -> float:
+        """Of a reload."""
+        return statistics.median(self.reload_ms)
+
+    @property
+    def is_fully_reclaimed(self) -> bool:
+        """Every old generation was, and nothing of it is left."""
+        return self.reclaimed == RELOADS and not self.survivors and not self.leaks
+
+
+def carry_out(case: Case, folder: Path) -> Outcome:
+    """Load, call and reload one distribution.
+
+    Args:
+        case: which.
+        folder: where its plugin is written.
+    """
+    outcome = Outcome(case.distribution, metadata.version(case.distribution))
+    path = write_plugin(case, folder)
+    with Runtime(drain_timeout=60.0, phase_timeout=60.0) as rt:
+        rt.load(path)
+        files = rt.generation(case.plugin).candidate.artifact.files
+        outcome.files, outcome.kib = len(files), sum(map(len, files.values())) // 1024
+        threads = _Callers(rt, case)
+        refs: list[weakref.ref[Any]] = []
+        try:
+            for _ in range(RELOADS):
+                threads.let_each_call()
+                refs += _code_of(rt, case.plugin)
+                started = time.perf_counter()
+                cut = rt.reload(case.plugin)
+                outcome.reload_ms.append((time.perf_counter() - started) * 1e3)
+                outcome.reclaimed += cut.drained and cut.reclaimed
+                outcome.leaks.update(cut.leaks)
+        finally:
+            threads.end()
+        outcome.calls, outcome.faults = threads.calls, threads.faults
+        outcome.modules = len(_modules(rt, case.plugin))
+        gc.collect()
+        outcome.survivors = sum(ref() is not None for ref in refs)
+    return outcome
+
+
+class _Callers:
+    """Threads that call the plugin all the time, each through epochs that it captures."""
+
+    def __init__(self, rt: Runtime, case: Case) -> None:
+        self.calls = 0
+        self.faults: list[str] = []
+        self._lock = threading.Lock()
+        self._called = threading.Condition(self._lock)
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(rt, case), daemon=True) for _ in range(CALLERS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, rt: Runtime, case: Case) -> None:
+        # The short rest leaves the machine to the reload: callers that never rest would measure how
+        # the interpreter shares its lock.
+        while not self._ended.wait(0.02):
+            with rt.operation("real code") as epoch:
+                for _ in range(2):  # an epoch is one world for as long as it is held
+                    self._call(epoch, case)
+            del epoch
+
+    def _call(self, epoch: Any, case: Case) -> None:
+        fault = None
+        try:
+            found = epoch[tool][f"{case.plugin}.use"]()
+            if found != case.returns:
+                fault = f"returned {found!r}"
+        except BaseException as error:  # noqa: BLE001  counted: there may be none
+            fault = f"{type(error).__name__}: {error}"
+        with self._called:
+            self.calls += 1
+            if fault is not None:
+                self.faults.append(fault)
+            self._called.notify_all()
+
+    def let_each_call(self) -> None:
+        """Wait until so many calls have returned since now."""
+        with self._called:
+            until = self.calls + 2 * CALLERS
+            assert self._called.wait_for(lambda: self.calls >= until, timeout=60)
+
+    def end(self) -> None:
+        """Let them finish."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(60)
+
+
+def _modules(rt: Runtime, plugin: str) -> list[Any]:
+    return list(rt.generation(plugin)._namespace.modules.values())
+
+
+def _code_of(rt: Runtime, plugin: str) -> list[weakref.ref[Any]]:
+    """Every function and class of the current generation, weakly."""
+    return [
+        weakref.ref(value)
+        for module in _modules(rt, plugin)
+        for value in list(vars(module).values())
+        if isinstance(value, (FunctionType, type)) and value.__module__ == module.__name__
+    ]
+
+
+# --- the plugin ----------------------------------------------------------------------------------
+
+
+def write_plugin(case: Case, folder: Path) -> Path:
+    """Write a plugin that carries a distribution and what that needs."""
+    root = folder / case.plugin
+    for name in (case.distribution, *case.carries):
+        for source, relative in _files_of(name):
+            target = root / "_vendor" / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    (root / "__init__.py").write_text(case.source)
+    (root / "plugin.toml").write_text(
+        f'id = "{case.plugin}"\nversion = "{metadata.version(case.distribution)}"\n'
+        'vendored = "_vendor"\n'
+    )
+    return root
+
+
+def _files_of(name: str) -> Iterator[tuple[Path, Path]]:
+    """The files of an installed distribution, without its commands and compiled accelerators."""
+    files = metadata.files(name)
+    assert files, f"{name} is not installed: make setup"
+    for file in files:
+        if ".." not in file.parts and not file.name.endswith(_COMPILED):
+            yield Path(str(file.locate())), Path(*file.parts)

@@ -1,0 +1,34 @@
+"""Widely used distributions from PyPI live as plugins: no call fails, every generation goes."""
+
+import re
+
+import pytest
+
+from tests.realcode.__main__ import PAGE
+from tests.realcode.catalogue import CASES
+from tests.realcode.run import RELOADS, carry_out
+
+
+# A reload of sympy takes two seconds on an idle machine. What these warn of is their authors' to
+# mend.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.distribution)
+def test_a_distribution_is_reloaded_under_calls_and_goes_for_good(case, tmp_path):
+    outcome = carry_out(case, tmp_path)
+    assert outcome.faults == []
+    assert outcome.calls >= 2 * RELOADS
+    if case.kept_by:
+        assert any(case.kept_by in leak for leak in outcome.leaks), outcome.leaks
+    else:
+        assert outcome.is_fully_reclaimed, (outcome.reclaimed, outcome.survivors, outcome.leaks)
+
+
+def test_the_selection_is_broad_and_nearly_all_of_it_goes():
+    assert len(CASES) >= 15
+    assert sum(not case.kept_by for case in CASES) >= 13
+
+
+def test_the_page_tells_of_the_same_distributions():
+    rows = re.findall(r"^\| ([\w-]+) \| \d", PAGE.read_text(), re.MULTILINE)
+    assert rows == [case.distribution for case in CASES]
