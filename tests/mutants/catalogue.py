@@ -9,6 +9,8 @@ MEMORY = "tests/integration/test_memory.py::"
 RESOURCES = "tests/integration/test_resources.py::"
 HOLDERS = "tests/integration/test_holders.py::"
 LIFECYCLE = "tests/unit/test_lifecycle.py::"
+CARRIED = "tests/integration/test_carried.py::"
+PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/test_carry.py::"
 
 
@@ -318,5 +320,62 @@ MUTANTS = (
         "                frame.clear()\n",
         "                pass\n",
         RUNTIME + "test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once",
+    ),
+    Mutant(
+        "own copies",
+        "what a plugin carries is looked for among what is installed",
+        "loaders/_namespace.py",
+        "        if vendored:\n            folder =",
+        "        if not vendored:\n            folder =",
+        CARRIED + "test_each_generation_has_its_own_copy_however_it_asks",
+    ),
+    Mutant(
+        "own copies",
+        "`import a.b` of what it carries binds the plugin",
+        "loaders/_imports.py",
+        '            return builtins.__import__(own(name.partition(".")[0]) or name, fromlist=("__name__",))\n',
+        "            return module\n",
+        CARRIED + "test_each_generation_has_its_own_copy_however_it_asks",
+    ),
+    Mutant(
+        "resources",
+        "what two generations replaced one after the other stays the first one's",
+        "_core/footprint.py",
+        "                        later.old = put.old\n",
+        "                        pass\n",
+        RESOURCES + "test_what_generations_replaced_one_after_another_is_as_before_the_first",
+    ),
+    Mutant(
+        "resources",
+        "what was replaced in a call is deleted instead of given back",
+        "_core/footprint.py",
+        "yield self.entry(key, self._original.get(key, _ABSENT), value)",
+        "yield self.entry(key, _ABSENT, value)",
+        RESOURCES + "test_what_it_replaced_in_a_call_is_given_back_not_taken_away",
+    ),
+    Mutant(
+        "resources",
+        "a metric that both generations have begins at 0 again",
+        "loaders/_prometheus.py",
+        "                collector.__dict__ = vars(old.standing)\n",
+        "                pass\n",
+        PROMETHEUS + "test_both_generations_count_in_the_same_metrics_and_nothing_is_lost",
+    ),
+    Mutant(
+        "E5",
+        "a metric whose place a failed change took does not get it back",
+        "loaders/_prometheus.py",
+        "            self._registry.register(metric.displaced.standing)\n",
+        "            pass\n",
+        PROMETHEUS + "test_a_change_that_fails_leaves_the_metrics_as_they_were",
+    ),
+    Mutant(
+        "E7",
+        "a class in a hint is looked for through the whole heap",
+        "_core/reclaim.py",
+        "(_empty_typing, _empty_caches, _pause, _collect)",
+        "(_empty_caches, _empty_typing, _pause, _collect)",
+        CARRIED
+        + "test_a_plugin_with_hints_of_its_own_is_reclaimed_without_a_look_through_the_heap",
     ),
 )
