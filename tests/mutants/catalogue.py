@@ -333,7 +333,8 @@ MUTANTS = (
         "own copies",
         "`import a.b` of what it carries binds the plugin",
         "loaders/_imports.py",
-        '            return builtins.__import__(own(name.partition(".")[0]) or name, fromlist=("__name__",))\n',
+        '            return builtins.__import__(own(name.partition(".")[0]) or name, '
+        'fromlist=("__name__",))\n',
         "            return module\n",
         CARRIED + "test_each_generation_has_its_own_copy_however_it_asks",
     ),
