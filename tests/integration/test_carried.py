@@ -155,6 +155,22 @@ def test_a_manifest_that_names_no_such_folder_is_refused(vendored, files, fault)
     assert "plugin.toml:3: vendored" in str(caught.value)
 
 
+def test_an_artifact_that_never_was_a_folder_carries_its_data_too():
+    from epochal.loaders.python import open_namespace
+
+    code = b"import pkgutil\nDATA = pkgutil.get_data('shapes', 'data.txt')"
+    files = {
+        "__init__.py": code,
+        "_vendor/shapes/__init__.py": b"",
+        "_vendor/shapes/data.txt": b"x",
+    }
+    namespace = open_namespace(Artifact("geo", files, is_package=True), "geo", 0, "_vendor")
+    try:
+        assert namespace.execute().DATA == b"x"
+    finally:
+        namespace.close()
+
+
 def test_what_typing_keeps_for_overloads_goes_too(rt, plugins):
     code = (
         "import typing\n@typing.overload\ndef g(x: int): ...\n@typing.overload\ndef g(x: str): ..."

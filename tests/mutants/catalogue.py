@@ -9,7 +9,13 @@ MEMORY = "tests/integration/test_memory.py::"
 RESOURCES = "tests/integration/test_resources.py::"
 HOLDERS = "tests/integration/test_holders.py::"
 LIFECYCLE = "tests/unit/test_lifecycle.py::"
+CARRIED = "tests/integration/test_carried.py::"
+PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/test_carry.py::"
+BUGS = "tests/bugs/"
+MODEL = "tests/property/test_model.py::test_the_runtime_is_its_model"
+SOAK = "tests/soak/test_soak.py::test_operations_see_nothing_of_the_changes"
+SERVICE = "tests/integration/test_service.py::"
 STORE = "tests/integration/test_store.py::"
 STORE_FAULTS = "tests/integration/test_store_faults.py::"
 STORE_UNIT = "tests/unit/store/test_store.py::"
@@ -403,5 +409,127 @@ MUTANTS = (
         '"BEGIN EXCLUSIVE"',
         '"BEGIN"',
         STORE + "test_one_store_serves_one_runtime_and_the_error_names_the_holder",
+    ),
+    Mutant(
+        "own copies",
+        "what a plugin carries is looked for among what is installed",
+        "loaders/_namespace.py",
+        "        if vendored:\n            folder =",
+        "        if not vendored:\n            folder =",
+        CARRIED + "test_each_generation_has_its_own_copy_however_it_asks",
+    ),
+    Mutant(
+        "own copies",
+        "`import a.b` of what it carries binds the plugin",
+        "loaders/_imports.py",
+        '            return builtins.__import__(own(name.partition(".")[0]) or name, '
+        'fromlist=("__name__",))\n',
+        "            return module\n",
+        CARRIED + "test_each_generation_has_its_own_copy_however_it_asks",
+    ),
+    Mutant(
+        "resources",
+        "what two generations replaced one after the other stays the first one's",
+        "_core/footprint.py",
+        "                        later.old = put.old\n",
+        "                        pass\n",
+        RESOURCES + "test_what_generations_replaced_one_after_another_is_as_before_the_first",
+    ),
+    Mutant(
+        "resources",
+        "what was replaced in a call is deleted instead of given back",
+        "_core/footprint.py",
+        "yield self.entry(key, self._original.get(key, _ABSENT), value)",
+        "yield self.entry(key, _ABSENT, value)",
+        RESOURCES + "test_what_it_replaced_in_a_call_is_given_back_not_taken_away",
+    ),
+    Mutant(
+        "resources",
+        "a metric that both generations have begins at 0 again",
+        "loaders/_prometheus.py",
+        "                collector.__dict__ = vars(old.standing)\n",
+        "                pass\n",
+        PROMETHEUS + "test_both_generations_count_in_the_same_metrics_and_nothing_is_lost",
+    ),
+    Mutant(
+        "E5",
+        "a metric whose place a failed change took does not get it back",
+        "loaders/_prometheus.py",
+        "            self._registry.register(metric.displaced.standing)\n",
+        "            pass\n",
+        PROMETHEUS + "test_a_change_that_fails_leaves_the_metrics_as_they_were",
+    ),
+    Mutant(
+        "E7",
+        "a class in a hint is looked for through the whole heap",
+        "_core/reclaim.py",
+        "(_empty_typing, _empty_caches, _pause, _collect)",
+        "(_empty_caches, _empty_typing, _pause, _collect)",
+        CARRIED
+        + "test_a_plugin_with_hints_of_its_own_is_reclaimed_without_a_look_through_the_heap",
+    ),
+    Mutant(
+        "holders",
+        "an error of a change that cannot be read keeps the runtime's frame, and so the epoch",
+        "_core/blame.py",
+        '    "epochal.runtime",\n',
+        "",
+        BUGS + "test_kept_error_holds_epoch.py::test_an_error_that_is_kept_holds_no_epoch",
+    ),
+    Mutant(
+        "E3, model",
+        "dependents of a reloaded plugin keep the old generation's exports",
+        "_core/plan.py",
+        "    affected = _closure([*staged, *removed], requiring)",
+        "    affected = {*staged, *removed}",
+        MODEL,
+    ),
+    Mutant(
+        "E4, model",
+        "a generation is shut down without waiting for its last lease",
+        "_core/retire.py",
+        "        if not leaver.waiter.is_satisfied:\n            return False\n",
+        "",
+        MODEL,
+    ),
+    Mutant(
+        "E5, model",
+        "a change that is given up leaves what it staged",
+        "_core/change.py",
+        "        begun = list(reversed(self._begun))\n",
+        "        begun = [] if self._phases._cancelled else list(reversed(self._begun))\n",
+        MODEL,
+    ),
+    Mutant(
+        "E4, soak",
+        "a generation is shut down without waiting for its last lease",
+        "_core/retire.py",
+        "        if not leaver.waiter.is_satisfied:\n            return False\n",
+        "",
+        SOAK,
+    ),
+    Mutant(
+        "services",
+        "state is exported while calls are inside",
+        "kinds/service.py",
+        "        if not quiet:\n            self._quiet.wait()\n",
+        "",
+        SERVICE + "test_a_call_that_is_inside_ends_before_the_state_is_exported",
+    ),
+    Mutant(
+        "services",
+        "a call through an older epoch goes to the instance that it was captured with",
+        "kinds/service.py",
+        "        return side if side is not None else self\n",
+        "        return self\n",
+        SERVICE + "test_a_call_through_an_older_epoch_goes_where_the_state_is",
+    ),
+    Mutant(
+        "services",
+        "a hand-over that fails leaves the gate closed",
+        "_core/change.py",
+        "        failures = [line for move in reversed(self._moves) for line in move.roll_back()]\n",
+        "        failures = []\n",
+        SERVICE + "test_what_raises_in_a_hand_over_rolls_the_change_back",
     ),
 )

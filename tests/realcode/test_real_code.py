@@ -12,7 +12,7 @@ from tests.realcode.run import RELOADS, carry_out
 # A reload of sympy takes two seconds on an idle machine. What these warn of is their authors' to
 # mend.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.distribution)
 def test_a_distribution_is_reloaded_under_calls_and_goes_for_good(case, tmp_path):
     outcome = carry_out(case, tmp_path)

@@ -263,10 +263,11 @@ class MemoryLoader:
 
     def get_data(self, path: str) -> bytes:
         """A file of the artifact, by a path under the package's folder (`pkgutil.get_data`)."""
-        origin = self._namespace.artifact.origin
+        artifact = self._namespace.artifact
+        folder = PurePosixPath(artifact.origin or f"<{artifact.name}>")
         name = PurePosixPath(path)
-        if origin is not None and name.is_relative_to(PurePosixPath(origin)):
-            name = name.relative_to(PurePosixPath(origin))
+        if name.is_relative_to(folder):
+            name = name.relative_to(folder)
         try:
             return self._namespace.artifact.files[str(name)]
         except KeyError:
