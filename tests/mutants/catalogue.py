@@ -148,7 +148,7 @@ MUTANTS = (
         "E5",
         "plugin code that blocks is waited for without a limit",
         "_core/phase.py",
-        "        watch = watchdog.watch(self._timeout, ",
+        "        watch = watchdog.watch(limit, ",
         "        watch = watchdog.watch(None, ",
         RUNTIME + "test_e5_plugin_code_that_blocks_ends_the_change_and_its_thread_is_named",
     ),
