@@ -221,9 +221,7 @@ class ChangeRun:
         self._tell(generation, LifecycleState.LOADED, LifecycleState.LINKED)
         self._compare(generation)
         self._init(generation)
-        linked = self._staged[generation.plugin]
-        opened = generation.offer(linked.lease)
-        self._staged[generation.plugin] = replace(linked, carried={**linked.carried, **opened})
+        self._offer(generation)
 
     def _required(self, generation: Generation) -> dict[str, Linked]:
         assert self._base is not None
@@ -247,6 +245,13 @@ class ChangeRun:
                 plugin=generation.plugin,
             ) from error
         self._tell(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
+
+    def _offer(self, generation: Generation) -> None:
+        """Put what was opened among what the epoch will offer."""
+        # Apart from `_stage`, whose frame the plugin may keep: an error in `init` refers to it.
+        linked = self._staged[generation.plugin]
+        opened = generation.offer(linked.lease)
+        self._staged[generation.plugin] = replace(linked, carried={**linked.carried, **opened})
 
     def _check_together(self, plan: Plan) -> None:
         """Have kinds with a rule over all their exports look at what would be active."""
