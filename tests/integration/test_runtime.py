@@ -742,7 +742,7 @@ def test_e6_no_foreign_code_runs_while_an_epoch_is_published(rt, plugins):
             raise RuntimeError("a finalizer that fails")
 
     rt.load(versioned(plugins, 1))
-    rt.epoch.derived("planner", lambda: Derived(rt.generation("geo")))
+    rt.epoch.derived("planner", lambda _: Derived(rt.generation("geo")))
     unraisable = []
     hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
     try:

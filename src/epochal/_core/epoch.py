@@ -159,14 +159,14 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         """Whether this epoch pins that very generation of a plugin."""
         return self._leases.get(plugin) is lease
 
-    def derived(self, key: Hashable, build: Callable[[], T]) -> T:
+    def derived(self, key: Hashable, build: Callable[[Epoch], T]) -> T:
         """A value that a host computes once for each epoch, such as a planning context or a router.
 
         Args:
             key: whose value it is, usually the host object.
-            build: makes it, on the first call; of two threads that call at once both may build, and
-                one result is kept. It must not refer to the epoch: a cycle would hold every lease
-                until the collector runs (through native code, for ever).
+            build: makes it of this epoch, on the first call; of two threads that call at once both
+                may build, and one result is kept. The result must not refer to the epoch: a cycle
+                would hold every lease until the collector runs (through native code, for ever).
 
         Returns:
             The value, which lives as long as this epoch.
@@ -174,7 +174,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         try:
             value: T = self._derived[key]
         except KeyError:
-            value = self._derived.setdefault(key, build())
+            value = self._derived.setdefault(key, build(self))
         return value
 
     def successor(self, retired: Iterable[Generation], staged: Iterable[Linked]) -> Epoch:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from epochal.errors import OperationEndedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from epochal._core.lease import Lease
 
     F = TypeVar("F")
+
+T = TypeVar("T")
 
 
 class Operation:
@@ -91,6 +93,10 @@ class Operation:
 
     def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]:
         return self.epoch[kind]
+
+    def derived(self, key: Hashable, build: Callable[[Epoch], T]) -> T:
+        """A value that a host computes once for the epoch; see `Epoch.derived`."""
+        return self.epoch.derived(key, build)
 
     def narrow(self, plugins: Iterable[str]) -> None:
         """Let the epoch go and hold only the generations of these plugins.

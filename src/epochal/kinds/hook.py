@@ -27,12 +27,12 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Kind
-from epochal._core.operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from epochal._core.epoch import Epoch
+    from epochal._core.operation import Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,16 @@ class Hook(Kind[Any]):
         Returns:
             What they returned, without None.
         """
-        results = [function(*args, **kw) for _, function in self._ordered(epoch)]
-        return [result for result in results if result is not None]
+        results: list[Any] = []
+        for function in epoch.derived(self, self._order).values():
+            result = function(*args, **kw)
+            if result is not None:
+                results.append(result)
+        return results
 
     def first(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> Any:
         """Call implementations in order until one returns something; None if none does."""
-        for _, function in self._ordered(epoch):
+        for function in epoch.derived(self, self._order).values():
             result = function(*args, **kw)
             if result is not None:
                 return result
@@ -114,7 +118,7 @@ class Hook(Kind[Any]):
             The verdict, true if nobody objected.
         """
         refusals: list[Refusal] = []
-        for name, function in self._ordered(epoch):
+        for name, function in epoch.derived(self, self._order).items():
             answer = function(*args, **kw)
             if answer is False or isinstance(answer, Refusal):
                 refusals.append(Refusal(answer.reason if answer else "", name))
@@ -123,7 +127,7 @@ class Hook(Kind[Any]):
     async def acall(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> list[Any]:
         """`call` for implementations that may be `async def`: one after another, each awaited."""
         results: list[Any] = []
-        for _, function in self._ordered(epoch):
+        for function in epoch.derived(self, self._order).values():
             result = function(*args, **kw)
             if inspect.isawaitable(result):
                 result = await result
@@ -131,14 +135,9 @@ class Hook(Kind[Any]):
                 results.append(result)
         return results
 
-    def _ordered(self, epoch: Epoch | Operation) -> Sequence[tuple[str, Callable[..., Any]]]:
-        snapshot = epoch.epoch if isinstance(epoch, Operation) else epoch
-        return snapshot.derived(self, lambda: self._order(snapshot))
-
-    def _order(self, epoch: Epoch) -> Sequence[tuple[str, Callable[..., Any]]]:
+    def _order(self, epoch: Epoch) -> Mapping[str, Callable[..., Any]]:
         exports = epoch[self]
-        names = ordered([epoch.export(self, name) for name in exports])
-        return tuple((name, exports[name]) for name in names)
+        return {name: exports[name] for name in ordered([epoch.export(self, n) for n in exports])}
 
     # --- rules -------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class FunctionIndex:
 
 def index_of(epoch: Epoch) -> FunctionIndex:
     """The index of an epoch, made once."""
-    return epoch.derived(_KEY, lambda: FunctionIndex(epoch))
+    return epoch.derived(_KEY, FunctionIndex)
 
 
 def signatures(epoch: Epoch) -> list[str]:
