@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -223,6 +224,7 @@ def test_a_call_that_is_inside_ends_before_the_state_is_exported(rt, plugins):
     inside = in_background(limiter(rt).slow)
     assert ENTERED.wait(10)
     reload = in_background(lambda: rt.reload("quota", write(plugins, "2.0", more=slow)))
+    assert futures.wait([reload], 0.2).not_done
     GATE.set()
     assert inside.result(10) == 1
     reload.result(10)

@@ -38,7 +38,7 @@ FLOORS = [
     {"_core.changes"},
     {"loaders", "kinds", "observe", "store"},
     {"runtime"},
-    {"sql", "watch"},
+    {"sql", "watch", "pluggy"},
     {"demo"},
     {"cli"},
 ]
