@@ -1,0 +1,59 @@
+"""The tutorial of docs/kinds.md works as it stands, and prints what it says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from epochal import Runtime
+
+PAGE = (Path(__file__).parents[2] / "docs/kinds.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_tutorial_prints_what_the_page_says(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    for name in ("myagent.py", "plugins/web.py", "agent.py"):
+        (example,) = [text for text in EXAMPLES if text.startswith(f"# {name}\n")]
+        (tmp_path / name).write_text(example.partition("\n")[2])
+    done = subprocess.run(
+        [sys.executable, "agent.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    (said,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    assert (done.stdout, done.stderr, done.returncode) == (said, "", 0)
+
+
+def test_the_kind_that_keeps_something_hands_it_over(tmp_path, monkeypatch):
+    (example,) = [text for text in EXAMPLES if text.startswith("class Move")]
+    (tmp_path / "myhost.py").write_text(
+        f"from epochal import Kind\n{example}\ncache = Cache('my.cache')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin = tmp_path / "geo.py"
+    plugin.write_text(
+        '# /// plugin\n# id = "geo"\n# version = "1"\n# ///\n'
+        "from myhost import cache\n@cache\nclass c:\n"
+        "    def __init__(self): self.entries = []\n    def add(self, x): self.entries.append(x)\n"
+        "    def all(self): return self.entries\n"
+    )
+    with Runtime() as rt:
+        from myhost import cache
+
+        rt.load(plugin)
+        rt.epoch[cache]["geo.c"].add(1)
+        rt.reload("geo")
+        rt.epoch[cache]["geo.c"].add(2)
+        assert rt.epoch[cache]["geo.c"].all() == [1, 2]
+
+
+def test_the_service_counts_on(tmp_path):
+    from epochal.kinds import service
+
+    (example,) = [text for text in EXAMPLES if "class limiter" in text]
+    plugin = tmp_path / "quota.py"
+    plugin.write_text(f'# /// plugin\n# id = "quota"\n# version = "1"\n# ///\n{example}')
+    with Runtime() as rt:
+        rt.load(plugin)
+        assert rt.epoch[service]["quota.limiter"].hit("alice") == 1
+        rt.reload("quota")
+        assert rt.epoch[service]["quota.limiter"].hit("alice") == 2
