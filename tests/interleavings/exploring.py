@@ -25,6 +25,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
+import frontrun
 from frontrun._cooperative import CooperativeQueue
 
 from epochal._core import events, lease, lifecycle, retire
@@ -93,6 +94,8 @@ class Program:
         around: what else is in place for the length of the exploration.
         time_runs_out: whether a time limit may run out at any step; otherwise time passes only when
             nobody can go on.
+        orderings: where `frontrun`'s partial order reduction finds the breakage too, its search is
+            a second one, without a bound on preemptions; it must have run at least so many.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Program:
     where: tuple[str, ...] = CORE
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     time_runs_out: bool = False
+    orderings: int | None = None
 
     @property
     def bound(self) -> Bound:
@@ -120,7 +124,7 @@ class Explored:
 
     Attributes:
         schedules: how many were run.
-        steps: of the longest.
+        steps: of the longest; 0 if they were not counted.
         failure: what went wrong first, and in which schedule; None if nothing did.
     """
 
@@ -141,6 +145,30 @@ def explore(program: Program, *, broken: bool = False) -> Explored:
             if schedules % _COLLECT_EVERY == 0:
                 gc.collect()
     return Explored(schedules, steps, None)
+
+
+def explore_orderings(program: Program, *, broken: bool = False) -> Explored:
+    """Run a program in every order of accesses that `frontrun` tells apart, until one fails."""
+
+    def holds(state: Any) -> bool:
+        program.check(state)
+        return True
+
+    with (
+        _surroundings(program, broken=broken),
+        mock.patch.dict(os.environ, FRONTRUN_ACTIVE="1"),
+    ):
+        result = frontrun.explore(
+            program.setup,
+            program.threads,
+            holds,
+            preemption_bound=None,
+            clock="virtual",
+            detect_io=False,
+            reproduce_on_failure=0,
+        )
+    failure = None if result.property_holds else str(result.explanation)
+    return Explored(result.num_explored, 0, failure)
 
 
 def _search(program: Program, bound: Bound) -> Iterator[tuple[str, Run]]:

@@ -352,6 +352,7 @@ PROGRAMS = (
         replaced(PluginLifecycle, "advance", torn_advance),
         ci=every(2, at_least=450),
         soak=every(4, at_least=20000),
+        orderings=2,
     ),
     Program(
         "advance-three-times",
@@ -363,6 +364,7 @@ PROGRAMS = (
         replaced(PluginLifecycle, "advance", torn_advance),
         ci=every(1, at_least=340),
         soak=every(2, at_least=5000),
+        orderings=6,
     ),
     Program(
         "begin_drain-against-begin_drain",
@@ -374,6 +376,7 @@ PROGRAMS = (
         replaced(PluginLifecycle, "try_move", torn_move),
         ci=every(2, at_least=1400),
         soak=every(3, at_least=20000),
+        orderings=5,
     ),
     Program(
         "lease-against-finalize",
@@ -407,6 +410,7 @@ PROGRAMS = (
         registering_late,
         ci=every(1, at_least=850),
         soak=every(2, at_least=20000),
+        orderings=100,
     ),
     Program(
         "last-release-against-timeout",
@@ -453,6 +457,7 @@ PROGRAMS = (
         ci=every(1, at_least=460),
         soak=every(2, at_least=10000),
         where=TURN,
+        orderings=10,
     ),
     Program(
         "turn-against-giving-up",

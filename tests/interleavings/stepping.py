@@ -3,10 +3,10 @@
 `frontrun` runs each thread of the program under a tracer that stops at its bytecodes, and replaces
 locks, conditions, events and queues by cooperative ones, which give the turn away where they would
 block. What is here decides whose turn it is. Its own two searches are not enough: the random one
-cannot let one thread run far ahead of another, and the one by partial order reduction did not find
-a wait that registers after it has checked (it does not see every access of C code). So the schedule
+cannot let one thread run far ahead of another, and the one by partial order reduction does not see
+every access of C code: of the eleven breakages of `pieces` it does not find five. So the schedule
 is ours: a thread goes on until it blocks or ends, unless the `Pick` says otherwise, and each point
-where it could have said otherwise is noted. `explore` goes through them.
+where it could have said otherwise is noted. `exploring` goes through them.
 
 A step is one bytecode that can touch what is shared. Bytecodes that only move a frame's own values
 are no steps: to switch before one is to switch before the next that is. A blocked thread is not
@@ -40,13 +40,12 @@ TIME: Final = -1
 _LIMIT_S: Final = 10.0
 _MAX_STEPS: Final = 20_000
 # What they touch is the frame's own, or is not rebound while a program runs (module globals).
-_LOCAL: Final = frozenset(
-    (
-        "CACHE COPY COPY_FREE_VARS EXTENDED_ARG JUMP_BACKWARD JUMP_FORWARD KW_NAMES LOAD_CLOSURE "
-        "LOAD_CONST LOAD_FAST LOAD_GLOBAL MAKE_CELL NOP PRECALL PUSH_EXC_INFO PUSH_NULL RESUME "
-        "RETURN_GENERATOR SWAP"
-    ).split()
-)
+_LOCAL_NAMES: Final = """
+    CACHE COPY COPY_FREE_VARS EXTENDED_ARG JUMP_BACKWARD JUMP_FORWARD KW_NAMES LOAD_CLOSURE
+    LOAD_CONST LOAD_FAST LOAD_GLOBAL MAKE_CELL NOP PRECALL PUSH_EXC_INFO PUSH_NULL RESUME
+    RETURN_GENERATOR SWAP
+"""
+_LOCAL: Final = frozenset(_LOCAL_NAMES.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from epochal._core import lease, phase
 from epochal._core.watchdog import watchdog
 from tests.interleavings.catalogue import PROGRAMS, table
-from tests.interleavings.exploring import IS_SOAK, explore
+from tests.interleavings.exploring import IS_SOAK, explore, explore_orderings
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +34,16 @@ def test_it_holds(program):
 def test_its_breakage_is_caught(program):
     explored = explore(program, broken=True)
     assert explored.failure is not None, f"{explored.schedules} schedules did not show it"
+
+
+@pytest.mark.parametrize(
+    "program", [one for one in PROGRAMS if one.orderings], ids=lambda program: program.name
+)
+def test_it_holds_in_every_ordering_and_its_breakage_does_not(program):
+    explored = explore_orderings(program)
+    assert explored.failure is None, f"{program.promise}\n{explored.failure}"
+    assert explored.schedules >= program.orderings
+    assert explore_orderings(program, broken=True).failure is not None
 
 
 def test_what_fails_fails_in_the_same_schedule_again():
