@@ -36,7 +36,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 IS_SOAK: Final = os.environ.get("EPOCHAL_PROFILE") == "soak"
-CORE: Final = ("_core/lifecycle.py", "_core/lease.py", "_core/live.py", "interleavings/pieces.py")
+CORE: Final = (
+    "_core/lifecycle.py",
+    "_core/lease.py",
+    "_core/live.py",
+    "interleavings/draining.py",
+    "interleavings/pieces.py",
+)
 
 _COLLECT_EVERY: Final = 500
 
@@ -116,6 +122,11 @@ class Program:
     def bound(self) -> Bound:
         """The one of the profile that this process runs."""
         return self.soak if IS_SOAK else self.ci
+
+
+def replaced(owner: Any, name: str, new: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """A breakage: another method in place of the real one."""
+    return lambda: mock.patch.object(owner, name, new)
 
 
 @dataclass(frozen=True, slots=True)

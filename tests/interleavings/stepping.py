@@ -4,7 +4,8 @@
 locks, conditions, events and queues by cooperative ones, which give the turn away where they would
 block. What is here decides whose turn it is. Its own two searches are not enough: the random one
 cannot let one thread run far ahead of another, and the one by partial order reduction does not see
-every access of C code: of the eleven breakages of `pieces` it does not find five. So the schedule
+every access of C code: of the eleven breakages of `draining` and
+`pieces` it does not find five. So the schedule
 is ours: a thread goes on until it blocks or ends, unless the `Pick` says otherwise, and each point
 where it could have said otherwise is noted. `exploring` goes through them.
 
