@@ -134,8 +134,8 @@ class Drained:
 
     Attributes:
         waited: seconds from the call to the return.
-        wakeup: seconds from the last release to this thread running again; None when there was
-            nothing to wait for.
+        wakeup: seconds from the last release to this thread running again; None when no release
+            woke it: there was nothing to wait for, or it found so when it looked.
     """
 
     waited: float

@@ -27,7 +27,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.holders import describe_holders
-from epochal._core.lease import Ledger
+from epochal._core.lease import Drained, Ledger
 from epochal._core.threads import call_on_thread
 from epochal.errors import (
     DrainTimeoutError,
@@ -37,7 +37,7 @@ from epochal.errors import (
 )
 
 if TYPE_CHECKING:
-    from epochal._core.lease import Drained, Lease, Waiter
+    from epochal._core.lease import Lease, Waiter
 
 
 class LifecycleState(IntEnum):
@@ -208,7 +208,7 @@ class EpochFencedReload:
         """
         started = monotonic()
         drained = self._waiter(threshold).wait(timeout)
-        return drained if drained is not None else self._timed_out(started)
+        return drained if drained is not None else self._late(started, threshold)
 
     async def await_drain(self, threshold: int = 0, timeout: float | None = 30.0) -> Drained:
         """`wait_for_drain` for event loops: the same wait, on a thread of its own.
@@ -225,7 +225,7 @@ class EpochFencedReload:
         except asyncio.CancelledError:
             waiter.cancel()
             raise
-        return drained if drained is not None else self._timed_out(started)
+        return drained if drained is not None else self._late(started, threshold)
 
     def finalize(self, *, force: bool = False) -> None:
         """Go to REMOVED. Calling it again does nothing.
@@ -248,9 +248,12 @@ class EpochFencedReload:
             )
         return old.ledger.waiter(threshold)
 
-    def _timed_out(self, started: float) -> Drained:
+    def _late(self, started: float, threshold: int) -> Drained:
+        """The time has run out; but what was waited for may have come true just now."""
         ledger = self.old_lifecycle.ledger
         in_flight = len(ledger)
+        if in_flight <= threshold:
+            return Drained(monotonic() - started, wakeup=None)
         holders = [
             line for lease in ledger.live() for line in describe_holders(lease, label=lease.label)
         ]

@@ -1,0 +1,28 @@
+"""All programs, and the table of them in docs/guarantees.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.interleavings import changes, draining, pieces
+
+if TYPE_CHECKING:
+    from tests.interleavings.exploring import Program
+
+PROGRAMS = (*draining.PROGRAMS, *pieces.PROGRAMS, *changes.PROGRAMS)
+TESTS = "tests/interleavings/test_interleavings.py"
+
+
+def table() -> str:
+    """The programs as they stand in docs/guarantees.md."""
+    rows = [
+        f"| {one.promise} | {_schedules(one)} | {one.breakage} "
+        f"| `make test ARGS=\"{TESTS} -k '[{one.name}]'\"` |"
+        for one in PROGRAMS
+    ]
+    return "\n".join(["| promise | schedules | breakage | run it |", "|---|---|---|---|", *rows])
+
+
+def _schedules(program: Program) -> str:
+    further = "" if program.orderings is None else "; every ordering by partial order reduction"
+    return f"{program.ci}{further}"

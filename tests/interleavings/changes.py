@@ -1,0 +1,372 @@
+"""Programs over whole changes of a real `Runtime`, with real plugins.
+
+A change runs in the thread of its caller (see `hosting`). Not covered is therefore what a caller
+does while its own change runs (to give it up), and the watchdog, whose limits are off here.
+
+Of a whole change only the code where threads meet is stepped through (`MEETING`, or less). Reading,
+linking and taking memory apart are one step each: they touch what no other thread has yet, or has
+any more.
+"""
+
+from __future__ import annotations
+
+import weakref
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal import LifecycleState, Runtime
+from epochal._core.change import ChangeRun
+from epochal._core.events import ChangeCommitted, ChangeFinished, StateChanged
+from epochal._core.generation import Linked
+from epochal._core.operation import Operation
+from epochal._core.request import resolve
+from epochal._core.retire import Retirement
+from epochal._core.turn import Turn
+from epochal.errors import RuntimeClosedError
+from tests.conftest import tool
+from tests.interleavings.exploring import Program, every, replaced, sampled
+from tests.interleavings.hosting import (
+    GEO,
+    GEO_2,
+    ROUTES,
+    UNITS,
+    UNITS_2,
+    all_shut_down_once,
+    changes_in_their_callers,
+    ended,
+    reloading,
+    removing,
+    serving,
+)
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+    from epochal._core.epoch import Epoch
+    from epochal._core.transaction import Running
+
+MEETING: Final = (
+    "epochal/runtime.py",
+    "_core/change.py",
+    "_core/events.py",
+    "_core/lease.py",
+    "_core/lifecycle.py",
+    "_core/live.py",
+    "_core/operation.py",
+    "_core/retire.py",
+    "_core/transaction.py",
+    "_core/turn.py",
+    "interleavings/changes.py",
+)
+PUBLISHING: Final = (
+    "epochal/runtime.py:Runtime._publish",
+    "_core/change.py:ChangeRun._publish",
+    "interleavings/changes.py",
+)
+RETIRING: Final = (
+    *PUBLISHING,
+    "_core/retire.py:Retirement",
+    "_core/lease.py",
+    "_core/live.py",
+    "_core/operation.py",
+    ".py@g",  # the plugin itself
+)
+
+
+# --- capture against publish ----------------------------------------------------------------------
+
+
+def reloading_both(at: Any) -> None:
+    with at.rt.change() as change:
+        change.reload("geo", GEO_2)
+        change.reload("units", UNITS_2)
+    at.cut["both"] = change.cutover
+
+
+def capturing(at: Any) -> None:
+    epoch = at.rt.epoch
+    exports = epoch[tool]
+    for name in ("geo.version", "units.version"):
+        function = exports.get(name)
+        at.seen.append((epoch.number, name, function and function()))
+
+
+def of_one_version(at: Any) -> None:
+    versions = {version for _, _, version in at.seen}
+    assert len(at.seen) == 2
+    assert versions in ({1}, {2}), at.seen
+
+
+def found(at: Any) -> None:
+    assert all(version is not None for _, _, version in at.seen), at.seen
+
+
+def one_by_one(self: Runtime, epoch: Epoch) -> None:
+    """Publish the new generations one after another."""
+    base = getattr(self, "epoch", epoch)
+    for plugin, new in epoch.generations.items():
+        old = base.generations.get(plugin)
+        if old is not None and old is not new:
+            carried = {key: epoch[key[0]][key[1]] for key in new.exports}
+            base = base.successor([old], [Linked(new, epoch.lease(plugin), carried)])
+            self.epoch = base
+    self.epoch = epoch
+
+
+def removed_first(self: Runtime, epoch: Epoch) -> None:
+    """Publish the epoch without what is replaced, then the one with what replaces it."""
+    base = getattr(self, "epoch", epoch)
+    new = epoch.generations
+    self.epoch = base.successor(
+        [g for g in base.generations.values() if new.get(g.plugin) != g], ()
+    )
+    self.epoch = epoch
+
+
+# --- capture against remove -----------------------------------------------------------------------
+
+
+def using(at: Any) -> None:
+    function = at.rt.epoch[tool].get("geo.uses")
+    if function is not None:
+        at.seen.extend(function())
+
+
+def never_used_after_shutdown(at: Any) -> None:
+    assert all(at.seen), at.seen
+    assert ended == ["geo#0"]
+    assert at.cut["remove"].drained
+
+
+def without_looking(self: Retirement, leaver: Any) -> bool:
+    return True
+
+
+# --- an operation against remove ------------------------------------------------------------------
+
+
+def operating(at: Any) -> None:
+    with at.rt.operation("work") as operation:
+        generation = operation.generations.get("geo")
+        if generation is None:
+            return
+        operation.narrow(["geo"])
+        at.states.append(generation.state)
+        at.states.append(generation.state)
+
+
+def never_removed_meanwhile(at: Any) -> None:
+    assert all(LifecycleState.ACTIVE <= s <= LifecycleState.DRAINING for s in at.states), at.states
+    assert ended == ["geo#0"]
+    assert at.cut["remove"].drained
+
+
+def narrow_too_late(self: Operation, plugins: Any) -> None:
+    """Let the epoch go first, and take the pins of whatever is there then."""
+    held = weakref.ref(self.epoch)
+    self._epoch = None
+    epoch = held()
+    if epoch is not None:
+        self._pins = epoch.pins(plugins)
+
+
+# --- reload against reload ------------------------------------------------------------------------
+
+
+def one_after_the_other(at: Any) -> None:
+    epochs = sorted((cut.epoch_before, cut.epoch_after) for cut in at.cut.values())
+    assert epochs == [(1, 2), (2, 3)], epochs
+    all_shut_down_once(at)
+
+
+def linked_to_the_current(at: Any) -> None:
+    """E3: whatever the order, the dependent asks the version that is current."""
+    one_after_the_other(at)
+    exports = at.rt.epoch[tool]
+    assert exports["routes.asks"]() == exports["geo.version"]() == 2
+
+
+def no_queue(self: Turn) -> Any:
+    """Everybody has the turn at once."""
+    ticket: Any = Future()
+    ticket.set_result(None)
+    return ticket
+
+
+# --- a change against close -----------------------------------------------------------------------
+
+
+def loading(at: Any) -> None:
+    try:
+        at.cut["load"] = at.rt.load(UNITS)
+    except RuntimeClosedError:
+        at.refused = True
+
+
+def closing(at: Any) -> None:
+    at.cut["close"] = at.rt.close()
+
+
+def nothing_is_left(at: Any) -> None:
+    assert at.refused is ("load" not in at.cut)
+    assert not at.rt.epoch.generations, at.rt.epoch.generations
+    all_shut_down_once(at)
+
+
+def torn_begin(self: Runtime, requests: Any, limits: Any, *, dry_run: bool) -> Running:
+    """Looks whether the runtime is open, and then queues."""
+    self._check_open()
+    return self._start(
+        lambda epoch: resolve(requests, epoch, self._grants), limits, dry_run=dry_run
+    )
+
+
+# --- a subscriber against a cutover ---------------------------------------------------------------
+
+
+def subscribed() -> SimpleNamespace:
+    at = serving(GEO)()
+
+    def hear(event: Any) -> None:
+        at.told.append((event, at.rt.epoch.number))
+
+    at.end = at.rt.events.subscribe(hear)
+    return at
+
+
+def reloading_told(at: Any) -> None:
+    reloading("geo", GEO_2)(at)
+    at.end()
+
+
+def hearing(at: Any) -> None:
+    at.end.__self__._thread.run()
+
+
+def told_in_order_and_only_what_is_so(at: Any) -> None:
+    kinds = [type(event) for event, _ in at.told]
+    assert kinds.index(ChangeCommitted) < kinds.index(ChangeFinished) == len(kinds) - 1, kinds
+    for event, current in at.told:
+        if isinstance(event, ChangeCommitted):
+            assert current >= event.epoch_after, f"told {event}, saw epoch {current}"
+    moves = [e.new for e, _ in at.told if isinstance(e, StateChanged) and e.generation == 1]
+    assert moves == [LifecycleState.LINKED, LifecycleState.INITIALIZED, LifecycleState.ACTIVE]
+
+
+_publish = ChangeRun._publish
+
+
+def told_early(self: ChangeRun) -> Any:
+    """Tell of the commit, then publish."""
+    before = self._epochs
+    self._epochs = (before[0], before[0] + 1)
+    self._tell_commit([], [])
+    return _publish(self)
+
+
+PROGRAMS = (
+    Program(
+        "capture-against-publish",
+        "E1: one capture never mixes the versions of two plugins that change together",
+        "a change is published one plugin at a time",
+        serving(GEO, UNITS),
+        (reloading_both, capturing),
+        of_one_version,
+        replaced(Runtime, "_publish", one_by_one),
+        ci=every(1, at_least=150),
+        soak=every(2, at_least=5000),
+        where=PUBLISHING,
+        around=changes_in_their_callers,
+    ),
+    Program(
+        "look-up-against-publish",
+        "E2: a name that is in both versions is found at every instant",
+        "the old exports go before the new ones are in",
+        serving(GEO, UNITS),
+        (reloading_both, capturing),
+        found,
+        replaced(Runtime, "_publish", removed_first),
+        ci=every(1, at_least=150),
+        soak=every(2, at_least=5000),
+        where=PUBLISHING,
+        around=changes_in_their_callers,
+    ),
+    Program(
+        "capture-against-remove",
+        "E4: what was captured is not shut down while it is called, nor before it is let go",
+        "a generation is shut down without a look at who uses it",
+        serving(GEO),
+        (using, removing),
+        never_used_after_shutdown,
+        replaced(Retirement, "_is_unused", without_looking),
+        ci=every(1, at_least=360),
+        soak=every(2, at_least=20000),
+        where=RETIRING,
+        around=changes_in_their_callers,
+    ),
+    Program(
+        "operation-against-remove",
+        "E4: what an operation pins is not removed while it narrows, nor before its end",
+        "narrow lets the epoch go before it has pinned what it keeps",
+        serving(GEO),
+        (operating, removing),
+        never_removed_meanwhile,
+        replaced(Operation, "narrow", narrow_too_late),
+        ci=every(1, at_least=410),
+        soak=every(2, at_least=20000),
+        where=RETIRING,
+        around=changes_in_their_callers,
+    ),
+    Program(
+        "reload-against-reload",
+        "E1, E4: two reloads of one plugin run one after the other; each generation ends once",
+        "everybody has the turn at once",
+        serving(GEO),
+        (reloading("geo", GEO), reloading("geo", GEO_2)),
+        one_after_the_other,
+        replaced(Turn, "take", no_queue),
+        ci=sampled(60, preemptions=2),
+        soak=every(1, at_least=1000),
+        where=MEETING,
+        around=changes_in_their_callers,
+    ),
+    Program(
+        "reload-against-reload-of-a-dependent",
+        "E3: whichever is first, the dependent ends up linked to the current generation",
+        "everybody has the turn at once",
+        serving(GEO, ROUTES),
+        (reloading("geo", GEO_2), reloading("routes", ROUTES)),
+        linked_to_the_current,
+        replaced(Turn, "take", no_queue),
+        ci=sampled(60, preemptions=2),
+        soak=every(1, at_least=1000),
+        where=MEETING,
+        around=changes_in_their_callers,
+    ),
+    Program(
+        "change-against-close",
+        "a change is refused, or finished before the runtime is closed; nothing is left",
+        "a change looks whether the runtime is open, and queues afterwards",
+        serving(GEO),
+        (loading, closing),
+        nothing_is_left,
+        replaced(Runtime, "_begin", torn_begin),
+        ci=sampled(60, preemptions=2),
+        soak=every(1, at_least=700),
+        where=MEETING,
+        around=changes_in_their_callers,
+    ),
+    Program(
+        "subscriber-against-cutover",
+        "a subscriber is told in order, all of it, and of a commit only when it is so",
+        "a commit is told before it is published",
+        subscribed,
+        (reloading_told, hearing),
+        told_in_order_and_only_what_is_so,
+        replaced(ChangeRun, "_publish", told_early),
+        ci=sampled(100, preemptions=2),
+        soak=every(1, at_least=300),
+        where=(*PUBLISHING, "_core/change.py", "_core/events.py"),
+        around=changes_in_their_callers,
+    ),
+)

@@ -1,0 +1,274 @@
+"""Programs, and the search through their schedules.
+
+A program is a few threads over one piece of the core, a check of how they left it, and a breakage:
+the same program with the guarantee taken out, which the same search must catch. The search goes
+through every schedule with at most so many *preemptions* (a thread stopped midway for another one,
+or a time limit that runs out while somebody could go on), or through a seeded sample of them where
+there are too many. A switch at a point where a thread has blocked or ended costs none.
+
+Within the bound nothing is left out: not by what the search believes to be shared, but at every
+bytecode of the named code that can touch anything shared (see `stepping`). What the bound leaves
+out are schedules with more preemptions, switches inside other code, and inside C code, which the
+interpreter lock makes one step.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import time
+from collections import deque
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
+
+import frontrun
+from frontrun._cooperative import CooperativeQueue
+
+from epochal._core import events, lease, lifecycle, retire
+from tests.interleavings.stepping import Choice, Run, run_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+IS_SOAK: Final = os.environ.get("EPOCHAL_PROFILE") == "soak"
+CORE: Final = (
+    "_core/lifecycle.py",
+    "_core/lease.py",
+    "_core/live.py",
+    "interleavings/draining.py",
+    "interleavings/pieces.py",
+)
+
+_COLLECT_EVERY: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Which schedules are run.
+
+    Attributes:
+        preemptions: at most so many in a schedule.
+        sample: so many schedules drawn with `SEED`; None for every one.
+        at_least: so many schedules must have been run, or the test fails. Fewer than there are on
+            the Python that this was counted on: another one compiles to other bytecodes.
+    """
+
+    preemptions: int
+    sample: int | None
+    at_least: int
+
+    def __str__(self) -> str:
+        most = "1 preemption" if self.preemptions == 1 else f"{self.preemptions} preemptions"
+        if self.sample is None:
+            return f"every schedule with at most {most} (at least {self.at_least})"
+        return f"{self.sample} seeded schedules with at most {most}"
+
+
+def every(preemptions: int, *, at_least: int) -> Bound:
+    """Every schedule with at most so many preemptions."""
+    return Bound(preemptions, None, at_least)
+
+
+def sampled(schedules: int, *, preemptions: int) -> Bound:
+    """So many seeded schedules."""
+    return Bound(preemptions, schedules, schedules)
+
+
+SEED: Final = 20_130_311
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A small concurrent program, what must be true of it, and how it would go wrong.
+
+    Attributes:
+        name: what meets what; the id of its tests.
+        promise: what is checked, and of which guarantee.
+        breakage: what is taken out, in words.
+        setup: makes the shared state.
+        threads: what each thread does with it.
+        check: raises `AssertionError` if the promise was broken.
+        broken: takes the guarantee out for the length of a block.
+        ci: the bound in every test run.
+        soak: the bound with `EPOCHAL_PROFILE=soak`.
+        where: the code whose bytecodes are steps: parts of `file:qualified name`.
+        around: what else is in place for the length of the exploration.
+        time_runs_out: whether a time limit may run out at any step; otherwise time passes only when
+            nobody can go on.
+        orderings: where `frontrun`'s partial order reduction finds the breakage too, its search is
+            a second one, without a bound on preemptions; it must have run at least so many.
+    """
+
+    name: str
+    promise: str
+    breakage: str
+    setup: Callable[[], Any]
+    threads: tuple[Callable[[Any], None], ...]
+    check: Callable[[Any], None]
+    broken: Callable[[], AbstractContextManager[Any]]
+    ci: Bound
+    soak: Bound
+    where: tuple[str, ...] = CORE
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    time_runs_out: bool = False
+    orderings: int | None = None
+
+    @property
+    def bound(self) -> Bound:
+        """The one of the profile that this process runs."""
+        return self.soak if IS_SOAK else self.ci
+
+
+def replaced(owner: Any, name: str, new: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """A breakage: another method in place of the real one."""
+    return lambda: mock.patch.object(owner, name, new)
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What a search came to.
+
+    Attributes:
+        schedules: how many were run.
+        steps: of the longest; 0 if they were not counted.
+        failure: what went wrong first, and in which schedule; None if nothing did.
+    """
+
+    schedules: int
+    steps: int
+    failure: str | None
+
+
+def explore(program: Program, *, broken: bool = False) -> Explored:
+    """Run a program under the schedules of its bound, until one fails."""
+    schedules, steps = 0, 0
+    with _surroundings(program, broken=broken):
+        for told, run in _search(program, program.bound):
+            schedules += 1
+            steps = max(steps, run.steps)
+            if run.failure is not None:
+                return Explored(schedules, steps, f"{run.failure}\nin schedule {told}")
+            if schedules % _COLLECT_EVERY == 0:
+                gc.collect()
+    return Explored(schedules, steps, None)
+
+
+def explore_orderings(program: Program, *, broken: bool = False) -> Explored:
+    """Run a program in every order of accesses that `frontrun` tells apart, until one fails."""
+
+    def holds(state: Any) -> bool:
+        program.check(state)
+        return True
+
+    with (
+        _surroundings(program, broken=broken),
+        mock.patch.dict(os.environ, FRONTRUN_ACTIVE="1"),
+    ):
+        result = frontrun.explore(
+            program.setup,
+            program.threads,
+            holds,
+            preemption_bound=None,
+            clock="virtual",
+            detect_io=False,
+            reproduce_on_failure=0,
+        )
+    failure = None if result.property_holds else str(result.explanation)
+    return Explored(result.num_explored, 0, failure)
+
+
+def _search(program: Program, bound: Bound) -> Iterator[tuple[str, Run]]:
+    if bound.sample is None:
+        return _all(program, bound.preemptions)
+    return _sample(program, bound.preemptions, bound.sample)
+
+
+def _all(program: Program, preemptions: int) -> Iterator[tuple[str, Run]]:
+    """Every schedule within the bound, once each, those with fewest departures first.
+
+    A schedule is what departs from the default. Those that depart once more do so at a later
+    choice, so none is run twice.
+    """
+    waiting = deque([((), 0)])
+    while waiting:
+        departures, spent = waiting.popleft()
+        run = _run(program, dict(departures).get)
+        yield str(departures), run
+        first = departures[-1][0] + 1 if departures else 0
+        for number, choice in enumerate(run.choices[first:], first):
+            for who in choice.others:
+                cost = spent + choice.cost(who)
+                if cost <= preemptions:
+                    waiting.append(((*departures, (number, who)), cost))
+
+
+def _sample(program: Program, preemptions: int, schedules: int) -> Iterator[tuple[str, Run]]:
+    """Seeded schedules: the default one, then each with up to that many departures at random."""
+    run = _run(program, lambda _: None)
+    yield "()", run
+    for seed in range(SEED, SEED + schedules - 1):
+        draw = random.Random(seed)
+        departures = {
+            draw.randrange(len(run.choices)): draw.random()
+            for _ in range(draw.randint(1, preemptions))
+        }
+        yield f"seed {seed}: {departures}", _run(program, departures.get)
+
+
+def _run(program: Program, departure: Callable[[int], float | None]) -> Run:
+    def pick(number: int, choice: Choice) -> int | None:
+        wanted = departure(number)
+        # A sample's departure says how far into those who could go on; one of all says who.
+        if isinstance(wanted, float):
+            return choice.others[int(wanted * len(choice.others))]
+        return wanted
+
+    return run_once(
+        program.setup,
+        program.threads,
+        program.check,
+        program.where,
+        pick,
+        time_runs_out=program.time_runs_out,
+    )
+
+
+@contextmanager
+def _surroundings(program: Program, *, broken: bool) -> Iterator[None]:
+    """Stand-ins for what the stepping cannot stop at, and no collections but ours."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with ExitStack() as stack:
+            for module in (lease, retire, events):
+                # The real one blocks in C; `frontrun` has a cooperative one for its elder alone.
+                stack.enter_context(mock.patch.object(module, "SimpleQueue", CooperativeQueue))
+            for module in (lease, lifecycle):
+                # Bound at import, so that virtual time would not be theirs.
+                stack.enter_context(mock.patch.object(module, "monotonic", _monotonic))
+            stack.enter_context(mock.patch.object(lease, "perf_counter_ns", _perf_counter_ns))
+            stack.enter_context(mock.patch.object(lease, "gc", SimpleNamespace(collect=_nothing)))
+            stack.enter_context(program.around())
+            if broken:
+                stack.enter_context(program.broken())
+            yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _monotonic() -> float:
+    return time.monotonic()
+
+
+def _perf_counter_ns() -> int:
+    return time.perf_counter_ns()
+
+
+def _nothing(generation: int = 2) -> None:
+    """Stands for a collection: no cycle of a program's holds a lease."""

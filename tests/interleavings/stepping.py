@@ -1,0 +1,269 @@
+"""One run of a concurrent program under a schedule that is decided step by step.
+
+`frontrun` runs each thread of the program under a tracer that stops at its bytecodes, and replaces
+locks, conditions, events and queues by cooperative ones, which give the turn away where they would
+block. What is here decides whose turn it is. Its own two searches are not enough: the random one
+cannot let one thread run far ahead of another, and the one by partial order reduction does not see
+every access of C code: of the eleven breakages of `draining` and
+`pieces` it does not find five. So the schedule
+is ours: a thread goes on until it blocks or ends, unless the `Pick` says otherwise, and each point
+where it could have said otherwise is noted. `exploring` goes through them.
+
+A step is one bytecode that can touch what is shared. Bytecodes that only move a frame's own values
+are no steps: to switch before one is to switch before the next that is. A blocked thread is not
+stepped until what it waits for is released. Time is virtual, and passes when nobody can go on, or
+when the pick says so: a time limit can run out at any step.
+"""
+
+from __future__ import annotations
+
+import dis
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from frontrun._deadlock import DeadlockError
+from frontrun._opcode_observer import start_opcode_trace
+from frontrun._tracing import TraceFilter, set_active_trace_filter
+from frontrun._virtual_clock import VirtualClock, clock_scope
+from frontrun.bytecode import BytecodeShuffler, OpcodeScheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import CodeType
+    from typing import TypeAlias
+
+    Pick: TypeAlias = "Callable[[int, Choice], int | None]"
+
+TIME: Final = -1
+"""The actor that lets the earliest time limit run out."""
+
+_LIMIT_S: Final = 10.0
+_MAX_STEPS: Final = 20_000
+# What they touch is the frame's own, or is not rebound while a program runs (module globals).
+_LOCAL_NAMES: Final = """
+    CACHE COPY COPY_FREE_VARS EXTENDED_ARG JUMP_BACKWARD JUMP_FORWARD KW_NAMES LOAD_CLOSURE
+    LOAD_CONST LOAD_FAST LOAD_GLOBAL MAKE_CELL NOP PRECALL PUSH_EXC_INFO PUSH_NULL RESUME
+    RETURN_GENERATOR SWAP
+"""
+_LOCAL: Final = frozenset(_LOCAL_NAMES.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A point at which another thread could have gone on.
+
+    Attributes:
+        others: who could have, besides the one that did (`TIME` among them, where it may).
+        preempts: the one that did go on ran before, so to choose another stops it midway; where it
+            has blocked or ended, choosing another thread is free.
+    """
+
+    others: tuple[int, ...]
+    preempts: bool
+
+    def cost(self, actor: int) -> int:
+        """How many preemptions it is to choose one of the others."""
+        return int(self.preempts or actor == TIME)
+
+
+class EndlessError(Exception):
+    """The program does not end: somebody waits for what never comes, looking now and then."""
+
+
+class Stepper(OpcodeScheduler):
+    """Gives the turn to one thread at a time; everything waits until that one is back.
+
+    Args:
+        threads: how many there are.
+        pick: given the number of a choice and the choice: who goes on instead, or None.
+        time_runs_out: whether time may pass although somebody could go on.
+    """
+
+    def __init__(self, threads: int, pick: Pick, *, time_runs_out: bool) -> None:
+        clock = VirtualClock()
+        super().__init__([], threads, virtual_clock=clock, clock_mode="virtual")
+        self.choices: list[Choice] = []
+        self.steps = 0
+        self._pick = pick
+        self._time_runs_out = time_runs_out
+        # All under the scheduler's condition. `_parked` are those who wait for their turn; the turn
+        # is given only when all who live are parked, so it never depends on the machine's timing.
+        self._parked: set[int] = set()
+        self._turn: int | None = None
+        self._last: int | None = None
+
+    def wait_for_turn(self, thread_id: int) -> bool:
+        with self._condition:
+            self._parked.add(thread_id)
+            if self._turn == thread_id:
+                self._turn = None
+            while not (self._finished or self._error):
+                if self._turn is None and self._all_are_parked():
+                    self._turn = self._next()
+                    if self._turn != thread_id:
+                        self._condition.notify_all()
+                    continue
+                if self._turn == thread_id:
+                    self._parked.discard(thread_id)
+                    return True
+                if not self._condition.wait(timeout=_LIMIT_S):
+                    self._error = TimeoutError("a thread blocks where it cannot be stepped")
+                    self._condition.notify_all()
+            return False
+
+    def _all_are_parked(self) -> bool:
+        return len(self._parked) + len(self._threads_done) == self.num_threads
+
+    def mark_done(self, thread_id: int) -> None:
+        with self._condition:
+            if self._turn == thread_id:
+                self._turn = None
+            self._parked.discard(thread_id)
+        super().mark_done(thread_id)
+
+    def _next(self) -> int | None:
+        """Who has the next turn; called when all who live are parked."""
+        self.steps += 1
+        if self.steps > _MAX_STEPS:
+            self._error = EndlessError(f"not at an end after {_MAX_STEPS} steps")
+            return None
+        while True:
+            able = [thread for thread in sorted(self._parked) if thread not in self._spin_waiters]
+            deadline = self._deadlines.next_deadline()
+            if not able:
+                if deadline is None:
+                    self._error = DeadlockError("nobody can go on", "nobody can go on")
+                    return None
+                self._advance_clock_to(deadline)
+                continue
+            chosen = self._choose(able, may_wait=self._time_runs_out and deadline is not None)
+            if chosen != TIME:
+                self._last = chosen
+                return chosen
+            assert deadline is not None
+            self._advance_clock_to(deadline)
+
+    def _choose(self, able: Sequence[int], *, may_wait: bool) -> int:
+        default = self._last if self._last in able else able[0]
+        assert default is not None
+        others = tuple(t for t in (*able, *((TIME,) if may_wait else ())) if t != default)
+        if not others:
+            return default
+        choice = Choice(others, preempts=default == self._last)
+        picked = self._pick(len(self.choices), choice)
+        self.choices.append(choice)
+        return default if picked is None else picked
+
+
+class _Runner(BytecodeShuffler):
+    """Stops at the bytecodes that are steps."""
+
+    def __init__(self, scheduler: Stepper, where: tuple[str, ...]) -> None:
+        super().__init__(scheduler, detect_io=False)
+        self._where = where
+
+    def play(self, state: Any, threads: Sequence[Callable[[Any], None]]) -> None:
+        """Run the threads to their ends; raises what one of them did, or that they do not end."""
+        self.run([lambda t=thread: t(state) for thread in threads], timeout=_LIMIT_S * 2)
+        if self.scheduler._error is not None:
+            raise self.scheduler._error
+
+    def _start_opcode_trace(self) -> None:
+        scheduler = self.scheduler
+        from frontrun._cooperative import get_context
+
+        def thread_id() -> int | None:
+            context = get_context()
+            return context[1] if context is not None and context[0] is scheduler else None
+
+        def on_opcode(code: CodeType, offset: int, frame: object, thread: int) -> bool:
+            if offset not in _steps(code, self._where):
+                return False
+            scheduler.wait_for_turn(thread)
+            return True
+
+        self._opcode_handle = start_opcode_trace(
+            get_thread_id=thread_id,
+            on_opcode=on_opcode,
+            is_active=lambda: not (scheduler._finished or scheduler._error),
+            tool_name="epochal-interleavings",
+            tool_kind="optimizer",
+            monitor_returns=False,
+        )
+
+
+@lru_cache(maxsize=10_000)
+def _steps(code: CodeType, where: tuple[str, ...]) -> frozenset[int]:
+    place = f"{code.co_filename}:{code.co_qualname}"
+    if not any(part in place for part in where):
+        return frozenset()
+    return frozenset(i.offset for i in dis.get_instructions(code) if i.opname not in _LOCAL)
+
+
+class _Only(TraceFilter):
+    """Traces the files that are named, and nothing else."""
+
+    def __init__(self, where: tuple[str, ...]) -> None:
+        super().__init__()
+        self._files = tuple(part.partition(":")[0] for part in where)
+        self._known: dict[str, bool] = {}
+
+    def should_trace_file(self, filename: str) -> bool:
+        known = self._known.get(filename)
+        if known is None:
+            known = self._known[filename] = any(file in filename for file in self._files)
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What became of one run.
+
+    Attributes:
+        choices: where it could have gone another way.
+        steps: how many steps it had.
+        failure: what went wrong, or None.
+    """
+
+    choices: tuple[Choice, ...]
+    steps: int
+    failure: str | None
+
+
+def run_once(
+    setup: Callable[[], Any],
+    threads: Sequence[Callable[[Any], None]],
+    check: Callable[[Any], None],
+    where: tuple[str, ...],
+    pick: Pick,
+    *,
+    time_runs_out: bool,
+) -> Run:
+    """Run a program once.
+
+    Args:
+        setup: makes the shared state, inside the replaced primitives.
+        threads: what each thread does with it.
+        check: looks at the state when all have ended; an `AssertionError` is a finding.
+        where: the code whose bytecodes are steps: parts of `file:qualified name`.
+        pick: decides whose turn it is.
+        time_runs_out: whether a time limit may run out although somebody could go on.
+    """
+    scheduler = Stepper(len(threads), pick, time_runs_out=time_runs_out)
+    runner = _Runner(scheduler, where)
+    failure: str | None = None
+    set_active_trace_filter(_Only(where))
+    try:
+        with clock_scope(scheduler.virtual_clock), runner.patch_scope():
+            state = setup()
+            try:
+                runner.play(state, threads)
+                check(state)
+            except TimeoutError:
+                raise
+            except Exception as error:  # noqa: BLE001  a thread of the program failed: a finding
+                failure = f"{type(error).__name__}: {error}"
+    finally:
+        set_active_trace_filter(None)
+    return Run(tuple(scheduler.choices), scheduler.steps, failure)

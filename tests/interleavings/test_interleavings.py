@@ -1,0 +1,67 @@
+"""Each program keeps its promise under every schedule of its bound, and the check can fail."""
+
+import gc
+import threading
+import time
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from epochal._core import lease, phase
+from epochal._core.watchdog import watchdog
+from tests.interleavings.catalogue import PROGRAMS, table
+from tests.interleavings.exploring import IS_SOAK, explore, explore_orderings
+
+ROOT = Path(__file__).parents[2]
+
+each_program = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+# A soak goes through some hundred thousand schedules.
+within = pytest.mark.timeout(7200 if IS_SOAK else 60)
+
+
+@within
+@each_program
+def test_it_holds(program):
+    explored = explore(program)
+    assert explored.failure is None, f"{program.promise}\n{explored.failure}"
+    assert explored.schedules >= program.bound.at_least
+    assert explored.steps >= 10 * len(program.threads)
+
+
+@within
+@each_program
+def test_its_breakage_is_caught(program):
+    explored = explore(program, broken=True)
+    assert explored.failure is not None, f"{explored.schedules} schedules did not show it"
+
+
+@pytest.mark.parametrize(
+    "program", [one for one in PROGRAMS if one.orderings], ids=lambda program: program.name
+)
+def test_it_holds_in_every_ordering_and_its_breakage_does_not(program):
+    explored = explore_orderings(program)
+    assert explored.failure is None, f"{program.promise}\n{explored.failure}"
+    assert explored.schedules >= program.orderings
+    assert explore_orderings(program, broken=True).failure is not None
+
+
+def test_what_fails_fails_in_the_same_schedule_again():
+    program = next(one for one in PROGRAMS if one.name == "turn-against-giving-up")
+    first, again = explore(program, broken=True), explore(program, broken=True)
+    assert first == again
+    assert first.schedules > 1
+
+
+def test_nothing_stays_replaced():
+    sleep, monotonic, lock = time.sleep, time.monotonic, threading.Lock
+    explore(PROGRAMS[0])
+    assert (time.sleep, time.monotonic, threading.Lock) == (sleep, monotonic, lock)
+    assert lease.SimpleQueue is SimpleQueue
+    assert lease.gc is gc
+    assert phase.watchdog is watchdog
+    assert gc.isenabled()
+
+
+def test_the_documentation_lists_them_all():
+    assert table() in (ROOT / "docs/guarantees.md").read_text()
