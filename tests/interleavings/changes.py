@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal import LifecycleState, Runtime
 from epochal._core.change import ChangeRun
+from epochal._core.changes import Changes
 from epochal._core.events import ChangeCommitted, ChangeFinished, StateChanged
 from epochal._core.generation import Linked
 from epochal._core.operation import Operation
-from epochal._core.request import resolve
 from epochal._core.retire import Retirement
 from epochal._core.turn import Turn
 from epochal.errors import RuntimeClosedError
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 MEETING: Final = (
     "epochal/runtime.py",
     "_core/change.py",
+    "_core/changes.py",
     "_core/events.py",
     "_core/lease.py",
     "_core/lifecycle.py",
@@ -213,12 +214,10 @@ def nothing_is_left(at: Any) -> None:
     all_shut_down_once(at)
 
 
-def torn_begin(self: Runtime, requests: Any, limits: Any, *, dry_run: bool) -> Running:
+def torn_begin(self: Changes, site: Any, wishes: Any, limits: Any, **how: Any) -> Running:
     """Looks whether the runtime is open, and then queues."""
-    self._check_open()
-    return self._start(
-        lambda epoch: resolve(requests, epoch, self._grants), limits, dry_run=dry_run
-    )
+    self.check_open()
+    return self._start(site, wishes, limits, **{"dry_run": False, "reason": "", **how})
 
 
 # --- a subscriber against a cutover ---------------------------------------------------------------
@@ -256,12 +255,12 @@ def told_in_order_and_only_what_is_so(at: Any) -> None:
 _publish = ChangeRun._publish
 
 
-def told_early(self: ChangeRun) -> Any:
+def told_early(self: ChangeRun, retired: Any) -> Any:
     """Tell of the commit, then publish."""
     before = self._epochs
     self._epochs = (before[0], before[0] + 1)
     self._tell_commit([], [])
-    return _publish(self)
+    return _publish(self, retired)
 
 
 PROGRAMS = (
@@ -273,7 +272,7 @@ PROGRAMS = (
         (reloading_both, capturing),
         of_one_version,
         replaced(Runtime, "_publish", one_by_one),
-        ci=every(1, at_least=150),
+        ci=every(1, at_least=100),
         soak=every(2, at_least=5000),
         where=PUBLISHING,
         around=changes_in_their_callers,
@@ -286,7 +285,7 @@ PROGRAMS = (
         (reloading_both, capturing),
         found,
         replaced(Runtime, "_publish", removed_first),
-        ci=every(1, at_least=150),
+        ci=every(1, at_least=100),
         soak=every(2, at_least=5000),
         where=PUBLISHING,
         around=changes_in_their_callers,
@@ -350,7 +349,7 @@ PROGRAMS = (
         serving(GEO),
         (loading, closing),
         nothing_is_left,
-        replaced(Runtime, "_begin", torn_begin),
+        replaced(Changes, "begin", torn_begin),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=700),
         where=MEETING,

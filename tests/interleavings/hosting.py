@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
-from epochal import Runtime, runtime
-from epochal._core import events, footprint, phase
+from epochal import Runtime
+from epochal._core import changes, events, footprint, phase
 from epochal._core.artifact import Artifact
 from epochal._core.transaction import Running
 from epochal._core.watchdog import Watchdog
@@ -91,7 +91,7 @@ def changes_in_their_callers() -> Iterator[None]:
         return wait(self)
 
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(runtime, "call_on_thread", call_later))
+        stack.enter_context(mock.patch.object(changes, "call_on_thread", call_later))
         stack.enter_context(mock.patch.object(Running, "wait", run_and_wait))
         stack.enter_context(mock.patch.object(events, "threading", _NO_THREADS))
         stack.enter_context(mock.patch.object(phase, "watchdog"))  # each run has its own

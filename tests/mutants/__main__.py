@@ -1,4 +1,4 @@
-"""Run the breakages: `make mutants`, or `make mutants ARGS="E4"` for some.
+"""Run the breakages: `make mutants`; `ARGS="E4"` for some of them, `ARGS=7` for one.
 
 Each is made in a copy of the sources, and its test is run against that copy; a breakage that its
 test does not notice is an error.
@@ -24,14 +24,14 @@ _PYTEST = ("-m", "pytest", "-qx", "-pno:cacheprovider", "--timeout=20")
 def main() -> int:
     """Run what was asked for; 0 if each breakage was caught."""
     parser = argparse.ArgumentParser(prog="mutants", description=__doc__.splitlines()[0])
-    parser.add_argument("promises", nargs="*", help="such as E4 or 'flaw 3'; all by default")
+    parser.add_argument("promises", nargs="*", help="such as E4, 'flaw 3' or a line's number; all")
     parser.add_argument("--table", action="store_true", help="print them for docs/guarantees.md")
     options = parser.parse_args()
     if options.table:
         print(table())
         return 0
     wanted = options.promises
-    chosen = [m for m in MUTANTS if not wanted or any(w in m.promise for w in wanted)]
+    chosen = [m for n, m in enumerate(MUTANTS, 1) if not wanted or is_wanted(n, m, wanted)]
     if not chosen:
         parser.error(f"no breakage of {', '.join(wanted)}")
     missed = 0
@@ -48,8 +48,17 @@ def main() -> int:
 
 def table() -> str:
     """The breakages as they stand in docs/guarantees.md."""
-    rows = [f"| {m.promise} | {m.broken} | `{m.test}` |" for m in MUTANTS]
-    return "\n".join(["| promise | breakage | caught by |", "|---|---|---|", *rows])
+    rows = [
+        f'| {m.promise} | {m.broken} | `make mutants ARGS={n}` | `make test ARGS="{m.test}"` |'
+        for n, m in enumerate(MUTANTS, 1)
+    ]
+    head = "| promise | breakage | break it | the test that attacks it |"
+    return "\n".join([head, "|---|---|---|---|", *rows])
+
+
+def is_wanted(number: int, mutant: Mutant, wanted: list[str]) -> bool:
+    """Whether somebody asked for this one, by its promise or its number."""
+    return any(w == str(number) or (w in mutant.promise and not w.isdigit()) for w in wanted)
 
 
 def is_caught(mutant: Mutant) -> bool:
