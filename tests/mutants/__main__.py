@@ -71,7 +71,7 @@ def is_caught(mutant: Mutant) -> bool:
         done = subprocess.run(
             [sys.executable, *_PYTEST, mutant.test],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(copy), "EPOCHAL_PROFILE": "mutant"},
+            env={**os.environ, "PYTHONPATH": str(copy)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=_LIMIT_S,

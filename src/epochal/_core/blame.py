@@ -57,6 +57,16 @@ def without_machinery(error: BaseException) -> BaseException:
     return error
 
 
+def without_variables(error: BaseException) -> BaseException:
+    """Empty the frames of an error that kinds raised over exports, which are only lent to them.
+
+    Returns:
+        The same error, with its traceback.
+    """
+    traceback.clear_frames(error.__traceback__)
+    return error
+
+
 def _trimmed(entry: TracebackType | None) -> TracebackType | None:
     kept: list[TracebackType] = []
     while entry is not None:

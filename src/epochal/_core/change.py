@@ -28,7 +28,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.blame import said, without_machinery
+from epochal._core.blame import said, without_machinery, without_variables
 from epochal._core.distributions import check_distributions
 from epochal._core.events import (
     ChangeCommitted,
@@ -265,7 +265,8 @@ class ChangeRun:
             try:
                 kind.validate_together([export for export in exports if export.kind is kind])
             except ValueError as error:
-                raise IncompatibleError(f"the {kind.name}s do not fit together: {error}") from error
+                told = f"the {kind.name}s do not fit together: {error}"
+                raise IncompatibleError(told) from without_variables(error)
 
     def _hand_over(self, new: Generation) -> None:
         assert self._base is not None
@@ -523,7 +524,7 @@ def _compare_exports(
         except (TypeError, ValueError) as error:
             raise IncompatibleError(
                 f"{kind.name} {name} of {new} cannot replace that of {old}: {said(error)}"
-            ) from error
+            ) from without_variables(error)
 
 
 def _code(error: BaseException) -> str:
