@@ -12,7 +12,7 @@ Hosts start at `Runtime`; plugin authors at `epochal.kinds`; hosts with a regist
 from epochal._core.context import PluginContext
 from epochal._core.epoch import Epoch
 from epochal._core.generation import Generation
-from epochal._core.kind import Export, Kind
+from epochal._core.kind import Export, Handover, Kind, Opened
 from epochal._core.lease import Lease
 from epochal._core.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
 from epochal._core.operation import Operation
@@ -40,11 +40,13 @@ __all__ = [
     "EpochalError",
     "Export",
     "Generation",
+    "Handover",
     "InUseError",
     "Kind",
     "Lease",
     "LifecycleState",
     "NotActiveError",
+    "Opened",
     "Operation",
     "PluginContext",
     "PluginLifecycle",

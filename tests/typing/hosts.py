@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, assert_type
 
-from epochal import Cutover, Epoch, Generation, Kind, LifecycleState, Runtime
+from epochal import (
+    Cutover,
+    Epoch,
+    Export,
+    Generation,
+    Handover,
+    Kind,
+    LifecycleState,
+    Opened,
+    Runtime,
+)
+from epochal.kinds.hook import Hook, Verdict
 from epochal.store import AuditRecord, EpochRecord, Keep
 
 tool: Kind[Callable[[str], list[str]]] = Kind("agent.tool")
@@ -66,3 +77,32 @@ def telling(rt: Runtime) -> None:
 
     stop = rt.events.subscribe(note)
     stop()
+
+
+class Moved:
+    def __init__(self, old: Opened, new: Opened) -> None:
+        self.old, self.new = old, new
+
+    def run(self) -> None:
+        self.new.instance.update(self.old.instance)
+
+    def commit(self, offered: Any) -> None: ...
+
+    def roll_back(self) -> None: ...
+
+
+class Cache(Kind[type]):
+    def open(self, export: Export) -> dict[str, int]:
+        return {}
+
+    def hand_over(self, old: Opened, new: Opened) -> Handover | None:
+        return Moved(old, new)
+
+
+order_placed = Hook("shop.order_placed", spec=lambda order: None)
+
+
+def asking(rt: Runtime) -> None:
+    assert_type(order_placed.call(rt.epoch, "order"), list[Any])
+    with rt.operation("order") as op:
+        assert_type(order_placed.ask(op, "order"), Verdict)
