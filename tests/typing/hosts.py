@@ -99,7 +99,10 @@ class Cache(Kind[type]):
         return Moved(old, new)
 
 
-order_placed = Hook("shop.order_placed", spec=lambda order: None)
+def placing(order: str) -> object: ...
+
+
+order_placed = Hook("shop.order_placed", spec=placing)
 
 
 def asking(rt: Runtime) -> None:
