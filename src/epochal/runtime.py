@@ -30,7 +30,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from epochal._core.capabilities import DEFAULT_GRANTS, checked_grants
-from epochal._core.change import Limits, Site
+from epochal._core.change import Limits
 from epochal._core.changes import Changes
 from epochal._core.epoch import Epoch
 from epochal._core.events import EventStream, StoreFaulted
@@ -38,6 +38,7 @@ from epochal._core.live import LiveSet
 from epochal._core.operation import Operation
 from epochal._core.plan import Verb, Wish
 from epochal._core.request import RollbackRequest, resolve
+from epochal._core.staging import Site
 from epochal._core.threads import call_on_thread
 from epochal._core.transaction import Change
 from epochal._core.turn import Turn

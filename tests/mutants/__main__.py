@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from tests.mutants.catalogue import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-_LIMIT_S = 120
+_LIMIT_S = 300
 _PYTEST = ("-m", "pytest", "-qx", "-pno:cacheprovider", "--timeout=20")
 
 

@@ -49,7 +49,7 @@ MUTANTS = (
         "_core/change.py",
         "        self._site.publish(epoch)\n",
         "        step = base\n"
-        "        for one in self._staged.values():\n"
+        "        for one in self._stage.staged.values():\n"
         "            gone = [g for g in retired if g.plugin == one.generation.plugin]\n"
         "            step = step.successor(gone, [one])\n"
         "            self._site.publish(step)\n"
@@ -129,18 +129,18 @@ MUTANTS = (
     Mutant(
         "E5, flaw 7",
         "the old version is taken out before the new one has linked",
-        "_core/change.py",
-        '        self._foreign("link", generation, generation.link)\n',
-        "        if (old := self._base.generations.get(generation.plugin)) is not None:\n"
+        "_core/staging.py",
+        '        self._foreign("link", generation, generation.link, take_over)\n',
+        "        if (old := self.base.generations.get(generation.plugin)) is not None:\n"
         "            old.lifecycle.set(LifecycleState.DRAINING)\n"
-        '        self._foreign("link", generation, generation.link)\n',
+        '        self._foreign("link", generation, generation.link, take_over)\n',
         RUNTIME + "test_e5_a_version_that_fails_leaves_everything_as_it_was",
     ),
     Mutant(
         "E5",
         "what a failed change staged is not torn down",
         "_core/change.py",
-        "        begun = list(reversed(self._begun))\n",
+        "        begun = list(reversed(self._stage.begun))\n",
         "        begun = []\n",
         RUNTIME + "test_e5_what_was_staged_is_shut_down_and_its_resources_closed",
     ),
@@ -157,7 +157,7 @@ MUTANTS = (
         "the old epoch dies, and runs finalizers, in the middle of publishing",
         "_core/change.py",
         "        self._site.publish(epoch)\n",
-        "        numbers, base, self._base = base.number, None, None\n"
+        "        numbers, base, self._stage.base = base.number, None, None\n"
         "        self._site.publish(epoch)\n"
         "        base = type('Old', (), {'number': numbers})\n",
         RUNTIME + "test_e6_no_foreign_code_runs_while_an_epoch_is_published",
@@ -342,8 +342,8 @@ MUTANTS = (
         "E5, E8",
         "an error of the store holds what its change staged",
         "_core/change.py",
-        "        self._staged.clear()\n        self._base = self._next = None\n",
-        "        self._staged.clear()\n        self._base = None\n",
+        "        self._stage.clear()\n        self._next = None\n        retirement.run()\n",
+        "        self._stage.clear()\n        retirement.run()\n",
         STORE + "test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused",
     ),
     Mutant(
@@ -496,8 +496,8 @@ MUTANTS = (
         "E5, model",
         "a change that is given up leaves what it staged",
         "_core/change.py",
-        "        begun = list(reversed(self._begun))\n",
-        "        begun = [] if self._phases._cancelled else list(reversed(self._begun))\n",
+        "        begun = list(reversed(self._stage.begun))\n",
+        "        begun = [] if self._phases._cancelled else list(reversed(self._stage.begun))\n",
         MODEL,
     ),
     Mutant(

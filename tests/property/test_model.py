@@ -50,7 +50,7 @@ _COMMON = settings(
 PROFILES = {
     # What fails is told at once: to shrink it takes as long again as it takes to time out.
     "ci": settings(
-        _COMMON, max_examples=40, derandomize=True, database=None, phases=[Phase.generate]
+        _COMMON, max_examples=30, derandomize=True, database=None, phases=[Phase.generate]
     ),
     "soak": settings(_COMMON, max_examples=200, phases=[Phase.generate, Phase.shrink]),
 }

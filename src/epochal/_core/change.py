@@ -26,18 +26,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from epochal._core.blame import said, without_machinery, without_variables
-from epochal._core.distributions import check_distributions
+from epochal._core.blame import said, without_machinery
 from epochal._core.events import (
     ChangeCommitted,
     ChangeFailed,
     ChangeFinished,
     ChangeStarted,
-    StateChanged,
 )
-from epochal._core.generation import Generation
 from epochal._core.handover import Move
 from epochal._core.journal import Brought, Commit, Refusal
 from epochal._core.lifecycle import LifecycleState
@@ -45,23 +42,17 @@ from epochal._core.phase import Abandoned
 from epochal._core.plan import Plan, plan_change
 from epochal._core.report import Cutover, Swap
 from epochal._core.retire import Leaver, Retirement
-from epochal.errors import EpochalError, IncompatibleError, InitError
+from epochal._core.staging import Staging
+from epochal.errors import EpochalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from epochal._core.artifact import Artifact
-    from epochal._core.candidate import Candidate
     from epochal._core.epoch import Epoch
-    from epochal._core.events import EventStream
-    from epochal._core.generation import Linked, Namespace
-    from epochal._core.journal import Journal
-    from epochal._core.kind import Kind
-    from epochal._core.live import LiveSet
-    from epochal._core.operation import Operation
+    from epochal._core.generation import Generation
     from epochal._core.phase import Phases
     from epochal._core.plan import Wish
-    from epochal._core.turn import Turn
+    from epochal._core.staging import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +70,6 @@ class Limits:
     phase: float | None
     pause: float | None
     cancel_holders: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What the changes of one runtime work on.
-
-    Attributes:
-        turn: whose turn it is.
-        events: where to tell.
-        operations: the labelled operations that run.
-        read: gives the current epoch.
-        publish: stores the new one, and does nothing else.
-        next_number: counts the generations of a plugin; called by whoever has the turn.
-        open_namespace: the loader.
-        journal: keeps each epoch before it is published; None for nobody.
-    """
-
-    turn: Turn
-    events: EventStream
-    operations: LiveSet[Operation]
-    read: Callable[[], Epoch]
-    publish: Callable[[Epoch], None]
-    next_number: Callable[[str], int]
-    open_namespace: Callable[[Artifact, str, int, str], Namespace]
-    journal: Journal | None = None
 
 
 class ChangeRun:
@@ -147,13 +113,10 @@ class ChangeRun:
         # Queued here, in the caller's thread, so that changes run in the order of the calls.
         self._ticket: Final = site.turn.take()
         self._started: Final = perf_counter()
-        # All below belong to the thread that has the change. Leases and epochs stand here and in no
-        # local variable of a frame that plugin code runs under: an abandoned thread keeps its
-        # frames.
-        self._base: Epoch | None = None
+        # All below belong to the thread that has the change. Leases and epochs stand in these two,
+        # and in no local variable of a frame that plugin code runs under: see `Staging`.
+        self._stage: Final = Staging(site, phases)
         self._next: Epoch | None = None
-        self._staged: Final[dict[str, Linked]] = {}
-        self._begun: Final[list[Generation]] = []
         self._moves: Final[list[Move]] = []
         self._pauses: Final[dict[str, float]] = {}
         self._steps: tuple[str, ...] = ()
@@ -190,15 +153,15 @@ class ChangeRun:
 
     def _prepare(self) -> None:
         """All that can fail."""
-        self._base = self._site.read()
-        self._epochs = (self._base.number, self._base.number)
-        plan = self._plan(self._base)
+        self._stage.base = self._site.read()
+        self._epochs = (self._stage.base.number, self._stage.base.number)
+        plan = self._plan(self._stage.base)
         for candidate in plan.stage:
-            self._stage(candidate)
+            self._stage.bring_up(candidate, self._fail)
         self._swaps = tuple(self._planned_swaps(plan))
-        self._check_together(plan)
+        self._stage.check_together(plan.retire)
         self._phases.check_cancelled()
-        for generation in self._begun:
+        for generation in self._stage.begun:
             self._hand_over(generation)
 
     def _plan(self, base: Epoch) -> Plan:
@@ -209,68 +172,9 @@ class ChangeRun:
         self._site.events.emit(ChangeStarted(change=self._number, steps=self._steps))
         return plan
 
-    def _stage(self, candidate: Candidate) -> None:
-        """Bring one generation up to INITIALIZED."""
-        self._phases.timed("plan", lambda: check_distributions(candidate.manifest))
-        number = self._site.next_number(candidate.plugin)
-        generation = Generation(candidate, number, self._site.operations)
-        self._begun.append(generation)
-        generation.prepare(self._site.open_namespace, self._required(generation))
-        self._foreign("link", generation, generation.link)
-        self._staged[generation.plugin] = generation.carry()
-        self._tell(generation, LifecycleState.LOADED, LifecycleState.LINKED)
-        self._compare(generation)
-        self._init(generation)
-        self._offer(generation)
-
-    def _required(self, generation: Generation) -> dict[str, Linked]:
-        assert self._base is not None
-        return {p: self._staged.get(p) or self._base.linked(p) for p in generation.requires}
-
-    def _compare(self, new: Generation) -> None:
-        assert self._base is not None
-        old = self._base.generations.get(new.plugin)
-        both = [key for key in old.exports if key in new.exports] if old is not None else []
-        if old is not None and both:
-            self._foreign("compare", new, partial(_compare_exports, both, old, new))
-
-    def _init(self, generation: Generation) -> None:
-        try:
-            self._foreign("init", generation, generation.init)
-        except (EpochalError, Abandoned):
-            raise
-        except BaseException as error:
-            raise InitError(
-                f"init() of plugin {generation.plugin!r} raised {said(error)}",
-                plugin=generation.plugin,
-            ) from error
-        self._tell(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
-
-    def _offer(self, generation: Generation) -> None:
-        """Put what was opened among what the epoch will offer."""
-        # Apart from `_stage`, whose frame the plugin may keep: an error in `init` refers to it.
-        linked = self._staged[generation.plugin]
-        opened = generation.offer(linked.lease)
-        self._staged[generation.plugin] = replace(linked, carried={**linked.carried, **opened})
-
-    def _check_together(self, plan: Plan) -> None:
-        """Have kinds with a rule over all their exports look at what would be active."""
-        assert self._base is not None
-        kinds = {kind for g in self._begun for kind, _ in g.exports if kind.looks_at_all}
-        if not kinds:
-            return
-        stay = [g for p, g in self._base.generations.items() if p not in plan.retire]
-        exports = [e for g in (*stay, *self._begun) for e in g.exports.values()]
-        for kind in kinds:
-            try:
-                kind.validate_together([export for export in exports if export.kind is kind])
-            except ValueError as error:
-                told = f"the {kind.name}s do not fit together: {error}"
-                raise IncompatibleError(told) from without_variables(error)
-
     def _hand_over(self, new: Generation) -> None:
-        assert self._base is not None
-        old = self._base.generations.get(new.plugin)
+        assert self._stage.base is not None
+        old = self._stage.base.generations.get(new.plugin)
         handovers = new.handovers(old) if old is not None else ()
         move = Move(new.plugin, handovers, new.taking_over)
         if move:
@@ -278,9 +182,6 @@ class ChangeRun:
             self._phases.foreign(
                 "hand over", str(new), move.run, take_over=self._fail, timeout=self._limits.pause
             )
-
-    def _foreign(self, phase: str, generation: Generation, work: Callable[[], None]) -> None:
-        self._phases.foreign(phase, str(generation), work, take_over=self._fail)
 
     # --- publishing --------------------------------------------------------------------------
 
@@ -290,10 +191,10 @@ class ChangeRun:
         Returns:
             The generations that it retires.
         """
-        base = self._base
+        base = self._stage.base
         assert base is not None
         retired = [base.generations[s.plugin] for s in reversed(self._swaps) if s.old is not None]
-        self._next = base.successor(retired, self._staged.values())
+        self._next = base.successor(retired, self._stage.staged.values())
         # An error's traceback keeps these variables, and the rollback waits for what is staged.
         del base
         if self._site.journal is not None:
@@ -304,7 +205,7 @@ class ChangeRun:
         assert self._next is not None
         assert self._site.journal is not None
         before, after = self._epochs[0], self._next.number
-        brought = tuple(Brought(g.number, g.candidate) for g in self._begun)
+        brought = tuple(Brought(g.number, g.candidate) for g in self._stage.begun)
         gone = tuple(generation.plugin for generation in retired)
         self._site.journal.commit(
             Commit(self._number, self._reason, before, after, self._next.id, brought, gone)
@@ -312,22 +213,21 @@ class ChangeRun:
 
     def _publish(self, retired: list[Generation]) -> list[Generation]:
         started = perf_counter()
-        base, epoch = self._base, self._next
+        base, epoch = self._stage.base, self._next
         assert base is not None
         assert epoch is not None
         # No foreign code, one store that readers see. The old epoch lives on in `base` meanwhile,
         # since what dies with it may have finalizers.
-        for generation in self._begun:
+        for generation in self._stage.begun:
             generation.lifecycle.try_move(LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
         self._site.publish(epoch)
         for generation in retired:
             generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)
         self._end_pauses(base, epoch)
-        staged = self._begun.copy()
+        staged = self._stage.begun.copy()
         # Published. The epoch holds what was staged; the change must not.
-        self._staged.clear()
-        self._begun.clear()
-        self._base = self._next = None
+        self._stage.clear()
+        self._next = None
         self._epochs = (base.number, epoch.number)
         self._phases.ms["publish"] = (perf_counter() - started) * 1000.0
         self._tell_commit(staged, retired)
@@ -385,7 +285,7 @@ class ChangeRun:
         for line in failures:
             if error is not None:
                 error.add_note(line)
-        begun = list(reversed(self._begun))
+        begun = list(reversed(self._stage.begun))
         numbers = {generation.plugin: generation.number for generation in begun}
 
         def answer() -> None:
@@ -408,10 +308,9 @@ class ChangeRun:
         for generation in begun:
             state = generation.state
             generation.lifecycle.set(LifecycleState.DRAINING)
-            self._tell(generation, state, LifecycleState.DRAINING)
-        self._begun.clear()
-        self._staged.clear()
-        self._base = self._next = None
+            self._site.tell(generation, state, LifecycleState.DRAINING)
+        self._stage.clear()
+        self._next = None
         retirement.run()
 
     def _note(
@@ -447,17 +346,12 @@ class ChangeRun:
 
     # --- telling -----------------------------------------------------------------------------
 
-    def _tell(self, generation: Generation, old: LifecycleState, new: LifecycleState) -> None:
-        self._site.events.emit(
-            StateChanged(plugin=generation.plugin, generation=generation.number, old=old, new=new)
-        )
-
     def _tell_commit(self, staged: Sequence[Generation], retired: Sequence[Generation]) -> None:
         before, after = self._epochs
         for generation in staged:
-            self._tell(generation, LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
+            self._site.tell(generation, LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
         for generation in retired:
-            self._tell(generation, LifecycleState.ACTIVE, LifecycleState.DRAINING)
+            self._site.tell(generation, LifecycleState.ACTIVE, LifecycleState.DRAINING)
         self._site.events.emit(
             ChangeCommitted(
                 change=self._number,
@@ -468,9 +362,9 @@ class ChangeRun:
         )
 
     def _planned_swaps(self, plan: Plan) -> list[Swap]:
-        assert self._base is not None
-        new = {g.plugin: g.described for g in self._begun}
-        old = {p: self._base.generations[p].described for p in plan.retire}
+        assert self._stage.base is not None
+        new = {g.plugin: g.described for g in self._stage.begun}
+        old = {p: self._stage.base.generations[p].described for p in plan.retire}
         # Dependencies first, as they came up; what only goes is put in by the reverse of its order.
         up = [p for p in reversed(plan.retire) if p not in new]
         return [Swap(p, old.get(p), new.get(p)) for p in (*new, *up)]
@@ -512,19 +406,6 @@ def _outcome(swap: Swap, leaver: Leaver | None) -> Swap:
         failures=leaver.failures,
         undone=leaver.undone,
     )
-
-
-def _compare_exports(
-    keys: Sequence[tuple[Kind[Any], str]], old: Generation, new: Generation
-) -> None:
-    for key in keys:
-        kind, name = key
-        try:
-            kind.compare(old.exports[key], new.exports[key])
-        except (TypeError, ValueError) as error:
-            raise IncompatibleError(
-                f"{kind.name} {name} of {new} cannot replace that of {old}: {said(error)}"
-            ) from without_variables(error)
 
 
 def _code(error: BaseException) -> str:

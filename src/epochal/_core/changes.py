@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from epochal._core.change import Limits, Site
+    from epochal._core.change import Limits
     from epochal._core.epoch import Epoch
     from epochal._core.plan import Wish
+    from epochal._core.staging import Site
 
     Wishes = Callable[[Epoch], Sequence[Wish]]
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from epochal._core.candidate import Candidate
-    from epochal._core.change import Site
     from epochal._core.journal import Refusal
+    from epochal._core.staging import Site
     from epochal._core.transaction import Running
     from epochal.store.records import EpochRecord
     from epochal.store.store import Store
