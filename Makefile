@@ -8,11 +8,11 @@ STAMP := $(VENV)/.ready
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench mutants soak clean
+.PHONY: help setup demo test lint bench mutants soak conformance clean
 
 help: ## Show this list
 	@echo "make <target>"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## Prepare .venv (quick when nothing changed)
 
@@ -32,6 +32,9 @@ mutants: $(STAMP) ## Break each guarantee on purpose and see a test fail; ARGS="
 
 soak: $(STAMP) ## Operate under changes for an hour; ARGS="--minutes 5 --mode threads --seed 1"
 	@$(PY) -m tests.soak $(ARGS)
+
+conformance: $(STAMP) ## See what other ways to swap code do to running work; writes docs/conformance.md
+	@$(PY) -m conformance --page
 
 bench: $(STAMP) ## Measure the figures of docs/performance.md
 	@$(PY) -m benchmarks $(ARGS)

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.soak.changes import Changer
-from tests.soak.operations import Wrong, pair
+from tests.soak.operations import Wrong, pair, stored, suspended
 from tests.soak.run import MODES, Goal, Soak
 from tests.soak.world import artifact, tool
 
@@ -97,7 +97,7 @@ def test_what_is_said_to_be_published_before_it_is_is_seen_to_be_stale():
 
 def test_a_shutdown_in_use_is_seen(monkeypatch):
     monkeypatch.setattr(Retirement, "_is_unused", lambda *_: True)
-    assert "used_after_shutdown" in found()
+    assert "used_after_shutdown" in found(operations=[stored, suspended])
 
 
 def test_what_keeps_a_generations_code_is_seen_to_leak():

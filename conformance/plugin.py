@@ -1,0 +1,78 @@
+"""The plugins that are swapped: one source text for all systems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epochal import Kind
+
+export: Kind[Any] = Kind("conformance.export")
+"""Marks what a plugin offers. To other systems it is an attribute without a meaning."""
+
+
+class UsedAfterShutdownError(RuntimeError):
+    """A version was called after its own `shutdown()`."""
+
+
+def source(plugin: str, version: int, extra: str = "") -> str:
+    """A version of a plugin: each of its functions answers with that version's number.
+
+    Args:
+        plugin: its name.
+        version: what its functions answer; written with a fixed width, so that two versions have
+            sources of equal length.
+        extra: code behind the rest.
+    """
+    return _TEXT.format(plugin=plugin, version=f"{version:06d}", extra=extra)
+
+
+_TEXT = """
+# /// plugin
+# id = "{plugin}"
+# version = "{version}"
+# ///
+from conformance.plugin import UsedAfterShutdownError, export
+
+VERSION = int("{version}")
+DOWN = []
+
+
+class Shape:
+    def version(self):
+        return VERSION
+
+
+def helper():
+    if DOWN:
+        raise UsedAfterShutdownError("{plugin}", VERSION)
+    return VERSION
+
+
+@export
+def a():
+    return helper()
+
+
+@export
+def b():
+    return helper()
+
+
+@export
+def shape():
+    return Shape()
+
+
+@export
+def around(entered, leave):
+    before = helper()
+    entered.set()
+    leave.wait(20)
+    return before, helper(), VERSION
+
+
+def shutdown():
+    DOWN.append(True)
+
+{extra}
+"""

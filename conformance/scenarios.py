@@ -1,0 +1,428 @@
+"""The scenarios: each a question about code that is swapped under running work.
+
+A scenario's docstring is its text in the matrix: what is asked, and what a failure means to whoever
+runs such a system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+import time
+import warnings
+import weakref
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from conformance.plugin import UsedAfterShutdownError, source
+from conformance.running import (
+    Seen,
+    beside,
+    none_wrong,
+    said,
+    swapping,
+    total,
+    two_calls,
+    two_calls_in_a_task,
+)
+from conformance.system import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conformance.size import Size
+    from conformance.system import System
+
+_PROMPT_S: Final = 3.0
+
+
+def two_calls_in_threads(system: System, size: Size) -> Outcome:
+    """Four threads call two functions of a plugin, a millisecond apart, while it is swapped.
+
+    A failure is an answer computed half by one version and half by another, or an error.
+    """
+    system.load({"geo": source("geo", 1)})
+    counts = total(beside(system, two_calls, swapping(system, size.swaps, "geo"), 4))
+    return Outcome(none_wrong(counts), said(counts))
+
+
+def two_calls_in_tasks(system: System, size: Size) -> Outcome:
+    """The same in asyncio tasks, swapped from another thread."""
+    system.load({"geo": source("geo", 1)})
+    seen = Seen()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+
+        async def run() -> None:
+            while not stop.is_set():
+                await two_calls_in_a_task(system, seen)
+
+        tasks = [asyncio.create_task(run()) for _ in range(size.tasks)]
+        await asyncio.to_thread(swapping(system, size.swaps, "geo"))
+        stop.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    return Outcome(none_wrong(seen.counts), said(seen.counts))
+
+
+def a_call_in_flight_ends_on_its_version(system: System, size: Size) -> Outcome:
+    """A function is swapped while it runs, and looks at its module's names before and after.
+
+    A failure is a function whose second half runs with another version's globals, or one that is
+    shut down while it runs.
+    """
+    system.load({"geo": source("geo", 1)})
+    entered, leave = threading.Event(), threading.Event()
+
+    def call() -> tuple[int, ...]:
+        with system.begin() as look:
+            answer: tuple[int, ...] = look("geo", "around")(entered, leave)
+            return answer
+
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(call)
+        entered.wait(_PROMPT_S)
+        swap = pool.submit(system.swap, {"geo": source("geo", 2)})
+        wait([swap], _PROMPT_S)  # some wait for the call, and are let go below
+        leave.set()
+        try:
+            answer = running.result(20)
+        except UsedAfterShutdownError:
+            return Outcome(False, "shut down while it ran")
+        swap.result(20)
+    return Outcome(set(answer) == {1}, f"began on version 1, saw {', '.join(map(str, answer))}")
+
+
+def a_load_that_fails_leaves_the_old_whole(system: System, size: Size) -> Outcome:
+    """A new version raises half way through its code.
+
+    A failure is an old version that is gone, or that has some of the new one's names.
+    """
+    system.load({"geo": source("geo", 1)})
+    broken = source("geo", 2).replace("def helper():", "raise ValueError\n\ndef helper():")
+    try:
+        system.swap({"geo": broken})
+    except Exception:  # noqa: BLE001  any error is right; what is left is looked at
+        pass
+    else:
+        return Outcome(False, "the failure was not told")
+    try:
+        with system.begin() as look:
+            answer = look("geo", "a")(), look("geo", "shape")().version()
+    except Exception as error:  # noqa: BLE001  told
+        return Outcome(False, f"the old version raises {type(error).__name__}")
+    return Outcome(answer == (1, 1), f"afterwards a function says {answer[0]}, a class {answer[1]}")
+
+
+def two_plugins_change_together(system: System, size: Size) -> Outcome:
+    """Two plugins are swapped together, and operations call both.
+
+    A failure is an operation that sees one of them changed and the other not yet.
+    """
+    system.load({"geo": source("geo", 1), "tax": source("tax", 1)})
+
+    def both(system: System, seen: Seen) -> None:
+        try:
+            with system.begin() as look:
+                seen.note_pair(look("geo", "a")(), look("tax", "a")())
+        except Exception as error:  # noqa: BLE001  counted
+            seen.note(error)
+        seen.counts["operations"] += 1
+
+    counts = total(beside(system, both, swapping(system, size.swaps, "geo", "tax"), 3))
+    return Outcome(none_wrong(counts), said(counts))
+
+
+def a_name_is_always_there(system: System, size: Size) -> Outcome:
+    """Threads look a function up, all the time, that every version has.
+
+    A failure is an instant at which it could not be found, or not be called.
+    """
+    system.load({"geo": source("geo", 1)})
+
+    def look_up(system: System, seen: Seen) -> None:
+        try:
+            with system.begin() as look:
+                look("geo", "a")()
+        except Exception as error:  # noqa: BLE001  counted
+            seen.note(error)
+        seen.counts["operations"] += 1
+
+    counts = total(beside(system, look_up, swapping(system, size.swaps, "geo"), 3))
+    return Outcome(none_wrong(counts), said(counts))
+
+
+def nobody_sees_an_older_version_than_was_published(system: System, size: Size) -> Outcome:
+    """Readers note the newest version that was swapped in for certain, then call.
+
+    The ages are counted: 0 is the version noted, -1 a newer one. A failure is an older one.
+    """
+    system.load({"geo": source("geo", 1)})
+    newest = [1]
+    ages: Counter[int] = Counter()
+
+    def read(system: System, seen: Seen) -> None:
+        floor = newest[0]
+        try:
+            with system.begin() as look:
+                age = floor - look("geo", "a")()
+        except Exception as error:  # noqa: BLE001  counted
+            seen.note(error)
+        else:
+            seen.counts[f"age {max(age, -1)}"] += 1
+
+    def change() -> None:
+        for version in range(2, size.swaps + 2):
+            system.swap({"geo": source("geo", version)})
+            newest[0] = version
+            time.sleep(0.001)
+
+    counts = total(beside(system, read, change, 3))
+    ages.update({n: counts[f"age {n}"] for n in range(-1, size.swaps)})
+    old = sum(n for age, n in ages.items() if age > 0)
+    wrong = counts["failed"] + counts["missing"] + counts["used after shutdown"]
+    listed = ", ".join(f"{n:,} of age {age}" for age, n in sorted(ages.items()) if n)
+    return Outcome(not old and not wrong, f"{listed}; {wrong} failed")
+
+
+def a_stored_function_stays_whole(system: System, size: Size) -> Outcome:
+    """An operation stores a function, and calls it after the swap.
+
+    A failure is a stored function that runs after its version was shut down, or with the globals of
+    another version. (What was shut down may have closed what the function needs.)
+    """
+    system.load({"geo": source("geo", 1)})
+    with system.begin() as look:
+        stored = look("geo", "a")
+    system.swap({"geo": source("geo", 2)})
+    try:
+        answer = stored()
+    except UsedAfterShutdownError:
+        return Outcome(False, "it was shut down, though it could still be called")
+    return Outcome(answer == 1, f"stored from version 1, it answers {answer}")
+
+
+def many_holders_hold_nothing_up(system: System, size: Size) -> Outcome:
+    """A thousand operations are under way when the plugin is swapped; then all of them go on.
+
+    A failure is a swap that waits for them, or an operation that does not go on as it began.
+    """
+    system.load({"geo": source("geo", 1)})
+    with ExitStack() as stack:
+        looks = [stack.enter_context(system.begin()) for _ in range(size.holders)]
+        before = Counter(look("geo", "a")() for look in looks)
+        started = time.perf_counter()
+        system.swap({"geo": source("geo", 2)})
+        took = time.perf_counter() - started
+        seen = Seen()
+        after: Counter[int] = Counter()
+        for look in looks:
+            try:
+                after[look("geo", "a")()] += 1
+            except Exception as error:  # noqa: BLE001  counted
+                seen.note(error)
+    told = f"{after[1]:,} of {before[1]:,} went on with their version; the swap took {took:.1f} s"
+    return Outcome(after == before and took < 2 * _PROMPT_S, told)
+
+
+def names_the_holder(system: Any, size: Size) -> Outcome:
+    """An operation never ends. The swap comes back all the same, and says who is in the way.
+
+    A failure is a swap that hangs, or that cannot tell why memory and threads pile up.
+    """
+    system.load({"geo": source("geo", 1)})
+    kept = system.begin()
+    kept.__enter__()
+    system.swap({"geo": source("geo", 2)})
+    holders = system.holders()
+    with system.begin() as look:
+        serves = look("geo", "a")()
+    kept.__exit__(None, None, None)
+    return Outcome(serves == 2 and bool(holders), holders[0] if holders else "nobody was named")
+
+
+def reloads_at_once_end_on_one_version(system: System, size: Size) -> Outcome:
+    """A hundred swaps are asked for from eight threads at once.
+
+    A failure is an error, or a plugin whose functions come from different versions afterwards.
+    """
+    system.load({"geo": source("geo", 1)})
+    errors: Counter[str] = Counter()
+
+    def swap(version: int) -> None:
+        try:
+            system.swap({"geo": source("geo", version)})
+        except Exception as error:  # noqa: BLE001  counted
+            errors[type(error).__name__] += 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(swap, range(2, size.reloads + 2)))
+    try:
+        with system.begin() as look:
+            answers = {look("geo", "a")(), look("geo", "b")(), look("geo", "shape")().version()}
+    except Exception as error:  # noqa: BLE001  told
+        return Outcome(False, f"afterwards it raises {type(error).__name__}")
+    told = ", ".join(f"{n} {name}" for name, n in errors.items()) or "no errors"
+    return Outcome(not errors and len(answers) == 1, f"{told}; {len(answers)} version(s) left")
+
+
+def a_save_of_equal_length_within_a_second_counts(system: System, size: Size) -> Outcome:
+    """A version of the same length is saved and swapped in at once, again and again.
+
+    A failure is old code that serves after the swap: bytecode caches are keyed by a file's time, in
+    whole seconds, and its length. (In all other scenarios no caches are written.)
+    """
+    system.load({"geo": source("geo", 1)})
+    stale = 0
+    for version in range(2, size.saves + 2):
+        system.swap({"geo": source("geo", version)})
+        with system.begin() as look:
+            stale += look("geo", "a")() != version
+    return Outcome(not stale, f"{stale} of {size.saves} saves did not take effect")
+
+
+def an_object_keeps_its_class(system: System, size: Size) -> Outcome:
+    """An object made before the swap is used after it.
+
+    A failure is an object whose methods answer with another version's globals.
+    """
+    system.load({"geo": source("geo", 1)})
+    with system.begin() as look:
+        old = look("geo", "shape")()
+        system.swap({"geo": source("geo", 2)})
+        answer = old.version()
+    with system.begin() as look:
+        new = look("geo", "shape")()
+    told = f"made by version 1, it answers {answer}; one made now is of another class"
+    return Outcome(answer == 1 and type(new) is not type(old), told)
+
+
+_AMBIENT = """
+import atexit, logging, threading, warnings
+STOP = threading.Event()
+
+def clean():
+    pass
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        pass
+
+atexit.register(clean)
+logging.getLogger().addHandler(Handler())
+warnings.filterwarnings("ignore", "conformance {version}")
+
+def poll():
+    while not STOP.wait(0.05):
+        pass
+
+threading.Thread(target=poll, name="conformance-{version}", daemon=True).start()
+timer = threading.Timer(3600, clean)
+timer.daemon = True
+timer.start()
+"""
+
+
+def what_a_plugin_left_in_the_process_goes_with_it(system: System, size: Size) -> Outcome:
+    """Each version registers a log handler, a warnings filter, a thread, a timer, an exit hook.
+
+    A failure is what piles up: after ten swaps, all that old versions left behind.
+    """
+    before = _ambient()
+    for version in range(1, 12):
+        text = {"geo": source("geo", version, _AMBIENT.format(version=version))}
+        if version == 1:
+            system.load(text)
+        else:
+            system.swap(text)
+    left = _ambient() - before
+    for _ in range(100):  # threads and timers end as soon as they are asked to
+        if all(n <= 1 for n in left.values()):
+            break
+        time.sleep(0.05)
+        left = _ambient() - before
+    told = ", ".join(f"{n} {name}" for name, n in sorted(left.items()))
+    return Outcome(all(n <= 1 for n in left.values()), f"after ten swaps: {told}")
+
+
+def _ambient() -> Counter[str]:
+    threads = [t for t in threading.enumerate() if not t.name.startswith(("epochal", "Main"))]
+    timers = sum(isinstance(thread, threading.Timer) for thread in threads)
+    return Counter(
+        {
+            "log handlers": len(logging.getLogger().handlers),
+            "warnings filters": sum("conformance" in str(f[1]) for f in warnings.filters),
+            "threads": len(threads) - timers,
+            "timers": timers,
+        }
+    )
+
+
+def memory_comes_back(system: System, size: Size) -> Outcome:
+    """A plugin is swapped two thousand times, and nobody holds anything.
+
+    A failure is an old version's function or class that is still there after a collection.
+    """
+    system.load({"geo": source("geo", 1)})
+    refs: list[weakref.ref[Any]] = []
+    for version in range(2, size.memory_swaps + 2):
+        refs.append(_class_of(system))
+        system.swap({"geo": source("geo", version)})
+    gc.collect()
+    alive = sum(ref() is not None for ref in refs)
+    return Outcome(not alive, f"{alive:,} of {len(refs):,} old classes are still there")
+
+
+def _class_of(system: System) -> weakref.ref[Any]:
+    with system.begin() as look:
+        return weakref.ref(type(look("geo", "shape")()))
+
+
+def an_update_while_it_ends(system: System, size: Size) -> Outcome:
+    """A swap is asked for while the system is being closed.
+
+    A failure is one that hangs. It may be refused.
+    """
+    system.load({"geo": source("geo", 1)})
+    with ThreadPoolExecutor(2) as pool:
+        swaps = pool.submit(lambda: [_tried(system, n) for n in range(2, 12)])
+        closing = pool.submit(system.close)
+        ended = not wait([swaps, closing], 20.0).not_done
+    return Outcome(ended, "both came back" if ended else "one of the two hangs")
+
+
+def _tried(system: System, version: int) -> bool:
+    try:
+        system.swap({"geo": source("geo", version)})
+    except Exception:  # noqa: BLE001  refused, which is a fair answer
+        return False
+    return True
+
+
+SCENARIOS: Final[dict[str, Callable[[Any, Size], Outcome]]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        two_calls_in_threads,
+        two_calls_in_tasks,
+        a_call_in_flight_ends_on_its_version,
+        a_load_that_fails_leaves_the_old_whole,
+        two_plugins_change_together,
+        a_name_is_always_there,
+        nobody_sees_an_older_version_than_was_published,
+        a_stored_function_stays_whole,
+        many_holders_hold_nothing_up,
+        names_the_holder,
+        reloads_at_once_end_on_one_version,
+        a_save_of_equal_length_within_a_second_counts,
+        an_object_keeps_its_class,
+        what_a_plugin_left_in_the_process_goes_with_it,
+        memory_comes_back,
+        an_update_while_it_ends,
+    )
+}
