@@ -282,9 +282,14 @@ def a_save_of_equal_length_within_a_second_counts(system: System, size: Size) ->
     stale = 0
     for version in range(2, size.saves + 2):
         system.swap({"geo": source("geo", version)})
-        with system.begin() as look:
-            stale += look("geo", "a")() != version
+        stale += _answer(system) != version
     return Outcome(not stale, f"{stale} of {size.saves} saves did not take effect")
+
+
+def _answer(system: System) -> int:
+    with system.begin() as look:
+        answer: int = look("geo", "a")()
+        return answer
 
 
 def an_object_keeps_its_class(system: System, size: Size) -> Outcome:
