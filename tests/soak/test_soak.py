@@ -75,37 +75,38 @@ def raising(worker):
     worker.rt.epoch[tool]["base.fail"]()
 
 
-def found(**what):
-    return Soak("threads", 1, SHORT, **what).run().wrong
+def is_found(kind, **what):
+    """Whether a few short soaks see it: which instants a run hits is the scheduler's."""
+    return any(kind in Soak("threads", seed, SHORT, **what).run().wrong for seed in range(10))
 
 
 def test_an_operation_that_reads_the_epoch_twice_is_seen_to_mix():
-    assert "mixed" in found(operations=[with_two_reads])
+    assert is_found("mixed", operations=[with_two_reads])
 
 
 def test_a_pair_changed_one_by_one_is_seen_to_be_mixed():
-    assert "mixed" in found(changer=OneByOne)
+    assert is_found("mixed", changer=OneByOne)
 
 
 def test_a_version_removed_before_the_new_one_is_in_is_seen_to_be_missing():
-    assert "missing" in found(changer=RemoveThenLoad)
+    assert is_found("missing", changer=RemoveThenLoad)
 
 
 def test_what_is_said_to_be_published_before_it_is_is_seen_to_be_stale():
-    assert "stale" in found(operations=[pair], changer=WithoutADeferredEnd)
+    assert is_found("stale", operations=[pair], changer=WithoutADeferredEnd)
 
 
 def test_a_shutdown_in_use_is_seen(monkeypatch):
     monkeypatch.setattr(Retirement, "_is_unused", lambda *_: True)
-    assert "used_after_shutdown" in found(operations=[stored, suspended])
+    assert is_found("used_after_shutdown", operations=[stored, suspended])
 
 
 def test_what_keeps_a_generations_code_is_seen_to_leak():
     try:
-        assert "leaked" in found(operations=[keeping_its_target])
+        assert is_found("leaked", operations=[keeping_its_target])
     finally:
         KEPT.clear()
 
 
 def test_an_operation_that_raises_is_seen_to_fail():
-    assert "failed" in found(operations=[raising])
+    assert is_found("failed", operations=[raising])
