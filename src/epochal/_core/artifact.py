@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_FILES: Final = 10_000
 MAX_BYTES: Final = 256 * 1024 * 1024
 
-_EXTENSIONS: Final = (".so", ".pyd", ".dylib", ".dll")
+EXTENSIONS: Final = (".so", ".pyd", ".dylib", ".dll")
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -83,7 +83,7 @@ def _read_package(folder: Path) -> Artifact:
     size = 0
     for path in sorted(_files(folder)):
         name = path.relative_to(folder).as_posix()
-        if path.name.endswith(_EXTENSIONS):
+        if path.name.endswith(EXTENSIONS):
             raise ArtifactError(
                 f"{folder} holds the compiled extension {name}, which no process can unload: such "
                 "a plugin cannot be swapped; install it and list it in `dependencies`"

@@ -97,6 +97,14 @@ def read_manifest(artifact: Artifact) -> Manifest:
     return _Reader(artifact).read()
 
 
+def has_manifest(artifact: Artifact) -> bool:
+    """Whether it has a manifest, right or wrong: whether it means to be a plugin at all."""
+    if artifact.is_package and "plugin.toml" in artifact.files:
+        return True
+    text = artifact.files[artifact.root].decode("utf-8-sig", errors="replace")
+    return any(_OPENING.match(line) for line in text.splitlines())
+
+
 @dataclass(frozen=True, slots=True)
 class _Block:
     """The text of a manifest and where it stands."""

@@ -45,6 +45,7 @@ class Site:
         turn: whose turn it is.
         events: where to tell.
         operations: the labelled operations that run.
+        generations: every generation that somebody still knows of.
         read: gives the current epoch.
         publish: stores the new one, and does nothing else.
         next_number: counts the generations of a plugin; called by whoever has the turn.
@@ -55,6 +56,7 @@ class Site:
     turn: Turn
     events: EventStream
     operations: LiveSet[Operation]
+    generations: LiveSet[Generation]
     read: Callable[[], Epoch]
     publish: Callable[[Epoch], None]
     next_number: Callable[[str], int]
@@ -113,6 +115,7 @@ class Staging:
         self._phases.timed("plan", lambda: check_distributions(candidate.manifest))
         number = self._site.next_number(candidate.plugin)
         generation = Generation(candidate, number, self._site.operations)
+        self._site.generations.add(generation)
         self.begun.append(generation)
         generation.prepare(self._site.open_namespace, self._required(generation))
         self._foreign("link", generation, generation.link, take_over)

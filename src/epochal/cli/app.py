@@ -13,6 +13,7 @@ from epochal.cli.demo import demo
 from epochal.cli.new import new
 from epochal.cli.plan import plan
 from epochal.cli.query import query
+from epochal.cli.serve import serve
 
 app = typer.Typer(
     name="epochal",
@@ -53,3 +54,4 @@ app.command()(query)
 app.command()(plan)
 app.command()(check)
 app.command()(new)
+app.command()(serve)

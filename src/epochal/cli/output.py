@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import sys
-from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
+
+from epochal.sql.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,29 +46,4 @@ def warn(message: str) -> None:
 def write_json(document: Mapping[str, Any]) -> None:
     """Write a document to stdout, indented where a person reads it."""
     indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(document, indent=indent, ensure_ascii=False, default=json_value))
-
-
-def json_value(value: Any) -> Any:
-    """A value as JSON can say it.
-
-    Numbers that JSON has no word for (NaN and the infinities) become null, dates their ISO form,
-    bytes base64, durations seconds, whatever else its text: a `Decimal` keeps all its digits.
-    """
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case list() | tuple():
-            return [json_value(one) for one in value]
-        case dict():
-            return {str(key): json_value(one) for key, one in value.items()}
-        case datetime() | date() | time():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case bytes():
-            return base64.b64encode(value).decode()
-        case _:
-            return str(value)
+    print(json.dumps(document, indent=indent, ensure_ascii=False, default=plain))

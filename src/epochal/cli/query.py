@@ -16,10 +16,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from epochal.cli.output import Json, console, error_console, json_value
+from epochal.cli.output import Json, console, error_console
 from epochal.cli.session import Grants, Plugins, open_runtime
 from epochal.errors import HostError
 from epochal.sql import Database, sql_name
+from epochal.sql.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -80,7 +81,7 @@ def query(
     document.
     """
     text = sys.stdin.read() if sql == "-" else sql
-    tables = _tables(table or [])
+    tables = read_tables(table or [])
     with Database(open_runtime(plugin or [], grant)) as db:
         for name, path in tables.items():
             db.register(name, path)
@@ -102,7 +103,12 @@ async def _run(
                 await _write_csv(result)
 
 
-def _tables(given: Sequence[str]) -> dict[str, str]:
+def read_tables(given: Sequence[str]) -> dict[str, str]:
+    """What `--table` was given, as name and path.
+
+    Raises:
+        BadParameter: one is not of its form, or a name comes twice.
+    """
     tables: dict[str, str] = {}
     for one in given:
         name, equals, path = one.partition("=")
@@ -136,8 +142,8 @@ def _plain(value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, float):
         return value
-    plain = json_value(value)
-    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else plain
+    said = plain(value)
+    return json.dumps(said, ensure_ascii=False) if isinstance(said, list | dict) else said
 
 
 async def _write_json(result: Result) -> None:
@@ -153,7 +159,7 @@ async def _write_json(result: Result) -> None:
     write(f'{{"columns": {json.dumps(columns, ensure_ascii=False)}, "rows": [')
     separator = ""
     async for row in _rows(result):
-        record = {name: json_value(value) for name, value in zip(names, row, strict=True)}
+        record = {name: plain(value) for name, value in zip(names, row, strict=True)}
         write(f"{separator}\n  {json.dumps(record, ensure_ascii=False)}")
         separator = ","
     write(f'],\n"epoch": {json.dumps({"number": result.epoch.number, "id": result.epoch.id})},')

@@ -6,6 +6,7 @@ itself, `record.plugin`, `record.generation` where there are any), for handlers 
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from epochal._core.report import Cutover
 
 logger: Final = logging.getLogger("epochal")
+_FACTS: Final = ("plugin", "generation", "change")
 
 
 def log_events(events: EventStream, to: logging.Logger = logger) -> Callable[[], None]:
@@ -36,14 +38,31 @@ def log_events(events: EventStream, to: logging.Logger = logger) -> Callable[[],
     def log(event: Event) -> None:
         level, message = describe(event)
         if to.isEnabledFor(level):
-            facts = {
-                name: getattr(event, name)
-                for name in ("plugin", "generation", "change")
-                if hasattr(event, name)
-            }
+            facts = {name: getattr(event, name) for name in _FACTS if hasattr(event, name)}
             to.log(level, "%s", message, extra={"event": event, **facts})
 
     return events.subscribe(log)
+
+
+class JsonLines(logging.Formatter):
+    """Writes each record as one line of JSON: when, how grave, what, and the facts of its event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        facts = {
+            "at": record.created,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name in _FACTS:
+            if hasattr(record, name):
+                facts[name] = getattr(record, name)
+        if (event := getattr(record, "event", None)) is not None:
+            facts["event"] = type(event).__name__
+        if record.exc_info:
+            facts["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(facts, ensure_ascii=False, default=str)
 
 
 def describe(event: Event) -> tuple[int, str]:

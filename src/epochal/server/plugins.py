@@ -1,0 +1,218 @@
+"""`/v1/plugins` and `/v1/epochs`: what is active, and changes of it.
+
+A change answers when its old generations are shut down, or when the time for that is over: then its
+report says `drained: false` and who holds on, and `GET /v1/drains` tells how it goes on. With
+``If-Match: <epoch id>`` a change is made only if that epoch is still the current one when it has
+its turn, and is answered 412 otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import JSONResponse, Response
+
+from epochal._core.manifest import read_manifest
+from epochal.errors import ArtifactError, NoStoreError
+from epochal.server.documents import epoch_of, epoch_record_of, plugin_of, version_of
+from epochal.server.meter import PluginCounts
+from epochal.server.problems import answering
+from epochal.server.requests import (
+    flag_of,
+    options_of,
+    read_body,
+    read_json,
+    service_of,
+    whole_of,
+    wrong,
+)
+from epochal.server.uploads import read_upload
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from epochal._core.artifact import Artifact
+    from epochal._core.epoch import Epoch
+    from epochal._core.generation import Generation
+    from epochal._core.report import Cutover
+    from epochal._core.transaction import Change
+    from epochal.server.service import Service
+
+_MOST_EPOCHS: Final = 1_000
+_MOST_NUMBER: Final = 2**53
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+@answering
+async def list_plugins(request: Request) -> Response:
+    """Every active plugin, all of one epoch."""
+    service = service_of(request)
+    epoch = service.runtime.epoch
+    found = [_described(service, epoch, one) for one in epoch.generations.values()]
+    document = {"epoch": epoch_of(epoch), "plugins": sorted(found, key=lambda p: p["plugin"])}
+    return JSONResponse(document, headers=_etag(epoch.id))
+
+
+@answering
+async def show_plugin(request: Request) -> Response:
+    """One active plugin."""
+    service = service_of(request)
+    epoch = service.runtime.epoch
+    document = _described(service, epoch, epoch.generation(request.path_params["plugin"]))
+    return JSONResponse({"epoch": epoch_of(epoch), **document}, headers=_etag(epoch.id))
+
+
+@answering
+async def list_epochs(request: Request) -> Response:
+    """The epochs that can be rolled back to, newest first; without a store the current one."""
+    service = service_of(request)
+    limit = whole_of(request.query_params, "limit", 50, most=_MOST_EPOCHS)
+    current = service.runtime.epoch
+    try:
+        history = await asyncio.to_thread(service.runtime.history, limit)
+        epochs = [epoch_record_of(record) for record in history]
+        kept = True
+    except NoStoreError:
+        plugins = [version_of(one.described) for one in current.generations.values()]
+        epochs = [{**epoch_of(current), "at": service.started, "reason": "", "plugins": plugins}]
+        kept = False
+    return JSONResponse({"epoch": epoch_of(current), "kept": kept, "epochs": epochs})
+
+
+# --- changing ----------------------------------------------------------------------------------
+
+
+@answering
+async def put_plugin(request: Request) -> Response:
+    """Load or reload a plugin from what is sent."""
+    service, plugin = service_of(request), request.path_params["plugin"]
+    options = options_of(request, extra=("grant",))
+    grants = request.query_params.getlist("grant") or None
+    artifact = await _upload(request, service, plugin)
+    is_new = plugin not in service.runtime.epoch.generations
+    change = service.runtime.change(**options)
+    if is_new:
+        change.load(artifact, grants=grants)
+    else:
+        change.reload(plugin, artifact, grants=grants)
+    return await _run(service, change, status=201 if is_new else 200)
+
+
+@answering
+async def check_plugin(request: Request) -> Response:
+    """Do everything that loading or reloading what is sent would do, short of publishing it."""
+    service = service_of(request)
+    options = options_of(request, extra=("grant",))
+    grants = request.query_params.getlist("grant") or None
+    artifact = await _upload(request, service, None)
+    plugin = read_manifest(artifact).id
+    change = service.runtime.change(**options, dry_run=True)
+    if plugin in service.runtime.epoch.generations:
+        change.reload(plugin, artifact, grants=grants)
+    else:
+        change.load(artifact, grants=grants)
+    return await _run(service, change)
+
+
+@answering
+async def reload_plugin(request: Request) -> Response:
+    """Read a plugin anew from where it came from; one that was uploaded starts anew as it is."""
+    service, plugin = service_of(request), request.path_params["plugin"]
+    options = options_of(request)
+    await _read_nothing(request)
+    artifact = service.runtime.generation(plugin).candidate.artifact
+    change = service.runtime.change(**options)
+    change.reload(plugin, artifact if artifact.origin is None else artifact.origin)
+    return await _run(service, change)
+
+
+@answering
+async def roll_back_plugin(request: Request) -> Response:
+    """Bring back a generation or a version of a plugin."""
+    service, plugin = service_of(request), request.path_params["plugin"]
+    options = options_of(request)
+    asked = await read_json(request, service.limits.request_bytes, ("to",))
+    to = asked.get("to")
+    if not isinstance(to, int | str) or isinstance(to, bool):
+        wrong("to must be the number of a generation, or a version as text")
+    if isinstance(to, int) and not 0 <= to <= _MOST_NUMBER:
+        wrong("to must be the number of a generation: not negative, and no larger than 2^53")
+    change = service.runtime.change(**options)
+    change.rollback(plugin, to=to)
+    return await _run(service, change)
+
+
+@answering
+async def roll_back_epoch(request: Request) -> Response:
+    """Bring back the whole set of plugins of an epoch."""
+    service = service_of(request)
+    options = options_of(request)
+    await _read_nothing(request)
+    number = request.path_params["number"]
+    if number > _MOST_NUMBER:
+        wrong("the number of an epoch is at most 2^53")
+    change = service.runtime.change(**options)
+    change.rollback(epoch=number)
+    return await _run(service, change)
+
+
+@answering
+async def remove_plugin(request: Request) -> Response:
+    """Take a plugin out."""
+    service, plugin = service_of(request), request.path_params["plugin"]
+    options = options_of(request, extra=("cascade",))
+    await _read_nothing(request)
+    change = service.runtime.change(**options)
+    change.remove(plugin, cascade=flag_of(request.query_params, "cascade"))
+    return await _run(service, change)
+
+
+# --- inside ------------------------------------------------------------------------------------
+
+
+async def _upload(request: Request, service: Service, plugin: str | None) -> Artifact:
+    limits = service.limits
+    content = await read_body(request, limits.upload_bytes)
+    if not content:
+        wrong("the body is empty; send a .py file, a .zip or .tar.gz of a package, or a wheel")
+    # Unpacking and hashing megabytes takes its time.
+    artifact = await asyncio.to_thread(
+        read_upload, content, plugin or "plugin", unpacked_bytes=limits.unpacked_bytes
+    )
+    found = read_manifest(artifact).id
+    if plugin not in (None, found):
+        raise ArtifactError(
+            f"what was sent is plugin {found!r}, not {plugin!r}: send it to /v1/plugins/{found}",
+            plugin=plugin,
+        )
+    return artifact
+
+
+async def _read_nothing(request: Request) -> None:
+    if await read_body(request, 1):
+        wrong("this takes no body")
+
+
+async def _run(service: Service, change: Change, *, status: int = 200) -> Response:
+    service.check_serving()
+    cutover = await change.run_async()
+    epoch = service.runtime.epoch
+    document = {"epoch": epoch_of(epoch), **_report(cutover)}
+    return JSONResponse(document, status, headers=_etag(epoch.id))
+
+
+def _report(cutover: Cutover) -> dict[str, Any]:
+    return {**cutover.as_dict(), "cutover_ms": cutover.cutover_ms, "at": time()}
+
+
+def _described(service: Service, epoch: Epoch, generation: Generation) -> dict[str, Any]:
+    counts = service.meter.plugins.get(generation.plugin, PluginCounts())
+    return plugin_of(generation, epoch, counts)
+
+
+def _etag(epoch_id: str) -> dict[str, str]:
+    return {"etag": f'"{epoch_id}"'}

@@ -1,0 +1,252 @@
+"""Who may ask for what.
+
+Whoever can load a plugin can run code here, and any page in any browser on this machine can reach
+loopback. So, before a route sees a request:
+
+1. ``Host`` must name what is served, or a foreign name that resolves to this machine would make the
+   page's origin a foreign one (DNS rebinding).
+2. ``Origin``, where a browser sends one, must be the page's own; ``Sec-Fetch-Site`` must not be
+   another site's.
+3. Whatever is not a read needs the admin token: as ``Authorization: Bearer``, or by the page's
+   session. Reads and queries need a token only where one is set, which beyond loopback it must be.
+
+The page's session has two halves. Browsers send cookies to every port of a host, so another local
+service would see the cookie (``HttpOnly``, ``SameSite=Strict``); the key lies in the page's own
+storage, which belongs to one port, and goes in a header that no foreign page can set. A change
+needs both. Both are derived from the token, so that a restart with the same token keeps sessions,
+and neither tells it. Everything secret is compared in constant time, and nothing of it is logged.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from dataclasses import dataclass
+from enum import IntEnum
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Final
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from epochal.server.problems import Problem, answer_to
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+KEY_HEADER: Final = "epochal-session"
+
+_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS: Final = (
+    ("content-security-policy", _POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cache-control", "no-store"),
+)
+_OPEN_PATHS: Final = ("/", "/healthz", "/readyz")
+_READS: Final = ("GET", "HEAD", "OPTIONS")
+
+
+class Right(IntEnum):
+    """What a request must be allowed, or is; a higher one includes the lower."""
+
+    # The page's files, and whether the service lives: no data.
+    NOTHING = 0
+    # Queries and whatever only reads.
+    READ = 1
+    # Whatever changes plugins or runs new code.
+    CHANGE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who is let in.
+
+    Attributes:
+        authorities: what `Host` may say, lower case: `127.0.0.1:8000`, `localhost:8000`; without a
+            port, any port.
+        admin_token: for changes.
+        query_token: for queries and reads; None where anybody who reaches the service may.
+    """
+
+    authorities: frozenset[str]
+    admin_token: str
+    query_token: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the tokens: it may end up in a log."""
+        return f"<access by {', '.join(sorted(self.authorities))}>"
+
+    def is_served(self, authority: str) -> bool:
+        """Whether a `Host` names this service."""
+        authority = authority.lower()
+        name, colon, port = authority.rpartition(":")
+        bare = name if colon and port.isdigit() else authority
+        return authority in self.authorities or bare in self.authorities
+
+    def is_own(self, origin: str) -> bool:
+        """Whether an `Origin` is this service's page."""
+        scheme, separator, authority = origin.partition("://")
+        return bool(separator) and scheme in ("http", "https") and self.is_served(authority)
+
+    def of_token(self, token: str) -> Right:
+        """What a token allows."""
+        if _same(token, self.admin_token):
+            return Right.CHANGE
+        if self.query_token is not None and _same(token, self.query_token):
+            return Right.READ
+        return Right.NOTHING
+
+    @property
+    def cookie(self) -> str:
+        """The half of the page's session that the browser keeps."""
+        return _derived(self.admin_token, "cookie")
+
+    @property
+    def key(self) -> str:
+        """The half that the page keeps."""
+        return _derived(self.admin_token, "key")
+
+    @property
+    def cookie_name(self) -> str:
+        """One for each service, since browsers share cookies among the ports of a host."""
+        return f"epochal_{_derived(self.admin_token, 'name')[:8]}"
+
+
+def right_needed(method: str, path: str) -> Right:
+    """What a request must be allowed; what is not known here needs most."""
+    if path in _OPEN_PATHS or path.startswith("/page/"):
+        return Right.NOTHING if method in _READS else Right.CHANGE
+    if method in _READS or (method, path) == ("POST", "/v1/query"):
+        return Right.READ
+    return Right.CHANGE
+
+
+class Guard:
+    """ASGI middleware that lets through what is allowed.
+
+    Args:
+        app: what is guarded.
+        access: who is let in.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app: Final = app
+        self._access: Final = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that is not allowed; hand on the others, with `scope["right"]`."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+
+        async def protected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                for name, value in _HEADERS:
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            scope["right"] = self._check(scope["method"], scope["path"], Headers(scope=scope))
+        except Problem as refused:
+            await answer_to(refused)(scope, receive, protected)
+            return
+        await self._app(scope, receive, protected)
+
+    def _check(self, method: str, path: str, headers: Headers) -> Right:
+        self._check_host(headers)
+        own_origin = self._check_origin(path, headers)
+        needed = right_needed(method, path)
+        held = self._held(headers, own_origin=own_origin)
+        if held < needed:
+            self._refuse(headers, needed)
+        return held
+
+    def _check_host(self, headers: Headers) -> None:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._access.is_served(hosts[0]):
+            raise Problem(
+                421, "host", "this service is not served under that name; see --allow-host"
+            )
+
+    def _check_origin(self, path: str, headers: Headers) -> bool:
+        """Whether the request comes from the page itself, as its browser says."""
+        origins = headers.getlist("origin")
+        if any(not self._access.is_own(origin) for origin in origins):
+            raise Problem(403, "origin", "a page of another origin may not use this service")
+        site = headers.get("sec-fetch-site", "none")
+        if site not in ("none", "same-origin") and path.startswith("/v1/"):
+            raise Problem(403, "origin", "a page of another site may not use this service")
+        # Browsers send no `Origin` with a page's own reads.
+        return bool(origins) or site == "same-origin"
+
+    def _held(self, headers: Headers, *, own_origin: bool) -> Right:
+        access = self._access
+        anybody = Right.READ if access.query_token is None else Right.NOTHING
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return max(anybody, access.of_token(token.strip()))
+        if not _same(_cookie(headers, access.cookie_name), access.cookie):
+            return anybody
+        keyed = _same(headers.get(KEY_HEADER, ""), access.key)
+        return Right.CHANGE if keyed and own_origin else Right.READ
+
+    def _refuse(self, headers: Headers, needed: Right) -> None:
+        if self._access.of_token(headers.get("authorization", "")[7:].strip()) is Right.READ:
+            raise Problem(403, "right", "the token is for queries; this needs the admin token")
+        what = "the admin token" if needed is Right.CHANGE else "a token"
+        raise Problem(
+            401,
+            "token",
+            f"this needs {what}: Authorization: Bearer …",
+            {"www-authenticate": 'Bearer realm="epochal"'},
+        )
+
+
+def authorities_of(sock: socket.socket, names: Iterable[str]) -> frozenset[str]:
+    """What `Host` may say of a service.
+
+    Args:
+        sock: where it listens.
+        names: further names, each with a port or for any.
+    """
+    host, port = sock.getsockname()[:2]
+    own = {f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
+    if ipaddress.ip_address(host).is_loopback:
+        own.add(f"localhost:{port}")
+    return frozenset(own | {name.lower().rstrip(".") for name in names})
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), wanted.encode(errors="replace"))
+
+
+def _derived(token: str, purpose: str) -> str:
+    return hmac.digest(token.encode(), f"epochal {purpose}".encode(), "sha256").hex()
+
+
+def _cookie(headers: Headers, name: str) -> str:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return ""
+    return found.value if found is not None else ""

@@ -1,0 +1,121 @@
+"""What every route works on: the runtime, the database, and what is told about them.
+
+Who reads, who writes: everything here belongs to the event loop that serves, except the runtime and
+the database, which any thread may use, and `stop`, which is one store of a flag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import time
+from typing import TYPE_CHECKING, Final
+
+from epochal._core.events import StateChanged
+from epochal._core.lifecycle import LifecycleState
+from epochal.server.feed import Feed
+from epochal.server.meter import Meter
+from epochal.server.metrics import Metrics
+from epochal.server.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from epochal._core.events import Event
+    from epochal._core.generation import Generation
+    from epochal.runtime import Runtime
+    from epochal.sql import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one request may ask for.
+
+    Attributes:
+        query_s: seconds that a query may take, to its last row.
+        rows: rows that a query may answer with.
+        request_bytes: size of a request's body that is not an upload.
+        upload_bytes: size of an upload as it is sent.
+        unpacked_bytes: size of what is in it.
+        followers: how many may follow the events at a time.
+        drain_s: seconds that a change waits for its old generations before it answers; they go on
+            draining in the background.
+        stop_s: seconds that running requests are given when the service stops, and drains after
+            them.
+    """
+
+    query_s: float = 30.0
+    rows: int = 10_000
+    request_bytes: int = 1 << 20
+    upload_bytes: int = 16 << 20
+    unpacked_bytes: int = 64 << 20
+    followers: int = 64
+    drain_s: float = 10.0
+    stop_s: float = 10.0
+
+
+class Service:
+    """One runtime and its database, as they are served.
+
+    Args:
+        runtime: whose plugins.
+        database: answers the queries.
+        limits: for each request.
+
+    Attributes:
+        feed: the events, for whoever follows.
+        meter: what queries are under way, and how fast they are.
+        metrics: the same for Prometheus.
+        started: when, in seconds since the Unix epoch.
+        stopping: whether it takes no new queries and changes any more.
+    """
+
+    def __init__(
+        self, runtime: Runtime, database: Database, *, limits: Limits | None = None
+    ) -> None:
+        self.runtime: Final = runtime
+        self.database: Final = database
+        self.limits: Final = limits or Limits()
+        self.meter: Final = Meter()
+        self.metrics: Final = Metrics(runtime, self.meter)
+        self.feed: Final = Feed(self.limits.followers)
+        self.started: Final = time()
+        self.stopping = False
+        # Written by the subscription's thread, one step each; read by the loop.
+        self._draining: Final[dict[tuple[str, int], float]] = {}
+
+    def listen(self) -> tuple[Callable[[], None], ...]:
+        """Take in the runtime's events, inside a running loop; returns what ends it."""
+        events = self.runtime.events
+        return (
+            events.subscribe(self._note_drain),
+            self.metrics.listen(self.runtime),
+            self.feed.listen(events),
+        )
+
+    def drained_for(self, generation: Generation) -> float | None:
+        """Seconds since a generation began to drain; None if that is not known yet."""
+        since = self._draining.get((generation.plugin, generation.number))
+        return None if since is None else round(time() - since, 3)
+
+    def _note_drain(self, event: Event) -> None:
+        if not isinstance(event, StateChanged):
+            return
+        key = (event.plugin, event.generation)
+        if event.new is LifecycleState.DRAINING:
+            self._draining[key] = event.at
+        elif event.new is LifecycleState.REMOVED:
+            self._draining.pop(key, None)
+
+    def check_serving(self) -> None:
+        """Refuse new work while the service stops.
+
+        Raises:
+            Problem: it does.
+        """
+        if self.stopping:
+            raise Problem(503, "stopping", "the service is stopping; ask its successor")
+
+    def stop(self) -> None:
+        """Take no new work, and let whoever follows the events go."""
+        self.stopping = True
+        self.feed.close()

@@ -1,0 +1,44 @@
+// Asks the service, and keeps the page's session: the cookie is the browser's, the key is ours.
+
+const KEY = "epochal-session";
+
+export class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? `the service answered ${status}`);
+    this.status = status;
+    this.code = problem.code ?? "http";
+  }
+}
+
+async function ask(method, path, { body, headers = {} } = {}) {
+  const key = localStorage.getItem(KEY);
+  if (key) headers["epochal-session"] = key;
+  if (body !== undefined) headers["content-type"] = "application/json";
+  const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
+  const document = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Refused(answer.status, document);
+  return document;
+}
+
+export const get = (path) => ask("GET", path);
+export const query = (sql) => ask("POST", "/v1/query", { body: { sql, limit: 1000 } });
+
+/** Ask for a change; `epoch` is the id of the epoch that the person has seen. */
+export const change = (method, path, epoch, body) =>
+  ask(method, path, { body, headers: { "if-match": `"${epoch}"` } });
+
+/** Whether this page may change plugins. */
+export async function mayChange() {
+  return (await get("/v1/session")).rights.includes("change");
+}
+
+/** Begin a session with the admin token, which is not kept. */
+export async function signIn(token) {
+  const { key } = await ask("POST", "/v1/session", { headers: { authorization: `Bearer ${token}` } });
+  localStorage.setItem(KEY, key);
+}
+
+export async function signOut() {
+  await ask("DELETE", "/v1/session").catch(() => {});
+  localStorage.removeItem(KEY);
+}

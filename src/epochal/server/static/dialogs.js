@@ -1,0 +1,62 @@
+// Asks a person: for a confirmation, for the admin token.
+
+import * as api from "/page/api.js";
+import { $ } from "/page/dom.js";
+
+function closed(dialog) {
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}
+
+export function confirm({ title, text, yes, more = null, danger = false }) {
+  $("ask-title").textContent = title;
+  $("ask-text").textContent = text;
+  $("ask-more").replaceChildren(...(more ? [more] : []));
+  $("ask-yes").textContent = yes;
+  $("ask-yes").className = danger ? "danger" : "main";
+  return closed($("ask"));
+}
+
+/** Have a person sign in; whether they did. */
+export async function askToken() {
+  $("token-said").textContent = "";
+  while (await closed($("token-dialog"))) {
+    const token = $("token").value.trim();
+    $("token").value = "";
+    try {
+      await api.signIn(token);
+      showSession(true);
+      return true;
+    } catch (error) {
+      $("token-said").textContent = error.status === 401 || error.status === 403 ? "That is not the admin token." : error.message;
+    }
+  }
+  return false;
+}
+
+/** Do what needs the right to change, after asking for the token where it is missing; null if it is not given. */
+export async function withToken(act) {
+  try {
+    return await act();
+  } catch (error) {
+    if (error.status !== 401) throw error;
+    return (await askToken()) ? act() : null;
+  }
+}
+
+export function showSession(mayChange) {
+  $("sign").textContent = mayChange ? "Sign out" : "Sign in";
+  $("sign").dataset.signed = mayChange ? "yes" : "";
+}
+
+$("sign").addEventListener("click", async () => {
+  if (!$("sign").dataset.signed) return askToken();
+  await api.signOut();
+  showSession(false);
+});
+
+// Not submit buttons: Enter in a field would press the first of those.
+for (const button of document.querySelectorAll("dialog .cancel")) {
+  button.addEventListener("click", () => button.closest("dialog").close());
+}

@@ -1,0 +1,106 @@
+// The live page: one stream of events and samples drives it all; what they do not say is asked for.
+
+import * as api from "/page/api.js";
+import { $, ms, note, number } from "/page/dom.js";
+import { askToken, showSession } from "/page/dialogs.js";
+import * as log from "/page/log.js";
+import * as plot from "/page/plot.js";
+import * as plugins from "/page/plugins.js";
+import * as query from "/page/query.js";
+
+let boot = null;
+let stream = null;
+let changes = 0;
+let stale = false;
+
+function showLink(on, text) {
+  $("link-light").className = on ? "on" : "";
+  $("link-text").textContent = text;
+}
+
+/** Everything anew: at the start, and when the service has started anew. */
+async function begin() {
+  const { samples } = await api.get("/v1/status");
+  samples.forEach(plot.addSample);
+  await Promise.all([plugins.refresh(), query.refresh()]);
+  showSession(await api.mayChange());
+}
+
+function follow() {
+  stream = new EventSource("/v1/events");
+  stream.addEventListener("hello", async (message) => {
+    const hello = JSON.parse(message.data);
+    if (hello.boot !== boot) {
+      log.clear();
+      plot.clear();
+      changes = 0;
+    }
+    boot = hello.boot;
+    try {
+      await begin();
+      showLink(true, "live");
+    } catch (error) {
+      if (error.status === 401 && (await askToken())) return reconnect(0);
+      showLink(false, error.message);
+    }
+  });
+  stream.addEventListener("message", (message) => told(JSON.parse(message.data)));
+  stream.addEventListener("sample", (message) => sampled(JSON.parse(message.data)));
+  stream.addEventListener("missed", (message) => note(`${JSON.parse(message.data).count} events were missed`));
+  stream.onerror = () => {
+    showLink(false, "reconnecting");
+    // The browser tries again by itself, except after an answer such as 503.
+    if (stream.readyState === EventSource.CLOSED) reconnect(1000);
+  };
+}
+
+function reconnect(after) {
+  stream.close();
+  setTimeout(async () => {
+    const status = await api.get("/v1/status").then(() => 200, (error) => error.status ?? 0);
+    if (status === 401 && !(await askToken())) return showLink(false, "sign in to see it");
+    follow();
+  }, after);
+}
+
+function told(event) {
+  log.add(event);
+  if (event.type === "change-committed") {
+    changes += 1;
+    plot.addMark({ at: event.at, name: event.plugins.join(", "), text: event.text, refused: false });
+  }
+  if (event.type === "change-failed" || event.type === "source-refused") plot.addMark({ at: event.at, name: "", text: event.text, refused: true });
+  if (event.type === "source-refused" && event.at > Date.now() / 1000 - 10) note(event.text, true);
+  if (event.type === "change-committed") stale = true;
+}
+
+function sampled(sample) {
+  plot.addSample(sample);
+  $("f-qps").textContent = number(sample.qps);
+  $("f-p50").textContent = ms(sample.p50_ms);
+  $("f-p99").textContent = ms(sample.p99_ms);
+  $("f-running").textContent = number(sample.running);
+  $("f-errors").textContent = number(sample.errors);
+  $("f-changes").textContent = number(changes);
+  plugins.showEpoch(sample.epoch);
+  plugins.showRates(sample.plugins);
+  plugins.showDrains(sample.drains);
+  if (stale) {
+    // Once a sample, however many changes there were.
+    stale = false;
+    Promise.all([plugins.refresh(), query.refresh()]).catch(() => { stale = true; });
+  }
+  plot.draw();
+}
+
+/** A link with the token, as the service prints it: taken out of the address at once. */
+async function signInByLink() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return;
+  history.replaceState(null, "", location.pathname);
+  await api.signIn(token).catch(() => note("The link's token is not the admin token of this service.", true));
+}
+
+new ResizeObserver(() => plot.draw()).observe($("plot"));
+await signInByLink();
+follow();

@@ -1,0 +1,166 @@
+"""An uploaded plugin, made an artifact: a Python file, an archive of a package's folder, a wheel.
+
+Nothing is unpacked to disk: the archive's files are read into memory, counted as they are read and
+not as the archive says, and become the artifact. So there is no folder that a path could leave and
+no file that a link could point to; such entries are refused all the same, since whoever made them
+meant harm or packed something else than a plugin.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+import zlib
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from epochal._core.artifact import EXTENSIONS, MAX_FILES, Artifact
+from epochal.errors import ArtifactError
+from epochal.server.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
+
+    Entry = tuple[str, IO[bytes]]
+
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+_GZIP: Final = b"\x1f\x8b"
+_CHUNK: Final = 1 << 16
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,  # a compression that this Python has not
+    RuntimeError,  # an encrypted entry
+    ValueError,
+    OSError,
+)
+
+
+def read_upload(content: bytes, plugin: str, *, unpacked_bytes: int) -> Artifact:
+    """Make an artifact of what was sent; which of the three it is, it says itself.
+
+    Args:
+        content: what was sent.
+        plugin: the id under which it was sent.
+        unpacked_bytes: how much may be in it.
+
+    Raises:
+        ArtifactError: it is no plugin.
+        Problem: it is larger than allowed.
+    """
+    if content.startswith(_ZIP):
+        entries = _zip_entries(content)
+    elif content.startswith(_GZIP):
+        entries = _tar_entries(content, unpacked_bytes)
+    else:
+        return Artifact(plugin, {f"{plugin}.py": content})
+    try:
+        files = _read(entries, unpacked_bytes)
+    except _BROKEN as error:
+        raise ArtifactError(f"the archive cannot be read: {error}", plugin=plugin) from None
+    return _artifact(files, plugin)
+
+
+def _read(entries: Iterator[Entry], most: int) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    left = most
+    for name, stream in entries:
+        path = _checked(name)
+        if _is_left_out(path):
+            continue
+        if str(path) in files:
+            raise ArtifactError(f"the archive has two files {name!r}")
+        content = stream.read(left + 1)
+        left -= len(content)
+        if left < 0 or len(files) >= MAX_FILES:
+            raise Problem(
+                413,
+                "too-large",
+                f"the archive holds more than {most:,} bytes or {MAX_FILES:,} files; keep data "
+                "outside of a plugin",
+            )
+        files[str(path)] = content
+    return files
+
+
+def _zip_entries(content: bytes) -> Iterator[Entry]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for entry in archive.infolist():
+            mode = entry.external_attr >> 16
+            if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise ArtifactError(f"{entry.filename!r} in the archive is a link or device")
+            if entry.is_dir():
+                _checked(entry.filename)
+                continue
+            with archive.open(entry) as stream:
+                yield entry.filename, stream
+
+
+def _tar_entries(content: bytes, most: int) -> Iterator[Entry]:
+    # Headers are unpacked too, so the whole is limited, not only the files in it.
+    plain = io.BytesIO(_inflate(content, 2 * most + _CHUNK))
+    with tarfile.open(fileobj=plain, mode="r:") as archive:
+        for entry in archive:
+            if entry.isdir():
+                _checked(entry.name)
+                continue
+            stream = archive.extractfile(entry) if entry.isreg() else None
+            if stream is None:
+                raise ArtifactError(f"{entry.name!r} in the archive is a link or device")
+            yield entry.name, stream
+
+
+def _inflate(content: bytes, most: int) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        plain = stream.read(most + 1)
+    if len(plain) > most:
+        raise Problem(413, "too-large", f"the archive holds more than {most:,} bytes")
+    return plain
+
+
+def _checked(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    parts = name.rstrip("/").split("/")
+    wrong = any(part in ("", "..") or "\\" in part or ":" in part for part in parts)
+    if wrong or path.is_absolute() or not name.isprintable():
+        raise ArtifactError(f"{name!r} in the archive is no path inside of a plugin's folder")
+    return path
+
+
+def _is_left_out(path: PurePosixPath) -> bool:
+    """What reading a folder leaves out as well, and a wheel's own records."""
+    if not path.parts:
+        return True
+    hidden = any(part[0] == "." or part == "__pycache__" for part in path.parts)
+    return hidden or path.suffix in (".pyc", ".pyo") or path.parts[0].endswith(".dist-info")
+
+
+def _artifact(files: dict[str, bytes], plugin: str) -> Artifact:
+    for name in files:
+        if name.endswith(EXTENSIONS):
+            raise ArtifactError(
+                f"the archive holds the compiled extension {name}, which no process can unload; "
+                "install it on the server and list it in `dependencies`",
+                plugin=plugin,
+            )
+    if "__init__.py" in files:
+        return Artifact(plugin, files, is_package=True)
+    tops = {name.partition("/")[0] for name in files}
+    top = next(iter(tops), "")
+    if len(tops) == 1 and f"{top}/__init__.py" in files:
+        inside = {name.removeprefix(f"{top}/"): content for name, content in files.items()}
+        return Artifact(top, inside, is_package=True)
+    if len(files) == 1 and top.endswith(".py"):
+        return Artifact(top.removesuffix(".py"), files)
+    raise ArtifactError(
+        "the archive holds neither one package's folder nor one .py file; at its top: "
+        f"{', '.join(sorted(tops)[:10]) or 'nothing'}",
+        plugin=plugin,
+    )
