@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench mutants soak conformance clean
+.PHONY: help setup demo serve test lint bench mutants soak conformance clean
 
 help: ## Show this list
 	@echo "make <target>"
@@ -26,6 +26,10 @@ lint: $(STAMP) ## Check style, format and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+
+serve: $(STAMP) ## Serve SQL with the plugins in ./plugins, and a page; ARGS="--port 9000"
+	@mkdir -p plugins
+	@$(PY) -m epochal.cli serve --plugins plugins --watch plugins --store .epochal $(ARGS)
 
 mutants: $(STAMP) ## Break each guarantee on purpose and see a test fail; ARGS="E4" for some
 	@$(PY) -m tests.mutants $(ARGS)

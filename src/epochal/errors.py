@@ -55,7 +55,7 @@ happened, to which plugin, and what to do next; the facts in it are attributes t
 from __future__ import annotations
 
 from os import fspath
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 class EpochalError(Exception):
     """The root of the tree: catches whatever Epochal raises on purpose."""
 
-    code: ClassVar[str] = "epochal"
+    code: str = "epochal"
 
 
 # --- yours -------------------------------------------------------------------------------------

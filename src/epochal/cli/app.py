@@ -13,11 +13,11 @@ from epochal.cli.demo import demo
 from epochal.cli.new import new
 from epochal.cli.plan import plan
 from epochal.cli.query import query
+from epochal.cli.remote import events, load, plugins, reload, remove, rollback, status
 from epochal.cli.serve import serve
 
 app = typer.Typer(
     name="epochal",
-    add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -55,3 +55,5 @@ app.command()(plan)
 app.command()(check)
 app.command()(new)
 app.command()(serve)
+for ask in (status, plugins, load, reload, remove, rollback, events):
+    app.command(rich_help_panel="Ask a running service")(ask)

@@ -5,6 +5,7 @@
 | 0 | it was done |
 | 1 | it could not be done, or a check failed; the line on stderr says why |
 | 2 | the arguments are wrong |
+| 3 | the change is published, and its old code still in use after `--wait` |
 | 130 | Ctrl-C |
 | 141 | whoever read the output stopped reading |
 
@@ -34,6 +35,7 @@ FAILED: Final = 1
 WRONG_ARGUMENTS: Final = 2
 INTERRUPTED: Final = 130
 NOT_READ: Final = 141
+_COMPLETE: Final = "_EPOCHAL_COMPLETE"
 
 
 @runtime_checkable
@@ -86,6 +88,8 @@ def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
 def _invoke(arguments: list[str]) -> int:
     # Not through the command's own `main`, which decides on statuses and messages by itself.
     command = typer.main.get_command(app)
+    if _COMPLETE in os.environ:  # a shell asks what could come next
+        command(prog_name="epochal")
     try:
         with command.make_context("epochal", arguments) as context:
             command.invoke(context)

@@ -25,6 +25,7 @@ from epochal.sql.plain import plain
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from epochal.cli.asking import RemoteResult
     from epochal.sql import Result
 
 
@@ -67,6 +68,16 @@ def query(
         typer.Option(min=0.001, help="Seconds that it may take.", show_default="no limit"),
     ] = None,
     grant: Grants = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            "-s",
+            metavar="URL",
+            help="Ask this running service, with its plugins and tables.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run one SQL query with the functions of plugins.
 
@@ -75,18 +86,25 @@ def query(
       epochal query "SELECT geo.greet(name) FROM people" -p geo.py -t people=p.csv
       epochal query "SELECT * FROM trips" -t trips=trips/ -f csv > trips.csv
       epochal query - --json < report.sql
+      epochal query "SELECT geo.greet('you')" --server http://127.0.0.1:8000
 
     Rows go to standard output. As a table it also tells, on standard error,
     which version of which plugin computed them; as JSON that is part of the
     document.
     """
     text = sys.stdin.read() if sql == "-" else sql
+    written = Format.JSON if as_json else written
+    if server is not None:
+        if plugin or table or grant:
+            raise typer.BadParameter("--server has its own plugins and tables; epochal load PATH")
+        _ask(server, text, timeout, written, rows)
+        return
     tables = read_tables(table or [])
     with Database(open_runtime(plugin or [], grant)) as db:
         for name, path in tables.items():
             db.register(name, path)
         # In an event loop, where Ctrl-C ends a query at once and not with its next batch.
-        asyncio.run(_run(db, text, timeout, Format.JSON if as_json else written, rows))
+        asyncio.run(_run(db, text, timeout, written, rows))
 
 
 async def _run(
@@ -94,13 +112,34 @@ async def _run(
 ) -> None:
     started = perf_counter()
     async with await db.aquery(sql, timeout=timeout) as result:
-        match written:
-            case Format.TABLE:
-                await _show(result, most_rows, started)
-            case Format.JSON:
-                await _write_json(result)
-            case Format.CSV:
-                await _write_csv(result)
+        await _write(result, written, most_rows, started)
+
+
+def _ask(server: str, sql: str, timeout: float | None, written: Format, most_rows: int) -> None:
+    from epochal.cli.asking import RemoteResult
+    from epochal.cli.client import Client
+
+    started = perf_counter()
+    with Client(server) as client, RemoteResult(client, sql, timeout) as result:
+        # A remote result never suspends, so it needs no loop, in which Ctrl-C would wait for it.
+        try:
+            _write(result, written, most_rows, started).send(None)
+        except StopIteration:
+            pass
+        else:
+            raise AssertionError("a remote result was waited for")
+
+
+async def _write(
+    result: Result | RemoteResult, written: Format, most_rows: int, started: float
+) -> None:
+    match written:
+        case Format.TABLE:
+            await _show(result, most_rows, started)
+        case Format.JSON:
+            await _write_json(result)
+        case Format.CSV:
+            await _write_csv(result)
 
 
 def read_tables(given: Sequence[str]) -> dict[str, str]:
@@ -120,7 +159,7 @@ def read_tables(given: Sequence[str]) -> dict[str, str]:
     return tables
 
 
-async def _rows(result: Result) -> AsyncIterator[tuple[Any, ...]]:
+async def _rows(result: Result | RemoteResult) -> AsyncIterator[tuple[Any, ...]]:
     async for batch in result:
         for row in zip(*[column.to_pylist() for column in batch.columns], strict=True):
             yield row
@@ -129,7 +168,7 @@ async def _rows(result: Result) -> AsyncIterator[tuple[Any, ...]]:
 # --- for machines ------------------------------------------------------------------------------
 
 
-async def _write_csv(result: Result) -> None:
+async def _write_csv(result: Result | RemoteResult) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(result.schema.names)
     async for row in _rows(result):
@@ -146,7 +185,7 @@ def _plain(value: Any) -> Any:
     return json.dumps(said, ensure_ascii=False) if isinstance(said, list | dict) else said
 
 
-async def _write_json(result: Result) -> None:
+async def _write_json(result: Result | RemoteResult) -> None:
     """Row by row, so that a result may be larger than memory."""
     names = result.schema.names
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -166,7 +205,7 @@ async def _write_json(result: Result) -> None:
     write(f'\n"provenance": {json.dumps(_provenance(result))}}}\n')
 
 
-def _provenance(result: Result) -> list[dict[str, Any]]:
+def _provenance(result: Result | RemoteResult) -> list[dict[str, Any]]:
     return [
         {
             "function": one.function,
@@ -183,7 +222,7 @@ def _provenance(result: Result) -> list[dict[str, Any]]:
 # --- for people --------------------------------------------------------------------------------
 
 
-async def _show(result: Result, most: int, started: float) -> None:
+async def _show(result: Result | RemoteResult, most: int, started: float) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for field in result.schema:
         number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)

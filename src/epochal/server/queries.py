@@ -191,6 +191,7 @@ def _metadata(result: Result) -> dict[str, str]:
         "epochal.epoch.number": str(result.epoch.number),
         "epochal.epoch.id": result.epoch.id,
         "epochal.provenance": json.dumps(provenance_of(result.provenance)),
+        "epochal.functions": json.dumps({one.function: one.kind for one in result.provenance}),
     }
 
 

@@ -91,7 +91,13 @@ async def serve(
         timeout_graceful_shutdown=max(1, round(service.limits.stop_s)),
     )
     server = _Server(config, service, on_ready)
-    await server.serve(sockets=[sock])
+    serving = asyncio.ensure_future(server.serve(sockets=[sock]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True  # in order, as after a signal
+        await serving
+        raise
 
 
 def end(service: Service) -> bool:

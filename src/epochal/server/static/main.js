@@ -21,7 +21,7 @@ function showLink(on, text) {
 /** Everything anew: at the start, and when the service has started anew. */
 async function begin() {
   const { samples } = await api.get("/v1/status");
-  samples.forEach(plot.addSample);
+  plot.setSamples(samples);
   await Promise.all([plugins.refresh(), query.refresh()]);
   showSession(await api.mayChange());
 }

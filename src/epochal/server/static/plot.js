@@ -15,6 +15,12 @@ export function addSample(sample) {
   while (samples[0].at < sample.at - SPAN_S) samples.shift();
 }
 
+/** What the service has kept, in place of what came so far. */
+export function setSamples(kept) {
+  samples.length = 0;
+  kept.forEach(addSample);
+}
+
 export function addMark(mark) {
   marks.push(mark);
   if (marks.length > 2000) marks.shift();

@@ -1,0 +1,206 @@
+"""A service as the command line asks it: over HTTP, with a token where one is needed.
+
+An error that the service tells is raised as `AnswerError` with the service's own code and text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import parse_qs, urldefrag, urlsplit
+
+import httpx
+import typer
+
+from epochal.errors import HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+DEFAULT: Final = "http://127.0.0.1:8000"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+_CONNECT_S: Final = 5.0
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        "-s",
+        metavar="URL",
+        envvar="EPOCHAL_SERVER",
+        help="The service; the link with the token, as it was printed, will do as well.",
+    ),
+]
+
+
+class AnswerError(HostError):
+    """The service refused, or could not do it.
+
+    Attributes:
+        code: the service's own, as in `epochal.errors`.
+        status: of HTTP.
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status: Final = status
+        self.code = str(problem.get("code", "http"))
+        detail = str(problem.get("detail", f"the service answered {status}"))
+        hint = "; give it with --token-file or in EPOCHAL_ADMIN_TOKEN" if status == 401 else ""
+        super().__init__(f"{detail}{hint}")
+
+
+class Client:
+    """Asks one service.
+
+    Args:
+        server: its address; `#token=…` behind it is the admin token.
+        token_file: holds the token; otherwise it is in the address, or in `EPOCHAL_ADMIN_TOKEN`, or
+            for queries alone in `EPOCHAL_QUERY_TOKEN`.
+
+    Raises:
+        HostError: the address is none, or the file cannot be read.
+    """
+
+    def __init__(self, server: str, token_file: Path | None = None) -> None:
+        address, fragment = urldefrag(server)
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise HostError(f"--server {address!r} is no address; expected one such as {DEFAULT}")
+        self._address: Final = address.rstrip("/")
+        token = _token(fragment, token_file)
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        # A change answers when its drain is over, a query when it is done: the service has limits.
+        timeout = httpx.Timeout(None, connect=_CONNECT_S)
+        self._http: Final = httpx.Client(base_url=self._address, headers=headers, timeout=timeout)
+
+    def ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """One request with a JSON answer.
+
+        Raises:
+            AnswerError: the service refused.
+            HostError: it cannot be reached.
+        """
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        _check(answer)
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def stream(self, method: str, path: str, **options: Any) -> Stream:
+        """One request whose answer is read as it comes; a context manager."""
+        return Stream(self, self._http.build_request(method, path, **options))
+
+    def events(self, last: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What happens, as type and document: what is kept first, then what comes, without end.
+
+        Raises:
+            AnswerError: the service refused.
+            HostError: it cannot be reached, or has gone.
+        """
+        headers = {"last-event-id": last} if last else {}
+        with self.stream("GET", "/v1/events", headers=headers) as answer:
+            yield from _events(answer.lines())
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request whose answer is to be streamed.
+
+        Raises:
+            AnswerError: the service refused.
+            HostError: it cannot be reached.
+        """
+        try:
+            answer = self._http.send(request, stream=True)
+            if answer.is_error:
+                answer.read()
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        _check(answer)
+        return answer
+
+    def _unreachable(self, error: Exception) -> HostError:
+        return HostError(
+            f"the service at {self._address} cannot be reached ({error}); start it with "
+            "`epochal serve`, or name it with --server or EPOCHAL_SERVER"
+        )
+
+
+class Stream:
+    """An answer that is read as it comes."""
+
+    def __init__(self, client: Client, request: httpx.Request) -> None:
+        self._client: Final = client
+        self._request: Final = request
+        self._answer: httpx.Response | None = None
+
+    def __enter__(self) -> Stream:
+        self._answer = self._client.send(self._request)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._answer is not None:
+            self._answer.close()
+
+    def lines(self) -> Iterator[str]:
+        """Its lines."""
+        assert self._answer is not None
+        yield from self._reading(self._answer.iter_lines())
+
+    def content(self) -> Iterator[bytes]:
+        """Its bytes, in parts."""
+        assert self._answer is not None
+        yield from self._reading(self._answer.iter_bytes())
+
+    def _reading(self, parts: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from parts
+        except httpx.TransportError as error:
+            raise HostError(f"the answer broke off before its end ({error})") from None
+
+
+def _check(answer: httpx.Response) -> None:
+    if not answer.is_error:
+        return
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    raise AnswerError(answer.status_code, problem if isinstance(problem, dict) else {})
+
+
+def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Server-sent events, in the form that the service writes: one line of data each."""
+    kind, data = "message", ""
+    for line in lines:
+        if line.startswith("event: "):
+            kind = line[7:]
+        elif line.startswith("data: "):
+            data = line[6:]
+        elif not line and data:
+            yield kind, json.loads(data)
+            kind, data = "message", ""
+
+
+def _token(fragment: str, path: Path | None) -> str | None:
+    if path is not None:
+        try:
+            return path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostError(f"the token in {path} cannot be read: {error}") from None
+    given = parse_qs(fragment).get("token")
+    if given:
+        return given[0]
+    return os.environ.get("EPOCHAL_ADMIN_TOKEN") or os.environ.get("EPOCHAL_QUERY_TOKEN")

@@ -1,0 +1,207 @@
+"""Changes over HTTP: transactions, each for the epoch that was seen if one is named."""
+
+import io
+import tarfile
+import threading
+import zipfile
+
+import pytest
+from tests.server.conftest import GEO
+
+
+def version(served):
+    return served.query("SELECT geo.version(1)").json()["rows"][0][0]
+
+
+def test_put_loads_and_then_reloads(start_service):
+    served = start_service()
+    loaded = served.put_geo("1.0")
+    assert loaded.status_code == 201
+    assert loaded.json()["swaps"][0]["old"] is None
+    reloaded = served.put_geo("2.0")
+    assert reloaded.status_code == 200
+    report = reloaded.json()
+    assert report["swaps"][0]["old"]["version"] == "1.0"
+    assert report["drained"]
+    assert report["reclaimed"]
+    assert version(served) == "2.0"
+
+
+def package(archive):
+    """The plugin geo as a package in an archive of that kind."""
+    content = GEO.format(version="3.0").encode()
+    sink = io.BytesIO()
+    if archive == "tar":
+        with tarfile.open(fileobj=sink, mode="w:gz") as tar:
+            entry = tarfile.TarInfo("geo/__init__.py")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    else:
+        with zipfile.ZipFile(sink, "w") as packed:
+            packed.writestr("geo/__init__.py", content)
+            if archive == "wheel":
+                packed.writestr("geo-3.0.dist-info/METADATA", "Name: geo\n")
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("archive", ["tar", "zip", "wheel"])
+def test_put_takes_archives_of_a_package(served, archive):
+    answer = served.put("geo", package(archive))
+    assert answer.status_code == 200, answer.text
+    assert version(served) == "3.0"
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        ("", 400, "request"),
+        ("x = 1\n", 422, "manifest"),
+        (GEO.format(version="2.0").replace('"geo"', '"geometry"'), 422, "artifact"),
+        (GEO.format(version="2.0") + "\n1/0\n", 422, "link"),
+        (GEO.format(version="2.0") + "\ndef init(ctx): raise OSError('no disk')\n", 422, "init"),
+        (b"PK\x03\x04 and then nothing", 422, "artifact"),
+        (b"\x1f\x8b and then nothing", 422, "artifact"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_and_the_old_one_serves(served, content, status, code):
+    answer = served.put("geo", content)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert version(served) == "1.0"
+    assert served.service.runtime.epoch.number == 1
+
+
+def test_a_check_does_everything_but_publish(served):
+    answer = served.admin.post("/v1/plugins:check", content=GEO.format(version="9.0"))
+    assert answer.status_code == 200
+    assert answer.json()["published"] is False
+    assert "init geo" in answer.json()["steps"]
+    assert version(served) == "1.0"
+    broken = served.admin.post("/v1/plugins:check", content=GEO.format(version="9.0") + "\n1/0\n")
+    assert broken.status_code == 422
+
+
+# --- If-Match ----------------------------------------------------------------------------------
+
+
+def test_a_change_for_an_epoch_that_was_seen_is_made(served):
+    etag = served.http.get("/v1/plugins").headers["etag"]
+    assert served.put_geo("2.0", headers={"if-match": etag}).status_code == 200
+
+
+def test_a_change_for_an_epoch_that_is_gone_is_refused(served):
+    etag = served.http.get("/v1/plugins").headers["etag"]
+    served.put_geo("2.0")
+    answer = served.put_geo("3.0", headers={"if-match": etag})
+    assert (answer.status_code, answer.json()["code"]) == (412, "epoch-moved")
+    assert answer.json()["current"] == served.service.runtime.epoch.id
+    assert version(served) == "2.0"
+
+
+def test_of_many_who_saw_one_epoch_one_changes_it(served):
+    """The check is made in the change's turn: no other comes between it and the publish."""
+    etag = served.http.get("/v1/plugins").headers["etag"]
+    statuses = []
+
+    def ask(n):
+        statuses.append(served.put_geo(f"2.{n}", headers={"if-match": etag}).status_code)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(statuses) == [200] + [412] * 5
+
+
+# --- the other changes -------------------------------------------------------------------------
+
+
+def test_reload_reads_a_file_again(start_service, tmp_path):
+    served = start_service()
+    path = tmp_path / "geo.py"
+    path.write_text(GEO.format(version="1.0"))
+    served.service.runtime.load(path)
+    path.write_text(GEO.format(version="1.1"))
+    assert served.admin.post("/v1/plugins/geo/reload").status_code == 200
+    assert version(served) == "1.1"
+
+
+def test_reload_of_what_was_uploaded_starts_it_anew(served):
+    report = served.admin.post("/v1/plugins/geo/reload").json()
+    assert report["swaps"][0]["new"]["generation"] == 1
+    assert version(served) == "1.0"
+
+
+def test_remove_takes_dependents_along_when_told_to(served):
+    top = '# /// plugin\n# id = "top"\n# version = "1"\n# requires = ["geo"]\n# ///\n'
+    assert served.put("top", top).status_code == 201
+    refused = served.admin.delete("/v1/plugins/geo")
+    assert (refused.status_code, refused.json()["code"]) == (409, "required-by")
+    assert served.admin.delete("/v1/plugins/geo?cascade=true").status_code == 200
+    assert served.http.get("/v1/plugins").json()["plugins"] == []
+    gone = served.admin.delete("/v1/plugins/geo")
+    assert (gone.status_code, gone.json()["code"]) == (404, "unknown-plugin")
+
+
+def test_rollback_brings_back_a_generation_a_version_or_an_epoch(start_service, tmp_path):
+    served = start_service(store=tmp_path / "store")
+    for number in ("1.0", "2.0", "3.0"):
+        served.put_geo(number)
+    path = "/v1/plugins/geo/rollback"
+    assert served.admin.post(path, json={"to": 0}).status_code == 200
+    assert version(served) == "1.0"
+    assert served.admin.post(path, json={"to": "2.0"}).status_code == 200
+    assert version(served) == "2.0"
+    assert served.admin.post("/v1/epochs/3/rollback").status_code == 200
+    assert version(served) == "3.0"
+    unknown = served.admin.post(path, json={"to": "7.7"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not-kept")
+    epochs = served.http.get("/v1/epochs").json()
+    assert [one["number"] for one in epochs["epochs"]] == [6, 5, 4, 3, 2, 1]
+    assert epochs["epochs"][0]["reason"] == "http"
+
+
+def test_without_a_store_there_is_no_way_back(served):
+    answer = served.admin.post("/v1/plugins/geo/rollback", json={"to": 0})
+    assert (answer.status_code, answer.json()["code"]) == (409, "no-store")
+    assert served.http.get("/v1/epochs").json()["kept"] is False
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/plugins/geo/reload?drain_timeout=soon", None),
+        ("POST", "/v1/plugins/geo/reload?drain_timeout=-1", None),
+        ("POST", "/v1/plugins/geo/reload?cancel_holders=yes", None),
+        ("POST", "/v1/plugins/geo/reload?nope=1", None),
+        ("POST", "/v1/plugins/geo/reload", {"to": 1}),
+        ("POST", "/v1/plugins/geo/rollback", {"to": True}),
+        ("POST", "/v1/plugins/geo/rollback", {"to": -1}),
+        ("POST", "/v1/plugins/geo/rollback", {}),
+    ],
+)
+def test_options_that_cannot_be_right_are_refused(served, method, path, body):
+    answer = served.admin.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "request")
+    assert served.service.runtime.epoch.number == 1
+
+
+# --- drains ------------------------------------------------------------------------------------
+
+
+def test_a_drain_names_the_query_that_holds_it(served):
+    inside, go_on = served.events()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(served.query("SELECT geo.slow(7)")))
+    asking.start()
+    assert inside.wait(10)
+    report = served.put_geo("2.0", params={"drain_timeout": 0}).json()
+    assert report["drained"] is False
+    (drain,) = served.http.get("/v1/drains").json()["drains"]
+    assert (drain["plugin"], drain["generation"], drain["queries"]) == ("geo", 0, 1)
+    assert any("SELECT geo.slow(7)" in holder for holder in drain["holders"])
+    assert version(served) == "2.0"
+    go_on.set()
+    asking.join(20)
+    assert answers[0].json()["rows"] == [[7]]
+    assert answers[0].json()["provenance"][0]["version"] == "1.0"

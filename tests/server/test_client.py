@@ -1,0 +1,185 @@
+"""The command line as a client of a running service."""
+
+import json
+import threading
+
+import pytest
+from tests.server.conftest import ADMIN, GEO, QUERY
+
+from epochal.cli import main
+
+
+@pytest.fixture
+def run(served, capsys, monkeypatch):
+    """Run a command against the service; its status and what it wrote."""
+    monkeypatch.setenv("EPOCHAL_SERVER", served.url)
+    monkeypatch.setenv("EPOCHAL_ADMIN_TOKEN", ADMIN)
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        written = capsys.readouterr()
+        return status, written.out, written.err
+
+    return run
+
+
+@pytest.fixture
+def geo(tmp_path):
+    def geo(version, more=""):
+        path = tmp_path / "geo.py"
+        path.write_text(GEO.format(version=version) + more)
+        return path
+
+    return geo
+
+
+def test_status_and_plugins_tell_what_is_served(run, served):
+    status, out, _ = run("status")
+    assert status == 0
+    assert out.startswith("serving, epoch 1 (")
+    assert "1 plugins" in out
+    status, out, _ = run("plugins")
+    assert "geo" in out
+    assert "geo.version(x BIGINT) -> VARCHAR" in out
+    assert json.loads(run("status", "--json")[1])["epoch"]["number"] == 1
+    assert json.loads(run("plugins", "--json")[1])["plugins"][0]["plugin"] == "geo"
+
+
+def test_load_sends_a_file(run, geo):
+    status, out, _ = run("load", geo("2.0"), "--reason", "a try")
+    assert status == 0
+    assert "geo: 1.0 (generation 0" in out
+    assert "-> 2.0 (generation 1" in out
+    assert "epoch 2 published" in out
+
+
+def test_load_sends_a_package(run, tmp_path, served):
+    package = tmp_path / "geo"
+    package.mkdir()
+    (package / "__init__.py").write_text(GEO.format(version="4.0") + "from .more import X\n")
+    (package / "more.py").write_text("X = 1\n")
+    assert run("load", package)[0] == 0
+    assert served.query("SELECT geo.version(1)").json()["rows"] == [["4.0"]]
+
+
+def test_reload_rollback_and_remove(run, served):
+    assert run("reload", "geo", "--json")[0] == 0
+    status, _, err = run("rollback", "geo", "--to", "0")
+    assert status == 1
+    assert "no history" in err or "store" in err
+    assert run("remove", "geo")[0] == 0
+    assert served.http.get("/v1/plugins").json()["plugins"] == []
+
+
+def test_a_refused_change_is_told_with_the_services_code(run, geo):
+    status, _, err = run("load", geo("2.0", "1/0\n"), "--json")
+    assert status == 1
+    assert json.loads(err)["error"]["code"] == "link"
+
+
+def test_a_change_for_a_gone_epoch_is_refused(run, served):
+    seen = served.service.runtime.epoch.id
+    assert run("reload", "geo", "--if-epoch", seen)[0] == 0
+    status, _, err = run("reload", "geo", "--if-epoch", "0123456789", "--json")
+    assert status == 1
+    assert json.loads(err)["error"]["code"] == "epoch-moved"
+
+
+def test_old_code_in_use_after_the_wait_has_a_status_of_its_own(run, served, geo):
+    inside, go_on = served.events()
+    asking = threading.Thread(target=served.query, args=["SELECT geo.slow(7)"])
+    asking.start()
+    assert inside.wait(10)
+    status, out, err = run("load", geo("2.0"), "--wait", "0")
+    assert status == 3
+    assert "epoch 2 published" in out
+    assert "still in use by" in err
+    assert "SELECT geo.slow(7)" in err
+    go_on.set()
+    asking.join(20)
+
+
+def test_a_terminal_shows_who_is_waited_for(run, served, geo, monkeypatch):
+    shown = []
+    monkeypatch.setattr("epochal.cli.remote._is_watched", lambda: True)
+    monkeypatch.setattr("rich.status.Status.update", lambda self, text: shown.append(str(text)))
+    inside, go_on = served.events()
+    asking = threading.Thread(target=served.query, args=["SELECT geo.slow(7)"])
+    asking.start()
+    assert inside.wait(10)
+    go_on_later = threading.Timer(3.0, go_on.set)
+    go_on_later.start()
+    status, _, _ = run("load", geo("2.0"))
+    assert status == 0
+    assert any("geo generation 0 is held" in text and "geo.slow(7)" in text for text in shown)
+    asking.join(20)
+
+
+@pytest.mark.parametrize("written", ["table", "json", "csv"])
+def test_query_asks_the_service(run, served, written):
+    status, out, err = run(
+        "query", "SELECT geo.version(1) AS v", "--server", served.url, "--format", written
+    )
+    assert status == 0
+    assert "1.0" in out
+    if written == "json":
+        assert json.loads(out)["provenance"][0]["kind"] == "scalar"
+    if written == "table":
+        assert "computed by geo 1.0" in err
+
+
+def test_query_at_a_service_takes_no_plugins_of_its_own(run, served, geo):
+    status, _, err = run("query", "SELECT 1", "--server", served.url, "--plugin", geo("1.0"))
+    assert status == 2
+    assert "has its own plugins" in err
+
+
+def test_a_query_that_fails_is_told(run, served):
+    status, _, err = run("query", "SELECT geo.fails(1)", "--server", served.url)
+    assert status == 1
+    assert "not that one" in err
+
+
+def test_events_tell_what_happened(run):
+    status, out, _ = run("events", "--no-follow")
+    assert status == 0
+    assert "published epoch 1: geo" in out
+    assert "LINKED" not in out
+    lines = run("events", "--no-follow", "--all", "--json")[1].splitlines()
+    assert any(json.loads(line)["type"] == "state-changed" for line in lines)
+
+
+def test_the_printed_link_has_the_token(run, served, monkeypatch):
+    monkeypatch.delenv("EPOCHAL_ADMIN_TOKEN")
+    status, _, err = run("reload", "geo")
+    assert status == 1
+    assert "EPOCHAL_ADMIN_TOKEN" in err
+    assert run("reload", "geo", "--server", f"{served.url}/#token={ADMIN}")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["status", "--server", "here"], 1, "is no address"),
+        (["status", "--server", "http://127.0.0.1:1"], 1, "cannot be reached"),
+        (["status", "--token-file", "/nowhere/token"], 1, "cannot be read"),
+        (["rollback", "geo"], 2, "either a plugin and --to, or --epoch"),
+        (["rollback", "--to", "1"], 2, "either a plugin and --to, or --epoch"),
+        (["load", "/nowhere/geo.py"], 1, "cannot be read"),
+        (["reload", "nope"], 1, "no plugin 'nope'"),
+    ],
+)
+def test_wrong_input_is_told(run, arguments, status, said):
+    found, _, err = run(*arguments)
+    assert found == status
+    assert said in " ".join(err.split())
+
+
+def test_the_query_token_is_for_queries(start_service, capsys, monkeypatch):
+    served = start_service(query_token=QUERY)
+    monkeypatch.setenv("EPOCHAL_SERVER", served.url)
+    monkeypatch.delenv("EPOCHAL_ADMIN_TOKEN", raising=False)
+    monkeypatch.setenv("EPOCHAL_QUERY_TOKEN", QUERY)
+    assert main(["status"]) == 0
+    assert main(["remove", "geo"]) == 1
+    assert "the token is for queries" in capsys.readouterr().err

@@ -1,0 +1,220 @@
+"""The live page, in a real browser."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+from tests.server.conftest import ADMIN, GEO
+
+BROWSER = os.environ.get("EPOCHAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chrome")
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(
+        BROWSER is None and not os.environ.get("CI"), reason="no chromium: apt install chromium"
+    ),
+]
+WIDE = {"width": 1120, "height": 900}
+CONTRASTS = Path(__file__).with_name("contrasts.js").read_text()
+PHONE = {"width": 375, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Open the page; whatever goes wrong in it fails the test."""
+    contexts, faults = [], []
+
+    def open_page(url, *, viewport=WIDE, scheme="light", token=ADMIN, faulty=False):
+        context = chromium.new_context(viewport=viewport, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        if not faulty:
+            page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda asked: asked.url.startswith(url) or faults.append(asked.url))
+        page.goto(f"{url}/#token={token}" if token else url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def confirm(page, button):
+    page.get_by_role("button", name=button).click()
+    page.locator("#ask-yes").click()
+
+
+def row(page, plugin="geo"):
+    return page.locator(f'tr[data-plugin="{plugin}"]')
+
+
+def test_the_page_shows_what_is_active(served, open_page):
+    page = open_page(served.url)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    expect(page.locator("#epoch-number")).to_have_text("1")
+    expect(row(page)).to_contain_text("1.0")
+    expect(row(page)).to_contain_text("active")
+    assert page.url == f"{served.url}/"  # the token does not stay in the address
+
+
+def test_a_reload_by_button_is_seen_in_the_table_the_plot_and_the_log(served, open_page):
+    page = open_page(served.url)
+    confirm(page, "Reload geo")
+    expect(page.locator("#epoch-number")).to_have_text("2")
+    expect(row(page).locator('[data-name="generation"]')).to_have_text("1")
+    expect(page.locator("#events")).to_contain_text("published epoch 2: geo")
+    expect(page.locator("#plot .published")).not_to_have_count(0)
+    expect(page.locator("#notes")).to_contain_text("the old code is shut down")
+
+
+def test_a_question_that_is_not_confirmed_changes_nothing(served, open_page):
+    page = open_page(served.url)
+    page.get_by_role("button", name="Remove geo").click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Reload geo").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#ask")).not_to_be_visible()
+    assert served.service.runtime.epoch.number == 1
+
+
+def test_a_refused_reload_shows_its_error_and_the_old_serves(start_service, tmp_path, open_page):
+    served = start_service()
+    path = tmp_path / "geo.py"
+    path.write_text(GEO.format(version="1.0"))
+    served.service.runtime.load(path)
+    page = open_page(served.url)
+    path.write_text(GEO.format(version="2.0") + "\nraise OSError('no such sensor')\n")
+    confirm(page, "Reload geo")
+    expect(page.locator("#notes .failed")).to_contain_text("no such sensor")
+    expect(page.locator("#plot .refused")).not_to_have_count(0)
+    expect(row(page)).to_contain_text("1.0")
+    assert served.query("SELECT geo.version(1)").json()["rows"] == [["1.0"]]
+
+
+def test_a_drain_names_who_holds_it(served, open_page):
+    inside, go_on = served.events()
+    page = open_page(served.url)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    asking = threading.Thread(target=served.query, args=["SELECT geo.slow(7)"])
+    asking.start()
+    assert inside.wait(10)
+    served.put_geo("2.0", params={"drain_timeout": 0})
+    expect(page.locator("#drains")).to_contain_text("SELECT geo.slow(7)")
+    go_on.set()
+    asking.join(20)
+    expect(page.locator("#drains-section")).not_to_be_visible()
+
+
+def test_rollback_and_remove(start_service, tmp_path, open_page):
+    served = start_service(store=tmp_path / "store")
+    served.put_geo("1.0")
+    served.put_geo("2.0")
+    page = open_page(served.url)
+    expect(row(page)).to_contain_text("2.0")
+    page.get_by_role("button", name="Roll back geo").click()
+    expect(page.locator("#rollback-to option")).to_have_count(1)
+    page.locator("#ask-yes").click()
+    expect(row(page)).to_contain_text("1.0")
+    confirm(page, "Remove geo")
+    expect(page.locator("#no-plugins")).to_be_visible()
+
+
+def test_a_change_that_another_made_first_is_told(served, open_page):
+    page = open_page(served.url)
+    page.get_by_role("button", name="Reload geo").click()
+    served.put_geo("2.0")
+    page.locator("#ask-yes").click()
+    expect(page.locator("#notes .failed")).to_contain_text("somebody else changed plugins first")
+
+
+def test_a_query_shows_rows_and_where_they_come_from(served, open_page):
+    page = open_page(served.url)
+    page.fill("#sql", "SELECT geo.version(1) AS v, 41 + 1 AS answer")
+    page.press("#sql", "Control+Enter")
+    expect(page.locator("#rows tbody")).to_contain_text("42")
+    expect(page.locator("#provenance")).to_contain_text("geo 1.0, generation 0")
+    page.fill("#sql", "SELECT nope(1)")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#query-said")).to_contain_text("nope")
+
+
+def test_text_from_elsewhere_is_never_markup(served, open_page):
+    page = open_page(served.url)
+    page.fill("#sql", "SELECT '<img src=x onerror=alert(1)>' AS \"<b>bold</b>\"")
+    page.press("#sql", "Control+Enter")
+    expect(page.locator("#rows tbody")).to_contain_text("<img src=x")
+    assert page.locator("#rows img, #rows b").count() == 0
+
+
+def test_without_the_token_a_change_asks_for_it(served, open_page):
+    page = open_page(served.url, token=None)
+    expect(page.locator("#sign")).to_have_text("Sign in")
+    confirm(page, "Reload geo")
+    page.fill("#token", "a wrong one")
+    page.press("#token", "Enter")
+    expect(page.locator("#token-said")).to_contain_text("not the admin token")
+    page.fill("#token", ADMIN)
+    page.press("#token", "Enter")
+    expect(page.locator("#epoch-number")).to_have_text("2")
+    expect(page.locator("#sign")).to_have_text("Sign out")
+
+
+def test_the_event_log_is_filtered(served, open_page):
+    page = open_page(served.url)
+    expect(page.locator("#events li")).to_have_count(2)
+    page.select_option("#level", "debug")
+    expect(page.locator("#events")).to_contain_text("LINKED -> INITIALIZED")
+    page.fill("#filter", "nothing has this text")
+    expect(page.locator("#events li")).to_have_count(0)
+
+
+def test_the_page_recovers_when_the_service_is_started_again(start_service, tmp_path, open_page):
+    served = start_service(store=tmp_path / "store")
+    served.put_geo("1.0")
+    page = open_page(served.url, faulty=True)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    port = int(served.url.rpartition(":")[2])
+    served.stop()
+    expect(page.locator("#link-text")).to_have_text("reconnecting")
+    again = start_service(store=tmp_path / "store", port=port)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    again.put_geo("2.0")
+    expect(row(page)).to_contain_text("2.0")
+    # The session was made of the token, which is the same.
+    confirm(page, "Reload geo")
+    expect(row(page).locator('[data-name="generation"]')).to_have_text("2")
+
+
+def test_the_keyboard_alone_will_do(served, open_page):
+    page = open_page(served.url)
+    expect(row(page)).to_be_visible()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.dataset.action") == "Reload geo":
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("#ask")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#epoch-number")).to_have_text("2")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_has_contrast(served, open_page, scheme):
+    page = open_page(served.url, viewport=PHONE, scheme=scheme)
+    expect(row(page)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    faint = page.evaluate(CONTRASTS)
+    assert min(ratio for ratio, _ in faint) >= 4.5, sorted(faint)[:5]

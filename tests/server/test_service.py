@@ -1,0 +1,205 @@
+"""Events, figures, health, and the service's beginning and end."""
+
+import asyncio
+import json
+import re
+import threading
+from contextlib import suppress
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from tests.server.conftest import GEO
+
+from epochal.server import Limits, create_app
+from epochal.server.feed import KEPT, Feed
+from epochal.server.openapi import document
+from epochal.server.problems import STATUSES
+
+
+def follow(served, until, last=None):
+    """The events of a stream, until one satisfies `until`."""
+    headers = {"last-event-id": last} if last else {}
+    found, kind = [], "message"
+    with served.http.stream("GET", "/v1/events", headers=headers) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                kind = line[7:]
+            elif line.startswith("data: "):
+                found.append((kind, json.loads(line[6:])))
+                kind = "message"
+                if until(*found[-1]):
+                    return found
+    raise AssertionError(f"the stream ended: {found}")
+
+
+def is_finished(kind, told):
+    return kind == "message" and told["type"] == "change-finished"
+
+
+def test_events_tell_what_happened_and_go_on_where_a_connection_broke(served):
+    first = follow(served, is_finished)
+    types = [told["type"] for kind, told in first if kind == "message"]
+    assert types[0] == "change-started"
+    assert types.index("change-committed") < types.index("change-finished")
+    hello = next(told for kind, told in first if kind == "hello")
+    served.put_geo("2.0")
+    after = follow(served, is_finished, last=hello["last"])
+    changes = {told["change"] for kind, told in after if kind == "message" and "change" in told}
+    assert changes == {2}
+
+
+def test_a_follower_that_fell_behind_is_told_how_many_it_missed():
+    async def read():
+        feed = Feed(followers=1)
+        following = feed.follow(f"{feed.boot}-0")
+        hello = await anext(following)
+        for number in range(KEPT + 7):
+            feed.add({"number": number})
+        missed, kept = await anext(following), await anext(following)
+        await following.aclose()
+        return hello.decode(), missed.decode(), kept.decode()
+
+    hello, missed, kept = asyncio.run(read())
+    assert "event: hello" in hello
+    assert missed == 'event: missed\ndata: {"count": 7}\n\n'
+    assert kept.count("data: ") == KEPT
+    assert '"number": 7}' in kept
+
+
+def test_too_many_followers_are_turned_away(start_service):
+    served = start_service(limits=Limits(followers=1, stop_s=5.0))
+    with served.http.stream("GET", "/v1/events") as answer:
+        lines = answer.iter_lines()  # kept: without it the answer is closed
+        next(lines)
+        refused = served.http.get("/v1/events")
+        assert (refused.status_code, refused.json()["code"]) == (503, "followers")
+
+
+NAMES = {
+    "epochal_epoch",
+    "epochal_plugins",
+    "epochal_draining",
+    "epochal_queries_running",
+    "epochal_plugin_generation",
+    "epochal_plugin_queries",
+    "epochal_plugin_errors",
+    "epochal_queries",
+    "epochal_query_seconds",
+    "epochal_changes",
+    "epochal_cutover_seconds",
+    "epochal_drain_timeouts",
+    "epochal_leaked_generations",
+}
+
+
+def test_metrics_have_the_documented_names_and_count(served):
+    served.query("SELECT geo.version(1)")
+    served.query("SELECT geo.fails(1)")
+    served.put("geo", GEO.format(version="2") + "1/0\n")
+    follow(served, lambda kind, told: kind == "message" and told["type"] == "change-failed")
+    families = {
+        family.name: family
+        for family in text_string_to_metric_families(served.http.get("/metrics").text)
+        if not family.name.endswith("_created")  # the library's own, beside each
+    }
+    assert families.keys() == NAMES
+    counted = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    assert counted["epochal_queries_total", "ok"] == 1
+    assert counted["epochal_queries_total", "function"] == 1
+    assert counted["epochal_plugin_queries_total", "geo"] == 2
+    assert counted["epochal_plugin_errors_total", "geo"] == 1
+    assert counted["epochal_changes_total", "committed"] == 1
+    assert counted["epochal_changes_total", "link"] == 1
+    assert counted["epochal_plugin_generation", "geo", "1.0"] == 0
+
+
+def test_a_restart_serves_what_was_committed(start_service, tmp_path):
+    served = start_service(store=tmp_path / "store")
+    served.put_geo("1.0")
+    served.put_geo("2.0")
+    epoch = served.http.get("/v1/status").json()["epoch"]
+    served.stop()
+    again = start_service(store=tmp_path / "store")
+    assert again.http.get("/v1/status").json()["epoch"] == epoch
+    assert again.query("SELECT geo.version(1)").json()["rows"] == [["2.0"]]
+
+
+def test_a_stop_lets_a_running_query_end_and_takes_no_new_one(served):
+    inside, go_on = served.events()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(served.query("SELECT geo.slow(7)")))
+    asking.start()
+    assert inside.wait(10)
+    stopping = threading.Thread(target=served.stop)
+    served.service.stop()
+    assert served.http.get("/readyz").status_code == 503
+    assert served.http.get("/healthz").status_code == 200
+    refused = served.query("SELECT 1")
+    assert (refused.status_code, refused.json()["code"]) == (503, "stopping")
+    go_on.set()
+    asking.join(20)
+    stopping.start()
+    stopping.join(30)
+    assert answers[0].json()["rows"] == [[7]]
+    assert served.ended is True
+
+
+def test_a_query_that_outlasts_the_stop_is_cancelled(start_service):
+    served = start_service(limits=Limits(stop_s=1.0))
+    served.put_geo("1.0")
+    inside, go_on = served.events()
+
+    def ask():
+        with suppress(httpx.TransportError):  # the service may go before it has answered
+            served.query("SELECT geo.slow(1)")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert inside.wait(10)
+    stopping = threading.Thread(target=served.stop)
+    stopping.start()
+    go_on.wait(3)
+    go_on.set()
+    stopping.join(30)
+    asking.join(20)
+    assert not stopping.is_alive()
+
+
+def test_every_error_of_the_library_has_a_status():
+    from epochal import errors
+
+    classes = [one for one in vars(errors).values() if isinstance(one, type)]
+    for one in classes:
+        if issubclass(one, errors.EpochalError):
+            assert any(base in STATUSES for base in one.__mro__), one
+
+
+def test_the_document_tells_of_every_route(served):
+    routes = {
+        (route.path.replace(":int", ""), method.lower())
+        for route in create_app(served.service, served.access).routes
+        for method in route.methods - {"HEAD"}
+    }
+    told = {(path, method) for path, item in document()["paths"].items() for method in item} - {
+        (path, "parameters") for path in document()["paths"]
+    }
+    pages = {("/", "get"), ("/page/{name}", "get"), ("/openapi.json", "get")}
+    assert routes - pages == told
+    assert served.http.get("/openapi.json").json() == document()
+
+
+def test_the_page_is_whole_and_asks_nobody_else(served):
+    page = served.http.get("/").text
+    for name in re.findall(r'(?:src|href)="(/[^"]*)"', page):
+        asset = served.http.get(name)
+        assert asset.status_code == 200, name
+        for other in re.findall(r'from "(/page/[^"]+)"', asset.text):
+            assert served.http.get(other).status_code == 200, other
+        assert "http://" not in asset.text.replace("http://www.w3.org", "")
+        assert "https://" not in asset.text
+    assert served.http.get("/page/../app.py").status_code == 404
+    assert served.http.get("/page/none.js").status_code == 404
