@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-GROUPS = ("calls", "drains", "reloads", "memory", "kinds", "sql", "store")
+GROUPS = ("calls", "drains", "reloads", "memory", "kinds", "sql", "store", "service")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -28,7 +28,7 @@ from epochal._core.context import PluginContext, Required
 from epochal._core.exports import check_entry_points, collect_exports
 from epochal._core.footprint import Footprint
 from epochal._core.handover import PluginState
-from epochal._core.holders import describe_holders
+from epochal._core.holders import describe_holders, described, first_of
 from epochal._core.kind import Opened
 from epochal._core.lease import Borrow
 from epochal._core.lifecycle import LifecycleState, PluginLifecycle
@@ -191,11 +191,25 @@ class Generation:
         lease = self._lease() if self._lease is not None else None
         if lease is None:
             return self.stragglers()
+        pinning = self._operations_with(lease)
+        return describe_holders(lease, globals_ids=self._globals_ids(), operations=pinning)
+
+    def known_holders(self) -> tuple[str, ...]:
+        """Who holds this generation in use and says so: labelled operations, and running calls.
+
+        Costs what there is of these, whatever the heap's size; `holders` finds the others too.
+        """
+        lease = self._lease() if self._lease is not None else None
+        pinning = self._operations_with(lease) if lease is not None else ()
+        del lease
+        return first_of((*described(pinning), *self.stragglers()))
+
+    def _operations_with(self, lease: Lease) -> list[Operation]:
         pinning: list[Operation] = []
         for operation in self._operations.live():  # a nested function's cell would be a holder
             if operation.holds(lease, self.plugin):
                 pinning.append(operation)  # noqa: PERF401
-        return describe_holders(lease, globals_ids=self._globals_ids(), operations=pinning)
+        return pinning
 
     def cancel_holders(self) -> tuple[str, ...]:
         """Ask who uses this generation to stop: labelled operations, and tasks inside its code.

@@ -63,16 +63,26 @@ def describe_holders(
         globals_ids: the `id` of each module dictionary of its generation, to find running calls.
         operations: the labelled operations that hold it.
     """
-    lines = [f"operation {one.label!r} ({one.age:.1f} s)" for one in operations]
+    lines = [*described(operations)]
     lines += [str(running) for running in find_stragglers(globals_ids)]
     look = _Look(lease)
     if label is not None:
         look.note(f"lease {label!r}", Step(lease))
     else:
         look.at_lease(lease)
-    lines = list(dict.fromkeys([*lines, *look.lines()]))
-    rest = len(lines) - _MOST
-    return (*lines[:_MOST], f"and {rest} more") if rest > 0 else tuple(lines)
+    return first_of((*lines, *look.lines()))
+
+
+def described(operations: Iterable[Labelled]) -> tuple[str, ...]:
+    """Labelled operations, in a person's words."""
+    return tuple(f"operation {one.label!r} ({one.age:.1f} s)" for one in operations)
+
+
+def first_of(lines: Iterable[str]) -> tuple[str, ...]:
+    """The first of some lines, each once, and how many more there are."""
+    found = list(dict.fromkeys(lines))
+    rest = len(found) - _MOST
+    return (*found[:_MOST], f"and {rest} more") if rest > 0 else tuple(found)
 
 
 class _Look:

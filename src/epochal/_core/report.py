@@ -37,7 +37,8 @@ class Swap:
             waited for.
         pause_ms: milliseconds for which the plugin's services may have waited while what they keep
             was handed over; None when nothing was.
-        holders: who still uses the old generation, if it has not drained.
+        holders: who still uses the old generation, if it has not drained: labelled operations and
+            running calls; where there are none, whoever a look through the heap finds.
         leaks: what keeps the old generation's memory alive, if it was not reclaimed.
         failures: what raised while the old generation was shut down.
         undone: what the old generation had left in the process's tables (log handlers, warnings

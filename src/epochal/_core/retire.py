@@ -53,6 +53,7 @@ class Leaver:
     """
 
     __slots__ = (
+        "_named",
         "drained",
         "generation",
         "initialized",
@@ -66,6 +67,7 @@ class Leaver:
         self.generation: Final = generation
         self.initialized = generation.state >= LifecycleState.INITIALIZED
         self.drained = False
+        self._named: tuple[str, ...] = ()
         self.wakeup_us: float | None = None
         self.stragglers: tuple[str, ...] = ()
         self.reclaim: Reclaim | None = None
@@ -73,8 +75,16 @@ class Leaver:
 
     @property
     def holders(self) -> tuple[str, ...]:
-        """Who still uses it."""
-        return () if self.drained else (self.generation.holders() or self.stragglers)
+        """Who still uses it, as it was when the waiting was over."""
+        return () if self.drained else (self._named or self.stragglers)
+
+    def name_holders(self) -> tuple[str, ...]:
+        """Find out who uses it.
+
+        A look through the heap stops every thread, so it is for those whom nothing else explains.
+        """
+        self._named = self.generation.known_holders() or self.generation.holders()
+        return self.holders
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -288,7 +298,7 @@ class Retirement:
                     plugin=leaver.generation.plugin,
                     generation=leaver.generation.number,
                     waited=waited,
-                    holders=leaver.holders,
+                    holders=leaver.name_holders(),
                 )
             )
         self._on_timeout()

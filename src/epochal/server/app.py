@@ -122,7 +122,7 @@ class _Epoch:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     service: Service = app.state.service
-    ends = service.listen()
+    end_listening = service.listen()
     sampling = asyncio.create_task(_sample(service))
     try:
         yield
@@ -131,8 +131,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         sampling.cancel()
         with suppress(asyncio.CancelledError):
             await sampling
-        for end in ends:
-            await asyncio.to_thread(end)
+        await asyncio.to_thread(end_listening)
 
 
 async def _sample(service: Service) -> None:

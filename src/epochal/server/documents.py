@@ -85,7 +85,7 @@ def exports_of(exports: Iterable[Export]) -> list[dict[str, str]]:
 
 
 def drain_of(generation: Generation, meter: Meter, seconds: float | None) -> dict[str, Any]:
-    """A generation on its way out, and who holds it: looks through the heap."""
+    """A generation on its way out, and who holds it; may look through the heap."""
     return {
         **version_of(generation.described),
         "seconds": seconds,
@@ -94,7 +94,7 @@ def drain_of(generation: Generation, meter: Meter, seconds: float | None) -> dic
             for use, count in meter.in_flight.copy().items()
             if (use.plugin, use.generation) == (generation.plugin, generation.number)
         ),
-        "holders": list(generation.holders()),
+        "holders": list(generation.known_holders() or generation.holders()),
     }
 
 

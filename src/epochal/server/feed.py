@@ -6,8 +6,8 @@ than the list reaches is told how many it missed. An event's id is the service's
 place, so ``Last-Event-ID`` goes on where a connection broke, and after a restart of the service
 begins anew.
 
-Who reads, who writes: everything belongs to the event loop; `listen` brings the runtime's events
-over from their thread.
+Who reads, who writes: everything belongs to the event loop; `bringing` has the runtime's events
+brought over from their thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from epochal.server.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from epochal._core.events import Event, EventStream
+    from epochal._core.events import Event
 
 KEPT: Final = 2_000
 _RETRY_MS: Final = 1_000
@@ -61,8 +61,8 @@ class Feed:
         """How many follow."""
         return self._followers
 
-    def listen(self, events: EventStream) -> Callable[[], None]:
-        """Take in a runtime's events from now on; returns what ends it."""
+    def bringing(self) -> Callable[[Event], None]:
+        """What takes in a runtime's events, from any thread, for the loop that runs now."""
         loop = asyncio.get_running_loop()
 
         def bring(event: Event) -> None:
@@ -70,7 +70,7 @@ class Feed:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self.add, document)
 
-        return events.subscribe(bring)
+        return bring
 
     def add(self, document: dict[str, Any]) -> None:
         """Tell an event."""

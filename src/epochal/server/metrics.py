@@ -20,7 +20,7 @@ from epochal._core.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from prometheus_client.core import Metric
 
@@ -77,10 +77,6 @@ class Metrics:
     def _counter(self, name: str, about: str) -> Counter:
         return Counter(name, about, ["plugin"], registry=self._registry)
 
-    def listen(self, runtime: Runtime) -> Callable[[], None]:
-        """Count a runtime's events from now on; returns what ends it."""
-        return runtime.events.subscribe(self._count)
-
     def query_ended(self, outcome: str, seconds: float) -> None:
         """Count a query."""
         self._queries.labels(outcome).inc()
@@ -90,7 +86,8 @@ class Metrics:
         """All of it, in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _count(self, event: Event) -> None:
+    def count(self, event: Event) -> None:
+        """Count one of the runtime's events."""
         match event:
             case ChangeCommitted():
                 self._changes.labels("committed").inc()

@@ -83,14 +83,17 @@ class Service:
         # Written by the subscription's thread, one step each; read by the loop.
         self._draining: Final[dict[tuple[str, int], float]] = {}
 
-    def listen(self) -> tuple[Callable[[], None], ...]:
+    def listen(self) -> Callable[[], None]:
         """Take in the runtime's events, inside a running loop; returns what ends it."""
-        events = self.runtime.events
-        return (
-            events.subscribe(self._note_drain),
-            self.metrics.listen(self.runtime),
-            self.feed.listen(events),
-        )
+        bring = self.feed.bringing()
+
+        def take_in(event: Event) -> None:
+            # One subscription for all three: each has a thread that every event wakes.
+            self._note_drain(event)
+            self.metrics.count(event)
+            bring(event)
+
+        return self.runtime.events.subscribe(take_in)
 
     def drained_for(self, generation: Generation) -> float | None:
         """Seconds since a generation began to drain; None if that is not known yet."""
