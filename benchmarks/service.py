@@ -137,7 +137,7 @@ def _reload(url: str) -> int:
     headers = {"Authorization": f"Bearer {_TOKEN}"}
     connection = HTTPConnection(urlsplit(url).netloc)
     while (now := time.perf_counter()) < started + _WINDOW_S - 0.05:
-        connection.request("POST", "/v1/plugins/geo/reload", headers=headers)
+        connection.request("POST", "/v1/plugins/geo/reload?drain_timeout=0", headers=headers)
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
         answer.read()

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-    from epochal._core.generation import Generation
+    from epochal._core.artifact import Artifact
+    from epochal._core.generation import Generation, Namespace
     from epochal._core.report import Cutover
     from epochal._core.transaction import Requests, Running, Source
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
@@ -131,7 +132,7 @@ class Runtime:
             read=lambda: self.epoch,
             publish=self._publish,
             next_number=lambda plugin: next(self._numbers[plugin]),
-            open_namespace=open_namespace,
+            open_namespace=self._open_namespace,
             journal=self._store,
         )
         if self._store is not None:
@@ -531,6 +532,13 @@ class Runtime:
         if self._store is None:
             raise NoStoreError(what)
         return self._store
+
+    def _open_namespace(
+        self, artifact: Artifact, plugin: str, generation: int, vendored: str
+    ) -> Namespace:
+        # Before the first epoch nobody is there whom compiling could stop.
+        serves = self.epoch.number > 0
+        return open_namespace(artifact, plugin, generation, vendored, aside=serves)
 
     def _publish(self, epoch: Epoch) -> None:
         # Not through `__dict__`: a plain attribute is read by its offset (3 ns instead of 12).

@@ -14,8 +14,9 @@ shows its own source, also when the file on disk has changed. Its folder is the 
 `Path(__file__).parent` still works; what is read through it is the disk's today, not the artifact's
 (`importlib.resources` reads the artifact).
 
-Code is compiled from the artifact's bytes, never through a bytecode cache keyed by time and size,
-which would run the old code for two saves of equal length within a second.
+Code is compiled from the artifact's bytes (where others run, by another process: `_compiler`),
+never through a bytecode cache keyed by time and size, which would run the old code for two saves of
+equal length within a second.
 
 Who reads, who writes: `modules` grows under the import system's own per-module locks, one dict step
 each; `_closed` goes from False to True once. A late import that comes after it fails, and says why.
@@ -35,6 +36,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epochal.loaders import _tables
+from epochal.loaders._compiler import COMPILER
 from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._imports import private_builtins
 from epochal.loaders._metadata import Metadata
@@ -59,6 +61,7 @@ class Namespace:
         plugin: its id.
         generation: its number.
         vendored: the folder of the distributions that it carries with it; empty for none.
+        aside: whether its code is compiled where that stops nobody.
 
     Attributes:
         root_name: the private name of the root module.
@@ -67,12 +70,19 @@ class Namespace:
     """
 
     def __init__(
-        self, artifact: Artifact, plugin: str, generation: int, vendored: str = ""
+        self,
+        artifact: Artifact,
+        plugin: str,
+        generation: int,
+        vendored: str = "",
+        *,
+        aside: bool = False,
     ) -> None:
         tag = _tables.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
         self.root_name: Final = f"{plugin}__{tag}"
         self.modules: Final[dict[str, ModuleType]] = {}
         self.artifact: Final = artifact
+        self.aside: Final = aside
         self._plugin: Final = plugin
         self._said: Final = f"generation {generation} of plugin {plugin!r}"
         self._suffix: Final = f"@{tag}"
@@ -240,7 +250,7 @@ class MemoryLoader:
     def exec_module(self, module: ModuleType) -> None:
         """Compile the bytes and run them."""
         self._namespace.begin(module, self)
-        code = compile(self.source, self.file, "exec", dont_inherit=True)
+        code = COMPILER.compile(self.source, self.file, aside=self._namespace.aside)
         exec(code, vars(module))
 
     def get_code(self, fullname: str) -> Any:

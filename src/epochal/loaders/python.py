@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def open_namespace(
-    artifact: Artifact, plugin: str, generation: int, vendored: str = ""
+    artifact: Artifact, plugin: str, generation: int, vendored: str = "", *, aside: bool = False
 ) -> Namespace:
     """Make the namespace of one generation; none of the plugin's code runs.
 
@@ -20,5 +20,6 @@ def open_namespace(
         plugin: its id, which means this generation wherever the plugin's own code imports it.
         generation: its number.
         vendored: the folder of the distributions that it carries with it; empty for none.
+        aside: whether its code is compiled where that stops nobody; it costs a process.
     """
-    return Namespace(artifact, plugin, generation, vendored)
+    return Namespace(artifact, plugin, generation, vendored, aside=aside)
