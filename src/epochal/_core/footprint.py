@@ -105,7 +105,9 @@ class Keyed:
         """What was set between two looks."""
         for key, value in after.items():
             old = before.get(key, _ABSENT)
-            if old is not value and not (old is _ABSENT and self.is_ordinary(key, value)):
+            if old is value:
+                continue
+            if not (old is _ABSENT and self.is_ordinary(key, value)):
                 yield self.entry(key, old, value)
         for key in before.keys() - after.keys():
             yield self.entry(key, before[key], _ABSENT)
@@ -159,8 +161,17 @@ class Modules(Keyed):
 
     def now(self) -> dict[Any, Any]:
         """The entries as they stand."""
-        modules = dict(self._table())
-        return {name: module for name, module in modules.items() if not _is_private(name)}
+        # In one expression: a process has thousands of modules, and a change looks several times.
+        return {
+            name: module
+            for name, module in dict(self._table()).items()
+            if type(name) is not str or "__g" not in name or not _PRIVATE.match(name)
+        }
+
+    def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
+        """What is there now and is the plugin's."""
+        # A module with an ordinary name of its own is nobody's, and nearly all are such.
+        return super().owned({k: m for k, m in now.items() if not _is_ordinary(m)}, owns)
 
     def is_ordinary(self, key: Any, value: object) -> bool:
         """Whether an import made it: it has its own name, or another's besides, or a package's.
@@ -184,8 +195,11 @@ class Modules(Keyed):
         return getattr(spec, "name", None) == name
 
 
-def _is_private(name: object) -> bool:
-    return isinstance(name, str) and "__g" in name and _PRIVATE.match(name) is not None
+def _is_ordinary(module: object) -> bool:
+    if type(module) is not ModuleType:
+        return False
+    name = module.__dict__.get("__name__")
+    return type(name) is str and "__g" not in name
 
 
 class Listed:
