@@ -39,7 +39,7 @@ FLOORS = [
     {"_core.changes"},
     {"loaders", "kinds", "observe", "store"},
     {"runtime"},
-    {"sql", "watch", "pluggy"},
+    {"sql", "watch", "pluggy", "asgi", "pytest_plugin", "otel"},
     {"demo", "server"},
     {"cli"},
 ]

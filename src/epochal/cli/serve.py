@@ -174,12 +174,14 @@ def _service(
     grants: Sequence[str],
     limits: Limits,
 ) -> Service:
+    from epochal.otel import instrument
     from epochal.server import Service
     from epochal.sql import Database
 
     rt = Runtime(grants={EVERY_KIND, *grants}, store=store, drain_timeout=limits.drain_s)
     try:
         log_events(rt.events)
+        instrument(rt)
         _load(rt, plugins)
         database = Database(rt)
         for name, path in tables.items():

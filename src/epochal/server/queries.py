@@ -18,6 +18,7 @@ import pyarrow as pa
 from starlette.responses import Response
 
 from epochal.errors import EpochalError, FunctionError
+from epochal.otel import query_span
 from epochal.server.documents import epoch_of, provenance_of
 from epochal.server.meter import Use
 from epochal.server.problems import answer_to, answering, logger
@@ -224,11 +225,13 @@ async def _running(service: Service, question: Question) -> AsyncIterator[Result
     meter.began()
     try:
         database = service.database
-        asking = database.aquery(question.sql, question.params, timeout=question.timeout)
-        async with await asking as result:
-            uses = frozenset(Use(one.plugin, one.generation) for one in result.provenance)
-            meter.pinned(uses)
-            yield result
+        with query_span(question.sql) as planned:
+            asking = database.aquery(question.sql, question.params, timeout=question.timeout)
+            async with await asking as result:
+                planned(result)
+                uses = frozenset(Use(one.plugin, one.generation) for one in result.provenance)
+                meter.pinned(uses)
+                yield result
         outcome = "ok"
     except EpochalError as error:
         outcome = error.code

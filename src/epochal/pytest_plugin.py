@@ -1,0 +1,132 @@
+"""Fixtures for those who write plugins; pytest finds them once Epochal is installed.
+
+::
+
+    def test_it_can_be_swapped(epochal_plugin):
+        geo = epochal_plugin("geo.py")
+        assert geo.call("distance", 0, 0) == 0
+        geo.reload()                      # or geo.reload("geo_next.py"), or of changed text
+
+``epochal_runtime`` is a runtime that ends with its test, and fails it if a version of a plugin was
+still in use then, did not shut down, or did not come back from memory: each of these would be a
+leak in the process that runs the plugin for months. ``epochal_plugin`` loads a plugin into it.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from epochal._core.artifact import Artifact, read_artifact
+from epochal._core.manifest import read_manifest
+from epochal.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from os import PathLike
+    from pathlib import Path
+
+    from epochal._core.report import Cutover
+
+    Source = str | PathLike[str] | Artifact
+
+_DRAIN_S: Final = 5.0
+
+
+class LoadedPlugin:
+    """A plugin in a test's runtime; made by the fixture `epochal_plugin`.
+
+    Attributes:
+        id: its id.
+        runtime: where it is loaded.
+        cutover: the report of its last load or reload.
+    """
+
+    def __init__(
+        self, runtime: Runtime, source: Source, config: Mapping[str, Any] | None, folder: Path
+    ) -> None:
+        self._folder: Final = folder
+        self.runtime: Final = runtime
+        artifact = _read(source, folder)
+        self.id: Final = read_manifest(artifact).id
+        self.cutover: Cutover = runtime.load(artifact, config=config)
+
+    def reload(self, source: Source | None = None, **options: Any) -> Cutover:
+        """Replace it, and have the test fail unless the old version went and its memory came back.
+
+        Args:
+            source: a path, an artifact or the text of the new version; None to read it again.
+            options: of `Runtime.reload`: `config`, `grants`, `drain_timeout`, …
+
+        Raises:
+            EpochalError: it was refused; the old version goes on.
+        """
+        artifact = _read(source, self._folder) if source is not None else None
+        self.cutover = self.runtime.reload(self.id, artifact, **options)
+        _check(self.cutover)
+        return self.cutover
+
+    def export(self, name: str) -> Any:
+        """One of its exports as an operation gets it, by its name with or without the plugin's.
+
+        Raises:
+            KeyError: it has none of that name; the message says which it has.
+        """
+        full = name if name.startswith(f"{self.id}.") else f"{self.id}.{name}"
+        epoch = self.runtime.epoch
+        found = {key: kind for kind, key in epoch.generation(self.id).exports}
+        if full not in found:
+            raise KeyError(f"{self.id} has no export {full!r}; it has {', '.join(sorted(found))}")
+        return epoch[found[full]][full]
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call one of its exports in the current epoch."""
+        return self.export(name)(*args, **kwargs)
+
+
+@pytest.fixture
+def epochal_runtime() -> Generator[Runtime, None, None]:
+    """A runtime for one test, which fails if a plugin cannot be shut down and forgotten."""
+    runtime = Runtime(drain_timeout=_DRAIN_S)
+    yield runtime
+    gc.collect()  # a failed assertion's frames may have held an epoch
+    cutover = runtime.close()
+    if cutover is not None:
+        _check(cutover)
+
+
+@pytest.fixture
+def epochal_plugin(epochal_runtime: Runtime, tmp_path: Path) -> Callable[..., LoadedPlugin]:
+    """Loads a plugin into `epochal_runtime`: `epochal_plugin(source, config=None)`.
+
+    The source is the path of a `.py` file or a package's folder, an artifact, or the plugin's text.
+    """
+
+    def load(source: Source, config: Mapping[str, Any] | None = None) -> LoadedPlugin:
+        return LoadedPlugin(epochal_runtime, source, config, tmp_path)
+
+    return load
+
+
+def _read(source: Source, folder: Path) -> Artifact:
+    if isinstance(source, Artifact):
+        return source
+    if not (isinstance(source, str) and "\n" in source):
+        return read_artifact(source)
+    plugin = read_manifest(Artifact("plugin", {"plugin.py": source.encode()})).id
+    path = folder / f"{plugin}.py"
+    path.write_text(source)
+    return read_artifact(path)
+
+
+def _check(cutover: Cutover) -> None:
+    __tracebackhide__ = True
+    for what, lines in (
+        ("is still in use by", cutover.holders),
+        ("did not shut down cleanly:", cutover.failures),
+        ("is still in memory:", cutover.leaks),
+    ):
+        if lines:
+            pytest.fail(f"an old version {what}\n  " + "\n  ".join(lines), pytrace=False)
