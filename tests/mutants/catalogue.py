@@ -16,6 +16,11 @@ BUGS = "tests/bugs/"
 MODEL = "tests/property/test_model.py::test_the_runtime_is_its_model"
 SOAK = "tests/soak/test_soak.py::test_operations_see_nothing_of_the_changes"
 SERVICE = "tests/integration/test_service.py::"
+CHANGES = "tests/server/test_changes.py::"
+SECURITY = "tests/server/test_security.py::"
+QUERIES = "tests/server/test_queries.py::"
+ASGI = "tests/integration/test_asgi.py::"
+COMPILER = "tests/unit/loaders/test_compiler.py::"
 STORE = "tests/integration/test_store.py::"
 STORE_FAULTS = "tests/integration/test_store_faults.py::"
 STORE_UNIT = "tests/unit/store/test_store.py::"
@@ -531,5 +536,62 @@ MUTANTS = (
         "[line for move in reversed(self._moves) for line in move.roll_back()]",
         "[]",
         SERVICE + "test_what_raises_in_a_hand_over_rolls_the_change_back",
+    ),
+    Mutant(
+        "If-Match",
+        "the epoch that was seen is looked for before the change's turn, not in it",
+        "runtime.py",
+        "            if if_epoch not in (None, epoch.id):\n",
+        "            if False:\n",
+        CHANGES + "test_of_many_who_saw_one_epoch_one_changes_it",
+    ),
+    Mutant(
+        "the service",
+        "a page of another origin may change plugins",
+        "server/security.py",
+        "if any(not self._access.is_own(origin) for origin in origins):",
+        "if False:",
+        SECURITY + "test_a_foreign_origin_is_refused_whatever_the_token",
+    ),
+    Mutant(
+        "the service",
+        "the page's cookie is enough to change plugins",
+        "server/security.py",
+        "        return Right.CHANGE if keyed and own_origin else Right.READ\n",
+        "        return Right.CHANGE\n",
+        SECURITY + "test_the_pages_session_needs_cookie_key_and_origin",
+    ),
+    Mutant(
+        "the service",
+        "an archive is as large as it says",
+        "server/uploads.py",
+        "        if left < 0 or len(files) >= MAX_FILES:\n",
+        "        if False:\n",
+        SECURITY + "test_a_bomb_is_refused_by_what_it_unpacks_to",
+    ),
+    Mutant(
+        "the service",
+        "a query goes on when its client has gone",
+        "server/queries.py",
+        "            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)\n",
+        "            await asyncio.wait([sending])\n",
+        QUERIES + "test_a_query_ends_with_its_client",
+    ),
+    Mutant(
+        "requests",
+        "a request reads the current epoch whenever it looks something up",
+        "asgi.py",
+        '{**scope.get("state", {}), "epoch": operation}',
+        '{**scope.get("state", {}), "epoch": type("Now", (), {"__getitem__": '
+        "lambda _, kind: self._runtime.epoch[kind]})()}",
+        ASGI + "test_requests_beside_reloads_see_no_mix",
+    ),
+    Mutant(
+        "compiling aside",
+        "code that is kept bears the name of the generation that it was first compiled for",
+        "loaders/_compiler.py",
+        "        _imp._fix_co_filename(code, file)  # type: ignore[attr-defined]  # noqa: SLF001\n",
+        "",
+        COMPILER + "test_code_bears_the_name_that_it_was_asked_for_also_inside",
     ),
 )
