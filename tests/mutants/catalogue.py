@@ -204,8 +204,8 @@ MUTANTS = (
         "E7",
         "a look at sys.modules keeps other generations in memory",
         "_core/footprint.py",
-        "name: module for name, module in modules.items() if not _is_private(name)",
-        "name: module for name, module in modules.items()",
+        'if type(name) is not str or "__g" not in name or not _PRIVATE.match(name)',
+        "if True",
         RESOURCES + "test_a_look_at_the_process_keeps_no_generation_in_memory",
     ),
     Mutant(
