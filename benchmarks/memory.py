@@ -6,22 +6,24 @@ import gc
 import logging
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, sized
 from benchmarks.plugin import host, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FIRST = 200
-_MORE = 5_000
-_SWAPS = 500
+_FIRST = sized(500, 100)
+_MORE = sized(10_000, 500)
+_SWAPS = sized(500, 50)
+_HELD = 50
 
 
 def measure() -> Iterator[Figure]:
-    """Growth of the resident set over 5,000 reloads, after the first 200."""
+    """Growth of the resident set over reloads, after the first few hundred."""
     with host() as (rt, _):
         for _ in range(_FIRST):
             rt.reload("geo")
@@ -29,8 +31,24 @@ def measure() -> Iterator[Figure]:
         for _ in range(_MORE):
             rt.reload("geo")
         grown = _resident_mib() - before
-    yield Figure("resident memory, growth over 5,000 reloads", grown, "MiB", 2.0)
+    yield Figure(f"resident memory, growth over {_MORE:,} reloads", grown, "MiB", 2.0)
+    yield Figure("memory of one generation of 300 lines", _generation_kib(), "KiB")
     yield from _worst_neighbour()
+
+
+def _generation_kib() -> float:
+    """What a generation more takes, while its predecessor is held."""
+    tracemalloc.start()
+    with host() as (rt, _):
+        held = [rt.epoch]
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(_HELD):
+            rt.reload("geo", drain_timeout=0.0)
+            held.append(rt.epoch)
+        taken = tracemalloc.get_traced_memory()[0] - before
+        held.clear()
+    tracemalloc.stop()
+    return taken / _HELD / 1024
 
 
 def _worst_neighbour() -> Iterator[Figure]:

@@ -8,14 +8,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.figure import Figure, from_repeats, percentile
+from benchmarks.figure import Figure, from_repeats, percentile, sized
 from benchmarks.plugin import host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_RELOADS = 200
-_OBJECTS = 10_000_000
+_RELOADS = sized(200, 50)
+_OBJECTS = sized(10_000_000, 500_000)
 _SWITCH_S = 0.0005
 # A thread that computes gives way to another after the interpreter's switch interval, 5 ms unless
 # set, whatever it computes: stops are measured with that, and with one so short that what is left

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from benchmarks.figure import Figure, from_repeats, percentile
+from benchmarks.figure import Figure, from_repeats, percentile, sized
 from benchmarks.plugin import source
 from epochal import Runtime
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CONNECTIONS = 64
-_ROUNDS = 7
-_WINDOW_S = 4.0
+_ROUNDS = sized(7, 1)
+_WINDOW_S = float(sized(4, 2))
 _RELOADS_PER_S = 10
 _TOKEN = "the-admin-token-of-the-benchmark"
-_RESTARTS = 5
+_RESTARTS = sized(5, 1)
 _PLUGINS = 100
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -11,15 +13,17 @@ import datafusion
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.figure import Figure, from_repeats, ratios
+from benchmarks.figure import Figure, from_repeats, percentile, ratios, sized
 from epochal import Runtime
 from epochal.sql import Database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_ROWS = 3_000_000
-_REPEATS = 15
+_ROWS = sized(3_000_000, 500_000)
+_REPEATS = sized(15, 5)
+_WINDOW_S = float(sized(5, 1))
+_ROUNDS = sized(5, 1)
 
 PLUGIN = """\
 # /// plugin
@@ -67,6 +71,81 @@ def measure() -> Iterator[Figure]:
         0.97,
         higher=True,
     )
+
+    yield from _under_reloads(table)
+    yield from _planning()
+
+
+def _under_reloads(table: pa.Table) -> Iterator[Figure]:
+    """Rows a second and times of queries, quiet and at three rates of reloads, by turns."""
+    rates = (0, 1, 10, 50)
+    rows: dict[int, list[float]] = {rate: [] for rate in rates}
+    times: dict[int, list[float]] = {rate: [] for rate in rates}
+    small = table.slice(0, 200_000)
+    with TemporaryDirectory() as folder, Runtime() as rt:
+        rt.load(_written(Path(folder) / "geo.py"))
+        with Database(rt) as db:
+            db.register("t", small)
+            for _ in range(_ROUNDS):
+                for rate in rates:
+                    with _reloading(rt, rate):
+                        count, taken = _window(db)
+                    rows[rate].append(count * small.num_rows / _WINDOW_S)
+                    times[rate] += taken
+    quiet = percentile(times[0], 0.99)
+    yield from_repeats("rows a second, quiet", [r / 1e6 for r in rows[0]], "M/s")
+    yield Figure("query p99, quiet", quiet * 1e3, "ms")
+    for rate in rates[1:]:
+        shares = ratios(rows[rate], rows[0])
+        name = f"at {rate} reloads a second"
+        yield from_repeats(f"rows a second {name} / quiet", shares, "x", higher=True)
+        yield Figure(f"query p99 {name} / quiet", percentile(times[rate], 0.99) / quiet, "x")
+
+
+def _window(db: Database) -> tuple[int, list[float]]:
+    taken: list[float] = []
+    started = time.perf_counter()
+    while (began := time.perf_counter()) < started + _WINDOW_S:
+        _drain(db.query("SELECT sum(geo.area(a, b)) FROM t"))
+        taken.append(time.perf_counter() - began)
+    return len(taken), taken
+
+
+@contextmanager
+def _reloading(rt: Runtime, rate: int) -> Iterator[None]:
+    ended = threading.Event()
+
+    def run() -> None:
+        while rate and not ended.wait(1.0 / rate):
+            rt.reload("geo", drain_timeout=0.0)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _planning() -> Iterator[Figure]:
+    """From a new epoch to the first query's plan, by the number of functions that there are."""
+    function = "\n\n@scalar\ndef f{n}(x: float) -> float:\n    return x\n"
+    for count in (10, 100, 1_000):
+        with TemporaryDirectory() as folder, Runtime() as rt:
+            path = Path(folder) / "many.py"
+            head = '# /// plugin\n# id = "many"\n# version = "1"\n# ///\n'
+            text = f"{head}from epochal.kinds import scalar\n"
+            path.write_text(text + "".join(function.format(n=n) for n in range(count)))
+            rt.load(path)
+            with Database(rt) as db:
+                taken = []
+                for _ in range(20):
+                    rt.reload("many")
+                    began = time.perf_counter()
+                    db.query("SELECT many.f1(1.0)").close()
+                    taken.append((time.perf_counter() - began) * 1e3)
+                yield from_repeats(f"first plan of an epoch of {count:,} functions", taken, "ms")
 
 
 def _written(path: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from benchmarks.figure import Figure, from_repeats, percentile
+from benchmarks.figure import Figure, from_repeats, percentile, sized
 from benchmarks.plugin import source
 from epochal import Runtime
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PLUGINS = 100
-_RESTARTS = 7
-_RELOADS = 200
+_RESTARTS = sized(7, 2)
+_RELOADS = sized(200, 30)
 
 
 def measure() -> Iterator[Figure]:

@@ -17,15 +17,17 @@ from epochal.server.problems import STATUSES
 
 
 def follow(served, until, last=None):
-    """The events of a stream, until one satisfies `until`."""
+    """The events of a stream, until one satisfies `until`; each has its id in `told["id"]`."""
     headers = {"last-event-id": last} if last else {}
-    found, kind = [], "message"
+    found, kind, place = [], "message", None
     with served.http.stream("GET", "/v1/events", headers=headers) as answer:
         for line in answer.iter_lines():
-            if line.startswith("event: "):
+            if line.startswith("id: "):
+                place = line[4:]
+            elif line.startswith("event: "):
                 kind = line[7:]
             elif line.startswith("data: "):
-                found.append((kind, json.loads(line[6:])))
+                found.append((kind, json.loads(line[6:]) | {"id": place}))
                 kind = "message"
                 if until(*found[-1]):
                     return found
@@ -41,9 +43,8 @@ def test_events_tell_what_happened_and_go_on_where_a_connection_broke(served):
     types = [told["type"] for kind, told in first if kind == "message"]
     assert types[0] == "change-started"
     assert types.index("change-committed") < types.index("change-finished")
-    hello = next(told for kind, told in first if kind == "hello")
     served.put_geo("2.0")
-    after = follow(served, is_finished, last=hello["last"])
+    after = follow(served, is_finished, last=first[-1][1]["id"])
     changes = {told["change"] for kind, told in after if kind == "message" and "change" in told}
     assert changes == {2}
 
