@@ -204,7 +204,7 @@ class Runtime:
         )
 
         def wishes(requests: Requests, epoch: Epoch) -> Sequence[Wish]:
-            if if_epoch not in (None, epoch.id):
+            if if_epoch is not None and if_epoch != epoch.id:
                 raise EpochMovedError(expected=if_epoch, number=epoch.number, current=epoch.id)
             return resolve(requests, epoch, self._grants, self._store)
 

@@ -29,6 +29,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from itertools import filterfalse
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, TypeAlias, cast
 
@@ -156,17 +157,45 @@ _PRIVATE: Final = re.compile(r"[a-z][a-z0-9_]*__g\d+_[0-9a-f]{8}")
 class Modules(Keyed):
     """`sys.modules`: an import is nothing to undo; a replaced or hand-made module is.
 
-    Generations' own modules are left out: a look that held them would keep them in memory.
+    Generations' own modules are left out: a look that held them would keep them in memory. There
+    may be ten thousand of these, and a change looks seven times. So what the last look saw is kept,
+    as names: where the table only grew since, the new names alone are looked at.
+
+    Who reads, who writes: ``_seen`` is replaced whole by any thread that looks; ``_private`` is a
+    cache of names that are private whoever asks, each step of it one step.
     """
+
+    def __init__(self, said: str, table: Callable[[], MutableMapping[Any, Any]]) -> None:
+        super().__init__(said, table)
+        # All names, and those that are not private, in the table's order.
+        self._seen: tuple[list[Any], list[Any]] = ([], [])
+        self._private: set[str] = set()
 
     def now(self) -> dict[Any, Any]:
         """The entries as they stand."""
-        # In one expression: a process has thousands of modules, and a change looks several times.
-        return {
-            name: module
-            for name, module in dict(self._table()).items()
-            if type(name) is not str or "__g" not in name or not _PRIVATE.match(name)
-        }
+        table = self._table()
+        names = list(table)
+        before, ordinary = self._seen
+        if names[: len(before)] == before:
+            ordinary = ordinary + self._ordinary(names[len(before) :])
+        else:
+            ordinary = self._ordinary(names)
+        self._seen = (names, ordinary)
+        if len(self._private) > 2 * len(names):  # most are of generations that are gone
+            self._private = self._private.intersection(names)
+        found = {name: table.get(name, _ABSENT) for name in ordinary}
+        # Others import and forget meanwhile.
+        return {name: module for name, module in found.items() if module is not _ABSENT}
+
+    def _ordinary(self, names: list[Any]) -> list[Any]:
+        private = self._private
+        found = []
+        for name in filterfalse(private.__contains__, names):
+            if type(name) is str and "__g" in name and _PRIVATE.match(name):
+                private.add(name)
+            else:
+                found.append(name)
+        return found
 
     def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
         """What is there now and is the plugin's."""
