@@ -136,9 +136,13 @@ def test_a_thread_or_task_that_does_not_end_in_time_is_told_and_stops_nothing(
     monkeypatch.setattr("epochal._core.resources._LIMIT_S", 0.02)
     monkeypatch.setattr("epochal._core.bare_threads._PATIENCE_S", 0.02)
     code = """
-import asyncio
-def deaf(): EVENT.wait(20)
+import asyncio, threading
+BEGUN = threading.Barrier(3)
+def deaf():
+    BEGUN.wait(20)
+    EVENT.wait(20)
 async def stubborn():
+    BEGUN.wait(20)
     while not EVENT.is_set():
         try:
             await asyncio.sleep(0.01)
@@ -148,6 +152,7 @@ def init(ctx):
     ctx.defer(LOG.append, "the rest")
     ctx.spawn(deaf, name="geo-deaf", limit=0.02)
     ctx.create_task(stubborn(), name="stubborn", limit=0.02)
+    BEGUN.wait(20)
 """
     rt.load(write(plugins, code))
     cut = rt.remove("geo")
