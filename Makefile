@@ -5,6 +5,7 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 BENCH := $(VENV)/.bench
+PEERS := $(VENV)/.peers
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 PYTHON ?=
 
@@ -38,7 +39,7 @@ mutants: $(STAMP) ## Break each guarantee on purpose and see a test fail; ARGS="
 soak: $(STAMP) ## Operate under changes for an hour; ARGS="--minutes 5 --mode threads --seed 1"
 	@$(PY) -m tests.soak $(ARGS)
 
-conformance: $(STAMP) ## See what other ways to swap code do to running work; writes docs/conformance.md
+conformance: $(PEERS) ## See what other ways to swap code do to running work; writes docs/conformance.md
 	@$(PY) -m conformance --page
 
 bench: $(BENCH) ## Measure everything again; writes benchmarks/RESULTS.md; ARGS="calls drains"
@@ -81,3 +82,7 @@ $(STAMP): pyproject.toml Makefile
 $(BENCH): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group bench
 	@touch $(BENCH)
+
+$(PEERS): $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --group conformance
+	@touch $(PEERS)

@@ -14,7 +14,7 @@ from conformance.page import page
 from conformance.run import apart, here
 from conformance.scenarios import SCENARIOS
 from conformance.system import Outcome
-from conformance.systems import SYSTEMS
+from conformance.systems import SYSTEMS, is_installed
 
 RESULTS = Path(__file__).parent / "results.json"
 PAGE = Path(__file__).parents[1] / "docs/conformance.md"
@@ -27,10 +27,17 @@ def main() -> int:
     if options.inside:
         print(json.dumps(asdict(here(*options.inside, quick=options.quick))))
         return 0
+    systems = options.system or list(SYSTEMS)
+    for system in systems:
+        if not is_installed(system):
+            print(
+                f"{SYSTEMS[system].name} is not installed, and left out (see the group conformance)"
+            )
+    systems = [system for system in systems if is_installed(system)]
     results: dict[tuple[str, str], Outcome] = {}
     for scenario in options.scenario or SCENARIOS:
         print(scenario.replace("_", " "), flush=True)
-        for system in options.system or SYSTEMS:
+        for system in systems:
             outcome = results[system, scenario] = apart(system, scenario, quick=options.quick)
             name = SYSTEMS[system].name
             print(f"  {name:<22} {_WORDS[outcome.passed]:<7} {outcome.evidence}", flush=True)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Final
 
-from conformance.systems import dictionary, epochal_, pluggy_, reimport, reload_
+from conformance.systems import (
+    cordis_,
+    dictionary,
+    epochal_,
+    jurigged_,
+    pluggy_,
+    reimport,
+    reload_,
+)
 
 SYSTEMS: Final = {
     "epochal": epochal_.Epochal,
     "reload": reload_.ImportlibReload,
     "reimport": reimport.Reimport,
+    "jurigged": jurigged_.Jurigged,
     "pluggy": pluggy_.Pluggy,
+    "cordis": cordis_.Cordis,
     "dict": dictionary.DictSwap,
     "lock": dictionary.LockPerCall,
 }
+
+_NEEDED: Final = {"jurigged": "jurigged", "cordis": "cordis_py"}
+
+
+def is_installed(system: str) -> bool:
+    """Whether what a system needs is installed."""
+    return system not in _NEEDED or find_spec(_NEEDED[system]) is not None
