@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import threading
 from contextvars import Context, ContextVar
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from epochal._core.threads import call_on_thread
@@ -32,6 +32,12 @@ T = TypeVar("T")
 
 changing: Final[ContextVar[int | None]] = ContextVar("epochal_changing", default=None)
 """The number of the runtime whose change runs the current code, if one does."""
+
+
+_GIVE_WAY_S: Final = 20e-6
+# The interpreter takes its lock from a thread only after its switch interval, 5 ms, and a change
+# computes for less: whoever waits for the lock would wait for all of it. So a change pauses between
+# its phases, for long enough that one who waits wakes up and takes the lock.
 
 
 class Abandoned(BaseException):
@@ -101,6 +107,7 @@ class Phases:
         thread = threading.current_thread().name
         limit = self._timeout if timeout is None else timeout
         late = PhaseTimeoutError(phase, plugin, limit or 0.0, thread)
+        sleep(_GIVE_WAY_S)
         watch = watchdog.watch(limit, lambda: self._abandon(take_over, late))
         started = perf_counter()
         context = self._context.copy()
