@@ -5,6 +5,8 @@
     epochal plan ...              what a change would do, step by step
     epochal check PATH            is this a valid plugin, and what does it export?
     epochal new NAME              a working plugin with a test that passes
+    epochal serve ...             SQL with plugins over HTTP, with a live page
+    epochal status, load, ...     ask such a service
 
 For whoever calls it from a program: each command takes `--json`. An error is one line on stderr and
 a status other than 0 (see `epochal.cli.entry`), never a traceback unless `--debug` is given.

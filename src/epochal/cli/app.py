@@ -46,6 +46,7 @@ def epochal(
       epochal new geo
       epochal check geo.py
       epochal query "SELECT geo.greet('world')" --plugin geo.py
+      epochal serve --plugins plugins --watch plugins
     """
 
 

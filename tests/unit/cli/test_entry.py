@@ -1,6 +1,7 @@
 """Statuses and error lines: what a shell and a person see of the command."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -139,3 +140,16 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly():
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(50) == 141
+
+
+def test_a_shell_is_told_what_could_come_next():
+    words = {"_EPOCHAL_COMPLETE": "complete_bash", "COMP_WORDS": "epochal ro", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "epochal.cli"],
+        env=os.environ | words,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.split() == ["rollback"]
