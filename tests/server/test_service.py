@@ -10,6 +10,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server.conftest import GEO
 
+from epochal._core.events import StoreFaulted
 from epochal.server import Limits, create_app
 from epochal.server.feed import KEPT, Feed
 from epochal.server.openapi import document
@@ -55,7 +56,7 @@ def test_a_follower_that_fell_behind_is_told_how_many_it_missed():
         following = feed.follow(f"{feed.boot}-0")
         hello = await anext(following)
         for number in range(KEPT + 7):
-            feed.add({"number": number})
+            feed.add(StoreFaulted(error=f"number {number}."))
         missed, kept = await anext(following), await anext(following)
         await following.aclose()
         return hello.decode(), missed.decode(), kept.decode()
@@ -64,7 +65,8 @@ def test_a_follower_that_fell_behind_is_told_how_many_it_missed():
     assert "event: hello" in hello
     assert missed == 'event: missed\ndata: {"count": 7}\n\n'
     assert kept.count("data: ") == KEPT
-    assert '"number": 7}' in kept
+    assert "number 7." in kept
+    assert "number 6." not in kept
 
 
 def test_too_many_followers_are_turned_away(start_service):

@@ -49,7 +49,7 @@ class Feed:
         self.boot: Final = secrets.token_hex(4)
         self._most: Final = followers
         self._followers = 0
-        self._events: Final[deque[str]] = deque(maxlen=KEPT)
+        self._events: Final[deque[_Told]] = deque(maxlen=KEPT)
         self._count = 0  # of events so far; the last one's id
         self._sample = ""
         self._samples = 0
@@ -66,17 +66,15 @@ class Feed:
         loop = asyncio.get_running_loop()
 
         def bring(event: Event) -> None:
-            document = document_of(event)
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self.add, document)
+                loop.call_soon_threadsafe(self.add, event)
 
         return bring
 
-    def add(self, document: dict[str, Any]) -> None:
+    def add(self, event: Event) -> None:
         """Tell an event."""
         self._count += 1
-        data = json.dumps(document, default=str)
-        self._events.append(f"id: {self.boot}-{self._count}\ndata: {data}\n\n")
+        self._events.append(_Told(f"{self.boot}-{self._count}", event))
         self._wake()
 
     def sample(self, document: dict[str, Any]) -> None:
@@ -114,9 +112,8 @@ class Feed:
                 if missed > 0:
                     place += missed
                     yield f'event: missed\ndata: {{"count": {missed}}}\n\n'.encode()
-                text = "".join(
-                    list(self._events)[place - self._count :] if self._is_new(place) else ()
-                )
+                new = list(self._events)[place - self._count :] if self._is_new(place) else ()
+                text = "".join(told.text for told in new)
                 place = self._count
                 if self._samples > seen:
                     seen, text = self._samples, text + self._sample
@@ -139,6 +136,25 @@ class Feed:
     def _wake(self) -> None:
         self._more.set()
         self._more = asyncio.Event()
+
+
+class _Told:
+    """An event, written out once somebody follows."""
+
+    __slots__ = ("_event", "_id", "_text")
+
+    def __init__(self, number: str, event: Event) -> None:
+        self._id: Final = number
+        self._event: Final = event
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        """As followers get it."""
+        if not self._text:
+            data = json.dumps(document_of(self._event), default=str)
+            self._text = f"id: {self._id}\ndata: {data}\n\n"
+        return self._text
 
 
 def document_of(event: Event) -> dict[str, Any]:
