@@ -42,23 +42,40 @@ def main() -> int:
             name = SYSTEMS[system].name
             print(f"  {name:<22} {_WORDS[outcome.passed]:<7} {outcome.evidence}", flush=True)
     if options.page:
-        kept = _keep(results)
-        day = datetime.datetime.now(datetime.UTC).date()
-        PAGE.write_text(page(kept, f"on {day}, with Python {platform.python_version()}"))
+        kept, ran = _keep(results)
+        if missing := sorted({SYSTEMS[s].name for s in SYSTEMS if s not in ran}):
+            print(f"the page is not written: nothing is known yet of {', '.join(missing)}")
+        else:
+            PAGE.write_text(page(kept, ran))
     ours = [outcome for (system, _), outcome in results.items() if system == "epochal"]
     return 0 if all(outcome.passed for outcome in ours) else 1
 
 
-def _keep(fresh: dict[tuple[str, str], Outcome]) -> dict[tuple[str, str], Outcome]:
-    """Put results into the file that has them all; what was not run stays as it was."""
-    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+def _keep(
+    fresh: dict[tuple[str, str], Outcome],
+) -> tuple[dict[tuple[str, str], Outcome], dict[str, str]]:
+    """Put results into the file that has them all; what was not run stays as it was.
+
+    Returns:
+        The outcomes, and when and on what each system was last run.
+    """
+    document = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ran": {}, "results": []}
     known = {
-        (row["system"], row["scenario"]): Outcome(row["passed"], row["evidence"]) for row in rows
+        (row["system"], row["scenario"]): Outcome(row["passed"], row["evidence"])
+        for row in document["results"]
     }
     kept = known | fresh
-    rows = [{"system": s, "scenario": n, **asdict(kept[s, n])} for n in SCENARIOS for s in SYSTEMS]
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    return kept
+    day = datetime.datetime.now(datetime.UTC).date()
+    now = f"{day}, Python {platform.python_version()}"
+    ran = document["ran"] | {system: now for system, _ in fresh}
+    rows = [
+        {"system": s, "scenario": n, **asdict(kept[s, n])}
+        for n in SCENARIOS
+        for s in SYSTEMS
+        if (s, n) in kept
+    ]
+    RESULTS.write_text(json.dumps({"ran": ran, "results": rows}, indent=1) + "\n")
+    return kept, ran
 
 
 def _options() -> argparse.Namespace:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 _MARKS: Final = {True: "passes", False: "**fails**", None: "n/a"}
 
 
-def page(results: Results, ran: str) -> str:
+def page(results: Results, ran: Mapping[str, str]) -> str:
     """Everything that was found.
 
     Args:
         results: outcome by (system, scenario).
-        ran: when and on what, in words.
+        ran: when and on what each system was run, in words.
     """
     head = f"| scenario | {' | '.join(system.name for system in SYSTEMS.values())} |"
     rows = [
@@ -37,10 +37,12 @@ def page(results: Results, ran: str) -> str:
         "Ways to swap Python code in a running process, and what happens to the work that runs\n"
         "meanwhile. Each scenario counts what its operations themselves saw; each system is used\n"
         "as its documentation says, in a process of its own. *n/a*: it makes no such promise.\n"
-        f"`make conformance` wrote this page {ran}.",
+        "`make conformance` writes this page.",
         "\n".join([head, "|---" * (len(SYSTEMS) + 1) + "|", *rows]),
         "## The systems",
-        "\n".join(f"- **{system.name}**: {system.how}." for system in SYSTEMS.values()),
+        "\n".join(
+            f"- **{system.name}**: {system.how}. ({ran[key]})" for key, system in SYSTEMS.items()
+        ),
         *(_section(name, results) for name in SCENARIOS),
     ]
     return "\n\n".join(parts) + "\n"
