@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from epochal import Kind
 
 export: Kind[Any] = Kind("conformance.export")
 """Marks what a plugin offers. To other systems it is an attribute without a meaning."""
+
+
+@functools.singledispatch
+def describe(thing: object) -> str:
+    """A host's function that plugins add their classes to."""
+    return repr(thing)
+
+
+@functools.cache
+def remembered(thing: object) -> str:
+    """A host's function that remembers what it was asked."""
+    return repr(thing)
 
 
 class UsedAfterShutdownError(RuntimeError):

@@ -7,6 +7,8 @@ runs such a system.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import copyreg
 import gc
 import logging
 import threading
@@ -18,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from conformance.plugin import UsedAfterShutdownError, source
+from conformance.plugin import UsedAfterShutdownError, describe, remembered, source
 from conformance.running import (
     Seen,
     beside,
@@ -331,11 +333,19 @@ threading.Thread(target=poll, name="conformance-{version}", daemon=True).start()
 timer = threading.Timer(3600, clean)
 timer.daemon = True
 timer.start()
+import copyreg
+from conformance.plugin import describe, remembered
+copyreg.pickle(Shape, lambda shape: (Shape, ()))
+describe.register(Shape, lambda shape: "a shape")
+remembered(Shape)
 """
 
 
 def what_a_plugin_left_in_the_process_goes_with_it(system: System, size: Size) -> Outcome:
-    """Each version registers a log handler, a warnings filter, a thread, a timer, an exit hook.
+    """Each version leaves a log handler, a thread, and more, in tables of the process and the host.
+
+    The others: a warnings filter, a timer, an exit hook, a pickler of its class, its class in a
+    host's `singledispatch` and in a host's `lru_cache`.
 
     A failure is what piles up: after ten swaps, all that old versions left behind.
     """
@@ -362,6 +372,10 @@ def _ambient() -> Counter[str]:
     return Counter(
         {
             "log handlers": len(logging.getLogger().handlers),
+            "exit hooks": atexit._ncallbacks(),  # type: ignore[attr-defined]  # noqa: SLF001
+            "picklers": len(copyreg.dispatch_table),
+            "singledispatch entries": len(describe.registry),
+            "lru_cache entries": remembered.cache_info().currsize,
             "warnings filters": sum("conformance" in str(f[1]) for f in warnings.filters),
             "threads": len(threads) - timers,
             "timers": timers,

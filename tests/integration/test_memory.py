@@ -28,6 +28,11 @@ def host_cache(key):
     return str(key)
 
 
+@functools.cache
+def host_memory(key):
+    return str(key)
+
+
 def watch(rt, plugin):
     """Weak references to every function and class of a plugin's modules, and to the modules."""
     modules = list(rt.generation(plugin)._namespace.modules.values())
@@ -379,6 +384,15 @@ LETTING_GO = {
     "an argument in a host's lru_cache": (
         "class Key: pass\nfrom tests.integration.test_memory import host_cache\nhost_cache(Key())",
         "functools.lru_cache of tests.integration.test_memory.host_cache",
+    ),
+    "an argument in a host's functools.cache": (
+        "class Key: pass\n"
+        "from tests.integration.test_memory import host_memory\nhost_memory(Key())",
+        "functools.lru_cache of tests.integration.test_memory.host_memory",
+    ),
+    "a class in a host's functools.cache": (
+        "class Key: pass\nfrom tests.integration.test_memory import host_memory\nhost_memory(Key)",
+        "functools.lru_cache of tests.integration.test_memory.host_memory",
     ),
     "a class in a host's singledispatch": (
         "class Mine: pass\nfrom tests.integration.test_memory import host_render\n"

@@ -42,7 +42,7 @@ def let_go(holders: Iterable[Any], ours: frozenset[int]) -> list[str]:
             re.purge()
             undone.append("the cache of re, which was emptied")
         elif type(holder) is dict:
-            undone += _from_registry(holder, ours)
+            undone += _from_registry(holder, ours) or _from_unbounded_caches(holder)
         elif type(holder) is list:
             undone += _from_codecs(holder, ours)
     return undone
@@ -67,6 +67,18 @@ def _from_registry(registry: dict[Any, Any], ours: frozenset[int]) -> list[str]:
     if dispatcher is not None:
         dispatcher._clear_cache()  # noqa: SLF001  the attribute is documented nowhere, and stable
     return [f"{said}: {getattr(key, '__name__', key)}" for key in keys]
+
+
+def _from_unbounded_caches(table: dict[Any, Any]) -> list[str]:
+    """The `functools.cache` whose table this is: its keys are tuples of arguments."""
+    if not any(type(key) is tuple for key in list(table)):
+        return []
+    undone: list[str] = []
+    for owner in gc.get_referrers(table):
+        if type(owner) is _LruCache:
+            owner.cache_clear()
+            undone.append(f"functools.lru_cache of {_name(owner)}, which was emptied")
+    return undone
 
 
 def _dispatcher_of(registry: dict[Any, Any]) -> Any:
