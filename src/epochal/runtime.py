@@ -50,6 +50,7 @@ from epochal.loaders.python import open_namespace
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from os import PathLike
+    from pathlib import Path
     from types import TracebackType
 
     from epochal._core.artifact import Artifact
@@ -385,6 +386,11 @@ class Runtime:
         return await self._one(options, lambda change, _: change.request(wanted))
 
     # --- the record ----------------------------------------------------------------------------
+
+    @property
+    def store_folder(self) -> Path | None:
+        """The folder of the store, in which hosts may keep files of their own; None for none."""
+        return self._store.folder if self._store is not None else None
 
     def history(self, limit: int | None = None) -> tuple[EpochRecord, ...]:
         """The committed epochs that the store keeps, newest first; `limit` of them at most.

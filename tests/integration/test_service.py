@@ -236,7 +236,7 @@ def test_a_call_from_inside_a_call_does_not_wait_for_itself(rt, plugins):
     rt.load(write(plugins, more=again))
     inside = in_background(lambda: limiter(rt).again(limiter(rt)))
     assert ENTERED.wait(10)
-    gate = limiter(rt)._side.served.gate
+    gate = limiter(rt)._side.kept.gate
     reload = in_background(lambda: rt.reload("quota", write(plugins, "2.0", more=again)))
     while gate._closing is None:  # ends with the test's time limit
         pass

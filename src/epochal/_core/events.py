@@ -163,6 +163,53 @@ class SourceGone(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TickEnded(Event):
+    """A job ran and ended well."""
+
+    plugin: str
+    generation: int
+    job: str
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickFailed(Event):
+    """A job ran and raised.
+
+    Attributes:
+        failures: how many in a row.
+        wait_s: seconds until it is tried again, or its next regular time if that is later.
+    """
+
+    plugin: str
+    generation: int
+    job: str
+    error: str
+    failures: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerMoved(Event):
+    """A job's circuit breaker is "closed", "open" or "half-open" now."""
+
+    plugin: str
+    job: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowFailed(Event):
+    """A batch of a stream failed; it goes on from the sink's last position after `wait_s`."""
+
+    source: str
+    sink: str
+    error: str
+    failures: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriberFailed(Event):
     """A subscriber raised; it goes on getting events."""
 

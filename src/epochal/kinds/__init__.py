@@ -11,9 +11,20 @@ No engine is needed to import or to check them: a plugin's own tests run without
 """
 
 from epochal.kinds.aggregate import aggregate
+from epochal.kinds.job import job
 from epochal.kinds.scalar import scalar
 from epochal.kinds.service import service
+from epochal.kinds.stream import sink, source
 from epochal.kinds.table_function import table_function
 from epochal.kinds.window import window
 
-__all__ = ["aggregate", "scalar", "service", "table_function", "window"]
+__all__ = [
+    "aggregate",
+    "job",
+    "scalar",
+    "service",
+    "sink",
+    "source",
+    "table_function",
+    "window",
+]

@@ -95,6 +95,16 @@ def describe(event: Event) -> tuple[int, str]:
             return logging.ERROR, f"{path} refused [{code}]: {error}"
         case ev.SourceGone(path=path, plugin=plugin):
             return logging.WARNING, f"{path} is gone, {plugin} serves on"
+        case ev.TickEnded(plugin=plugin, generation=number, job=job, took_ms=took_ms):
+            return logging.DEBUG, f"job {job} ran on {plugin}#{number}: {took_ms:.1f} ms"
+        case ev.TickFailed(job=job, error=error, failures=failures, wait_s=wait_s):
+            return logging.ERROR, (
+                f"job {job} failed, {failures} in a row, not tried again for {wait_s:g} s: {error}"
+            )
+        case ev.BreakerMoved(job=job, state=state):
+            return logging.WARNING, f"the circuit breaker of job {job} is {state}"
+        case ev.FlowFailed(source=source, sink=sink, error=error, wait_s=wait_s):
+            return logging.ERROR, f"{source} -> {sink} failed, goes on in {wait_s:g} s: {error}"
         case ev.StoreFaulted(error=error):
             return logging.WARNING, f"store: {error}"
         case ev.SubscriberFailed(subscriber=subscriber, error=error):

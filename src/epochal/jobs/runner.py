@@ -1,0 +1,413 @@
+"""Runs the jobs of a runtime's plugins by their schedules.
+
+::
+
+    with Jobs(runtime) as jobs:
+        ...
+        for status in jobs.status(): print(status)
+
+The scheduler (APScheduler) knows names, never code: what it calls is `_tick` with a job's name, and
+the tick looks the function up in the epoch that is current then. So a reload does not touch the
+schedule, holds back nothing between ticks, and the tick that runs meanwhile ends on the code that
+it began with. What a change adds, removes or reschedules is taken over from the runtime's events.
+
+Ticks of one job never overlap: a tick that is due while the one before still runs is left out, and
+counted (`skipped`). A tick that was missed because the process was away or busy is made up for
+once, if it is not older than `grace_s`.
+
+Who reads, who writes
+---------------------
+
+``_lines`` and what is in them are read and written under ``_lock``; ticks run outside it, and so
+does everything of the plugin's. The scheduler has locks of its own and is called under ours, never
+the other way round: it calls `_tick` on threads of its own, without a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+from apscheduler.events import (
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_MISSED,
+    JobExecutionEvent,
+    JobSubmissionEvent,
+)
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from epochal._core.blame import said
+from epochal._core.events import BreakerMoved, ChangeCommitted, Event, TickEnded, TickFailed
+from epochal.errors import EpochalError, HostError
+from epochal.jobs.breaker import Breaker, Circuit, Patience
+from epochal.jobs.positions import Positions
+from epochal.kinds.job import Schedule, job
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import TypeAlias
+
+    from epochal._core.epoch import Epoch
+    from epochal.runtime import Runtime
+
+    Trigger: TypeAlias = CronTrigger | DateTrigger | IntervalTrigger
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """How a job stands.
+
+    Attributes:
+        name: its full name, `plugin.name`.
+        schedule: in words.
+        next_at: when it runs next; None where it does not.
+        running: whether a tick is under way.
+        ticks: that ended well, since this `Jobs` began.
+        failures: that failed, since then.
+        failures_in_row: since the last that ended well, or the last reload.
+        skipped: due while the one before ran, or missed for longer than the grace.
+        circuit: whether failures hold it back.
+        last_error: of the last failure, in one line; empty for none.
+    """
+
+    name: str
+    schedule: str
+    next_at: datetime | None
+    running: bool
+    ticks: int
+    failures: int
+    failures_in_row: int
+    skipped: int
+    circuit: Circuit
+    last_error: str
+
+
+@dataclass(slots=True)
+class _Line:
+    """One job's schedule and its counts."""
+
+    name: str
+    schedule: Schedule
+    trigger: Trigger
+    breaker: Breaker
+    generation: int
+    running: int = 0
+    ticks: int = 0
+    failures: int = 0
+    skipped: int = 0
+    last_error: str = field(default="", repr=False)
+
+
+class Jobs:
+    """Runs the jobs of a runtime's plugins, from now until it is closed; a context manager.
+
+    Args:
+        runtime: whose plugins' jobs. If it has a store, positions in schedules are kept there, and
+            survive a restart.
+        workers: how many jobs run at once.
+        patience: how failures are dealt with; None for `Patience()`.
+        grace_s: seconds by which a tick may be late and is still made up for.
+
+    Raises:
+        StoreWriteError: positions cannot be kept.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        workers: int = 8,
+        patience: Patience | None = None,
+        grace_s: float = 3600.0,
+    ) -> None:
+        self._runtime: Final = runtime
+        self._patience: Final = patience or Patience()
+        self._grace_s: Final = grace_s
+        self._lock: Final = threading.RLock()
+        self._lines: Final[dict[str, _Line]] = {}
+        self._closed = False
+        folder = runtime.store_folder
+        self._positions: Final = Positions(folder / "jobs.db" if folder is not None else None)
+        self._scheduler: Final = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(workers)}, daemon=True
+        )
+        self._scheduler.add_listener(self._left_out, EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED)
+        with ExitStack() as opened:
+            self._scheduler.start()
+            opened.callback(self._scheduler.shutdown)
+            # First the subscription, then the look at what there is: nothing falls between the two.
+            opened.callback(runtime.events.subscribe(self._follow))
+            self._take_over(runtime.epoch)
+            self._opened: Final = opened.pop_all()
+
+    # --- what people ask ---------------------------------------------------------------------
+
+    def status(self) -> list[JobStatus]:
+        """How every job stands, by name."""
+        with self._lock:
+            return [self._status(line) for _, line in sorted(self._lines.items())]
+
+    def run_now(self, name: str) -> None:
+        """Have a job run as soon as a worker is free; its schedule goes on as it was.
+
+        Raises:
+            HostError: there is no such job.
+        """
+        with self._lock:
+            if name not in self._lines:
+                known = ", ".join(sorted(self._lines)) or "none"
+                raise HostError(f"there is no job {name!r}; jobs: {known}")
+            # Under a name of its own, so that the schedule's next time stays.
+            self._scheduler.add_job(self._tick, args=[name, True], misfire_grace_time=None)
+
+    def close(self) -> None:
+        """Begin no tick any more, and wait for those that run; doing so again does nothing."""
+        with self._lock:
+            self._closed = True
+        self._opened.close()
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- following the runtime ---------------------------------------------------------------
+
+    def _follow(self, event: Event) -> None:
+        if isinstance(event, ChangeCommitted):
+            self._take_over(self._runtime.epoch)
+
+    def _take_over(self, epoch: Epoch) -> None:
+        """Schedule what is new, drop what is gone, leave alone what is the same."""
+        found = {name: epoch.export(job, name) for name in epoch[job]}
+        numbers = {plugin: g.number for plugin, g in epoch.generations.items()}
+        del epoch
+        with self._lock:
+            if self._closed:
+                return
+            for name in self._lines.keys() - found.keys():
+                del self._lines[name]
+                self._unschedule(name)
+            for name, export in found.items():
+                self._take_over_one(name, export.options["schedule"], numbers[export.plugin])
+
+    def _take_over_one(self, name: str, schedule: Schedule, generation: int) -> None:
+        line = self._lines.get(name)
+        if line is not None and line.schedule == schedule:
+            if line.generation != generation:  # new code deserves a trial at its regular time
+                line.generation = generation
+                self._forgive(line)
+            return
+        line = _Line(name, schedule, _trigger(schedule), Breaker(self._patience), generation)
+        self._lines[name] = line
+        known, at = self._positions.read(name, str(schedule))
+        if not known:
+            self._schedule(line, _next(line.trigger))
+        elif at is None:
+            self._unschedule(name)
+        else:
+            self._schedule(line, datetime.fromtimestamp(at, UTC))
+
+    def _forgive(self, line: _Line) -> None:
+        if line.breaker.failures:
+            line.breaker.succeeded()
+            self._tell_breaker(line)
+            at = None if line.schedule.is_once else _next(line.trigger)
+            self._schedule(line, at or _now())
+
+    def _schedule(self, line: _Line, at: datetime | None) -> None:
+        if at is None:
+            self._unschedule(line.name)
+            return
+        self._scheduler.add_job(
+            self._tick,
+            line.trigger,
+            id=line.name,
+            args=[line.name],
+            replace_existing=True,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=max(1, int(self._grace_s)),
+            next_run_time=at,
+        )
+
+    def _unschedule(self, name: str) -> None:
+        try:
+            self._scheduler.remove_job(name)
+        except JobLookupError:
+            return  # its last tick was begun, and the scheduler has dropped it by itself
+
+    # --- ticks -------------------------------------------------------------------------------
+
+    def _tick(self, name: str, by_hand: bool = False) -> None:
+        """One run of a job; on a thread of the scheduler's."""
+        line = self._begin(name, by_hand)
+        if line is None:
+            return
+        plugin = name.partition(".")[0]
+        started = perf_counter()
+        error: BaseException | None = None
+        generation = -1
+        try:
+            with self._runtime.operation(f"job {name}") as epoch:
+                generation = epoch.generations[plugin].number if plugin in epoch.generations else -1
+                function = epoch[job].get(name)
+                del epoch
+                if function is not None:
+                    _run(function)
+        except BaseException as raised:  # noqa: BLE001  the plugin's own: told, and tried again
+            # Not the error itself: its traceback would hold the plugin in use.
+            error, told = raised, said(raised)
+            error.__traceback__ = None
+        finally:
+            function = None
+        took_ms = (perf_counter() - started) * 1000.0
+        if error is None:
+            self._ended_well(line, plugin, generation, took_ms)
+        else:
+            self._failed(line, plugin, generation, told)
+
+    def _begin(self, name: str, by_hand: bool) -> _Line | None:
+        with self._lock:
+            line = self._lines.get(name)
+            if line is None or self._closed:
+                return None  # removed, and the scheduler was quicker than the news of it
+            if line.running:
+                # By hand, or a one-shot that is tried again: the scheduler counts its own only.
+                line.skipped += 1
+                return None
+            line.running += 1
+            if not by_hand:
+                before = line.breaker.state
+                line.breaker.begin()
+                if line.breaker.state is not before:
+                    self._tell_breaker(line)
+            return line
+
+    def _ended_well(self, line: _Line, plugin: str, generation: int, took_ms: float) -> None:
+        with self._lock:
+            line.running -= 1
+            line.ticks += 1
+            was_open = line.breaker.state is not Circuit.CLOSED
+            line.breaker.succeeded()
+            if was_open:
+                self._tell_breaker(line)
+            self._keep(line, self._next_at(line))
+        self._runtime.events.emit(
+            TickEnded(plugin=plugin, generation=generation, job=line.name, took_ms=took_ms)
+        )
+
+    def _failed(self, line: _Line, plugin: str, generation: int, told: str) -> None:
+        with self._lock:
+            line.running -= 1
+            line.failures += 1
+            line.last_error = told
+            before = line.breaker.state
+            wait_s = line.breaker.failed()
+            if line.breaker.state is not before:
+                self._tell_breaker(line)
+            again = _now() + timedelta(seconds=wait_s)
+            regular = self._next_at(line)
+            at = again if regular is None else max(regular, again)
+            if self._lines.get(line.name) is line and not self._closed:
+                self._schedule(line, at)
+            self._keep(line, at)
+            failures = line.breaker.failures
+        self._runtime.events.emit(
+            TickFailed(
+                plugin=plugin,
+                generation=generation,
+                job=line.name,
+                error=told,
+                failures=failures,
+                wait_s=wait_s,
+            )
+        )
+
+    def _left_out(self, event: JobSubmissionEvent | JobExecutionEvent) -> None:
+        with self._lock:
+            if (line := self._lines.get(event.job_id)) is not None:
+                line.skipped += 1
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _next_at(self, line: _Line) -> datetime | None:
+        scheduled = self._scheduler.get_job(line.name)
+        return scheduled.next_run_time if scheduled is not None else None
+
+    def _keep(self, line: _Line, at: datetime | None) -> None:
+        if self._lines.get(line.name) is not line:
+            return  # rescheduled or removed meanwhile
+        try:
+            self._positions.write(
+                line.name, str(line.schedule), at.timestamp() if at is not None else None
+            )
+        except EpochalError as error:
+            line.last_error = said(error)
+
+    def _tell_breaker(self, line: _Line) -> None:
+        plugin = line.name.partition(".")[0]
+        state = line.breaker.state.value
+        self._runtime.events.emit(BreakerMoved(plugin=plugin, job=line.name, state=state))
+
+    def _status(self, line: _Line) -> JobStatus:
+        return JobStatus(
+            name=line.name,
+            schedule=str(line.schedule),
+            next_at=self._next_at(line),
+            running=bool(line.running),
+            ticks=line.ticks,
+            failures=line.failures,
+            failures_in_row=line.breaker.failures,
+            skipped=line.skipped,
+            circuit=line.breaker.state,
+            last_error=line.last_error,
+        )
+
+    def __repr__(self) -> str:
+        return f"<{len(self._lines)} jobs of {self._runtime!r}>"
+
+
+def _run(function: object) -> None:
+    """Call it; what it awaits runs in an event loop of this tick's own."""
+    result = function()  # type: ignore[operator]  # the kind has checked it
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _next(trigger: Trigger) -> datetime | None:
+    # A time that has passed is not given again: the scheduler judges how late it is.
+    if isinstance(trigger, DateTrigger):
+        at: datetime | None = trigger.run_date
+    else:
+        at = trigger.get_next_fire_time(None, _now())
+    return at
+
+
+def _trigger(schedule: Schedule) -> Trigger:
+    if schedule.every_s is not None:
+        return IntervalTrigger(seconds=schedule.every_s)
+    if schedule.cron is not None:
+        return CronTrigger.from_crontab(schedule.cron)
+    return DateTrigger(schedule.at)
