@@ -18,7 +18,7 @@ once, if it is not older than `grace_s`.
 Who reads, who writes
 ---------------------
 
-``_lines`` and what is in them are read and written under ``_lock``; ticks run outside it, and so
+``_lines`` and what is in them, and ``_running``, are read and written under ``_lock``; ticks run outside it, and so
 does everything of the plugin's. The scheduler has locks of its own and is called under ours, never
 the other way round: it calls `_tick` on threads of its own, without a lock.
 """
@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -55,6 +55,7 @@ from epochal.jobs.positions import Positions
 from epochal.kinds.job import Schedule, job
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from types import TracebackType
     from typing import TypeAlias
 
@@ -134,8 +135,10 @@ class Jobs:
         self._runtime: Final = runtime
         self._patience: Final = patience or Patience()
         self._grace_s: Final = grace_s
-        self._lock: Final = threading.RLock()
+        self._lock: Final = threading.Lock()
+        self._ended: Final = threading.Condition(self._lock)
         self._lines: Final[dict[str, _Line]] = {}
+        self._running = 0
         self._closed = False
         folder = runtime.store_folder
         self._positions: Final = Positions(folder / "jobs.db" if folder is not None else None)
@@ -175,6 +178,11 @@ class Jobs:
         """Begin no tick any more, and wait for those that run; doing so again does nothing."""
         with self._lock:
             self._closed = True
+            # Its own shutdown waits for ticks with its locks held, which a tick's end needs.
+            if self._scheduler.running:
+                self._scheduler.pause()
+            while self._running:
+                self._ended.wait()
         self._opened.close()
 
     def __enter__(self) -> Jobs:
@@ -294,6 +302,7 @@ class Jobs:
                 line.skipped += 1
                 return None
             line.running += 1
+            self._running += 1
             if not by_hand:
                 before = line.breaker.state
                 line.breaker.begin()
@@ -302,8 +311,7 @@ class Jobs:
             return line
 
     def _ended_well(self, line: _Line, plugin: str, generation: int, took_ms: float) -> None:
-        with self._lock:
-            line.running -= 1
+        with self._ends(line):
             line.ticks += 1
             was_open = line.breaker.state is not Circuit.CLOSED
             line.breaker.succeeded()
@@ -315,8 +323,7 @@ class Jobs:
         )
 
     def _failed(self, line: _Line, plugin: str, generation: int, told: str) -> None:
-        with self._lock:
-            line.running -= 1
+        with self._ends(line):
             line.failures += 1
             line.last_error = told
             before = line.breaker.state
@@ -340,6 +347,17 @@ class Jobs:
                 wait_s=wait_s,
             )
         )
+
+    @contextmanager
+    def _ends(self, line: _Line) -> Generator[None]:
+        """Around the end of a tick, with the lock."""
+        with self._ended:
+            line.running -= 1
+            try:
+                yield
+            finally:
+                self._running -= 1
+                self._ended.notify_all()
 
     def _left_out(self, event: JobSubmissionEvent | JobExecutionEvent) -> None:
         with self._lock:

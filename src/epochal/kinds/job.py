@@ -179,6 +179,21 @@ class Job(Kind[Callable[[], Any]]):
             raise TypeError(f"it is called without arguments, and {error}") from None
         if inspect.isgeneratorfunction(export.target) or inspect.isasyncgenfunction(export.target):
             raise TypeError("it is a generator, which calling does not run")
+        _check_cron(export.options["schedule"].cron)
+
+
+def _check_cron(cron: str | None) -> None:
+    """Have the scheduler read it, where there is one: what it cannot keep is refused now."""
+    if cron is None:
+        return
+    try:
+        from apscheduler.triggers.cron import CronTrigger
+    except ImportError:
+        return  # nobody runs jobs here
+    try:
+        CronTrigger.from_crontab(cron)
+    except ValueError as error:
+        raise ValueError(f"cron {cron!r}: {error}") from None
 
 
 def _read_time(at: datetime | str | None) -> datetime:

@@ -1,0 +1,256 @@
+"""Jobs: a tick ends on the code that it began with, and a reload neither loses nor doubles one."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
+
+import pytest
+
+from epochal import Runtime
+from epochal.errors import ExportError, HostError, LinkError
+from epochal._core.events import BreakerMoved, TickFailed
+from epochal.jobs import Circuit, Jobs, Patience
+
+TICKS: SimpleQueue = SimpleQueue()
+ENTERED = threading.Event()
+GATE = threading.Event()
+ERRORS: list = []
+QUICK = Patience(first_s=0.02, most_s=0.05, after=3, rest_s=0.1)
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    while not TICKS.empty():
+        TICKS.get()
+    ENTERED.clear()
+    GATE.clear()
+    ERRORS.clear()
+
+
+def write(plugins, version="1.0", schedule='every="20ms"', body="pass", prefix=""):
+    code = f"""
+from epochal.kinds import job
+from tests.integration.test_jobs import ENTERED, ERRORS, GATE, TICKS
+
+@job({schedule})
+{prefix}def sweep():
+    {body}
+    TICKS.put("{version}")
+"""
+    return plugins.write("house", code, version=version)
+
+
+def tick(timeout=10.0):
+    return TICKS.get(timeout=timeout)
+
+
+def one(jobs):
+    (status,) = jobs.status()
+    return status
+
+
+def wait_for(condition, timeout=10.0):
+    end = datetime.now(UTC) + timedelta(seconds=timeout)
+    while not condition():
+        assert datetime.now(UTC) < end, "that did not come"
+        threading.Event().wait(0.005)
+
+
+def test_jobs_run_by_their_schedule(rt, plugins):
+    rt.load(write(plugins))
+    with Jobs(rt) as jobs:
+        assert [tick() for _ in range(3)] == ["1.0"] * 3
+        wait_for(lambda: one(jobs).ticks >= 3)
+        assert one(jobs).schedule == "every 0.02 s"
+
+
+def test_a_plugin_that_is_loaded_later_is_taken_over_and_one_that_goes_is_dropped(rt, plugins):
+    with Jobs(rt) as jobs:
+        rt.load(write(plugins))
+        tick()
+        rt.remove("house")
+        wait_for(lambda: jobs.status() == [])
+
+
+def test_a_tick_under_way_ends_on_the_old_code_and_holds_the_drain(rt, plugins):
+    rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
+    with Jobs(rt):
+        assert ENTERED.wait(10)
+        cut = rt.reload("house", write(plugins, "2.0"), drain_timeout=0.05)
+        assert cut.published
+        assert not cut.drained
+        assert "job house.sweep" in str(cut.swaps[0].holders)
+        GATE.set()
+        assert tick() == "1.0"
+        assert tick() == "2.0"
+
+
+def test_nothing_is_held_between_ticks(rt, plugins):
+    rt.load(write(plugins, schedule='every="1h"'))
+    with Jobs(rt) as jobs:
+        jobs.run_now("house.sweep")
+        tick()
+        wait_for(lambda: one(jobs).ticks == 1)
+        assert rt.reload("house", write(plugins, "2.0", schedule='every="1h"')).reclaimed
+
+
+def test_reloads_move_no_schedule_so_no_tick_is_lost_or_doubled(rt, plugins):
+    rt.load(write(plugins, schedule='every="250ms"'))
+    began = datetime.now(UTC)
+    with Jobs(rt) as jobs:
+        first = one(jobs).next_at
+        for number in range(20):
+            rt.reload("house", write(plugins, f"1.{number}", schedule='every="250ms"'))
+        wait_for(lambda: one(jobs).ticks >= 4)
+        status = one(jobs)
+        took = datetime.now(UTC) - began
+    due = (took - (first - began)) / timedelta(seconds=0.25) + 1
+    assert status.skipped == 0
+    assert abs(status.ticks - due) <= 1.5
+    assert TICKS.qsize() == status.ticks
+
+
+def test_a_changed_schedule_starts_anew(rt, plugins):
+    rt.load(write(plugins, schedule='every="1h"'))
+    with Jobs(rt) as jobs:
+        rt.reload("house", write(plugins, "2.0", schedule='every="20ms"'))
+        assert tick() == "2.0"
+        assert one(jobs).schedule == "every 0.02 s"
+
+
+def test_ticks_never_overlap_and_what_is_left_out_is_counted(rt, plugins):
+    rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
+    with Jobs(rt) as jobs:
+        assert ENTERED.wait(10)
+        wait_for(lambda: one(jobs).skipped >= 2)
+        assert TICKS.empty()
+        GATE.set()
+
+
+def test_async_jobs_are_awaited(rt, plugins):
+    rt.load(write(plugins, prefix="async ", body="import asyncio; await asyncio.sleep(0)"))
+    with Jobs(rt):
+        assert tick() == "1.0"
+
+
+def test_failures_back_off_open_the_breaker_and_a_trial_closes_it(rt, plugins):
+    events: SimpleQueue = SimpleQueue()
+    end = rt.events.subscribe(events.put)
+    body = "\n    if not GATE.is_set(): raise OSError('no network')"
+    rt.load(write(plugins, body=body))
+    with Jobs(rt, patience=QUICK) as jobs:
+        wait_for(lambda: one(jobs).circuit is Circuit.OPEN)
+        assert "no network" in one(jobs).last_error
+        GATE.set()
+        tick()
+        wait_for(lambda: one(jobs).circuit is Circuit.CLOSED)
+    end()
+    seen = [events.get() for _ in range(events.qsize())]
+    failed = [event for event in seen if isinstance(event, TickFailed)]
+    assert [event.failures for event in failed[:3]] == [1, 2, 3]
+    assert [event.wait_s for event in failed[:3]] == [0.02, 0.04, 0.1]
+    states = [event.state for event in seen if isinstance(event, BreakerMoved)]
+    assert states[0] == "open"
+    assert states[-2:] == ["half-open", "closed"]
+
+
+def test_a_reload_closes_the_breaker(rt, plugins):
+    rt.load(write(plugins, body="raise OSError('broken')"))
+    with Jobs(rt, patience=Patience(first_s=0.01, after=2, rest_s=3600.0)) as jobs:
+        wait_for(lambda: one(jobs).circuit is Circuit.OPEN)
+        rt.reload("house", write(plugins, "2.0"))
+        assert tick() == "2.0"
+
+
+def test_a_failed_tick_lets_its_plugin_go(rt, plugins):
+    rt.load(write(plugins, body="raise OSError('broken')"))
+    with Jobs(rt, patience=Patience(first_s=3600.0, most_s=3600.0)) as jobs:
+        wait_for(lambda: one(jobs).failures == 1)
+        assert rt.reload("house", write(plugins, "2.0", schedule='every="1h"')).reclaimed
+
+
+def test_a_one_shot_that_failed_is_tried_again_and_then_no_more(rt, plugins):
+    at = (datetime.now(UTC) + timedelta(seconds=0.05)).isoformat()
+    body = "ERRORS.append(1)\n    if len(ERRORS) < 3: raise OSError('not yet')"
+    rt.load(write(plugins, schedule=f'at="{at}"', body=body))
+    with Jobs(rt, patience=QUICK) as jobs:
+        tick()
+        wait_for(lambda: one(jobs).ticks == 1)
+        assert one(jobs).next_at is None
+    assert len(ERRORS) == 3
+
+
+def test_positions_survive_a_restart(start, plugins, tmp_path):
+    path = write(plugins, schedule='every="1h"')
+    with start() as rt:
+        rt.load(path)
+        with Jobs(rt) as jobs:
+            jobs.run_now("house.sweep")
+            tick()
+            wait_for(lambda: one(jobs).ticks == 1)
+            before = one(jobs).next_at
+    with start() as rt, Jobs(rt) as jobs:
+        assert abs(one(jobs).next_at - before) < timedelta(seconds=0.01)
+
+
+def test_a_tick_that_was_missed_while_the_process_was_away_runs_once(start, plugins):
+    path = write(plugins, schedule='every="400ms"')
+    with start() as rt:
+        rt.load(path)
+        with Jobs(rt) as jobs:
+            jobs.run_now("house.sweep")
+            tick()
+            wait_for(lambda: one(jobs).ticks == 1)
+            due = one(jobs).next_at
+    wait_for(lambda: datetime.now(UTC) > due + timedelta(seconds=0.8))
+    with start() as rt, Jobs(rt) as jobs:
+        tick()
+        assert TICKS.empty()
+
+
+def test_a_one_shot_that_ran_does_not_run_after_a_restart(start, plugins):
+    at = datetime.now(UTC).isoformat()
+    with start() as rt:
+        rt.load(write(plugins, schedule=f'at="{at}"'))
+        with Jobs(rt) as jobs:
+            tick()
+            wait_for(lambda: one(jobs).ticks == 1)
+    with start() as rt, Jobs(rt) as jobs:
+        assert one(jobs).next_at is None
+    assert TICKS.empty()
+
+
+def test_one_shots_too_late_for_the_grace_are_left_out_and_counted(rt, plugins):
+    at = (datetime.now(UTC) - timedelta(seconds=100)).isoformat()
+    rt.load(write(plugins, schedule=f'at="{at}"'))
+    with Jobs(rt, grace_s=10.0) as jobs:
+        wait_for(lambda: one(jobs).skipped == 1)
+    assert TICKS.empty()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("@job(every='5s')\ndef f(x): ...", "called without arguments"),
+        ("@job(every='5s')\ndef f(): yield", "generator"),
+        ("@job(cron='61 * * * *')\ndef f(): ...", "cron"),
+    ],
+)
+def test_what_cannot_be_a_job_is_refused_when_it_is_loaded(rt, plugins, code, told):
+    with pytest.raises((ExportError, LinkError), match=told):
+        rt.load(plugins.write("bad", f"from epochal.kinds import job\n{code}\n"))
+
+
+def test_a_job_that_there_is_not_cannot_be_run(rt):
+    with Jobs(rt) as jobs, pytest.raises(HostError, match=r"no job 'a\.b'; jobs: none"):
+        jobs.run_now("a.b")
+
+
+def test_closing_waits_for_the_tick_under_way(plugins):
+    with Runtime() as rt:
+        rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
+        with Jobs(rt) as jobs:
+            assert ENTERED.wait(10)
+            threading.Timer(0.1, GATE.set).start()
+        assert tick() == "1.0"
+        jobs.close()
