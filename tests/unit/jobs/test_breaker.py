@@ -38,7 +38,9 @@ def test_a_thousand_failures_overflow_nothing():
     assert {breaker.failed() for _ in range(2000)} == {1.0, 2.0, 4.0, 5.0}
 
 
-@pytest.mark.parametrize("wrong", [{"first_s": -1.0}, {"after": 0}, {"first_s": 9.0, "most_s": 1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"first_s": -1.0}, {"after": 0}, {"first_s": 9.0, "most_s": 1.0}]
+)
 def test_impossible_patience_is_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         Patience(**wrong)

@@ -1,0 +1,28 @@
+"""Plugins to use, and to learn from: one for each kind that keeps something.
+
+They are files to load, not modules to import: `rt.load(examples.path("feed"), config={…})`. Copy
+one into your own folder to change it. What each needs is in its `dependencies`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+_FOLDER: Final = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The examples that there are."""
+    return sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def path(name: str) -> Path:
+    """The file of an example, by its plugin's id.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in names():
+        raise ValueError(f"no example {name!r}; there are: {', '.join(names())}")
+    return _FOLDER / f"{name}.py"

@@ -1,0 +1,343 @@
+"""Streams: whatever is reloaded, at whatever moment, every event arrives and none twice."""
+
+import json
+import sqlite3
+import threading
+import time
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pytest
+
+from epochal import examples
+from epochal._core.events import FlowFailed
+from epochal.errors import (
+    EpochalError,
+    ExportError,
+    HandOverError,
+    HostError,
+    IncompatibleError,
+    PhaseTimeoutError,
+)
+from epochal.jobs import Patience, Streams
+
+EVENTS = 1_000_000
+RELOADS = 200
+WORLD: dict = {}
+QUICK = Patience(first_s=0.01, most_s=0.02, after=50)
+
+SOURCE = """
+from epochal.kinds import source
+from tests.integration.test_streams import WORLD
+
+@source
+class numbers:
+    def __init__(self):
+        self.at = 0
+    def start(self, position):
+        {start}
+        self.at = position or 0
+    def read(self, limit):
+        {read}
+        first, self.at = self.at, min(self.at + limit, WORLD["last"])
+        return [(n, n) for n in range(first + 1, self.at + 1)]
+    def checkpoint(self):
+        {checkpoint}
+        return self.at
+"""
+SINK = """
+from epochal.kinds import sink
+from tests.integration.test_streams import WORLD
+
+@sink
+class keeper:
+    def __init__(self):
+        self.held = []
+        self.at = 0
+    def start(self, position):
+        {start}
+        self.at = WORLD["durable"][-1] if WORLD["durable"] else 0
+    def write(self, events):
+        {write}
+        self.held += [event for position, event in events if position > self.at]
+        self.at = max(self.at, events[-1][0])
+    def checkpoint(self):
+        {checkpoint}
+        WORLD["durable"] += self.held
+        self.held = []
+        return self.at
+"""
+
+
+@pytest.fixture(autouse=True)
+def _world():
+    WORLD.clear()
+    WORLD.update(last=0, durable=[], fail=0, gate=threading.Event(), entered=threading.Event())
+
+
+def write_source(plugins, version="1.0", **at):
+    blocks = {"start": "pass", "read": "pass", "checkpoint": "pass", **at}
+    return plugins.write("numbers", SOURCE.format(**blocks), version=version)
+
+
+def write_sink(plugins, version="1.0", **at):
+    blocks = {"start": "pass", "write": "pass", "checkpoint": "pass", **at}
+    return plugins.write("keeper", SINK.format(**blocks), version=version)
+
+
+def connect(streams, **options):
+    return streams.connect(
+        "numbers.numbers", "keeper.keeper", **{"idle_s": 0.002, "checkpoint_s": 0.02, **options}
+    )
+
+
+def arrived(flow, last=None):
+    assert flow.wait_idle(30)
+    assert WORLD["durable"] == list(range(1, (last or WORLD["last"]) + 1))
+
+
+def test_a_million_events_flow_through_two_hundred_reloads(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = EVENTS // 200
+    with Streams(rt) as streams:
+        flow = connect(streams)
+        while_flowing = 0
+        for number in range(RELOADS // 2):
+            # Events come as fast as they can, and the last only after the last reload.
+            WORLD["last"] = EVENTS if number == RELOADS // 2 - 1 else (number + 2) * EVENTS // 200
+            before = flow.status().events
+            rt.reload("numbers", write_source(plugins, f"1.{number}"))
+            rt.reload("keeper", write_sink(plugins, f"1.{number}"))
+            while_flowing += flow.status().events > before
+        arrived(flow)
+    assert while_flowing > RELOADS // 4
+    assert flow.status().events == EVENTS
+
+
+def test_both_ends_are_reloaded_in_one_change(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 50_000
+    with Streams(rt) as streams:
+        flow = connect(streams, batch=50)
+        for number in range(20):
+            with rt.change() as change:
+                change.reload("numbers", write_source(plugins, f"1.{number}"))
+                change.reload("keeper", write_sink(plugins, f"1.{number}"))
+        arrived(flow)
+
+
+def test_the_batch_under_way_ends_before_the_position_moves(rt, plugins):
+    hold = 'if events[0][0] == 1: WORLD["entered"].set(); WORLD["gate"].wait(10)'
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, write=hold))
+    WORLD["last"] = 10
+    with Streams(rt) as streams:
+        flow = connect(streams)
+        assert WORLD["entered"].wait(10)
+        threading.Timer(0.1, WORLD["gate"].set).start()
+        cut = rt.reload("keeper", write_sink(plugins, "2.0"))
+        assert cut.swaps[0].pause_ms >= 50
+        arrived(flow)
+
+
+RAISES = "if WORLD['fail'] > 0: WORLD['fail'] -= 1; raise OSError('no room')"
+
+
+@pytest.mark.parametrize(
+    ("end", "step"),
+    [
+        ("source", "start"),
+        ("source", "read"),
+        ("sink", "start"),
+        ("sink", "write"),
+        ("sink", "checkpoint"),
+    ],
+)
+def test_a_step_that_fails_is_tried_again_and_nothing_is_lost(rt, plugins, end, step):
+    told = []
+    rt.events.subscribe(lambda event: told.append(event) if isinstance(event, FlowFailed) else None)
+    at = {step: RAISES}
+    rt.load(write_source(plugins, **(at if end == "source" else {})))
+    rt.load(write_sink(plugins, **(at if end == "sink" else {})))
+    WORLD.update(last=5_000, fail=3)
+    with Streams(rt, patience=QUICK) as streams:
+        flow = connect(streams, batch=100)
+        arrived(flow)
+        assert "no room" in flow.status().last_error
+    rt.events.close()
+    assert [event.failures for event in told[:3]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("end", ["source", "sink"])
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("raise OSError('x')", HandOverError), ("raise ValueError('x')", IncompatibleError)],
+)
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_a_hand_over_that_fails_changes_nothing_and_the_old_goes_on(
+    rt, plugins, end, fault, error, side
+):
+    write, name = (write_source, "numbers") if end == "source" else (write_sink, "keeper")
+    # Only while a reload runs: the stream's own checkpoints go well.
+    guarded = f"if WORLD.get('reloading'): {fault}"
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 2_000
+    with Streams(rt, patience=QUICK) as streams:
+        flow = connect(streams, batch=100)
+        arrived(flow)
+        if side == "old":
+            rt.reload(name, write(plugins, "1.1", checkpoint=guarded))
+            arrived(flow)
+        WORLD["reloading"] = True
+        epoch = rt.epoch
+        with pytest.raises(error):
+            rt.reload(name, write(plugins, "2.0", **({"start": guarded} if side == "new" else {})))
+        assert rt.epoch is epoch
+        del epoch, WORLD["reloading"]
+        WORLD["last"] = 4_000
+        arrived(flow)
+
+
+def test_a_hand_over_that_hangs_is_given_up_and_the_old_goes_on(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 100
+    with Streams(rt) as streams:
+        flow = connect(streams)
+        arrived(flow)
+        hang = "WORLD['gate'].wait(20)"
+        with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
+            change.reload("keeper", write_sink(plugins, "2.0", start=hang))
+        WORLD["last"] = 200
+        arrived(flow)
+        WORLD["gate"].set()
+
+
+def test_an_end_that_is_removed_is_waited_for(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 100
+    with Streams(rt) as streams:
+        flow = connect(streams)
+        arrived(flow)
+        rt.remove("keeper")
+        WORLD["last"] = 300
+        while not flow.status().waiting:
+            time.sleep(0.002)
+        assert flow.status().waiting == "keeper.keeper not active"
+        rt.load(write_sink(plugins, "2.0"))
+        arrived(flow)
+
+
+def test_what_was_not_durable_is_delivered_again_after_a_restart(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, checkpoint="if WORLD['fail']: raise OSError('pulled the plug')"))
+    WORLD["last"] = 100
+    with Streams(rt, patience=QUICK) as streams:
+        arrived(connect(streams))
+        WORLD.update(last=200, fail=1)
+    rt.remove("keeper")  # with what it held
+    WORLD["fail"] = 0
+    rt.load(write_sink(plugins, "2.0"))
+    with Streams(rt) as streams:
+        arrived(connect(streams))
+
+
+def test_a_flow_holds_nothing_between_batches(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 100
+    with Streams(rt) as streams:
+        arrived(connect(streams))
+        assert rt.reload("numbers", write_source(plugins, "2.0")).reclaimed
+        assert rt.reload("keeper", write_sink(plugins, "2.0")).reclaimed
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("@source\nclass s: pass", "no method start"),
+        ("@source\ndef s(): pass", "expected a class"),
+        ("@source\nclass s:\n  def __init__(self, x): pass", "made without arguments"),
+        ("@source\nclass s:\n  def read(self): pass", r"read\(limit\)"),
+        ("@sink\nclass s:\n  async def write(self, events): pass", "plain method"),
+    ],
+)
+def test_what_cannot_be_an_end_is_refused_when_it_is_loaded(rt, plugins, code, told):
+    with pytest.raises(ExportError, match=told):
+        rt.load(plugins.write("bad", f"from epochal.kinds import sink, source\n{code}\n"))
+
+
+def test_an_end_is_connected_once(rt):
+    with Streams(rt) as streams:
+        streams.connect("a.b", "c.d")
+        with pytest.raises(HostError, match="connected already"):
+            streams.connect("a.b", "e.f")
+        with pytest.raises(ValueError, match="at least 1"):
+            streams.connect("x.y", "z.z", batch=0)
+
+
+# --- the examples ------------------------------------------------------------------------------
+
+
+def test_a_change_feed_of_sqlite_arrives_in_parquet_whole_and_once(rt, tmp_path):
+    database = sqlite3.connect(tmp_path / "shop.db")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT, price REAL)")
+    feed = {"path": str(tmp_path / "shop.db"), "table": "orders"}
+    rt.load(examples.path("feed"), config=feed)
+    rt.load(examples.path("lake"), config={"folder": str(tmp_path / "lake")})
+    with Streams(rt, patience=QUICK) as streams:
+        flow = streams.connect("feed.changes", "lake.files", batch=200, idle_s=0.002)
+        assert flow.wait_idle(30)
+        for number in range(20):
+            with database:
+                database.executemany(
+                    "INSERT INTO orders (item, price) VALUES (?, ?)",
+                    [(f"tea {number}", index / 4) for index in range(200)],
+                )
+                database.execute("UPDATE orders SET price = 0 WHERE id % 100 = 7")
+                database.execute("DELETE FROM orders WHERE id = ?", (number * 200 + 1,))
+            rt.reload("feed")
+            rt.reload("lake")
+        assert flow.wait_idle(30)
+    # Delivered again from the beginning, as after a lost position: the sink knows what it has.
+    want = database.execute("SELECT position, op, row FROM orders_changes ORDER BY position")
+    want = [(position, op, json.loads(row)) for position, op, row in want]
+    database.close()
+    found = ds.dataset(tmp_path / "lake", format="parquet").to_table().sort_by("position")
+    assert found["position"].to_pylist() == [position for position, _, _ in want]
+    assert [json.loads(event) for event in found["event"].to_pylist()] == [
+        {"op": op, "row": row} for _, op, row in want
+    ]
+    assert pc.count_distinct(found["position"]).as_py() == len(want)
+
+
+def test_the_lake_drops_what_is_delivered_again_and_ignores_a_torn_file(rt, tmp_path):
+    folder = tmp_path / "lake"
+    rt.load(examples.path("lake"), config={"folder": str(folder)})
+    lake = next(iter(rt.epoch.generations.values())).opened
+    (files,) = [opened.instance.target for opened in lake.values()]
+    files.start(None)
+    files.write([(1, "a"), (2, "b")])
+    files.write([(2, "b"), (3, "c")])
+    assert files.checkpoint() == 3
+    (folder / "00-99.part").write_bytes(b"PAR1, torn")
+    files.start(3)
+    assert not list(folder.glob("*.part"))
+    with pytest.raises(ValueError, match="goes up to 3, and should up to 5"):
+        files.start(5)
+
+
+@pytest.mark.parametrize("name", ["feed", "lake"])
+def test_an_example_says_what_it_is_configured_with(rt, name):
+    with pytest.raises(EpochalError, match="needs config="):
+        rt.load(examples.path(name))
+
+
+def test_an_example_that_there_is_not():
+    with pytest.raises(ValueError, match="there are: .*feed"):
+        examples.path("nothing")
