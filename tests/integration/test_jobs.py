@@ -7,8 +7,8 @@ from queue import SimpleQueue
 import pytest
 
 from epochal import Runtime
-from epochal.errors import ExportError, HostError, LinkError
 from epochal._core.events import BreakerMoved, TickFailed
+from epochal.errors import ExportError, HostError, LinkError
 from epochal.jobs import Circuit, Jobs, Patience
 
 TICKS: SimpleQueue = SimpleQueue()

@@ -339,5 +339,5 @@ def test_an_example_says_what_it_is_configured_with(rt, name):
 
 
 def test_an_example_that_there_is_not():
-    with pytest.raises(ValueError, match="there are: .*feed"):
+    with pytest.raises(ValueError, match=r"there are: .*feed"):
         examples.path("nothing")

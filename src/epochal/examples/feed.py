@@ -60,7 +60,8 @@ class changes:
     def read(self, limit):
         """The next changes, up to `limit`."""
         rows = self.database.execute(
-            f"SELECT position, op, row FROM {self.log} WHERE position > ? ORDER BY position LIMIT ?",
+            f"SELECT position, op, row FROM {self.log} WHERE position > ? "
+            "ORDER BY position LIMIT ?",
             (self.position, limit),
         ).fetchall()
         if rows:

@@ -18,9 +18,9 @@ once, if it is not older than `grace_s`.
 Who reads, who writes
 ---------------------
 
-``_lines`` and what is in them, and ``_running``, are read and written under ``_lock``; ticks run outside it, and so
-does everything of the plugin's. The scheduler has locks of its own and is called under ours, never
-the other way round: it calls `_tick` on threads of its own, without a lock.
+``_lines`` and what is in them, and ``_running``, are read and written under ``_lock``; ticks run
+outside it, and so does everything of the plugin's. The scheduler has locks of its own and is called
+under ours, never the other way round: it calls `_tick` on threads of its own, without a lock.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ No engine is needed to import or to check them: a plugin's own tests run without
 """
 
 from epochal.kinds.aggregate import aggregate
+from epochal.kinds.index import index
 from epochal.kinds.job import job
 from epochal.kinds.scalar import scalar
 from epochal.kinds.service import service
@@ -20,6 +21,7 @@ from epochal.kinds.window import window
 
 __all__ = [
     "aggregate",
+    "index",
     "job",
     "scalar",
     "service",

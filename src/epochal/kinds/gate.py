@@ -38,14 +38,14 @@ class Kept:
     """What a kind opened for one generation: the plugin's object, and the gate before it.
 
     Attributes:
-        target: the plugin's object.
+        target: the plugin's object; most kinds never replace it.
         gate: shared with the other generations that the state came from, or goes to.
     """
 
     __slots__ = ("gate", "target")
 
     def __init__(self, target: Any) -> None:
-        self.target: Final = target
+        self.target: Any = target
         # Replaced once, by a hand-over, before the new epoch is published.
         self.gate = Gate()
 

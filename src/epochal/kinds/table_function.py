@@ -93,16 +93,29 @@ class TableFunction(Kind[Callable[..., Any]]):
         Raises:
             TypeError: as `validate`.
         """
-        faults = Faults()
-        signature = Signature((), None)
-        try:
-            signature = read_signature(export.target, returns=False)
-            columns, mappings = _read_result(annotations_of(export.target).get("return"), faults)
-        except AnnotationError as error:
-            faults.add("", error)
-            columns, mappings = None, False
-        faults.raise_any()
-        return TableShape(signature, columns, mappings)
+        return table_shape(export.target)
+
+
+def table_shape(function: Any, *, method: bool = False) -> TableShape:
+    """What a function that returns a table is like.
+
+    Args:
+        function: it.
+        method: whether its first parameter is `self`, which is not SQL's.
+
+    Raises:
+        TypeError: it cannot be called from SQL; the message names each parameter or column.
+    """
+    faults = Faults()
+    signature = Signature((), None)
+    try:
+        signature = read_signature(function, returns=False, method=method)
+        columns, mappings = _read_result(annotations_of(function).get("return"), faults)
+    except AnnotationError as error:
+        faults.add("", error)
+        columns, mappings = None, False
+    faults.raise_any()
+    return TableShape(signature, columns, mappings)
 
 
 def _read_result(hint: Any, faults: Faults) -> tuple[dict[str, ValueType] | None, bool]:

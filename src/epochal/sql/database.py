@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.live import LiveSet
 from epochal.errors import EpochalError, HostError
+from epochal.kinds.index import index
 from epochal.sql.apart import Fetcher, Waiters
 from epochal.sql.engagement import Engagement, Lent
 from epochal.sql.execution import Ending, Execution
@@ -42,8 +43,9 @@ from epochal.sql.tables import Tables
 from epochal.sql.text import scan
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
     from os import PathLike
+    from pathlib import Path
     from types import TracebackType
     from typing import TypeAlias
 
@@ -143,6 +145,41 @@ class Database:
         """How each plugin function is called in SQL, in the current epoch."""
         return signatures(self._runtime.epoch)
 
+    def build_index(
+        self, name: str, sql: str, params: Parameters | None = None, *, folder: Path | None = None
+    ) -> int:
+        """Build a plugin's index of the rows of a query; the one that it had serves until then.
+
+        Args:
+            name: the index's full name, `plugin.name`.
+            sql: what to index; the index says which columns it wants.
+            params: as for `query`.
+            folder: where it is kept, to be opened after a restart (`epoch[index][name].open`); None
+                for a place that goes with it.
+
+        Returns:
+            How many rows were indexed.
+
+        Raises:
+            UnknownExportError: no active plugin has such an index.
+            QueryError: the SQL is wrong.
+        """
+        epoch = self._runtime.epoch
+        epoch.export(index, name)
+        handle = epoch[index][name]
+        del epoch
+        rows = 0
+
+        def counted() -> Iterator[pa.RecordBatch]:
+            nonlocal rows
+            for batch in result:
+                rows += batch.num_rows
+                yield batch
+
+        with self.query(sql, params) as result:
+            handle.build(counted(), folder=folder)
+        return rows
+
     # --- queries -----------------------------------------------------------------------------
 
     def query(
@@ -235,7 +272,7 @@ class Database:
         index = index_of(epoch)
         resolved = resolve(sql, scan(sql).calls, index, epoch)
         targets: dict[Hashable, Any] = {
-            one.key: epoch[one.kind][one.name] for one in resolved.functions
+            one.key: one.callable_of(epoch[one.kind][one.name]) for one in resolved.functions
         }
         record = EpochRecord(epoch.number, epoch.id)
         operation.narrow({one.origin.plugin for one in resolved.functions})

@@ -27,6 +27,9 @@ _SLIDING: Final = re.compile(r"sliding accumulator .*?: ([\w.]+)")
 _CALLED: Final = re.compile(r"a call to '([^']+)' function")
 
 
+_TABLES: Final = {"table_function": "a table function", "index": "an index"}
+
+
 def query_error(
     message: str, index: FunctionIndex, usages: Mapping[str, str], calls: Iterable[str]
 ) -> QueryError:
@@ -66,8 +69,8 @@ def _unknown(name: str, where: str, index: FunctionIndex, calls: Iterable[str]) 
     kinds = [kind.name for kind in index.names.get(name, ())]
     if "window" in kinds:
         return f"{name} is a window function: call it with OVER (...)"
-    if "table_function" in kinds:
-        return f"{name} is a table function: use it in FROM"
+    if table := {"table_function", "index"}.intersection(kinds):
+        return f"{name} is {_TABLES[table.pop()]}: use it in FROM"
     if kinds:
         return f"{name} is a {kinds[0]} function, which cannot be used in FROM"
     return "; ".join(filter(None, (f"no function {name!r}", index.advice(name))))

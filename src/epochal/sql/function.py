@@ -48,6 +48,10 @@ class Function(ABC):
         """The name under which the engine knows it."""
         return self.name
 
+    def callable_of(self, offered: Any) -> Any:
+        """What a query calls of what an epoch offers; it carries the lease."""
+        return offered
+
     @abstractmethod
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for one query."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from epochal.kinds import aggregate, scalar, table_function, window
+from epochal.kinds import aggregate, index, scalar, table_function, window
 from epochal.sql.aggregates import AggregateFunction
 from epochal.sql.scalars import ScalarFunction
-from epochal.sql.table_functions import TableMaker
+from epochal.sql.table_functions import IndexSearch, TableMaker
 from epochal.sql.types import sql_signature
 from epochal.sql.windows import WindowFunction
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from epochal.sql.function import Function
     from epochal.sql.text import Call
 
-SQL_KINDS: Final = cast("tuple[Kind[Any], ...]", (scalar, aggregate, window, table_function))
+SQL_KINDS: Final = cast("tuple[Kind[Any], ...]", (scalar, aggregate, window, table_function, index))
 """The kinds that SQL calls."""
 
 _KEY: Final = "epochal.sql.index"
@@ -101,4 +101,6 @@ def _make(epoch: Epoch, kind: Kind[Any], name: str) -> Function:
         return AggregateFunction(export, generation, aggregate.shape(export))
     if kind is window:
         return WindowFunction(export, generation, window.signature(export))
+    if kind is index:
+        return IndexSearch(export, generation, index.shape(export))
     return TableMaker(export, generation, table_function.shape(export))

@@ -118,6 +118,16 @@ class TableMaker(Function):
         return pa.Table.from_arrays(arrays, names=names)
 
 
+class IndexSearch(TableMaker):
+    """The search of one index of an epoch, as a table function."""
+
+    __slots__ = ()
+
+    def callable_of(self, offered: Any) -> Any:
+        """The search of what is built now: one query sees one state of the index."""
+        return offered.search
+
+
 def _slots(columns: Mapping[str, ValueType] | None) -> dict[str, Slot] | None:
     if columns is None:
         return None

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from epochal.kinds.aggregate import Aggregate
+from epochal.kinds.index import Index
 from epochal.kinds.scalar import Scalar
 from epochal.kinds.table_function import TableFunction
 from epochal.kinds.window import Window
@@ -121,7 +122,7 @@ def sql_signature(export: Export) -> str:
         case Aggregate() as kind:
             shape = kind.shape(export)
             return _call(export.name, shape.update.parameters, _value(shape.returns))
-        case TableFunction() as kind:
+        case TableFunction() | Index() as kind:
             table = kind.shape(export)
             columns = [f"{name} {_value(one)}" for name, one in (table.columns or {}).items()]
             returns = f"TABLE({', '.join(columns)})" if columns else "TABLE"

@@ -1,0 +1,280 @@
+"""Indexes: built from a table once, searched from SQL, moved to new code without building again.
+
+::
+
+    class Hit(NamedTuple):
+        id: int
+        score: float
+
+    @index
+    class articles:
+        def build(self, rows): ...                     # an iterator of Arrow record batches
+        def persist(self, folder): ...                 # write all that `open` needs
+        def open(self, folder): ...                    # raises ValueError for a format it cannot
+        def search(self, words: str, limit: int = 10) -> list[Hit]: ...
+
+    db.build_index("library.articles", "SELECT id, title, body FROM articles")
+    SELECT a.title, h.score FROM library.articles('epoch') h JOIN articles a USING (id)
+
+`search` is a table function: its annotations name its parameters and columns.
+
+Each build fills a fresh object, is persisted, and then takes the place of the one before, which
+serves until then. On reload the new code *opens* what is persisted; nothing is built again. If it
+cannot, it raises, the change is rolled back, and the old one serves on. Searches never wait. A
+change that comes while the index is being built is refused: what is half built cannot be moved.
+
+An operation that began before a reload searches the old generation's object, on the old code. What
+is built later goes to the newest generation.
+
+Who reads, who writes: ``target`` and ``folder`` of a `Shelf` are replaced inside its gate (a build,
+an `open`) or while that is closed (a hand-over), and read by searches without a lock: the old
+object or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal._core.carry import carry
+from epochal._core.kind import Export, Handover, Kind, Opened
+from epochal.errors import HostError
+from epochal.kinds.gate import GatedMove, Kept, Side
+from epochal.kinds.table_function import TableShape, table_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from os import PathLike
+
+    from epochal._core.lease import Borrow, Lease
+
+_METHODS: Final = {"build": ("rows",), "persist": ("folder",), "open": ("folder",)}
+
+
+class Folder:
+    """Where a built index is persisted; one of our own goes when nobody refers to it any more.
+
+    Attributes:
+        path: of it.
+    """
+
+    __slots__ = ("__weakref__", "path")
+
+    def __init__(self, given: str | PathLike[str] | None = None) -> None:
+        if given is None:
+            self.path = Path(tempfile.mkdtemp(prefix="epochal-index-"))
+            weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        else:
+            self.path = Path(given)
+            self.path.mkdir(parents=True, exist_ok=True)
+
+
+class Shelf(Kept):
+    """What is opened for one generation: the object that serves, and where it is persisted.
+
+    Attributes:
+        name: the index's full name.
+        make: makes a fresh object.
+        folder: where it is persisted; None before it is built.
+        building: held by whoever builds.
+    """
+
+    __slots__ = ("building", "folder", "make", "name")
+
+    def __init__(self, name: str, make: Callable[[], Any]) -> None:
+        super().__init__(make())
+        self.name: Final = name
+        self.make: Final = make
+        self.folder: Folder | None = None
+        self.building = threading.Lock()
+
+    def put(self, target: Any, folder: Folder) -> None:
+        """Have another object serve; the one before ends with its last search."""
+        self.folder = folder
+        self.target = target
+
+
+class IndexHandle:
+    """What an epoch offers of an index."""
+
+    def __init__(self, side: Side) -> None:
+        self._side: Final = side
+
+    @property
+    def is_built(self) -> bool:
+        """Whether there is anything to search."""
+        return _shelf(self._side).folder is not None
+
+    @property
+    def search(self) -> Callable[..., Any]:
+        """The search of what is built now, by this epoch's code; it carries the lease.
+
+        Raises:
+            HostError: nothing is built yet.
+        """
+        shelf = _shelf(self._side)
+        if shelf.folder is None:
+            raise HostError(
+                f"index {shelf.name} is not built yet: build it with "
+                f"Database.build_index({shelf.name!r}, 'SELECT …')"
+            )
+        found: Callable[..., Any] = carry(shelf.target.search, self._side.lease)
+        return found
+
+    def build(self, rows: Iterator[Any], *, folder: str | PathLike[str] | None = None) -> None:
+        """Build it anew, persist it, and have it serve.
+
+        Args:
+            rows: Arrow record batches.
+            folder: where it is kept; None for a place that goes with it.
+
+        Raises:
+            HostError: it is being built already.
+        """
+
+        def build(shelf: Shelf, side: Side) -> tuple[Any, Folder]:
+            fresh = shelf.make()
+            carry(fresh.build, side.lease)(rows)
+            place = Folder(folder)
+            carry(fresh.persist, side.lease)(place.path)
+            return fresh, place
+
+        self._replace(build)
+
+    def open(self, folder: str | PathLike[str]) -> None:
+        """Open what was built into a folder before, in an earlier run say, and have it serve.
+
+        Raises:
+            HostError: there is no such folder, or the index is being built.
+            ValueError: the plugin cannot read it.
+        """
+        if not Path(folder).is_dir():
+            raise HostError(f"there is no folder {folder}; build the index into it first")
+
+        def open_(shelf: Shelf, side: Side) -> tuple[Any, Folder]:
+            fresh, place = shelf.make(), Folder(folder)
+            carry(fresh.open, side.lease)(place.path)
+            return fresh, place
+
+        self._replace(open_)
+
+    def _replace(self, make: Callable[[Shelf, Side], tuple[Any, Folder]]) -> None:
+        gate = self._side.kept.gate
+        visit = gate.enter()
+        try:
+            side = self._side.newest()
+            shelf = _shelf(side)
+            if not shelf.building.acquire(blocking=False):
+                raise HostError(f"index {shelf.name} is being built already")
+            try:
+                shelf.put(*make(shelf, side))
+            finally:
+                shelf.building.release()
+        finally:
+            gate.leave(visit)
+
+    def __repr__(self) -> str:
+        return f"<index {_shelf(self._side).name}>"
+
+
+def _shelf(side: Side) -> Shelf:
+    shelf = side.kept
+    assert isinstance(shelf, Shelf)
+    return shelf
+
+
+class _Reopening(GatedMove):
+    """Has the new code open what the old one persisted."""
+
+    __slots__ = ("_old",)
+
+    def __init__(self, old: Shelf, new: Shelf) -> None:
+        super().__init__(old, new, lambda: old.folder, lambda folder: _take_over(new, folder))
+        self._old: Final = old
+
+    def run(self) -> None:
+        """Open it; at once refused while it is being built."""
+        if self._old.building.locked():
+            raise ValueError("it is being built; change its plugin when that is done")
+        super().run()
+
+
+def _take_over(new: Shelf, folder: Folder | None) -> None:
+    if folder is not None:
+        new.target.open(folder.path)
+        new.folder = folder
+
+
+class Index(Kind[Any]):
+    """The kind of indexes; its one instance is `epochal.kinds.index`."""
+
+    __slots__ = ()
+
+    def validate(self, export: Export) -> None:
+        """Ask for a class with the four methods, and a search that SQL can call.
+
+        Raises:
+            TypeError: it is not; the message says all that is wrong.
+        """
+        target = export.target
+        if not isinstance(target, type):
+            raise TypeError(f"expected a class, not {target!r}")
+        faults = [
+            fault for name, given in _METHODS.items() if (fault := _fault(target, name, given))
+        ]
+        try:
+            inspect.signature(target).bind()
+        except TypeError as error:
+            faults.append(f"it is made without arguments, and {error}")
+        if not callable(getattr(target, "search", None)):
+            faults.append("it has no method search(…), the table function")
+        if faults:
+            raise TypeError("; ".join(faults))
+        self.shape(export)
+
+    def shape(self, export: Export) -> TableShape:
+        """What its search is like, as a table function.
+
+        Raises:
+            TypeError: SQL cannot call it.
+        """
+        return table_shape(export.target.search, method=True)
+
+    def open(self, export: Export) -> Shelf:
+        """Make an object, which is empty."""
+        return Shelf(export.name, export.target)
+
+    def close(self, instance: Shelf) -> None:
+        """Call its `close()`, if it has one, and let go of what is persisted."""
+        close = getattr(instance.target, "close", None)
+        instance.folder = None
+        if callable(close):
+            close()
+
+    def offer(self, instance: Shelf, lease: Lease | Borrow) -> IndexHandle:
+        """Something to build and to search."""
+        return IndexHandle(Side(instance, lease))
+
+    def hand_over(self, old: Opened, new: Opened) -> Handover | None:
+        """Have the new one open what is persisted."""
+        return _Reopening(old.instance, new.instance)
+
+
+def _fault(target: type, name: str, arguments: tuple[str, ...]) -> str:
+    method = getattr(target, name, None)
+    wanted = f"{name}({', '.join(arguments)})"
+    if not callable(method):
+        return f"it has no method {wanted}"
+    try:
+        inspect.signature(method).bind("self", *arguments)
+    except TypeError as error:
+        return f"{wanted}: {error}"
+    return ""
+
+
+index: Final = Index("index", "built from a table, searched from SQL")
