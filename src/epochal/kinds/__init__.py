@@ -15,6 +15,7 @@ from epochal.kinds.index import index
 from epochal.kinds.job import job
 from epochal.kinds.scalar import scalar
 from epochal.kinds.service import service
+from epochal.kinds.storage import storage
 from epochal.kinds.stream import sink, source
 from epochal.kinds.table_function import table_function
 from epochal.kinds.window import window
@@ -27,6 +28,7 @@ __all__ = [
     "service",
     "sink",
     "source",
+    "storage",
     "table_function",
     "window",
 ]

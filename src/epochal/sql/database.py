@@ -28,9 +28,11 @@ from time import monotonic, sleep
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.blame import said
 from epochal._core.live import LiveSet
 from epochal.errors import EpochalError, HostError
 from epochal.kinds.index import index
+from epochal.kinds.storage import storage
 from epochal.sql.apart import Fetcher, Waiters
 from epochal.sql.engagement import Engagement, Lent
 from epochal.sql.execution import Ending, Execution
@@ -39,6 +41,7 @@ from epochal.sql.index import index_of, signatures
 from epochal.sql.planning import Planner, bind, resolve
 from epochal.sql.provenance import EpochRecord
 from epochal.sql.result import Result
+from epochal.sql.stored import backend_of, stored_tables
 from epochal.sql.tables import Tables
 from epochal.sql.text import scan
 
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from epochal.runtime import Runtime
     from epochal.sql.index import FunctionIndex
     from epochal.sql.planning import Resolved
+    from epochal.sql.stored import StoredTable
     from epochal.sql.tables import Snapshot
 
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
@@ -116,7 +120,9 @@ class Database:
             source: a `pyarrow.Table` or `RecordBatch`, or anything with `__arrow_c_stream__`; or
                 the path of a file, or of a folder with files of one format: Parquet, CSV, TSV,
                 JSON (one object a line), Arrow IPC or Feather; CSV and JSON also compressed
-                (`.csv.gz`). Files are listed and read by each query anew.
+                (`.csv.gz`). Files are listed and read by each query anew. Or the address of a
+                table that a plugin serves, `lite:///data/shop.db?table=orders`: each query has it
+                opened by the plugin of its own epoch (see `epochal.kinds.storage`).
             schema: columns of files; None to find them out (from the first 1,000 rows of text
                 formats).
 
@@ -124,9 +130,24 @@ class Database:
             HostError: it is not there, of no known format, or cannot be read.
         """
         try:
-            self._tables.put(name, source, schema)
+            if isinstance(source, str) and _is_address(source):
+                self._register_address(name, source, schema)
+            else:
+                self._tables.put(name, source, schema)
         except HostError as error:
             raise HostError(f"table {name!r}: {error}") from error.__cause__
+
+    def _register_address(self, name: str, uri: str, schema: pa.Schema | None) -> None:
+        if schema is not None:
+            raise HostError("schema= is for files; a plugin's table has its own")
+        epoch = self._runtime.epoch
+        backend = epoch[storage][backend_of(uri, epoch)]
+        del epoch
+        try:
+            backend.table(uri)
+        except Exception as error:
+            raise HostError(f"{uri} cannot be opened: {said(error)}") from error
+        self._tables.put_uri(name, uri)
 
     def deregister(self, name: str) -> None:
         """Take a table out; running queries go on with it.
@@ -138,8 +159,17 @@ class Database:
 
     @property
     def tables(self) -> Mapping[str, pa.Schema]:
-        """The registered tables and their columns."""
-        return {name: table.schema for name, table in self._tables.current.tables.items()}
+        """The registered tables and their columns, those of plugins as the current epoch has them.
+
+        Raises:
+            HostError: no active plugin serves one of them.
+        """
+        snapshot, epoch = self._tables.current, self._runtime.epoch
+        served = {
+            name: epoch[storage][backend_of(uri, epoch)].table(uri).schema
+            for name, uri in snapshot.uris.items()
+        }
+        return {**{name: table.schema for name, table in snapshot.tables.items()}, **served}
 
     def functions(self) -> list[str]:
         """How each plugin function is called in SQL, in the current epoch."""
@@ -274,8 +304,11 @@ class Database:
         targets: dict[Hashable, Any] = {
             one.key: one.callable_of(epoch[one.kind][one.name]) for one in resolved.functions
         }
+        stored = stored_tables(snapshot.uris, scan(sql).names, epoch) if snapshot.uris else ()
+        targets |= {table.key: epoch[storage][table.export] for table in stored}
         record = EpochRecord(epoch.number, epoch.id)
-        operation.narrow({one.origin.plugin for one in resolved.functions})
+        origins = [one.origin for one in resolved.functions] + [one.origin for one in stored]
+        operation.narrow({origin.plugin for origin in origins})
         execution = Execution(
             operation,
             targets,
@@ -285,7 +318,9 @@ class Database:
             engagement=self._engagement,
             on_end=self._ended,
         )
-        return _Query(self._planner, self._fetcher, execution, resolved, index, record, snapshot)
+        return _Query(
+            self._planner, self._fetcher, execution, resolved, stored, index, record, snapshot
+        )
 
     def _ended(self, execution: Execution) -> None:
         self._running.pop(id(execution), None)
@@ -370,6 +405,7 @@ class _Query:
         "_record",
         "_resolved",
         "_snapshot",
+        "_stored",
         "execution",
     )
 
@@ -379,6 +415,7 @@ class _Query:
         fetcher: Fetcher,
         execution: Execution,
         resolved: Resolved,
+        stored: tuple[StoredTable, ...],
         index: FunctionIndex,
         record: EpochRecord,
         snapshot: Snapshot,
@@ -387,6 +424,7 @@ class _Query:
         self._fetcher: Final = fetcher
         self.execution: Final = execution
         self._resolved: Final = resolved
+        self._stored: Final = stored
         self._index: Final = index
         self._record: Final = record
         self._snapshot: Final = snapshot
@@ -411,11 +449,15 @@ class _Query:
         finally:
             call = None  # noqa: F841  # over, though a traceback may keep this frame
         # Where nothing of the query's own could stop it, somebody else does the waiting.
-        apart = execution.timeout is not None or not self._resolved.functions
+        stops = self._resolved.functions or self._stored
+        apart = execution.timeout is not None or not stops
         return Result(
             schema,
             self._record,
-            tuple(function.origin for function in self._resolved.functions),
+            (
+                *(function.origin for function in self._resolved.functions),
+                *(table.origin for table in self._stored),
+            ),
             execution,
             self.explain,
             self._fetcher if apart else None,
@@ -423,7 +465,11 @@ class _Query:
 
     def _plan(self) -> pa.Schema:
         frame = self._planner.plan(
-            self._resolved, self.execution.parameters, self._snapshot, self.execution
+            self._resolved,
+            self.execution.parameters,
+            self._snapshot,
+            self.execution,
+            self._stored,
         )
         self.execution.began(frame.execute_stream())
         return frame.schema()
@@ -444,6 +490,11 @@ class _Query:
         refused = query_error(message, self._index, usages, self._resolved.calls)
         refused.__cause__ = error
         return refused
+
+
+def _is_address(source: str) -> bool:
+    scheme, separator, _ = source.partition("://")
+    return bool(separator) and scheme.lower() != "file" and scheme.isascii()
 
 
 def _label(sql: str) -> str:

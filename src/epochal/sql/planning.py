@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal.errors import QueryError
 from epochal.sql.contexts import QUERIES_ONLY, new_context
+from epochal.sql.pushdown import needs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pyarrow as pa
     from datafusion import DataFrame, SessionContext
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from epochal.sql.execution import Execution
     from epochal.sql.function import Function
     from epochal.sql.index import FunctionIndex
+    from epochal.sql.stored import StoredTable
     from epochal.sql.tables import Snapshot
     from epochal.sql.text import Call
 
@@ -101,6 +103,7 @@ class Planner:
         parameters: Mapping[str, pa.Scalar],
         snapshot: Snapshot,
         execution: Execution,
+        stored: Sequence[StoredTable] = (),
     ) -> DataFrame:
         """Plan a query.
 
@@ -109,17 +112,26 @@ class Planner:
             parameters: values by name.
             snapshot: the tables that it sees.
             execution: what its adapters call into.
+            stored: the tables of plugins that it may name.
 
         Raises:
             Exception: whatever the engine raises.
         """
         context = self._take(snapshot)
+        if stored:
+            opened = {table.name: table.open(execution) for table in stored}
+            context.register_catalog_provider("datafusion", snapshot.including(opened))
         for function in resolved.functions:
             function.install(context, execution)
         # A context in which planning failed is not put back: it goes, with what is in it.
         frame = context.sql_with_options(resolved.sql, QUERIES_ONLY, param_values=dict(parameters))
         for function in resolved.functions:
             function.uninstall(context)
+        if stored:
+            context.register_catalog_provider("datafusion", snapshot.catalog)
+            needs = needs_of(frame.optimized_logical_plan())
+            for table in stored:
+                table.needs = needs.get(table.name, table.needs)
         if len(self._idle) < _IDLE_CONTEXTS:
             self._idle.append((context, snapshot))
         return frame

@@ -58,10 +58,16 @@ class Snapshot:
     Attributes:
         catalog: what a planning context looks tables up in; never altered.
         tables: name -> the engine's table.
+        uris: name -> address, of those that plugins serve.
     """
 
     catalog: Catalog
     tables: Mapping[str, Table]
+    uris: Mapping[str, str]
+
+    def including(self, opened: Mapping[str, Table]) -> Catalog:
+        """A catalog of these and of others, opened for one query."""
+        return _catalog({**self.tables, **opened})
 
 
 class Tables:
@@ -80,13 +86,20 @@ class Tables:
         self._loader: Final = new_context()
         self._names: Final = itertools.count()
         self._lock: Final = threading.Lock()
-        self.current = _snapshot({})
+        self.current = _snapshot({}, {})
 
     def put(self, name: str, source: Any, schema: pa.Schema | None) -> None:
         """Add a table, or replace the one of that name."""
         table = self._open(source, schema)
         with self._lock:
-            self.current = _snapshot({**self.current.tables, name: table})
+            tables, uris = self._without(name)
+            self.current = _snapshot({**tables, name: table}, uris)
+
+    def put_uri(self, name: str, uri: str) -> None:
+        """Add a table that a plugin serves, or replace the one of that name."""
+        with self._lock:
+            tables, uris = self._without(name)
+            self.current = _snapshot(tables, {**uris, name: uri})
 
     def drop(self, name: str) -> None:
         """Take a table out.
@@ -95,17 +108,22 @@ class Tables:
             HostError: there is no such table.
         """
         with self._lock:
-            tables = dict(self.current.tables)
-            if tables.pop(name, None) is None:
-                raise HostError(
-                    f"no table {name!r} is registered; registered: {', '.join(tables) or 'none'}"
-                )
-            self.current = _snapshot(tables)
+            current = self.current
+            if name not in current.tables and name not in current.uris:
+                known = ", ".join((*current.tables, *current.uris)) or "none"
+                raise HostError(f"no table {name!r} is registered; registered: {known}")
+            self.current = _snapshot(*self._without(name))
 
     def clear(self) -> None:
         """Take all tables out."""
         with self._lock:
-            self.current = _snapshot({})
+            self.current = _snapshot({}, {})
+
+    def _without(self, name: str) -> tuple[dict[str, Table], dict[str, str]]:
+        tables, uris = dict(self.current.tables), dict(self.current.uris)
+        tables.pop(name, None)
+        uris.pop(name, None)
+        return tables, uris
 
     def _open(self, source: Any, schema: pa.Schema | None) -> Table:
         if isinstance(source, (str, Path)) or hasattr(source, "__fspath__"):
@@ -161,12 +179,16 @@ class Tables:
             self._loader.deregister_table(name)
 
 
-def _snapshot(tables: dict[str, Table]) -> Snapshot:
+def _snapshot(tables: dict[str, Table], uris: dict[str, str]) -> Snapshot:
+    return Snapshot(_catalog(tables), MappingProxyType(tables), MappingProxyType(uris))
+
+
+def _catalog(tables: Mapping[str, Table]) -> Catalog:
     catalog, schema = Catalog.memory_catalog(), Schema.memory_schema()
     for name, table in tables.items():
         schema.register_table(name, table)
     catalog.register_schema("public", schema)
-    return Snapshot(catalog, MappingProxyType(tables))
+    return catalog
 
 
 def _batches(source: Any) -> list[pa.RecordBatch]:

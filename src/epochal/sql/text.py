@@ -62,10 +62,12 @@ class Scan:
     Attributes:
         calls: in the order of the text.
         parameters: the names of its parameters, `"1"` for `$1`.
+        names: every part of every name as SQL reads it: what is not quoted in lower case.
     """
 
     calls: tuple[Call, ...]
     parameters: frozenset[str]
+    names: frozenset[str]
 
 
 @lru_cache(maxsize=512)
@@ -73,6 +75,7 @@ def scan(sql: str) -> Scan:
     """Find the calls and the parameters in a SQL text, which may be wrong SQL."""
     calls: list[Call] = []
     parameters: set[str] = set()
+    names: set[str] = set()
     position = 0
     while (found := _TOKEN.search(sql, position)) is not None:
         position = found.end()
@@ -80,11 +83,12 @@ def scan(sql: str) -> Scan:
             position = _end_of_comment(sql, position)
         elif found["parameter"]:
             parameters.add(found["parameter"])
-        elif found["name"] and found["call"] is not None:
-            call = _call(found)
-            if "." in call.name:
-                calls.append(call)
-    return Scan(tuple(calls), frozenset(parameters))
+        elif found["name"]:
+            parts = _PART.findall(found["name"])
+            names.update(_unquote(part) if part[0] in '"`' else part.lower() for part in parts)
+            if found["call"] is not None and len(parts) > 1:
+                calls.append(_call(found))
+    return Scan(tuple(calls), frozenset(parameters), frozenset(names))
 
 
 def _end_of_comment(sql: str, position: int) -> int:

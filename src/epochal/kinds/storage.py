@@ -1,0 +1,176 @@
+"""Storage: tables that a plugin serves, by the scheme of their address.
+
+::
+
+    @storage(scheme="lite")
+    class sqlite_files:
+        def table(self, uri: str):             # "lite:///data/shop.db?table=orders"
+            return Orders(…)                   # with `schema`, and `scan` as below
+
+    class Orders:
+        schema: pa.Schema
+        def scan(self, columns, filters, limit):        # yields Arrow record batches
+            ...
+
+    db.register("orders", "lite:///data/shop.db?table=orders")
+
+`scan` is told what the query needs: the names of the `columns`; the `filters` that it has in common
+with every row that is wanted; and a `limit`, or None. All three are to save work. It must give at
+least those columns; it may give rows that the filters exclude, since they are looked at again; and
+it may stop after `limit` rows *that pass every filter*, so what applies no filters must not stop.
+
+The class is made once for each generation, after `init`. Each query opens its tables anew, in its
+epoch: a scan that streams for minutes ends on the code that it began with, and holds that in use;
+the next query opens the table with the new code, which may give it other columns. Two active
+plugins cannot serve one scheme.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from epochal._core.carry import carry
+from epochal._core.kind import Export, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from epochal._core.lease import Borrow, Lease
+
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
+
+Test: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "is null", "is not null"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition that every wanted row meets; a row whose column is null meets none but `is null`.
+
+    Attributes:
+        column: its name.
+        test: how the column is compared.
+        value: with what, as a Python value; a tuple for `in`, None where there is none.
+    """
+
+    column: str
+    test: Test
+    value: Any = None
+
+
+class Opened:
+    """A table as one query sees it: the plugin's object, and the lease of its generation."""
+
+    __slots__ = ("_lease", "_table")
+
+    def __init__(self, table: Any, lease: Lease | Borrow) -> None:
+        self._table: Final = table
+        self._lease: Final = lease
+
+    @property
+    def schema(self) -> Any:
+        """Its columns, as the plugin says them."""
+        schema = getattr(self._table, "schema", None)
+        return carry(schema, self._lease)() if callable(schema) else schema
+
+    def scan(
+        self, columns: Sequence[str], filters: Sequence[Filter], limit: int | None
+    ) -> Iterator[Any]:
+        """Begin to read."""
+        batches: Iterator[Any] = iter(
+            carry(self._table.scan, self._lease)(list(columns), list(filters), limit)
+        )
+        return batches
+
+
+class StorageHandle:
+    """What an epoch offers of a storage backend."""
+
+    def __init__(self, backend: Any, lease: Lease | Borrow) -> None:
+        self._backend: Final = backend
+        self._lease: Final = lease
+
+    def table(self, uri: str) -> Opened:
+        """Open a table; raises whatever the plugin raises."""
+        return Opened(carry(self._backend.table, self._lease)(uri), self._lease)
+
+    def __repr__(self) -> str:
+        return f"<storage {type(self._backend).__name__}>"
+
+
+class Storage(Kind[Any]):
+    """The kind of storage backends; its one instance is `epochal.kinds.storage`."""
+
+    __slots__ = ()
+
+    def options(self, *, scheme: str | None = None, **unknown: Any) -> Mapping[str, Any]:
+        """What the marker takes.
+
+        Args:
+            scheme: what its addresses begin with, before `://`.
+            **unknown: refused.
+
+        Raises:
+            TypeError: an option that is not known, or no scheme.
+            ValueError: the scheme cannot be one.
+        """
+        if unknown or scheme is None:
+            raise TypeError(f"storage takes scheme= and name=, not {sorted(unknown) or 'nothing'}")
+        if not _SCHEME.fullmatch(scheme) or scheme == "file":
+            raise ValueError(
+                f"{scheme!r} is no scheme; expected one such as 'lite', and not 'file'"
+            )
+        return {"scheme": scheme}
+
+    def validate(self, export: Export) -> None:
+        """Ask for a class that is made without arguments and opens tables.
+
+        Raises:
+            TypeError: it is none.
+        """
+        target = export.target
+        if not isinstance(target, type):
+            raise TypeError(f"expected a class, not {target!r}")
+        if "scheme" not in export.options:
+            raise TypeError("it says no scheme; mark it as @storage(scheme='…')")
+        try:
+            inspect.signature(target).bind()
+        except TypeError as error:
+            raise TypeError(f"it is made without arguments, and {error}") from None
+        table: Any = getattr(target, "table", None)
+        try:
+            inspect.signature(table).bind("self", "uri")
+        except TypeError:
+            raise TypeError("it has no method table(uri), which opens a table") from None
+
+    def validate_together(self, exports: Sequence[Export]) -> None:
+        """Refuse two backends of one scheme.
+
+        Raises:
+            ValueError: there are two.
+        """
+        schemes: dict[str, str] = {}
+        for export in exports:
+            other = schemes.setdefault(export.options["scheme"], export.name)
+            if other != export.name:
+                scheme = export.options["scheme"]
+                raise ValueError(f"both {other} and {export.name} serve {scheme}://")
+
+    def open(self, export: Export) -> Any:
+        """Make the backend."""
+        return export.target()
+
+    def close(self, instance: Any) -> None:
+        """Call its `close()`, if it has one."""
+        close = getattr(instance, "close", None)
+        if callable(close):
+            close()
+
+    def offer(self, instance: Any, lease: Lease | Borrow) -> StorageHandle:
+        """Something to open tables with."""
+        return StorageHandle(instance, lease)
+
+
+storage: Final = Storage("storage", "tables by the scheme of their address")

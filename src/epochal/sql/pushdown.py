@@ -1,0 +1,128 @@
+"""What a query needs of a table: read out of the engine's optimised plan.
+
+The engine tells a Python table which columns it wants, and a filter that cannot be looked into.
+Its plan can be: here the filters of each scan become `Filter` records, and its limit is found. What
+is not understood is left out, and then there is no limit either: the engine filters again itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal.kinds.storage import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datafusion.expr import Expr
+    from datafusion.plan import LogicalPlan
+
+    from epochal.kinds.storage import Test
+
+_MIRRORED: Final[dict[str, Test]] = {
+    "=": "=",
+    "!=": "!=",
+    "<": ">",
+    "<=": ">=",
+    ">": "<",
+    ">=": "<=",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What all scans of one table in a query have in common.
+
+    Attributes:
+        filters: that every wanted row passes.
+        limit: how many rows that pass are enough; None for all.
+    """
+
+    filters: tuple[Filter, ...] = ()
+    limit: int | None = None
+
+    def also(self, other: Needs) -> Needs:
+        """What this and another scan have in common."""
+        both = None if self.limit is None or other.limit is None else max(self.limit, other.limit)
+        return Needs(tuple(one for one in self.filters if one in other.filters), both)
+
+
+def needs_of(plan: LogicalPlan) -> dict[str, Needs]:
+    """What a plan needs of each table, by name."""
+    found: dict[str, Needs] = {}
+    for scan in _scans(plan):
+        needs = _needs(scan)
+        name = scan.table_name()
+        found[name] = found[name].also(needs) if name in found else needs
+    return found
+
+
+def _scans(plan: LogicalPlan) -> Iterator[Any]:
+    variant: Any = plan.to_variant()
+    if type(variant).__name__ == "TableScan":
+        yield variant
+    for inner in plan.inputs():
+        yield from _scans(inner)
+
+
+def _needs(scan: Any) -> Needs:
+    filters: list[Filter] = []
+    is_whole = True
+    for one in scan.filters():
+        understood = _understand(one)
+        filters += understood
+        is_whole = is_whole and bool(understood)
+    return Needs(tuple(filters), scan.fetch() if is_whole else None)
+
+
+def _understand(expression: Expr) -> list[Filter]:
+    """The filters that an expression is made of; empty where it is not made of these alone."""
+    kind = expression.variant_name()
+    variant: Any = expression.to_variant()
+    if kind == "BinaryExpr" and variant.op() == "AND":
+        left, right = _understand(variant.left()), _understand(variant.right())
+        return [*left, *right] if left and right else []
+    if kind == "BinaryExpr" and variant.op() == "OR":
+        return _alternatives(expression)
+    if kind == "BinaryExpr":
+        return _comparison(variant)
+    if kind in ("IsNull", "IsNotNull") and variant.expr().variant_name() == "Column":
+        return [Filter(_name(variant.expr()), "is null" if kind == "IsNull" else "is not null")]
+    return []
+
+
+def _comparison(variant: Any) -> list[Filter]:
+    left, right, test = variant.left(), variant.right(), variant.op()
+    if left.variant_name() == "Literal":
+        left, right, test = right, left, _MIRRORED.get(test)
+    is_known = left.variant_name() == "Column" and right.variant_name() == "Literal"
+    if not is_known or test not in _MIRRORED:
+        return []
+    value = right.python_value().as_py()
+    return [Filter(_name(left), test, value)] if value is not None else []
+
+
+def _alternatives(expression: Expr) -> list[Filter]:
+    """`a = 1 OR a = 2`, which is what the engine makes of a short `IN`."""
+    parts: list[Filter] = []
+    rest = [expression]
+    while rest:
+        one = rest.pop()
+        variant: Any = one.to_variant()
+        if one.variant_name() == "BinaryExpr" and variant.op() == "OR":
+            rest += [variant.right(), variant.left()]
+            continue
+        found = _understand(one)
+        if len(found) != 1 or found[0].test != "=":
+            return []
+        parts += found
+    if len({part.column for part in parts}) != 1:
+        return []
+    return [Filter(parts[0].column, "in", tuple(part.value for part in parts))]
+
+
+def _name(column: Expr) -> str:
+    variant: Any = column.to_variant()
+    name: str = variant.name()
+    return name

@@ -1,0 +1,337 @@
+"""Storage: tables that plugins serve; a scan in flight ends on the code that it began with."""
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from epochal import examples
+from epochal.errors import (
+    EpochalError,
+    ExportError,
+    FunctionError,
+    HostError,
+    IncompatibleError,
+    LinkError,
+    QueryCancelledError,
+)
+from epochal.kinds import storage
+from epochal.kinds.storage import Filter
+from epochal.sql import Database
+
+CALLS: list = []
+GATE = threading.Event()
+CLOSED: list = []
+
+CODE = """
+import pyarrow as pa
+from epochal.kinds import storage
+from tests.integration.test_storage import CALLS, CLOSED, GATE
+
+@storage(scheme="mem")
+class numbers:
+    def table(self, uri):
+        {table}
+        return Numbers(int(uri.rpartition("/")[2]))
+    def close(self):
+        CLOSED.append("{version}")
+
+class Numbers:
+    def __init__(self, count):
+        self.count = count
+        self.schema = pa.schema([("n", pa.int64()), ("half", pa.float64()), ("by", pa.string())])
+    def scan(self, columns, filters, limit):
+        CALLS.append((columns, filters, limit))
+        for first in range(0, self.count, 100):
+            if first == 300: GATE.wait(10)
+            {scan}
+            numbers = list(range(first, min(first + 100, self.count)))
+            batch = pa.RecordBatch.from_pydict(
+                dict(n=numbers, half=[n / 2 for n in numbers], by=["{version}"] * len(numbers)),
+                schema=self.schema)
+            yield {give}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    CALLS.clear()
+    CLOSED.clear()
+    GATE.set()
+
+
+def write(plugins, version="1.0", table="pass", scan="pass", give="batch.select(columns)"):
+    code = CODE.format(version=version, table=table, scan=scan, give=give)
+    return plugins.write("memory", code, version=version)
+
+
+@pytest.fixture
+def db(rt, plugins):
+    rt.load(write(plugins))
+    with Database(rt, partitions=2) as database:
+        database.register("numbers", "mem://numbers/250")
+        database.register("many", "mem://numbers/1000")
+        yield database
+
+
+def rows(db, sql, params=None):
+    with db.query(sql, params) as result:
+        return result.rows()
+
+
+def test_a_plugin_s_table_is_queried_like_any_other(db):
+    assert rows(db, "SELECT n, by FROM numbers WHERE n > 247 ORDER BY n") == [
+        (248, "1.0"),
+        (249, "1.0"),
+    ]
+    assert rows(db, "SELECT count(*) FROM numbers") == [(250,)]
+    assert db.tables["numbers"].names == ["n", "half", "by"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns", "filters", "limit"),
+    [
+        ("SELECT half FROM numbers", ["half"], [], None),
+        ("SELECT half FROM numbers LIMIT 3", ["half"], [], 3),
+        ("SELECT count(*) FROM numbers", ["n"], [], None),
+        ("SELECT half FROM numbers WHERE n > 7", ["n", "half"], [Filter("n", ">", 7)], None),
+        ("SELECT n FROM numbers WHERE 7 >= n LIMIT 2", ["n"], [Filter("n", "<=", 7)], 2),
+        ("SELECT n FROM numbers WHERE n IN (1, 2)", ["n"], [Filter("n", "in", (1, 2))], None),
+        (
+            "SELECT n FROM numbers WHERE n BETWEEN 2 AND 4 AND by IS NOT NULL",
+            ["n", "by"],
+            [Filter("n", ">=", 2), Filter("n", "<=", 4), Filter("by", "is not null")],
+            None,
+        ),
+        ("SELECT n FROM numbers WHERE n = $1", ["n"], [Filter("n", "=", 5)], None),
+        ("SELECT n FROM numbers WHERE half = 1.5 OR n = 9 LIMIT 1", ["n", "half"], [], None),
+    ],
+)
+def test_what_a_query_needs_reaches_the_scan(db, sql, columns, filters, limit):
+    rows(db, sql, [5] if "$1" in sql else None)
+    assert [(columns, filters, limit)] == CALLS
+
+
+def test_filters_are_applied_whether_the_plugin_does_or_not(db):
+    assert rows(db, "SELECT n FROM numbers WHERE half = 1.5 OR n IN (9, 11) ORDER BY n") == [
+        (3,),
+        (9,),
+        (11,),
+    ]
+    assert rows(db, "SELECT n FROM numbers WHERE n > 5 AND n % 2 = 1 ORDER BY n LIMIT 2") == [
+        (7,),
+        (9,),
+    ]
+
+
+def test_two_scans_of_one_table_are_told_what_they_have_in_common(db):
+    sql = (
+        "SELECT a.n FROM numbers a JOIN numbers b ON a.n = b.n "
+        "WHERE a.half > 1 AND a.by = '1.0' AND b.by = '1.0' AND b.n < 9 ORDER BY 1"
+    )
+    assert rows(db, sql) == [(n,) for n in range(3, 9)]
+    assert len(CALLS) == 2
+    assert all(filters == CALLS[0][1] for _, filters, _ in CALLS)
+    assert Filter("by", "=", "1.0") in CALLS[0][1]
+
+
+def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):
+    GATE.clear()
+    with ThreadPoolExecutor() as pool:
+        old = pool.submit(rows, db, "SELECT DISTINCT by, count(*) FROM many GROUP BY by")
+        while not CALLS:
+            pass
+        cut = rt.reload("memory", write(plugins, "2.0"), drain_timeout=0.05)
+        assert cut.published
+        assert not cut.drained
+        assert not CLOSED
+        GATE.set()
+        assert old.result(10) == [("1.0", 1000)]
+    assert rows(db, "SELECT DISTINCT by FROM many") == [("2.0",)]
+    while not CLOSED:
+        pass
+    assert CLOSED == ["1.0"]
+
+
+def test_a_query_says_which_plugin_served_its_tables(db):
+    with db.query("SELECT n FROM numbers") as result:
+        assert [one.function for one in result.provenance] == ["memory.numbers"]
+
+
+def test_a_query_holds_the_plugins_of_its_own_tables_only(rt, db, plugins):
+    db.register("plain", pa.table({"x": [1]}))
+    with db.query("SELECT x FROM plain"):
+        assert rt.reload("memory", write(plugins, "2.0"), drain_timeout=5.0).drained
+
+
+def test_ending_a_query_ends_its_scan_and_lets_the_plugin_go(rt, db, plugins):
+    db.register("endless", "mem://numbers/1000000000")
+    result = db.query("SELECT n FROM endless WHERE half < 0")
+    result.close()
+    assert rt.reload("memory", write(plugins, "2.0"), drain_timeout=10.0).drained
+    reader = db.query("SELECT n FROM endless")
+    next(reader)
+    reader.cancel()
+    with pytest.raises(QueryCancelledError):
+        list(reader)
+
+
+def test_a_scan_that_raises_is_told_with_its_plugin(rt, db, plugins):
+    rt.reload("memory", write(plugins, "2.0", scan="raise OSError('disk on fire')"))
+    told = r"table numbers \(memory\.numbers, plugin memory 2\.0\) raised OSError: disk on fire"
+    with pytest.raises(FunctionError, match=told) as caught:
+        rows(db, "SELECT n FROM numbers")
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_table_that_cannot_be_opened_is_told_with_its_plugin(rt, db, plugins):
+    rt.reload("memory", write(plugins, "2.0", table="raise OSError('gone')"))
+    with pytest.raises(FunctionError, match=r"plugin memory 2\.0\) raised OSError: gone"):
+        rows(db, "SELECT n FROM numbers")
+    with pytest.raises(HostError, match=r"table 'more': mem://x/1 cannot be opened: .*gone"):
+        db.register("more", "mem://x/1")
+
+
+@pytest.mark.parametrize(
+    ("give", "told"),
+    [
+        ("batch.select(['half'])", "gave no column 'n', which was asked for"),
+        ("batch.set_column(0, 'n', batch['half'])", "gave column 'n' as double; expected int64"),
+        ("batch.to_pydict()", r"expected a pyarrow\.RecordBatch"),
+    ],
+)
+def test_batches_that_are_not_what_was_promised_are_refused(rt, db, plugins, give, told):
+    rt.reload("memory", write(plugins, "2.0", give=give))
+    with pytest.raises(FunctionError, match=told):
+        rows(db, "SELECT n FROM numbers")
+
+
+def test_a_table_whose_plugin_is_gone_says_so_and_comes_back_with_it(rt, db, plugins):
+    rt.remove("memory")
+    with pytest.raises(HostError, match=r"no active plugin serves mem://; served: none"):
+        rows(db, "SELECT n FROM numbers")
+    with pytest.raises(HostError, match="no active plugin serves nfs://"):
+        db.register("x", "nfs://host/x")
+    rt.load(write(plugins, "2.0"))
+    assert rows(db, "SELECT DISTINCT by FROM numbers") == [("2.0",)]
+
+
+def test_two_plugins_cannot_serve_one_scheme(rt, db, plugins):
+    other = 'from epochal.kinds import storage\n@storage(scheme="mem")\nclass s:\n'
+    with pytest.raises(IncompatibleError, match=r"memory\.numbers and other\.s serve mem://"):
+        rt.load(plugins.write("other", f"{other}    def table(self, uri): ...\n"))
+
+
+def test_a_table_is_replaced_and_deregistered_like_any_other(db):
+    db.register("numbers", pa.table({"n": [1]}))
+    assert rows(db, "SELECT n FROM numbers") == [(1,)]
+    db.register("numbers", "mem://numbers/2")
+    assert rows(db, "SELECT n FROM numbers") == [(0,), (1,)]
+    db.deregister("numbers")
+    with pytest.raises(HostError, match="no table 'numbers' is registered; registered: many"):
+        db.deregister("numbers")
+
+
+def test_a_name_with_capitals_is_quoted(db):
+    db.register("Numbers", "mem://numbers/1")
+    assert rows(db, 'SELECT n FROM "Numbers"') == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("@storage(scheme='a')\nclass s: pass", r"no method table\(uri\)"),
+        ("@storage(scheme='a')\ndef s(): pass", "expected a class"),
+        ("@storage(scheme='A b')\nclass s: pass", "is no scheme"),
+        ("@storage(scheme='file')\nclass s: pass", "is no scheme"),
+        ("@storage()\nclass s: pass", "takes scheme="),
+    ],
+)
+def test_what_cannot_be_a_backend_is_refused_when_it_is_loaded(rt, plugins, code, told):
+    with pytest.raises((ExportError, LinkError), match=told):
+        rt.load(plugins.write("bad", f"from epochal.kinds import storage\n{code}\n"))
+
+
+# --- the examples ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(tmp_path):
+    path = tmp_path / "a shop.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "CREATE TABLE orders (id INTEGER PRIMARY KEY, item VARCHAR COLLATE NOCASE, price REAL, "
+            '"a note" TEXT, scan BLOB)'
+        )
+        database.executemany(
+            "INSERT INTO orders VALUES (?, ?, ?, ?, ?)",
+            [(n, "Tea" if n % 3 else "milk", n / 4, None, b"x") for n in range(20_000)],
+        )
+    return f"lite://{path}?table=orders"
+
+
+def test_sqlite_files_are_tables(rt, shop):
+    rt.load(examples.path("lite"))
+    with Database(rt) as db:
+        db.register("orders", shop)
+        assert rows(db, "SELECT count(*), max(price) FROM orders") == [(20_000, 4999.75)]
+        assert rows(db, "SELECT id FROM orders WHERE id > 7 AND id < 10 ORDER BY id") == [
+            (8,),
+            (9,),
+        ]
+        assert rows(db, "SELECT count(*) FROM orders WHERE item = 'tea'") == [(0,)]
+        assert rows(db, "SELECT count(*) FROM orders WHERE item > 'a' AND id < 9") == [(3,)]
+        assert rows(db, 'SELECT "a note", scan FROM orders WHERE id = 1') == [(None, b"x")]
+        assert len(rows(db, "SELECT id FROM orders WHERE item = 'Tea' LIMIT 5")) == 5
+
+
+def test_sqlite_is_asked_for_no_more_than_is_wanted(rt, shop):
+    rt.load(examples.path("lite"))
+    table = rt.epoch[storage]["lite.files"].table(shop)
+    wanted = [Filter("id", ">=", 100), Filter("item", "=", "Tea")]
+    (batch,) = table.scan(["id"], wanted, 3)
+    assert batch.to_pydict() == {"id": [100, 101, 103]}
+    assert batch.schema.names == ["id"]
+    # A filter that cannot be told to SQLite is left to the engine, and then so is the limit.
+    wanted = [Filter("price", ">", "many")]
+    assert sum(batch.num_rows for batch in table.scan(["id"], wanted, 3)) == 20_000
+
+
+@pytest.mark.parametrize(
+    "uri", ["lite://x?table=orders", "lite:///nowhere.db?table=orders", "lite:///x"]
+)
+def test_a_wrong_address_says_what_was_expected(rt, uri):
+    rt.load(examples.path("lite"))
+    with Database(rt) as db, pytest.raises(HostError, match="table 'orders': lite://"):
+        db.register("orders", uri)
+
+
+@pytest.fixture
+def sales(tmp_path):
+    data = pa.table({"year": [2024, 2025, 2026] * 100, "n": list(range(300))})
+    ds.write_dataset(
+        data,
+        tmp_path / "sales",
+        format="parquet",
+        partitioning=["year"],
+        partitioning_flavor="hive",
+    )
+    return tmp_path / "sales"
+
+
+def test_a_partitioned_folder_opens_the_wanted_files_only(rt, sales):
+    rt.load(examples.path("partitions"))
+    with Database(rt) as db:
+        db.register("sales", f"partitions://{sales}")
+        assert rows(db, "SELECT count(*) FROM sales WHERE year = 2025") == [(100,)]
+        assert rows(db, "SELECT max(n) FROM sales WHERE year IN (2024, 2025)") == [(298,)]
+        # What is damaged is not looked at, as long as nobody wants it.
+        for file in (sales / "year=2026").iterdir():
+            file.write_bytes(b"not Parquet")
+        assert rows(db, "SELECT max(n) FROM sales WHERE year < 2026") == [(298,)]
+        with pytest.raises(EpochalError, match="plugin partitions"):
+            rows(db, "SELECT max(n) FROM sales")
