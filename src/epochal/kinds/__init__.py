@@ -11,8 +11,10 @@ No engine is needed to import or to check them: a plugin's own tests run without
 """
 
 from epochal.kinds.aggregate import aggregate
+from epochal.kinds.data_type import data_type
 from epochal.kinds.index import index
 from epochal.kinds.job import job
+from epochal.kinds.mergeable_state import mergeable_state
 from epochal.kinds.scalar import scalar
 from epochal.kinds.service import service
 from epochal.kinds.storage import storage
@@ -22,8 +24,10 @@ from epochal.kinds.window import window
 
 __all__ = [
     "aggregate",
+    "data_type",
     "index",
     "job",
+    "mergeable_state",
     "scalar",
     "service",
     "sink",

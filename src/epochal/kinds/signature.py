@@ -91,12 +91,15 @@ class ValueType:
         arrow: the exact `pyarrow.DataType` that the author gave, or None.
         element: of a list, the type of its elements.
         optional: whether None is a value of it.
+        codec: of a plugin's data type, how values are stored (`epochal.kinds.data_type.Codec`).
+            Plugin code: not to be kept past the look at a signature.
     """
 
     python: type | None
     arrow: Any = None
     element: ValueType | None = None
     optional: bool = False
+    codec: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,14 @@ plugin in use, and the engine drops what it holds when it pleases.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from datafusion.user_defined import Accumulator, AggregateUDF
 
+from epochal.kinds.mergeable_state import MERGE, STATE
+from epochal.kinds.signature import Parameter, Signature
 from epochal.sql.engagement import Lent
 from epochal.sql.function import Function
 from epochal.sql.values import Slot, complete_rows, inputs_of, received
@@ -53,14 +56,16 @@ class AggregateFunction(Function):
         "retracts",
     )
 
-    def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
-        super().__init__(export, generation)
+    def __init__(
+        self, export: Export, generation: Generation, shape: AggregateShape, suffix: str = ""
+    ) -> None:
+        super().__init__(export, generation, suffix)
         self.retracts: Final = shape.retracts
         self._inputs: Final = inputs_of(shape.update.parameters)
         self._result: Final = Slot(shape.returns)
         self._state: Final = {name: Slot(kind) for name, kind in shape.state.items()}
         self._own_state: Final = shape.own_state
-        self._vectorized: Final[bool] = export.options["vectorized"]
+        self._vectorized: bool = export.options["vectorized"]
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
@@ -130,6 +135,38 @@ class AggregateFunction(Function):
             columns = [column.filter(mask) for column in columns]
         for values in zip(*[column.to_pylist() for column in columns], strict=True):
             take(*values)
+
+
+class StateFunction(AggregateFunction):
+    """A mergeable state itself, to be kept in a column."""
+
+    __slots__ = ()
+
+    def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
+        (kept,) = shape.state.values()
+        super().__init__(export, generation, replace(shape, returns=kept), STATE)
+
+    def evaluate(self, instance: Any) -> pa.Scalar:
+        """The group's state."""
+        return self.state(instance)[0]
+
+
+class MergeFunction(AggregateFunction):
+    """The value of states that were kept in a column, merged."""
+
+    __slots__ = ()
+
+    def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
+        (kept,) = shape.state.values()
+        update = Signature((Parameter("state", kept),), None)
+        taken = replace(shape, update=update, retracts=False)
+        super().__init__(export, generation, taken, MERGE)
+        self._vectorized = False
+
+    def update(self, instance: Any, columns: Sequence[pa.Array]) -> None:
+        """Take kept states in."""
+        (states,) = columns
+        self.merge(instance, [states.drop_null()])
 
 
 class Group(Accumulator):

@@ -302,7 +302,7 @@ class Database:
         index = index_of(epoch)
         resolved = resolve(sql, scan(sql).calls, index, epoch)
         targets: dict[Hashable, Any] = {
-            one.key: one.callable_of(epoch[one.kind][one.name]) for one in resolved.functions
+            one.key: one.callable_of(epoch) for one in resolved.functions
         }
         stored = stored_tables(snapshot.uris, scan(sql).names, epoch) if snapshot.uris else ()
         targets |= {table.key: epoch[storage][table.export] for table in stored}

@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal.sql.provenance import provenance_of
-from epochal.sql.types import sql_signature
+from epochal.sql.types import sql_signatures
 
 if TYPE_CHECKING:
     from datafusion import SessionContext
 
+    from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
     from epochal._core.kind import Export, Kind
     from epochal.sql.execution import Execution
@@ -25,7 +26,8 @@ class Function(ABC):
 
     Attributes:
         kind: the kind it was exported as.
-        name: its full name, `plugin.name`.
+        name: its full name in SQL, `plugin.name`.
+        exported: the full name of the export behind it, mostly the same.
         key: what its carrying callable is looked up by, in the query that calls it; a text, since
             that is hashed once.
         origin: where its code is from.
@@ -33,24 +35,27 @@ class Function(ABC):
         usage: how SQL calls it.
     """
 
-    __slots__ = ("key", "kind", "label", "name", "origin", "usage")
+    __slots__ = ("exported", "key", "kind", "label", "name", "origin", "usage")
 
-    def __init__(self, export: Export, generation: Generation) -> None:
+    def __init__(self, export: Export, generation: Generation, suffix: str = "") -> None:
         self.kind: Final[Kind[Any]] = export.kind
-        self.name: Final = export.name
-        self.key: Final = f"{export.kind.name} {export.name}"
+        self.exported: Final = export.name
+        self.name: Final = export.name + suffix
+        self.key: Final = f"{export.kind.name} {self.name}"
         self.origin: Final = provenance_of(export, generation)
-        self.label: Final = f"{export.name} (plugin {export.plugin} {generation.version})"
-        self.usage: Final = sql_signature(export)
+        self.label: Final = f"{self.name} (plugin {export.plugin} {generation.version})"
+        self.usage: Final = next(
+            usage for usage in sql_signatures(export) if usage.startswith(f"{self.name}(")
+        )
 
     @property
     def engine_name(self) -> str:
         """The name under which the engine knows it."""
         return self.name
 
-    def callable_of(self, offered: Any) -> Any:
-        """What a query calls of what an epoch offers; it carries the lease."""
-        return offered
+    def callable_of(self, epoch: Epoch) -> Any:
+        """What a query calls, out of its epoch; it carries the lease."""
+        return epoch[self.kind][self.exported]
 
     @abstractmethod
     def install(self, context: SessionContext, execution: Execution) -> None:

@@ -11,11 +11,19 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from epochal.kinds import aggregate, index, scalar, table_function, window
-from epochal.sql.aggregates import AggregateFunction
+from epochal.kinds import (
+    aggregate,
+    index,
+    mergeable_state,
+    scalar,
+    table_function,
+    window,
+)
+from epochal.kinds.mergeable_state import MERGE, STATE
+from epochal.sql.aggregates import AggregateFunction, MergeFunction, StateFunction
 from epochal.sql.scalars import ScalarFunction
 from epochal.sql.table_functions import IndexSearch, TableMaker
-from epochal.sql.types import sql_signature
+from epochal.sql.types import sql_signatures
 from epochal.sql.windows import WindowFunction
 
 if TYPE_CHECKING:
@@ -26,8 +34,13 @@ if TYPE_CHECKING:
     from epochal.sql.function import Function
     from epochal.sql.text import Call
 
-SQL_KINDS: Final = cast("tuple[Kind[Any], ...]", (scalar, aggregate, window, table_function, index))
+SQL_KINDS: Final = cast(
+    "tuple[Kind[Any], ...]", (scalar, aggregate, window, table_function, index, mergeable_state)
+)
 """The kinds that SQL calls."""
+
+_SUFFIXES: Final = {mergeable_state.name: ("", STATE, MERGE)}
+"""What the names in SQL add to the name of one export."""
 
 _KEY: Final = "epochal.sql.index"
 
@@ -49,8 +62,10 @@ class FunctionIndex:
         self.plugins: Final = tuple(sorted(epoch.generations))
         self.names: Final[dict[str, tuple[Kind[Any], ...]]] = {}
         for kind in SQL_KINDS:
-            for name in epoch[kind]:
-                self.names[name] = (*self.names.get(name, ()), kind)
+            for exported in epoch[kind]:
+                for suffix in _SUFFIXES.get(kind.name, ("",)):
+                    name = exported + suffix
+                    self.names[name] = (*self.names.get(name, ()), kind)
         self._folded: Final = {name.lower(): name for name in self.names}
         self._functions: Final[dict[tuple[Kind[Any], str], Function]] = {}
 
@@ -88,11 +103,16 @@ def index_of(epoch: Epoch) -> FunctionIndex:
 def signatures(epoch: Epoch) -> list[str]:
     """How each function of an epoch is called in SQL, sorted."""
     return sorted(
-        sql_signature(epoch.export(kind, name)) for kind in SQL_KINDS for name in epoch[kind]
+        signature
+        for kind in SQL_KINDS
+        for name in epoch[kind]
+        for signature in sql_signatures(epoch.export(kind, name))
     )
 
 
 def _make(epoch: Epoch, kind: Kind[Any], name: str) -> Function:
+    if kind is mergeable_state:
+        return _make_mergeable(epoch, name)
     export = epoch.export(kind, name)
     generation = epoch.generation(export.plugin)
     if kind is scalar:
@@ -104,3 +124,15 @@ def _make(epoch: Epoch, kind: Kind[Any], name: str) -> Function:
     if kind is index:
         return IndexSearch(export, generation, index.shape(export))
     return TableMaker(export, generation, table_function.shape(export))
+
+
+def _make_mergeable(epoch: Epoch, name: str) -> Function:
+    exported, make = name, AggregateFunction
+    if name not in epoch[mergeable_state]:
+        suffix = STATE if name.endswith(STATE) else MERGE
+        exported, make = name.removesuffix(suffix), _MERGEABLE[suffix]
+    export = epoch.export(mergeable_state, exported)
+    return make(export, epoch.generation(export.plugin), mergeable_state.shape(export))
+
+
+_MERGEABLE: Final[dict[str, type[AggregateFunction]]] = {STATE: StateFunction, MERGE: MergeFunction}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from datafusion.expr import Expr
 
+    from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
     from epochal._core.kind import Export
     from epochal.kinds.signature import Parameter, ValueType
@@ -123,9 +124,9 @@ class IndexSearch(TableMaker):
 
     __slots__ = ()
 
-    def callable_of(self, offered: Any) -> Any:
+    def callable_of(self, epoch: Epoch) -> Any:
         """The search of what is built now: one query sees one state of the index."""
-        return offered.search
+        return super().callable_of(epoch).search
 
 
 def _slots(columns: Mapping[str, ValueType] | None) -> dict[str, Slot] | None:

@@ -86,8 +86,8 @@ def scan(sql: str) -> Scan:
         elif found["name"]:
             parts = _PART.findall(found["name"])
             names.update(_unquote(part) if part[0] in '"`' else part.lower() for part in parts)
-            if found["call"] is not None and len(parts) > 1:
-                calls.append(_call(found))
+            if found["call"] is not None and "." in (call := _call(found)).name:
+                calls.append(call)
     return Scan(tuple(calls), frozenset(parameters), frozenset(names))
 
 

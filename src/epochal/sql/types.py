@@ -32,6 +32,7 @@ import pyarrow as pa
 
 from epochal.kinds.aggregate import Aggregate
 from epochal.kinds.index import Index
+from epochal.kinds.mergeable_state import MERGE, STATE, MergeableState
 from epochal.kinds.scalar import Scalar
 from epochal.kinds.table_function import TableFunction
 from epochal.kinds.window import Window
@@ -104,6 +105,24 @@ def sql_name(kind: pa.DataType) -> str:
 
 
 _DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+
+
+def sql_signatures(export: Export) -> list[str]:
+    """How an export is called in SQL, each way.
+
+    Raises:
+        TypeError: as `sql_signature`.
+    """
+    if not isinstance(export.kind, MergeableState):
+        return [sql_signature(export)]
+    shape = export.kind.shape(export)
+    (state,) = shape.state.values()
+    taken, stored, value = shape.update.parameters, _value(state), _value(shape.returns)
+    return [
+        _call(export.name, taken, value),
+        _call(f"{export.name}{STATE}", taken, stored),
+        f"{export.name}{MERGE}(state {stored}) -> {value}",
+    ]
 
 
 def sql_signature(export: Export) -> str:

@@ -1,0 +1,274 @@
+"""Data types and mergeable state: what is stored outlives the code, or the code is refused."""
+
+import pyarrow as pa
+import pytest
+
+from epochal import examples
+from epochal.errors import ExportError, FunctionError, IncompatibleError, LinkError
+from epochal.kinds import data_type
+from epochal.sql import Database
+
+POINT = """
+import pyarrow as pa
+from epochal.kinds import data_type, scalar
+
+@data_type
+class point:
+    storage = pa.struct([("lat", pa.{width}()), ("lon", pa.{width}())])
+    parameters = {parameters}
+    samples = [(52.5, 13.5), (-33.75, 151.25)]
+    @staticmethod
+    def encode(value):
+        return {encode}
+    @staticmethod
+    def decode(stored):
+        return {decode}
+
+@scalar
+def at(lat: float, lon: float) -> point:
+    return (lat, lon)
+
+@scalar
+def text(place: point | None) -> str:
+    return f"{version} {{place}}"
+
+@scalar
+def north(a: point, b: point) -> bool:
+    return a[0] > b[0]
+"""
+
+
+def write(plugins, version="1.0", **at):
+    blocks = {
+        "width": "float64",
+        "parameters": {"datum": "WGS84"},
+        "encode": '{"lat": value[0], "lon": value[1]}',
+        "decode": '(stored["lat"], stored["lon"])',
+        **at,
+    }
+    return plugins.write("geo", POINT.format(version=version, **blocks), version=version)
+
+
+@pytest.fixture
+def db(rt):
+    with Database(rt) as database:
+        yield database
+
+
+def table(db, sql):
+    with db.query(sql) as result:
+        return result.to_table()
+
+
+def test_functions_get_values_and_columns_say_their_type(rt, db, plugins):
+    rt.load(write(plugins))
+    found = table(db, "SELECT geo.at(52.5, 13.5) AS place, geo.text(geo.at(1, 2)) AS text")
+    assert found["text"].to_pylist() == ["1.0 (1.0, 2.0)"]
+    field = found.schema.field("place")
+    assert field.metadata[b"ARROW:extension:name"] == b"geo.point"
+    assert field.metadata[b"ARROW:extension:metadata"] == b'{"datum": "WGS84"}'
+    assert table(db, "SELECT geo.north(geo.at(2, 0), geo.at(1, 0)) AS x")["x"].to_pylist() == [True]
+
+
+def test_nulls_are_nulls(rt, db, plugins):
+    rt.load(write(plugins))
+    db.register("t", pa.table({"lat": [1.0, None]}))
+    found = table(db, "SELECT geo.text(geo.at(lat, 0.0)) AS x FROM t")
+    assert found["x"].to_pylist() == ["1.0 (1.0, 0.0)", "1.0 None"]
+
+
+def test_the_epoch_makes_arrays_of_values_and_values_of_arrays(rt, plugins):
+    rt.load(write(plugins))
+    point = rt.epoch[data_type]["geo.point"]
+    array = point.array([(1.0, 2.0), None])
+    assert array.type.extension_name == "geo.point"
+    assert point.values(array) == [(1.0, 2.0), None]
+    kept = array.type
+    del array, point
+    assert rt.reload("geo", write(plugins, "2.0")).reclaimed
+    assert rt.epoch[data_type]["geo.point"].type == kept
+
+
+def test_a_new_version_reads_what_the_old_one_stored(rt, db, plugins):
+    rt.load(write(plugins))
+    db.register("places", table(db, "SELECT geo.at(1.5, 2.5) AS place"))
+    other = '__import__("types").SimpleNamespace(**stored).__dict__ and tuple(stored.values())'
+    assert rt.reload("geo", write(plugins, "2.0", decode=other)).reclaimed
+    found = table(db, "SELECT geo.text(place) AS x FROM places")
+    assert found["x"].to_pylist() == ["2.0 (1.5, 2.5)"]
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        (
+            {"width": "float32"},
+            "stored as struct<lat: double, lon: double>, and would be struct<lat: float, lon",
+        ),
+        (
+            {"parameters": {"datum": "ETRS89", "unit": "m"}},
+            "datum was 'WGS84', and would be 'ETRS89'; unit was 'not there', and would be 'm'",
+        ),
+        (
+            {
+                "encode": '{"lat": value[1], "lon": value[0]}',
+                "decode": '(stored["lon"], stored["lat"])',
+            },
+            r"sample \(52\.5, 13\.5\) was stored as .*, and would be",
+        ),
+        (
+            {"encode": '{"lat": value[0] or 0.0, "lon": round(value[1])}'},
+            "sample",
+        ),
+    ],
+)
+def test_a_version_that_does_not_understand_what_is_stored_is_refused(rt, db, plugins, at, told):
+    rt.load(write(plugins))
+    epoch = rt.epoch
+    with pytest.raises((IncompatibleError, ExportError), match=told):
+        rt.reload("geo", write(plugins, "2.0", **at))
+    assert rt.epoch is epoch
+
+
+def test_a_difference_in_what_is_read_is_spelled_out(rt, plugins):
+    rt.load(write(plugins))
+    cut = '(stored["lat"], min(stored["lon"], 90.0))'
+    code = write(plugins, "2.0", decode=cut).read_text().replace("(-33.75, 151.25)", "(1.0, 2.0)")
+    path = plugins.root / "geo.py"
+    path.write_text(code)
+    told = (
+        r"sample \(-33\.75, 151\.25\) of the old version is stored as .*151\.25.*stores as .*90\.0"
+    )
+    with pytest.raises(IncompatibleError, match=told):
+        rt.reload("geo", path)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("samples = [1]", "no `storage`"),
+        ("storage = pa.int64()", "no `samples`"),
+        ("storage = pa.int64()\n    samples = ['x']", "not of the storage int64"),
+        ("storage = pa.int64()\n    samples = [1]\n    parameters = 7", "no mapping of JSON"),
+        (
+            "storage = pa.int64()\n    samples = [1]\n    encode = staticmethod(lambda v: v)",
+            "expected both or none",
+        ),
+        (
+            "storage = pa.int64()\n    samples = [1]\n    encode = staticmethod(lambda v: v + 1)\n"
+            "    decode = staticmethod(lambda s: s)",
+            "sample 1 is stored as 2 and read as 2",
+        ),
+    ],
+)
+def test_what_cannot_be_a_data_type_is_refused_when_it_is_loaded(rt, plugins, body, told):
+    head = "import pyarrow as pa\nfrom epochal.kinds import data_type\n"
+    code = f"{head}@data_type\nclass t:\n    {body}\n"
+    with pytest.raises((ExportError, LinkError), match=told):
+        rt.load(plugins.write("bad", code))
+
+
+def test_the_example_measures_the_earth(rt, db):
+    rt.load(examples.path("geo_types"))
+    sql = "SELECT geo_types.kilometres(geo_types.at(52.52, 13.4), geo_types.at(48.86, 2.35)) AS km"
+    assert table(db, sql)["km"].to_pylist() == [pytest.approx(877.5, abs=1.0)]
+    with pytest.raises(FunctionError, match="there is no place at"):
+        table(db, "SELECT geo_types.at(91, 0)")
+
+
+# --- mergeable state ---------------------------------------------------------------------------
+
+TOTAL = """
+from epochal.kinds import mergeable_state
+
+@mergeable_state
+class total:
+    parameters = {parameters}
+    samples = [[(1,), (2,)], [(40,)]]
+    def __init__(self): self.value = 0
+    def update(self, value: int) -> None: self.value += value
+    def merge(self, other) -> None: self.value += other.value
+    def evaluate(self) -> int: return self.value
+    def state(self) -> {kind}: return {write}
+    def restore(self, state: {kind}) -> None: self.value = {read}
+"""
+
+
+def write_total(plugins, version="1.0", **at):
+    blocks = {
+        "parameters": {"unit": 1},
+        "kind": "bytes",
+        "write": "str(self.value).encode()",
+        "read": "int(state)",
+        **at,
+    }
+    return plugins.write("sums", TOTAL.format(**blocks), version=version)
+
+
+@pytest.fixture
+def sales(db):
+    db.register("sales", pa.table({"day": [1, 1, 2, 2, 3], "n": [1, 2, 3, 4, None]}))
+
+
+def test_states_are_kept_and_merged_by_a_later_version(rt, db, sales, plugins):
+    rt.load(write_total(plugins))
+    kept = table(db, "SELECT day, sums.total_state(n) AS state FROM sales GROUP BY day")
+    db.register("days", kept)
+    rt.reload("sums", write_total(plugins, "2.0"))
+    found = table(db, "SELECT sums.total_merge(state) AS n FROM days WHERE day < 3")
+    assert found["n"].to_pylist() == [10]
+    assert table(db, "SELECT sums.total(n) AS n FROM sales")["n"].to_pylist() == [10]
+    assert db.functions() == [
+        "sums.total(value BIGINT) -> BIGINT",
+        "sums.total_merge(state BYTEA) -> BIGINT",
+        "sums.total_state(value BIGINT) -> BYTEA",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        ({"kind": "int", "write": "self.value"}, "its state was bytes, and would be int"),
+        ({"parameters": {"unit": 2}}, "unit was 1, and would be 2"),
+        (
+            {"read": "int(state, 16)", "write": "b'%x' % self.value"},
+            "sample 1: the value was 40, and out of the same state is 64",
+        ),
+        ({"write": "repr(self.value).encode()", "read": "int(state.decode('utf-16'))"}, "codec"),
+    ],
+)
+def test_a_version_that_makes_something_else_of_a_state_is_refused(rt, plugins, at, told):
+    rt.load(write_total(plugins))
+    epoch = rt.epoch
+    with pytest.raises((IncompatibleError, ExportError), match=told):
+        rt.reload("sums", write_total(plugins, "2.0", **at))
+    assert rt.epoch is epoch
+
+
+def test_a_version_whose_own_states_do_not_come_back_is_refused(rt, plugins):
+    with pytest.raises(
+        ExportError, match="sample 0: the value was 3, and out of the same state is 4"
+    ):
+        rt.load(write_total(plugins, read="int(state) + 1"))
+
+
+def test_sketches_count_distinct_values_over_days_and_versions(rt, db):
+    rt.load(examples.path("sketches"))
+    users = [f"user {n}" for n in range(6_000)]
+    day = [n % 3 for n in range(6_000)]
+    db.register("visits", pa.table({"day": day * 2, "user": users * 2}))
+    (count,) = table(db, "SELECT sketches.distinct(user) AS n FROM visits")["n"].to_pylist()
+    assert count == pytest.approx(6_000, rel=0.05)
+    sql = "SELECT day, sketches.distinct_state(user) AS sketch FROM visits GROUP BY day"
+    db.register("days", table(db, sql))
+    assert rt.reload("sketches").reclaimed
+    found = table(db, "SELECT sketches.distinct_merge(sketch) AS n FROM days")
+    assert found["n"].to_pylist() == [pytest.approx(6_000, rel=0.05)]
+
+
+def test_a_sketch_of_another_size_is_refused(rt, tmp_path):
+    rt.load(examples.path("sketches"))
+    source = examples.path("sketches").read_text()
+    (tmp_path / "sketches.py").write_text(source.replace("_LG_K = 12", "_LG_K = 10"))
+    with pytest.raises(IncompatibleError, match="lg_k was 12, and would be 10"):
+        rt.reload("sketches", tmp_path / "sketches.py")
