@@ -10,7 +10,7 @@ PEERS := $(VENV)/.peers
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint bench bench-quick mutants soak conformance clean
+.PHONY: help setup demo demo-stateful serve test lint bench bench-quick mutants soak conformance clean
 
 help: ## Show this list
 	@echo "make <target>"
@@ -20,6 +20,9 @@ setup: $(STAMP) ## Prepare .venv (quick when nothing changed)
 
 demo: $(STAMP) ## Swap plugins under live SQL; options: make demo ARGS="--seconds 60 --reloads 200"
 	@$(PY) -m epochal.cli demo $(ARGS)
+
+demo-stateful: $(STAMP) ## Reload a service, a stream, an index and a job while they work
+	@$(PY) -m epochal.cli demo --stateful $(ARGS)
 
 test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 	@$(PY) -m pytest $(ARGS)

@@ -30,6 +30,10 @@ def demo(
     ] = 60,
     threads: Annotated[int, typer.Option(min=0, help="Threads that query.")] = 3,
     tasks: Annotated[int, typer.Option(min=0, help="asyncio tasks that query.")] = 3,
+    stateful: Annotated[
+        bool,
+        typer.Option("--stateful", help="The second act: a service, a stream, an index and a job."),
+    ] = False,
     as_json: Json = False,
     picture: Annotated[
         Path | None,
@@ -42,6 +46,7 @@ def demo(
       epochal demo
       epochal demo --seconds 60 --reloads 300
       epochal demo --json | jq .query_ms
+      epochal demo --stateful
 
     Runs analytical SQL over every flight that left New York in 2013, from
     threads and asyncio tasks, and meanwhile reloads the plugins whose
@@ -51,7 +56,13 @@ def demo(
     Each query checks its own rows. The status is 1 if one of them saw a mix
     of versions, used a version after its shutdown, missed a function or
     failed, or if a removed version's memory did not come back.
+
+    With --stateful, plugins that keep something are reloaded while they are
+    used; what each did is counted apart from it, and nothing may be lost.
     """
+    if stateful:
+        _second_act(seconds, reloads, as_json=as_json)
+        return
     demonstration = Demonstration(Settings(seconds, reloads, threads=threads, tasks=tasks))
     report = asyncio.run(_run(demonstration, error_console() if as_json else console(), picture))
     if as_json:
@@ -60,6 +71,24 @@ def demo(
             print(fault, file=sys.stderr)
     else:
         console().print(show(report))
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _second_act(seconds: float, reloads: int, *, as_json: bool) -> None:
+    from epochal.demo.stateful.live import follow_stateful
+    from epochal.demo.stateful.report import show_stateful
+    from epochal.demo.stateful.run import StatefulDemonstration
+
+    demonstration = StatefulDemonstration(seconds, reloads)
+    with follow_stateful(demonstration, error_console() if as_json else console()) as on_sample:
+        report = demonstration.run(on_sample)
+    if as_json:
+        write_json(report.as_dict())
+        for fault in report.faults:
+            print(fault, file=sys.stderr)
+    else:
+        console().print(show_stateful(report))
     if not report.passed:
         raise typer.Exit(1)
 
