@@ -16,6 +16,11 @@ BUGS = "tests/bugs/"
 MODEL = "tests/property/test_model.py::test_the_runtime_is_its_model"
 SOAK = "tests/soak/test_soak.py::test_operations_see_nothing_of_the_changes"
 SERVICE = "tests/integration/test_service.py::"
+JOBS = "tests/integration/test_jobs.py::"
+STREAMS = "tests/integration/test_streams.py::"
+INDEX = "tests/integration/test_index.py::"
+STORAGE = "tests/integration/test_storage.py::"
+TYPES = "tests/integration/test_data_types.py::"
 CHANGES = "tests/server/test_changes.py::"
 SECURITY = "tests/server/test_security.py::"
 QUERIES = "tests/server/test_queries.py::"
@@ -516,7 +521,7 @@ MUTANTS = (
     Mutant(
         "services",
         "state is exported while calls are inside",
-        "kinds/service.py",
+        "kinds/gate.py",
         "        if not quiet:\n            self._quiet.wait()\n",
         "",
         SERVICE + "test_a_call_that_is_inside_ends_before_the_state_is_exported",
@@ -524,7 +529,7 @@ MUTANTS = (
     Mutant(
         "services",
         "a call through an older epoch goes to the instance that it was captured with",
-        "kinds/service.py",
+        "kinds/gate.py",
         "        return side if side is not None else self\n",
         "        return self\n",
         SERVICE + "test_a_call_through_an_older_epoch_goes_where_the_state_is",
@@ -536,6 +541,119 @@ MUTANTS = (
         "[line for move in reversed(self._moves) for line in move.roll_back()]",
         "[]",
         SERVICE + "test_what_raises_in_a_hand_over_rolls_the_change_back",
+    ),
+    Mutant(
+        "jobs",
+        "a reload begins every schedule anew",
+        "jobs/runner.py",
+        "        if line is not None and line.schedule == schedule:\n",
+        "        if line is not None and line.generation == generation:\n",
+        JOBS + "test_reloads_move_no_schedule_so_no_tick_is_lost_or_doubled",
+    ),
+    Mutant(
+        "jobs",
+        "a tick keeps no operation, so a drain does not see it",
+        "jobs/runner.py",
+        "                if function is not None:\n                    _run(function)\n",
+        "                pass\n            if function is not None:\n"
+        "                _run(getattr(function, '__wrapped__', function))\n",
+        JOBS + "test_a_tick_under_way_ends_on_the_old_code_and_holds_the_drain",
+    ),
+    Mutant(
+        "jobs",
+        "a breaker never opens",
+        "jobs/breaker.py",
+        "self.failures >= patience.after:",
+        "False:",
+        JOBS + "test_failures_back_off_open_the_breaker_and_a_trial_closes_it",
+    ),
+    Mutant(
+        "jobs",
+        "positions are forgotten at the end",
+        "jobs/positions.py",
+        '        if self._path is not None:\n            self._run("INSERT',
+        '        if False:\n            self._run("INSERT',
+        JOBS + "test_a_one_shot_that_ran_does_not_run_after_a_restart",
+    ),
+    Mutant(
+        "streams",
+        "a hand-over does not wait for the batch under way",
+        "kinds/gate.py",
+        "        if not quiet:\n            self._quiet.wait()\n",
+        "",
+        STREAMS + "test_a_million_events_flow_through_two_hundred_reloads",
+    ),
+    Mutant(
+        "streams",
+        "after a failure the source goes on where it was",
+        "jobs/streams.py",
+        "        self._restart = True\n",
+        "",
+        STREAMS + "test_a_step_that_fails_is_tried_again_and_nothing_is_lost",
+    ),
+    Mutant(
+        "streams",
+        "one waits at the second gate while inside the first",
+        "jobs/streams.py",
+        "        other = second.try_enter()\n",
+        "        other = second.enter()\n",
+        STREAMS + "test_both_ends_are_reloaded_in_one_change",
+    ),
+    Mutant(
+        "indexes",
+        "what is persisted is not opened by the new version",
+        "kinds/index.py",
+        "        new.target.open(folder.path)\n",
+        "",
+        INDEX + "test_a_reload_opens_what_was_built_and_builds_nothing",
+    ),
+    Mutant(
+        "indexes",
+        "a change while an index is being built is let through",
+        "kinds/index.py",
+        "        if self._old.building.locked():\n",
+        "        if False:\n",
+        INDEX + "test_a_search_goes_on_in_the_old_object_while_another_is_built",
+    ),
+    Mutant(
+        "storage",
+        "a limit is told although a filter was not understood",
+        "sql/pushdown.py",
+        "scan.fetch() if is_whole else None",
+        "scan.fetch()",
+        STORAGE + "test_what_a_query_needs_reaches_the_scan",
+    ),
+    Mutant(
+        "storage",
+        "two scans are told what one of them needs",
+        "sql/pushdown.py",
+        "found[name].also(needs) if name in found else needs",
+        "needs",
+        STORAGE + "test_two_scans_of_one_table_are_told_what_they_have_in_common",
+    ),
+    Mutant(
+        "storage",
+        "a query does not hold the plugins of its tables",
+        "sql/database.py",
+        " + [one.origin for one in stored]",
+        "",
+        STORAGE + "test_a_scan_in_flight_ends_on_the_old_code",
+    ),
+    Mutant(
+        "data types",
+        "what the old version stored is not read by the new one",
+        "kinds/data_type.py",
+        "            if again != stored:\n",
+        "            if False:\n",
+        TYPES + "test_a_difference_in_what_is_read_is_spelled_out",
+    ),
+    Mutant(
+        "mergeable state",
+        "states of the old version are not restored by the new one",
+        "kinds/mergeable_state.py",
+        "        _compare_states(old.target, new.target)\n",
+        "        _compare_states(new.target, new.target)\n",
+        TYPES + "test_a_version_that_makes_something_else_of_a_state_is_refused",
     ),
     Mutant(
         "If-Match",

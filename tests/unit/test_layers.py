@@ -39,7 +39,7 @@ FLOORS = [
     {"_core.changes"},
     {"loaders", "kinds", "observe", "store"},
     {"runtime"},
-    {"sql", "jobs", "watch", "pluggy", "asgi", "pytest_plugin", "otel"},
+    {"sql", "jobs", "examples", "watch", "pluggy", "asgi", "pytest_plugin", "otel"},
     {"demo", "server"},
     {"cli"},
 ]

@@ -223,7 +223,11 @@ class Jobs:
                 line.generation = generation
                 self._forgive(line)
             return
-        line = _Line(name, schedule, _trigger(schedule), Breaker(self._patience), generation)
+        try:
+            trigger = _trigger(schedule)
+        except ValueError as error:  # a plugin from before this module was imported
+            raise HostError(f"job {name} has a schedule that cannot be kept: {error}") from error
+        line = _Line(name, schedule, trigger, Breaker(self._patience), generation)
         self._lines[name] = line
         known, at = self._positions.read(name, str(schedule))
         if not known:
@@ -428,4 +432,4 @@ def _trigger(schedule: Schedule) -> Trigger:
         return IntervalTrigger(seconds=schedule.every_s)
     if schedule.cron is not None:
         return CronTrigger.from_crontab(schedule.cron)
-    return DateTrigger(schedule.at)
+    return DateTrigger(schedule.at)  # APScheduler reads a time without a zone as local

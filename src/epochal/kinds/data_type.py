@@ -24,6 +24,8 @@ metadata (`ARROW:extension:name`, the Arrow format's own). Data outlives code: s
 stores otherwise, has other parameters, or does not read back what the old one wrote of its samples,
 is refused, and the error spells out the difference.
 
+Whoever defines a type has imported pyarrow, so this module never does.
+
 `epoch[data_type]["geo.point"]` has `type` (a `pyarrow.ExtensionType`), `array(values)` and
 `values(array)`. A type is for the scalar functions of its own plugin, by row.
 """
@@ -32,6 +34,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -91,8 +94,7 @@ class TypeHandle:
 
     def array(self, values: Iterable[Any]) -> Any:
         """An Arrow extension array of values; None is null."""
-        import pyarrow as pa
-
+        pa: Any = sys.modules["pyarrow"]
         stored = [None if value is None else self._encode(value) for value in values]
         return pa.ExtensionArray.from_storage(self.type, pa.array(stored, self.type.storage_type))
 
@@ -216,8 +218,7 @@ def _stored(cls: Any) -> list[Any]:
 
 def _as_stored(cls: Any, encoded: Any) -> Any:
     """What Arrow makes of an encoded value: numbers of its width, the order of its fields."""
-    import pyarrow as pa
-
+    pa: Any = sys.modules["pyarrow"]
     try:
         return pa.array([encoded], cls.storage)[0].as_py()
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -226,7 +227,7 @@ def _as_stored(cls: Any, encoded: Any) -> Any:
 
 def _extension(name: str, storage: Any, parameters: str) -> Any:
     """An Arrow extension type of the host's own class: it outlives every generation."""
-    import pyarrow as pa
+    pa: Any = sys.modules["pyarrow"]
 
     class PluginType(pa.ExtensionType):  # type: ignore[misc]  # untyped
         """A plugin's data type; two of the same name, storage and parameters are one."""

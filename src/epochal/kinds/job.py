@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -184,14 +185,12 @@ class Job(Kind[Callable[[], Any]]):
 
 def _check_cron(cron: str | None) -> None:
     """Have the scheduler read it, where there is one: what it cannot keep is refused now."""
-    if cron is None:
+    # Whoever runs jobs has imported it (`epochal.jobs`); a kind needs no library.
+    scheduler = sys.modules.get("apscheduler.triggers.cron")
+    if cron is None or scheduler is None:
         return
     try:
-        from apscheduler.triggers.cron import CronTrigger
-    except ImportError:
-        return  # nobody runs jobs here
-    try:
-        CronTrigger.from_crontab(cron)
+        scheduler.CronTrigger.from_crontab(cron)
     except ValueError as error:
         raise ValueError(f"cron {cron!r}: {error}") from None
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pyarrow.dataset as ds
 
-from epochal import examples
 from epochal.demo.data import load_airports
 from epochal.demo.stateful.report import Verdict
+from epochal.examples import path
 from epochal.jobs import Jobs, Streams
 from epochal.kinds import service
 from epochal.sql import Database
@@ -25,6 +25,7 @@ from epochal.sql import Database
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from epochal.jobs import Flow
     from epochal.runtime import Runtime
 
 _TABLE: Final = "orders"
@@ -59,7 +60,7 @@ class Part(ABC):
     def load(self) -> None:
         """Load its plugins."""
         for plugin, config in self.plugins.items():
-            self.rt.load(examples.path(plugin), config=config)
+            self.rt.load(path(plugin), config=config)
 
     @abstractmethod
     def start(self) -> None:
@@ -165,13 +166,14 @@ class StreamPart(Part):
                 f"CREATE TABLE {_TABLE} (id INTEGER PRIMARY KEY, item TEXT, n INTEGER)"
             )
         self._streams: Final = Streams(rt)
+        self._flow: Flow | None = None
         self._made = 0
 
     def start(self) -> None:
         """Connect the two, then write."""
-        self._flow: Final = self._streams.connect("feed.changes", "lake.files", idle_s=0.005)
-        if not self._flow.wait_idle(30.0):
-            raise TimeoutError(f"the stream did not begin: {self._flow.status().last_error}")
+        self._flow = flow = self._streams.connect("feed.changes", "lake.files", idle_s=0.005)
+        if not flow.wait_idle(30.0):
+            raise TimeoutError(f"the stream did not begin: {flow.status().last_error}")
         self._use(self._write, 1)
 
     def _write(self, _: int) -> None:
@@ -188,7 +190,7 @@ class StreamPart(Part):
     def stop(self) -> None:
         """End the writer, let everything arrive, disconnect."""
         super().stop()
-        if self._threads and not self._flow.wait_idle(60.0):
+        if self._flow is not None and not self._flow.wait_idle(60.0):
             self.faults.append(f"stream: it did not arrive: {self._flow.status()}")
         self._streams.close()
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from epochal import examples
 from epochal._core.events import GenerationLeaked
 from epochal.demo.stateful.parts import PARTS
 from epochal.demo.stateful.report import StatefulReport
 from epochal.errors import EpochalError, HandOverError, IncompatibleError, InitError
+from epochal.examples import path as example
 from epochal.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class StatefulDemonstration:
         folder.mkdir()
         turns = [(part, plugin) for part in self.parts for plugin in part.plugins]
         for number, (part, plugin) in enumerate(cycle(turns), 1):
-            source = examples.path(plugin).read_text(encoding="utf-8")
+            source = example(plugin).read_text(encoding="utf-8")
             source = source.replace('version = "1.0.0"', f'version = "1.{number}.0"')
             good = folder / "good" / f"{plugin}.py"
             broken = folder / "broken" / f"{plugin}.py"
