@@ -131,12 +131,12 @@ def test_filters_are_applied_whether_the_plugin_does_or_not(db):
 def test_two_scans_of_one_table_are_told_what_they_have_in_common(db):
     sql = (
         "SELECT a.n FROM numbers a JOIN numbers b ON a.n = b.n "
-        "WHERE a.half > 1 AND a.by = '1.0' AND b.by = '1.0' AND b.n < 9 ORDER BY 1"
+        "WHERE a.half > 1 AND a.by = '1.0' AND b.by = '1.0' AND b.half < 4.5 ORDER BY 1"
     )
     assert rows(db, sql) == [(n,) for n in range(3, 9)]
     assert len(CALLS) == 2
     assert all(filters == CALLS[0][1] for _, filters, _ in CALLS)
-    assert Filter("by", "=", "1.0") in CALLS[0][1]
+    assert CALLS[0][1] == [Filter("by", "=", "1.0")]
 
 
 def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):

@@ -581,7 +581,7 @@ MUTANTS = (
         "kinds/gate.py",
         "        if not quiet:\n            self._quiet.wait()\n",
         "",
-        STREAMS + "test_a_million_events_flow_through_two_hundred_reloads",
+        STREAMS + "test_the_batch_under_way_ends_before_the_position_moves",
     ),
     Mutant(
         "streams",
@@ -630,14 +630,6 @@ MUTANTS = (
         "found[name].also(needs) if name in found else needs",
         "needs",
         STORAGE + "test_two_scans_of_one_table_are_told_what_they_have_in_common",
-    ),
-    Mutant(
-        "storage",
-        "a query does not hold the plugins of its tables",
-        "sql/database.py",
-        " + [one.origin for one in stored]",
-        "",
-        STORAGE + "test_a_scan_in_flight_ends_on_the_old_code",
     ),
     Mutant(
         "data types",
