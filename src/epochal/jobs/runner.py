@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Final
 from apscheduler.events import (
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_MISSED,
+    EVENT_JOB_SUBMITTED,
     JobExecutionEvent,
     JobSubmissionEvent,
 )
@@ -65,6 +66,10 @@ if TYPE_CHECKING:
     Trigger: TypeAlias = CronTrigger | DateTrigger | IntervalTrigger
 
 
+_MOST_COUNTED: Final = 1000
+"""Ticks that were left out at once and are counted: after a long absence it may be any number."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobStatus:
     """How a job stands.
@@ -77,7 +82,8 @@ class JobStatus:
         ticks: that ended well, since this `Jobs` began.
         failures: that failed, since then.
         failures_in_row: since the last that ended well, or the last reload.
-        skipped: due while the one before ran, or missed for longer than the grace.
+        skipped: left out: due while the one before ran, or while the machine was too busy for more
+            than one of several, or missed for longer than the grace.
         circuit: whether failures hold it back.
         last_error: of the last failure, in one line; empty for none.
     """
@@ -96,13 +102,14 @@ class JobStatus:
 
 @dataclass(slots=True)
 class _Line:
-    """One job's schedule and its counts."""
+    """One job's schedule and its counts; `due` is the next tick that has not come yet."""
 
     name: str
     schedule: Schedule
     trigger: Trigger
     breaker: Breaker
     generation: int
+    due: datetime | None = None
     running: int = 0
     ticks: int = 0
     failures: int = 0
@@ -145,7 +152,8 @@ class Jobs:
         self._scheduler: Final = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(workers)}, daemon=True
         )
-        self._scheduler.add_listener(self._left_out, EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED)
+        self._scheduler.add_listener(self._missed, EVENT_JOB_MISSED)
+        self._scheduler.add_listener(self._came, EVENT_JOB_SUBMITTED | EVENT_JOB_MAX_INSTANCES)
         with ExitStack() as opened:
             self._scheduler.start()
             opened.callback(self._scheduler.shutdown)
@@ -248,6 +256,7 @@ class Jobs:
         if at is None:
             self._unschedule(line.name)
             return
+        line.due = at
         self._scheduler.add_job(
             self._tick,
             line.trigger,
@@ -363,10 +372,25 @@ class Jobs:
                 self._running -= 1
                 self._ended.notify_all()
 
-    def _left_out(self, event: JobSubmissionEvent | JobExecutionEvent) -> None:
+    def _missed(self, event: JobExecutionEvent) -> None:
+        """A tick was later than the grace."""
         with self._lock:
             if (line := self._lines.get(event.job_id)) is not None:
                 line.skipped += 1
+
+    def _came(self, event: JobSubmissionEvent) -> None:
+        """A tick came, alone for all that were due by then; or the one before still runs."""
+        with self._lock:
+            line = self._lines.get(event.job_id)
+            if line is None:
+                return
+            at = event.scheduled_run_times[-1]
+            line.skipped += event.code == EVENT_JOB_MAX_INSTANCES
+            steps = 0
+            while line.due is not None and line.due <= at and steps < _MOST_COUNTED:
+                line.due = line.trigger.get_next_fire_time(line.due, line.due)
+                steps += 1
+            line.skipped += max(0, steps - 1)
 
     # --- inside ------------------------------------------------------------------------------
 

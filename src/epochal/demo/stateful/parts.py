@@ -306,10 +306,10 @@ class JobPart(Part):
         times = [at for (at,) in lines]
         due = round((times[-1] - times[0]) / self._EVERY_S) + 1 if times else 0
         late = self._status.skipped
-        # A tick may begin late where the machine is busy; it is left out only if it overlaps.
-        unaccounted = max(0, due - late - len(times) - 1)
+        # Where the machine is busy a tick begins late, and so the times at both ends are not exact.
+        unaccounted = max(0, due - late - len(times) - 2)
         lost = max(0, self._status.ticks - len(times)) + unaccounted
-        remark = f"a line each; {late} more were due while one still ran, and were left out"
+        remark = f"a line each; {late} left out, since the one before still ran"
         return self.verdict(lost, max(0, len(times) - self._status.ticks), remark)
 
 

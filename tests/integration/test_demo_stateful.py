@@ -1,0 +1,92 @@
+"""The second act, shortened: it passes when all is well, and fails when something is lost."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+import epochal.demo.stateful.run as run
+from epochal.cli import main
+from epochal.demo.stateful.live import follow_stateful
+from epochal.demo.stateful.parts import JobPart, ServicePart, StreamPart
+from epochal.demo.stateful.report import show_stateful
+from epochal.demo.stateful.run import StatefulDemonstration
+from epochal.examples import path
+
+_LEAP = "self.position = position or 0\n        self.position += 2"
+SHORT = {"seconds": 1.5, "reloads": 12}
+
+
+def text(renderable):
+    console = Console(file=io.StringIO(), width=160)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_every_part_works_and_nothing_is_lost():
+    demonstration = StatefulDemonstration(**SHORT)
+    report = demonstration.run(lambda: None)
+    assert report.passed, report.faults
+    assert [one.part for one in report.verdicts] == ["service", "stream", "index", "job"]
+    assert all(one.did > 0 for one in report.verdicts)
+    assert (report.reloads, report.refused, report.leaked) == (12, 2, 0)
+    assert set(report.pause_ms) >= {"quota", "feed", "lake", "fulltext"}
+    assert "passed" in text(show_stateful(report))
+
+
+def test_the_command_writes_json_and_the_verdict(capsys):
+    assert main(["demo", "--stateful", "--seconds", "1", "--reloads", "6", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"]
+    assert {one["part"]: one["lost"] for one in report["verdicts"]} == dict.fromkeys(
+        ("service", "stream", "index", "job"), 0
+    )
+
+
+def spoiled(monkeypatch, tmp_path, plugin, whole, wrong):
+    source = path(plugin).read_text()
+    assert whole in source
+    other = tmp_path / f"{plugin}.py"
+    other.write_text(source.replace(whole, wrong))
+    monkeypatch.setattr(run, "example", lambda name: other if name == plugin else path(name))
+
+
+@pytest.mark.parametrize(
+    ("part", "plugin", "whole", "wrong"),
+    [
+        (ServicePart, "quota", 'self.counts = state["counts"]', "pass"),
+        (
+            StreamPart,
+            "feed",
+            "self.position = position or 0",
+            _LEAP,
+        ),
+        (JobPart, "reporter", 'every="50ms"', 'every="300ms"'),
+    ],
+)
+def test_a_part_that_loses_something_is_seen(monkeypatch, tmp_path, part, plugin, whole, wrong):
+    """Only the released versions lose it: what is loaded first is as it should be."""
+    spoiled(monkeypatch, tmp_path, plugin, whole, wrong)
+    monkeypatch.setattr(run, "_BROKEN_EVERY", 10_000)
+    report = StatefulDemonstration(**SHORT).run(lambda: None)
+    found = {one.part: one for one in report.verdicts}
+    assert not report.passed
+    assert found[part.name].lost > 0
+
+
+def test_without_a_terminal_a_line_is_written_now_and_then():
+    console = Console(file=io.StringIO(), width=200)
+    demonstration = StatefulDemonstration(**SHORT)
+    with follow_stateful(demonstration, console) as on_sample:
+        demonstration.run(on_sample)
+    assert "reloads" in console.file.getvalue()
+    assert "calls counted" in console.file.getvalue()
+
+
+def test_in_a_terminal_the_parts_are_drawn():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    demonstration = StatefulDemonstration(1.0, 6)
+    with follow_stateful(demonstration, console) as on_sample:
+        demonstration.run(on_sample)
+    assert "changes streamed" in console.file.getvalue()
