@@ -1,5 +1,6 @@
 """Jobs: a tick ends on the code that it began with, and a reload neither loses nor doubles one."""
 
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
@@ -9,7 +10,7 @@ import pytest
 from epochal import Runtime
 from epochal._core.events import BreakerMoved, TickFailed
 from epochal.errors import ExportError, HostError, LinkError
-from epochal.jobs import Circuit, Jobs, Patience
+from epochal.jobs import Circuit, Jobs, Patience, runner
 
 TICKS: SimpleQueue = SimpleQueue()
 ENTERED = threading.Event()
@@ -256,3 +257,42 @@ def test_closing_waits_for_the_tick_under_way(plugins):
             threading.Timer(0.1, GATE.set).start()
         assert tick() == "1.0"
         jobs.close()
+
+
+def test_a_failure_of_replaced_code_is_not_held_against_the_new(rt, plugins):
+    rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10); raise OSError('old')"))
+    with Jobs(rt, patience=Patience(first_s=3600.0, most_s=3600.0)) as jobs:
+        assert ENTERED.wait(10)
+        rt.reload("house", write(plugins, "2.0"), drain_timeout=0.0)
+        wait_for(lambda: jobs._lines["house.sweep"].generation == 1)
+        GATE.set()
+        assert tick() == "2.0"
+        assert (one(jobs).failures, one(jobs).failures_in_row) == (1, 0)
+
+
+def test_ticks_that_a_busy_machine_left_out_are_counted(rt, plugins):
+    rt.load(write(plugins, schedule='every="20ms"'))
+    with Jobs(rt) as jobs:
+        tick()
+        jobs._scheduler.pause()
+        threading.Event().wait(0.2)
+        jobs._scheduler.resume()
+        wait_for(lambda: one(jobs).skipped >= 5)
+
+
+def test_one_job_that_cannot_be_kept_does_not_stop_the_others(rt, plugins, monkeypatch):
+    rt.load(write(plugins))
+    other = 'from epochal.kinds import job\n@job(cron="* * * * *")\ndef f(): ...\n'
+    rt.load(plugins.write("another", other))
+    monkeypatch.setattr(runner.CronTrigger, "from_crontab", lambda text: int(text))
+    failed: SimpleQueue = SimpleQueue()
+    rt.remove("another")
+    with Jobs(rt):
+        end = rt.events.subscribe(failed.put)
+        path = plugins.write("another", other)
+        monkeypatch.setitem(sys.modules, "apscheduler.triggers.cron", None)
+        rt.load(path)
+        assert tick() == "1.0"
+        while "another.f has a schedule that cannot be kept" not in str(failed.get(timeout=10)):
+            pass
+        end()

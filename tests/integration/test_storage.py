@@ -216,6 +216,7 @@ def test_a_table_whose_plugin_is_gone_says_so_and_comes_back_with_it(rt, db, plu
         rows(db, "SELECT n FROM numbers")
     with pytest.raises(HostError, match="no active plugin serves nfs://"):
         db.register("x", "nfs://host/x")
+    assert dict(db.tables) == {}
     rt.load(write(plugins, "2.0"))
     assert rows(db, "SELECT DISTINCT by FROM numbers") == [("2.0",)]
 

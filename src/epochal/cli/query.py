@@ -51,8 +51,9 @@ def query(
             "--table",
             "-t",
             metavar="NAME=PATH",
-            help="A table: Parquet, CSV, TSV, JSON or Arrow, a file or a folder of them. May be "
-            "given several times.",
+            help="A table: Parquet, CSV, TSV, JSON or Arrow, a file or a folder of them; or the "
+            "address of one that a plugin serves (lite:///shop.db?table=orders). May be given "
+            "several times.",
             show_default=False,
         ),
     ] = None,

@@ -49,7 +49,14 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from epochal._core.blame import said
-from epochal._core.events import BreakerMoved, ChangeCommitted, Event, TickEnded, TickFailed
+from epochal._core.events import (
+    BreakerMoved,
+    ChangeCommitted,
+    Event,
+    EventsMissed,
+    TickEnded,
+    TickFailed,
+)
 from epochal.errors import EpochalError, HostError
 from epochal.jobs.breaker import Breaker, Circuit, Patience
 from epochal.jobs.positions import Positions
@@ -207,7 +214,7 @@ class Jobs:
     # --- following the runtime ---------------------------------------------------------------
 
     def _follow(self, event: Event) -> None:
-        if isinstance(event, ChangeCommitted):
+        if isinstance(event, (ChangeCommitted, EventsMissed)):
             self._take_over(self._runtime.epoch)
 
     def _take_over(self, epoch: Epoch) -> None:
@@ -221,8 +228,14 @@ class Jobs:
             for name in self._lines.keys() - found.keys():
                 del self._lines[name]
                 self._unschedule(name)
+            failures: list[EpochalError] = []
             for name, export in found.items():
-                self._take_over_one(name, export.options["schedule"], numbers[export.plugin])
+                try:
+                    self._take_over_one(name, export.options["schedule"], numbers[export.plugin])
+                except EpochalError as error:
+                    failures.append(error)
+        if failures:  # the others run
+            raise failures[0]
 
     def _take_over_one(self, name: str, schedule: Schedule, generation: int) -> None:
         line = self._lines.get(name)
@@ -236,8 +249,8 @@ class Jobs:
         except ValueError as error:  # a plugin from before this module was imported
             raise HostError(f"job {name} has a schedule that cannot be kept: {error}") from error
         line = _Line(name, schedule, trigger, Breaker(self._patience), generation)
-        self._lines[name] = line
         known, at = self._positions.read(name, str(schedule))
+        self._lines[name] = line
         if not known:
             self._schedule(line, _next(line.trigger))
         elif at is None:
@@ -340,7 +353,9 @@ class Jobs:
             line.failures += 1
             line.last_error = told
             before = line.breaker.state
-            wait_s = line.breaker.failed()
+            # What replaced code does is not held against the code that replaced it.
+            is_replaced = 0 <= generation < line.generation
+            wait_s = 0.0 if is_replaced else line.breaker.failed()
             if line.breaker.state is not before:
                 self._tell_breaker(line)
             again = _now() + timedelta(seconds=wait_s)

@@ -26,9 +26,10 @@ change that comes while the index is being built is refused: what is half built 
 An operation that began before a reload searches the old generation's object, on the old code. What
 is built later goes to the newest generation.
 
-Who reads, who writes: ``target`` and ``folder`` of a `Shelf` are replaced inside its gate (a build,
-an `open`) or while that is closed (a hand-over), and read by searches without a lock: the old
-object or the new one, whole.
+Who reads, who writes: ``target`` and ``folder`` of a `Shelf` are replaced, in this order, inside
+its gate (a build, an `open`) or while that is closed (a hand-over). Searches read them in the other
+order and without a lock: where there is a folder there is an object that is built, the old one or
+the new one, whole.
 """
 
 from __future__ import annotations
@@ -95,8 +96,9 @@ class Shelf(Kept):
 
     def put(self, target: Any, folder: Folder) -> None:
         """Have another object serve; the one before ends with its last search."""
-        self.folder = folder
+        # In this order: a search that sees a folder finds an object that is built.
         self.target = target
+        self.folder = folder
 
 
 class IndexHandle:

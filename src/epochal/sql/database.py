@@ -41,7 +41,7 @@ from epochal.sql.index import index_of, signatures
 from epochal.sql.planning import Planner, bind, resolve
 from epochal.sql.provenance import EpochRecord
 from epochal.sql.result import Result
-from epochal.sql.stored import backend_of, stored_tables
+from epochal.sql.stored import backend_of, scheme_of, schemes_of, stored_tables
 from epochal.sql.tables import Tables
 from epochal.sql.text import scan
 
@@ -159,17 +159,18 @@ class Database:
 
     @property
     def tables(self) -> Mapping[str, pa.Schema]:
-        """The registered tables and their columns, those of plugins as the current epoch has them.
+        """The registered tables and their columns.
 
-        Raises:
-            HostError: no active plugin serves one of them.
+        Those of plugins are as the current epoch has them, and left out where nobody serves them;
+        what a plugin raises that cannot open its own goes through.
         """
         snapshot, epoch = self._tables.current, self._runtime.epoch
-        served = {
-            name: epoch[storage][backend_of(uri, epoch)].table(uri).schema
-            for name, uri in snapshot.uris.items()
-        }
-        return {**{name: table.schema for name, table in snapshot.tables.items()}, **served}
+        schemas = {name: table.schema for name, table in snapshot.tables.items()}
+        schemes = schemes_of(epoch)
+        for name, uri in snapshot.uris.items():
+            if (backend := schemes.get(scheme_of(uri))) is not None:
+                schemas[name] = epoch[storage][backend].table(uri).schema
+        return schemas
 
     def functions(self) -> list[str]:
         """How each plugin function is called in SQL, in the current epoch."""

@@ -71,6 +71,11 @@ class StoredTable:
         return schema
 
 
+def scheme_of(uri: str) -> str:
+    """The scheme of an address, in lower case."""
+    return uri.partition("://")[0].lower()
+
+
 def schemes_of(epoch: Epoch) -> Mapping[str, str]:
     """The schemes that an epoch's plugins serve, each with the full name of its backend."""
     return epoch.derived(_SCHEMES, _read_schemes)
@@ -109,8 +114,7 @@ def backend_of(uri: str, epoch: Epoch) -> str:
     Raises:
         HostError: there is none.
     """
-    scheme = uri.partition("://")[0].lower()
-    schemes = schemes_of(epoch)
+    scheme, schemes = scheme_of(uri), schemes_of(epoch)
     if scheme not in schemes:
         known = ", ".join(f"{one}://" for one in sorted(schemes)) or "none"
         raise HostError(f"no active plugin serves {scheme}://; served: {known}")
