@@ -48,7 +48,12 @@ def follow_stateful(
 
 def _screen(demonstration: StatefulDemonstration) -> RenderableType:
     head = Text("what keeps something is reloaded while it works\n", "bold")
-    return Group(head, parts_table(demonstration.so_far()), Text(), Text(_changes(demonstration)))
+    return Group(
+        head,
+        parts_table(demonstration.so_far(), judged=False),
+        Text(),
+        Text(_changes(demonstration)),
+    )
 
 
 def _line(demonstration: StatefulDemonstration) -> str:

@@ -309,7 +309,7 @@ class JobPart(Part):
         # Where the machine is busy a tick begins late, and so the times at both ends are not exact.
         unaccounted = max(0, due - late - len(times) - 2)
         lost = max(0, self._status.ticks - len(times)) + unaccounted
-        remark = f"a line each; {late} left out, since the one before still ran"
+        remark = f"a line each; {late} left out while the one before ran"
         return self.verdict(lost, max(0, len(times) - self._status.ticks), remark)
 
 

@@ -76,8 +76,13 @@ class StatefulReport:
         return {**asdict(self), "passed": self.passed}
 
 
-def parts_table(verdicts: Sequence[Verdict]) -> Table:
-    """The parts, a line each."""
+def parts_table(verdicts: Sequence[Verdict], *, judged: bool = True) -> Table:
+    """The parts, a line each.
+
+    Args:
+        verdicts: of each part.
+        judged: whether it is known what was lost; before the end it is not.
+    """
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(min_width=8, style="bold")
     table.add_column(justify="right", min_width=9)
@@ -90,8 +95,8 @@ def parts_table(verdicts: Sequence[Verdict]) -> Table:
             one.part,
             f"{one.did:,}",
             one.unit,
-            _zero(one.lost, "lost"),
-            _zero(one.doubled, "doubled"),
+            _zero(one.lost, "lost") if judged else "",
+            _zero(one.doubled, "doubled") if judged else "",
             one.remark,
         )
     return table
