@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import pytest
 from rich.console import Console
@@ -42,6 +43,12 @@ def test_the_command_writes_json_and_the_verdict(capsys):
     assert {one["part"]: one["lost"] for one in report["verdicts"]} == dict.fromkeys(
         ("service", "stream", "index", "job"), 0
     )
+
+
+def test_what_is_not_installed_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "epochal.demo.stateful.run", None)
+    assert main(["demo", "--stateful"]) == 1
+    assert "needs the extra 'demo': pip install 'epochal[demo]'" in capsys.readouterr().err
 
 
 def spoiled(monkeypatch, tmp_path, plugin, whole, wrong):

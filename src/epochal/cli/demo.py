@@ -14,6 +14,7 @@ from epochal.demo.live import follow
 from epochal.demo.picture import Camera
 from epochal.demo.report import show
 from epochal.demo.run import Demonstration, Settings
+from epochal.errors import HostError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,9 +77,14 @@ def demo(
 
 
 def _second_act(seconds: float, reloads: int, *, as_json: bool) -> None:
-    from epochal.demo.stateful.live import follow_stateful
-    from epochal.demo.stateful.report import show_stateful
-    from epochal.demo.stateful.run import StatefulDemonstration
+    try:
+        from epochal.demo.stateful.live import follow_stateful
+        from epochal.demo.stateful.report import show_stateful
+        from epochal.demo.stateful.run import StatefulDemonstration
+    except ImportError as error:
+        raise HostError(
+            f"the second act needs the extra 'demo': pip install 'epochal[demo]' ({error})"
+        ) from error
 
     demonstration = StatefulDemonstration(seconds, reloads)
     with follow_stateful(demonstration, error_console() if as_json else console()) as on_sample:
