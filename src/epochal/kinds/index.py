@@ -34,7 +34,6 @@ the new one, whole.
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import tempfile
 import threading
@@ -45,6 +44,7 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal._core.carry import carry
 from epochal._core.kind import Export, Handover, Kind, Opened
 from epochal.errors import HostError
+from epochal.kinds.classes import check_class, close_object
 from epochal.kinds.gate import GatedMove, Kept, Side
 from epochal.kinds.table_function import TableShape, table_shape
 
@@ -54,7 +54,12 @@ if TYPE_CHECKING:
 
     from epochal._core.lease import Borrow, Lease
 
-_METHODS: Final = {"build": ("rows",), "persist": ("folder",), "open": ("folder",)}
+_METHODS: Final = {
+    "build": ("rows",),
+    "persist": ("folder",),
+    "open": ("folder",),
+    "search": None,
+}
 
 
 class Folder:
@@ -223,20 +228,7 @@ class Index(Kind[Any]):
         Raises:
             TypeError: it is not; the message says all that is wrong.
         """
-        target = export.target
-        if not isinstance(target, type):
-            raise TypeError(f"expected a class, not {target!r}")
-        faults = [
-            fault for name, given in _METHODS.items() if (fault := _fault(target, name, given))
-        ]
-        try:
-            inspect.signature(target).bind()
-        except TypeError as error:
-            faults.append(f"it is made without arguments, and {error}")
-        if not callable(getattr(target, "search", None)):
-            faults.append("it has no method search(…), the table function")
-        if faults:
-            raise TypeError("; ".join(faults))
+        check_class(export.target, _METHODS)
         self.shape(export)
 
     def shape(self, export: Export) -> TableShape:
@@ -253,10 +245,8 @@ class Index(Kind[Any]):
 
     def close(self, instance: Shelf) -> None:
         """Call its `close()`, if it has one, and let go of what is persisted."""
-        close = getattr(instance.target, "close", None)
         instance.folder = None
-        if callable(close):
-            close()
+        close_object(instance.target)
 
     def offer(self, instance: Shelf, lease: Lease | Borrow) -> IndexHandle:
         """Something to build and to search."""
@@ -265,18 +255,6 @@ class Index(Kind[Any]):
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
         """Have the new one open what is persisted."""
         return _Reopening(old.instance, new.instance)
-
-
-def _fault(target: type, name: str, arguments: tuple[str, ...]) -> str:
-    method = getattr(target, name, None)
-    wanted = f"{name}({', '.join(arguments)})"
-    if not callable(method):
-        return f"it has no method {wanted}"
-    try:
-        inspect.signature(method).bind("self", *arguments)
-    except TypeError as error:
-        return f"{wanted}: {error}"
-    return ""
 
 
 index: Final = Index("index", "built from a table, searched from SQL")

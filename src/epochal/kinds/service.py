@@ -34,6 +34,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Handover, Kind, Opened
+from epochal.kinds.classes import check_class, close_object
 from epochal.kinds.gate import GatedMove, Kept, Side
 
 if TYPE_CHECKING:
@@ -105,12 +106,7 @@ class Service(Kind[Any]):
     def validate(self, export: Export) -> None:
         """Ask for a class that is made without arguments, and both or none of the two methods."""
         target = export.target
-        if not isinstance(target, type):
-            raise TypeError(f"expected a class, not {target!r}")
-        try:
-            inspect.signature(target).bind()
-        except TypeError as error:
-            raise TypeError(f"it is made without arguments, and {error}") from None
+        check_class(target, {})
         has = [name for name in _STATE if callable(getattr(target, name, None))]
         if len(has) == 1:
             raise TypeError(f"it has {has[0]}() alone; state needs both {' and '.join(_STATE)}")
@@ -138,9 +134,7 @@ class Service(Kind[Any]):
 
     def close(self, instance: Kept) -> None:
         """Call its `close()`, if it has one."""
-        close = getattr(instance.target, "close", None)
-        if callable(close):
-            close()
+        close_object(instance.target)
 
     def offer(self, instance: Kept, lease: Lease | Borrow) -> ServiceHandle:
         """A handle whose methods wait at the gate."""

@@ -27,13 +27,13 @@ plugins cannot serve one scheme.
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from epochal._core.carry import carry
 from epochal._core.kind import Export, Kind
+from epochal.kinds.classes import check_class, close_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -130,20 +130,9 @@ class Storage(Kind[Any]):
         Raises:
             TypeError: it is none.
         """
-        target = export.target
-        if not isinstance(target, type):
-            raise TypeError(f"expected a class, not {target!r}")
+        check_class(export.target, {"table": ("uri",)})
         if "scheme" not in export.options:
             raise TypeError("it says no scheme; mark it as @storage(scheme='…')")
-        try:
-            inspect.signature(target).bind()
-        except TypeError as error:
-            raise TypeError(f"it is made without arguments, and {error}") from None
-        table: Any = getattr(target, "table", None)
-        try:
-            inspect.signature(table).bind("self", "uri")
-        except TypeError:
-            raise TypeError("it has no method table(uri), which opens a table") from None
 
     def validate_together(self, exports: Sequence[Export]) -> None:
         """Refuse two backends of one scheme.
@@ -164,9 +153,7 @@ class Storage(Kind[Any]):
 
     def close(self, instance: Any) -> None:
         """Call its `close()`, if it has one."""
-        close = getattr(instance, "close", None)
-        if callable(close):
-            close()
+        close_object(instance)
 
     def offer(self, instance: Any, lease: Lease | Borrow) -> StorageHandle:
         """Something to open tables with."""

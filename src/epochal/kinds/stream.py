@@ -29,15 +29,13 @@ one thread at a time.
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Handover, Kind, Opened
+from epochal.kinds.classes import check_class, close_object
 from epochal.kinds.gate import GatedMove, Kept, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from epochal._core.lease import Borrow, Lease
 
 
@@ -87,18 +85,7 @@ class Stream(Kind[Any]):
         Raises:
             TypeError: it is not; the message says all that is wrong.
         """
-        target = export.target
-        if not isinstance(target, type):
-            raise TypeError(f"expected a class, not {target!r}")
-        faults = [fault for fault in self._faults(target) if fault]
-        if faults:
-            raise TypeError("; ".join(faults))
-
-    def _faults(self, target: type) -> Sequence[str]:
-        return [
-            _fault(target, "", ()),
-            *(_fault(target, name, arguments) for name, arguments in self._methods.items()),
-        ]
+        check_class(export.target, self._methods)
 
     def open(self, export: Export) -> StreamEnd:
         """Make the object; it starts when it is connected, or takes over."""
@@ -106,9 +93,7 @@ class Stream(Kind[Any]):
 
     def close(self, instance: StreamEnd) -> None:
         """Call its `close()`, if it has one."""
-        close = getattr(instance.target, "close", None)
-        if callable(close):
-            close()
+        close_object(instance.target)
 
     def offer(self, instance: StreamEnd, lease: Lease | Borrow) -> StreamHandle:
         """Something to connect."""
@@ -129,23 +114,6 @@ class Stream(Kind[Any]):
             after.is_started = is_started
 
         return GatedMove(before, after, take, give)
-
-
-def _fault(target: type, name: str, arguments: tuple[str, ...]) -> str:
-    method = getattr(target, name, None) if name else target
-    if not callable(method):
-        return f"it has no method {name}({', '.join(arguments)})"
-    if inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method):
-        return f"{name}() must be a plain method that returns"
-    try:
-        inspect.signature(method).bind(*(("self",) if name else ()), *arguments)
-    except TypeError as error:
-        return (
-            f"{name}({', '.join(arguments)}): {error}"
-            if name
-            else f"made without arguments: {error}"
-        )
-    return ""
 
 
 source: Final = Stream(
