@@ -296,3 +296,12 @@ def test_one_job_that_cannot_be_kept_does_not_stop_the_others(rt, plugins, monke
         while "another.f has a schedule that cannot be kept" not in str(failed.get(timeout=10)):
             pass
         end()
+
+
+def test_closing_with_a_time_limit_says_whether_ticks_have_ended(rt, plugins):
+    rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
+    jobs = Jobs(rt)
+    assert ENTERED.wait(10)
+    assert not jobs.close(timeout=0.05)
+    GATE.set()
+    assert jobs.close(timeout=10.0)

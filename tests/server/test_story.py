@@ -157,3 +157,52 @@ def test_a_port_in_use_is_told(serve, tmp_path):
     )
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
+JOB = """
+# /// plugin
+# id = "house"
+# version = "{version}"
+# ///
+from pathlib import Path
+from epochal.kinds import job
+
+@job(every="20ms")
+def sweep():
+    with Path("ticks").open("a") as file:
+        print("{version}", file=file)
+    {body}
+"""
+
+
+def ticks(folder):
+    path = folder / "ticks"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_jobs_of_plugins_run_and_the_service_ends_with_them(serve, tmp_path):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "house.py").write_text(JOB.format(version="1.0", body=""))
+    process, url, _ = serve("--plugins", "plugins", "--watch", "plugins", "--store", "state")
+    with httpx.Client(base_url=url, timeout=20):
+        while len(ticks(tmp_path)) < 3:
+            assert process.poll() is None
+        (plugins / "house.py").write_text(JOB.format(version="2.0", body=""))
+        while "2.0" not in ticks(tmp_path):
+            assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_a_job_that_does_not_return_does_not_keep_the_service_from_ending(serve, tmp_path):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    body = "import time; time.sleep(600)"
+    (plugins / "house.py").write_text(JOB.format(version="1.0", body=body))
+    process, _, _ = serve("--plugins", "plugins", "--stop-timeout", "1")
+    while not ticks(tmp_path):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 1
+    assert "did not return in time" in process.stderr.read()

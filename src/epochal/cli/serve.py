@@ -135,8 +135,9 @@ def serve(
       epochal query "SELECT geo.greet('world')" --server http://127.0.0.1:8000
 
     The first line on standard output ends with the address, the second is a
-    link to the page with the right to change plugins. Ctrl-C or SIGTERM ends
-    the service: running queries first, plugins last.
+    link to the page with the right to change plugins. The jobs of plugins run
+    by their schedules. Ctrl-C or SIGTERM ends the service: running queries
+    first, plugins last.
     """
     tables = read_tables(table or [])
     try:
@@ -223,6 +224,7 @@ def _run(
     *,
     remove: bool,
 ) -> None:
+    from epochal.jobs import Jobs
     from epochal.server import Access
     from epochal.server.run import run
     from epochal.server.security import authorities_of
@@ -236,7 +238,8 @@ def _run(
             admin_token=tokens.admin,
             query_token=tokens.query,
         )
-        is_over = run(service, access, sock, on_ready=lambda: _tell(sock, tokens))
+        jobs = Jobs(service.runtime)
+        is_over = run(service, access, sock, on_ready=lambda: _tell(sock, tokens), jobs=jobs)
     if not is_over:
         # What still runs is in a plugin's code; waiting for it would be for ever, and an engine's
         # thread that is in Python when the interpreter ends aborts the process.

@@ -163,7 +163,7 @@ class Jobs:
         self._scheduler.add_listener(self._came, EVENT_JOB_SUBMITTED | EVENT_JOB_MAX_INSTANCES)
         with ExitStack() as opened:
             self._scheduler.start()
-            opened.callback(self._scheduler.shutdown)
+            opened.callback(self._scheduler.shutdown, wait=False)  # `close` has waited
             # First the subscription, then the look at what there is: nothing falls between the two.
             opened.callback(runtime.events.subscribe(self._follow))
             self._take_over(runtime.epoch)
@@ -189,16 +189,23 @@ class Jobs:
             # Under a name of its own, so that the schedule's next time stays.
             self._scheduler.add_job(self._tick, args=[name, True], misfire_grace_time=None)
 
-    def close(self) -> None:
-        """Begin no tick any more, and wait for those that run; doing so again does nothing."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Begin no tick any more, and wait for those that run; doing so again does nothing.
+
+        Args:
+            timeout: seconds to wait for them; None for no limit.
+
+        Returns:
+            Whether they ended. (A tick is on a thread that the process waits for as it leaves.)
+        """
         with self._lock:
             self._closed = True
             # Its own shutdown waits for ticks with its locks held, which a tick's end needs.
             if self._scheduler.running:
                 self._scheduler.pause()
-            while self._running:
-                self._ended.wait()
+            is_quiet = self._ended.wait_for(lambda: not self._running, timeout)
         self._opened.close()
+        return is_quiet
 
     def __enter__(self) -> Jobs:
         return self

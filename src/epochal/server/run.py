@@ -25,6 +25,7 @@ from epochal.server.app import create_app
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from epochal.jobs import Jobs
     from epochal.server.security import Access
     from epochal.server.service import Service
 
@@ -58,7 +59,12 @@ def url_of(sock: socket.socket) -> str:
 
 
 def run(
-    service: Service, access: Access, sock: socket.socket, *, on_ready: Callable[[], object]
+    service: Service,
+    access: Access,
+    sock: socket.socket,
+    *,
+    on_ready: Callable[[], object],
+    jobs: Jobs | None = None,
 ) -> bool:
     """Serve until a signal comes; closes the database and the runtime.
 
@@ -67,12 +73,13 @@ def run(
         access: who is let in.
         sock: where, listening.
         on_ready: called when requests are answered.
+        jobs: of its plugins, to be closed with it.
 
     Returns:
         Whether everything ended in order, and not a plugin's function that did not return.
     """
     asyncio.run(serve(service, access, sock, on_ready=on_ready))
-    return end(service)
+    return end(service, jobs)
 
 
 async def serve(
@@ -100,12 +107,13 @@ async def serve(
         raise
 
 
-def end(service: Service) -> bool:
-    """Close the database, then the runtime; returns whether nothing is left running."""
+def end(service: Service, jobs: Jobs | None = None) -> bool:
+    """Close jobs, database, then the runtime; returns whether nothing is left running."""
     limit = service.limits.stop_s
+    is_quiet = jobs is None or jobs.close(limit)
     is_idle = service.database.close(limit)
     cutover = service.runtime.close(drain_timeout=limit)
-    return is_idle and (cutover is None or cutover.drained)
+    return is_quiet and is_idle and (cutover is None or cutover.drained)
 
 
 class _Server(uvicorn.Server):
