@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -72,6 +73,10 @@ if TYPE_CHECKING:
 
     Trigger: TypeAlias = CronTrigger | DateTrigger | IntervalTrigger
 
+
+# What it would say of ticks that are left out is counted here; without a handler of somebody's it
+# would be written to standard error.
+logging.getLogger("apscheduler").addHandler(logging.NullHandler())
 
 _MOST_COUNTED: Final = 1000
 """Ticks that were left out at once and are counted: after a long absence it may be any number."""
