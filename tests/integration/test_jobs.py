@@ -10,7 +10,7 @@ import pytest
 from epochal import Runtime
 from epochal._core.events import BreakerMoved, TickFailed
 from epochal.errors import ExportError, HostError, LinkError
-from epochal.jobs import Circuit, Jobs, Patience, runner
+from epochal.jobs import Circuit, Jobs, Patience, timetable
 
 TICKS: SimpleQueue = SimpleQueue()
 ENTERED = threading.Event()
@@ -273,9 +273,9 @@ def test_ticks_that_a_busy_machine_left_out_are_counted(rt, plugins):
     rt.load(write(plugins, schedule='every="20ms"'))
     with Jobs(rt) as jobs:
         tick()
-        jobs._scheduler.pause()
+        jobs._timetable._scheduler.pause()
         threading.Event().wait(0.2)
-        jobs._scheduler.resume()
+        jobs._timetable._scheduler.resume()
         wait_for(lambda: one(jobs).skipped >= 5)
 
 
@@ -283,7 +283,7 @@ def test_one_job_that_cannot_be_kept_does_not_stop_the_others(rt, plugins, monke
     rt.load(write(plugins))
     other = 'from epochal.kinds import job\n@job(cron="* * * * *")\ndef f(): ...\n'
     rt.load(plugins.write("another", other))
-    monkeypatch.setattr(runner.CronTrigger, "from_crontab", lambda text: int(text))
+    monkeypatch.setattr(timetable.CronTrigger, "from_crontab", lambda text: int(text))
     failed: SimpleQueue = SimpleQueue()
     rt.remove("another")
     with Jobs(rt):

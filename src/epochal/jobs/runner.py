@@ -6,10 +6,10 @@
         ...
         for status in jobs.status(): print(status)
 
-The scheduler (APScheduler) knows names, never code: what it calls is `_tick` with a job's name, and
-the tick looks the function up in the epoch that is current then. So a reload does not touch the
-schedule, holds back nothing between ticks, and the tick that runs meanwhile ends on the code that
-it began with. What a change adds, removes or reschedules is taken over from the runtime's events.
+The timetable knows names, never code: what it calls is `_tick` with a job's name, and the tick
+looks the function up in the epoch that is current then. So a reload does not touch the schedule,
+holds back nothing between ticks, and the tick that runs meanwhile ends on the code that it began
+with. What a change adds, removes or reschedules is taken over from the runtime's events.
 
 Ticks of one job never overlap: a tick that is due while the one before still runs is left out, and
 counted (`skipped`). A tick that was missed because the process was away or busy is made up for
@@ -19,7 +19,7 @@ Who reads, who writes
 ---------------------
 
 ``_lines`` and what is in them, and ``_running``, are read and written under ``_lock``; ticks run
-outside it, and so does everything of the plugin's. The scheduler has locks of its own and is called
+outside it, and so does everything of the plugin's. The timetable has locks of its own and is called
 under ours, never the other way round: it calls `_tick` on threads of its own, without a lock.
 """
 
@@ -27,27 +27,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
-
-from apscheduler.events import (
-    EVENT_JOB_MAX_INSTANCES,
-    EVENT_JOB_MISSED,
-    EVENT_JOB_SUBMITTED,
-    JobExecutionEvent,
-    JobSubmissionEvent,
-)
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.jobstores.base import JobLookupError
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
-from apscheduler.triggers.date import DateTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
 from epochal._core.blame import said
 from epochal._core.events import (
@@ -61,22 +46,16 @@ from epochal._core.events import (
 from epochal.errors import EpochalError, HostError
 from epochal.jobs.breaker import Breaker, Circuit, Patience
 from epochal.jobs.positions import Positions
+from epochal.jobs.timetable import Timetable, Trigger, first_time, trigger_of
 from epochal.kinds.job import Schedule, job
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
-    from typing import TypeAlias
 
     from epochal._core.epoch import Epoch
     from epochal.runtime import Runtime
 
-    Trigger: TypeAlias = CronTrigger | DateTrigger | IntervalTrigger
-
-
-# What it would say of ticks that are left out is counted here; without a handler of somebody's it
-# would be written to standard error.
-logging.getLogger("apscheduler").addHandler(logging.NullHandler())
 
 _MOST_COUNTED: Final = 1000
 """Ticks that were left out at once and are counted: after a long absence it may be any number."""
@@ -153,7 +132,6 @@ class Jobs:
     ) -> None:
         self._runtime: Final = runtime
         self._patience: Final = patience or Patience()
-        self._grace_s: Final = grace_s
         self._lock: Final = threading.Lock()
         self._ended: Final = threading.Condition(self._lock)
         self._lines: Final[dict[str, _Line]] = {}
@@ -161,14 +139,15 @@ class Jobs:
         self._closed = False
         folder = runtime.store_folder
         self._positions: Final = Positions(folder / "jobs.db" if folder is not None else None)
-        self._scheduler: Final = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(workers)}, daemon=True
+        self._timetable: Final = Timetable(
+            workers=workers,
+            grace_s=grace_s,
+            tick=self._tick,
+            missed=self._missed,
+            came=self._came,
         )
-        self._scheduler.add_listener(self._missed, EVENT_JOB_MISSED)
-        self._scheduler.add_listener(self._came, EVENT_JOB_SUBMITTED | EVENT_JOB_MAX_INSTANCES)
         with ExitStack() as opened:
-            self._scheduler.start()
-            opened.callback(self._scheduler.shutdown, wait=False)  # `close` has waited
+            opened.callback(self._timetable.close)
             # First the subscription, then the look at what there is: nothing falls between the two.
             opened.callback(runtime.events.subscribe(self._follow))
             self._take_over(runtime.epoch)
@@ -191,8 +170,7 @@ class Jobs:
             if name not in self._lines:
                 known = ", ".join(sorted(self._lines)) or "none"
                 raise HostError(f"there is no job {name!r}; jobs: {known}")
-            # Under a name of its own, so that the schedule's next time stays.
-            self._scheduler.add_job(self._tick, args=[name, True], misfire_grace_time=None)
+            self._timetable.put_now(name)
 
     def close(self, timeout: float | None = None) -> bool:
         """Begin no tick any more, and wait for those that run; doing so again does nothing.
@@ -205,9 +183,7 @@ class Jobs:
         """
         with self._lock:
             self._closed = True
-            # Its own shutdown waits for ticks with its locks held, which a tick's end needs.
-            if self._scheduler.running:
-                self._scheduler.pause()
+            self._timetable.pause()
             is_quiet = self._ended.wait_for(lambda: not self._running, timeout)
         self._opened.close()
         return is_quiet
@@ -239,7 +215,7 @@ class Jobs:
                 return
             for name in self._lines.keys() - found.keys():
                 del self._lines[name]
-                self._unschedule(name)
+                self._timetable.drop(name)
             failures: list[EpochalError] = []
             for name, export in found.items():
                 try:
@@ -257,16 +233,16 @@ class Jobs:
                 self._forgive(line)
             return
         try:
-            trigger = _trigger(schedule)
+            trigger = trigger_of(schedule)
         except ValueError as error:  # a plugin from before this module was imported
             raise HostError(f"job {name} has a schedule that cannot be kept: {error}") from error
         line = _Line(name, schedule, trigger, Breaker(self._patience), generation)
         known, at = self._positions.read(name, str(schedule))
         self._lines[name] = line
         if not known:
-            self._schedule(line, _next(line.trigger))
+            self._schedule(line, first_time(line.trigger))
         elif at is None:
-            self._unschedule(name)
+            self._timetable.drop(name)
         else:
             self._schedule(line, datetime.fromtimestamp(at, UTC))
 
@@ -274,35 +250,19 @@ class Jobs:
         if line.breaker.failures:
             line.breaker.succeeded()
             self._tell_breaker(line)
-            at = None if line.schedule.is_once else _next(line.trigger)
+            at = None if line.schedule.is_once else first_time(line.trigger)
             self._schedule(line, at or _now())
 
     def _schedule(self, line: _Line, at: datetime | None) -> None:
         if at is None:
-            self._unschedule(line.name)
+            self._timetable.drop(line.name)
             return
         line.due = at
-        self._scheduler.add_job(
-            self._tick,
-            line.trigger,
-            id=line.name,
-            args=[line.name],
-            replace_existing=True,
-            coalesce=True,
-            max_instances=1,
-            misfire_grace_time=max(1, int(self._grace_s)),
-            next_run_time=at,
-        )
-
-    def _unschedule(self, name: str) -> None:
-        try:
-            self._scheduler.remove_job(name)
-        except JobLookupError:
-            return  # its last tick was begun, and the scheduler has dropped it by itself
+        self._timetable.put(line.name, line.trigger, at)
 
     # --- ticks -------------------------------------------------------------------------------
 
-    def _tick(self, name: str, by_hand: bool = False) -> None:
+    def _tick(self, name: str, by_hand: bool) -> None:
         """One run of a job; on a thread of the scheduler's."""
         line = self._begin(name, by_hand)
         if line is None:
@@ -355,7 +315,7 @@ class Jobs:
             line.breaker.succeeded()
             if was_open:
                 self._tell_breaker(line)
-            self._keep(line, self._next_at(line))
+            self._keep(line, self._timetable.next_at(line.name))
         self._runtime.events.emit(
             TickEnded(plugin=plugin, generation=generation, job=line.name, took_ms=took_ms)
         )
@@ -371,7 +331,7 @@ class Jobs:
             if line.breaker.state is not before:
                 self._tell_breaker(line)
             again = _now() + timedelta(seconds=wait_s)
-            regular = self._next_at(line)
+            regular = self._timetable.next_at(line.name)
             at = again if regular is None else max(regular, again)
             if self._lines.get(line.name) is line and not self._closed:
                 self._schedule(line, at)
@@ -399,20 +359,19 @@ class Jobs:
                 self._running -= 1
                 self._ended.notify_all()
 
-    def _missed(self, event: JobExecutionEvent) -> None:
+    def _missed(self, name: str) -> None:
         """A tick was later than the grace."""
         with self._lock:
-            if (line := self._lines.get(event.job_id)) is not None:
+            if (line := self._lines.get(name)) is not None:
                 line.skipped += 1
 
-    def _came(self, event: JobSubmissionEvent) -> None:
+    def _came(self, name: str, at: datetime, left_out: bool) -> None:
         """A tick came, alone for all that were due by then; or the one before still runs."""
         with self._lock:
-            line = self._lines.get(event.job_id)
+            line = self._lines.get(name)
             if line is None:
                 return
-            at = event.scheduled_run_times[-1]
-            line.skipped += event.code == EVENT_JOB_MAX_INSTANCES
+            line.skipped += left_out
             steps = 0
             while line.due is not None and line.due <= at and steps < _MOST_COUNTED:
                 line.due = line.trigger.get_next_fire_time(line.due, line.due)
@@ -420,10 +379,6 @@ class Jobs:
             line.skipped += max(0, steps - 1)
 
     # --- inside ------------------------------------------------------------------------------
-
-    def _next_at(self, line: _Line) -> datetime | None:
-        scheduled = self._scheduler.get_job(line.name)
-        return scheduled.next_run_time if scheduled is not None else None
 
     def _keep(self, line: _Line, at: datetime | None) -> None:
         if self._lines.get(line.name) is not line:
@@ -444,7 +399,7 @@ class Jobs:
         return JobStatus(
             name=line.name,
             schedule=str(line.schedule),
-            next_at=self._next_at(line),
+            next_at=self._timetable.next_at(line.name),
             running=bool(line.running),
             ticks=line.ticks,
             failures=line.failures,
@@ -467,20 +422,3 @@ def _run(function: object) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _next(trigger: Trigger) -> datetime | None:
-    # A time that has passed is not given again: the scheduler judges how late it is.
-    if isinstance(trigger, DateTrigger):
-        at: datetime | None = trigger.run_date
-    else:
-        at = trigger.get_next_fire_time(None, _now())
-    return at
-
-
-def _trigger(schedule: Schedule) -> Trigger:
-    if schedule.every_s is not None:
-        return IntervalTrigger(seconds=schedule.every_s)
-    if schedule.cron is not None:
-        return CronTrigger.from_crontab(schedule.cron)
-    return DateTrigger(schedule.at)  # APScheduler reads a time without a zone as local
