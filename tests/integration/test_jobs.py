@@ -195,6 +195,31 @@ def test_positions_survive_a_restart(start, plugins, tmp_path):
         assert abs(one(jobs).next_at - before) < timedelta(seconds=0.01)
 
 
+def test_a_process_that_ends_before_the_first_tick_does_not_put_it_off(start, plugins):
+    path = write(plugins, schedule='every="1h"')
+    with start() as rt:
+        rt.load(path)
+        with Jobs(rt) as jobs:
+            before = one(jobs).next_at
+    threading.Event().wait(0.05)
+    with start() as rt, Jobs(rt) as jobs:
+        assert abs(one(jobs).next_at - before) < timedelta(seconds=0.01)
+
+
+def test_where_a_reload_puts_a_job_that_failed_survives_a_restart(start, plugins):
+    with start() as rt:
+        rt.load(write(plugins, schedule='every="1h"', body="raise OSError('broken')"))
+        with Jobs(rt, patience=Patience(first_s=86400.0, most_s=86400.0)) as jobs:
+            jobs.run_now("house.sweep")
+            wait_for(lambda: one(jobs).failures_in_row == 1)
+            rt.reload("house", write(plugins, "2.0", schedule='every="1h"'))
+            wait_for(lambda: one(jobs).failures_in_row == 0)
+            before = one(jobs).next_at
+    with start() as rt, Jobs(rt) as jobs:
+        assert abs(one(jobs).next_at - before) < timedelta(seconds=0.01)
+        assert before < datetime.now(UTC) + timedelta(hours=2)
+
+
 def test_a_tick_that_was_missed_while_the_process_was_away_runs_once(start, plugins):
     path = write(plugins, schedule='every="400ms"')
     with start() as rt:

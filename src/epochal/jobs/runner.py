@@ -241,17 +241,23 @@ class Jobs:
         self._lines[name] = line
         if not known:
             self._schedule(line, first_time(line.trigger))
+            # Not only after a tick: a process that never lives until one would begin anew each time.
+            self._keep(line, line.due)
         elif at is None:
             self._timetable.drop(name)
         else:
             self._schedule(line, datetime.fromtimestamp(at, UTC))
 
     def _forgive(self, line: _Line) -> None:
-        if line.breaker.failures:
-            line.breaker.succeeded()
+        if not line.breaker.failures:
+            return
+        was_closed = line.breaker.state is Circuit.CLOSED
+        line.breaker.succeeded()
+        if not was_closed:
             self._tell_breaker(line)
-            at = None if line.schedule.is_once else first_time(line.trigger)
-            self._schedule(line, at or _now())
+        at = None if line.schedule.is_once else first_time(line.trigger)
+        self._schedule(line, at or _now())
+        self._keep(line, line.due)
 
     def _schedule(self, line: _Line, at: datetime | None) -> None:
         if at is None:
