@@ -139,6 +139,160 @@ def test_two_scans_of_one_table_are_told_what_they_have_in_common(db):
     assert CALLS[0][1] == [Filter("by", "=", "1.0")]
 
 
+def test_two_scans_of_one_table_are_filtered_each_by_its_own(db):
+    sql = (
+        "SELECT a.n, b.n FROM numbers a JOIN numbers b ON a.n = b.n + 1 "
+        "WHERE a.half NOT IN (1, 2, 3, 4) AND b.n NOT IN (5, 6, 7, 8, 9) AND a.n < 12 ORDER BY 1"
+    )
+    wanted = [
+        (n, n - 1) for n in range(1, 12) if n not in (2, 4, 6, 8) and n - 1 not in range(5, 10)
+    ]
+    assert rows(db, sql) == wanted
+
+
+def test_no_row_is_asked_for_where_the_engine_knows_that_none_is_wanted(db):
+    assert rows(db, "SELECT n FROM numbers WHERE by IN ('') AND 'A' = by") == []
+    assert CALLS == []
+
+
+EVERY = {
+    "whole": pa.array([1, None, 3], pa.int8()),
+    "flag": pa.array([True, None, False]),
+    'a "name"': pa.array(["x", None, "z"], pa.string_view()),
+    "chosen": pa.array(["x", None, "z"]).dictionary_encode(),
+    "amount": pa.array([1, None, 3], pa.decimal128(10, 2)),
+    "raw": pa.array([b"x", None, b"z"]),
+    "at": pa.array([1, None, 3], pa.timestamp("ns", "UTC")),
+    "day": pa.array([1, None, 3], pa.date32()),
+    "tags": pa.array([["x"], None, []]),
+    "box": pa.array([{"x": 1}, None, {"x": 3}]),
+}
+NOT_NULL = pa.field("id", pa.float32(), nullable=False, metadata={"unit": "m"})
+
+
+@pytest.fixture
+def every(rt, plugins):
+    rt.load(
+        plugins.write(
+            "every",
+            """
+import pyarrow as pa
+from epochal.kinds import storage
+from tests.integration.test_storage import EVERY, NOT_NULL
+
+@storage(scheme="every")
+class tables:
+    def table(self, uri):
+        return Everything()
+
+class Everything:
+    schema = pa.schema([NOT_NULL, *((n, a.type) for n, a in EVERY.items())])
+    def scan(self, columns, filters, limit):
+        table = pa.table([pa.array([1, 2, 3], pa.float32()), *EVERY.values()], schema=self.schema)
+        yield from table.select(columns).to_batches()
+""",
+        )
+    )
+    with Database(rt) as database:
+        database.register("every", "every://x")
+        yield database
+
+
+def test_columns_of_every_type_come_as_they_are_with_a_filter_and_without(every):
+    with every.query("SELECT * FROM every") as result:
+        plain = result.to_table()
+    with every.query("SELECT * FROM every WHERE id NOT IN (7, 8, 9, 10)") as result:
+        filtered = result.to_table()
+    assert plain.schema.equals(filtered.schema, check_metadata=True)
+    assert plain.schema.field("id").metadata == {b"unit": b"m"}
+    assert filtered.equals(plain)
+    assert plain.num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("condition", "whole"),
+    [
+        ("flag", [1]),
+        ("NOT flag", [3]),
+        ("flag IS NULL", [None]),
+        ("id IS NULL", []),
+        ("flag IN (true, NULL)", [1]),
+        ("whole NOT IN (3, 4, 5, 6)", [1]),
+        ("chosen = 'z'", [3]),
+        ('"a ""name""" > \'x\'', [3]),
+        ("amount > 1.5", [3]),
+        ("raw = X'78'", [1]),
+        ("at < now()", [1, 3]),
+        ("day > DATE '1970-01-03'", [3]),
+        ("tags = ['x']", [1]),
+        ("box IS NOT NULL", [1, 3]),
+    ],
+)
+def test_columns_of_every_type_are_filtered_by(every, condition, whole):
+    assert rows(every, f"SELECT whole FROM every WHERE {condition} ORDER BY whole") == [
+        (one,) for one in whole
+    ]
+
+
+def test_an_extension_type_is_kept_by_a_filter(rt, plugins):
+    rt.load(
+        plugins.write(
+            "places",
+            """
+import pyarrow as pa
+from epochal.kinds import storage
+
+@storage(scheme="places")
+class tables:
+    def table(self, uri):
+        return Places()
+
+class Places:
+    def __init__(self):
+        kind = pa.uuid()
+        stored = pa.array([b"a" * 16, None], pa.binary(16))
+        self.data = pa.table({"id": pa.ExtensionArray.from_storage(kind, stored), "n": [1, None]})
+        self.schema = self.data.schema
+    def scan(self, columns, filters, limit):
+        yield from self.data.select(columns).to_batches()
+""",
+        )
+    )
+    with Database(rt) as db:
+        db.register("places", "places://x")
+        with db.query("SELECT * FROM places WHERE n NOT IN (5, 6, 7, 8)") as result:
+            assert result.to_table().schema.field("id").type == pa.uuid()
+        assert rows(db, "SELECT n FROM places WHERE id IS NOT NULL") == [(1,)]
+
+
+def test_a_table_function_is_called_once_for_each_mention(rt, db, plugins):
+    rt.load(
+        plugins.write(
+            "ranges",
+            """
+from typing import NamedTuple
+from epochal.kinds import table_function
+from tests.integration.test_storage import CALLS
+
+class Row(NamedTuple):
+    n: int
+
+@table_function
+def upto(most: int) -> list[Row]:
+    CALLS.append(most)
+    return [Row(n) for n in range(most)]
+""",
+        )
+    )
+    sql = (
+        "SELECT t.n FROM numbers t JOIN ranges.upto(5) a ON t.n = a.n "
+        "JOIN ranges.upto(5) b ON t.n = b.n JOIN ranges.upto(4) c ON t.n = c.n "
+        "WHERE t.half > 0.5 ORDER BY t.n"
+    )
+    assert rows(db, sql) == [(2,), (3,)]
+    assert sorted(call for call in CALLS if isinstance(call, int)) == [4, 5, 5]
+
+
 def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):
     GATE.clear()
     with ThreadPoolExecutor() as pool:

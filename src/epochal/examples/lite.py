@@ -82,7 +82,9 @@ class _Table:
         kind = self.schema.field(condition.column).type
         numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind)
         return all(
-            isinstance(value, _PLAIN) and isinstance(value, (int, float)) == numbers
+            isinstance(value, _PLAIN)
+            and isinstance(value, (int, float)) == numbers
+            and value == value  # SQLite takes NaN for a null
             for value in values
         )
 

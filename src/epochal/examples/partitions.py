@@ -16,6 +16,7 @@ import operator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from epochal.kinds import storage
@@ -53,16 +54,26 @@ class _Table:
 
     def files(self, filters):
         """The files that a scan would open."""
-        return [fragment.path for fragment in self.data.get_fragments(filter=_expression(filters))]
+        expression = _expression(self._clear(filters))
+        return [fragment.path for fragment in self.data.get_fragments(filter=expression)]
 
     def scan(self, columns, filters, limit):
-        batches = self.data.to_batches(columns=columns, filter=_expression(filters))
+        clear = self._clear(filters)
+        enough = limit if len(clear) == len(filters) else None
         seen = 0
-        for batch in batches:
+        for batch in self.data.to_batches(columns=columns, filter=_expression(clear)):
             yield batch
-            seen += batch.num_rows  # every filter was applied
-            if limit is not None and seen >= limit:
+            seen += batch.num_rows
+            if enough is not None and seen >= enough:
                 return
+
+    def _clear(self, filters):
+        """The filters that mean here what they mean to the engine: not so with NaN."""
+        return [
+            one
+            for one in filters
+            if one.value is None or not pa.types.is_floating(self.schema.field(one.column).type)
+        ]
 
 
 def _expression(filters):

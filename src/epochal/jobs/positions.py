@@ -1,7 +1,7 @@
 """Where each job stands in its schedule, kept in the store's folder from run to run.
 
-A position is written when a job is first scheduled, and when a tick has ended, not when it begins: a
-tick that the process died in is run again at the next start, and none is skipped.
+A position is written when a job is first scheduled, and when a tick has ended, not when it begins:
+a tick that the process died in is run again at the next start, and none is skipped.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ class Jobs:
         self._lines[name] = line
         if not known:
             self._schedule(line, first_time(line.trigger))
-            # Not only after a tick: a process that never lives until one would begin anew each time.
+            # Not only after a tick: who never lives until one would begin anew each time.
             self._keep(line, line.due)
         elif at is None:
             self._timetable.drop(name)

@@ -16,8 +16,9 @@
 
 `scan` is told what the query needs: the names of the `columns`; the `filters` that it has in common
 with every row that is wanted; and a `limit`, or None. All three are to save work. It must give at
-least those columns; it may give rows that the filters exclude, since they are looked at again; and
-it may stop after `limit` rows *that pass every filter*, so what applies no filters must not stop.
+least those columns; it may give rows that the filters exclude, since the engine filters by itself;
+and it may stop after `limit` rows *that pass every filter*, so what applies no filters must not
+stop.
 
 The class is made once for each generation, after `init`. Each query opens its tables anew, in its
 epoch: a scan that streams for minutes ends on the code that it began with, and holds that in use;
@@ -48,6 +49,9 @@ Test: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "is null", "is 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """A condition that every wanted row meets; a row whose column is null meets none but `is null`.
+
+    It compares as the engine does: texts by their bytes, and NaN above every number and equal to
+    itself. What would compare otherwise must not leave rows out for it.
 
     Attributes:
         column: its name.

@@ -24,6 +24,7 @@ one, whole. Adapters add and remove instances of their own, one dict step each. 
 decided by `dict.setdefault`: of several that end a query at once, one does. Nothing here takes a
 lock, because `stop` also runs where a dropped result is collected: anywhere, in any thread.
 
+``_made`` is filled by the thread that plans, and emptied by that or by `stop`, one step each.
 ``stream`` is set by the thread that plans, which then looks at the ending, and taken away by
 `stop`, which sets the ending before: so a stream never outlives its query. `waking` sets ``_wake``
 *before* it looks at the ending, and `stop` sets the ending *before* it looks at ``_wake``: so
@@ -119,6 +120,7 @@ class Execution:
         "__weakref__",
         "_ending",
         "_faults",
+        "_made",
         "_numbers",
         "_on_end",
         "_operation",
@@ -154,6 +156,7 @@ class Execution:
         self._ending: Final[dict[None, list[Ending]]] = {}
         self._faults: Final[dict[int, BaseException]] = {}
         self._numbers: Final = itertools.count(1)
+        self._made: Final[dict[Hashable, Any]] = {}
         self._wake: Callable[[], object] | None = None
         self._on_end: Final = on_end
         # Not a reference of the operation's to this: the two would be a circle.
@@ -179,6 +182,7 @@ class Execution:
         self._targets = {}
         self.stream = None  # dropping the stream stops the engine at its next batch
         self._faults.clear()
+        self._made.clear()
         self._operation.end()
         if (wake := self._wake) is not None:
             wake()
@@ -257,6 +261,17 @@ class Execution:
             del target
         # Raised out here, so that the engine's error does not hold the plugin's as its context.
         raise StoppedError(f"epochal-fault:{fault};")
+
+    def made(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made under a key while the query is planned; made at the first time."""
+        found: T | None = self._made.get(key)
+        if found is None:
+            found = self._made[key] = make()
+        return found
+
+    def planned(self) -> None:
+        """Nothing that was `made` is asked for any more."""
+        self._made.clear()
 
     def hold(self, key: Hashable, instance: Any) -> None:
         """Keep an instance of a plugin's for later calls with this key, until the query ends."""

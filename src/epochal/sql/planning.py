@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal.errors import QueryError
+from epochal.sql.barrier import keep_filters
 from epochal.sql.contexts import QUERIES_ONLY, new_context
 from epochal.sql.pushdown import needs_of
 
@@ -121,17 +122,19 @@ class Planner:
         if stored:
             opened = {table.name: table.open(execution) for table in stored}
             context.register_catalog_provider("datafusion", snapshot.including(opened))
-        for function in resolved.functions:
-            function.install(context, execution)
-        # A context in which planning failed is not put back: it goes, with what is in it.
-        frame = context.sql_with_options(resolved.sql, QUERIES_ONLY, param_values=dict(parameters))
-        for function in resolved.functions:
-            function.uninstall(context)
+        frame = _frame(context, resolved, parameters, execution)
         if stored:
-            context.register_catalog_provider("datafusion", snapshot.catalog)
             needs = needs_of(frame.optimized_logical_plan())
             for table in stored:
                 table.needs = needs.get(table.name, table.needs)
+            # Planned again, so that what was found out is told to the tables but not left to them.
+            if any(table.needs.is_filtered for table in stored):
+                opened = {name: keep_filters(context, one) for name, one in opened.items()}
+                context.register_catalog_provider("datafusion", snapshot.including(opened))
+                frame = _frame(context, resolved, parameters, execution)
+            context.register_catalog_provider("datafusion", snapshot.catalog)
+        execution.planned()
+        # A context in which planning failed is not put back: it goes, with what is in it.
         if len(self._idle) < _IDLE_CONTEXTS:
             self._idle.append((context, snapshot))
         return frame
@@ -148,6 +151,21 @@ class Planner:
         if seen is not snapshot:
             context.register_catalog_provider("datafusion", snapshot.catalog)
         return context
+
+
+def _frame(
+    context: SessionContext,
+    resolved: Resolved,
+    parameters: Mapping[str, pa.Scalar],
+    execution: Execution,
+) -> DataFrame:
+    """Plan in a context, with the query's functions in it for that long."""
+    for function in resolved.functions:
+        function.install(context, execution)
+    frame = context.sql_with_options(resolved.sql, QUERIES_ONLY, param_values=dict(parameters))
+    for function in resolved.functions:
+        function.uninstall(context)
+    return frame
 
 
 def bind(

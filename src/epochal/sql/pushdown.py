@@ -2,7 +2,8 @@
 
 The engine tells a Python table which columns it wants, and a filter that cannot be looked into.
 Its plan can be: here the filters of each scan become `Filter` records, and its limit is found. What
-is not understood is left out, and then there is no limit either: the engine filters again itself.
+is not understood is left out, and then there is no limit either: the engine filters by itself in
+any case (`barrier`).
 """
 
 from __future__ import annotations
@@ -37,15 +38,18 @@ class Needs:
     Attributes:
         filters: that every wanted row passes.
         limit: how many rows that pass are enough; None for all.
+        is_filtered: whether the engine would leave any filtering to the table.
     """
 
     filters: tuple[Filter, ...] = ()
     limit: int | None = None
+    is_filtered: bool = False
 
     def also(self, other: Needs) -> Needs:
         """What this and another scan have in common."""
         both = None if self.limit is None or other.limit is None else max(self.limit, other.limit)
-        return Needs(tuple(one for one in self.filters if one in other.filters), both)
+        filters = tuple(one for one in self.filters if one in other.filters)
+        return Needs(filters, both, self.is_filtered or other.is_filtered)
 
 
 def needs_of(plan: LogicalPlan) -> dict[str, Needs]:
@@ -69,11 +73,12 @@ def _scans(plan: LogicalPlan) -> Iterator[Any]:
 def _needs(scan: Any) -> Needs:
     filters: list[Filter] = []
     is_whole = True
-    for one in scan.filters():
+    asked = scan.filters()
+    for one in asked:
         understood = _understand(one)
         filters += understood
         is_whole = is_whole and bool(understood)
-    return Needs(tuple(filters), scan.fetch() if is_whole else None)
+    return Needs(tuple(filters), scan.fetch() if is_whole else None, bool(asked))
 
 
 def _understand(expression: Expr) -> list[Filter]:
@@ -99,7 +104,10 @@ def _comparison(variant: Any) -> list[Filter]:
     is_known = left.variant_name() == "Column" and right.variant_name() == "Literal"
     if not is_known or test not in _MIRRORED:
         return []
-    value = right.python_value().as_py()
+    try:
+        value = right.python_value().as_py()
+    except (ValueError, OverflowError):  # Python has no such time: nanoseconds, the year 10,000
+        return []
     return [Filter(_name(left), test, value)] if value is not None else []
 
 

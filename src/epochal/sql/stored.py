@@ -22,7 +22,7 @@ from epochal.sql.pushdown import Needs
 from epochal.sql.values import MisfitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from epochal._core.epoch import Epoch
     from epochal.sql.execution import Execution
@@ -60,7 +60,9 @@ class StoredTable:
     def open(self, execution: Execution) -> Table:
         """Have the plugin open it, for the engine."""
         schema = execution.call(self, self.key, self._open, execution)
-        return Table(_Scanned(self, schema, execution))
+        # Whether a column may be null is the plugin's word: the engine must not reason from it.
+        nullable = pa.schema([field.with_nullable(True) for field in schema])
+        return Table(_Scanned(self, nullable, execution))
 
     def _open(self, backend: Any, execution: Execution) -> pa.Schema:
         table = backend.table(self.uri)
@@ -149,7 +151,8 @@ class _Scanned(ds.Dataset):  # type: ignore[misc]  # untyped
     ) -> _Scan:
         """One reading of it."""
         names = self._schema.names if columns is None else columns
-        return _Scan(self._stored, self._schema, self._execution, names, filter)
+        asked = pa.schema([self._schema.field(name) for name in names])
+        return _Scan(self._stored, asked, self._execution, condition=filter)
 
 
 class _Scan:
@@ -160,39 +163,41 @@ class _Scan:
     """
 
     def __init__(
-        self,
-        stored: StoredTable,
-        schema: pa.Schema,
-        execution: Execution,
-        columns: Sequence[str],
-        condition: Any,
+        self, stored: StoredTable, asked: pa.Schema, execution: Execution, *, condition: Any
     ) -> None:
         self._stored: Final = stored
         self._execution: Final = execution
-        self._columns: Final = list(columns)
         self._condition: Final = condition
-        self.projected_schema: Final = pa.schema([schema.field(name) for name in columns])
-        asked = _with_condition(schema, columns, condition)
-        self._asked: Final = pa.schema([schema.field(name) for name in asked])
+        self.projected_schema: Final = asked
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
-        """What the plugin gives, filtered, without the columns that only the filter needed."""
+        """What the plugin gives."""
+        if self._is_empty():
+            return
         execution = self._execution
         key = f"scan {next(_scans)}"
         standing = execution.lend(_Standing())
         execution.call(self._stored, self._stored.key, self._begin, key)
         try:
             while (batch := execution.call(self._stored, key, self._next)) is not None:
-                if self._condition is not None:
-                    batch = batch.filter(self._condition)
-                yield batch.select(self._columns)
+                yield batch
         finally:
             execution.release(key)
             del standing
 
+    def _is_empty(self) -> bool:
+        """Whether the engine wants no row: all that it can still say by a filter (`barrier`)."""
+        condition = self._condition
+        if condition is None:
+            return False
+        if not isinstance(condition, pa.Scalar):
+            raise HostError(f"{self._stored.label} cannot be filtered by {condition}")
+        return not condition.as_py()
+
     def _begin(self, table: Any, key: str) -> None:
         needs = self._stored.needs
-        self._execution.hold(key, table.scan(self._asked.names, needs.filters, needs.limit))
+        names = self.projected_schema.names or table.schema.names[:1]
+        self._execution.hold(key, table.scan(names, needs.filters, needs.limit))
 
     def _next(self, batches: Iterator[Any]) -> pa.RecordBatch | None:
         batch = next(batches, None)
@@ -200,26 +205,18 @@ class _Scan:
             return None
         if not isinstance(batch, pa.RecordBatch):
             raise MisfitError(f"gave {batch!r}; expected a pyarrow.RecordBatch")
-        for field in self._asked:
+        for field in self.projected_schema:
             position = batch.schema.get_field_index(field.name)
             if position < 0:
                 raise MisfitError(f"gave no column {field.name!r}, which was asked for")
             if (given := batch.schema.field(position).type) != field.type:
                 raise MisfitError(f"gave column {field.name!r} as {given}; expected {field.type}")
-        return batch.select(self._asked.names).cast(self._asked)
+        asked = batch.select(self.projected_schema.names)
+        # Of a batch without columns, `cast` forgets how many rows it has.
+        return asked.cast(self.projected_schema) if asked.num_columns else asked
 
 
 class _Standing:
     """Stands for a scan under way, for `Engagement`."""
 
     __slots__ = ("__weakref__",)
-
-
-def _with_condition(schema: pa.Schema, columns: Sequence[str], condition: Any) -> list[str]:
-    """The columns to ask for: those that come out, those of the condition, and at least one."""
-    if condition is None:
-        return list(columns) or schema.names[:1]
-    # A condition tells its columns only as text: whatever may be meant is asked for.
-    text = str(condition)
-    plain = all(name.isidentifier() for name in schema.names)
-    return [name for name in schema.names if name in columns or not plain or name in text]

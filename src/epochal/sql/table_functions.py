@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -46,10 +47,11 @@ class TableMaker(Function):
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
+        mentions = itertools.count()
 
         def adapter(*args: Expr) -> Table:
-            batches = execution.call(self, self.key, self._run, execution, args)
-            return Table(_maker.read_batches(batches))
+            # A query may be planned twice; each mention is called once all the same.
+            return execution.made((self.key, next(mentions)), lambda: self._table(execution, args))
 
         context.register_udtf(TableFunction(self.engine_name, adapter))
 
@@ -65,6 +67,10 @@ class TableMaker(Function):
         name with dots it takes the first part only: so queries are made to write it quoted.
         """
         return f'"{self.name}"'
+
+    def _table(self, execution: Execution, args: tuple[Expr, ...]) -> Table:
+        batches = execution.call(self, self.key, self._run, execution, args)
+        return Table(_maker.read_batches(batches))
 
     def _run(
         self, function: Callable[..., Any], execution: Execution, args: tuple[Expr, ...]
