@@ -202,6 +202,91 @@ def test_an_index_kept_in_a_folder_is_opened_after_a_restart(start, plugins, tmp
     assert CALLS == ["build 1.0", "open 1.0"]
 
 
+SQL = "SELECT id, body FROM articles"
+
+
+def kept(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def test_no_build_writes_over_another_and_the_one_before_goes(rt, db, plugins, tmp_path):
+    rt.load(write(plugins, persist="assert not list(folder.iterdir())"))
+    db.build_index("library.words", SQL, folder=tmp_path)
+    (first,) = kept(tmp_path)
+    found = rt.epoch[index]["library.words"].search
+    db.register("articles", pa.table({"id": [9], "body": ["old"]}))
+    db.build_index("library.words", SQL, folder=tmp_path)
+    assert len(kept(tmp_path)) == 2, "somebody may still search the first"
+    assert found("old") == [(2, "1.0")]
+    del found
+    gc.collect()
+    (second,) = kept(tmp_path)
+    assert first != second
+    rt.reload("library", write(plugins, "2.0"))
+    assert search(db, "old") == [(9, "2.0")]
+    rt.remove("library")
+    gc.collect()
+    assert kept(tmp_path) == [second]
+
+
+@pytest.mark.parametrize("step", ["build", "persist"])
+def test_what_is_kept_stays_whole_when_a_later_build_fails(start, plugins, tmp_path, step):
+    half = {"build": "pass", "persist": "(folder / 'rows').write_text('half')"}[step]
+    fault = {step: f"if ENTERED.is_set(): {half}; raise OSError('no room')"}
+    with start() as rt, Database(rt) as db:
+        rt.load(write(plugins, **fault))
+        db.register("articles", pa.table({"id": [1], "body": ["old"]}))
+        db.build_index("library.words", SQL, folder=tmp_path / "kept")
+        ENTERED.set()
+        with pytest.raises(OSError, match="no room"):
+            db.build_index("library.words", SQL, folder=tmp_path / "kept")
+        rt.reload("library", write(plugins, "2.0"))
+        assert search(db, "old") == [(1, "2.0")]
+    with start() as rt, Database(rt) as db:
+        rt.epoch[index]["library.words"].open(tmp_path / "kept")
+        assert search(db, "old") == [(1, "2.0")]
+        gc.collect()
+        assert len(kept(tmp_path / "kept")) == 1
+
+
+def test_what_a_process_left_that_died_while_building_is_removed(rt, db, plugins, tmp_path):
+    rt.load(write(plugins))
+    (tmp_path / "build-left").mkdir()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(HostError, match="there is no index in"):
+        rt.epoch[index]["library.words"].open(tmp_path)
+    db.build_index("library.words", SQL, folder=tmp_path)
+    assert len(kept(tmp_path)) == 2
+    assert "mine" in kept(tmp_path)
+    (tmp_path / "epochal-index.json").write_text("{")
+    for step in (
+        lambda: rt.epoch[index]["library.words"].open(tmp_path),
+        lambda: db.build_index("library.words", SQL, folder=tmp_path),
+    ):
+        with pytest.raises(HostError, match=r"epochal-index\.json is damaged"):
+            step()
+    assert search(db, "old") == [(2, "1.0")]
+
+
+def test_a_folder_belongs_to_one_index(rt, db, plugins, tmp_path):
+    rt.load(write(plugins))
+    db.build_index("library.words", SQL, folder=tmp_path)
+    blocks = dict.fromkeys(("build", "persist", "open", "search"), "pass")
+    rt.load(plugins.write("other", CODE.format(version="1.0", **blocks)))
+    with pytest.raises(HostError, match=r"holds the index library\.words; give other\.words a"):
+        db.build_index("other.words", SQL, folder=tmp_path)
+
+
+def test_a_folder_that_is_opened_twice_is_one_build(rt, db, plugins, tmp_path):
+    rt.load(write(plugins))
+    db.build_index("library.words", SQL, folder=tmp_path)
+    rt.epoch[index]["library.words"].open(tmp_path)
+    rt.epoch[index]["library.words"].open(tmp_path)
+    gc.collect()
+    assert search(db, "old") == [(2, "1.0")]
+    assert len(kept(tmp_path)) == 1
+
+
 def test_searching_what_is_not_built_says_so(rt, db, plugins):
     rt.load(write(plugins))
     assert not rt.epoch[index]["library.words"].is_built
@@ -209,7 +294,7 @@ def test_searching_what_is_not_built_says_so(rt, db, plugins):
         search(db)
     with pytest.raises(UnknownExportError):
         db.build_index("library.nothing", "SELECT 1")
-    with pytest.raises(HostError, match="there is no folder"):
+    with pytest.raises(HostError, match="there is no index in /nowhere"):
         rt.epoch[index]["library.words"].open("/nowhere/at/all")
     with pytest.raises(QueryError, match="is an index: use it in FROM"):
         build(db)
@@ -285,3 +370,35 @@ def test_vectors_are_searched_after_reloads(rt, db):
         assert rt.reload("vectors").reclaimed
     with pytest.raises(FunctionError, match="expected 3 numbers, not 1"):
         db.query("SELECT * FROM vectors.near($1)", [[1.0]])
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_vectors_of_different_lengths_are_refused(rt, db, parts):
+    rt.load(examples.path("vectors"))
+    # As many numbers as three vectors of two: only their lengths tell.
+    batches = pa.table({"id": [1, 2, 3], "at": [[1.0], [1.0, 2.0], [1.0, 2.0, 3.0]]}).to_batches(
+        max_chunksize=4 - parts
+    )
+    with pytest.raises(ValueError, match="the vectors are of different lengths"):
+        rt.epoch[index]["vectors.near"].build(iter(batches))
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "call"),
+    [
+        ("fulltext.text", ["old code", "new code"], "fulltext.text('code')"),
+        ("vectors.near", [[1.0, 0.0], [0.0, 1.0]], "vectors.near(make_array(1.0, 0.5))"),
+    ],
+)
+def test_an_example_is_built_into_one_folder_again_and_again(rt, db, tmp_path, name, column, call):
+    plugin = name.partition(".")[0]
+    rt.load(examples.path(plugin))
+    for last in range(2, 6):
+        numbers = list(range(last))
+        db.register("lines", pa.table({"id": numbers, "line": (column * last)[:last]}))
+        db.build_index(name, "SELECT id, line FROM lines", folder=tmp_path)
+        rt.reload(plugin)  # reads from now on where the next build is written
+        with db.query(f"SELECT id FROM {call} ORDER BY id") as result:
+            assert result.to_table()["id"].to_pylist() == numbers
+    gc.collect()
+    assert len(kept(tmp_path)) == 1

@@ -15,6 +15,7 @@ import json
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 from usearch.index import Index
 
 from epochal.kinds import index
@@ -41,14 +42,15 @@ class near:
             vectors = batch.column(1)
             if vectors.null_count or batch.column(0).null_count:
                 raise ValueError("a row without a number or a vector cannot be indexed")
-            flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-            if len(keys) and len(flat) % len(keys):
+            if not len(keys):
+                continue
+            ndim, *others = pc.unique(pc.list_value_length(vectors)).to_pylist()
+            if self.index is None:
+                self.index = Index(ndim=ndim, metric="cos", dtype="f32")
+            if others or ndim != self.index.ndim:
                 raise ValueError("the vectors are of different lengths")
-            if len(keys):
-                table = flat.reshape(len(keys), -1)
-                if self.index is None:
-                    self.index = Index(ndim=table.shape[1], metric="cos", dtype="f32")
-                self.index.add(keys, table)
+            flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+            self.index.add(keys, flat.reshape(len(keys), ndim))
         if self.index is None:
             raise ValueError("there are no rows to index")
 

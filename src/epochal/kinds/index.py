@@ -9,7 +9,7 @@
     @index
     class articles:
         def build(self, rows): ...                     # an iterator of Arrow record batches
-        def persist(self, folder): ...                 # write all that `open` needs
+        def persist(self, folder): ...                 # write all that `open` needs; it is empty
         def open(self, folder): ...                    # raises ValueError for a format it cannot
         def search(self, words: str, limit: int = 10) -> list[Hit]: ...
 
@@ -26,24 +26,21 @@ change that comes while the index is being built is refused: what is half built 
 An operation that began before a reload searches the old generation's object, on the old code. What
 is built later goes to the newest generation.
 
-Who reads, who writes: ``target`` and ``folder`` of a `Shelf` are replaced, in this order, inside
-its gate (a build, an `open`) or while that is closed (a hand-over). Searches read them in the other
-order and without a lock: where there is a folder there is an object that is built, the old one or
-the new one, whole.
+Who reads, who writes: ``built`` of a `Shelf` is replaced inside its gate (a build, an `open`) or
+while that is closed (a hand-over), and read by searches without a lock: the old one or the new one,
+whole.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import functools
 import threading
-import weakref
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal._core.carry import carry
 from epochal._core.kind import Export, Handover, Kind, Opened
 from epochal.errors import HostError
+from epochal.kinds.builds import Build, begin, find, publish
 from epochal.kinds.classes import check_class, close_object
 from epochal.kinds.gate import GatedMove, Kept, Side
 from epochal.kinds.table_function import TableShape, table_shape
@@ -62,22 +59,16 @@ _METHODS: Final = {
 }
 
 
-class Folder:
-    """Where a built index is persisted; one of our own goes when nobody refers to it any more.
+class Built(NamedTuple):
+    """An index that can be searched.
 
     Attributes:
-        path: of it.
+        target: the plugin's object.
+        place: where it is persisted.
     """
 
-    __slots__ = ("__weakref__", "path")
-
-    def __init__(self, given: str | PathLike[str] | None = None) -> None:
-        if given is None:
-            self.path = Path(tempfile.mkdtemp(prefix="epochal-index-"))
-            weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-        else:
-            self.path = Path(given)
-            self.path.mkdir(parents=True, exist_ok=True)
+    target: Any
+    place: Build
 
 
 class Shelf(Kept):
@@ -86,24 +77,23 @@ class Shelf(Kept):
     Attributes:
         name: the index's full name.
         make: makes a fresh object.
-        folder: where it is persisted; None before it is built.
+        built: what is searched; None before it is built.
         building: held by whoever builds.
     """
 
-    __slots__ = ("building", "folder", "make", "name")
+    __slots__ = ("building", "built", "make", "name")
 
     def __init__(self, name: str, make: Callable[[], Any]) -> None:
         super().__init__(make())
         self.name: Final = name
         self.make: Final = make
-        self.folder: Folder | None = None
+        self.built: Built | None = None
         self.building = threading.Lock()
 
-    def put(self, target: Any, folder: Folder) -> None:
+    def put(self, built: Built) -> None:
         """Have another object serve; the one before ends with its last search."""
-        # In this order: a search that sees a folder finds an object that is built.
-        self.target = target
-        self.folder = folder
+        self.target = built.target
+        self.built = built
 
 
 class IndexHandle:
@@ -115,7 +105,7 @@ class IndexHandle:
     @property
     def is_built(self) -> bool:
         """Whether there is anything to search."""
-        return _shelf(self._side).folder is not None
+        return _shelf(self._side).built is not None
 
     @property
     def search(self) -> Callable[..., Any]:
@@ -125,31 +115,35 @@ class IndexHandle:
             HostError: nothing is built yet.
         """
         shelf = _shelf(self._side)
-        if shelf.folder is None:
+        built = shelf.built
+        if built is None:
             raise HostError(
                 f"index {shelf.name} is not built yet: build it with "
                 f"Database.build_index({shelf.name!r}, 'SELECT …')"
             )
-        found: Callable[..., Any] = carry(shelf.target.search, self._side.lease)
-        return found
+        search = functools.partial(carry(built.target.search, self._side.lease))
+        search.place = built.place  # type: ignore[attr-defined]  # its files stay that long
+        return search
 
     def build(self, rows: Iterator[Any], *, folder: str | PathLike[str] | None = None) -> None:
         """Build it anew, persist it, and have it serve.
 
         Args:
             rows: Arrow record batches.
-            folder: where it is kept; None for a place that goes with it.
+            folder: where it is kept, for this index alone; None for a place that goes with it.
 
         Raises:
-            HostError: it is being built already.
+            HostError: it is being built already, or the folder is another index's.
+            OSError: it cannot be kept.
         """
 
-        def build(shelf: Shelf, side: Side) -> tuple[Any, Folder]:
+        def build(shelf: Shelf, side: Side) -> Built:
+            place = begin(folder, shelf.name)
             fresh = shelf.make()
             carry(fresh.build, side.lease)(rows)
-            place = Folder(folder)
             carry(fresh.persist, side.lease)(place.path)
-            return fresh, place
+            publish(place, folder, shelf.name)
+            return Built(fresh, place)
 
         self._replace(build)
 
@@ -157,20 +151,18 @@ class IndexHandle:
         """Open what was built into a folder before, in an earlier run say, and have it serve.
 
         Raises:
-            HostError: there is no such folder, or the index is being built.
+            HostError: no index was built into it, or this one is being built.
             ValueError: the plugin cannot read it.
         """
-        if not Path(folder).is_dir():
-            raise HostError(f"there is no folder {folder}; build the index into it first")
 
-        def open_(shelf: Shelf, side: Side) -> tuple[Any, Folder]:
-            fresh, place = shelf.make(), Folder(folder)
+        def open_(shelf: Shelf, side: Side) -> Built:
+            fresh, place = shelf.make(), find(folder)
             carry(fresh.open, side.lease)(place.path)
-            return fresh, place
+            return Built(fresh, place)
 
         self._replace(open_)
 
-    def _replace(self, make: Callable[[Shelf, Side], tuple[Any, Folder]]) -> None:
+    def _replace(self, make: Callable[[Shelf, Side], Built]) -> None:
         gate = self._side.kept.gate
         visit = gate.enter()
         try:
@@ -179,7 +171,7 @@ class IndexHandle:
             if not shelf.building.acquire(blocking=False):
                 raise HostError(f"index {shelf.name} is being built already")
             try:
-                shelf.put(*make(shelf, side))
+                shelf.put(make(shelf, side))
             finally:
                 shelf.building.release()
         finally:
@@ -201,7 +193,7 @@ class _Reopening(GatedMove):
     __slots__ = ("_old",)
 
     def __init__(self, old: Shelf, new: Shelf) -> None:
-        super().__init__(old, new, lambda: old.folder, lambda folder: _take_over(new, folder))
+        super().__init__(old, new, lambda: old.built, lambda built: _take_over(new, built))
         self._old: Final = old
 
     def run(self) -> None:
@@ -211,10 +203,10 @@ class _Reopening(GatedMove):
         super().run()
 
 
-def _take_over(new: Shelf, folder: Folder | None) -> None:
-    if folder is not None:
-        new.target.open(folder.path)
-        new.folder = folder
+def _take_over(new: Shelf, built: Built | None) -> None:
+    if built is not None:
+        new.target.open(built.place.path)
+        new.put(Built(new.target, built.place))
 
 
 class Index(Kind[Any]):
@@ -245,7 +237,7 @@ class Index(Kind[Any]):
 
     def close(self, instance: Shelf) -> None:
         """Call its `close()`, if it has one, and let go of what is persisted."""
-        instance.folder = None
+        instance.built = None
         close_object(instance.target)
 
     def offer(self, instance: Shelf, lease: Lease | Borrow) -> IndexHandle:

@@ -15,9 +15,9 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.artifact import Artifact, listing
+from epochal._core.disk import UNFINISHED, make_folder, sync_folder, write_durably
 from epochal._core.live import LiveSet
 from epochal.errors import StoreCorruptError, StoreError
-from epochal.store.disk import UNFINISHED, make_folder, sync_folder, write_durably
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -10,8 +10,8 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.disk import sync_folder, touch
 from epochal.errors import StoreCorruptError, StoreSchemaError, StoreWriteError
-from epochal.store.disk import sync_folder, touch
 
 if TYPE_CHECKING:
     from collections.abc import Generator

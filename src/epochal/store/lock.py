@@ -12,8 +12,8 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.disk import FILE_MODE, touch
 from epochal.errors import StoreInUseError
-from epochal.store.disk import FILE_MODE, touch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,12 +27,12 @@ from packaging.version import InvalidVersion
 from packaging.version import Version as Number
 
 from epochal._core.candidate import Candidate
+from epochal._core.disk import make_folder
 from epochal._core.manifest import read_manifest
 from epochal.errors import NotKeptError, PluginError, StoreCorruptError, StoreError
 from epochal.store import rows
 from epochal.store.artifacts import Artifacts
 from epochal.store.database import Database, told
-from epochal.store.disk import make_folder
 from epochal.store.head import Head
 from epochal.store.lock import StoreLock
 from epochal.store.records import AuditRecord, Keep

@@ -10,12 +10,12 @@ import pytest
 
 from epochal._core.artifact import Artifact, read_artifact
 from epochal._core.candidate import Candidate
+from epochal._core.disk import UNFINISHED
 from epochal._core.epoch import Epoch
 from epochal._core.journal import Brought, Commit, Refusal
 from epochal._core.manifest import read_manifest
 from epochal.errors import NotKeptError, StoreError
 from epochal.store import Keep, Store
-from epochal.store.disk import UNFINISHED
 
 DAY = 86_400.0
 
@@ -208,8 +208,8 @@ def test_bytes_then_names_then_the_transaction(tmp_path, monkeypatch):
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         assert (synchronous, mode) == (2, "wal")  # 2 is FULL
-        monkeypatch.setattr("epochal.store.disk.os.fsync", fsync)
-        monkeypatch.setattr("epochal.store.disk.os.replace", replace)
+        monkeypatch.setattr("epochal._core.disk.os.fsync", fsync)
+        monkeypatch.setattr("epochal._core.disk.os.replace", replace)
         connection.set_trace_callback(
             lambda text: steps.append(text) if text in {"BEGIN IMMEDIATE", "COMMIT"} else None
         )

@@ -59,6 +59,21 @@ def sync_folder(folder: Path) -> None:
         os.close(file)
 
 
+def sync_all(folder: Path) -> None:
+    """Make all that was written into a folder durable, by whomever.
+
+    Raises:
+        OSError: it cannot.
+    """
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is inside comes first
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file)
+    sync_folder(folder)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder that only its owner can look into, and its name durable, if it is not there.
 
