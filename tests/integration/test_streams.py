@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -19,7 +20,7 @@ from epochal.errors import (
     IncompatibleError,
     PhaseTimeoutError,
 )
-from epochal.jobs import Patience, Streams
+from epochal.jobs import Circuit, Patience, Streams
 
 EVENTS = 1_000_000
 RELOADS = 200
@@ -232,6 +233,41 @@ def test_an_end_that_is_removed_is_waited_for(rt, plugins):
         assert flow.status().waiting == "keeper.keeper not active"
         rt.load(write_sink(plugins, "2.0"))
         arrived(flow)
+
+
+@pytest.mark.parametrize("end", ["source", "sink"])
+def test_a_reload_closes_the_breaker_at_once(rt, plugins, end):
+    write, step = (write_source, "read") if end == "source" else (write_sink, "write")
+    name = {"source": "numbers", "sink": "keeper"}[end]
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    rt.load(plugins.write("bystander", ""))
+    rt.reload(name, write(plugins, **{step: "raise OSError('broken')"}))
+    WORLD["last"] = 100
+    with Streams(rt, patience=Patience(first_s=0.01, after=2, rest_s=3600.0)) as streams:
+        flow = connect(streams)
+        while flow.status().circuit is not Circuit.OPEN:
+            time.sleep(0.002)
+        rt.reload("bystander")
+        time.sleep(0.1)
+        assert (flow.status().circuit, flow.status().failures_in_row) == (Circuit.OPEN, 2)
+        rt.reload(name, write(plugins, "2.0"))
+        arrived(flow)
+        assert (flow.status().circuit, flow.status().failures_in_row) == (Circuit.CLOSED, 0)
+
+
+def test_who_waits_for_a_flow_is_told_when_it_is_closed(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, write="raise OSError('full')"))
+    WORLD["last"] = 100
+    with ThreadPoolExecutor() as pool:
+        with Streams(rt) as streams:
+            flow = connect(streams)
+            waiting = pool.submit(flow.wait_idle)
+            while not flow.status().failures_in_row:
+                time.sleep(0.002)
+        assert waiting.result(10) is False
+        assert pool.submit(flow.wait_idle).result(10) is False
 
 
 def test_what_was_not_durable_is_delivered_again_after_a_restart(rt, plugins):

@@ -20,7 +20,9 @@ Who reads, who writes
 
 A flow's counts are written by its own thread and read by whoever asks, each a single reference.
 ``_quiet`` is set by the thread when a read found nothing and the sink has made all durable, and
-cleared when there was something.
+cleared when there was something. It is also set at the thread's end, after ``_is_over``; who waits
+clears it *before* he looks at that: so he either sees the end, or is woken by it. ``_woken`` is set
+by whoever has something for the thread, which clears it *before* it looks what that is.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.blame import said
-from epochal._core.events import FlowFailed
+from epochal._core.events import ChangeCommitted, EventsMissed, FlowFailed
 from epochal.errors import HostError
 from epochal.jobs.breaker import Breaker, Circuit, Patience
 from epochal.kinds.gate import Side, Visit, side_of
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from epochal._core.events import Event
     from epochal.runtime import Runtime
 
 
@@ -89,6 +92,7 @@ class Flow:
         self._checkpoint_s: Final = checkpoint_s
         self._stopping: Final = threading.Event()
         self._quiet: Final = threading.Event()
+        self._woken: Final = threading.Event()
         # Below: written by the flow's thread alone.
         self._breaker: Final = Breaker(patience)
         self._events = 0
@@ -98,10 +102,16 @@ class Flow:
         self._checkpoint_at = 0.0
         self._waiting = ""
         self._last_error = ""
+        self._is_over = False
         self._thread: Final = threading.Thread(
             target=self._run, name=f"epochal-stream {self._source} -> {self._sink}", daemon=True
         )
         self._thread.start()
+
+    @property
+    def plugins(self) -> frozenset[str]:
+        """The ids of the plugins of both ends."""
+        return frozenset(name.partition(".")[0] for name in (self._source, self._sink))
 
     def status(self) -> FlowStatus:
         """How it stands."""
@@ -123,22 +133,31 @@ class Flow:
             timeout: seconds; None for no limit.
 
         Returns:
-            Whether that came.
+            Whether that came; not so when the flow was closed before.
         """
         deadline = None if timeout is None else monotonic() + timeout
         for _ in range(2):  # the look that is under way may have begun before the last event
             self._quiet.clear()
+            if self._is_over:
+                return False
             if not self._quiet.wait(None if deadline is None else max(0.0, deadline - monotonic())):
                 return False
-        return True
+        return not self._is_over
+
+    def forgive(self) -> None:
+        """Forget what has failed and try again now: an end was replaced."""
+        self._woken.set()
 
     def close(self, timeout: float = 10.0) -> None:
         """End after the batch that is under way, and have the sink make all durable.
+
+        If it cannot, that is told as any failure, and those events come again to who connects next.
 
         Raises:
             HostError: that took longer than `timeout` seconds; it goes on.
         """
         self._stopping.set()
+        self._woken.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
             raise HostError(
@@ -151,9 +170,12 @@ class Flow:
     def _run(self) -> None:
         while not self._stopping.is_set():
             pause_s = self._guarded(self._step)
-            if pause_s:
-                self._stopping.wait(pause_s)
+            if pause_s and self._woken.wait(pause_s) and not self._stopping.is_set():
+                self._woken.clear()
+                self._breaker.succeeded()
         self._guarded(self._finish)
+        self._is_over = True
+        self._quiet.set()
 
     def _guarded(self, work: Callable[[Side, Side], float]) -> float:
         """Do one thing with both ends.
@@ -270,12 +292,14 @@ class Streams:
         patience: how failures are dealt with; None for `Patience()`.
     """
 
-    # ``_flows`` is appended to by whoever connects; a list's append is one step.
+    # ``_flows`` is appended to by whoever connects, and read by the thread that tells events; a
+    # list's append is one step, and so is a copy of it.
 
     def __init__(self, runtime: Runtime, *, patience: Patience | None = None) -> None:
         self._runtime: Final = runtime
         self._patience: Final = patience or Patience()
         self._flows: Final[list[Flow]] = []
+        self._unsubscribe: Final = runtime.events.subscribe(self._follow)
 
     def connect(
         self,
@@ -326,6 +350,7 @@ class Streams:
         Raises:
             ExceptionGroup: of `HostError`, of the flows that did not end.
         """
+        self._unsubscribe()
         failures: list[HostError] = []
         while self._flows:
             try:
@@ -334,6 +359,14 @@ class Streams:
                 failures.append(error)
         if failures:
             raise ExceptionGroup("streams did not end", failures)
+
+    def _follow(self, event: Event) -> None:
+        """New code deserves a trial now, not when the old one's rest is over."""
+        for flow in self._flows.copy():
+            if isinstance(event, EventsMissed) or (
+                isinstance(event, ChangeCommitted) and not flow.plugins.isdisjoint(event.plugins)
+            ):
+                flow.forgive()
 
     def __enter__(self) -> Streams:
         return self
