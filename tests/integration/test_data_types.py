@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from epochal import examples
-from epochal.errors import ExportError, FunctionError, IncompatibleError, LinkError
+from epochal.errors import ExportError, FunctionError, IncompatibleError, LinkError, QueryError
 from epochal.kinds import data_type
 from epochal.sql import Database
 
@@ -250,6 +250,23 @@ def test_a_version_whose_own_states_do_not_come_back_is_refused(rt, plugins):
         ExportError, match="sample 0: the value was 3, and out of the same state is 4"
     ):
         rt.load(write_total(plugins, read="int(state) + 1"))
+
+
+@pytest.mark.parametrize("marker", ["scalar", "aggregate", "mergeable_state"])
+def test_a_function_by_the_name_of_a_states_part_is_told_when_it_is_called(
+    rt, db, sales, plugins, marker
+):
+    path = write_total(plugins)
+    if marker == "scalar":
+        other = "def total_state(n: int) -> int: return n"
+    else:
+        other = "class total_state(total): ..."
+    line = f"from epochal.kinds import {marker}"
+    path.write_text(f"{path.read_text()}\n{line}\n@{marker}\n{other}\n")
+    rt.load(path)
+    with pytest.raises(QueryError, match=r"sums\.total_state is a function, and a part of the"):
+        db.query("SELECT sums.total_state(n) FROM sales")
+    assert table(db, "SELECT sums.total(n) AS n FROM sales")["n"].to_pylist() == [10]
 
 
 def test_sketches_count_distinct_values_over_days_and_versions(rt, db):

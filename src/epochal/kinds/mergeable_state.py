@@ -24,6 +24,8 @@ calls it in three ways:
 `web.visitors_merge(state)`             the value of kept states, merged
 ======================================  =======================================================
 
+A function of the plugin's own that has one of these names makes a call of it an error.
+
 Kept states outlive the code that wrote them. So a version with another type of state, or other
 `parameters`, is refused; and so is one that does not get the same value out of the states that the
 old one wrote of its `samples` (a list of groups of rows), each by itself and all merged.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from epochal.errors import QueryError
 from epochal.kinds import (
     aggregate,
     index,
@@ -74,8 +75,18 @@ class FunctionIndex:
         return call.name if call.name in self.names else self._folded.get(call.folded.lower())
 
     def functions(self, name: str, epoch: Epoch) -> Iterator[Function]:
-        """What a full name stands for."""
-        for kind in self.names[name]:
+        """What a full name stands for.
+
+        Raises:
+            QueryError: a function has the name that a mergeable state's is called by.
+        """
+        kinds = self.names[name]
+        if len(kinds) > 1 and (kept := _state_behind(epoch, name)):
+            raise QueryError(
+                f"{name} is a function, and a part of the mergeable state {kept}: "
+                "one of the two needs another name"
+            )
+        for kind in kinds:
             key = (kind, name)
             found = self._functions.get(key)
             if found is None:
@@ -127,12 +138,16 @@ def _make(epoch: Epoch, kind: Kind[Any], name: str) -> Function:
 
 
 def _make_mergeable(epoch: Epoch, name: str) -> Function:
-    exported, make = name, AggregateFunction
-    if name not in epoch[mergeable_state]:
-        suffix = STATE if name.endswith(STATE) else MERGE
-        exported, make = name.removesuffix(suffix), _MERGEABLE[suffix]
-    export = epoch.export(mergeable_state, exported)
+    kept = _state_behind(epoch, name)
+    export = epoch.export(mergeable_state, kept or name)
+    make = _MERGEABLE[name.removeprefix(kept)] if kept else AggregateFunction
     return make(export, epoch.generation(export.plugin), mergeable_state.shape(export))
 
 
 _MERGEABLE: Final[dict[str, type[AggregateFunction]]] = {STATE: StateFunction, MERGE: MergeFunction}
+
+
+def _state_behind(epoch: Epoch, name: str) -> str:
+    """The mergeable state whose name is a part of this one; empty for none."""
+    bases = (name.removesuffix(suffix) for suffix in _MERGEABLE if name.endswith(suffix))
+    return next((base for base in bases if base in epoch[mergeable_state]), "")
