@@ -354,6 +354,66 @@ def test_a_change_feed_of_sqlite_arrives_in_parquet_whole_and_once(rt, tmp_path)
     assert pc.count_distinct(found["position"]).as_py() == len(want)
 
 
+@pytest.fixture
+def shop(tmp_path):
+    database = sqlite3.connect(tmp_path / "shop.db")
+    yield database
+    database.close()
+
+
+def told(rt):
+    """What the feed tells, started again."""
+    generation = next(iter(rt.epoch.generations.values()))
+    (feed,) = [opened.instance.target for opened in generation.opened.values()]
+    feed.start(feed.position)
+    return [event["row"] for _, event in feed.read(1000)]
+
+
+def test_the_feed_tells_every_value_that_a_row_can_have(rt, tmp_path, shop):
+    names = [f"c{n}" for n in range(150)]
+    shop.execute(f"CREATE TABLE orders (id INTEGER PRIMARY KEY, {', '.join(names)})")
+    rt.load(examples.path("feed"), config={"path": str(tmp_path / "shop.db"), "table": "orders"})
+    assert told(rt) == []
+    values = {
+        "id": 1,
+        "c0": b"\x00\xff",
+        "c1": None,
+        "c2": 1.5,
+        "c3": '"}',
+        "c59": "{",
+        "c149": "ä",
+    }
+    with shop:
+        marks = ", ".join("?" * len(values))
+        sql = f"INSERT INTO orders ({', '.join(values)}) VALUES ({marks})"
+        shop.execute(sql, tuple(values.values()))
+    (row,) = told(rt)
+    assert row == dict.fromkeys(["id", *names]) | values | {"c0": "00FF"}
+
+
+def test_the_feed_follows_the_columns_of_its_table(rt, tmp_path, shop):
+    shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
+    rt.load(examples.path("feed"), config={"path": str(tmp_path / "shop.db"), "table": "orders"})
+    assert told(rt) == []
+    shop.execute("ALTER TABLE orders ADD COLUMN price REAL")
+    shop.execute("ALTER TABLE orders RENAME COLUMN item TO goods")
+    shop.commit()
+    rt.reload("feed")
+    assert told(rt) == []
+    with shop:
+        shop.execute("INSERT INTO orders VALUES (1, 'tea', 4.5)")
+    assert told(rt) == [{"id": 1, "goods": "tea", "price": 4.5}]
+
+
+def test_a_feed_whose_triggers_stand_needs_no_turn_at_writing(rt, tmp_path, shop):
+    shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
+    rt.load(examples.path("feed"), config={"path": str(tmp_path / "shop.db"), "table": "orders"})
+    assert told(rt) == []
+    shop.execute("BEGIN IMMEDIATE")
+    assert told(rt) == []
+    shop.rollback()
+
+
 def test_the_lake_drops_what_is_delivered_again_and_ignores_a_torn_file(rt, tmp_path):
     folder = tmp_path / "lake"
     rt.load(examples.path("lake"), config={"folder": str(folder)})

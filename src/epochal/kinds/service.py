@@ -14,7 +14,8 @@
 The class is made once for each generation, without arguments, after the plugin's `init`. While a
 reload moves its state, calls of it wait at a *gate* (`epochal.kinds.gate`): those that are inside
 end first, so that the state has all that they did; those that come are let in once the new epoch is
-published, or once the change went back. Only this service's callers wait, and only as long as the two methods take.
+published, or once the change went back. Only this service's callers wait, and only as long as the
+two methods take.
 
 **Where calls go.** A state is in one place. So a call goes to the newest instance that the state
 was moved to, also through an epoch that was captured before: an operation that counts on the old
