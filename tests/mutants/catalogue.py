@@ -20,6 +20,7 @@ JOBS = "tests/integration/test_jobs.py::"
 STREAMS = "tests/integration/test_streams.py::"
 INDEX = "tests/integration/test_index.py::"
 STORAGE = "tests/integration/test_storage.py::"
+AGREES = "tests/integration/test_storage_agrees.py::"
 TYPES = "tests/integration/test_data_types.py::"
 CHANGES = "tests/server/test_changes.py::"
 SECURITY = "tests/server/test_security.py::"
@@ -576,6 +577,14 @@ MUTANTS = (
         JOBS + "test_a_one_shot_that_ran_does_not_run_after_a_restart",
     ),
     Mutant(
+        "jobs",
+        "the first time of a schedule is not kept",
+        "jobs/runner.py",
+        "would begin anew each time.\n            self._keep(line, line.due)\n",
+        "would begin anew each time.\n",
+        JOBS + "test_a_process_that_ends_before_the_first_tick_does_not_put_it_off",
+    ),
+    Mutant(
         "streams",
         "a hand-over does not wait for the batch under way",
         "kinds/gate.py",
@@ -600,10 +609,18 @@ MUTANTS = (
         STREAMS + "test_both_ends_are_reloaded_in_one_change",
     ),
     Mutant(
+        "streams",
+        "a reload leaves an open breaker to its rest",
+        "jobs/streams.py",
+        "                flow.forgive()\n",
+        "                pass\n",
+        STREAMS + "test_a_reload_closes_the_breaker_at_once",
+    ),
+    Mutant(
         "indexes",
         "what is persisted is not opened by the new version",
         "kinds/index.py",
-        "        new.target.open(folder.path)\n",
+        "        new.target.open(built.place.path)\n",
         "",
         INDEX + "test_a_reload_opens_what_was_built_and_builds_nothing",
     ),
@@ -614,6 +631,22 @@ MUTANTS = (
         "        if self._old.building.locked():\n",
         "        if False:\n",
         INDEX + "test_a_search_goes_on_in_the_old_object_while_another_is_built",
+    ),
+    Mutant(
+        "indexes",
+        "a build is written over the one before",
+        "kinds/builds.py",
+        "Build(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home)))",
+        "Build(home)",
+        INDEX + "test_no_build_writes_over_another_and_the_one_before_goes",
+    ),
+    Mutant(
+        "indexes",
+        "a build goes while somebody searches it",
+        "kinds/index.py",
+        "search.place = built.place  #",
+        "pass  #",
+        INDEX + "test_no_build_writes_over_another_and_the_one_before_goes",
     ),
     Mutant(
         "storage",
@@ -630,6 +663,22 @@ MUTANTS = (
         "found[name].also(needs) if name in found else needs",
         "needs",
         STORAGE + "test_two_scans_of_one_table_are_told_what_they_have_in_common",
+    ),
+    Mutant(
+        "storage",
+        "filters are left to the table",
+        "sql/planning.py",
+        "keep_filters(context, one) for",
+        "one for",
+        AGREES + "test_every_filter_means_what_it_means_to_the_engine",
+    ),
+    Mutant(
+        "storage",
+        "a table function is called each time that the query is planned",
+        "sql/execution.py",
+        "found: T | None = self._made.get(key)",
+        "found: T | None = None",
+        STORAGE + "test_a_table_function_is_called_once_for_each_mention",
     ),
     Mutant(
         "data types",
