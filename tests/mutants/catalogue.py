@@ -666,6 +666,22 @@ MUTANTS = (
     ),
     Mutant(
         "storage",
+        "two scans have a limit in common though not their filters",
+        "sql/pushdown.py",
+        "        if is_same and self.limit",
+        "        if self.limit",
+        AGREES + "test_every_query_has_the_engines_answer",
+    ),
+    Mutant(
+        "storage",
+        "the scans of subqueries in expressions are not counted",
+        "sql/pushdown.py",
+        "    if len(scans) != len(_SCAN.findall(plan.display_indent())):\n",
+        "    if False:\n",
+        AGREES + "test_every_query_has_the_engines_answer",
+    ),
+    Mutant(
+        "storage",
         "filters are left to the table",
         "sql/planning.py",
         "keep_filters(context, one) for",

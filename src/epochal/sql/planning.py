@@ -124,9 +124,9 @@ class Planner:
             context.register_catalog_provider("datafusion", snapshot.including(opened))
         frame = _frame(context, resolved, parameters, execution)
         if stored:
-            needs = needs_of(frame.optimized_logical_plan())
+            needs = needs_of(frame.optimized_logical_plan(), opened)
             for table in stored:
-                table.needs = needs.get(table.name, table.needs)
+                table.needs = needs[table.name]
             # Planned again, so that what was found out is told to the tables but not left to them.
             if any(table.needs.is_filtered for table in stored):
                 opened = {name: keep_filters(context, one) for name, one in opened.items()}

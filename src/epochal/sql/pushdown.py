@@ -8,13 +8,14 @@ any case (`barrier`).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal.kinds.storage import Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from datafusion.expr import Expr
     from datafusion.plan import LogicalPlan
@@ -47,19 +48,35 @@ class Needs:
 
     def also(self, other: Needs) -> Needs:
         """What this and another scan have in common."""
-        both = None if self.limit is None or other.limit is None else max(self.limit, other.limit)
         filters = tuple(one for one in self.filters if one in other.filters)
-        return Needs(filters, both, self.is_filtered or other.is_filtered)
+        # A limit counts rows that pass every filter that is told: so they must be told the same.
+        is_same = len(filters) == len(self.filters) == len(other.filters)
+        limit = None
+        if is_same and self.limit is not None and other.limit is not None:
+            limit = max(self.limit, other.limit)
+        return Needs(filters, limit, self.is_filtered or other.is_filtered)
 
 
-def needs_of(plan: LogicalPlan) -> dict[str, Needs]:
-    """What a plan needs of each table, by name."""
+def needs_of(plan: LogicalPlan, names: Iterable[str]) -> dict[str, Needs]:
+    """What a plan needs of each of some tables."""
+    scans = list(_scans(plan))
+    # Subqueries within expressions are in the plan's text, but cannot be walked to.
+    if len(scans) != len(_SCAN.findall(plan.display_indent())):
+        return dict.fromkeys(names, _UNKNOWN)
     found: dict[str, Needs] = {}
-    for scan in _scans(plan):
+    for scan in scans:
         needs = _needs(scan)
         name = scan.table_name()
         found[name] = found[name].also(needs) if name in found else needs
-    return found
+    return {name: found.get(name, _NOTHING) for name in names}
+
+
+_NOTHING: Final = Needs()
+
+
+_UNKNOWN: Final = Needs(is_filtered=True)
+"""What a scan needs that is not found: anything."""
+_SCAN: Final = re.compile(r"^ *TableScan: ", re.MULTILINE)
 
 
 def _scans(plan: LogicalPlan) -> Iterator[Any]:
