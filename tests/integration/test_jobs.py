@@ -120,6 +120,22 @@ def test_a_changed_schedule_starts_anew(rt, plugins):
         assert one(jobs).schedule == "every 0.02 s"
 
 
+def test_a_changed_schedule_overlaps_no_tick_and_forgets_no_count(rt, plugins):
+    rt.load(write(plugins, schedule='every="1h"', body="ENTERED.set(); GATE.wait(10)"))
+    with Jobs(rt) as jobs:
+        jobs.run_now("house.sweep")
+        assert ENTERED.wait(10)
+        rt.reload("house", write(plugins, "2.0", schedule='every="2h"'), drain_timeout=0.0)
+        wait_for(lambda: one(jobs).schedule == "every 7200 s")
+        jobs.run_now("house.sweep")
+        wait_for(lambda: one(jobs).skipped == 1)
+        assert TICKS.empty()
+        GATE.set()
+        assert tick() == "1.0"
+        wait_for(lambda: one(jobs).ticks == 1)
+        assert one(jobs).next_at > datetime.now(UTC) + timedelta(hours=1.5)
+
+
 def test_ticks_never_overlap_and_what_is_left_out_is_counted(rt, plugins):
     rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
     with Jobs(rt) as jobs:

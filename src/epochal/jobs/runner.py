@@ -236,9 +236,13 @@ class Jobs:
             trigger = trigger_of(schedule)
         except ValueError as error:  # a plugin from before this module was imported
             raise HostError(f"job {name} has a schedule that cannot be kept: {error}") from error
-        line = _Line(name, schedule, trigger, Breaker(self._patience), generation)
         known, at = self._positions.read(name, str(schedule))
-        self._lines[name] = line
+        breaker = Breaker(self._patience)
+        if line is None:
+            line = self._lines[name] = _Line(name, schedule, trigger, breaker, generation)
+        else:  # the same job still: its counts go on, and its tick that runs is not overlapped
+            line.schedule, line.trigger = schedule, trigger
+            line.breaker, line.generation = breaker, generation
         if not known:
             self._schedule(line, first_time(line.trigger))
             # Not only after a tick: who never lives until one would begin anew each time.
@@ -388,7 +392,7 @@ class Jobs:
 
     def _keep(self, line: _Line, at: datetime | None) -> None:
         if self._lines.get(line.name) is not line:
-            return  # rescheduled or removed meanwhile
+            return  # removed meanwhile
         try:
             self._positions.write(
                 line.name, str(line.schedule), at.timestamp() if at is not None else None
