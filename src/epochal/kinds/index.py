@@ -23,8 +23,8 @@ serves until then. On reload the new code *opens* what is persisted; nothing is 
 cannot, it raises, the change is rolled back, and the old one serves on. Searches never wait. A
 change that comes while the index is being built is refused: what is half built cannot be moved.
 
-A `close()`, if there is one, is called at the end of the generation, on the object that serves then;
-one that a later build has taken the place of just goes with its last search.
+A `close()`, if there is one, is called at the end of the generation, on the object that serves
+then; one that a later build has taken the place of just goes with its last search.
 
 An operation that began before a reload searches the old generation's object, on the old code. What
 is built later goes to the newest generation.
