@@ -11,6 +11,8 @@
     @job(at="2027-01-01T00:00:00")         # once
     async def celebrate() -> None: ...
 
+Of a cron expression that has a day and a weekday, both must be met.
+
 `epochal.jobs.Jobs` runs them. A tick reads the epoch once, as it begins: one that runs while its
 plugin is reloaded ends on the old code, and holds back the shutdown of that; the next runs the new
 code. A schedule belongs to the job's name, not to its code: a reload that leaves it as it is does
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SHORTEST_S: Final = 0.001
+_LONGEST_S: Final = 36_525 * 86400.0
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _STRIDES: Final = {stride: stride for stride in range(1, 8)}
@@ -68,7 +72,7 @@ def read_duration(text: float | str) -> float:
     """Seconds of `"5s"`, `"250ms"`, `"10m"`, `"6h"`, `"1d"`, or of a number of seconds.
 
     Raises:
-        ValueError: it is none of these, or not above zero.
+        ValueError: it is none of these, or not between a millisecond and a century.
     """
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         seconds = float(text)
@@ -76,8 +80,10 @@ def read_duration(text: float | str) -> float:
         seconds = float(found[1]) * _UNITS[found[2]]
     else:
         raise ValueError(f"{text!r} is no duration; expected '250ms', '5s', '10m', '6h' or '1d'")
-    if not 0.0 < seconds < float("inf"):
-        raise ValueError(f"{text!r} is no duration between two ticks; expected more than nothing")
+    if not _SHORTEST_S <= seconds <= _LONGEST_S:
+        raise ValueError(
+            f"{text!r} is no duration between two ticks; expected a millisecond to a century"
+        )
     return seconds
 
 

@@ -14,7 +14,9 @@ def test_durations(text, seconds):
     assert read_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "5 weeks", "-5s", "0s", True, 0, float("inf"), None])
+@pytest.mark.parametrize(
+    "text", ["", "5", "5 weeks", "-5s", "0s", True, 0, float("inf"), None, "99999999d", 1e-9]
+)
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(ValueError, match="no duration"):
         read_duration(text)
