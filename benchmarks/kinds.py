@@ -1,15 +1,27 @@
-"""Hooks beside pluggy's; pauses of services and streams; indexes opened, not built again."""
+"""Hooks beside pluggy's; pauses of services; indexes opened, not built again; plugins' tables."""
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import pluggy
+from pyarrow import dataset, parquet
 
-from benchmarks.figure import Figure, compare_ns, from_repeats, percentile, ratios
+from benchmarks.figure import (
+    Figure,
+    compare_ns,
+    from_repeats,
+    interleaved,
+    percentile,
+    ratios,
+)
 from epochal import Runtime
 from epochal._core.artifact import Artifact
 from epochal.demo.data import load_flights
@@ -21,11 +33,18 @@ from epochal.sql import Database
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pyarrow as pa
+
 event = Hook("bench.event")
 _RELOADS = 300
 _BUILDS = 3
 _REOPENS = 30
 _VECTOR_ROWS = 20_000  # of a graph of neighbours, building is what takes long
+_QUERIES = {
+    "all of a column": "SELECT sum(distance) FROM {table}",
+    "by a number": "SELECT count(*), sum(distance) FROM {table} WHERE air_time > 200",
+    "a month": "SELECT count(*), sum(distance) FROM {table} WHERE month = 7",
+}
 _TEXTS = (
     "SELECT row_number() OVER () AS id, "
     "concat_ws(' ', carrier, tailnum, origin, dest) AS words FROM flights"
@@ -66,7 +85,7 @@ class counter:
 
 
 def measure() -> Iterator[Figure]:
-    """Hooks, then services."""
+    """Hooks, services, indexes, tables."""
     artifact = Artifact("bench", {"bench.py": _PLUGIN})
     with Runtime() as rt:
         rt.load(artifact)
@@ -83,6 +102,54 @@ def measure() -> Iterator[Figure]:
     yield Figure(name, percentile(pauses, 0.99), "ms", 10.0)
     yield Figure("counts lost meanwhile", lost, "", 0)
     yield from _indexes()
+    yield from _tables()
+
+
+def _tables() -> Iterator[Figure]:
+    """A folder of Parquet through a plugin and as the engine reads it itself; a file of SQLite."""
+    flights = load_flights().select(["carrier", "month", "distance", "air_time"])
+    with TemporaryDirectory() as folder, Runtime() as rt, Database(rt) as db:
+        home = Path(folder)
+        dataset.write_dataset(
+            flights,
+            home / "parts",
+            format="parquet",
+            partitioning=["month"],
+            partitioning_flavor="hive",
+        )
+        parquet.write_table(flights, home / "flights.parquet")
+        _write_sqlite(flights, home / "flights.db")
+        rt.load(path("partitions"))
+        rt.load(path("lite"))
+        db.register("own", home / "flights.parquet")
+        db.register("folder", f"partitions://{home / 'parts'}")
+        db.register("file", f"lite://{home / 'flights.db'}?table=flights")
+        for what, sql in _QUERIES.items():
+            ours, own = interleaved(
+                _asking(db, sql.format(table="folder")), _asking(db, sql.format(table="own")), 1, 30
+            )
+            yield Figure(f"a folder of Parquet, {what}", median(ours) / 1e6, "ms")
+            name = "the same / a Parquet file that the engine reads itself"
+            yield from_repeats(name, ratios(ours, own), "x")
+            ask = _asking(db, sql.format(table="file"))
+            yield Figure(f"a file of SQLite, {what}", median(map(ask, [1] * 10)) * 1000.0, "ms")
+
+
+def _write_sqlite(flights: pa.Table, file: Path) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute(
+            "CREATE TABLE flights (carrier TEXT, month INTEGER, distance REAL, air_time REAL)"
+        )
+        rows = zip(*(column.to_pylist() for column in flights.columns), strict=True)
+        database.executemany("INSERT INTO flights VALUES (?, ?, ?, ?)", rows)
+        database.execute("CREATE INDEX by_month ON flights (month)")
+
+
+def _asking(db: Database, sql: str) -> Callable[[int], float]:
+    def ask(loops: int) -> float:
+        return sum(_seconds(lambda: db.query(sql).rows()) for _ in range(loops))
+
+    return ask
 
 
 def _indexes() -> Iterator[Figure]:

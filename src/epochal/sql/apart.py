@@ -50,15 +50,16 @@ async def next_batch(execution: Execution) -> RecordBatch | None:
 class Fetcher:
     """An event loop that awaits batches for threads; its thread starts with the first."""
 
-    __slots__ = ("_lock", "_loop", "_thread")
+    __slots__ = ("_is_ending", "_lock", "_loop", "_thread")
 
-    # ``_loop`` and ``_thread`` are set once, under ``_lock``. The thread does not refer to the
-    # fetcher, so that dropping the fetcher ends it.
+    # All three are set once, under ``_lock``. The thread does not refer to the fetcher, so that
+    # dropping the fetcher ends it.
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._is_ending = False
 
     def fetch(self, execution: Execution) -> RecordBatch | None:
         """A query's next batch; None at its end.
@@ -98,12 +99,14 @@ class Fetcher:
             return self._loop
 
     def close(self, timeout: float) -> None:
-        """End the thread; waits `timeout` seconds for it."""
+        """End the thread; waits `timeout` seconds for it. May be called again, to wait longer."""
         with self._lock:
-            loop, thread = self._loop, self._thread
-        if loop is None or thread is None or loop.is_closed():
+            loop, thread, is_ending = self._loop, self._thread, self._is_ending
+            self._is_ending = loop is not None
+        if loop is None or thread is None:
             return
-        loop.call_soon_threadsafe(loop.stop)
+        if not is_ending:  # once: stopped again it would leave what is ending in it unfinished
+            loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():  # it may be where the fetcher is dropped
             thread.join(timeout)
 

@@ -61,7 +61,7 @@ class StoredTable:
         """Have the plugin open it, for the engine."""
         schema = execution.call(self, self.key, self._open, execution)
         # Whether a column may be null is the plugin's word: the engine must not reason from it.
-        nullable = pa.schema([field.with_nullable(True) for field in schema])
+        nullable = pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
         return Table(_Scanned(self, nullable, execution))
 
     def _open(self, backend: Any, execution: Execution) -> pa.Schema:
