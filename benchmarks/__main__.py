@@ -111,15 +111,16 @@ def _keep(found: dict[str, list[dict[str, object]]]) -> None:
     RESULTS.mkdir(exist_ok=True)
     version = platform.python_version()
     path = RESULTS / f"python-{'.'.join(version.split('.')[:2])}.json"
-    known = json.loads(path.read_text())["groups"] if path.exists() else {}
+    before = json.loads(path.read_text()) if path.exists() else {"groups": {}, "runs": {}}
+    groups = before["groups"] | found
     at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    run = f"{_machine()}, {at}, commit {_commit()}"
+    runs = before["runs"] | dict.fromkeys(found, run)
     record = {
         "command": "make bench",
-        "at": at,
-        "commit": _commit(),
         "python": version,
-        "machine": _machine(),
-        "groups": {group: (known | found)[group] for group in GROUPS if group in known | found},
+        "runs": {group: runs[group] for group in GROUPS if group in groups},
+        "groups": {group: groups[group] for group in GROUPS if group in groups},
     }
     path.write_text(json.dumps(record, indent=1) + "\n")
     values = {

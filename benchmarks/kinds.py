@@ -129,7 +129,7 @@ def _tables() -> Iterator[Figure]:
                 _asking(db, sql.format(table="folder")), _asking(db, sql.format(table="own")), 1, 30
             )
             yield Figure(f"a folder of Parquet, {what}", median(ours) / 1e6, "ms")
-            name = "the same / a Parquet file that the engine reads itself"
+            name = f"the same, {what} / a Parquet file that the engine reads itself"
             yield from_repeats(name, ratios(ours, own), "x")
             ask = _asking(db, sql.format(table="file"))
             yield Figure(f"a file of SQLite, {what}", median(map(ask, [1] * 10)) * 1000.0, "ms")

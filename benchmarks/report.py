@@ -32,7 +32,8 @@ ABOUT = {
     "memory": "Resident memory over thousands of reloads.",
     "restarts": "The same answer behind gunicorn with two uvicorn workers, and behind one process "
     "whose plugin is saved; 16 connections, client and server on two processors.",
-    "kinds": "Hooks beside pluggy's; the pause in which a service's state moves.",
+    "kinds": "Hooks beside pluggy's; the pause in which a service's state moves; indexes that are "
+    "opened and built; tables of plugins beside the engine's own.",
     "sql": "A vectorized function over a table, beside plain DataFusion, and under reloads.",
     "store": "Commits and restarts.",
     "service": "`epochal serve`, 64 connections, a small query.",
@@ -50,10 +51,7 @@ def write() -> None:
 
 
 def _head(records: list[dict[str, Any]]) -> str:
-    runs = "\n".join(
-        f"- Python {one['python']}: {one['machine']}, {one['at']}, commit {one['commit']}"
-        for one in records
-    )
+    runs = "\n".join(line for one in records for line in _runs(one))
     return f"""# Results
 
 Written by `make bench` from `results/`; `make bench-quick` takes two minutes and writes nothing.
@@ -65,6 +63,15 @@ What each figure costs and why:
 
 {runs}
 """
+
+
+def _runs(record: dict[str, Any]) -> list[str]:
+    """Where and when its groups were measured: one line for each run, the largest first."""
+    groups: dict[str, list[str]] = {}
+    for group, run in record["runs"].items():
+        groups.setdefault(run, []).append(group)
+    largest = sorted(groups, key=lambda run: -len(groups[run]))
+    return [f"- Python {record['python']}, {', '.join(groups[run])}: {run}" for run in largest]
 
 
 def _goals(records: list[dict[str, Any]]) -> str:
