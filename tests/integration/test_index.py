@@ -25,6 +25,7 @@ from epochal.sql import Database
 CALLS: list = []
 GATE = threading.Event()
 ENTERED = threading.Event()
+SQL = "SELECT id, body FROM articles"
 
 CODE = """
 from typing import NamedTuple
@@ -79,7 +80,7 @@ def db(rt):
 
 
 def build(db):
-    return db.build_index("library.words", "SELECT id, body FROM articles")
+    return db.build_index("library.words", SQL)
 
 
 def search(db, word="code"):
@@ -194,15 +195,11 @@ def test_an_index_kept_in_a_folder_is_opened_after_a_restart(start, plugins, tmp
             if first:
                 rt.load(write(plugins))
                 db.register("articles", pa.table({"id": [1], "body": ["old"]}))
-                sql = "SELECT id, body FROM articles"
-                db.build_index("library.words", sql, folder=tmp_path / "kept")
+                db.build_index("library.words", SQL, folder=tmp_path / "kept")
             else:
                 rt.epoch[index]["library.words"].open(tmp_path / "kept")
             assert search(db, "old") == [(1, "1.0")]
     assert CALLS == ["build 1.0", "open 1.0"]
-
-
-SQL = "SELECT id, body FROM articles"
 
 
 def kept(folder):

@@ -636,8 +636,8 @@ MUTANTS = (
         "indexes",
         "a build is written over the one before",
         "kinds/builds.py",
-        "Build(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home)))",
-        "Build(home)",
+        "_in(home, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home)).name)",
+        "_in(home, '.')",
         INDEX + "test_no_build_writes_over_another_and_the_one_before_goes",
     ),
     Mutant(

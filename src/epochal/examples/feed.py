@@ -107,8 +107,10 @@ def _json(columns, state):
         pairs.append(f"{_text(name)}, iif(typeof({value}) = 'blob', hex({value}), {value})")
     # A function of SQLite's takes 127 arguments, so a wide row is told in several objects.
     objects = [f"json_object({', '.join(pairs[n : n + 60])})" for n in range(0, len(pairs), 60)]
+    if len(objects) == 1:
+        return objects[0]
     inner = [f"substr({one}, 2, length({one}) - 2)" for one in objects]
-    return objects[0] if len(objects) == 1 else "'{' || " + " || ',' || ".join(inner) + " || '}'"
+    return "'{' || " + " || ',' || ".join(inner) + " || '}'"
 
 
 def _quoted(name):

@@ -255,10 +255,8 @@ class Jobs:
     def _forgive(self, line: _Line) -> None:
         if not line.breaker.failures:
             return
-        was_closed = line.breaker.state is Circuit.CLOSED
-        line.breaker.succeeded()
-        if not was_closed:
-            self._tell_breaker(line)
+        with self._breaker(line) as breaker:
+            breaker.succeeded()
         at = None if line.schedule.is_once else first_time(line.trigger)
         self._schedule(line, at or _now())
         self._keep(line, line.due)
@@ -312,19 +310,15 @@ class Jobs:
             line.running += 1
             self._running += 1
             if not by_hand:
-                before = line.breaker.state
-                line.breaker.begin()
-                if line.breaker.state is not before:
-                    self._tell_breaker(line)
+                with self._breaker(line) as breaker:
+                    breaker.begin()
             return line
 
     def _ended_well(self, line: _Line, plugin: str, generation: int, took_ms: float) -> None:
         with self._ends(line):
             line.ticks += 1
-            was_open = line.breaker.state is not Circuit.CLOSED
-            line.breaker.succeeded()
-            if was_open:
-                self._tell_breaker(line)
+            with self._breaker(line) as breaker:
+                breaker.succeeded()
             self._keep(line, self._timetable.next_at(line.name))
         self._runtime.events.emit(
             TickEnded(plugin=plugin, generation=generation, job=line.name, took_ms=took_ms)
@@ -334,12 +328,10 @@ class Jobs:
         with self._ends(line):
             line.failures += 1
             line.last_error = told
-            before = line.breaker.state
             # What replaced code does is not held against the code that replaced it.
             is_replaced = 0 <= generation < line.generation
-            wait_s = 0.0 if is_replaced else line.breaker.failed()
-            if line.breaker.state is not before:
-                self._tell_breaker(line)
+            with self._breaker(line) as breaker:
+                wait_s = 0.0 if is_replaced else breaker.failed()
             again = _now() + timedelta(seconds=wait_s)
             regular = self._timetable.next_at(line.name)
             at = again if regular is None else max(regular, again)
@@ -400,10 +392,16 @@ class Jobs:
         except EpochalError as error:
             line.last_error = said(error)
 
-    def _tell_breaker(self, line: _Line) -> None:
-        plugin = line.name.partition(".")[0]
-        state = line.breaker.state.value
-        self._runtime.events.emit(BreakerMoved(plugin=plugin, job=line.name, state=state))
+    @contextmanager
+    def _breaker(self, line: _Line) -> Generator[Breaker]:
+        """Around what may move a job's breaker: tells of it if it did."""
+        breaker = line.breaker
+        before = breaker.state
+        yield breaker
+        if breaker.state is not before:
+            plugin = line.name.partition(".")[0]
+            state = breaker.state.value
+            self._runtime.events.emit(BreakerMoved(plugin=plugin, job=line.name, state=state))
 
     def _status(self, line: _Line) -> JobStatus:
         return JobStatus(

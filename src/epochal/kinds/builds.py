@@ -33,13 +33,15 @@ class Build:
 
     Attributes:
         path: of it.
+        home: the host's folder that it is in; None for a temporary one.
     """
 
-    __slots__ = ("__weakref__", "path")
+    __slots__ = ("__weakref__", "home", "path")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, home: Path | None = None) -> None:
         self.path: Final = path
-        weakref.finalize(self, _discard, path)
+        self.home: Final = home
+        weakref.finalize(self, _discard, path, home)
 
 
 _referred: Final[weakref.WeakValueDictionary[Path, Build]] = weakref.WeakValueDictionary()
@@ -67,20 +69,19 @@ def begin(given: str | PathLike[str] | None, index: str) -> Build:
     for left in home.glob(f"{_PREFIX}*"):  # by a process that died
         if (newest is None or left.name != newest[1]) and left not in _referred:
             shutil.rmtree(left, ignore_errors=True)
-    build = Build(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home)))
-    return _referred.setdefault(build.path, build)
+    return _in(home, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home)).name)
 
 
-def publish(build: Build, given: str | PathLike[str] | None, index: str) -> None:
+def publish(build: Build, index: str) -> None:
     """Have a build be what is found in the host's folder; all of it is on the disk before.
 
     Raises:
         OSError: it cannot be kept; what was found before still is.
     """
-    if given is None:
+    home = build.home
+    if home is None:
         return
     sync_all(build.path)
-    home = build.path.parent
     said = {"index": index, "build": build.path.name}
     write_durably(home / _NEWEST, json.dumps(said).encode())
     sync_folder(home)
@@ -96,9 +97,14 @@ def find(given: str | PathLike[str]) -> Build:
     newest = _newest(home)
     if newest is None or not (home / newest[1]).is_dir():
         raise HostError(f"there is no index in {given}; build one into it first")
-    path = home / newest[1]
+    return _in(home, newest[1])
+
+
+def _in(home: Path, name: str) -> Build:
+    """The build of that name in a host's folder."""
+    path = home / name
     found = _referred.get(path)
-    return found if found is not None else _referred.setdefault(path, Build(path))
+    return found if found is not None else _referred.setdefault(path, Build(path, home))
 
 
 def _newest(home: Path) -> tuple[str, str] | None:
@@ -114,10 +120,10 @@ def _newest(home: Path) -> tuple[str, str] | None:
         ) from error
 
 
-def _discard(path: Path) -> None:
+def _discard(path: Path, home: Path | None) -> None:
     """Remove a build to which nobody refers, unless it is the newest in a host's folder."""
     try:
-        newest = _newest(path.parent) if path.name.startswith(_PREFIX) else None
+        newest = _newest(home) if home is not None else None
     except (HostError, OSError):
         return  # nobody knows which is the newest
     if newest is None or newest[1] != path.name:

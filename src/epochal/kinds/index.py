@@ -145,7 +145,7 @@ class IndexHandle:
             fresh = shelf.make()
             carry(fresh.build, side.lease)(rows)
             carry(fresh.persist, side.lease)(place.path)
-            publish(place, folder, shelf.name)
+            publish(place, shelf.name)
             return Built(fresh, place)
 
         self._replace(build)

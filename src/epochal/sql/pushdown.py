@@ -57,6 +57,12 @@ class Needs:
         return Needs(filters, limit, self.is_filtered or other.is_filtered)
 
 
+_NOTHING: Final = Needs()
+_UNKNOWN: Final = Needs(is_filtered=True)
+"""What a scan needs that is not found: anything."""
+_SCAN: Final = re.compile(r"^ *TableScan: ", re.MULTILINE)
+
+
 def needs_of(plan: LogicalPlan, names: Iterable[str]) -> dict[str, Needs]:
     """What a plan needs of each of some tables."""
     scans = list(_scans(plan))
@@ -69,14 +75,6 @@ def needs_of(plan: LogicalPlan, names: Iterable[str]) -> dict[str, Needs]:
         name = scan.table_name()
         found[name] = found[name].also(needs) if name in found else needs
     return {name: found.get(name, _NOTHING) for name in names}
-
-
-_NOTHING: Final = Needs()
-
-
-_UNKNOWN: Final = Needs(is_filtered=True)
-"""What a scan needs that is not found: anything."""
-_SCAN: Final = re.compile(r"^ *TableScan: ", re.MULTILINE)
 
 
 def _scans(plan: LogicalPlan) -> Iterator[Any]:

@@ -22,7 +22,7 @@ from epochal.sql.pushdown import Needs
 from epochal.sql.values import MisfitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from epochal._core.epoch import Epoch
     from epochal.sql.execution import Execution
@@ -151,8 +151,7 @@ class _Scanned(ds.Dataset):  # type: ignore[misc]  # untyped
     ) -> _Scan:
         """One reading of it."""
         names = self._schema.names if columns is None else columns
-        asked = pa.schema([self._schema.field(name) for name in names])
-        return _Scan(self._stored, asked, self._execution, condition=filter)
+        return _Scan(self._stored, self._schema, self._execution, names, filter)
 
 
 class _Scan:
@@ -163,12 +162,19 @@ class _Scan:
     """
 
     def __init__(
-        self, stored: StoredTable, asked: pa.Schema, execution: Execution, *, condition: Any
+        self,
+        stored: StoredTable,
+        schema: pa.Schema,
+        execution: Execution,
+        columns: Sequence[str],
+        condition: Any,
     ) -> None:
         self._stored: Final = stored
         self._execution: Final = execution
+        # At least one is asked for: rows without columns cannot be counted.
+        self._asked: Final = list(columns) or schema.names[:1]
         self._condition: Final = condition
-        self.projected_schema: Final = asked
+        self.projected_schema: Final = pa.schema([schema.field(name) for name in columns])
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """What the plugin gives."""
@@ -196,8 +202,7 @@ class _Scan:
 
     def _begin(self, table: Any, key: str) -> None:
         needs = self._stored.needs
-        names = self.projected_schema.names or table.schema.names[:1]
-        self._execution.hold(key, table.scan(names, needs.filters, needs.limit))
+        self._execution.hold(key, table.scan(self._asked, needs.filters, needs.limit))
 
     def _next(self, batches: Iterator[Any]) -> pa.RecordBatch | None:
         batch = next(batches, None)
