@@ -753,6 +753,14 @@ MUTANTS = (
         QUERIES + "test_a_query_ends_with_its_client",
     ),
     Mutant(
+        "the service",
+        "a connection is closed under a client that has not sent all yet",
+        "server/lingering.py",
+        "            if is_end and not is_read:\n",
+        "            if False:\n",
+        "tests/server/test_unread_bodies.py::test_a_refusal_within_a_chunked_body_is_seen",
+    ),
+    Mutant(
         "requests",
         "a request reads the current epoch whenever it looks something up",
         "asgi.py",

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from epochal.server import page, plugins, queries, status
+from epochal.server.lingering import Lingering
 from epochal.server.openapi import document
 from epochal.server.problems import answer_to, problem
 from epochal.server.security import Guard
@@ -42,7 +43,11 @@ def create_app(service: Service, access: Access) -> Starlette:
     """
     app = Starlette(
         routes=_routes(),
-        middleware=[Middleware(Guard, access=access), Middleware(_Epoch, service=service)],
+        middleware=[
+            Middleware(Lingering),
+            Middleware(Guard, access=access),
+            Middleware(_Epoch, service=service),
+        ],
         exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
         lifespan=_lifespan,
     )
