@@ -417,6 +417,95 @@ def hit(): return LIMITER.hit()
         assert rt.epoch[tool]["web.hit"]() == 3
 
 
+# --- services that call services -----------------------------------------------------------------
+
+BOOKS = """
+from epochal.kinds import service
+
+def init(ctx):
+    global LIMITER
+    LIMITER = ctx.require("quota").limiter
+
+@service
+class books:
+    noted = 0
+    def note(self):
+        {inside}
+        self.noted += 1
+        return LIMITER.hit()
+    def export_state(self):
+        return self.noted, LIMITER.hit()
+    def import_state(self, state, from_version):
+        self.noted, self.seen = state[0], (state[1], LIMITER.hit(), LIMITER.version())
+    def all(self):
+        return self.noted, self.seen
+"""
+
+
+def write_books(plugins, inside="pass", version="1.0"):
+    return plugins.write("books", BOOKS.format(inside=inside), version=version, requires=["quota"])
+
+
+def books(rt):
+    return rt.epoch[service]["books.books"]
+
+
+def gate_of(handle):
+    return handle._side.kept.gate
+
+
+def test_a_call_on_its_way_to_a_service_holds_up_no_change_of_that(rt, plugins):
+    rt.load(write(plugins))
+    rt.load(write_books(plugins, inside=BLOCK))
+    inside = in_background(lambda: books(rt).note())
+    assert ENTERED.wait(10)
+    gates = gate_of(limiter(rt)), gate_of(books(rt))
+    reload = in_background(lambda: rt.reload("quota", write(plugins, "2.0")))
+    while all(gate._closing is None for gate in gates):  # ends with the test's time limit
+        pass
+    GATE.set()
+    assert inside.result(10) == 1
+    assert reload.result(10).plugins == ("quota", "books")
+    assert books(rt).note() == 3  # 2 went to the new one, as it took over
+
+
+def test_whoever_takes_a_state_over_finds_that_of_what_it_requires(rt, plugins):
+    rt.load(write(plugins))
+    rt.load(write_books(plugins))
+    assert [books(rt).note() for _ in range(3)] == [1, 2, 3]
+    cut = rt.reload("quota", write(plugins, "2.0"))
+    # The old one asked the old one, which had given its 3 away; the new one asked the new one.
+    assert books(rt).all() == (3, (4, 4, "2.0"))
+    assert cut.drained
+    assert cut.reclaimed, cut.leaks
+
+
+def test_one_that_refuses_lets_all_go_on(rt, plugins):
+    rt.load(write(plugins))
+    rt.load(write_books(plugins))
+    refusing = "def import_state(self, state, from_version): raise ValueError('not mine')"
+    code = BOOKS.format(inside="pass") + f"    {refusing}\n"
+    with pytest.raises(IncompatibleError, match="not mine"), rt.change() as change:
+        change.reload("quota", write(plugins, "2.0"))
+        change.reload("books", plugins.write("books", code, version="2.0", requires=["quota"]))
+    assert books(rt).note() == 2  # after the one that the old one asked for
+    assert limiter(rt).version() == "1.0"
+
+
+def test_the_limit_of_a_pause_is_one_for_all_that_moves(rt, plugins):
+    slow = "import time; time.sleep(0.2)"
+    rt.load(write(plugins, take=slow))
+    rt.load(
+        plugins.write("other", LIMITER.format(version="1.0", export="pass", take=slow, more=""))
+    )
+    late = pytest.raises(PhaseTimeoutError, match=r"0\.3 s")
+    with late, rt.change(pause_timeout=0.3) as change:
+        change.reload("quota")
+        change.reload("other")
+    rt.reload("quota")
+    assert limiter(rt).hit() == 1
+
+
 # --- a plugin's own state ------------------------------------------------------------------------
 
 OWN = """

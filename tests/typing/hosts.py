@@ -83,6 +83,8 @@ class Moved:
     def __init__(self, old: Opened, new: Opened) -> None:
         self.old, self.new = old, new
 
+    def quiesce(self) -> None: ...
+
     def run(self) -> None:
         self.new.instance.update(self.old.instance)
 

@@ -9,7 +9,8 @@ on, in the same thread; threads and event loops use one and the same machine.
 2. Read artifacts and manifests, plan. No plugin code has run.
 3. Stage, dependencies first: link, compare with the old exports, init. Nothing that serves is
     touched.
-4. Hand over what the old generations keep. From here to 6 calls of it may have to wait.
+4. Hand over what the old generations keep: have calls of it wait, dependents first, then move it.
+    From here to 6 they may have to wait.
 5. Commit: build the next epoch, and have the journal keep it, if there is one.
 6. Publish: one reference store. It cannot fail: what could was done before, and the old epoch is
    kept until afterwards, since its last reference may run foreign finalizers. Should the process
@@ -161,8 +162,8 @@ class ChangeRun:
         self._swaps = tuple(self._planned_swaps(plan))
         self._stage.check_together(plan.retire)
         self._phases.check_cancelled()
-        for generation in self._stage.begun:
-            self._hand_over(generation)
+        self._plan_moves()
+        self._hand_over()
 
     def _plan(self, base: Epoch) -> Plan:
         # No closure has the epoch: an emptied frame still holds its function, and that its cells.
@@ -172,15 +173,26 @@ class ChangeRun:
         self._site.events.emit(ChangeStarted(change=self._number, steps=self._steps))
         return plan
 
-    def _hand_over(self, new: Generation) -> None:
+    def _plan_moves(self) -> None:
         assert self._stage.base is not None
-        old = self._stage.base.generations.get(new.plugin)
-        handovers = new.handovers(old) if old is not None else ()
-        move = Move(new.plugin, handovers, new.taking_over)
-        if move:
-            self._moves.append(move)
+        for new in self._stage.begun:
+            old = self._stage.base.generations.get(new.plugin)
+            handovers = new.handovers(old) if old is not None else ()
+            if move := Move(new.plugin, handovers, new.taking_over):
+                self._moves.append(move)
+
+    def _hand_over(self) -> None:
+        steps = [(move.plugin, move.quiesce) for move in reversed(self._moves)]
+        steps += [(move.plugin, move.run) for move in self._moves]
+        started = perf_counter()
+        for plugin, step in steps:
             self._phases.foreign(
-                "hand over", str(new), move.run, take_over=self._fail, timeout=self._limits.pause
+                "hand over",
+                str(self._stage.staged[plugin].generation),
+                step,
+                take_over=self._fail,
+                timeout=self._limits.pause,
+                spent=perf_counter() - started,
             )
 
     # --- publishing --------------------------------------------------------------------------

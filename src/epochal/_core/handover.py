@@ -1,10 +1,12 @@
 """Handing state over: what a change does between the last `init` and its commit.
 
 Kinds say how the state of one export moves (`Kind.hand_over`); a plugin with `export_state()` and
-`import_state(state, from_version)` moves its own. All that a plugin hands over is one `Move`: it is
-run under a time limit, and is then either committed, once the new epoch is current, or rolled back.
-From its beginning to its end the plugin's calls may have to wait, so the time between is measured
-and reported: the pause.
+`import_state(state, from_version)` moves its own. All that a plugin hands over is one `Move`. First
+every move of the change is quiesced, dependents first: a call that is inside a dependent may be
+about to call what it requires, and would wait there for a hand-over that waits for it. Then they
+are run, dependencies first, all under one time limit, and then either committed, once the new epoch
+is current, or rolled back. From its beginning to its end a plugin's calls may have to wait, so the
+time between is measured and reported: the pause.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ class PluginState:
         self._import: Final = import_state
         self._from_version: Final = from_version
 
+    def quiesce(self) -> None:
+        """Nobody is made to wait."""
+
     def run(self) -> None:
         """Export, then import."""
         self._import(self._export(), self._from_version)
@@ -56,9 +61,9 @@ class PluginState:
 class Move:
     """All that one plugin hands over in one change.
 
-    Made and ended by the thread that has the change; `run` may be abandoned, and then goes on in a
-    thread of its own while the others are called from the one that took over: so what was begun is
-    noted before it begins.
+    Made and ended by the thread that has the change; `quiesce` and `run` may be abandoned, and then
+    go on in a thread of their own while the others are called from the one that took over: so what
+    was begun is noted before it begins.
 
     Args:
         plugin: its id.
@@ -87,6 +92,13 @@ class Move:
     def __bool__(self) -> bool:
         return bool(self._handovers)
 
+    def quiesce(self) -> None:
+        """Have calls wait that would change what is moved, or raise as `run`."""
+        self._started = perf_counter()
+        for key, handover in self._handovers:
+            self._begun.append((key, handover))
+            self._step(key, handover.quiesce)
+
     def run(self) -> None:
         """Move everything, or raise.
 
@@ -94,19 +106,20 @@ class Move:
             IncompatibleError: the new version refuses it.
             HandOverError: something raised.
         """
-        self._started = perf_counter()
         for key, handover in self._handovers:
-            self._begun.append((key, handover))
-            try:
-                with self._inside():
-                    handover.run()
-            except EpochalError:
-                raise
-            except BaseException as error:
-                told = f"{self._named(key)} could not be handed over: {said(error)}"
-                if isinstance(error, (TypeError, ValueError)):
-                    raise IncompatibleError(told) from error
-                raise HandOverError(told, plugin=self.plugin) from error
+            self._step(key, handover.run)
+
+    def _step(self, key: Key | None, step: Callable[[], object]) -> None:
+        try:
+            with self._inside():
+                step()
+        except EpochalError:
+            raise
+        except BaseException as error:
+            told = f"{self._named(key)} could not be handed over: {said(error)}"
+            if isinstance(error, (TypeError, ValueError)):
+                raise IncompatibleError(told) from error
+            raise HandOverError(told, plugin=self.plugin) from error
 
     def commit(self, offered: Mapping[Key, Any]) -> list[str]:
         """The new epoch is current, and offers this; end the pause.

@@ -95,10 +95,23 @@ class Opened:
 class Handover(Protocol):
     """One move of state from an old generation to the new one, as a kind does it.
 
-    The three are called by the change, in order: `run`, then one of the others. Only `run` may call
-    plugin code, take time or raise; it is under a time limit, and when that has passed `roll_back`
-    is called from another thread while it may still be under way.
+    The change calls them on one thread, in order: `quiesce`, `run`, then one of the others.
+    `quiesce` is called for every move of the change before any `run`: dependents first, since who
+    waits where state is about to move may be inside of what requires it. `run` is called in the
+    other order, so that what is required has its state before those that require it get theirs.
+
+    Only the first two may call plugin code, take time or raise; they are under a time limit, and
+    when that has passed `roll_back` is called from another thread while they may still be under
+    way.
     """
+
+    def quiesce(self) -> None:
+        """Have whoever would change the state wait from now on, until `commit` or `roll_back`.
+
+        Raises:
+            ValueError, TypeError: it cannot be moved now: the change is rolled back.
+        """
+        ...
 
     def run(self) -> None:
         """Move the state; the old generation may have to go on with it, if the change goes back.

@@ -87,6 +87,7 @@ class Phases:
         *,
         cancellable: bool = True,
         timeout: float | None = None,
+        spent: float = 0.0,
     ) -> T:
         """Run plugin code, here, on the phase's clock.
 
@@ -98,6 +99,7 @@ class Phases:
                 called on a new thread.
             cancellable: give up when the change is cancelled (undoing is not cancellable).
             timeout: seconds for this phase; None for the one of all phases.
+            spent: seconds of these that others have spent, where several share them.
 
         Raises:
             Abandoned: the thread was abandoned, and `take_over` called; touch nothing and leave.
@@ -108,7 +110,8 @@ class Phases:
         limit = self._timeout if timeout is None else timeout
         late = PhaseTimeoutError(phase, plugin, limit or 0.0, thread)
         sleep(_GIVE_WAY_S)
-        watch = watchdog.watch(limit, lambda: self._abandon(take_over, late))
+        left = None if limit is None else max(0.0, limit - spent)
+        watch = watchdog.watch(left, lambda: self._abandon(take_over, late))
         started = perf_counter()
         context = self._context.copy()
         context.run(changing.set, self._runtime)

@@ -7,14 +7,20 @@ The idea: calls go through a gate. A hand-over closes it, which waits for those 
 has all that they did. Those that come wait, a coroutine without blocking its loop, until the new
 epoch is published or the change went back.
 
+A change that moves several plugins closes all their gates before anything moves, dependents first:
+who is inside a dependent may be on the way to what that requires. What moves the state is let
+through closed gates, and finds there the very generation that it asks: a dependent that imports its
+state may ask what it requires, which has its own by then.
+
 Who reads, who writes
 ---------------------
 
-A gate belongs to all the generations of one export. ``_inside``, ``_closing`` and ``_waiting`` are
-read and written under ``_lock`` (`is_closed` reads one reference), and no foreign code is called
-under it. ``current`` is written by the change that has the turn, while the gate is closed or before
-anybody knows the handle, and read by calls that are inside: so it does not change under a call. It
-is weak, since whoever it names refers to the gate.
+A gate belongs to all the generations of one export. ``_inside``, ``_closing``, ``_closer`` and
+``_waiting`` are read and written under ``_lock``, and no foreign code is called under it. Two look
+without it: `is_closed` reads one reference, and `is_mine` asks about its own thread, which wrote
+both if the answer is yes. ``current`` is written by the change that has the turn, while the gate is
+closed or before anybody knows the handle, and read by calls that are inside: so it does not change
+under a call. It is weak, since whoever it names refers to the gate.
 """
 
 from __future__ import annotations
@@ -74,11 +80,11 @@ class Side:
         """Where a call goes that is inside the gate."""
         current = self.kept.gate.current
         side = current() if current is not None else None
-        return side if side is not None else self
+        return side if side is not None and not self.kept.gate.is_mine() else self
 
 
 class GatedMove:
-    """Moves state while the gate before it is closed.
+    """Moves state while the gate before it is closed; a `Handover`.
 
     Args:
         old: where from.
@@ -87,7 +93,7 @@ class GatedMove:
         give: has the new one take it over.
     """
 
-    __slots__ = ("_gate", "_give", "_new", "_take")
+    __slots__ = ("_closing", "_gate", "_give", "_new", "_take")
 
     def __init__(
         self, old: Kept, new: Kept, take: Callable[[], Any], give: Callable[[Any], object]
@@ -96,15 +102,19 @@ class GatedMove:
         self._take: Final = take
         self._give: Final = give
         self._gate: Final = old.gate
+        self._closing: object = None
+
+    def quiesce(self) -> None:
+        """Close the gate, and wait for those inside."""
+        self._closing = self._gate.close()
 
     def run(self) -> None:
-        """Close the gate, take, give. Ends early if it was given up meanwhile."""
-        closing = self._gate.close()
-        if not self._gate.is_closed(closing):
+        """Take, give. Ends early if it was given up meanwhile."""
+        if not self._gate.is_closed(self._closing):
             return
         self._new.gate = self._gate
         state = self._take()
-        if self._gate.is_closed(closing):
+        if self._gate.is_closed(self._closing):
             self._give(state)
 
     def commit(self, offered: Any) -> None:
@@ -142,15 +152,16 @@ class Gate:
     """Lets the calls of one thing that keeps state in, or makes them wait.
 
     A call that comes from inside another call of the same thing is let in at once: the gate's
-    closing waits for the outer one, which waits for it.
+    closing waits for the outer one, which waits for it. So is one of the thread that closed it.
     """
 
-    __slots__ = ("_closing", "_inside", "_lock", "_quiet", "_waiting", "current")
+    __slots__ = ("_closer", "_closing", "_inside", "_lock", "_quiet", "_waiting", "current")
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
         self._inside = 0
         self._closing: object | None = None  # what `close` returned, while it is closed
+        self._closer = 0  # the thread that closed it last
         self._quiet: Final = threading.Event()
         self._waiting: list[Callable[[], object]] = []
         self.current: weakref.ref[Side] | None = None
@@ -200,6 +211,7 @@ class Gate:
         """
         closing = object()
         with self._lock:
+            self._closer = threading.get_ident()
             self._closing = closing
             self._quiet.clear()
             quiet = not self._inside
@@ -210,6 +222,10 @@ class Gate:
     def is_closed(self, closing: object) -> bool:
         """Whether it is still closed by that very call of `close`."""
         return self._closing is closing
+
+    def is_mine(self) -> bool:
+        """Whether this thread has closed it, and moves what is behind it."""
+        return self._closing is not None and self._closer == threading.get_ident()
 
     def open(self) -> None:
         """Let everybody in."""
@@ -223,7 +239,7 @@ class Gate:
     def _try_enter(self, wake: Callable[[], object] | None) -> Visit | None:
         outer = _visit.get()
         with self._lock:
-            if self._closing is not None and not self._is_inside(outer):
+            if self._closing is not None and not (self.is_mine() or self._is_inside(outer)):
                 if wake is not None:
                     self._waiting.append(wake)
                 return None

@@ -199,11 +199,11 @@ class _Reopening(GatedMove):
         super().__init__(old, new, lambda: old.built, lambda built: _take_over(new, built))
         self._old: Final = old
 
-    def run(self) -> None:
-        """Open it; at once refused while it is being built."""
+    def quiesce(self) -> None:
+        """Let nobody build; at once refused while it is being built."""
         if self._old.building.locked():
             raise ValueError("it is being built; change its plugin when that is done")
-        super().run()
+        super().quiesce()
 
 
 def _take_over(new: Shelf, built: Built | None) -> None:
