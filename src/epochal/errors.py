@@ -37,6 +37,7 @@
     │   ├── StoreWriteError                disk full, read-only, …: the change was rolled back
     │   └── RestoreError                   the stored epoch cannot be brought back; says why
     ├── PhaseTimeoutError              time (also a TimeoutError)
+    │   └── PauseTimeoutError              calls were held up for too long; nothing was moved
     ├── ChangeCancelledError           the caller gave up before publish
     ├── DrainError
     │   ├── NotActiveError
@@ -400,6 +401,31 @@ class PhaseTimeoutError(EpochalError, TimeoutError):
         super().__init__(
             f"{phase} of plugin {plugin!r} did not return within {timeout:g} s; "
             f"its thread {thread!r} was abandoned and may still run"
+        )
+
+
+class PauseTimeoutError(PhaseTimeoutError):
+    """Calls were held up for longer than allowed, so nothing was handed over.
+
+    Attributes:
+        plugins: the ids of those that were to hand something over.
+        inside: the calls that did not end, for which it was waited, in a person's words.
+    """
+
+    code = "pause-timeout"
+
+    def __init__(self, plugins: Sequence[str], timeout: float, inside: Sequence[str]) -> None:
+        self.phase = "hand over"
+        self.plugin = ", ".join(plugins)
+        self.timeout = timeout
+        self.thread = ""
+        self.plugins = tuple(plugins)
+        self.inside = tuple(inside)
+        waited = f"; it waited for calls: {', '.join(inside)}" if inside else ""
+        EpochalError.__init__(
+            self,
+            f"hand over of plugin {self.plugin!r} was not done within {timeout:g} s{waited}; "
+            "the old version goes on",
         )
 
 

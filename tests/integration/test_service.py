@@ -1,23 +1,29 @@
 """Services: what they keep is handed over on reload, and not one call is lost or made twice."""
 
 import asyncio
+import random
+import signal
 import sys
 import threading
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from tests.conftest import PluginFolder
 
 from epochal import LifecycleState, Runtime
+from epochal._core.gate import Closing
 from epochal.errors import (
     ExportError,
     HandOverError,
     IncompatibleError,
     InitError,
+    PauseTimeoutError,
     PhaseTimeoutError,
 )
 from epochal.kinds import service
+from epochal.kinds.gate import GatedMove
 
 LIMITER = """
 import threading
@@ -267,7 +273,7 @@ def test_a_call_that_never_ends_keeps_the_state_where_it_is(rt, plugins):
     rt.load(write(plugins, more=stay))
     inside = in_background(limiter(rt).stay)
     assert ENTERED.wait(10)
-    late = pytest.raises(PhaseTimeoutError)
+    late = pytest.raises(PauseTimeoutError, match=r"for calls: thread .* at quota.py:\d+ in .*stay")
     with late, rt.change(pause_timeout=0.05) as change:
         change.reload("quota", write(plugins, "2.0", more=stay))
     assert limiter(rt).hit() == 1
@@ -275,6 +281,138 @@ def test_a_call_that_never_ends_keeps_the_state_where_it_is(rt, plugins):
     inside.result(10)
     rt.reload("quota", write(plugins, "2.0", more=stay))
     assert limiter(rt).hit() == 2
+
+
+def test_a_change_that_is_given_up_while_it_waits_for_calls_lets_all_go_on(rt, plugins):
+    stay = f"def stay(self):\n        {BLOCK}"
+    rt.load(write(plugins, more=stay))
+    inside = in_background(limiter(rt).stay)
+    assert ENTERED.wait(10)
+
+    async def main():
+        reload = asyncio.create_task(rt.areload("quota", write(plugins, "2.0", more=stay)))
+        while gate_of(limiter(rt))._closing is None:
+            await asyncio.sleep(0.001)
+        reload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reload
+
+    asyncio.run(main())
+    assert limiter(rt).hit() == 1
+    GATE.set()
+    inside.result(10)
+
+
+@pytest.mark.parametrize("where", [(Closing, "close"), (GatedMove, "run")])
+def test_a_hand_over_that_is_given_up_at_any_point_leaves_no_gate_closed(
+    rt, plugins, monkeypatch, where
+):
+    rt.load(write(plugins))
+    usual = getattr(*where)
+
+    def late(*args):
+        GATE.wait(0.3)
+        try:
+            return usual(*args)
+        finally:
+            NOTES.append("done")
+
+    monkeypatch.setattr(*where, late)
+    with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
+        change.reload("quota")
+    while not NOTES:  # what was late has come
+        pass
+    monkeypatch.undo()
+    assert limiter(rt).hit() == 1
+    assert rt.reload("quota").drained
+    assert limiter(rt).hit() == 2
+
+
+def test_calls_that_are_interrupted_anywhere_hold_no_change_up(rt, plugins):
+    """By a signal, between any two instructions."""
+    rt.load(write(plugins))
+
+    class Interrupted(Exception):  # noqa: N818
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    count = limiter(rt)
+    try:
+        for _ in range(200):
+            with suppress(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0002, 0.001))
+                while True:
+                    count.version()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    del count
+    assert rt.reload("quota", write(plugins, "2.0")).drained
+
+
+def test_plain_calls_hold_up_no_loop_in_which_another_goes_on(rt, plugins):
+    slow = "async def slow(self):\n        import asyncio; await asyncio.sleep(0.01); self.hit()"
+    rt.load(write(plugins, more=slow))
+
+    async def main():
+        stop = asyncio.Event()
+        calls = [0, 0]
+
+        async def suspended():
+            while not stop.is_set():
+                await limiter(rt).slow()
+                calls[0] += 1
+
+        async def plain():
+            while not stop.is_set():
+                limiter(rt).hit()
+                calls[1] += 1
+                await asyncio.sleep(0.001)
+
+        tasks = [asyncio.create_task(one()) for one in (suspended, plain, suspended)]
+        for version in ("2.0", "3.0", "4.0"):
+            await rt.areload("quota", write(plugins, version, more=slow))
+        stop.set()
+        await asyncio.gather(*tasks)
+        assert limiter(rt).hit() == sum(calls) + 1
+
+    asyncio.run(main())
+
+
+def test_what_a_wrapped_method_awaits_is_inside_of_the_gate(rt, plugins):
+    later = """async def _later(self):
+        import asyncio
+        count = self.count
+        import tests.integration.test_service as t; t.ENTERED.set()
+        while not t.GATE.is_set(): await asyncio.sleep(0.001)
+        self.count = count + 1
+    def later(self):
+        return self._later()"""
+    rt.load(write(plugins, more=later))
+
+    async def call():
+        await limiter(rt).later()
+
+    inside = in_background(lambda: asyncio.run(call()))
+    assert ENTERED.wait(10)
+    reload = in_background(lambda: rt.reload("quota", write(plugins, "2.0", more=later)))
+    while gate_of(limiter(rt))._closing is None:
+        pass
+    GATE.set()
+    inside.result(10)
+    reload.result(10)
+    assert limiter(rt).hit() == 2
+
+
+def test_what_would_go_on_after_its_call_is_refused(rt, plugins):
+    each = "each = lambda self: (n for n in range(3))"
+    rt.load(write(plugins, more=each))
+    with pytest.raises(TypeError, match="return a list"):
+        limiter(rt).each()
+    assert rt.reload("quota", write(plugins, "2.0", more=each)).drained
 
 
 # --- failures at every step ----------------------------------------------------------------------
@@ -361,6 +499,19 @@ def test_a_service_is_closed_before_its_plugin_is_shut_down(rt, plugins):
     [
         ("def hit(self): return 1", "def hot(self): return 1", "gone: hit"),
         ("def hit(self): return 1", "async def hit(self): return 1", "became async def"),
+        ("def hit(self): return 1", "def hit(self, key): return 1", "missing a required .*'key'"),
+        (
+            "def hit(self, key): return 1",
+            "def hit(self, name): return 1",
+            r"hit\(self, key\) became",
+        ),
+        ("def hit(self, a, b=1): return 1", "def hit(self, a): return 1", "too many positional"),
+        (
+            "def hit(self, *, a): return 1",
+            "def hit(self, *, b=1): return 1",
+            "keyword argument 'a'",
+        ),
+        ("def hit(self, a=1): return 1", "def hit(self, a): return 1", "missing a required .*'a'"),
         (
             "def export_state(self): return 1\n    def import_state(self, s, v): pass",
             "def hit(self): return 1",
@@ -376,11 +527,34 @@ def test_a_version_that_callers_could_not_go_on_with_is_refused(rt, plugins, old
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("def hit(self): pass", "def hit(self, key=None, *, by=1): pass"),
+        ("def hit(self, a, /, b, *, c): pass", "def hit(self, *args, **kw): pass"),
+    ],
+)
+def test_a_version_that_callers_can_go_on_with_is_not(rt, plugins, old, new):
+    code = "from epochal.kinds import service\n@service\nclass s:\n    {}\n"
+    rt.load(plugins.write("quota", code.format(old)))
+    assert rt.reload("quota", plugins.write("quota", code.format(new))).published
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         ("@service\ndef f(): pass", "expected a class"),
         ("@service\nclass s:\n    def __init__(self, x): pass", "without arguments"),
         ("@service\nclass s:\n    def export_state(self): pass", "alone"),
+        (
+            "@service\nclass s:\n    def export_state(self): pass\n"
+            "    async def import_state(self, state, from_version): pass",
+            r"import_state\(state, from_version\) must be a plain method",
+        ),
+        (
+            "@service\nclass s:\n    def export_state(self): pass\n"
+            "    def import_state(self, state): pass",
+            r"import_state\(state, from_version\): too many",
+        ),
         ("@service\nclass s:\n    def each(self): yield 1", "generator"),
     ],
 )
@@ -490,6 +664,44 @@ def test_one_that_refuses_lets_all_go_on(rt, plugins):
         change.reload("books", plugins.write("books", code, version="2.0", requires=["quota"]))
     assert books(rt).note() == 2  # after the one that the old one asked for
     assert limiter(rt).version() == "1.0"
+
+
+def test_services_that_call_each_other_both_ways_are_moved_in_one_change(rt, plugins):
+    each = f"def each(self, other):\n        {BLOCK}\n        return other()"
+    rt.load(write(plugins, more=each))
+    code = LIMITER.format(version="1.0", export="pass", take="pass", more=each)
+    rt.load(plugins.write("other", code))
+    one, other = limiter(rt), rt.epoch[service]["other.limiter"]
+    gates = gate_of(one), gate_of(other)
+    crossing = [
+        in_background(lambda: one.each(other.hit)),
+        in_background(lambda: other.each(one.hit)),
+    ]
+    while not all(gate.inside() for gate in gates):  # ends with the test's time limit
+        pass
+
+    def reload():
+        with rt.change(drain_timeout=0.0) as change:
+            change.reload("quota")
+            change.reload("other")
+
+    moving = in_background(reload)
+    while any(gate._closing is None for gate in gates):
+        pass
+    GATE.set()
+    moving.result(10)
+    assert [call.result(10) for call in crossing] == [1, 1]
+    assert [one.hit(), other.hit()] == [2, 2]
+
+
+def test_what_init_does_to_a_required_service_moves_along(rt, plugins):
+    """The older version still has the state, so that is where such calls go."""
+    code = 'def init(ctx): ctx.require("quota").limiter.hit()\n'
+    rt.load(write(plugins))
+    rt.load(plugins.write("web", code, requires=["quota"]))
+    for version in ("2.0", "3.0"):
+        rt.reload("quota", write(plugins, version))
+    assert limiter(rt).hit() == 4
 
 
 def test_the_limit_of_a_pause_is_one_for_all_that_moves(rt, plugins):

@@ -82,8 +82,7 @@ def telling(rt: Runtime) -> None:
 class Moved:
     def __init__(self, old: Opened, new: Opened) -> None:
         self.old, self.new = old, new
-
-    def quiesce(self) -> None: ...
+        self.gate = None
 
     def run(self) -> None:
         self.new.instance.update(self.old.instance)

@@ -317,3 +317,11 @@ def test_what_cannot_be_called_is_refused(ledger):
 def test_a_lease_is_neither_copied_nor_pickled(ledger, clone):
     with pytest.raises(TypeError, match="in-flight use"):
         clone(ledger.issue("test"))
+
+
+def test_a_class_is_called_as_it_says(ledger):
+    class Point:
+        def __init__(self, lat: "float", lon: "float" = 0.0): ...
+
+    signature = inspect.signature(carried(ledger, Point), eval_str=True)
+    assert str(signature) == "(lat: float, lon: float = 0.0)"

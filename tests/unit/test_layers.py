@@ -12,7 +12,14 @@ ROOT = Path(epochal.__file__).parent
 # From the ground up. A folder with several floors lists its files.
 FLOORS = [
     {"errors"},
-    {"_core.live", "_core.threads", "_core.capabilities", "_core.report", "_core.disk"},
+    {
+        "_core.live",
+        "_core.threads",
+        "_core.capabilities",
+        "_core.report",
+        "_core.disk",
+        "_core.gate",
+    },
     {
         "_core.host_caches",
         "_core.stragglers",

@@ -17,8 +17,10 @@ it runs.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import weakref
+from contextlib import suppress
 from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,6 +72,8 @@ def carry(target: Any, lease: Lease | Borrow) -> Any:
         raise TypeError(f"{target!r} cannot carry a lease: it cannot be called")
     held = _hold(target, lease)
     held.lease = lease
+    if isinstance(target, type):
+        held.__signature__ = _signature(target)  # type: ignore[attr-defined]
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
         if (value := getattr(target, name, None)) is not None:
             setattr(held, name, value)
@@ -85,6 +89,14 @@ def _hold(target: Any, lease: Lease | Borrow) -> Held:
     if isinstance(call, FunctionType):
         return Held(MethodType(_carry_function(call, lease), target))
     return Held(target)
+
+
+def _signature(cls: type) -> inspect.Signature | None:
+    """How a class is called, for who asks what stands in its place; None where nobody can say."""
+    for evaluated in (True, False):
+        with suppress(Exception):  # annotations are foreign code
+            return inspect.signature(cls, eval_str=evaluated)
+    return None
 
 
 def _carry_function(function: FunctionType, lease: Lease | Borrow) -> FunctionType:

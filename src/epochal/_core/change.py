@@ -9,8 +9,8 @@ on, in the same thread; threads and event loops use one and the same machine.
 2. Read artifacts and manifests, plan. No plugin code has run.
 3. Stage, dependencies first: link, compare with the old exports, init. Nothing that serves is
     touched.
-4. Hand over what the old generations keep: have calls of it wait, dependents first, then move it.
-    From here to 6 they may have to wait.
+4. Hand over what the old generations keep: close the gates of all of it together, wait for the
+    calls inside, then move it. From here to 6 calls may have to wait.
 5. Commit: build the next epoch, and have the journal keep it, if there is one.
 6. Publish: one reference store. It cannot fail: what could was done before, and the old epoch is
    kept until afterwards, since its last reference may run foreign finalizers. Should the process
@@ -36,6 +36,7 @@ from epochal._core.events import (
     ChangeFinished,
     ChangeStarted,
 )
+from epochal._core.gate import Closing
 from epochal._core.handover import Move
 from epochal._core.journal import Brought, Commit, Refusal
 from epochal._core.lifecycle import LifecycleState
@@ -44,7 +45,7 @@ from epochal._core.plan import Plan, plan_change
 from epochal._core.report import Cutover, Swap
 from epochal._core.retire import Leaver, Retirement
 from epochal._core.staging import Staging
-from epochal.errors import EpochalError
+from epochal.errors import EpochalError, PauseTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,6 +120,7 @@ class ChangeRun:
         self._stage: Final = Staging(site, phases)
         self._next: Epoch | None = None
         self._moves: Final[list[Move]] = []
+        self._closing = Closing(())
         self._pauses: Final[dict[str, float]] = {}
         self._steps: tuple[str, ...] = ()
         self._swaps: tuple[Swap, ...] = ()
@@ -159,11 +161,13 @@ class ChangeRun:
         plan = self._plan(self._stage.base)
         for candidate in plan.stage:
             self._stage.bring_up(candidate, self._fail)
+            # Before the next one's init: what that calls of this one goes where the state is.
+            self._phases.foreign("hand over", candidate.plugin, self._plan_move, self._fail)
         self._swaps = tuple(self._planned_swaps(plan))
         self._stage.check_together(plan.retire)
         self._phases.check_cancelled()
-        self._plan_moves()
-        self._hand_over()
+        if self._moves:
+            self._hand_over()
 
     def _plan(self, base: Epoch) -> Plan:
         # No closure has the epoch: an emptied frame still holds its function, and that its cells.
@@ -173,27 +177,43 @@ class ChangeRun:
         self._site.events.emit(ChangeStarted(change=self._number, steps=self._steps))
         return plan
 
-    def _plan_moves(self) -> None:
+    def _plan_move(self) -> None:
         assert self._stage.base is not None
-        for new in self._stage.begun:
-            old = self._stage.base.generations.get(new.plugin)
-            handovers = new.handovers(old) if old is not None else ()
-            if move := Move(new.plugin, handovers, new.taking_over):
-                self._moves.append(move)
+        new = self._stage.begun[-1]
+        old = self._stage.base.generations.get(new.plugin)
+        if old is not None and (move := Move(new.plugin, new.handovers(old), new.taking_over)):
+            self._moves.append(move)
 
     def _hand_over(self) -> None:
-        steps = [(move.plugin, move.quiesce) for move in reversed(self._moves)]
-        steps += [(move.plugin, move.run) for move in self._moves]
+        """Move everything, under one limit for all of it."""
         started = perf_counter()
-        for plugin, step in steps:
+        for move in self._moves:
+            move.pause()
+        self._phases.timed("hand over", self._close_gates)
+        for move in self._moves:
             self._phases.foreign(
                 "hand over",
-                str(self._stage.staged[plugin].generation),
-                step,
-                take_over=self._fail,
+                str(self._stage.staged[move.plugin].generation),
+                move.run,
+                self._fail,
                 timeout=self._limits.pause,
                 spent=perf_counter() - started,
             )
+        limit = self._limits.pause
+        if limit is not None and perf_counter() - started > limit:
+            raise PauseTimeoutError([move.plugin for move in self._moves], limit, ())
+
+    def _close_gates(self) -> None:
+        limit = self._limits.pause
+        closing = self._closing = Closing(gate for move in self._moves for gate in move.gates)
+        self._cancelled.add_done_callback(lambda _: closing.give_up())
+        if not closing.close(limit):
+            self._phases.check_cancelled()
+            assert self._stage.base is not None
+            plugins = [move.plugin for move in self._moves if move.gates]
+            old = [self._stage.base.generations[plugin] for plugin in plugins]
+            inside = [one for generation in old for one in generation.stragglers()]
+            raise PauseTimeoutError(plugins, limit or 0.0, inside)
 
     # --- publishing --------------------------------------------------------------------------
 
@@ -251,7 +271,9 @@ class ChangeRun:
             keys = epoch.generations[move.plugin].opened
             failures = move.commit({(kind, name): epoch[kind].get(name) for kind, name in keys})
             base.generations[move.plugin].failures.extend(failures)
-            self._pauses[move.plugin] = move.pause_ms or 0.0
+        self._closing.open()
+        for move in self._moves:
+            self._pauses[move.plugin] = move.end_pause()
         self._moves.clear()
 
     def _retire(self, retired: list[Generation]) -> None:
@@ -293,6 +315,7 @@ class ChangeRun:
     def _roll_back(self, error: BaseException | None) -> None:
         """Let the old generations go on, and take down what was staged, newest first."""
         failures = [line for move in reversed(self._moves) for line in move.roll_back()]
+        self._closing.open()
         self._moves.clear()
         for line in failures:
             if error is not None:

@@ -27,7 +27,7 @@ from epochal._core.carry import carry
 from epochal._core.context import PluginContext, Required
 from epochal._core.exports import check_entry_points, collect_exports
 from epochal._core.footprint import Footprint
-from epochal._core.handover import PluginState
+from epochal._core.handover import PluginState, blaming, named
 from epochal._core.holders import describe_holders, described, first_of
 from epochal._core.kind import Opened
 from epochal._core.lease import Borrow
@@ -310,7 +310,10 @@ class Generation:
 
     def offer(self, lease: Lease | Borrow) -> dict[tuple[Kind[Any], str], Any]:
         """What was opened, as an epoch offers it or a plugin that requires this one gets it."""
-        return {key: key[0].offer(opened.instance, lease) for key, opened in self.opened.items()}
+        offered: dict[tuple[Kind[Any], str], Any] = {}
+        for key, opened in self.opened.items():  # a nested function's cell would hold the lease
+            offered[key] = key[0].offer(opened.instance, lease)
+        return offered
 
     def handovers(self, old: Generation) -> Iterator[tuple[tuple[Kind[Any], str] | None, Handover]]:
         """The moves of state from an older generation to this one; nothing is moved yet.
@@ -319,10 +322,12 @@ class Generation:
             The export whose state it is, or None for the plugin's own, and the move.
         """
         for key, opened in self.opened.items():
-            if key in old.opened:
+            if key not in old.opened:
+                continue
+            with blaming(f"{named(key, self.plugin)} cannot be handed over", self.plugin):
                 handover = key[0].hand_over(old.opened[key], opened)
-                if handover is not None:
-                    yield key, handover
+            if handover is not None:
+                yield key, handover
         export_state = old.entry_point("export_state")
         import_state = self.entry_point("import_state")
         if export_state is not None and import_state is not None:

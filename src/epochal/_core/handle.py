@@ -7,6 +7,7 @@ inside one of the instance's methods, or keeps one, is seen to use the generatio
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from epochal._core.carry import carry
@@ -19,12 +20,15 @@ class Handle:
     """The public attributes of an instance; its methods carry the lease of its generation.
 
     A method is made to carry once, at its first use, and kept here (two threads that do so at once
-    make two, of which one is kept). Attributes that cannot be called are read each time.
+    make two, of which one is kept). Other attributes are read each time, and none can be set: that
+    would be seen by nobody else.
     """
 
+    _instance: Any
+    _lease: Lease | Borrow
+
     def __init__(self, instance: Any, lease: Lease | Borrow) -> None:
-        self._instance = instance
-        self._lease = lease
+        self.__dict__.update(_instance=instance, _lease=lease)
 
     def __getattr__(self, name: str) -> Any:
         # Only for what is not in `__dict__`: methods that were made before are found there.
@@ -33,8 +37,14 @@ class Handle:
         value = getattr(self._instance, name)
         if not callable(value):
             return value
-        method = self.__dict__[name] = carry(value, self._lease)
-        return method
+        carried = carry(value, self._lease)
+        if isinstance(value, MethodType) and value.__self__ is self._instance:
+            self.__dict__[name] = carried
+        return carried
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse."""
+        raise AttributeError(f"{name!r} of {self!r} cannot be set; call a method that sets it")
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
         """Call the instance itself."""

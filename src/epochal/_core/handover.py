@@ -1,16 +1,16 @@
 """Handing state over: what a change does between the last `init` and its commit.
 
 Kinds say how the state of one export moves (`Kind.hand_over`); a plugin with `export_state()` and
-`import_state(state, from_version)` moves its own. All that a plugin hands over is one `Move`. First
-every move of the change is quiesced, dependents first: a call that is inside a dependent may be
-about to call what it requires, and would wait there for a hand-over that waits for it. Then they
-are run, dependencies first, all under one time limit, and then either committed, once the new epoch
-is current, or rolled back. From its beginning to its end a plugin's calls may have to wait, so the
-time between is measured and reported: the pause.
+`import_state(state, from_version)` moves its own. All that a plugin hands over is one `Move`. The
+change closes the gates of all its moves together; a call that is inside of one may be on its way
+through another, and is waited for (`gate`). Then the moves are run, dependencies first, all of it
+under one time limit, and are either committed, once the new epoch is current, or rolled back. In
+between a plugin's calls may have to wait, so the time is measured and reported: the pause.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,9 +18,10 @@ from epochal._core.blame import said
 from epochal.errors import EpochalError, HandOverError, IncompatibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from epochal._core.gate import Gate
     from epochal._core.kind import Handover, Kind
 
     Key = tuple[Kind[Any], str]
@@ -32,7 +33,12 @@ class PluginState:
     Nobody waits meanwhile: what the old generation's functions do to its state after it was
     exported is not in it. Where nothing may be lost, the state belongs in a service, whose calls
     wait (`epochal.kinds.service`).
+
+    Attributes:
+        gate: none.
     """
+
+    gate: Final = None
 
     def __init__(
         self,
@@ -43,9 +49,6 @@ class PluginState:
         self._export: Final = export_state
         self._import: Final = import_state
         self._from_version: Final = from_version
-
-    def quiesce(self) -> None:
-        """Nobody is made to wait."""
 
     def run(self) -> None:
         """Export, then import."""
@@ -61,9 +64,10 @@ class PluginState:
 class Move:
     """All that one plugin hands over in one change.
 
-    Made and ended by the thread that has the change; `quiesce` and `run` may be abandoned, and then
-    go on in a thread of their own while the others are called from the one that took over: so what
-    was begun is noted before it begins.
+    Made and ended by the thread that has the change; `run` may be abandoned, and then goes on in a
+    thread of its own while the others are called from the one that took over. So `run` notes what
+    it is about to begin *before* it looks whether all is over, and the end says that it is *before*
+    it takes what was noted.
 
     Args:
         plugin: its id.
@@ -71,10 +75,10 @@ class Move:
         inside: what to be inside of while they run.
 
     Attributes:
-        pause_ms: milliseconds from the beginning to the end; None before the end.
+        plugin: as given.
     """
 
-    __slots__ = ("_begun", "_handovers", "_inside", "_started", "pause_ms", "plugin")
+    __slots__ = ("_begun", "_handovers", "_inside", "_is_over", "_started", "plugin")
 
     def __init__(
         self,
@@ -84,20 +88,23 @@ class Move:
     ) -> None:
         self.plugin: Final = plugin
         self._inside: Final = inside
-        self._handovers: Final = list(handovers)
+        self._handovers: Final = tuple(handovers)
         self._begun: Final[list[tuple[Key | None, Handover]]] = []
+        self._is_over = False
         self._started = 0.0
-        self.pause_ms: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self._handovers)
 
-    def quiesce(self) -> None:
-        """Have calls wait that would change what is moved, or raise as `run`."""
+    @property
+    def gates(self) -> list[Gate]:
+        """What is to be closed while it runs."""
+        gates = (handover.gate for _, handover in self._handovers)
+        return [gate for gate in gates if gate is not None]
+
+    def pause(self) -> None:
+        """The pause begins."""
         self._started = perf_counter()
-        for key, handover in self._handovers:
-            self._begun.append((key, handover))
-            self._step(key, handover.quiesce)
 
     def run(self) -> None:
         """Move everything, or raise.
@@ -107,29 +114,24 @@ class Move:
             HandOverError: something raised.
         """
         for key, handover in self._handovers:
-            self._step(key, handover.run)
-
-    def _step(self, key: Key | None, step: Callable[[], object]) -> None:
-        try:
-            with self._inside():
-                step()
-        except EpochalError:
-            raise
-        except BaseException as error:
-            told = f"{self._named(key)} could not be handed over: {said(error)}"
-            if isinstance(error, (TypeError, ValueError)):
-                raise IncompatibleError(told) from error
-            raise HandOverError(told, plugin=self.plugin) from error
+            told = f"{named(key, self.plugin)} could not be handed over"
+            with blaming(told, self.plugin), self._inside():
+                self._begun.append((key, handover))
+                if self._is_over:
+                    return
+                handover.run()
 
     def commit(self, offered: Mapping[Key, Any]) -> list[str]:
-        """The new epoch is current, and offers this; end the pause.
+        """The new epoch is current, and offers this.
 
         Returns:
             What went wrong, in words.
         """
-        failures = self._end(lambda key, handover: handover.commit(offered.get(key)))
-        self.pause_ms = (perf_counter() - self._started) * 1000.0
-        return failures
+        return self._end(lambda key, handover: handover.commit(offered.get(key)))
+
+    def end_pause(self) -> float:
+        """How many milliseconds there are from `pause` to now."""
+        return (perf_counter() - self._started) * 1000.0
 
     def roll_back(self) -> list[str]:
         """The change went back; what was begun is undone, last first.
@@ -137,19 +139,39 @@ class Move:
         Returns:
             What went wrong, in words.
         """
-        self._begun.reverse()
         return self._end(lambda _, handover: handover.roll_back())
 
     def _end(self, how: Callable[[Any, Handover], None]) -> list[str]:
+        self._is_over = True
         failures: list[str] = []
-        for key, handover in self._begun:
+        while self._begun:
+            key, handover = self._begun.pop()
             try:
                 how(key, handover)
             except BaseException as error:  # noqa: BLE001  told; the others are ended
-                failures.append(f"ending the hand-over of {self._named(key)}: {said(error)}")
-        self._handovers.clear()
-        self._begun.clear()
+                told = named(key, self.plugin)
+                failures.append(f"ending the hand-over of {told}: {said(error)}")
         return failures
 
-    def _named(self, key: Key | None) -> str:
-        return f"the state of plugin {self.plugin!r}" if key is None else f"{key[0].name} {key[1]}"
+
+def named(key: Key | None, plugin: str) -> str:
+    """What is handed over, in words."""
+    return f"the state of plugin {plugin!r}" if key is None else f"{key[0].name} {key[1]}"
+
+
+@contextmanager
+def blaming(told: str, plugin: str) -> Iterator[None]:
+    """Have what is raised inside say what could not be done, and whose fault that is.
+
+    Raises:
+        IncompatibleError: a `TypeError` or `ValueError`: the new version refuses.
+        HandOverError: anything else that is not ours.
+    """
+    try:
+        yield
+    except EpochalError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise IncompatibleError(f"{told}: {said(error)}") from error
+    except BaseException as error:
+        raise HandOverError(f"{told}: {said(error)}", plugin=plugin) from error

@@ -36,6 +36,7 @@ from epochal._core.handle import Handle
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from epochal._core.gate import Gate
     from epochal._core.lease import Borrow, Lease
 
 MARKS: Final = "__epochal_marks__"
@@ -95,22 +96,15 @@ class Opened:
 class Handover(Protocol):
     """One move of state from an old generation to the new one, as a kind does it.
 
-    The change calls them on one thread, in order: `quiesce`, `run`, then one of the others.
-    `quiesce` is called for every move of the change before any `run`: dependents first, since who
-    waits where state is about to move may be inside of what requires it. `run` is called in the
-    other order, so that what is required has its state before those that require it get theirs.
-
-    Only the first two may call plugin code, take time or raise; they are under a time limit, and
-    when that has passed `roll_back` is called from another thread while they may still be under
-    way.
+    The change first closes the gates of all that it moves, together; then it calls `run`, of what
+    is required before that of those who require it, then one of the others. Only `run` may call
+    plugin code, take time or raise; it is under a time limit, and when that has passed `roll_back`
+    is called from another thread while it may still be under way.
     """
 
-    def quiesce(self) -> None:
-        """Have whoever would change the state wait from now on, until `commit` or `roll_back`.
-
-        Raises:
-            ValueError, TypeError: it cannot be moved now: the change is rolled back.
-        """
+    @property
+    def gate(self) -> Gate | None:
+        """What is closed meanwhile, so that callers wait; None where nobody has to."""
         ...
 
     def run(self) -> None:
@@ -251,8 +245,11 @@ class Kind(Generic[F]):
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
         """How to move what `old` keeps to `new`, if there is anything to move.
 
-        Called for each export that both versions have, once everything else of the change has
-        succeeded. It only makes the `Handover`, and moves nothing yet.
+        Called for each export that both versions have, after the new one's `init`. It only makes
+        the `Handover`, and moves nothing yet.
+
+        Raises:
+            ValueError, TypeError: it cannot be moved now: the change is rolled back.
         """
         return None
 

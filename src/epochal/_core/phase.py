@@ -19,6 +19,7 @@ import os
 import threading
 from contextvars import Context, ContextVar
 from time import perf_counter, sleep
+from types import EllipsisType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from epochal._core.threads import call_on_thread
@@ -86,7 +87,7 @@ class Phases:
         take_over: Callable[[BaseException], None],
         *,
         cancellable: bool = True,
-        timeout: float | None = None,
+        timeout: float | EllipsisType | None = ...,
         spent: float = 0.0,
     ) -> T:
         """Run plugin code, here, on the phase's clock.
@@ -98,7 +99,7 @@ class Phases:
             take_over: goes on with the change, given the reason, if this thread is abandoned;
                 called on a new thread.
             cancellable: give up when the change is cancelled (undoing is not cancellable).
-            timeout: seconds for this phase; None for the one of all phases.
+            timeout: seconds for this phase; None for ever; left out, those of all phases.
             spent: seconds of these that others have spent, where several share them.
 
         Raises:
@@ -107,7 +108,7 @@ class Phases:
             BaseException: whatever the code raised.
         """
         thread = threading.current_thread().name
-        limit = self._timeout if timeout is None else timeout
+        limit = self._timeout if isinstance(timeout, EllipsisType) else timeout
         late = PhaseTimeoutError(phase, plugin, limit or 0.0, thread)
         sleep(_GIVE_WAY_S)
         left = None if limit is None else max(0.0, limit - spent)

@@ -17,7 +17,7 @@ from epochal._core.events import StateChanged
 from epochal._core.generation import Generation
 from epochal._core.lifecycle import LifecycleState
 from epochal._core.phase import Abandoned
-from epochal.errors import EpochalError, IncompatibleError, InitError
+from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -151,9 +151,16 @@ class Staging:
     def _offer(self, generation: Generation) -> None:
         """Put what was opened among what the epoch will offer."""
         # Apart from `bring_up`, whose frame the plugin may keep: an error in `init` refers to it.
-        linked = self.staged[generation.plugin]
-        opened = generation.offer(linked.lease)
-        self.staged[generation.plugin] = replace(linked, carried={**linked.carried, **opened})
+        # No local variable has the lease: an error's traceback would keep it.
+        plugin = generation.plugin
+        try:
+            opened = generation.offer(self.staged[plugin].lease)
+        except BaseException as error:  # noqa: BLE001  raised again, as what it is
+            raise ExportError(
+                f"what {generation} opened cannot be offered: {said(error)}", plugin=plugin
+            ) from without_variables(error)
+        carried = {**self.staged[plugin].carried, **opened}
+        self.staged[plugin] = replace(self.staged[plugin], carried=carried)
 
     def check_together(self, retire: Collection[str]) -> None:
         """Have kinds with a rule over all their exports look at what would be active.
@@ -173,8 +180,8 @@ class Staging:
         for kind in kinds:
             try:
                 kind.validate_together([export for export in exports if export.kind is kind])
-            except ValueError as error:
-                told = f"the {kind.name}s do not fit together: {error}"
+            except (TypeError, ValueError) as error:
+                told = f"the exports of kind {kind.name} do not fit together: {error}"
                 raise IncompatibleError(told) from without_variables(error)
 
     def _foreign(

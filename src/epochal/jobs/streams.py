@@ -12,9 +12,6 @@ once, and is inside the gates of both ends from its beginning to its end. So a h
 closes a gate, finds every event that was read also written; and events that come wait in the
 source, where they are.
 
-Gates are entered together or not at all: one who waited before the second while inside the first
-would hold up a change that closes both, for as long as that waits for him.
-
 Who reads, who writes
 ---------------------
 
@@ -28,6 +25,7 @@ by whoever has something for the thread, which clears it *before* it looks what 
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -36,11 +34,11 @@ from epochal._core.blame import said
 from epochal._core.events import ChangeCommitted, EventsMissed, FlowFailed
 from epochal.errors import HostError
 from epochal.jobs.breaker import Breaker, Circuit, Patience
-from epochal.kinds.gate import Side, Visit, side_of
+from epochal.kinds.gate import Side, side_of
 from epochal.kinds.stream import sink, source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from types import TracebackType
 
     from epochal._core.events import Event
@@ -205,14 +203,10 @@ class Flow:
         if missing:
             return self._idle_s
         sides = [side_of(end) for end in ends]
-        visits = _enter(sides)
-        try:
+        with _inside(sides):
             first, second = (side.newest() for side in sides)
             self._start(first, second)
             return work(first, second)
-        finally:
-            for side, visit in zip(reversed(sides), reversed(visits), strict=True):
-                side.kept.gate.leave(visit)
 
     def _start(self, first: Side, second: Side) -> None:
         """Have both ends stand where the sink's last checkpoint is, if one of them does not yet."""
@@ -272,16 +266,14 @@ class Flow:
         return f"<flow {self._source} -> {self._sink}, {self._events} events>"
 
 
-def _enter(sides: list[Side]) -> list[Visit]:
-    """Go into the gates of both ends, waiting inside neither."""
-    first, second = (side.kept.gate for side in sides)
-    while True:
-        visit = first.enter()
-        other = second.try_enter()
-        if other is not None:
-            return [visit, other]
-        first.leave(visit)
-        second.leave(second.enter())  # wait for it outside of the first
+@contextmanager
+def _inside(sides: list[Side]) -> Generator[None]:
+    """Inside of the gates of both ends."""
+    with ExitStack() as left:
+        for side in sides:
+            visit = side.kept.gate.enter()
+            left.callback(visit.gate.leave, visit)
+        yield
 
 
 class Streams:

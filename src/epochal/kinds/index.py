@@ -190,22 +190,6 @@ def _shelf(side: Side) -> Shelf:
     return shelf
 
 
-class _Reopening(GatedMove):
-    """Has the new code open what the old one persisted."""
-
-    __slots__ = ("_old",)
-
-    def __init__(self, old: Shelf, new: Shelf) -> None:
-        super().__init__(old, new, lambda: old.built, lambda built: _take_over(new, built))
-        self._old: Final = old
-
-    def quiesce(self) -> None:
-        """Let nobody build; at once refused while it is being built."""
-        if self._old.building.locked():
-            raise ValueError("it is being built; change its plugin when that is done")
-        super().quiesce()
-
-
 def _take_over(new: Shelf, built: Built | None) -> None:
     if built is not None:
         new.target.open(built.place.path)
@@ -248,8 +232,13 @@ class Index(Kind[Any]):
         return IndexHandle(Side(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
-        """Have the new one open what is persisted."""
-        return _Reopening(old.instance, new.instance)
+        """Have the new one open what is persisted; at once refused while it is being built."""
+        before, after = old.instance, new.instance
+        if before.building.locked():
+            raise ValueError("it is being built; change its plugin when that is done")
+        return GatedMove(
+            before, after, lambda: before.built, lambda built: _take_over(after, built)
+        )
 
 
 index: Final = Index("index", "built from a table, searched from SQL")

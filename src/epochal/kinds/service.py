@@ -31,18 +31,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Handover, Kind, Opened
 from epochal.kinds.classes import check_class, close_object
-from epochal.kinds.gate import GatedMove, Kept, Side
+from epochal.kinds.gate import GatedMove, Kept, Side, Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from epochal._core.lease import Borrow, Lease
 
-_STATE: Final = ("export_state", "import_state")
+_STATE: Final = {"export_state": (), "import_state": ("state", "from_version")}
 
 
 class ServiceHandle:
@@ -78,12 +79,38 @@ def _gated(side: Side, name: str) -> Callable[..., Any]:
     def call(*args: Any, **kw: Any) -> Any:
         gate = side.kept.gate
         visit = gate.enter()
+        goes_on = False
         try:
-            return side.newest().method(name)(*args, **kw)
+            result = side.newest().method(name)(*args, **kw)
+            goes_on = isinstance(result, _GOING_ON)
+            return _going_on(name, result, visit) if goes_on else result
         finally:
-            gate.leave(visit)
+            if not goes_on:
+                gate.leave(visit)
 
     return call
+
+
+_GOING_ON: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
+"""What a method that is wrapped by another may return, although its own code has not run yet."""
+
+
+def _going_on(name: str, result: Any, visit: Visit) -> Any:
+    """What a plain method returned that goes on after it: inside of the gate until its end."""
+    if isinstance(result, CoroutineType):
+        return _finished(result, visit)
+    visit.gate.leave(visit)
+    raise TypeError(
+        f"{name}() returned {result!r}, which would go on after its call has left the gate; "
+        "return a list, or export a function that asks for a part at a time"
+    )
+
+
+async def _finished(result: CoroutineType[Any, Any, Any], visit: Visit) -> Any:
+    try:
+        return await result
+    finally:
+        visit.gate.leave(visit)
 
 
 def _gated_async(side: Side, name: str) -> Callable[..., Any]:
@@ -106,8 +133,8 @@ class Service(Kind[Any]):
     def validate(self, export: Export) -> None:
         """Ask for a class that is made without arguments, and both or none of the two methods."""
         target = export.target
-        check_class(target, {})
         has = [name for name in _STATE if callable(getattr(target, name, None))]
+        check_class(target, {name: _STATE[name] for name in has})
         if len(has) == 1:
             raise TypeError(f"it has {has[0]}() alone; state needs both {' and '.join(_STATE)}")
         for name in _methods(target):
@@ -121,12 +148,7 @@ class Service(Kind[Any]):
         if gone := sorted(before - after):
             raise ValueError(f"methods that callers may be using are gone: {', '.join(gone)}")
         for name in sorted(before):
-            was, is_now = (
-                inspect.iscoroutinefunction(getattr(export.target, name)) for export in (old, new)
-            )
-            if was != is_now:
-                words = ("a plain method", "async def")
-                raise ValueError(f"{name}() was {words[was]} and became {words[is_now]}")
+            _compare_method(name, getattr(old.target, name), getattr(new.target, name))
 
     def open(self, export: Export) -> Kept:
         """Make the object."""
@@ -175,5 +197,36 @@ def _check_method(service: type, name: str) -> None:
             "return a list, or export a function that asks for a part at a time"
         )
 
+
+def _compare_method(name: str, old: Any, new: Any) -> None:
+    """Refuse a method that callers of the old one could not call: they go where the state is."""
+    was, is_now = inspect.iscoroutinefunction(old), inspect.iscoroutinefunction(new)
+    if was != is_now:
+        words = ("a plain method", "async def")
+        raise ValueError(f"{name}() was {words[was]} and became {words[is_now]}")
+    before, after = inspect.signature(old), inspect.signature(new)
+    for args, kw in _ways_to_call(before):
+        try:
+            after.bind(*args, **kw)
+        except TypeError as error:
+            raise ValueError(
+                f"{name}{before} became {name}{after}, which callers may not be ready for: {error}"
+            ) from None
+
+
+def _ways_to_call(signature: inspect.Signature) -> Iterator[tuple[list[None], dict[str, None]]]:
+    """Arguments that a function takes: the least and all of them, by position and by name."""
+    for every in (False, True):
+        wanted = [
+            one for one in signature.parameters.values() if every or one.default is one.empty
+        ]
+        placed = [one for one in wanted if one.kind in (one.POSITIONAL_ONLY, _EITHER)]
+        named = {one.name: None for one in wanted if one.kind is one.KEYWORD_ONLY}
+        yield [None for _ in placed], named
+        only = [None for one in placed if one.kind is one.POSITIONAL_ONLY]
+        yield only, named | {one.name: None for one in placed if one.kind is _EITHER}
+
+
+_EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 service: Final = Service("service", "a stateful object, whose state is handed over on reload")

@@ -1,0 +1,27 @@
+"""A kind whose `offer` raised held its change up for the whole drain limit.
+
+The error's traceback had a frame of ours with the lease, and the rollback waited for that.
+"""
+
+import pytest
+
+from epochal import Kind
+from epochal.errors import ExportError
+
+
+class Broken(Kind):
+    def open(self, export):
+        return export.target()
+
+    def offer(self, instance, lease):
+        raise ValueError("not today")
+
+
+broken = Broken("broken")
+
+
+def test_it_is_refused_at_once_and_holds_nothing(rt, plugins):
+    code = "from tests.bugs.test_offer_that_raises import broken\n@broken\nclass c: pass\n"
+    with pytest.raises(ExportError, match="cannot be offered: ValueError: not today") as caught:
+        rt.load(plugins.write("geo", code))
+    assert not getattr(caught.value, "__notes__", [])
