@@ -57,3 +57,27 @@ def test_the_service_counts_on(tmp_path):
         assert rt.epoch[service]["quota.limiter"].hit("alice") == 1
         rt.reload("quota")
         assert rt.epoch[service]["quota.limiter"].hit("alice") == 2
+
+
+def test_the_kind_with_a_gate_loses_nothing(tmp_path, monkeypatch):
+    (example,) = [text for text in EXAMPLES if "class Book" in text]
+    head = "from epochal import Kind\n"
+    (tmp_path / "mybooks.py").write_text(f"{head}{example}\n\nbook = Book('my.book')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin = tmp_path / "geo.py"
+    plugin.write_text(
+        '# /// plugin\n# id = "geo"\n# version = "1"\n# ///\n'
+        "from mybooks import book\n@book\nclass b:\n"
+        "    def __init__(self): self.entries = []\n"
+        "    def add(self, entry): self.entries.append(entry); return len(self.entries)\n"
+        "    def take(self, entries): self.entries = entries\n"
+    )
+    with Runtime() as rt:
+        from mybooks import book
+
+        rt.load(plugin)
+        with rt.operation("old") as old:
+            assert old[book]["geo.b"].add("one") == 1
+            rt.reload("geo", drain_timeout=0.0)
+            assert old[book]["geo.b"].add("two") == 2
+        assert rt.epoch[book]["geo.b"].add("three") == 3

@@ -685,7 +685,7 @@ MUTANTS = (
         "indexes",
         "a change while an index is being built is let through",
         "kinds/index.py",
-        "        if self._old.building.locked():\n",
+        "        if before.building.locked():\n",
         "        if False:\n",
         INDEX + "test_a_search_goes_on_in_the_old_object_while_another_is_built",
     ),

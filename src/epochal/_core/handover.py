@@ -38,14 +38,13 @@ class PluginState:
         gate: none.
     """
 
-    gate: Final = None
-
     def __init__(
         self,
         export_state: Callable[[], Any],
         import_state: Callable[[Any, str], object],
         from_version: str,
     ) -> None:
+        self.gate: Final[Gate | None] = None
         self._export: Final = export_state
         self._import: Final = import_state
         self._from_version: Final = from_version

@@ -25,7 +25,7 @@ by whoever has something for the thread, which clears it *before* it looks what 
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -269,10 +269,8 @@ class Flow:
 @contextmanager
 def _inside(sides: list[Side]) -> Generator[None]:
     """Inside of the gates of both ends."""
-    with ExitStack() as left:
-        for side in sides:
-            visit = side.kept.gate.enter()
-            left.callback(visit.gate.leave, visit)
+    first, second = sides
+    with first.inside(), second.inside():
         yield
 
 

@@ -17,13 +17,14 @@ change under a call. It is weak, since whoever it names refers to the gate.
 from __future__ import annotations
 
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.carry import carry
 from epochal._core.gate import Gate, Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from epochal._core.lease import Borrow, Lease
 
@@ -79,6 +80,19 @@ class Side:
         except KeyError:
             method = carry(getattr(self.kept.target, name), self.lease)
             return self._methods.setdefault(name, method)
+
+    @contextmanager
+    def inside(self) -> Generator[Side]:
+        """Go through the gate, in a thread; waits while it is closed.
+
+        Yields:
+            Where the call goes, `newest`.
+        """
+        visit = self.kept.gate.enter()
+        try:
+            yield self.newest()
+        finally:
+            visit.gate.leave(visit)
 
     def newest(self) -> Side:
         """Where a call goes that is inside the gate: to who has the state.
