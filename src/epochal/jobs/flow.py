@@ -264,6 +264,8 @@ class Flow:
             sink.call("start", None)
             sink.kept.is_started = True
         self._position = sink.call("checkpoint")
+        # One that fails to start again has no position any more that a new one could start at.
+        source.kept.is_started = False
         source.call("start", self._position)
         source.kept.is_started = True
         self._standing = source.kept.standing = sink.kept.standing = object()
@@ -278,7 +280,7 @@ class Flow:
             sink.call("write", events)
             self._events += len(events)
             self._read_to = events[-1][0]
-        goes_on = bool(events) or self._has_passed(source, sink)
+        goes_on = bool(events) or self._has_moved(source)
         if self._dirty and (not goes_on or monotonic() >= self._checkpoint_at):
             self._checkpoint(source, sink)
         if goes_on:
@@ -288,16 +290,10 @@ class Flow:
             self._changed.notify_all()
         return self._pace.idle_s
 
-    def _has_passed(self, source: End, sink: End) -> bool:
+    def _has_moved(self, source: End) -> bool:
         """Whether a source that gave nothing went on all the same: it leaves events out."""
-        position = source.call("checkpoint")
-        if position == self._read_to:
-            return False
-        self._read_to = position
-        if sink.can("skip"):
-            self._dirty = True
-            sink.call("skip", position)
-        return True
+        before, self._read_to = self._read_to, source.call("checkpoint")
+        return bool(self._read_to != before)
 
     def _save(self, ends: Ends) -> None:
         """Have what the sink holds made durable, which needs no source."""

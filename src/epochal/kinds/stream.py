@@ -14,7 +14,6 @@
         def start(self, position): ...        # go on after it; None: after what is durable
         def write(self, events): ...          # a list of (position, event)
         def checkpoint(self): ...             # make it durable; up to which position that is
-        def skip(self, position): ...         # optional: up to here there was nothing for you
 
 `epochal.jobs.Streams` connects the two. A *position* is whatever the source can go on from: a
 number, a text, a list of these; None is the beginning. It is the source's own: a sink gives back
@@ -26,7 +25,9 @@ did not make all of it durable; it will be given the rest again, as after a cras
 each of its own reloads. So every event is delivered *at least* once.
 
 A source that leaves events out returns an empty list although it is not at its end. That is seen by
-its position: one that moved means "look again at once". So a position must not move by itself.
+its position: one that moved means "look again at once". So a position must not move by itself. What
+is left out is looked at again after a restart, since the sink never heard of it; a source for which
+that is much gives an event now and then that says no more than that it is there.
 
 On reload the batch that is under way ends, on the old code; then `checkpoint()` is called on the
 old object and `start(position)` on the new one, while the stream stands still. A `start` that
@@ -216,6 +217,6 @@ sink: Final = Stream(
     "sink",
     "a stream's end: makes events durable",
     {"start": ("position",), "write": ("events",), "checkpoint": ()},
-    optional={"skip": ("position",)},
+    optional={},
     hands_place=False,
 )
