@@ -33,6 +33,7 @@ class numbers:
 SINK = """
 from epochal.kinds import sink
 from tests.integration.stream_parts import WORLD
+import threading
 
 @sink
 class keeper:

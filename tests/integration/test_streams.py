@@ -205,7 +205,7 @@ def test_a_hand_over_that_hangs_is_given_up_and_the_old_goes_on(rt, plugins):
 
 # What it has as it begins is what it writes: what comes meanwhile would be gone.
 SLOW = """
-        WORLD["calls"] += 1
+        WORLD["callers"].append(threading.current_thread())
         taken, at = list(self.held), self.at
         if WORLD.pop("hold", False):
             WORLD["gate"].wait(60)
@@ -218,11 +218,13 @@ SLOW = """
 def test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, checkpoint=SLOW))
-    WORLD.update(last=100, calls=0)
+    WORLD.update(last=100, callers=[])
     with Streams(rt) as streams:
         flow = connect(streams)
         arrived(flow)
-        WORLD.update(hold=True, calls=0)
+        before = set(threading.enumerate())
+        WORLD["callers"].clear()
+        WORLD["hold"] = True
         for number in range(2):  # the second waits for the call of the first, and calls nothing
             with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
                 change.reload("keeper", write_sink(plugins, f"2.{number}", checkpoint=SLOW))
@@ -231,9 +233,12 @@ def test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters(rt, plugin
             time.sleep(0.002)
         assert "keeper.keeper busy: in checkpoint" in flow.status().waiting
         assert not flow.wait_idle(0.2)
-        assert (len(WORLD["durable"]), WORLD["calls"]) == (100, 1)
+        assert (len(WORLD["durable"]), len(WORLD["callers"])) == (100, 1)
         WORLD["gate"].set()
         arrived(flow)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30)  # who waited in vain is gone
+        assert sum(caller is not flow._thread for caller in WORLD["callers"]) == 1
         rt.reload("keeper", write_sink(plugins, "3.0"))
         WORLD["last"] = 300
         arrived(flow)
@@ -387,6 +392,24 @@ def test_without_its_source_a_flow_is_closed_with_all_durable(rt, plugins):
     assert len(WORLD["durable"]) == flow.status().events
 
 
+def test_a_flow_that_is_closed_waits_for_a_checkpoint_that_goes_on(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, checkpoint=SLOW))
+    WORLD.update(last=10**12, callers=[])
+    streams = Streams(rt)
+    flow = connect(streams, checkpoint_s=3600.0, batch=1)
+    while not flow.status().events:
+        time.sleep(0.002)
+    WORLD["hold"] = True
+    with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
+        change.reload("keeper", write_sink(plugins, "2.0"))
+    with pytest.raises(HostError, match=r"did not end within 0\.1 s"):
+        flow.close(0.1)
+    WORLD["gate"].set()
+    streams.close()
+    assert len(WORLD["durable"]) == flow.status().events
+
+
 def test_a_flow_ends_with_its_runtime(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
@@ -442,6 +465,32 @@ def test_a_source_is_told_what_is_durable(rt, plugins):
         arrived(connect(streams, batch=10, checkpoint_s=0.0))
     assert WORLD["told"][-1] == (1_000, 1_000)
     assert all(position <= durable for position, durable in WORLD["told"])
+
+
+STALE = """
+        last = WORLD["last"]
+        if WORLD.pop("hold", False):
+            WORLD["entered"].set()
+            WORLD["gate"].wait(60)
+        first, self.at = self.at, min(self.at + limit, last)
+        return [(n, n) for n in range(first + 1, self.at + 1)]
+"""
+
+
+def test_a_look_that_began_before_the_question_does_not_answer_it(rt, plugins):
+    rt.load(write_source(plugins, read=STALE))
+    rt.load(write_sink(plugins))
+    WORLD["hold"] = True
+    with Streams(rt) as streams, ThreadPoolExecutor() as pool:
+        flow = connect(streams)
+        assert WORLD["entered"].wait(30)
+        WORLD["last"] = 100
+        answer = pool.submit(flow.wait_idle, 60)
+        while not flow._asked:
+            time.sleep(0.002)
+        WORLD["gate"].set()
+        assert answer.result(60)
+        assert WORLD["durable"] == list(range(1, 101))
 
 
 def test_who_asks_for_the_end_does_not_wait_for_the_next_look(rt, plugins):
