@@ -15,7 +15,8 @@ from epochal.demo.stateful.report import show_stateful
 from epochal.demo.stateful.run import StatefulDemonstration
 from epochal.examples import path
 
-_LEAP = "self.position = position or 0\n        self.position += 2"
+_START = "self.number = number"
+_LEAP = "self.number = number + 2 if number else 0"
 SHORT = {"seconds": 1.5, "reloads": 12}
 
 
@@ -66,7 +67,7 @@ def spoiled(monkeypatch, tmp_path, plugin, whole, wrong):
         (
             StreamPart,
             "feed",
-            "self.position = position or 0",
+            _START,
             _LEAP,
         ),
         (JobPart, "reporter", 'every="50ms"', 'every="300ms"'),

@@ -1,19 +1,23 @@
 """Streams: whatever is reloaded, at whatever moment, every event arrives and none twice."""
 
-import json
-import sqlite3
+import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pytest
+from tests.integration.stream_parts import (
+    QUICK,
+    WORLD,
+    arrived,
+    connect,
+    new_world,
+    write_sink,
+    write_source,
+)
 
-from epochal import examples
 from epochal._core.events import FlowFailed
 from epochal.errors import (
-    EpochalError,
     ExportError,
     HandOverError,
     HostError,
@@ -21,105 +25,44 @@ from epochal.errors import (
     PhaseTimeoutError,
 )
 from epochal.jobs import Circuit, Patience, Streams
+from epochal.jobs.ends import KINDS
+from epochal.kinds.gate import side_of
 
 EVENTS = 1_000_000
 RELOADS = 200
-WORLD: dict = {}
-QUICK = Patience(first_s=0.01, most_s=0.02, after=50)
-
-SOURCE = """
-from epochal.kinds import source
-from tests.integration.test_streams import WORLD
-
-@source
-class numbers:
-    def __init__(self):
-        self.at = 0
-    def start(self, position):
-        {start}
-        self.at = position or 0
-    def read(self, limit):
-        {read}
-        first, self.at = self.at, min(self.at + limit, WORLD["last"])
-        return [(n, n) for n in range(first + 1, self.at + 1)]
-    def checkpoint(self):
-        {checkpoint}
-        return self.at
-"""
-SINK = """
-from epochal.kinds import sink
-from tests.integration.test_streams import WORLD
-
-@sink
-class keeper:
-    def __init__(self):
-        self.held = []
-        self.at = 0
-    def start(self, position):
-        {start}
-        self.at = WORLD["durable"][-1] if WORLD["durable"] else 0
-    def write(self, events):
-        {write}
-        self.held += [event for position, event in events if position > self.at]
-        self.at = max(self.at, events[-1][0])
-    def checkpoint(self):
-        {checkpoint}
-        WORLD["durable"] += self.held
-        self.held = []
-        return self.at
-"""
 
 
 @pytest.fixture(autouse=True)
 def _world():
-    WORLD.clear()
-    WORLD.update(last=0, durable=[], fail=0, gate=threading.Event(), entered=threading.Event())
-
-
-def write_source(plugins, version="1.0", **at):
-    blocks = {"start": "pass", "read": "pass", "checkpoint": "pass", **at}
-    return plugins.write("numbers", SOURCE.format(**blocks), version=version)
-
-
-def write_sink(plugins, version="1.0", **at):
-    blocks = {"start": "pass", "write": "pass", "checkpoint": "pass", **at}
-    return plugins.write("keeper", SINK.format(**blocks), version=version)
-
-
-def connect(streams, **options):
-    return streams.connect(
-        "numbers.numbers", "keeper.keeper", **{"idle_s": 0.002, "checkpoint_s": 0.02, **options}
-    )
-
-
-def arrived(flow, last=None):
-    assert flow.wait_idle(30)
-    assert WORLD["durable"] == list(range(1, (last or WORLD["last"]) + 1))
+    new_world()
 
 
 def test_a_million_events_flow_through_two_hundred_reloads(rt, plugins):
-    rt.load(write_source(plugins))
+    """Each time that a source starts there are more events: so every reload has some before it."""
+    more = f'WORLD["last"] = min({EVENTS}, WORLD["last"] + {EVENTS // (RELOADS + 1) + 1})'
+    rt.load(write_source(plugins, start=more))
     rt.load(write_sink(plugins))
-    WORLD["last"] = EVENTS // 200
     with Streams(rt) as streams:
         flow = connect(streams)
-        while_flowing = 0
-        for number in range(RELOADS // 2):
-            # Events come as fast as they can, and the last only after the last reload.
-            WORLD["last"] = EVENTS if number == RELOADS // 2 - 1 else (number + 2) * EVENTS // 200
+        for number in range(RELOADS):
             before = flow.status().events
-            rt.reload("numbers", write_source(plugins, f"1.{number}"))
-            rt.reload("keeper", write_sink(plugins, f"1.{number}"))
-            while_flowing += flow.status().events > before
-        arrived(flow)
-    assert while_flowing > RELOADS // 4
+            if number % 2:
+                rt.reload("numbers", write_source(plugins, f"1.{number}", start=more))
+            else:
+                # Its source goes on from where it says to be, and so it starts anew.
+                rt.reload("keeper", write_sink(plugins, f"1.{number}"))
+            assert WORLD["last"] < EVENTS or number == RELOADS - 1
+            while flow.status().events == before:
+                time.sleep(0.001)
+        arrived(flow, EVENTS)
     assert flow.status().events == EVENTS
+    assert flow.status().failures_in_row == 0
 
 
 def test_both_ends_are_reloaded_in_one_change(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
-    WORLD["last"] = 2_000_000
+    WORLD["last"] = 10**12
     with Streams(rt) as streams:
         flow = connect(streams, batch=50)
         for number in range(20):
@@ -128,20 +71,28 @@ def test_both_ends_are_reloaded_in_one_change(rt, plugins):
                 both = [("keeper", write_sink), ("numbers", write_source)]
                 for name, write in both if number % 2 else both[::-1]:
                     change.reload(name, write(plugins, f"1.{number}"))
-        arrived(flow)
+        WORLD["last"] = 0
+        assert flow.wait_idle(60)
+        arrived(flow, flow.status().events)
+    assert flow.status().events > 0
 
 
 def test_the_batch_under_way_ends_before_the_position_moves(rt, plugins):
-    hold = 'if events[0][0] == 1: WORLD["entered"].set(); WORLD["gate"].wait(10)'
+    hold = 'if events[0][0] == 1: WORLD["entered"].set(); WORLD["gate"].wait(30)'
     rt.load(write_source(plugins))
-    rt.load(write_sink(plugins, write=hold))
-    WORLD["last"] = 10
-    with Streams(rt) as streams:
+    rt.load(write_sink(plugins, write=hold + '; WORLD["order"].append("written")'))
+    WORLD.update(last=10, order=[])
+    gate = side_of(rt.epoch[KINDS[1]]["keeper.keeper"]).kept.gate
+    with Streams(rt) as streams, ThreadPoolExecutor() as pool:
         flow = connect(streams)
-        assert WORLD["entered"].wait(10)
-        threading.Timer(0.1, WORLD["gate"].set).start()
-        cut = rt.reload("keeper", write_sink(plugins, "2.0"))
-        assert cut.swaps[0].pause_ms >= 50
+        assert WORLD["entered"].wait(30)
+        new = write_sink(plugins, "2.0", start='WORLD["order"].append("moved")')
+        reload = pool.submit(rt.reload, "keeper", new)
+        while not gate._closing:
+            time.sleep(0.002)
+        WORLD["gate"].set()
+        reload.result(30)
+        assert WORLD["order"] == ["written", "moved"]
         arrived(flow)
 
 
@@ -178,29 +129,63 @@ def test_a_step_that_fails_is_tried_again_and_nothing_is_lost(rt, plugins, end, 
     ("fault", "error"),
     [("raise OSError('x')", HandOverError), ("raise ValueError('x')", IncompatibleError)],
 )
-@pytest.mark.parametrize("side", ["old", "new"])
-def test_a_hand_over_that_fails_changes_nothing_and_the_old_goes_on(
-    rt, plugins, end, fault, error, side
+def test_a_version_that_cannot_start_changes_nothing_and_the_old_goes_on(
+    rt, plugins, end, fault, error
 ):
     write, name = (write_source, "numbers") if end == "source" else (write_sink, "keeper")
-    # Only while a reload runs: the stream's own checkpoints go well.
-    guarded = f"if WORLD.get('reloading'): {fault}"
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     WORLD["last"] = 2_000
     with Streams(rt, patience=QUICK) as streams:
         flow = connect(streams, batch=100)
         arrived(flow)
-        if side == "old":
-            rt.reload(name, write(plugins, "1.1", checkpoint=guarded))
-            arrived(flow)
-        WORLD["reloading"] = True
         epoch = rt.epoch
         with pytest.raises(error):
-            rt.reload(name, write(plugins, "2.0", **({"start": guarded} if side == "new" else {})))
+            rt.reload(name, write(plugins, "2.0", start=fault))
         assert rt.epoch is epoch
-        del epoch, WORLD["reloading"]
+        del epoch
         WORLD["last"] = 4_000
+        arrived(flow)
+        assert flow.status().failures_in_row == 0
+
+
+@pytest.mark.parametrize("end", ["source", "sink"])
+def test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost(rt, plugins, end):
+    write, name = (write_source, "numbers") if end == "source" else (write_sink, "keeper")
+    told = []
+    rt.events.subscribe(lambda event: told.append(event) if isinstance(event, FlowFailed) else None)
+    bug = {"checkpoint": "if WORLD['fail']: raise ValueError('a bug')"}
+    rt.load(write_source(plugins, **(bug if end == "source" else {})))
+    rt.load(write_sink(plugins, **(bug if end == "sink" else {})))
+    WORLD["last"] = 100
+    with Streams(rt, patience=QUICK) as streams:
+        flow = connect(streams)
+        arrived(flow)
+        WORLD.update(last=200, fail=1)
+        while not flow.status().failures_in_row:
+            time.sleep(0.002)
+        rt.reload(name, write(plugins, "2.0"))
+        arrived(flow)
+        WORLD["last"] = 300
+        arrived(flow)
+    rt.events.close()
+    line = f"{end} {name}.{name}, checkpoint, as it was replaced: ValueError: a bug"
+    assert [event.wait_s for event in told if event.error == line] == [0.0]
+
+
+def test_a_source_that_could_not_start_again_is_not_asked_where_it_is(rt, plugins):
+    fails = "self.at = 'nowhere'; WORLD['fail'] and 1 / 0"
+    rt.load(write_source(plugins, start=fails))
+    rt.load(write_sink(plugins, write="if WORLD['fail']: raise OSError('full')"))
+    WORLD["last"] = 100
+    with Streams(rt, patience=QUICK) as streams:
+        flow = connect(streams)
+        arrived(flow)
+        WORLD.update(last=200, fail=1)
+        while "start: ZeroDivisionError" not in flow.status().last_error:
+            time.sleep(0.002)
+        rt.reload("numbers", write_source(plugins, "2.0", start="(position or 0) + 1"))
+        WORLD["fail"] = 0
         arrived(flow)
 
 
@@ -211,12 +196,53 @@ def test_a_hand_over_that_hangs_is_given_up_and_the_old_goes_on(rt, plugins):
     with Streams(rt) as streams:
         flow = connect(streams)
         arrived(flow)
-        hang = "WORLD['gate'].wait(20)"
+        hang = "WORLD['gate'].wait(60)"
         with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
             change.reload("keeper", write_sink(plugins, "2.0", start=hang))
         WORLD["last"] = 200
         arrived(flow)
         WORLD["gate"].set()
+
+
+# What it has as it begins is what it writes: what comes meanwhile would be gone.
+SLOW = """
+        WORLD["callers"].append(threading.current_thread())
+        taken, at = list(self.held), self.at
+        if WORLD.pop("hold", False):
+            WORLD["gate"].wait(60)
+        WORLD["durable"] += taken
+        self.held = []
+        return at
+"""
+
+
+def test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, checkpoint=SLOW))
+    WORLD.update(last=100, callers=[])
+    with Streams(rt) as streams:
+        flow = connect(streams)
+        arrived(flow)
+        before = set(threading.enumerate())
+        WORLD["callers"].clear()
+        WORLD["hold"] = True
+        for number in range(2):  # the second waits for the call of the first, and calls nothing
+            with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
+                change.reload("keeper", write_sink(plugins, f"2.{number}", checkpoint=SLOW))
+        WORLD["last"] = 200
+        while not flow.status().waiting:
+            time.sleep(0.002)
+        assert "keeper.keeper busy: in checkpoint" in flow.status().waiting
+        assert not flow.wait_idle(0.2)
+        assert (len(WORLD["durable"]), len(WORLD["callers"])) == (100, 1)
+        WORLD["gate"].set()
+        arrived(flow)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30)  # who waited in vain is gone
+        assert sum(caller is not flow._thread for caller in WORLD["callers"]) == 1
+        rt.reload("keeper", write_sink(plugins, "3.0"))
+        WORLD["last"] = 300
+        arrived(flow)
 
 
 def test_an_end_that_is_removed_is_waited_for(rt, plugins):
@@ -284,6 +310,237 @@ def test_what_was_not_durable_is_delivered_again_after_a_restart(rt, plugins):
         arrived(connect(streams))
 
 
+@pytest.mark.parametrize("step", ["write", "checkpoint"])
+def test_what_a_closed_flow_could_not_deliver_comes_to_who_connects_next(rt, plugins, step):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, **{step: "if WORLD['fail']: raise OSError('full')"}))
+    WORLD["last"] = 100
+    with Streams(rt, patience=QUICK) as streams:
+        arrived(connect(streams))
+    WORLD.update(last=200, fail=1)
+    with Streams(rt, patience=QUICK) as streams:
+        flow = connect(streams)
+        while not flow.status().failures_in_row:
+            time.sleep(0.002)
+    WORLD["fail"] = 0
+    with Streams(rt, patience=QUICK) as streams:
+        arrived(connect(streams))
+
+
+def test_a_sink_that_others_used_meanwhile_is_asked_where_it_is(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    other = write_sink(plugins).read_text().replace('WORLD["durable"]', 'WORLD["other"]')
+    rt.load(plugins.write("other", other.partition("\n\n")[2]))
+    WORLD["other"] = []
+    for last, name in ((100, "keeper"), (200, "other"), (300, "keeper")):
+        WORLD["last"] = last
+        with Streams(rt) as streams:
+            assert streams.connect("numbers.numbers", f"{name}.keeper").wait_idle(30)
+    assert WORLD["durable"] == list(range(1, 301))
+    assert WORLD["other"] == list(range(1, 201))
+
+
+GROUPS = """
+        n = len(self.held) // 10 * 10
+        WORLD["durable"] += self.held[:n]
+        self.held = self.held[n:]
+        return WORLD["durable"][-1] if WORLD["durable"] else None
+"""
+
+
+def test_a_sink_that_says_less_than_it_was_given_is_given_the_rest_again(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, checkpoint=GROUPS))
+    WORLD["last"] = 25
+    with Streams(rt) as streams:
+        flow = connect(streams)
+        assert flow.wait_idle(30)
+        assert flow.status().position == 20
+        rt.reload("keeper", write_sink(plugins, "2.0", checkpoint=GROUPS))
+        WORLD["last"] = 100
+        arrived(flow)
+
+
+def test_without_its_source_a_sink_saves_what_it_holds(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 10**12
+    with Streams(rt) as streams:
+        flow = connect(streams, checkpoint_s=3600.0, batch=1)
+        while not flow.status().events:
+            time.sleep(0.002)
+        rt.remove("numbers")
+        while len(WORLD["durable"]) < flow.status().events:
+            time.sleep(0.002)
+        assert flow.status().waiting == "numbers.numbers not active"
+        assert flow.status().position == flow.status().events
+
+
+def test_without_its_source_a_flow_is_closed_with_all_durable(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, checkpoint="if WORLD['fail']: raise OSError('full')"))
+    WORLD["last"] = 10**12
+    with Streams(rt, patience=QUICK) as streams:
+        flow = connect(streams, checkpoint_s=3600.0, batch=1)
+        while not flow.status().events:
+            time.sleep(0.002)
+        WORLD["fail"] = 1
+        rt.remove("numbers")
+        while not flow.status().failures_in_row:
+            time.sleep(0.002)
+        WORLD["fail"] = 0
+    assert len(WORLD["durable"]) == flow.status().events
+
+
+def test_a_flow_that_is_closed_waits_for_a_checkpoint_that_goes_on(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, checkpoint=SLOW))
+    WORLD.update(last=10**12, callers=[])
+    streams = Streams(rt)
+    flow = connect(streams, checkpoint_s=3600.0, batch=1)
+    while not flow.status().events:
+        time.sleep(0.002)
+    WORLD["hold"] = True
+    with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
+        change.reload("keeper", write_sink(plugins, "2.0"))
+    with pytest.raises(HostError, match=r"did not end within 0\.1 s"):
+        flow.close(0.1)
+    WORLD["gate"].set()
+    streams.close()
+    assert len(WORLD["durable"]) == flow.status().events
+
+
+def test_a_flow_ends_with_its_runtime(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 100
+    with Streams(rt) as streams, ThreadPoolExecutor() as pool:
+        flow = connect(streams)
+        arrived(flow)
+        rt.remove("numbers")
+        waiting = pool.submit(flow.wait_idle)
+        rt.close()
+        assert waiting.result(30) is False
+        assert "RuntimeClosedError" in flow.status().last_error
+        assert streams.status() == []
+
+
+def test_a_batch_holds_no_plugin_but_its_own(rt, plugins):
+    rt.load(write_source(plugins, read='WORLD["entered"].set(); WORLD["gate"].wait(60)'))
+    rt.load(write_sink(plugins))
+    rt.load(plugins.write("bystander", "@tool\ndef f(): pass\n"))
+    with Streams(rt) as streams:
+        connect(streams)
+        assert WORLD["entered"].wait(30)
+        assert rt.reload("bystander").drained
+        WORLD["gate"].set()
+
+
+FILTER = """
+        first, self.at = self.at, min(self.at + limit, WORLD["last"])
+        return [(n, n) for n in range(first + 1, self.at + 1) if n % 1000 == 0]
+"""
+
+
+def test_a_source_that_leaves_events_out_is_idle_at_its_end(rt, plugins):
+    rt.load(write_source(plugins, read=FILTER))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 5_999
+    with Streams(rt) as streams:
+        flow = connect(streams, batch=100, idle_s=3600.0)
+        assert flow.wait_idle(30)
+        assert WORLD["durable"] == [1000, 2000, 3000, 4000, 5000]
+        assert flow.status().position == 5_000
+
+
+def test_a_source_is_told_what_is_durable(rt, plugins):
+    """Only that: what is held by a sink may have to be read again."""
+    path = write_source(plugins)
+    note = "        WORLD['told'].append((position, len(WORLD['durable'])))\n"
+    path.write_text(path.read_text() + f"    def acknowledge(self, position):\n{note}")
+    rt.load(path)
+    rt.load(write_sink(plugins))
+    WORLD.update(last=1_000, told=[])
+    with Streams(rt) as streams:
+        arrived(connect(streams, batch=10, checkpoint_s=0.0))
+    assert WORLD["told"][-1] == (1_000, 1_000)
+    assert all(position <= durable for position, durable in WORLD["told"])
+
+
+STALE = """
+        last = WORLD["last"]
+        if WORLD.pop("hold", False):
+            WORLD["entered"].set()
+            WORLD["gate"].wait(60)
+        first, self.at = self.at, min(self.at + limit, last)
+        return [(n, n) for n in range(first + 1, self.at + 1)]
+"""
+
+
+def test_a_look_that_began_before_the_question_does_not_answer_it(rt, plugins):
+    rt.load(write_source(plugins, read=STALE))
+    rt.load(write_sink(plugins))
+    WORLD["hold"] = True
+    with Streams(rt) as streams, ThreadPoolExecutor() as pool:
+        flow = connect(streams)
+        assert WORLD["entered"].wait(30)
+        WORLD["last"] = 100
+        answer = pool.submit(flow.wait_idle, 60)
+        while not flow._asked:
+            time.sleep(0.002)
+        WORLD["gate"].set()
+        assert answer.result(60)
+        assert WORLD["durable"] == list(range(1, 101))
+
+
+def test_who_asks_for_the_end_does_not_wait_for_the_next_look(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 100
+    with Streams(rt) as streams:
+        flow = connect(streams, idle_s=3600.0)
+        arrived(flow)
+        WORLD["last"] = 200
+        arrived(flow)
+
+
+def test_who_asks_for_the_end_of_a_failing_flow_does_not_hurry_it(rt, plugins):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, write="raise OSError('full')"))
+    WORLD["last"] = 100
+    with Streams(rt, patience=Patience(first_s=3600.0, most_s=3600.0)) as streams:
+        flow = connect(streams)
+        while not flow.status().failures_in_row:
+            time.sleep(0.002)
+        assert not flow.wait_idle(0.1)
+        assert flow.status().failures_in_row == 1
+        assert flow.status().last_error == "sink keeper.keeper, write: OSError: full"
+
+
+def test_a_reload_of_an_end_needs_no_collection(rt, plugins):
+    """What a hand-over held goes with it: a full collection would stop every thread."""
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins))
+    WORLD["last"] = 100
+    full = []
+
+    def note(phase, info):
+        if phase == "start" and info["generation"] == 2:
+            full.append(info)
+
+    with Streams(rt) as streams:
+        arrived(connect(streams))
+        gc.collect()
+        gc.callbacks.append(note)
+        try:
+            assert rt.reload("numbers", write_source(plugins, "2.0")).reclaimed
+            assert rt.reload("keeper", write_sink(plugins, "2.0")).reclaimed
+        finally:
+            gc.callbacks.remove(note)
+    assert not full
+
+
 def test_a_flow_holds_nothing_between_batches(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
@@ -302,6 +559,7 @@ def test_a_flow_holds_nothing_between_batches(rt, plugins):
         ("@source\nclass s:\n  def __init__(self, x): pass", "made without arguments"),
         ("@source\nclass s:\n  def read(self): pass", r"read\(limit\)"),
         ("@sink\nclass s:\n  async def write(self, events): pass", "plain method"),
+        ("@source\nclass s:\n  def acknowledge(self): pass", r"acknowledge\(position\)"),
     ],
 )
 def test_what_cannot_be_an_end_is_refused_when_it_is_loaded(rt, plugins, code, told):
@@ -309,133 +567,30 @@ def test_what_cannot_be_an_end_is_refused_when_it_is_loaded(rt, plugins, code, t
         rt.load(plugins.write("bad", f"from epochal.kinds import sink, source\n{code}\n"))
 
 
-def test_an_end_is_connected_once(rt):
-    with Streams(rt) as streams:
-        streams.connect("a.b", "c.d")
-        with pytest.raises(HostError, match="connected already"):
-            streams.connect("a.b", "e.f")
+def test_an_end_is_connected_once_on_a_runtime(rt):
+    with Streams(rt) as streams, Streams(rt) as others:
+        flow = streams.connect("a.b", "c.d")
+        for connect_to in (streams.connect, others.connect):
+            for ends in (("a.b", "e.f"), ("e.f", "c.d")):
+                with pytest.raises(HostError, match=r"a.b -> c.d is connected already"):
+                    connect_to(*ends)
+        others.connect("e.f", "g.h")  # what was refused claimed nothing
+        flow.close()
+        others.connect("a.b", "c.d")
         with pytest.raises(ValueError, match="at least 1"):
             streams.connect("x.y", "z.z", batch=0)
+    with pytest.raises(HostError, match="are closed"):
+        streams.connect("a.b", "c.d")
 
 
-# --- the examples ------------------------------------------------------------------------------
+def test_of_many_who_connect_at_once_one_does(rt):
+    with Streams(rt) as streams, ThreadPoolExecutor(8) as pool:
+        start = threading.Barrier(8)
 
+        def connect_one(number):
+            start.wait(10)
+            return streams.connect("a.b", f"sink.{number}")
 
-def test_a_change_feed_of_sqlite_arrives_in_parquet_whole_and_once(rt, tmp_path):
-    database = sqlite3.connect(tmp_path / "shop.db")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT, price REAL)")
-    feed = {"path": str(tmp_path / "shop.db"), "table": "orders"}
-    rt.load(examples.path("feed"), config=feed)
-    rt.load(examples.path("lake"), config={"folder": str(tmp_path / "lake")})
-    with Streams(rt, patience=QUICK) as streams:
-        flow = streams.connect("feed.changes", "lake.files", batch=200, idle_s=0.002)
-        assert flow.wait_idle(30)
-        for number in range(20):
-            with database:
-                database.executemany(
-                    "INSERT INTO orders (item, price) VALUES (?, ?)",
-                    [(f"tea {number}", index / 4) for index in range(200)],
-                )
-                database.execute("UPDATE orders SET price = 0 WHERE id % 100 = 7")
-                database.execute("DELETE FROM orders WHERE id = ?", (number * 200 + 1,))
-            rt.reload("feed")
-            rt.reload("lake")
-        assert flow.wait_idle(30)
-    # Delivered again from the beginning, as after a lost position: the sink knows what it has.
-    want = database.execute("SELECT position, op, row FROM orders_changes ORDER BY position")
-    want = [(position, op, json.loads(row)) for position, op, row in want]
-    database.close()
-    found = ds.dataset(tmp_path / "lake", format="parquet").to_table().sort_by("position")
-    assert found["position"].to_pylist() == [position for position, _, _ in want]
-    assert [json.loads(event) for event in found["event"].to_pylist()] == [
-        {"op": op, "row": row} for _, op, row in want
-    ]
-    assert pc.count_distinct(found["position"]).as_py() == len(want)
-
-
-@pytest.fixture
-def shop(tmp_path):
-    database = sqlite3.connect(tmp_path / "shop.db")
-    yield database
-    database.close()
-
-
-def told(rt):
-    """What the feed tells, started again."""
-    generation = next(iter(rt.epoch.generations.values()))
-    (feed,) = [opened.instance.target for opened in generation.opened.values()]
-    feed.start(feed.position)
-    return [event["row"] for _, event in feed.read(1000)]
-
-
-def test_the_feed_tells_every_value_that_a_row_can_have(rt, tmp_path, shop):
-    names = [f"c{n}" for n in range(150)]
-    shop.execute(f"CREATE TABLE orders (id INTEGER PRIMARY KEY, {', '.join(names)})")
-    rt.load(examples.path("feed"), config={"path": str(tmp_path / "shop.db"), "table": "orders"})
-    assert told(rt) == []
-    values = {
-        "id": 1,
-        "c0": b"\x00\xff",
-        "c1": None,
-        "c2": 1.5,
-        "c3": '"}',
-        "c59": "{",
-        "c149": "ä",
-    }
-    with shop:
-        marks = ", ".join("?" * len(values))
-        sql = f"INSERT INTO orders ({', '.join(values)}) VALUES ({marks})"
-        shop.execute(sql, tuple(values.values()))
-    (row,) = told(rt)
-    assert row == dict.fromkeys(["id", *names]) | values | {"c0": "00FF"}
-
-
-def test_the_feed_follows_the_columns_of_its_table(rt, tmp_path, shop):
-    shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
-    rt.load(examples.path("feed"), config={"path": str(tmp_path / "shop.db"), "table": "orders"})
-    assert told(rt) == []
-    shop.execute("ALTER TABLE orders ADD COLUMN price REAL")
-    shop.execute("ALTER TABLE orders RENAME COLUMN item TO goods")
-    shop.commit()
-    rt.reload("feed")
-    assert told(rt) == []
-    with shop:
-        shop.execute("INSERT INTO orders VALUES (1, 'tea', 4.5)")
-    assert told(rt) == [{"id": 1, "goods": "tea", "price": 4.5}]
-
-
-def test_a_feed_whose_triggers_stand_needs_no_turn_at_writing(rt, tmp_path, shop):
-    shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
-    rt.load(examples.path("feed"), config={"path": str(tmp_path / "shop.db"), "table": "orders"})
-    assert told(rt) == []
-    shop.execute("BEGIN IMMEDIATE")
-    assert told(rt) == []
-    shop.rollback()
-
-
-def test_the_lake_drops_what_is_delivered_again_and_ignores_a_torn_file(rt, tmp_path):
-    folder = tmp_path / "lake"
-    rt.load(examples.path("lake"), config={"folder": str(folder)})
-    lake = next(iter(rt.epoch.generations.values())).opened
-    (files,) = [opened.instance.target for opened in lake.values()]
-    files.start(None)
-    files.write([(1, "a"), (2, "b")])
-    files.write([(2, "b"), (3, "c")])
-    assert files.checkpoint() == 3
-    (folder / "00-99.part").write_bytes(b"PAR1, torn")
-    files.start(3)
-    assert not list(folder.glob("*.part"))
-    with pytest.raises(ValueError, match="goes up to 3, and should up to 5"):
-        files.start(5)
-
-
-@pytest.mark.parametrize("name", ["feed", "lake"])
-def test_an_example_says_what_it_is_configured_with(rt, name):
-    with pytest.raises(EpochalError, match="needs config="):
-        rt.load(examples.path(name))
-
-
-def test_an_example_that_there_is_not():
-    with pytest.raises(ValueError, match=r"there are: .*feed"):
-        examples.path("nothing")
+        tried = [pool.submit(connect_one, number) for number in range(8)]
+        assert sum(one.exception(10) is None for one in tried) == 1
+        assert len(streams.status()) == 1

@@ -18,6 +18,9 @@ SOAK = "tests/soak/test_soak.py::test_operations_see_nothing_of_the_changes"
 SERVICE = "tests/integration/test_service.py::"
 JOBS = "tests/integration/test_jobs.py::"
 STREAMS = "tests/integration/test_streams.py::"
+EXAMPLES = "tests/integration/test_stream_examples.py::"
+FEED = "tests/integration/test_feed.py::"
+LAKE = "tests/integration/test_lake.py::"
 INDEX = "tests/integration/test_index.py::"
 STORAGE = "tests/integration/test_storage.py::"
 AGREES = "tests/integration/test_storage_agrees.py::"
@@ -660,10 +663,90 @@ MUTANTS = (
     Mutant(
         "streams",
         "after a failure the source goes on where it was",
-        "jobs/streams.py",
-        "        self._restart = True\n",
-        "",
+        "jobs/flow.py",
+        "        self._standing = object()\n        wait_s = ",
+        "        wait_s = ",
         STREAMS + "test_a_step_that_fails_is_tried_again_and_nothing_is_lost",
+    ),
+    Mutant(
+        "streams",
+        "a new flow takes ends that stand for another's for its own",
+        "jobs/flow.py",
+        "if source.kept.standing is sink.kept.standing is self._standing:",
+        "if source.kept.standing is sink.kept.standing is not None:",
+        STREAMS + "test_what_a_closed_flow_could_not_deliver_comes_to_who_connects_next",
+    ),
+    Mutant(
+        "streams",
+        "a sink that says less than it was given loses the rest on its reload",
+        "kinds/stream.py",
+        "    hands_place=False,\n",
+        "    hands_place=True,\n",
+        STREAMS + "test_a_sink_that_says_less_than_it_was_given_is_given_the_rest_again",
+    ),
+    Mutant(
+        "streams",
+        "a batch enters an object that a hand-over is still in that was given up",
+        "jobs/ends.py",
+        "acquire(blocking=wait):\n                    alone.callback(end.kept.busy.release)\n",
+        "locked() is not None:\n                    pass\n",
+        STREAMS + "test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters",
+    ),
+    Mutant(
+        "streams",
+        "a hand-over that was given up while it waited calls the object",
+        "kinds/stream.py",
+        "if move.is_given_up or not before.is_started:",
+        "if not before.is_started:",
+        STREAMS + "test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters",
+    ),
+    Mutant(
+        "streams",
+        "a bug in checkpoint refuses the version that mends it",
+        "kinds/stream.py",
+        '            return _Taken(None, f"checkpoint, as it was replaced: {said(error)}")\n',
+        "            raise\n",
+        STREAMS + "test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost",
+    ),
+    Mutant(
+        "streams",
+        "what a sink holds waits for its source to come back",
+        "jobs/flow.py",
+        "            self._save(ends)\n            return self._pace.idle_s\n",
+        "            return self._pace.idle_s\n",
+        STREAMS + "test_without_its_source_a_sink_saves_what_it_holds",
+    ),
+    Mutant(
+        "streams",
+        "a source and a sink have more than one flow",
+        "jobs/claims.py",
+        "        if what in held:\n",
+        "        if False:\n",
+        STREAMS + "test_an_end_is_connected_once_on_a_runtime",
+    ),
+    Mutant(
+        "streams",
+        "a batch holds all plugins in use",
+        "jobs/ends.py",
+        '    operation.narrow({name.partition(".")[0] for name in there})\n',
+        "",
+        STREAMS + "test_a_batch_holds_no_plugin_but_its_own",
+    ),
+    Mutant(
+        "streams",
+        "a flow is taken for idle by a look that began before the question",
+        "jobs/flow.py",
+        "self._answered = self._looked",
+        "self._answered = self._asked",
+        STREAMS + "test_a_look_that_began_before_the_question_does_not_answer_it",
+    ),
+    Mutant(
+        "streams",
+        "a source that leaves events out is taken for one at its end",
+        "jobs/flow.py",
+        "bool(events) or self._has_moved(source)",
+        "bool(events)",
+        STREAMS + "test_a_source_that_leaves_events_out_is_idle_at_its_end",
     ),
     Mutant(
         "streams",
@@ -672,6 +755,30 @@ MUTANTS = (
         "                flow.forgive()\n",
         "                pass\n",
         STREAMS + "test_a_reload_closes_the_breaker_at_once",
+    ),
+    Mutant(
+        "streams",
+        "the feed takes a position of another log for its own",
+        "examples/feed.py",
+        "        if log != self.log:\n",
+        "        if False:\n",
+        FEED + "test_a_position_that_the_log_did_not_give_is_refused",
+    ),
+    Mutant(
+        "streams",
+        "the feed bridges a gap without a word",
+        "examples/feed.py",
+        'if self.notes in kept and gone and not config.get("accept_gap"):',
+        "if False:",
+        EXAMPLES + "test_what_a_rebuilt_table_did_not_note_is_told_until_it_is_accepted",
+    ),
+    Mutant(
+        "streams",
+        "the lake keeps what it has already",
+        "examples/lake.py",
+        "        return new > self.position\n",
+        "        return True\n",
+        LAKE + "test_what_is_delivered_again_is_dropped",
     ),
     Mutant(
         "indexes",

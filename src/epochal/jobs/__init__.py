@@ -17,8 +17,9 @@ except ImportError as error:  # pragma: no cover  # the test environment has it
     ) from error
 
 from epochal.jobs.breaker import Circuit, Patience
+from epochal.jobs.flow import Flow, FlowStatus
 from epochal.jobs.runner import Jobs, JobStatus
-from epochal.jobs.streams import Flow, FlowStatus, Streams
+from epochal.jobs.streams import Streams
 
 del _apscheduler
 

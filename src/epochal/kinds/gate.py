@@ -116,34 +116,39 @@ class GatedMove:
 
     Attributes:
         gate: the change closes it before `run`, and opens it after `commit` or `roll_back`.
+        is_given_up: whether the change went back. Written before the gate is opened, by whoever
+            takes the change over; read by the thread in which it may still be under way.
     """
 
-    __slots__ = ("_give", "_is_over", "_take", "gate")
+    __slots__ = ("_steps", "gate", "is_given_up")
 
     def __init__(
         self, old: Kept, new: Kept, take: Callable[[], Any], give: Callable[[Any], object]
     ) -> None:
         self.gate: Final = old.gate
         new.gate = old.gate
-        self._take: Final = take
-        self._give: Final = give
-        self._is_over = False  # written by whoever takes the change over, read by who was given up
+        self._steps: tuple[Callable[[], Any], Callable[[Any], object]] | None = (take, give)
+        self.is_given_up = False
 
     def run(self) -> None:
         """Take, give. Ends early if it was given up meanwhile."""
-        if self._is_over:
+        steps = self._steps
+        if steps is None:
             return
-        state = self._take()
-        if not self._is_over:
-            self._give(state)
+        take, give = steps
+        state = take()
+        if not self.is_given_up:
+            give(state)
 
     def commit(self, offered: Any) -> None:
         """Calls go to the new one from now on."""
         self.gate.current = weakref.ref(side_of(offered))
+        self._steps = None  # they hold both objects, and may refer to this
 
     def roll_back(self) -> None:
         """Calls go on with the old one."""
-        self._is_over = True
+        self.is_given_up = True
+        self._steps = None
 
 
 def side_of(handle: Any) -> Side:

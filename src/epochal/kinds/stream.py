@@ -6,31 +6,47 @@
     class changes:
         def start(self, position): ...        # go on after it; None: from the beginning
         def read(self, limit): ...            # a list of (position, event); empty for none yet
-        def checkpoint(self): ...             # the position of the last event that was read
+        def checkpoint(self): ...             # the position up to which it was read
+        def acknowledge(self, position): ...  # optional: up to here all is durable
 
     @sink
     class files:
         def start(self, position): ...        # go on after it; None: after what is durable
         def write(self, events): ...          # a list of (position, event)
-        def checkpoint(self): ...             # make durable what was written; its last position
+        def checkpoint(self): ...             # make it durable; up to which position that is
 
 `epochal.jobs.Streams` connects the two. A *position* is whatever the source can go on from: a
-number, a text, a tuple; None is the beginning. It is opaque to everybody but the source.
+number, a text, a list of these; None is the beginning. It is the source's own: a sink gives back
+what it was given, and needs to know of it no more than which of two is later, if it drops what it
+has already. A sink that keeps positions as JSON gives lists where it got tuples.
+
+What counts is the sink's checkpoint. A sink may say an earlier position than it was given, if it
+did not make all of it durable; it will be given the rest again, as after a crash, a failure, and
+each of its own reloads. So every event is delivered *at least* once.
+
+A source that leaves events out returns an empty list although it is not at its end. That is seen by
+its position: one that moved means "look again at once". So a position must not move by itself. What
+is left out is looked at again after a restart, since the sink never heard of it; a source for which
+that is much gives an event now and then that says no more than that it is there.
 
 On reload the batch that is under way ends, on the old code; then `checkpoint()` is called on the
-old object and `start(position)` on the new one, while the stream stands still. If either fails, the
-change is rolled back and the old one goes on. So a reload loses nothing. After a crash or a failure
-the source goes on after the sink's last checkpoint and gives some events again: each is delivered
-*at least* once. A sink that must not have them twice drops those whose position it has.
+old object and `start(position)` on the new one, while the stream stands still. A `start` that
+raises refuses the change, and the old object goes on. A `checkpoint` that raises does not, or its
+own bug could not be mended by a reload: the new sink starts after what is durable (`start(None)`),
+a new source where the sink is, and the failure is told as one of the flow's.
 
 Both objects are made without arguments, once for each generation, after `init`. They are called by
-one thread at a time.
+one thread at a time: a hand-over that was given up at its time limit may still be inside
+`checkpoint`, and until that returns nobody else calls the object.
 """
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.blame import said
 from epochal._core.kind import Export, Handover, Kind, Opened
 from epochal.kinds.classes import check_class, close_object
 from epochal.kinds.gate import GatedMove, Kept, Side
@@ -42,16 +58,26 @@ if TYPE_CHECKING:
 class StreamEnd(Kept):
     """What is opened for one generation of a source or sink.
 
+    All but the lock is written inside the gate and under the lock, or while the gate is closed.
+
     Attributes:
+        busy: held by whoever calls the object. Foreign code runs under it, and must: the gate lets
+            batches in again when a hand-over is given up, and its `checkpoint` may go on. So a
+            batch only tries it, and a hand-over that waits for it does so under its time limit.
         is_started: whether it was told where to start; only then it has a position to hand over.
-            Written inside the gate, or while it is closed.
+        standing: for whom it stands where the sink's checkpoint was: what the flow that started it
+            wrote here; None for nobody.
+        fault: what the one before failed with as this one took over, to be told; empty for nothing.
     """
 
-    __slots__ = ("is_started",)
+    __slots__ = ("busy", "fault", "is_started", "standing")
 
     def __init__(self, target: Any) -> None:
         super().__init__(target)
+        self.busy: Final = threading.Lock()
         self.is_started = False
+        self.standing: object | None = None
+        self.fault = ""
 
 
 class StreamHandle:
@@ -71,13 +97,26 @@ class Stream(Kind[Any]):
         name: `source` or `sink`.
         description: one line for people.
         methods: what it must have, each with the names of its arguments.
+        optional: what it may have besides.
+        hands_place: whether the new one stands, for a flow, where the old one stood. A sink does
+            not: it may have said less than it was given, and the source has to give that again.
     """
 
-    __slots__ = ("_methods",)
+    __slots__ = ("_hands_place", "_methods", "_optional")
 
-    def __init__(self, name: str, description: str, methods: dict[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        methods: dict[str, tuple[str, ...]],
+        *,
+        optional: dict[str, tuple[str, ...]],
+        hands_place: bool,
+    ) -> None:
         super().__init__(name, description)
         self._methods: Final = methods
+        self._optional: Final = optional
+        self._hands_place: Final = hands_place
 
     def validate(self, export: Export) -> None:
         """Ask for a class that is made without arguments and has the methods.
@@ -85,7 +124,8 @@ class Stream(Kind[Any]):
         Raises:
             TypeError: it is not; the message says all that is wrong.
         """
-        check_class(export.target, self._methods)
+        has = {name: how for name, how in self._optional.items() if hasattr(export.target, name)}
+        check_class(export.target, self._methods | has)
 
     def open(self, export: Export) -> StreamEnd:
         """Make the object; it starts when it is connected, or takes over."""
@@ -104,25 +144,55 @@ class Stream(Kind[Any]):
         before: StreamEnd = old.instance
         after: StreamEnd = new.instance
 
-        def take() -> tuple[bool, Any]:
-            return before.is_started, before.target.checkpoint() if before.is_started else None
+        def give(taken: _Taken | None) -> None:
+            if taken is None:
+                return
+            after.fault = taken.fault
+            # Where a source should start that has no position is known to the flow alone.
+            if not (taken.fault and self._hands_place):
+                after.target.start(taken.position)
+                after.is_started = True
+                after.standing = before.standing if self._hands_place else None
 
-        def give(state: tuple[bool, Any]) -> None:
-            is_started, position = state
-            if is_started:
-                after.target.start(position)
-            after.is_started = is_started
+        move = GatedMove(before, after, lambda: _take(before, move), give)
+        return move
 
-        return GatedMove(before, after, take, give)
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What the old object said: a position, or what it failed with."""
+
+    position: Any
+    fault: str = ""
+
+
+def _take(before: StreamEnd, move: GatedMove) -> _Taken | None:
+    """Ask the old one for its position.
+
+    Returns:
+        None where there is nothing to take: it never started, or the change was given up while
+        another's call was waited for.
+    """
+    with before.busy:
+        if move.is_given_up or not before.is_started:
+            return None
+        try:
+            return _Taken(before.target.checkpoint())
+        except Exception as error:  # noqa: BLE001  the plugin's own, and told by the flow
+            return _Taken(None, f"checkpoint, as it was replaced: {said(error)}")
 
 
 source: Final = Stream(
     "source",
     "a stream's beginning: events with positions",
     {"start": ("position",), "read": ("limit",), "checkpoint": ()},
+    optional={"acknowledge": ("position",)},
+    hands_place=True,
 )
 sink: Final = Stream(
     "sink",
     "a stream's end: makes events durable",
     {"start": ("position",), "write": ("events",), "checkpoint": ()},
+    optional={},
+    hands_place=False,
 )
