@@ -284,6 +284,23 @@ def test_what_was_not_durable_is_delivered_again_after_a_restart(rt, plugins):
         arrived(connect(streams))
 
 
+@pytest.mark.parametrize("step", ["write", "checkpoint"])
+def test_what_a_closed_flow_could_not_deliver_comes_to_who_connects_next(rt, plugins, step):
+    rt.load(write_source(plugins))
+    rt.load(write_sink(plugins, **{step: "if WORLD['fail']: raise OSError('full')"}))
+    WORLD["last"] = 100
+    with Streams(rt, patience=QUICK) as streams:
+        arrived(connect(streams))
+    WORLD.update(last=200, fail=1)
+    with Streams(rt, patience=QUICK) as streams:
+        flow = connect(streams)
+        while not flow.status().failures_in_row:
+            time.sleep(0.002)
+    WORLD["fail"] = 0
+    with Streams(rt, patience=QUICK) as streams:
+        arrived(connect(streams))
+
+
 def test_a_flow_holds_nothing_between_batches(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
@@ -316,6 +333,21 @@ def test_an_end_is_connected_once(rt):
             streams.connect("a.b", "e.f")
         with pytest.raises(ValueError, match="at least 1"):
             streams.connect("x.y", "z.z", batch=0)
+    with pytest.raises(HostError, match="are closed"):
+        streams.connect("a.b", "c.d")
+
+
+def test_of_many_who_connect_at_once_one_does(rt):
+    with Streams(rt) as streams, ThreadPoolExecutor(8) as pool:
+        start = threading.Barrier(8)
+
+        def connect_one(number):
+            start.wait(10)
+            return streams.connect("a.b", f"sink.{number}")
+
+        tried = [pool.submit(connect_one, number) for number in range(8)]
+        assert sum(one.exception(10) is None for one in tried) == 1
+        assert len(streams.status()) == 1
 
 
 # --- the examples ------------------------------------------------------------------------------
