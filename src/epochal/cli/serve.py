@@ -226,11 +226,12 @@ def _run(
 ) -> None:
     from epochal.jobs import Jobs
     from epochal.server import Access
-    from epochal.server.run import run
+    from epochal.server.run import end, run
     from epochal.server.security import authorities_of
     from epochal.watch import Watcher
 
-    with ExitStack() as watching:
+    with ExitStack() as failing, ExitStack() as watching:
+        failing.callback(end, service)
         if watch is not None:
             watching.enter_context(Watcher(service.runtime, watch, remove=remove))
         access = Access(
@@ -239,6 +240,7 @@ def _run(
             query_token=tokens.query,
         )
         jobs = Jobs(service.runtime)
+        failing.pop_all()  # from here on, `run` ends it
         is_over = run(service, access, sock, on_ready=lambda: _tell(sock, tokens), jobs=jobs)
     if not is_over:
         # What still runs is in a plugin's code; waiting for it would be for ever, and an engine's

@@ -78,8 +78,11 @@ def run(
     Returns:
         Whether everything ended in order, and not a plugin's function that did not return.
     """
-    asyncio.run(serve(service, access, sock, on_ready=on_ready))
-    return end(service, jobs)
+    try:
+        asyncio.run(serve(service, access, sock, on_ready=on_ready))
+    finally:
+        is_over = end(service, jobs)
+    return is_over
 
 
 async def serve(
