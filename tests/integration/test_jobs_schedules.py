@@ -301,6 +301,17 @@ def test_a_reload_gives_what_failed_a_trial_at_once_and_moves_nothing_else(rt, p
     assert manual.in_s(one(jobs).next_at) == 3 * 3600.0 - 8600.0
 
 
+def test_new_code_that_fails_before_the_news_of_it_is_held_back_once(rt, plugins, manual):
+    rt.load(write(plugins))
+    jobs = manual.jobs(rt, patience=PATIENT)
+    jobs._unsubscribe()  # the news of it takes its time
+    FAIL.set()
+    rt.reload("house", write(plugins, "2.0"))
+    manual.advance(3600.0)
+    jobs._take_over()
+    assert manual.in_s(one(jobs).next_at) == 10.0
+
+
 def test_a_reload_does_not_bring_a_future_one_shot_forward(rt, plugins, manual):
     schedule = once(START + 3600.0)
     rt.load(write(plugins, schedule=schedule))

@@ -398,6 +398,9 @@ class Jobs:
             now = self._clock.now()
             try:
                 self._leave_out(line, now)
+                if outcome is not None and outcome.generation > line.generation:
+                    line.generation = outcome.generation  # quicker than the news of it
+                    self._forgive(line)
                 if outcome is None:
                     self._ran_nothing(line, run)
                 elif outcome.error is None:
