@@ -12,7 +12,7 @@ from time import monotonic
 import pytest
 
 from epochal import Runtime
-from epochal.errors import ExportError, HostError, LinkError
+from epochal.errors import ExportError, LinkError, UnknownExportError
 from epochal.jobs import Circuit, Jobs, Patience
 
 TICKS: SimpleQueue = SimpleQueue()
@@ -238,7 +238,10 @@ def test_what_cannot_be_a_job_is_refused_when_it_is_loaded(rt, plugins, code, to
 
 
 def test_a_job_that_there_is_not_cannot_be_run(rt):
-    with Jobs(rt) as jobs, pytest.raises(HostError, match=r"no job 'a\.b'; jobs: none"):
+    with (
+        Jobs(rt) as jobs,
+        pytest.raises(UnknownExportError, match=r"no job named 'a\.b' in this epoch; close: none"),
+    ):
         jobs.run_now("a.b")
 
 

@@ -53,7 +53,7 @@ from epochal._core.events import (
     TicksSkipped,
     WorkersBusy,
 )
-from epochal.errors import ForkedRuntimeError, HostError
+from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError
 from epochal.jobs.breaker import Breaker, Circuit, Patience
 from epochal.jobs.claims import claim
 from epochal.jobs.grid import grid_of
@@ -197,7 +197,8 @@ class Jobs:
         tried again.
 
         Raises:
-            HostError: there is no such job, or this is closed.
+            UnknownExportError: there is no such job.
+            HostError: this is closed.
             ForkedRuntimeError: in a forked child.
         """
         self._check_process()
@@ -206,8 +207,8 @@ class Jobs:
                 raise HostError(f"job {name!r} cannot be run: this Jobs was closed")
             line = self._lines.get(name)
             if line is None or not line.active:
-                known = ", ".join(sorted(n for n, one in self._lines.items() if one.active))
-                raise HostError(f"there is no job {name!r}; jobs: {known or 'none'}")
+                known = sorted(n for n, one in self._lines.items() if one.active)
+                raise UnknownExportError(job.name, name, known)
             self._timetable.put_now(name)
 
     def close(self, timeout: float | None = None) -> bool:
