@@ -501,6 +501,10 @@ def test_one_job_that_cannot_be_kept_is_in_the_status_and_stops_no_other(
     manual.advance(3600.0)
     assert RUNS == ["1.0"]
     assert house.last_error == ""
+    jobs._take_over()
+    jobs.run_now("another.sweep")  # whoever wants to may still
+    manual.settle()
+    assert len(RUNS) == 2
     assert [event.job for event in events(JobRefused)] == ["another.sweep"]
 
 

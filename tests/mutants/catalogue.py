@@ -573,7 +573,8 @@ MUTANTS = (
         "jobs",
         "a reload begins every schedule anew",
         "jobs/runner.py",
-        "                line.generation = generation\n                self._forgive(line)\n",
+        "                line.generation = generation\n"
+        "                is_moved |= self._forgive(line)\n",
         "                line.generation = generation\n"
         "                line.begin_schedule(schedule, grid_of(schedule), self._clock.now())\n",
         SCHEDULES + "test_reloads_move_no_schedule_so_no_tick_is_lost_or_doubled",

@@ -87,7 +87,7 @@ class JobStatus:
     Attributes:
         name: its full name, `plugin.name`.
         schedule: in words.
-        next_at: when it runs next; None where it does not.
+        next_at: when it runs next, in UTC; None where it does not.
         running: whether it runs now.
         queued: whether it is due and waits for a worker.
         ticks: runs that ended well, since this `Jobs` began.
@@ -289,18 +289,22 @@ class Jobs:
 
     def _take_over_one(self, name: str, schedule: Schedule, generation: int) -> None:
         line = self._lines.get(name)
-        if line is not None and line.schedule == schedule:
+        if line is not None and line.schedule == schedule and line.grid is not None:
+            is_moved = not line.active
             line.active = True
             if line.generation != generation:  # new code deserves a trial
                 line.generation = generation
-                self._forgive(line)
-            self._arm(line)
+                is_moved |= self._forgive(line)
+            if is_moved:  # of a thousand jobs, most are as they were
+                self._arm(line)
             return
         grid = grid_of(schedule)
         now = self._clock.now()
         if line is None:
             line = Line(name, schedule, grid, Breaker(self._patience), generation)
         # Else the same job still: its counts go on, and its tick that runs is not overlapped.
+        if line.grid is None:
+            line.last_error = ""  # it can be kept now
         line.active, line.generation = True, generation
         line.breaker = Breaker(self._patience)
         line.begin_schedule(schedule, grid, now)
@@ -315,19 +319,24 @@ class Jobs:
         """It is in the status, with what is wrong, and does not run."""
         line = self._lines.get(name)
         if line is None:
-            line = Line(name, schedule, None, Breaker(self._patience), generation)
+            line = Line(name, schedule, None, Breaker(self._patience), -1)
             self._lines[name] = line
+        is_told = line.grid is None and line.generation == generation
         self._timetable.drop(name)
         line.schedule, line.grid, line.regular = schedule, None, None
         line.version += 1
         line.active, line.generation = True, generation
         line.last_error = error
-        self._runtime.events.emit(JobRefused(plugin=_plugin(name), job=name, error=error))
+        if not is_told:
+            self._runtime.events.emit(JobRefused(plugin=_plugin(name), job=name, error=error))
 
-    def _forgive(self, line: Line) -> None:
+    def _forgive(self, line: Line) -> bool:
+        """Try again what failed, without the wait; returns whether there was one."""
         with self._breaker(line):
-            if line.forgive(self._clock.now()):
-                self._positions.keep(line.name, line.position)
+            is_moved = line.forgive(self._clock.now())
+        if is_moved:
+            self._positions.keep(line.name, line.position)
+        return is_moved
 
     def _forget(self, line: Line) -> None:
         """Its plugin is gone: so is it, once nothing of it runs. Its position is kept."""
