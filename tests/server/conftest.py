@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from epochal import Runtime
+from epochal.jobs import Jobs
 from epochal.kinds import scalar
 from epochal.server import Access, Limits, Service
 from epochal.server.run import end, listen, serve, url_of
@@ -57,7 +58,7 @@ class Served:
     """
 
     def __init__(self, runtime, limits, *, port=0, query_token=None, names=()):
-        self.service = Service(runtime, Database(runtime), limits=limits)
+        self.service = Service(runtime, Database(runtime), limits=limits, jobs=Jobs(runtime))
         sock = listen("127.0.0.1", port)
         self.url = url_of(sock)
         self.access = Access(

@@ -177,8 +177,9 @@ class TickFailed(Event):
     """A job ran and raised.
 
     Attributes:
-        failures: how many in a row.
-        wait_s: seconds until it is tried again, or its next regular time if that is later.
+        failures: how many ticks in a row.
+        wait_s: seconds until it is tried again.
+        by_hand: whether somebody ran it: that is not tried again, and not counted in a row.
     """
 
     plugin: str
@@ -187,6 +188,45 @@ class TickFailed(Event):
     error: str
     failures: int
     wait_s: float
+    by_hand: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicksSkipped(Event):
+    """Ticks of a job were left out.
+
+    Attributes:
+        count: how many, since the last that was told.
+        reason: "too late" for the grace; "still running", the one before; "busy", no worker was
+            free, or the process away, and one tick stands for all.
+    """
+
+    plugin: str
+    job: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRefused(Event):
+    """A job is not run: its schedule cannot be kept. The others are."""
+
+    plugin: str
+    job: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersBusy(Event):
+    """Jobs are due, and no worker has been free for a while.
+
+    Attributes:
+        waiting: how many are due.
+        running: the jobs that have the workers.
+    """
+
+    waiting: int
+    running: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

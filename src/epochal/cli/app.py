@@ -10,6 +10,7 @@ import typer
 
 from epochal.cli.check import check
 from epochal.cli.demo import demo
+from epochal.cli.jobs import jobs
 from epochal.cli.new import new
 from epochal.cli.plan import plan
 from epochal.cli.query import query
@@ -56,5 +57,5 @@ app.command()(plan)
 app.command()(check)
 app.command()(new)
 app.command()(serve)
-for ask in (status, plugins, load, reload, remove, rollback, events):
+for ask in (status, plugins, load, reload, remove, rollback, jobs, events):
     app.command(rich_help_panel="Ask a running service")(ask)

@@ -176,6 +176,7 @@ def _service(
     grants: Sequence[str],
     limits: Limits,
 ) -> Service:
+    from epochal.jobs import Jobs
     from epochal.otel import instrument
     from epochal.server import Service
     from epochal.sql import Database
@@ -188,7 +189,7 @@ def _service(
         database = Database(rt)
         for name, path in tables.items():
             database.register(name, path)
-        return Service(rt, database, limits=limits)
+        return Service(rt, database, limits=limits, jobs=Jobs(rt))
     except BaseException:
         rt.close(drain_timeout=0.0)
         raise
@@ -224,13 +225,13 @@ def _run(
     *,
     remove: bool,
 ) -> None:
-    from epochal.jobs import Jobs
     from epochal.server import Access
-    from epochal.server.run import run
+    from epochal.server.run import end, run
     from epochal.server.security import authorities_of
     from epochal.watch import Watcher
 
-    with ExitStack() as watching:
+    with ExitStack() as failing, ExitStack() as watching:
+        failing.callback(end, service)
         if watch is not None:
             watching.enter_context(Watcher(service.runtime, watch, remove=remove))
         access = Access(
@@ -238,8 +239,8 @@ def _run(
             admin_token=tokens.admin,
             query_token=tokens.query,
         )
-        jobs = Jobs(service.runtime)
-        is_over = run(service, access, sock, on_ready=lambda: _tell(sock, tokens), jobs=jobs)
+        failing.pop_all()  # from here on, `run` ends it
+        is_over = run(service, access, sock, on_ready=lambda: _tell(sock, tokens))
     if not is_over:
         # What still runs is in a plugin's code; waiting for it would be for ever, and an engine's
         # thread that is in Python when the interpreter ends aborts the process.

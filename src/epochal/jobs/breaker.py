@@ -33,7 +33,7 @@ class Patience:
         first_s: seconds to wait after the first failure; doubles with each in a row.
         most_s: seconds to wait at most.
         after: failures in a row that open the breaker.
-        rest_s: seconds for which it stays open.
+        rest_s: seconds for which it stays open; infinite for until a reload.
     """
 
     first_s: float = 1.0
@@ -42,7 +42,8 @@ class Patience:
     rest_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.first_s < 0 or self.most_s < self.first_s or self.rest_s < 0 or self.after < 1:
+        # Said this way round, it is false of what is not a number.
+        if not (0 <= self.first_s <= self.most_s and self.rest_s >= 0 and self.after >= 1):
             raise ValueError(
                 f"{self} cannot be: expected 0 <= first_s <= most_s, rest_s >= 0, after >= 1"
             )
@@ -67,6 +68,11 @@ class Breaker:
         """Something is tried; while it is open, that is the trial."""
         if self.state is Circuit.OPEN:
             self.state = Circuit.HALF_OPEN
+
+    def gave_up(self) -> None:
+        """What was tried did not come about: the trial is still to be made."""
+        if self.state is Circuit.HALF_OPEN:
+            self.state = Circuit.OPEN
 
     def succeeded(self) -> None:
         """It went well: everything is forgotten."""

@@ -1,15 +1,14 @@
 """Claims: what only one at a time may do with a runtime, such as read one of its sources.
 
-A claim belongs to the runtime, not to the object that made it: two of those do not know of each
-other. It is weak on the runtime, whose claims go with it.
+Two that ran the jobs of one runtime would run each tick twice, and neither could tell. So a claim
+belongs to the runtime, not to the object that made it, and is weak on it.
 
-Who reads, who writes: both under ``_lock``, and no foreign code is called under it. It may be taken
-again by the thread that has it, since a collection that starts there may run anybody's finalizer.
+Who reads, who writes: each claim is one `setdefault`, which of any number of threads succeeds for
+one; its release is one step too.
 """
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -20,8 +19,17 @@ if TYPE_CHECKING:
 
     from epochal.runtime import Runtime
 
-_lock: Final = threading.RLock()
-_claims: Final[WeakKeyDictionary[Runtime, dict[Hashable, str]]] = WeakKeyDictionary()
+
+class _Claim:
+    """Somebody's; of two alike each is itself."""
+
+    __slots__ = ("told",)
+
+    def __init__(self, told: str) -> None:
+        self.told: Final = told
+
+
+_claims: Final[WeakKeyDictionary[Runtime, dict[Hashable, _Claim]]] = WeakKeyDictionary()
 
 
 def claim(runtime: Runtime, what: Hashable, told: str) -> Callable[[], None]:
@@ -38,18 +46,14 @@ def claim(runtime: Runtime, what: Hashable, told: str) -> Callable[[], None]:
     Raises:
         HostError: somebody has it.
     """
-    with _lock:
-        held = _claims.setdefault(runtime, {})
-        if what in held:
-            raise HostError(f"{held[what]} already, on this runtime; close that first")
-        held[what] = told
-    is_over = False
+    mine = _Claim(told)
+    held = _claims.setdefault(runtime, {})
+    holder = held.setdefault(what, mine)
+    if holder is not mine:
+        raise HostError(f"{holder.told} already, on this runtime; close that first")
 
     def release() -> None:
-        nonlocal is_over
-        with _lock:
-            if not is_over:
-                is_over = True
-                del held[what]
+        if held.get(what) is mine:
+            del held[what]
 
     return release

@@ -1,68 +1,201 @@
-"""Where each job stands in its schedule, kept in the store's folder from run to run.
+"""Where each job stands in its schedule: in memory, and in the store's folder from run to run.
 
-A position is written when a job is first scheduled, and when a tick has ended, not when it begins:
-a tick that the process died in is run again at the next start, and none is skipped.
+A position is kept when a job is first scheduled, and when a tick has ended or was left out, not
+when it begins. It is written to the file a moment later, by one thread: no tick waits for a disk,
+nor does anybody's question, and of a job that ticks a thousand times a second the last is written.
+So a crash may have a tick run again at the next start, and loses none: what it was not written to
+have done, it is still to do. A start makes up for what was missed meanwhile once, if it is not
+older than the grace of `Jobs`.
+
+A file that cannot be read or written stops nothing: jobs run, it is told once, and writing is tried
+again until it succeeds. The position of a job whose plugin was removed stays, so that it goes on
+from there if it comes back; one that nobody has loaded for a year is forgotten.
+
+Who reads, who writes
+---------------------
+
+``_known`` is written and read by `Jobs`, under its lock. ``_changed`` and ``_is_over`` have a lock
+of their own, which is held for a moment, and never while the file is used. The connection belongs
+to the writer, and before it is started, to the constructor.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from math import isfinite
+from time import time
 from typing import TYPE_CHECKING, Final
 
-from epochal.errors import StoreWriteError
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+_TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS job_position (job TEXT PRIMARY KEY, schedule TEXT NOT NULL, "
+    "regular REAL, not_before REAL, is_done INTEGER NOT NULL, kept_at REAL NOT NULL)"
+)
+_FORGET: Final = "DELETE FROM job_position WHERE kept_at < ?"
+_WRITE: Final = "INSERT OR REPLACE INTO job_position VALUES (?, ?, ?, ?, ?, ?)"
+_READ: Final = "SELECT job, schedule, regular, not_before, is_done FROM job_position"
+_KEPT_S: Final = 366 * 86400.0
+_BUSY_S: Final = 5.0
+_WRITE_BUSY_S: Final = 1.0  # it is tried again
+# Between two writes: what ticks meanwhile is written together.
+_PAUSE_S: Final = 0.05
+_REMEDY: Final = "make room there, make it writable, or remove it if it is damaged"
+_AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_TIMES: Final = (0.0, 253_370_764_800.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a job stands.
+
+    Attributes:
+        schedule: for which this holds.
+        regular: the earliest tick that is not done, in seconds since the Unix epoch.
+        not_before: what failures hold it back to; None for nothing.
+        is_done: it is a one-shot, and has succeeded.
+    """
+
+    schedule: str
+    regular: float | None
+    not_before: float | None = None
+    is_done: bool = False
 
 
 class Positions:
-    """The next time of each job, by its full name; one caller at a time.
+    """The position of each job, by its full name.
 
     Args:
-        path: of the file, which is made; None keeps nothing.
-
-    Raises:
-        StoreWriteError: it cannot be opened.
+        path: of the file, which is made; None keeps them for this object's life only.
+        tell: is told what is wrong with the file, in a sentence, from any thread.
     """
 
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, tell: Callable[[str], object]) -> None:
         self._path: Final = path
+        self._tell: Final = tell
+        self._told = ""
+        self._known: Final[dict[str, Position]] = {}
+        self._changed: dict[str, Position] = {}
+        self._is_over = False
+        self._woken: Final = threading.Condition()
+        self._writer: threading.Thread | None = None
         if path is not None:
-            self._run(
-                "CREATE TABLE IF NOT EXISTS position "
-                "(job TEXT PRIMARY KEY, schedule TEXT NOT NULL, next REAL)"
+            self._read(path)
+            self._writer = threading.Thread(
+                target=self._write_all, args=(path,), name="epochal-positions", daemon=True
             )
+            self._writer.start()
 
-    def read(self, job: str, schedule: str) -> tuple[bool, float | None]:
-        """Where a job stands.
+    # --- for `Jobs`, under its lock ----------------------------------------------------------
 
-        Returns:
-            Whether it is known under that schedule, and its next time in seconds since the Unix
-            epoch; None where there is no further one.
-        """
-        if self._path is None:
-            return False, None
-        rows = self._run("SELECT schedule, next FROM position WHERE job = ?", job)
-        known = bool(rows) and rows[0][0] == schedule
-        return known, rows[0][1] if known else None
+    def of(self, job: str, schedule: str) -> Position | None:
+        """Where a job stands; None if it is not known under that schedule."""
+        known = self._known.get(job)
+        return known if known is not None and known.schedule == schedule else None
 
-    def write(self, job: str, schedule: str, at: float | None) -> None:
+    def keep(self, job: str, position: Position) -> None:
         """Keep where a job stands."""
+        self._known[job] = position
         if self._path is not None:
-            self._run("INSERT OR REPLACE INTO position VALUES (?, ?, ?)", job, schedule, at)
+            with self._woken:
+                self._changed[job] = position
+                self._woken.notify()
 
-    def _run(self, sql: str, *values: object) -> list[tuple[str, float | None]]:
-        # A connection for each: ticks run on many threads, and a write is rarer than a tick.
-        assert self._path is not None
+    def close(self, timeout: float | None = None) -> None:
+        """Write what is not written yet, if it can be, and end; doing so again does nothing."""
+        with self._woken:
+            self._is_over = True
+            self._woken.notify()
+        if self._writer is not None:
+            self._writer.join(timeout)
+
+    # --- the file ----------------------------------------------------------------------------
+
+    def _read(self, path: Path) -> None:
+        if not path.exists():
+            return
         try:
-            with closing(sqlite3.connect(self._path, timeout=5.0)) as connection, connection:
-                return connection.execute(sql, values).fetchall()
+            with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection, connection:
+                connection.execute(_TABLE)
+                rows = connection.execute(_READ).fetchall()
         except sqlite3.DatabaseError as error:
-            raise StoreWriteError(
-                f"the positions of jobs in {self._path} cannot be kept: {error}; make room there, "
-                "or make it writable",
-                path=self._path,
-            ) from error
+            self._fault(f"cannot be read, so every schedule begins anew: {error}")
+            return
+        for job, schedule, regular, not_before, is_done in rows:
+            if _is_time(regular) or is_done:
+                held = not_before if _is_time(not_before) else None
+                self._known[job] = Position(schedule, regular, held, bool(is_done))
+
+    def _write_all(self, path: Path) -> None:
+        connection: sqlite3.Connection | None = None
+        failures = 0
+        while (changed := self._next()) is not None:
+            try:
+                if connection is None:
+                    connection = _open(path)
+                now = time()
+                rows = [
+                    (job, p.schedule, p.regular, p.not_before, p.is_done, now)
+                    for job, p in changed.items()
+                ]
+                with connection:
+                    connection.executemany(_WRITE, rows)
+                failures, self._told = 0, ""
+                wait_s = _PAUSE_S
+            except sqlite3.Error as error:
+                _close(connection)
+                connection = None
+                self._put_back(changed)
+                self._fault(f"cannot be kept: {error}; {_REMEDY}")
+                wait_s = _AGAIN_S[min(failures, len(_AGAIN_S) - 1)]
+                failures += 1
+            with self._woken:
+                self._woken.wait_for(lambda: self._is_over, wait_s)
+                if self._is_over and failures > 1:
+                    break  # it was tried once more after the end was asked for
+        _close(connection)
+
+    def _next(self) -> dict[str, Position] | None:
+        """What is to be written; None once there is nothing and it is over."""
+        with self._woken:
+            self._woken.wait_for(lambda: self._changed or self._is_over)
+            changed, self._changed = self._changed, {}
+            return changed or None
+
+    def _put_back(self, changed: dict[str, Position]) -> None:
+        with self._woken:
+            self._changed = changed | self._changed
+
+    def _fault(self, text: str) -> None:
+        """Tell once, and not each time that it is tried again."""
+        if text != self._told:
+            self._told = text
+            self._tell(f"the positions of jobs in {self._path} {text}; jobs run all the same")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_WRITE_BUSY_S)
+    try:
+        with connection:
+            connection.execute(_TABLE)
+            connection.execute(_FORGET, (time() - _KEPT_S,))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _close(connection: sqlite3.Connection | None) -> None:
+    if connection is not None:
+        with suppress(sqlite3.Error):
+            connection.close()
+
+
+def _is_time(value: object) -> bool:
+    first, last = _TIMES
+    return isinstance(value, float) and isfinite(value) and first <= value < last

@@ -6,32 +6,37 @@
         ...
         for status in jobs.status(): print(status)
 
-The timetable knows names, never code: what it calls is `_tick` with a job's name, and the tick
-looks the function up in the epoch that is current then. So a reload does not touch the schedule,
-holds back nothing between ticks, and the tick that runs meanwhile ends on the code that it began
-with. What a change adds, removes or reschedules is taken over from the runtime's events.
+Four parts, and this one has them work together. A `Line` is the truth about one job: where it
+stands in its schedule. The `Timetable` is an alarm clock that knows names and times, never code and
+never a schedule: a ring means "look at this line". `run_tick` looks the function up in the epoch
+that is current then. `Positions` keeps where the lines stand. So a reload does not touch the
+schedule, holds back nothing between ticks, and the tick that runs meanwhile ends on the code that
+it began with. What a change adds, removes or reschedules is taken over from the runtime's events.
 
-Ticks of one job never overlap: a tick that is due while the one before still runs is left out, and
-counted (`skipped`). A tick that was missed because the process was away or busy is made up for
-once, if it is not older than `grace_s`.
+Ticks of one job never overlap: one that is due while the one before still runs is left out. A tick
+that was missed because the process was away or busy is made up for once, if it is not older than
+`grace_s`. One that failed is tried again after a while, until it succeeds or the next one takes its
+place. All that is left out is counted (`skipped`), and told in a `TicksSkipped` event.
 
 Who reads, who writes
 ---------------------
 
-``_lines`` and what is in them, and ``_running``, are read and written under ``_lock``; ticks run
-outside it, and so does everything of the plugin's. The timetable has locks of its own and is called
-under ours, never the other way round: it calls `_tick` on threads of its own, without a lock.
+``_lines`` and what is in them, ``_closed`` and what is known of positions are read and written
+under ``_lock``. The runtime's epoch is read under it too, so that nobody takes over an older one
+after a newer. Ticks run outside it, and so does everything of the plugins'. The timetable and the
+positions have locks of their own, which are taken under ours, never the other way round: neither
+calls us while it holds one. ``_inside`` has an entry for each thread that is in a tick, written by
+that thread.
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import os
 import threading
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from time import perf_counter
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.blame import said
@@ -40,25 +45,36 @@ from epochal._core.events import (
     ChangeCommitted,
     Event,
     EventsMissed,
+    JobRefused,
+    StoreFaulted,
+    SubscriberFailed,
     TickEnded,
     TickFailed,
+    TicksSkipped,
+    WorkersBusy,
 )
-from epochal.errors import EpochalError, HostError
+from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError
 from epochal.jobs.breaker import Breaker, Circuit, Patience
+from epochal.jobs.claims import claim
+from epochal.jobs.grid import grid_of
+from epochal.jobs.line import LOOK_S, Line, Run
 from epochal.jobs.positions import Positions
-from epochal.jobs.timetable import Timetable, Trigger, first_time, trigger_of
+from epochal.jobs.pulse import Clock, Drift, Pulse
+from epochal.jobs.tick import Outcome, run_tick
+from epochal.jobs.timetable import Timetable
 from epochal.kinds.job import Schedule, job
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
 
-    from epochal._core.epoch import Epoch
     from epochal.runtime import Runtime
 
-
-_MOST_COUNTED: Final = 1000
-"""Ticks that were left out at once and are counted: after a long absence it may be any number."""
+_SET_S: Final = 1.0
+"""A clock that differs by more from one that is never set was set; by less, it is slewed."""
+_BUSY_BEATS: Final = 2
+_BROKEN_S: Final = 60.0
+"""Seconds after which a job is tried again that failed by a fault of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +84,23 @@ class JobStatus:
     Attributes:
         name: its full name, `plugin.name`.
         schedule: in words.
-        next_at: when it runs next; None where it does not.
-        running: whether a tick is under way.
-        ticks: that ended well, since this `Jobs` began.
-        failures: that failed, since then.
-        failures_in_row: since the last that ended well, or the last reload.
-        skipped: left out: due while the one before ran, or while the machine was too busy for more
-            than one of several, or missed for longer than the grace.
+        next_at: when it runs next, in UTC; None where it does not.
+        running: whether it runs now.
+        queued: whether it is due and waits for a worker.
+        ticks: runs that ended well, since this `Jobs` began.
+        failures: runs that failed, since then.
+        failures_in_row: ticks, since the last that ended well, or the last reload.
+        skipped: ticks left out: due while the one before ran, or while the machine was too busy for
+            more than one of several, or missed for longer than the grace.
         circuit: whether failures hold it back.
-        last_error: of the last failure, in one line; empty for none.
+        last_error: of the last failure, in one line, or why it is not run; empty for none.
     """
 
     name: str
     schedule: str
     next_at: datetime | None
     running: bool
+    queued: bool
     ticks: int
     failures: int
     failures_in_row: int
@@ -91,35 +109,22 @@ class JobStatus:
     last_error: str
 
 
-@dataclass(slots=True)
-class _Line:
-    """One job's schedule and its counts; `due` is the next tick that has not come yet."""
-
-    name: str
-    schedule: Schedule
-    trigger: Trigger
-    breaker: Breaker
-    generation: int
-    due: datetime | None = None
-    running: int = 0
-    ticks: int = 0
-    failures: int = 0
-    skipped: int = 0
-    last_error: str = field(default="", repr=False)
-
-
 class Jobs:
     """Runs the jobs of a runtime's plugins, from now until it is closed; a context manager.
+
+    There is one for each runtime. A job whose schedule cannot be kept, and a file of positions that
+    cannot be used, are told by events and stop nothing.
 
     Args:
         runtime: whose plugins' jobs. If it has a store, positions in schedules are kept there, and
             survive a restart.
         workers: how many jobs run at once.
         patience: how failures are dealt with; None for `Patience()`.
-        grace_s: seconds by which a tick may be late and is still made up for.
+        grace_s: seconds by which a tick may be late and is still made up for; may be infinite.
 
     Raises:
-        StoreWriteError: positions cannot be kept.
+        HostError: the runtime's jobs are run already.
+        ValueError: `workers` or `grace_s` is none.
     """
 
     def __init__(
@@ -130,46 +135,77 @@ class Jobs:
         patience: Patience | None = None,
         grace_s: float = 3600.0,
     ) -> None:
+        if not isinstance(workers, int) or workers < 1:
+            raise ValueError(f"workers is {workers!r}; expected a whole number, at least 1")
+        if not isinstance(grace_s, (int, float)) or not grace_s >= 0:
+            raise ValueError(f"grace_s is {grace_s!r}; expected seconds, at least 0")
         self._runtime: Final = runtime
+        self._workers: Final = workers
         self._patience: Final = patience or Patience()
+        self._grace_s: Final = grace_s
+        self._clock: Final = Clock()
+        self._drift: Final = Drift(self._clock)
+        self._context: Final = copy_context()
+        self._pid: Final = os.getpid()
         self._lock: Final = threading.Lock()
         self._ended: Final = threading.Condition(self._lock)
-        self._lines: Final[dict[str, _Line]] = {}
-        self._running = 0
+        self._lines: Final[dict[str, Line]] = {}
+        self._inside: Final[set[int]] = set()
+        self._busy_beats = 0  # in a row, at which jobs were due and no worker was free
         self._closed = False
-        folder = runtime.store_folder
-        self._positions: Final = Positions(folder / "jobs.db" if folder is not None else None)
-        self._timetable: Final = Timetable(
-            workers=workers,
-            grace_s=grace_s,
-            tick=self._tick,
-            missed=self._missed,
-            came=self._came,
-        )
-        with ExitStack() as opened:
-            opened.callback(self._timetable.close)
+        with ExitStack() as undo:
+            self._unclaim: Final = claim(runtime, "jobs", f"the jobs of {runtime!r} are run")
+            undo.callback(self._unclaim)
+            folder = runtime.store_folder
+            self._positions: Final = Positions(
+                folder / "jobs.db" if folder is not None else None, self._tell_fault
+            )
+            undo.callback(self._positions.close)
+            self._timetable: Final = Timetable(workers=workers, ring=self._ring)
+            undo.callback(self._timetable.close)
             # First the subscription, then the look at what there is: nothing falls between the two.
-            opened.callback(runtime.events.subscribe(self._follow))
-            self._take_over(runtime.epoch)
-            self._opened: Final = opened.pop_all()
+            self._unsubscribe: Final = runtime.events.subscribe(self._follow)
+            undo.callback(self._unsubscribe)
+            self._take_over()
+            self._pulse: Final = Pulse(self._beat)
+            undo.pop_all()
 
     # --- what people ask ---------------------------------------------------------------------
 
     def status(self) -> list[JobStatus]:
-        """How every job stands, by name."""
+        """How every job stands, by name.
+
+        Raises:
+            ForkedRuntimeError: in a forked child, which has none of the workers.
+        """
+        self._check_process()
         with self._lock:
-            return [self._status(line) for _, line in sorted(self._lines.items())]
+            now = self._clock.now()
+            lines = [line for _, line in sorted(self._lines.items()) if line.active]
+            for line in lines:
+                self._leave_out(line, now)
+            return [_status(line, now) for line in lines]
 
     def run_now(self, name: str) -> None:
         """Have a job run as soon as a worker is free; its schedule goes on as it was.
 
+        It is left out if the job runs already; a tick that is due meanwhile comes after it. If it
+        succeeds, failures before it are forgotten, as by a reload; if it fails, it is told, and not
+        tried again.
+
         Raises:
-            HostError: there is no such job.
+            UnknownExportError: there is no such job.
+            HostError: this is closed.
+            ForkedRuntimeError: in a forked child.
         """
+        self._check_process()
         with self._lock:
-            if name not in self._lines:
-                known = ", ".join(sorted(self._lines)) or "none"
-                raise HostError(f"there is no job {name!r}; jobs: {known}")
+            if self._closed:
+                raise HostError(f"job {name!r} cannot be run: this Jobs was closed")
+            line = self._lines.get(name)
+            if line is None or not line.active:
+                known = sorted(n for n, one in self._lines.items() if one.active)
+                raise UnknownExportError(job.name, name, known)
             self._timetable.put_now(name)
 
     def close(self, timeout: float | None = None) -> bool:
@@ -179,14 +215,41 @@ class Jobs:
             timeout: seconds to wait for them; None for no limit.
 
         Returns:
-            Whether they ended. (A tick is on a thread that the process waits for as it leaves.)
+            Whether they ended. (A tick is on a thread that the process waits for as it leaves. What
+            still runs then keeps its end: where the job stands is written after it.)
+
+        Raises:
+            HostError: called by a tick, which would wait for itself.
+            ForkedRuntimeError: in a forked child.
         """
+        self._check_process()
+        if threading.get_ident() in self._inside:
+            raise HostError("a tick cannot close the Jobs that runs it: it would wait for itself")
         with self._lock:
             self._closed = True
             self._timetable.pause()
-            is_quiet = self._ended.wait_for(lambda: not self._running, timeout)
-        self._opened.close()
+            is_quiet = self._ended.wait_for(self._is_quiet, timeout)
+        self._unsubscribe()
+        self._pulse.stop()
+        self._timetable.close()
+        if is_quiet:
+            self._let_go(timeout)
         return is_quiet
+
+    def _is_quiet(self) -> bool:
+        return not any(line.run for line in self._lines.values())
+
+    def _let_go(self, timeout: float | None) -> None:
+        """Nothing runs and nothing will: by whoever was the last of `close` and the ticks."""
+        self._positions.close(timeout)
+        self._unclaim()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedRuntimeError(
+                f"these jobs run in process {self._pid}; this is its fork {os.getpid()}, "
+                "which has none of its threads: make a new Runtime here, and a new Jobs"
+            )
 
     def __enter__(self) -> Jobs:
         return self
@@ -203,230 +266,321 @@ class Jobs:
 
     def _follow(self, event: Event) -> None:
         if isinstance(event, (ChangeCommitted, EventsMissed)):
-            self._take_over(self._runtime.epoch)
+            self._take_over()
 
-    def _take_over(self, epoch: Epoch) -> None:
+    def _take_over(self) -> None:
         """Schedule what is new, drop what is gone, leave alone what is the same."""
-        found = {name: epoch.export(job, name) for name in epoch[job]}
-        numbers = {plugin: g.number for plugin, g in epoch.generations.items()}
-        del epoch
         with self._lock:
             if self._closed:
                 return
-            for name in self._lines.keys() - found.keys():
-                del self._lines[name]
-                self._timetable.drop(name)
-            failures: list[EpochalError] = []
-            for name, export in found.items():
+            found = _jobs_of(self._runtime)
+            for line in [line for name, line in self._lines.items() if name not in found]:
+                line.active = False
+                self._timetable.drop(line.name)
+                self._forget(line)
+            for name, (schedule, generation) in found.items():
                 try:
-                    self._take_over_one(name, export.options["schedule"], numbers[export.plugin])
-                except EpochalError as error:
-                    failures.append(error)
-        if failures:  # the others run
-            raise failures[0]
+                    self._take_over_one(name, schedule, generation)
+                except Exception as error:  # noqa: BLE001  one that cannot be kept stops no other
+                    self._refuse(name, schedule, generation, said(error))
 
     def _take_over_one(self, name: str, schedule: Schedule, generation: int) -> None:
         line = self._lines.get(name)
-        if line is not None and line.schedule == schedule:
-            if line.generation != generation:  # new code deserves a trial at its regular time
+        if line is not None and line.schedule == schedule and line.grid is not None:
+            is_moved = not line.active
+            line.active = True
+            if line.generation != generation:  # new code deserves a trial
                 line.generation = generation
-                self._forgive(line)
+                is_moved |= self._forgive(line)
+            if is_moved:  # of a thousand jobs, most are as they were
+                self._arm(line)
             return
-        try:
-            trigger = trigger_of(schedule)
-        except ValueError as error:  # a plugin from before this module was imported
-            raise HostError(f"job {name} has a schedule that cannot be kept: {error}") from error
-        known, at = self._positions.read(name, str(schedule))
-        breaker = Breaker(self._patience)
+        grid = grid_of(schedule)
+        now = self._clock.now()
         if line is None:
-            line = self._lines[name] = _Line(name, schedule, trigger, breaker, generation)
-        else:  # the same job still: its counts go on, and its tick that runs is not overlapped
-            line.schedule, line.trigger = schedule, trigger
-            line.breaker, line.generation = breaker, generation
-        if not known:
-            self._schedule(line, first_time(line.trigger))
-            # Not only after a tick: who never lives until one would begin anew each time.
-            self._keep(line, line.due)
-        elif at is None:
-            self._timetable.drop(name)
-        else:
-            self._schedule(line, datetime.fromtimestamp(at, UTC))
+            line = Line(name, schedule, grid, Breaker(self._patience), generation)
+        # Else the same job still: its counts go on, and its tick that runs is not overlapped.
+        if line.grid is None:
+            line.last_error = ""  # it can be kept now
+        line.active, line.generation = True, generation
+        line.breaker = Breaker(self._patience)
+        line.begin_schedule(schedule, grid, now)
+        if (known := self._positions.of(name, str(schedule))) is not None:
+            line.go_on(known, now, max(self._patience.most_s, self._patience.rest_s))
+        self._lines[name] = line
+        self._arm(line)
+        # Not only after a tick: who never lives until one would begin anew each time.
+        self._positions.keep(name, line.position)
 
-    def _forgive(self, line: _Line) -> None:
-        if not line.breaker.failures:
-            return
-        with self._breaker(line) as breaker:
-            breaker.succeeded()
-        at = None if line.schedule.is_once else first_time(line.trigger)
-        self._schedule(line, at or _now())
-        self._keep(line, line.due)
+    def _refuse(self, name: str, schedule: Schedule, generation: int, error: str) -> None:
+        """It is in the status, with what is wrong, and does not run."""
+        line = self._lines.get(name)
+        if line is None:
+            line = Line(name, schedule, None, Breaker(self._patience), -1)
+            self._lines[name] = line
+        is_told = line.grid is None and line.generation == generation
+        self._timetable.drop(name)
+        line.schedule, line.grid, line.regular = schedule, None, None
+        line.version += 1
+        line.active, line.generation = True, generation
+        line.last_error = error
+        if not is_told:
+            self._runtime.events.emit(JobRefused(plugin=_plugin(name), job=name, error=error))
 
-    def _schedule(self, line: _Line, at: datetime | None) -> None:
+    def _forgive(self, line: Line) -> bool:
+        """Try again what failed, without the wait; returns whether there was one."""
+        with self._breaker(line):
+            is_moved = line.forgive(self._clock.now())
+        if is_moved:
+            self._positions.keep(line.name, line.position)
+        return is_moved
+
+    def _forget(self, line: Line) -> None:
+        """Its plugin is gone: so is it, once nothing of it runs. Its position is kept."""
+        if not line.active and line.run is None:
+            self._lines.pop(line.name, None)
+
+    def _arm(self, line: Line) -> None:
+        """Have it looked at when it is due; while it runs, its end sees to that."""
+        at = line.next_at if line.run is None and not self._closed else None
         if at is None:
             self._timetable.drop(line.name)
-            return
-        line.due = at
-        self._timetable.put(line.name, line.trigger, at)
+        else:
+            self._timetable.put(line.name, at)
 
     # --- ticks -------------------------------------------------------------------------------
 
-    def _tick(self, name: str, by_hand: bool) -> None:
-        """One run of a job; on a thread of the scheduler's."""
-        line = self._begin(name, by_hand)
-        if line is None:
-            return
-        plugin = name.partition(".")[0]
-        started = perf_counter()
-        error: BaseException | None = None
-        generation = -1
+    def _ring(self, name: str, by_hand: bool) -> None:
+        """A look at a job: on a thread of the timetable's, which tells nobody what it raises."""
         try:
-            with self._runtime.operation(f"job {name}") as epoch:
-                generation = epoch.generations[plugin].number if plugin in epoch.generations else -1
-                function = epoch[job].get(name)
-                del epoch
-                if function is not None:
-                    _run(function)
-        except BaseException as raised:  # noqa: BLE001  the plugin's own: told, and tried again
-            # Not the error itself: its traceback would hold the plugin in use.
-            error, told = raised, said(raised)
-            error.__traceback__ = None
-        finally:
-            function = None
-        took_ms = (perf_counter() - started) * 1000.0
-        if error is None:
-            self._ended_well(line, plugin, generation, took_ms)
-        else:
-            self._failed(line, plugin, generation, told)
+            if (begun := self._begin(name, by_hand)) is not None:
+                self._run(*begun)
+        except Exception as error:  # noqa: BLE001  ours: the job must go on, and somebody know
+            self._broke(name, said(error))
 
-    def _begin(self, name: str, by_hand: bool) -> _Line | None:
+    def _begin(self, name: str, by_hand: bool) -> tuple[Line, Run] | None:
+        """Begin what is due, if it is."""
         with self._lock:
             line = self._lines.get(name)
-            if line is None or self._closed:
-                return None  # removed, and the scheduler was quicker than the news of it
-            if line.running:
-                # By hand, or a one-shot that is tried again: the scheduler counts its own only.
-                line.skipped += 1
+            if line is None or not line.active or self._closed:
+                return None  # removed, and the alarm was quicker than the news of it
+            now = self._clock.now()
+            if line.run is not None:  # its end sees to what is due
+                if by_hand:
+                    line.skipped += 1
+                    self._tell_skipped(line, 1, "still running")
                 return None
-            line.running += 1
-            self._running += 1
-            if not by_hand:
-                with self._breaker(line) as breaker:
-                    breaker.begin()
-            return line
+            run = line.begin_by_hand() if by_hand else self._take(line, now)
+            if run is None:
+                self._arm(line)
+                return None
+            self._inside.add(threading.get_ident())
+            return line, run
 
-    def _ended_well(self, line: _Line, plugin: str, generation: int, took_ms: float) -> None:
-        with self._ends(line):
-            line.ticks += 1
-            with self._breaker(line) as breaker:
-                breaker.succeeded()
-            self._keep(line, self._timetable.next_at(line.name))
-        self._runtime.events.emit(
-            TickEnded(plugin=plugin, generation=generation, job=line.name, took_ms=took_ms)
-        )
+    def _take(self, line: Line, now: float) -> Run | None:
+        """Begin the tick that is due; None if it is not, or is too late."""
+        if not line.is_due(now):
+            return None
+        taken = line.take(now, self._grace_s)
+        self._tell_skipped(line, taken.left_out, "too late" if taken.run is None else "busy")
+        if taken.run is None:
+            self._positions.keep(line.name, line.position)
+            return None
+        with self._breaker(line) as breaker:
+            breaker.begin()
+        return taken.run
 
-    def _failed(self, line: _Line, plugin: str, generation: int, told: str) -> None:
-        with self._ends(line):
-            line.failures += 1
-            line.last_error = told
-            # What replaced code does is not held against the code that replaced it.
-            is_replaced = 0 <= generation < line.generation
+    def _run(self, line: Line, run: Run) -> None:
+        outcome: Outcome | None = None
+        try:
+            outcome = run_tick(self._runtime, line.name, self._context.copy())
+        finally:
+            self._inside.discard(threading.get_ident())
+            if self._end(line, run, outcome):
+                self._let_go(None)
+
+    def _end(self, line: Line, run: Run, outcome: Outcome | None) -> bool:
+        """Note how a run ended, and see to what comes next; returns whether it was the last."""
+        with self._ended:
+            now = self._clock.now()
+            try:
+                self._leave_out(line, now)
+                if outcome is not None and outcome.generation > line.generation:
+                    line.generation = outcome.generation  # quicker than the news of it
+                    self._forgive(line)
+                if outcome is None:
+                    self._ran_nothing(line, run)
+                elif outcome.error is None:
+                    self._ended_well(line, run, outcome, now)
+                else:
+                    self._failed(line, run, outcome, outcome.error, now)
+            finally:
+                line.end()
+                self._ended.notify_all()
+            self._go_on(line, now, is_late=outcome is None)
+            return self._closed and self._is_quiet()
+
+    def _go_on(self, line: Line, now: float, *, is_late: bool) -> None:
+        if not line.active:
+            self._forget(line)
+        elif is_late and line.is_due(now) and not self._closed:
+            # The news of its removal is on the way; without any, it is tried again.
+            self._timetable.put(line.name, now + LOOK_S)
+        else:
+            self._arm(line)
+
+    def _ran_nothing(self, line: Line, run: Run) -> None:
+        """It is as if the run had not begun."""
+        if not run.by_hand:
             with self._breaker(line) as breaker:
-                wait_s = 0.0 if is_replaced else breaker.failed()
-            again = _now() + timedelta(seconds=wait_s)
-            regular = self._timetable.next_at(line.name)
-            at = again if regular is None else max(regular, again)
-            if self._lines.get(line.name) is line and not self._closed:
-                self._schedule(line, at)
-            self._keep(line, at)
-            failures = line.breaker.failures
+                breaker.gave_up()
+
+    def _ended_well(self, line: Line, run: Run, outcome: Outcome, now: float) -> None:
+        with self._breaker(line):
+            if line.succeed(run, now):
+                self._positions.keep(line.name, line.position)
         self._runtime.events.emit(
-            TickFailed(
-                plugin=plugin,
-                generation=generation,
+            TickEnded(
+                plugin=_plugin(line.name),
+                generation=outcome.generation,
                 job=line.name,
-                error=told,
-                failures=failures,
-                wait_s=wait_s,
+                took_ms=outcome.took_ms,
             )
         )
 
-    @contextmanager
-    def _ends(self, line: _Line) -> Generator[None]:
-        """Around the end of a tick, with the lock."""
-        with self._ended:
-            line.running -= 1
-            try:
-                yield
-            finally:
-                self._running -= 1
-                self._ended.notify_all()
+    def _failed(self, line: Line, run: Run, outcome: Outcome, error: str, now: float) -> None:
+        # What replaced code does is not held against the code that replaced it.
+        is_replaced = outcome.generation < line.generation
+        with self._breaker(line):
+            wait_s = line.fail(run, now, error, is_replaced=is_replaced)
+        if not run.by_hand and run.version == line.version:
+            self._positions.keep(line.name, line.position)
+        self._runtime.events.emit(
+            TickFailed(
+                plugin=_plugin(line.name),
+                generation=outcome.generation,
+                job=line.name,
+                error=error,
+                failures=line.breaker.failures,
+                wait_s=wait_s,
+                by_hand=run.by_hand,
+            )
+        )
 
-    def _missed(self, name: str) -> None:
-        """A tick was later than the grace."""
-        with self._lock:
-            if (line := self._lines.get(name)) is not None:
-                line.skipped += 1
-
-    def _came(self, name: str, at: datetime, left_out: bool) -> None:
-        """A tick came, alone for all that were due by then; or the one before still runs."""
+    def _broke(self, name: str, error: str) -> None:
+        """A fault of ours, and none of the job's."""
         with self._lock:
             line = self._lines.get(name)
             if line is None:
                 return
-            line.skipped += left_out
-            steps = 0
-            while line.due is not None and line.due <= at and steps < _MOST_COUNTED:
-                line.due = line.trigger.get_next_fire_time(line.due, line.due)
-                steps += 1
-            line.skipped += max(0, steps - 1)
+            line.failures += 1
+            line.last_error = error
+            line.not_before = self._clock.now() + _BROKEN_S
+            self._arm(line)
+            self._runtime.events.emit(
+                TickFailed(
+                    plugin=_plugin(name),
+                    generation=line.generation,
+                    job=name,
+                    error=error,
+                    failures=line.breaker.failures,
+                    wait_s=_BROKEN_S,
+                )
+            )
+
+    # --- now and then ------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        try:
+            self._look_around()
+        except Exception as error:  # noqa: BLE001  ours: the next beat comes, and somebody knows
+            self._runtime.events.emit(SubscriberFailed(subscriber="Jobs", error=said(error)))
+
+    def _look_around(self) -> None:
+        """Was the clock set? Does a run outlast its interval? Is a worker free?"""
+        set_by = self._drift.look()
+        with self._lock:
+            if self._closed:
+                return
+            now = self._clock.now()
+            for line in self._lines.values():
+                if set_by < -_SET_S:
+                    line.rewind(now, -set_by)
+                    if line.run is None:
+                        self._arm(line)
+                self._leave_out(line, now)
+            self._look_for_workers(now)
+        self._timetable.wake()
+
+    def _look_for_workers(self, now: float) -> None:
+        running = tuple(sorted(line.name for line in self._lines.values() if line.run))
+        waiting = sum(line.is_due(now) for line in self._lines.values())
+        if not waiting or len(running) < self._workers:
+            self._busy_beats = 0
+            return
+        self._busy_beats += 1
+        if self._busy_beats == _BUSY_BEATS:  # once, until there is one again
+            self._runtime.events.emit(WorkersBusy(waiting=waiting, running=running))
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _keep(self, line: _Line, at: datetime | None) -> None:
-        if self._lines.get(line.name) is not line:
-            return  # removed meanwhile
-        try:
-            self._positions.write(
-                line.name, str(line.schedule), at.timestamp() if at is not None else None
+    def _leave_out(self, line: Line, now: float) -> None:
+        """Count what passed while a run lasts."""
+        self._tell_skipped(line, line.leave_out(now), "still running")
+
+    def _tell_skipped(self, line: Line, count: int, reason: str) -> None:
+        if count:
+            plugin = _plugin(line.name)
+            self._runtime.events.emit(
+                TicksSkipped(plugin=plugin, job=line.name, count=count, reason=reason)
             )
-        except EpochalError as error:
-            line.last_error = said(error)
+
+    def _tell_fault(self, text: str) -> None:
+        self._runtime.events.emit(StoreFaulted(error=text))
 
     @contextmanager
-    def _breaker(self, line: _Line) -> Generator[Breaker]:
+    def _breaker(self, line: Line) -> Generator[Breaker]:
         """Around what may move a job's breaker: tells of it if it did."""
         breaker = line.breaker
         before = breaker.state
         yield breaker
         if breaker.state is not before:
-            plugin = line.name.partition(".")[0]
             state = breaker.state.value
-            self._runtime.events.emit(BreakerMoved(plugin=plugin, job=line.name, state=state))
-
-    def _status(self, line: _Line) -> JobStatus:
-        return JobStatus(
-            name=line.name,
-            schedule=str(line.schedule),
-            next_at=self._timetable.next_at(line.name),
-            running=bool(line.running),
-            ticks=line.ticks,
-            failures=line.failures,
-            failures_in_row=line.breaker.failures,
-            skipped=line.skipped,
-            circuit=line.breaker.state,
-            last_error=line.last_error,
-        )
+            self._runtime.events.emit(
+                BreakerMoved(plugin=_plugin(line.name), job=line.name, state=state)
+            )
 
     def __repr__(self) -> str:
         return f"<{len(self._lines)} jobs of {self._runtime!r}>"
 
 
-def _run(function: object) -> None:
-    """Call it; what it awaits runs in an event loop of this tick's own."""
-    result = function()  # type: ignore[operator]  # the kind has checked it
-    if inspect.iscoroutine(result):
-        asyncio.run(result)
+def _jobs_of(runtime: Runtime) -> dict[str, tuple[Schedule, int]]:
+    """The schedule of each job, and the number of the generation that it is of."""
+    epoch = runtime.epoch  # gone when this returns: what is asked for holds nothing
+    found: dict[str, tuple[Schedule, int]] = {}
+    for name in epoch[job]:
+        export = epoch.export(job, name)
+        found[name] = (export.options["schedule"], epoch.generations[export.plugin].number)
+    return found
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _status(line: Line, now: float) -> JobStatus:
+    is_tick = line.run is not None and not line.run.by_hand
+    at = line.following(now) if is_tick else line.next_at
+    return JobStatus(
+        name=line.name,
+        schedule=str(line.schedule),
+        next_at=None if at is None else datetime.fromtimestamp(at, UTC),
+        running=line.run is not None,
+        queued=line.is_due(now),
+        ticks=line.ticks,
+        failures=line.failures,
+        failures_in_row=line.breaker.failures,
+        skipped=line.skipped,
+        circuit=line.breaker.state,
+        last_error=line.last_error,
+    )
+
+
+def _plugin(name: str) -> str:
+    return name.partition(".")[0]

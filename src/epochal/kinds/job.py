@@ -11,25 +11,30 @@
     @job(at="2027-01-01T00:00:00")         # once
     async def celebrate() -> None: ...
 
-Of a cron expression that has a day and a weekday, both must be met.
+Of a cron expression that has a day and a weekday, both must be met. One that says hours runs once
+at each, also on the day that has one of them twice, when clocks are set back; one that runs every
+hour, or every so many, runs in both.
 
 `epochal.jobs.Jobs` runs them. A tick reads the epoch once, as it begins: one that runs while its
 plugin is reloaded ends on the old code, and holds back the shutdown of that; the next runs the new
 code. A schedule belongs to the job's name, not to its code: a reload that leaves it as it is does
 not touch it, so no tick is lost and none comes twice. A changed schedule starts anew.
+
+A kind needs no library: what a schedule may say is checked here, so that what is accepted can be
+kept wherever it runs.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Kind
+from epochal.kinds.cron import read_cron
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,9 +43,7 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHORTEST_S: Final = 0.001
 _LONGEST_S: Final = 36_525 * 86400.0
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_STRIDES: Final = {stride: stride for stride in range(1, 8)}
-_FIELDS: Final = ("minute", "hour", "day", "month", "day_of_week")
+_YEARS: Final = range(1970, 9000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Schedule:
 
     def __str__(self) -> str:
         if self.every_s is not None:
-            return f"every {self.every_s:g} s"
+            # All its digits: under this text a position is kept.
+            return f"every {self.every_s:.15g} s"
         return f"cron {self.cron}" if self.cron is not None else f"at {self.at}"
 
 
@@ -85,51 +89,6 @@ def read_duration(text: float | str) -> float:
             f"{text!r} is no duration between two ticks; expected a millisecond to a century"
         )
     return seconds
-
-
-def read_cron(text: str) -> str:
-    """Check that a cron expression has five fields; weekdays become names.
-
-    Numbers of weekdays are cron's (0 and 7 are Sunday). Schedulers disagree about these, so what
-    comes out has none.
-
-    Raises:
-        ValueError: it has not, or a weekday is none.
-    """
-    fields = text.split() if isinstance(text, str) else []
-    if len(fields) != len(_FIELDS):
-        raise ValueError(
-            f"{text!r} is no cron expression; expected five fields: {' '.join(_FIELDS)}"
-        )
-    days = sorted({day for part in fields[4].lower().split(",") for day in _weekdays(part)})
-    fields[4] = "*" if len(days) == len(_DAYS) else ",".join(_DAYS[day] for day in days)
-    return " ".join(fields)
-
-
-def _weekdays(part: str) -> list[int]:
-    span, _, step = part.partition("/")
-    first, dash, last = ("0", "-", "6") if span == "*" else span.partition("-")
-    try:
-        begin = _weekday(first)
-        end = _weekday(last) if dash else (6 if step else begin)
-        stride = _STRIDES[int(step) if step else 1]
-    except (ValueError, KeyError):
-        raise ValueError(
-            f"{part!r} is no weekday; expected names ({', '.join(_DAYS)}) or 0 to 7, "
-            "ranges (mon-fri) and steps (*/2)"
-        ) from None
-    if end < begin:  # fri-mon, and 5-7
-        end += 7
-    return [day % 7 for day in range(begin, end + 1, stride)]
-
-
-def _weekday(text: str) -> int:
-    if text in _DAYS:
-        return _DAYS.index(text)
-    number = int(text)
-    if not 0 <= number <= len(_DAYS):
-        raise ValueError
-    return number % 7
 
 
 class Job(Kind[Callable[[], Any]]):
@@ -171,11 +130,10 @@ class Job(Kind[Callable[[], Any]]):
         return {"schedule": Schedule(at=_read_time(at))}
 
     def validate(self, export: Export) -> None:
-        """Ask for a function that is called without arguments, and a schedule that can be kept.
+        """Ask for a function that is called without arguments, and a schedule.
 
         Raises:
             TypeError: it is none.
-            ValueError: the cron expression is none.
         """
         super().validate(export)
         if "schedule" not in export.options:
@@ -186,28 +144,18 @@ class Job(Kind[Callable[[], Any]]):
             raise TypeError(f"it is called without arguments, and {error}") from None
         if inspect.isgeneratorfunction(export.target) or inspect.isasyncgenfunction(export.target):
             raise TypeError("it is a generator, which calling does not run")
-        _check_cron(export.options["schedule"].cron)
-
-
-def _check_cron(cron: str | None) -> None:
-    """Have the scheduler read it, where there is one: what it cannot keep is refused now."""
-    # Whoever runs jobs has imported it (`epochal.jobs`); a kind needs no library.
-    scheduler = sys.modules.get("apscheduler.triggers.cron")
-    if cron is None or scheduler is None:
-        return
-    try:
-        scheduler.CronTrigger.from_crontab(cron)
-    except ValueError as error:
-        raise ValueError(f"cron {cron!r}: {error}") from None
 
 
 def _read_time(at: datetime | str | None) -> datetime:
-    if isinstance(at, datetime):
-        return at
     try:
-        return datetime.fromisoformat(str(at))
+        read = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
     except ValueError:
         raise ValueError(f"{at!r} is no time; expected one such as 2027-01-01T06:30:00") from None
+    if read.year not in _YEARS:  # at both ends of the calendar a zone leads out of it
+        raise ValueError(
+            f"{at!r} is no time for a job; expected a year from {_YEARS[0]} to {_YEARS[-1]}"
+        )
+    return read
 
 
 job: Final = Job("job", "a function that runs by a schedule")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from epochal._core import events as ev
@@ -97,9 +98,22 @@ def describe(event: Event) -> tuple[int, str]:
             return logging.WARNING, f"{path} is gone, {plugin} serves on"
         case ev.TickEnded(plugin=plugin, generation=number, job=job, took_ms=took_ms):
             return logging.DEBUG, f"job {job} ran on {plugin}#{number}: {took_ms:.1f} ms"
+        case ev.TickFailed(job=job, error=error, by_hand=True):
+            return logging.ERROR, f"job {job} failed when it was run by hand: {error}"
         case ev.TickFailed(job=job, error=error, failures=failures, wait_s=wait_s):
+            pause = f"for {wait_s:g} s" if isfinite(wait_s) else "until a reload"
             return logging.ERROR, (
-                f"job {job} failed, {failures} in a row, not tried again for {wait_s:g} s: {error}"
+                f"job {job} failed, {failures} in a row, not tried again {pause}: {error}"
+            )
+        case ev.TicksSkipped(job=job, count=count, reason=reason):
+            # The others come by the thousand from a job that takes longer than its interval.
+            level = logging.WARNING if reason == "too late" else logging.INFO
+            return level, f"job {job}: {count} ticks left out, {reason}"
+        case ev.JobRefused(job=job, error=error):
+            return logging.ERROR, f"job {job} is not run: {error}"
+        case ev.WorkersBusy(waiting=waiting, running=running):
+            return logging.WARNING, (
+                f"{waiting} jobs are due and no worker is free; running: {', '.join(running)}"
             )
         case ev.BreakerMoved(job=job, state=state):
             return logging.WARNING, f"the circuit breaker of job {job} is {state}"

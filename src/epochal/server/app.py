@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from epochal.server import page, plugins, queries, status
+from epochal.server import jobs, page, plugins, queries, status
 from epochal.server.lingering import Lingering
 from epochal.server.openapi import document
 from epochal.server.problems import answer_to, problem
@@ -68,6 +68,8 @@ def _routes() -> list[Route]:
         _route(f"{one}/rollback", POST=plugins.roll_back_plugin),
         _route("/v1/epochs", GET=plugins.list_epochs),
         _route("/v1/epochs/{number:int}/rollback", POST=plugins.roll_back_epoch),
+        _route("/v1/jobs", GET=jobs.list_jobs),
+        _route("/v1/jobs/{job}/run", POST=jobs.run_job),
         _route("/v1/events", GET=status.events),
         _route("/v1/drains", GET=status.drains),
         _route("/v1/status", GET=status.status),

@@ -19,6 +19,7 @@ import secrets
 from collections import deque
 from dataclasses import fields
 from enum import Enum
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.report import Cutover
@@ -171,6 +172,8 @@ _LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error"}
 def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
+    if isinstance(value, float) and not isfinite(value):
+        return None  # JSON has no word for it
     if isinstance(value, Cutover):
         return value.as_dict()
     return list(value) if isinstance(value, tuple) else value

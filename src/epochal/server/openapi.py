@@ -52,6 +52,20 @@ _PLUGIN: Final = {
     "queries": _COUNT,
     "errors": _COUNT,
 }
+_JOB: Final = {
+    "job": _TEXT,
+    "plugin": _TEXT,
+    "schedule": _TEXT,
+    "next_at": {"type": ["number", "null"]},
+    "running": _FLAG,
+    "queued": _FLAG,
+    "ticks": _COUNT,
+    "failures": _COUNT,
+    "failures_in_row": _COUNT,
+    "skipped": _COUNT,
+    "circuit": {"enum": ["closed", "open", "half-open"]},
+    "last_error": _TEXT,
+}
 _EPOCH: Final = {"epoch": _ref("Epoch")}
 _PARAMETER: Final[Schema] = {
     "anyOf": [
@@ -142,6 +156,8 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             ),
         }
     ),
+    "Jobs": _object({**_EPOCH, "jobs": _list(_object(_JOB))}),
+    "Asked": _object({**_EPOCH, "job": _TEXT}),
     "Status": _object(
         {
             **_EPOCH,
@@ -177,6 +193,13 @@ _PLUGIN_ID: Final = {
     "in": "path",
     "required": True,
     "schema": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
+}
+_JOB_NAME: Final = {
+    "name": "job",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,63}\.[a-zA-Z0-9_]{1,64}$"},
+    "description": "Its full name, `plugin.name`.",
 }
 _IF_MATCH: Final = {
     "name": "If-Match",
@@ -311,6 +334,18 @@ def _paths() -> dict[str, Schema]:
         },
         "/v1/epochs/{number}/rollback": {
             "post": _change("Bring back a whole epoch.", parameters=[number])
+        },
+        "/v1/jobs": {"get": _operation("The jobs of the plugins.", _json("Jobs"))},
+        "/v1/jobs/{job}/run": {
+            "parameters": [_JOB_NAME],
+            "post": _operation(
+                "Run a job as soon as a worker is free; its schedule stays as it is.",
+                _json("Asked"),
+                404,
+                413,
+                status=(202,),
+                security=[{"admin": []}],
+            ),
         },
         "/v1/events": {
             "get": _operation(

@@ -24,6 +24,7 @@ from epochal.server.requests import (
     options_of,
     read_body,
     read_json,
+    read_nothing,
     service_of,
     whole_of,
     wrong,
@@ -123,7 +124,7 @@ async def reload_plugin(request: Request) -> Response:
     """Read a plugin anew from where it came from; one that was uploaded starts anew as it is."""
     service, plugin = service_of(request), request.path_params["plugin"]
     options = options_of(request)
-    await _read_nothing(request)
+    await read_nothing(request)
     artifact = service.runtime.generation(plugin).candidate.artifact
     change = service.runtime.change(**options)
     change.reload(plugin, artifact if artifact.origin is None else artifact.origin)
@@ -151,7 +152,7 @@ async def roll_back_epoch(request: Request) -> Response:
     """Bring back the whole set of plugins of an epoch."""
     service = service_of(request)
     options = options_of(request)
-    await _read_nothing(request)
+    await read_nothing(request)
     number = request.path_params["number"]
     if number > _MOST_NUMBER:
         wrong("the number of an epoch is at most 2^53")
@@ -165,7 +166,7 @@ async def remove_plugin(request: Request) -> Response:
     """Take a plugin out."""
     service, plugin = service_of(request), request.path_params["plugin"]
     options = options_of(request, extra=("cascade",))
-    await _read_nothing(request)
+    await read_nothing(request)
     change = service.runtime.change(**options)
     change.remove(plugin, cascade=flag_of(request.query_params, "cascade"))
     return await _run(service, change)
@@ -190,11 +191,6 @@ async def _upload(request: Request, service: Service, plugin: str | None) -> Art
             plugin=plugin,
         )
     return artifact
-
-
-async def _read_nothing(request: Request) -> None:
-    if await read_body(request, service_of(request).limits.request_bytes):
-        wrong("this takes no body")
 
 
 async def _run(service: Service, change: Change, *, status: int = 200) -> Response:

@@ -57,6 +57,16 @@ async def read_body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
+async def read_nothing(request: Request) -> None:
+    """Refuse a body where there is nothing to say.
+
+    Raises:
+        Problem: there is one.
+    """
+    if await read_body(request, service_of(request).limits.request_bytes):
+        wrong("this takes no body")
+
+
 def _too_large(most: int) -> NoReturn:
     # What was not read makes the connection useless for another request.
     raise Problem(413, "too-large", f"more than {most:,} bytes", {"connection": "close"})

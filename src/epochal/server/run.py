@@ -4,9 +4,10 @@
    it is printed.
 2. SIGINT or SIGTERM: nothing new is let in, followers of the events are let go, requests under way
    end within the limit and are cancelled after it.
-3. The database stops what still runs and waits for the engine: leaving the process while a plugin's
+3. Jobs begin no tick any more, and those that run are waited for; so is the writing of positions.
+4. The database stops what still runs and waits for the engine: leaving the process while a plugin's
    function runs on one of its threads would abort it.
-4. The runtime shuts its plugins down, dependents first.
+5. The runtime shuts its plugins down, dependents first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from epochal.server.app import create_app
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from epochal.jobs import Jobs
     from epochal.server.security import Access
     from epochal.server.service import Service
 
@@ -64,22 +64,23 @@ def run(
     sock: socket.socket,
     *,
     on_ready: Callable[[], object],
-    jobs: Jobs | None = None,
 ) -> bool:
-    """Serve until a signal comes; closes the database and the runtime.
+    """Serve until a signal comes; closes the jobs, the database and the runtime.
 
     Args:
         service: what is served.
         access: who is let in.
         sock: where, listening.
         on_ready: called when requests are answered.
-        jobs: of its plugins, to be closed with it.
 
     Returns:
         Whether everything ended in order, and not a plugin's function that did not return.
     """
-    asyncio.run(serve(service, access, sock, on_ready=on_ready))
-    return end(service, jobs)
+    try:
+        asyncio.run(serve(service, access, sock, on_ready=on_ready))
+    finally:
+        is_over = end(service)
+    return is_over
 
 
 async def serve(
@@ -107,10 +108,10 @@ async def serve(
         raise
 
 
-def end(service: Service, jobs: Jobs | None = None) -> bool:
+def end(service: Service) -> bool:
     """Close jobs, database, then the runtime; returns whether nothing is left running."""
     limit = service.limits.stop_s
-    is_quiet = jobs is None or jobs.close(limit)
+    is_quiet = service.jobs is None or service.jobs.close(limit)
     is_idle = service.database.close(limit)
     cutover = service.runtime.close(drain_timeout=limit)
     return is_quiet and is_idle and (cutover is None or cutover.drained)

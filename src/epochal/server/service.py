@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from epochal._core.events import Event
     from epochal._core.generation import Generation
+    from epochal.jobs import Jobs
     from epochal.runtime import Runtime
     from epochal.sql import Database
 
@@ -60,6 +61,7 @@ class Service:
         runtime: whose plugins.
         database: answers the queries.
         limits: for each request.
+        jobs: runs the plugins' jobs; None where nobody does. It ends with the service.
 
     Attributes:
         feed: the events, for whoever follows.
@@ -70,11 +72,17 @@ class Service:
     """
 
     def __init__(
-        self, runtime: Runtime, database: Database, *, limits: Limits | None = None
+        self,
+        runtime: Runtime,
+        database: Database,
+        *,
+        limits: Limits | None = None,
+        jobs: Jobs | None = None,
     ) -> None:
         self.runtime: Final = runtime
         self.database: Final = database
         self.limits: Final = limits or Limits()
+        self.jobs: Final = jobs
         self.meter: Final = Meter()
         self.metrics: Final = Metrics(runtime, self.meter)
         self.feed: Final = Feed(self.limits.followers)

@@ -39,8 +39,26 @@ def test_a_thousand_failures_overflow_nothing():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"first_s": -1.0}, {"after": 0}, {"first_s": 9.0, "most_s": 1.0}]
+    "wrong",
+    [
+        {"first_s": -1.0},
+        {"after": 0},
+        {"first_s": 9.0, "most_s": 1.0},
+        {"rest_s": float("nan")},
+        {"most_s": float("nan")},
+    ],
 )
 def test_impossible_patience_is_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         Patience(**wrong)
+
+
+def test_a_trial_that_did_not_come_about_is_still_to_be_made():
+    breaker = Breaker(Patience(after=1))
+    breaker.failed()
+    breaker.begin()
+    breaker.gave_up()
+    assert breaker.state is Circuit.OPEN
+    breaker.succeeded()
+    breaker.gave_up()
+    assert breaker.state is Circuit.CLOSED

@@ -3,7 +3,7 @@
 import pytest
 
 from epochal.kinds import job
-from epochal.kinds.job import read_cron, read_duration
+from epochal.kinds.job import Schedule, read_duration
 
 
 @pytest.mark.parametrize(
@@ -22,28 +22,6 @@ def test_what_is_no_duration_is_refused(text):
         read_duration(text)
 
 
-@pytest.mark.parametrize(
-    ("cron", "weekdays"),
-    [
-        ("0 6 * * *", "*"),
-        ("0 6 * * 0", "sun"),
-        ("0 6 * * 7", "sun"),
-        ("0 6 * * 1-5", "mon,tue,wed,thu,fri"),
-        ("0 6 * * fri-mon", "sun,mon,fri,sat"),
-        ("0 6 * * */2", "sun,tue,thu,sat"),
-        ("0 6 * * MON,wed", "mon,wed"),
-    ],
-)
-def test_weekdays_are_cron_s(cron, weekdays):
-    assert read_cron(cron).split()[4] == weekdays
-
-
-@pytest.mark.parametrize("cron", ["", "* * * *", "* * * * 8", "* * * * someday", "* * * * */0"])
-def test_what_is_no_cron_expression_is_refused(cron):
-    with pytest.raises(ValueError, match=r"no cron expression|no weekday"):
-        read_cron(cron)
-
-
 @pytest.mark.parametrize("options", [{}, {"every": "5s", "cron": "* * * * *"}, {"evry": "5s"}])
 def test_a_job_takes_exactly_one_schedule(options):
     with pytest.raises(TypeError, match="every"):
@@ -53,3 +31,15 @@ def test_a_job_takes_exactly_one_schedule(options):
 def test_a_time_that_is_none_is_refused():
     with pytest.raises(ValueError, match="expected one such as"):
         job(at="soon")
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+def test_a_time_at_the_end_of_the_calendar_is_refused(at):
+    with pytest.raises(ValueError, match="expected a year from 1970 to 8999"):
+        job(at=at)
+
+
+def test_schedules_that_differ_have_texts_that_differ():
+    assert str(Schedule(every_s=1_000_001.0)) == "every 1000001 s"
+    assert str(Schedule(every_s=0.02)) == "every 0.02 s"
+    assert str(Schedule(every_s=86400.0 * 30)) == "every 2592000 s"

@@ -42,6 +42,51 @@ def test_every_event_has_its_own_line():
             "job house.sweep failed, 3 in a row, not tried again for 4 s: OSError: no",
         ),
         (
+            ev.TickFailed(
+                plugin="house",
+                generation=2,
+                job="house.sweep",
+                error="OSError: no",
+                failures=3,
+                wait_s=float("inf"),
+            ),
+            logging.ERROR,
+            "job house.sweep failed, 3 in a row, not tried again until a reload: OSError: no",
+        ),
+        (
+            ev.TickFailed(
+                plugin="house",
+                generation=2,
+                job="house.sweep",
+                error="OSError: no",
+                failures=0,
+                wait_s=0.0,
+                by_hand=True,
+            ),
+            logging.ERROR,
+            "job house.sweep failed when it was run by hand: OSError: no",
+        ),
+        (
+            ev.TicksSkipped(plugin="house", job="house.sweep", count=3, reason="too late"),
+            logging.WARNING,
+            "job house.sweep: 3 ticks left out, too late",
+        ),
+        (
+            ev.TicksSkipped(plugin="house", job="house.sweep", count=3, reason="still running"),
+            logging.INFO,
+            "job house.sweep: 3 ticks left out, still running",
+        ),
+        (
+            ev.JobRefused(plugin="house", job="house.sweep", error="OverflowError: no"),
+            logging.ERROR,
+            "job house.sweep is not run: OverflowError: no",
+        ),
+        (
+            ev.WorkersBusy(waiting=2, running=("a.b", "c.d")),
+            logging.WARNING,
+            "2 jobs are due and no worker is free; running: a.b, c.d",
+        ),
+        (
             ev.BreakerMoved(plugin="house", job="house.sweep", state="open"),
             logging.WARNING,
             "the circuit breaker of job house.sweep is open",

@@ -1,0 +1,54 @@
+"""`epochal serve`, where something is wrong before it serves."""
+
+import socket
+
+import pytest
+
+from epochal.cli import serve
+from epochal.errors import HostError, RuntimeClosedError
+from epochal.jobs import Jobs
+from epochal.server import Limits
+from epochal.server.tokens import Tokens
+
+
+@pytest.fixture
+def service(tmp_path):
+    service = serve._service(None, tmp_path / "store", {}, [], Limits(stop_s=5.0))
+    yield service
+    service.jobs.close()
+    service.runtime.close()
+
+
+def test_what_fails_before_it_serves_closes_all_that_was_opened(service, monkeypatch):
+    def fails(*_, **__):
+        raise HostError("no such folder")
+
+    monkeypatch.setattr("epochal.watch.Watcher", fails)
+    with socket.socket() as sock, pytest.raises(HostError, match="no such folder"):
+        serve._run(
+            service, Tokens(admin="a", query=None, is_made=True), sock, [], ".", remove=False
+        )
+    with pytest.raises(RuntimeClosedError):
+        service.runtime.operation()
+    assert service.jobs._closed
+
+
+def test_its_jobs_are_its_own(service):
+    with pytest.raises(HostError, match="run already"):
+        Jobs(service.runtime)
+
+
+def test_a_damaged_file_of_positions_does_not_stop_it(tmp_path):
+    limits = Limits(stop_s=5.0)
+    first = serve._service(None, tmp_path / "store", {}, [], limits)
+    serve_end(first)
+    (tmp_path / "store" / "jobs.db").write_bytes(b"garbage" * 1000)
+    again = serve._service(None, tmp_path / "store", {}, [], limits)
+    assert again.jobs.status() == []
+    serve_end(again)
+
+
+def serve_end(service):
+    from epochal.server.run import end
+
+    assert end(service)
