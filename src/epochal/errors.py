@@ -20,6 +20,7 @@
     │   ├── ExportError                    an export that its kind does not accept
     │   ├── InitError
     │   ├── HandOverError                  its state could not be exported or imported
+    │   ├── HookAnswerError                its answer to a hook cannot be taken
     │   └── ShutdownError                  only ever inside a report: shutdown undoes nothing
     ├── RefusedError                   the change would break a rule
     │   ├── CapabilityError
@@ -214,6 +215,12 @@ class HandOverError(PluginError):
     """What the plugin keeps could not be handed over to its next generation."""
 
     code = "hand-over"
+
+
+class HookAnswerError(PluginError):
+    """An implementation of a hook returned what the host cannot take: say, a coroutine."""
+
+    code = "hook-answer"
 
 
 class ShutdownError(PluginError):
