@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from epochal._core.epoch import Epoch
     from epochal._core.operation import Operation
 
-_POSITIONAL: Final = inspect.Parameter.POSITIONAL_ONLY
-_EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _PLAIN: Final = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
 # What most implementations return. Looking here first takes 30 ns; to ask whether something can be
 # awaited takes 400, as long as all the rest of a call.
+
+_POSITIONAL: Final = inspect.Parameter.POSITIONAL_ONLY
+_EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _STAR: Final = inspect.Parameter.VAR_POSITIONAL
 _STARS: Final = inspect.Parameter.VAR_KEYWORD
 
