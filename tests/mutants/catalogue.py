@@ -159,7 +159,7 @@ MUTANTS = (
         "E5",
         "plugin code that blocks is waited for without a limit",
         "_core/phase.py",
-        "        watch = watchdog.watch(limit, ",
+        "        watch = watchdog.watch(left, ",
         "        watch = watchdog.watch(None, ",
         RUNTIME + "test_e5_plugin_code_that_blocks_ends_the_change_and_its_thread_is_named",
     ),
@@ -343,18 +343,18 @@ MUTANTS = (
         "E8",
         "an epoch is published before the store has it",
         "_core/change.py",
-        "        del base\n        if self._site.journal is not None:\n",
-        "        del base\n"
+        "        if self._site.journal is not None:\n            self._phases.timed",
         "        self._site.publish(self._next)\n"
-        "        if self._site.journal is not None:\n",
+        "        if self._site.journal is not None:\n            self._phases.timed",
         STORE + "test_e8_nothing_is_published_before_the_store_has_it",
     ),
     Mutant(
         "E5, E8",
         "an error of the store holds what its change staged",
         "_core/change.py",
-        "        self._stage.clear()\n        self._next = None\n        retirement.run()\n",
-        "        self._stage.clear()\n        retirement.run()\n",
+        "        self._stage.clear()\n        self._next = None\n        self._retired.clear()\n"
+        "        retirement.run()\n",
+        "        self._stage.clear()\n        self._retired.clear()\n        retirement.run()\n",
         STORE + "test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused",
     ),
     Mutant(
