@@ -574,6 +574,40 @@ def test_whoever_is_on_its_way_in_is_told_of_a_call_made_meanwhile(rt, pm):
     )
 
 
+def test_each_generation_is_told_of_each_historic_call_once(rt, pm):
+    """Also of those that are made while it comes in, at whatever moment."""
+    body = (
+        "TOLD = []\n@hookimpl\ndef started(x): TOLD.append(x); x == 0 and CALLS[0]()\n"
+        "@hookimpl\ndef each(x): return TOLD\n"
+    )
+    stop, called = threading.Event(), []
+
+    def call(number):
+        pm.hook.started.call_historic(kwargs={"x": number})
+        called.append(number)
+
+    CALLS.append(lambda: call(len(called)))  # by a newcomer, while it is told of the first
+    call(0)
+    rt.load(plugin("a", body))
+    assert pm.hook.each(x=0) == [[0, 1]]
+
+    def work():
+        while not stop.wait(0.001):
+            call(len(called))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    CALLS[0] = int
+    try:
+        for _ in range(15):
+            again(rt, "a")
+    finally:
+        stop.set()
+        thread.join(20)
+    (told,) = pm.hook.each(x=0)
+    assert sorted(told) == sorted(called)
+
+
 # --- what an author writes ------------------------------------------------------------------------
 
 
