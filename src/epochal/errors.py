@@ -20,6 +20,8 @@
     │   ├── ExportError                    an export that its kind does not accept
     │   ├── InitError
     │   ├── HandOverError                  its state could not be exported or imported
+    │   ├── WelcomeError                   it raised as a host met it, before it was published
+    │   ├── HookAnswerError                its answer to a hook cannot be taken
     │   └── ShutdownError                  only ever inside a report: shutdown undoes nothing
     ├── RefusedError                   the change would break a rule
     │   ├── CapabilityError
@@ -215,6 +217,18 @@ class HandOverError(PluginError):
     """What the plugin keeps could not be handed over to its next generation."""
 
     code = "hand-over"
+
+
+class WelcomeError(PluginError):
+    """The plugin raised as a host of the runtime met it, say as it was told of a historic call."""
+
+    code = "welcome"
+
+
+class HookAnswerError(PluginError):
+    """An implementation of a hook returned what the host cannot take: say, a coroutine."""
+
+    code = "hook-answer"
 
 
 class ShutdownError(PluginError):

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from epochal._core.artifact import Artifact
     from epochal._core.generation import Generation, Namespace
+    from epochal._core.party import Party
     from epochal._core.report import Cutover
     from epochal._core.transaction import Requests, Running, Source
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
@@ -134,6 +135,7 @@ class Runtime:
             publish=self._publish,
             next_number=lambda plugin: next(self._numbers[plugin]),
             open_namespace=self._open_namespace,
+            parties=LiveSet(),
             journal=self._store,
         )
         if self._store is not None:
@@ -173,6 +175,15 @@ class Runtime:
         return tuple(one for one in live if one.state is LifecycleState.DRAINING)
 
     # --- changing ----------------------------------------------------------------------------
+
+    def join(self, party: Party) -> None:
+        """Give a host a say in every change from now on, for as long as the host lives.
+
+        Args:
+            party: is asked whether the next epoch will do, and meets whoever comes in before it
+                is published; see `epochal._core.party`. Held weakly.
+        """
+        self._site.parties.add(party)
 
     def change(
         self,

@@ -2,14 +2,16 @@
 
 import gc
 import threading
+import weakref
+from dataclasses import dataclass
 
 import pluggy
 import pytest
 
 from epochal import Runtime
 from epochal._core.artifact import Artifact
-from epochal.errors import ExportError
-from epochal.pluggy import HookimplMarker, PluginManager
+from epochal.errors import CapabilityError, ExportError, WelcomeError
+from epochal.pluggy import HookimplMarker, PluginManager, PluginValidationError, kind_of
 
 hookspec = pluggy.HookspecMarker("shop")
 hookimpl = HookimplMarker("shop")
@@ -30,18 +32,25 @@ HEADER = """
 # /// plugin
 # id = "{id}"
 # version = "1"
+# requires = {requires}
 # ///
 from tests.integration.test_pluggy import CALLS, hookimpl
 """
 CALLS = []
 
 
-def plugin(name, body):
-    return Artifact(name, {f"{name}.py": (HEADER.format(id=name) + body).encode()})
+def plugin(name, body, requires=()):
+    header = HEADER.format(id=name, requires=str(list(requires)).replace("'", '"'))
+    return Artifact(name, {f"{name}.py": (header + body).encode()})
 
 
 def answering(name, answer, options="", hook="each"):
     return plugin(name, f"@hookimpl{options}\ndef {hook}(x): return {answer!r}\n")
+
+
+def again(rt, name, **options):
+    """Reload identical code."""
+    return rt.reload(name, rt.generation(name).candidate.artifact, **options)
 
 
 @pytest.fixture
@@ -55,8 +64,7 @@ def rt():
 def pm(rt):
     manager = PluginManager("shop", rt)
     manager.add_hookspecs(Specs)
-    yield manager
-    manager._kind.specs = ()
+    return manager
 
 
 def test_later_registrations_are_called_first_as_in_pluggy(rt, pm):
@@ -65,13 +73,31 @@ def test_later_registrations_are_called_first_as_in_pluggy(rt, pm):
     assert pm.hook.each(x=0) == [2, 1]
 
 
-def test_a_reloaded_plugin_is_one_that_was_registered_anew(rt, pm):
-    rt.load(answering("a", 1))
-    rt.load(answering("b", 2))
-    rt.reload("a", answering("a", 3))
-    assert pm.hook.each(x=0) == [3, 2]
-    rt.remove("b")
-    assert pm.hook.each(x=0) == [3]
+@pytest.mark.parametrize("hook", ["each", "one"])
+def test_a_reload_of_identical_code_gives_the_same_answers(rt, pm, hook):
+    class Mine:
+        @hookimpl(specname=hook)
+        def mine(self, x):
+            return "host"
+
+    rt.load(answering("b", 1, hook=hook))
+    rt.load(plugin("d", f"@hookimpl\ndef {hook}(x): return 4\n", requires=["b"]))
+    pm.register(Mine(), "mine")
+    rt.load(answering("a", 2, hook=hook))
+    before = getattr(pm.hook, hook)(x=0)
+    assert before == ([2, "host", 4, 1] if hook == "each" else 2)
+    for name in ("a", "b"):  # d is linked anew with b
+        again(rt, name)
+        assert getattr(pm.hook, hook)(x=0) == before
+    assert [name for name, _ in pm.list_name_plugin()] == ["b", "d", "mine", "a"]
+
+
+def test_a_plugin_that_was_removed_comes_last_when_it_comes_again(rt, pm):
+    for name in "ab":
+        rt.load(answering(name, name))
+    rt.remove("a")
+    rt.load(answering("a", "a"))
+    assert pm.hook.each(x=0) == ["a", "b"]
 
 
 def test_tryfirst_and_trylast(rt, pm):
@@ -129,13 +155,15 @@ def test_objects_of_the_host_take_part(rt, pm):
 
     rt.load(answering("a", 1))
     name = pm.register(Mine(), "mine")
-    assert pm.hook.each(x=0) == [1, "host"]
-    with pytest.raises(ValueError, match="registered already"):
+    assert pm.hook.each(x=0) == ["host", 1]
+    with pytest.raises(ValueError, match="already registered"):
         pm.register(Mine(), "mine")
-    pm.unregister(name)
+    pm.unregister(name=name)
     assert pm.hook.each(x=0) == [1]
-    with pytest.raises(ValueError, match="no plugin 'mine'"):
-        pm.unregister(name)
+    assert pm.unregister(name=name) is None
+    with pytest.raises(ValueError, match=r"a plugin of the runtime.*rt\.remove"):
+        pm.unregister(name="a")
+    assert pm.hook.each(x=0) == [1]
 
 
 def test_an_operation_goes_on_with_its_epochs_hooks(rt, pm):
@@ -159,11 +187,53 @@ def test_nothing_is_held_though_nobody_collects(rt, pm):
         gc.enable()
 
 
-def test_a_hook_that_is_kept_holds_and_goes_on(rt, pm):
+def test_what_is_kept_is_live_and_holds_nothing(rt, pm):
     rt.load(answering("a", 1))
-    kept = pm.hook.each
+    hooks, caller = pm.hook, pm.hook.each
+    call, extra, impls = caller.__call__, caller.call_extra, caller.get_hookimpls
+    subset = pm.subset_hook_caller("each", [])
+    (of_a,) = pm.get_hookcallers(pm.get_plugin("a"))
+    cut = rt.reload("a", answering("a", 2), drain_timeout=5.0)
+    assert cut.drained, cut.holders
+    assert cut.reclaimed, cut.leaks
+    for kept in (hooks.each, caller, call, subset, of_a):
+        assert kept(x=0) == [2]
+    assert extra([lambda x: 7], {"x": 0}) == [7, 2]
+    assert [impl.plugin.number for impl in impls()] == [1]
+
+
+def test_what_was_taken_of_an_epoch_goes_on_with_it(rt, pm):
+    rt.load(answering("a", 1))
+    pinned = pm.at(rt.epoch)
+    caller, extra = pinned.each, pinned.each.call_extra
+    impls, taken = pinned.each.get_hookimpls(), pm.get_plugin("a")
     assert not rt.reload("a", answering("a", 2), drain_timeout=0.0).drained
-    assert kept(x=0) == [1]
+    assert pinned.each(x=0) == caller(x=0) == [1]
+    assert extra([lambda x: 7], {"x": 0}) == [7, 1]
+    assert [impl.function(0) for impl in impls] == [1]
+    assert taken.each(0) == 1
+    with pytest.raises(TypeError, match=r"pm\.hook\.started\.call_historic"):
+        pinned.started.call_historic(kwargs={"x": 1})
+    old = rt.draining[0]
+    assert old.holders()
+    del pinned, caller, extra, impls, taken
+    again(rt, "a", drain_timeout=5.0)
+    assert not rt.draining
+
+
+def test_a_call_in_flight_ends_on_the_code_it_began_with(rt, pm):
+    body = "@hookimpl\ndef each(x):\n    x()\n    return 1\n"
+    rt.load(plugin("a", body))
+    rt.load(plugin("b", body))
+
+    def swap():
+        if rt.epoch.number == 2:
+            with rt.change(drain_timeout=0.0) as change:
+                change.reload("a", answering("a", 2))
+                change.reload("b", answering("b", 2))
+
+    assert pm.hook.each(x=swap) == [1, 1]
+    assert pm.hook.each(x=0) == [2, 2]
 
 
 def test_calls_flow_while_plugins_are_swapped(rt, pm):
@@ -193,3 +263,429 @@ def test_what_pluggy_offers_besides_is_there(rt, pm):
     assert pm.hook.started.is_historic()
     with pytest.raises(AttributeError):
         _ = pm.hook.nothing
+
+
+# --- managers -------------------------------------------------------------------------------------
+
+
+def test_managers_do_not_disturb_each_other(rt, pm):
+    rt.load(answering("a", 1))
+    same, other = PluginManager("shop", rt), PluginManager("shop", rt)
+    same.add_hookspecs(Specs)
+
+    class Others:
+        @hookspec
+        def each(self, y): ...
+
+    with pytest.raises(PluginValidationError, match="'x'"):
+        other.add_hookspecs(Others)
+    with Runtime() as second:
+        third = PluginManager("shop", second)
+        third.add_hookspecs(Others)
+        second.load(plugin("a", "@hookimpl\ndef each(y): return y\n"))
+        assert third.hook.each(y=3) == [3]
+    rt.load(answering("b", 2))
+    for manager in (pm, same, other):
+        assert manager.hook.each(x=0) == [2, 1]
+
+
+def test_a_manager_that_is_dropped_goes(rt):
+    manager = PluginManager("shop", rt)
+    rt.load(answering("a", 1))
+    assert manager.hook.each(x=0) == [1]
+    gone = weakref.ref(manager)
+    del manager
+    again(rt, "a")
+    gc.collect()
+    assert gone() is None
+    rt.load(answering("b", 1))
+
+
+def test_a_restart_restores_plugins_before_there_is_a_manager(start):
+    rt = start()
+    manager = PluginManager("shop", rt)
+    manager.add_hookspecs(Specs)
+    rt.load(answering("a", 1))
+    rt.close()
+    again = start()
+    manager = PluginManager("shop", again)
+    assert manager.hook.each(x=0) == [1]
+    manager.add_hookspecs(Specs)
+    manager.check_pending()
+    with pytest.raises(ExportError, match="y"):
+        again.reload("a", plugin("a", "@hookimpl\ndef each(x, y): return 2\n"))
+    assert manager.hook.each(x=0) == [1]
+
+
+def test_a_hook_without_a_specification_is_for_check_pending_to_tell(rt, pm):
+    rt.load(answering("a", 1, hook="unknown"))
+    with pytest.raises(
+        PluginValidationError, match="unknown hook 'unknown' in plugin <plugin a#0>"
+    ):
+        pm.check_pending()
+    rt.reload("a", answering("a", 1, "(optionalhook=True)", hook="unknown"))
+    pm.check_pending()
+    kept = pm.hook.unknown
+    assert kept(x=1) == [1]
+    rt.remove("a")
+    assert kept(x=1) == []
+
+
+# --- what does not fit ----------------------------------------------------------------------------
+
+
+class Bad:
+    @hookimpl
+    def each(self, x, y): ...
+
+
+class Empty: ...
+
+
+class Again:
+    @hookspec
+    def each(self, x): ...
+
+
+class Narrower:
+    @hookspec
+    def loose(self): ...
+
+
+@pytest.mark.parametrize(
+    ("act", "error"),
+    [
+        (lambda pm: pm.register(Bad()), PluginValidationError),
+        (lambda pm: pm.register(Again, "a"), ValueError),
+        (lambda pm: pm.register(Again, "host"), ValueError),
+        (lambda pm: pm.add_hookspecs(Empty), ValueError),
+        (lambda pm: pm.add_hookspecs(Again), ValueError),
+        (lambda pm: pm.add_hookspecs(Narrower), PluginValidationError),
+        (lambda pm: pm.hook.started.call_historic(kwargs={"x": 0}), ZeroDivisionError),
+        (lambda pm: pm.hook.each.call_historic(kwargs={"x": 0}), AssertionError),
+    ],
+)
+def test_what_raises_is_forgotten(rt, pm, act, error):
+    body = "@hookimpl\ndef started(x): CALLS.append(1 / x)\n@hookimpl\ndef loose(z): ...\n"
+    rt.load(plugin("a", body + "@hookimpl\ndef each(x): return 1\n"))
+    pm.register(Empty(), "host")
+    with pytest.raises(error):
+        act(pm)
+    assert pm.hook.each(x=0) == [1]
+    rt.load(answering("b", 2))
+    assert pm.hook.each(x=0) == [2, 1]
+    assert [name for name, _ in pm.list_name_plugin()] == ["a", "host", "b"]
+    assert not CALLS
+
+
+def test_of_one_name_the_second_is_refused(rt, pm):
+    pm.register(Empty(), "a")
+    with pytest.raises(
+        ExportError, match=r"'a' is the id of a plugin.*name of an object"
+    ) as caught:
+        rt.load(answering("a", 1))
+    assert caught.value.plugin == "a"
+    assert pm.hook.each(x=0) == []
+    pm.unregister(name="a")
+    rt.load(answering("a", 1))
+    with pytest.raises(ValueError, match="'a' is the id of a plugin"):
+        pm.register(Empty(), "a")
+    assert pm.hook.each(x=0) == [1]
+
+
+def test_a_refused_change_holds_nothing(rt, pm):
+    rt.load(answering("a", 1))
+    with pytest.raises(ExportError) as caught:
+        rt.reload("a", plugin("a", "@hookimpl\ndef each(x, y): return 2\n"), drain_timeout=2.0)
+    assert not getattr(caught.value, "__notes__", [])
+    assert not rt.draining
+    assert rt.reload("a", answering("a", 3)).reclaimed
+
+
+def test_objects_are_told_apart_by_what_they_are(rt, pm):
+    @dataclass
+    class Equal:  # equal to each other, and not hashable
+        name: str = ""
+
+        @hookimpl
+        def each(self, x):
+            return id(self)
+
+    one = Equal("one")
+    pm.register(one, "one")
+    assert pm.hook.each(x=0) == [id(one)]
+    two = Equal("two")
+    pm.register(two, "two")
+    assert pm.hook.each(x=0) == [id(two), id(one)]
+    assert pm.get_name(two) == "two"
+    assert pm.unregister(two) is two
+    assert pm.hook.each(x=0) == [id(one)]
+    gone = weakref.ref(two)
+    del two
+    assert gone() is None
+
+
+def test_registering_again_and_again_leaves_nothing_behind(rt, pm):
+    rt.load(answering("a", 1))
+    epoch = rt.epoch
+    pm.hook.each(x=0)
+    before = len(epoch._derived)
+    kept = []
+    for _ in range(20):
+        mine = type("Mine", (), {})()
+        kept.append(weakref.ref(mine))
+        pm.register(mine, "mine")
+        pm.hook.each(x=0)
+        pm.unregister(mine)
+        del mine
+    assert len(epoch._derived) == before
+    assert not any(ref() for ref in kept)
+
+
+# --- historic -------------------------------------------------------------------------------------
+
+STARTED = "@hookimpl\ndef started(x): CALLS.append(({!r}, x)); return {!r}\n"
+
+
+def test_a_newcomer_is_told_before_anybody_can_call_it(rt, pm):
+    results = []
+    pm.hook.started.call_historic(results.append, {"x": 1})
+    body = (
+        "TOLD = []\n@hookimpl\ndef started(x): TOLD.append(x); return x\n"
+        "@hookimpl\ndef each(x): return list(TOLD)\n"
+    )
+    rt.load(plugin("a", body))
+    assert results == [1]
+    assert pm.hook.each(x=0) == [[1]]
+    stop, seen = threading.Event(), []
+
+    def look():
+        while not stop.is_set():
+            seen.extend(pm.hook.each(x=0))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(10):
+        again(rt, "a")
+    stop.set()
+    thread.join(20)
+    assert all(told == [1] for told in seen)
+    assert results == [1] * 11
+
+
+def test_a_newcomer_that_raises_when_it_is_told_does_not_come_in(rt, pm):
+    results = []
+    pm.hook.started.call_historic(results.append, {"x": 0})
+    rt.load(answering("a", 1))
+    change = rt.change()
+    change.load(plugin("c", STARTED.format("c", "c")))
+    change.load(plugin("b", "@hookimpl\ndef started(x): return 1 / x\n"))
+    with pytest.raises(WelcomeError, match="'b' raised ZeroDivisionError") as caught:
+        change.run()
+    assert caught.value.plugin == "b"
+    assert list(rt.epoch.generations) == ["a"]
+    assert results == []
+    assert pm.hook.each(x=0) == [1]
+    rt.load(plugin("c", STARTED.format("c", "c")))
+    assert results == ["c"]
+
+
+def test_a_dry_run_gives_nobody_a_result(rt, pm):
+    results = []
+    pm.hook.started.call_historic(results.append, {"x": 0})
+    with rt.change(dry_run=True) as change:
+        change.load(plugin("c", STARTED.format("c", "c")))
+    assert results == []
+
+
+def test_a_callback_that_raises_is_the_answer_and_undoes_nothing(rt, pm):
+    def callback(result):
+        raise LookupError(result)
+
+    pm.hook.started.call_historic(callback, {"x": 0})
+    with pytest.raises(LookupError) as caught:
+        rt.load(plugin("a", STARTED.format("a", "a")))
+    assert "the change is committed: epoch 1 is current" in caught.value.__notes__
+    assert list(rt.epoch.generations) == ["a"]
+    rt.load(answering("b", 1))
+
+
+def test_a_newcomer_that_does_not_return_is_given_up(pm):
+    with Runtime(phase_timeout=0.3) as slow:
+        manager = PluginManager("shop", slow)
+        manager.add_hookspecs(Specs)
+        release = threading.Event()
+        manager.hook.started.call_historic(kwargs={"x": release.wait})
+        with pytest.raises(Exception, match="welcome"):
+            slow.load(plugin("a", "@hookimpl\ndef started(x): x(20)\n"), drain_timeout=0.1)
+        assert not slow.epoch.generations
+        slow.load(answering("b", 1))
+        assert manager.hook.each(x=0) == [1]
+        release.set()
+
+
+def test_objects_of_the_host_are_told_once_each(rt, pm):
+    class Mine:
+        @hookimpl
+        def started(self, x):
+            CALLS.append((self, x))
+
+    pm.hook.started.call_historic(kwargs={"x": 1})
+    one, two = Mine(), Mine()
+    pm.register(one, "mine")
+    pm.unregister(name="mine")
+    pm.register(two, "mine")
+    rt.load(answering("a", 1))
+    pm.hook.each(x=0)
+    told = [(one, 1), (two, 1)]
+    assert told == CALLS
+
+
+def test_an_object_that_raises_when_it_is_told_is_not_registered(rt, pm):
+    class Mine:
+        @hookimpl
+        def started(self, x):
+            return 1 / x
+
+    pm.hook.started.call_historic(kwargs={"x": 0})
+    with pytest.raises(ZeroDivisionError):
+        pm.register(Mine(), "mine")
+    assert not pm.has_plugin("mine")
+
+
+def test_whoever_is_on_its_way_in_is_told_of_a_call_made_meanwhile(rt, pm):
+    rt.load(plugin("a", STARTED.format("a0", "a0")))
+    called = []
+
+    def meanwhile():
+        called.append(pm.hook.started.call_historic(kwargs={"x": 1}))
+
+    CALLS.append(meanwhile)
+    rt.load(plugin("b", STARTED.format("b0", "b0") + "def init(ctx): CALLS[0]()\n"))
+    assert CALLS[1:] == [("a0", 1), ("b0", 1)]
+    # After it was told, before it is published: state is handed over then.
+    CALLS[1:] = []
+    state = "def export_state(): return 1\ndef import_state(state, version): CALLS[0]()\n"
+    rt.load(plugin("c", STARTED.format("c0", "c0") + state))
+    assert CALLS[1:] == [("c0", 1)]
+    again(rt, "c")
+    assert sorted(CALLS[1:]) == sorted(
+        [("c0", 1), ("c0", 1), ("a0", 1), ("b0", 1), ("c0", 1), ("c0", 1)]
+    )
+
+
+def test_each_generation_is_told_of_each_historic_call_once(rt, pm):
+    """Also of those that are made while it comes in, at whatever moment."""
+    body = (
+        "TOLD = []\n@hookimpl\ndef started(x): TOLD.append(x); x == 0 and CALLS[0]()\n"
+        "@hookimpl\ndef each(x): return TOLD\n"
+    )
+    stop, called = threading.Event(), []
+
+    def call(number):
+        pm.hook.started.call_historic(kwargs={"x": number})
+        called.append(number)
+
+    CALLS.append(lambda: call(len(called)))  # by a newcomer, while it is told of the first
+    call(0)
+    rt.load(plugin("a", body))
+    assert pm.hook.each(x=0) == [[0, 1]]
+
+    def work():
+        while not stop.wait(0.001):
+            call(len(called))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    CALLS[0] = int
+    try:
+        for _ in range(15):
+            again(rt, "a")
+    finally:
+        stop.set()
+        thread.join(20)
+    (told,) = pm.hook.each(x=0)
+    assert sorted(told) == sorted(called)
+
+
+# --- what an author writes ------------------------------------------------------------------------
+
+
+def test_class_based_plugins_take_part(rt, pm):
+    body = """
+class Plugin:
+    def __init__(self, answer): self.answer = answer
+    @hookimpl
+    def each(self, x): return self.answer
+    @hookimpl(specname="each", tryfirst=True)
+    @staticmethod
+    def early(x): return "early"
+    @hookimpl(specname="each", wrapper=True)
+    @classmethod
+    def around(cls, x): return [*(yield), cls.__name__]
+plugin = Plugin({})
+"""
+    rt.load(plugin("a", body.format(1)))
+    assert pm.hook.each(x=0) == ["early", 1, "Plugin"]
+    cut = rt.reload("a", plugin("a", body.format(2)))
+    assert cut.reclaimed, cut.leaks
+    assert pm.hook.each(x=0) == ["early", 2, "Plugin"]
+
+
+def test_a_class_without_an_object_is_told_of(rt, pm):
+    with pytest.warns(UserWarning, match="methods of Plugin are marked as pluggy.shop"):
+        rt.load(plugin("a", "class Plugin:\n    @hookimpl\n    def each(self, x): return 1\n"))
+
+
+def test_modules_of_one_package_may_implement_one_hook(rt, pm):
+    impl = "from tests.integration.test_pluggy import hookimpl\n@hookimpl\ndef each(x): return {}\n"
+    files = {
+        "plugin.toml": 'id = "a"\nversion = "1"\n',
+        "__init__.py": "from a.one import each\nimport a.two\n",
+        "one.py": impl.format(1),
+        "two.py": impl.format(2),
+    }
+    rt.load(Artifact("a", {name: text.encode() for name, text in files.items()}, is_package=True))
+    assert sorted(pm.hook.each(x=0)) == [1, 2]
+    assert [impl.plugin_name for impl in pm.hook.each.get_hookimpls()] == ["a", "a"]
+
+
+def test_pluggys_own_marker_is_enough(rt, pm):
+    text = (
+        '# /// plugin\n# id = "a"\n# version = "1"\n# ///\n'
+        "import pluggy\n@pluggy.HookimplMarker('shop')\ndef each(x): return 1\n"
+    )
+    rt.load(Artifact("a", {"a.py": text.encode()}))
+    assert pm.hook.each(x=0) == [1]
+
+
+@pytest.mark.parametrize("project", ["my-app", "my_app", "2shop", "", "MyApp", "my.app", "é"])
+def test_each_project_has_a_capability_of_its_own(rt, project):
+    others = {kind_of(other).name for other in ("my-app", "my_app", "2shop", "", "MyApp", "é")}
+    assert len(others) == 6
+    name = kind_of(project).name
+    text = (
+        f'# /// plugin\n# id = "a"\n# version = "1"\n# capabilities = ["{name}"]\n# ///\n'
+        f"import pluggy\n@pluggy.HookimplMarker({project!r})\ndef each(x): return 1\n"
+    )
+    rt.load(Artifact("a", {"a.py": text.encode()}))
+    assert PluginManager(project, rt).hook.each(x=0) == [1]
+    with pytest.raises(CapabilityError, match="pluggy"):
+        rt.reload("a", Artifact("a", {"a.py": text.replace(name, "pluggy.other").encode()}))
+
+
+def test_a_warning_of_a_specification_is_given_once(rt):
+    class Old:
+        @hookspec(warn_on_impl=DeprecationWarning("each is old"))
+        def each(self, x): ...
+
+    manager = PluginManager("shop", rt)
+    manager.add_hookspecs(Old)
+    with pytest.warns(DeprecationWarning, match="each is old") as caught:
+        rt.load(answering("a", 1))
+    assert len(caught) == 1
+    rt.load(plugin("b", "@hookimpl\ndef started(x): ...\n"))  # a warning would be an error
+    manager.register(Empty(), "host")
+    assert manager.hook.each(x=0) == [1]
+    with pytest.warns(DeprecationWarning, match="each is old"):
+        again(rt, "a")

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import tool
 
 from epochal import Runtime
-from epochal.errors import LinkError
+from epochal.errors import ExportError, LinkError
 
 MANIFEST = 'id = "{id}"\nversion = "{version}"\n'
 
@@ -441,3 +441,63 @@ def read():
     assert call(rt, "geo.read") == ("first", "first", "first", ["data", "plugin.toml"])
     rt.reload("geo")
     assert call(rt, "geo.read")[0] == "second"
+
+
+# --- objects --------------------------------------------------------------------------------------
+
+OBJECT = (
+    TOOL
+    + """
+class Base:
+    @tool
+    def inherited(self): return ("inherited", self.x)
+    @tool
+    def overridden(self): return 1
+class Plugin(Base):
+    def __init__(self, x): self.x = x
+    @tool
+    def own(self): return ("own", self.x)
+    @tool
+    @staticmethod
+    def static(): return "static"
+    @tool
+    @classmethod
+    def of_class(cls): return cls.__name__
+    @tool(name="renamed")
+    def other(self): return "renamed"
+    def overridden(self): return 2
+    @property
+    def never(self): raise AssertionError("a mark is looked for, not called for")
+"""
+)
+
+
+def test_marked_methods_of_an_object_are_exported(rt, package):
+    files = {"__init__.py": "from geo.inner import plugin\n"}
+    rt.load(package("geo", {**files, "inner.py": OBJECT + "plugin = Plugin(1)\n"}))
+    assert sorted(rt.epoch[tool]) == [
+        "geo.inherited",
+        "geo.of_class",
+        "geo.own",
+        "geo.renamed",
+        "geo.static",
+    ]
+    assert call(rt, "geo.own") == ("own", 1)
+    assert call(rt, "geo.inherited") == ("inherited", 1)
+    assert call(rt, "geo.of_class") == "Plugin"
+    assert call(rt, "geo.static") == "static"
+    cut = rt.reload("geo", package("geo", {**files, "inner.py": OBJECT + "plugin = Plugin(2)\n"}))
+    assert cut.drained, cut.holders
+    assert cut.reclaimed, cut.leaks
+    assert call(rt, "geo.own") == ("own", 2)
+
+
+def test_marks_that_would_be_ignored_are_told_of(rt, package):
+    with pytest.warns(UserWarning, match="plugin 'geo': methods of Base are marked as tool"):
+        rt.load(package("geo", {"__init__.py": OBJECT.partition("class Plugin")[0]}))
+    assert not rt.epoch[tool]
+
+
+def test_two_objects_of_one_class_offer_two_of_one_name(rt, package):
+    with pytest.raises(ExportError, match="exports two tools named"):
+        rt.load(package("geo", {"__init__.py": OBJECT + "one, two = Plugin(1), Plugin(2)\n"}))

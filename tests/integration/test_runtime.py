@@ -986,3 +986,17 @@ def test_events_become_log_lines(rt, plugins, caplog):
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert ("INFO", "change 1 published epoch 1: geo") in lines
     assert any(level == "ERROR" and "rolled back [link]" in text for level, text in lines)
+
+
+def test_a_reloaded_plugin_keeps_its_place_in_the_epoch(rt, plugins):
+    code = "@tool\ndef f(): return 1\n"
+    for plugin, requires in (("c", ()), ("a", ("c",)), ("b", ())):
+        rt.load(plugins.write(plugin, code, requires=requires))
+    assert dict(rt.epoch.since) == {"c": 1, "a": 2, "b": 3}
+    rt.reload("c")
+    assert list(rt.epoch.generations) == ["c", "a", "b"]
+    assert dict(rt.epoch.since) == {"c": 1, "a": 2, "b": 3}
+    rt.remove("a")
+    rt.load(plugins.write("a", code))
+    assert list(rt.epoch.generations) == ["c", "b", "a"]
+    assert dict(rt.epoch.since) == {"c": 1, "b": 3, "a": 6}

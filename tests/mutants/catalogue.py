@@ -36,6 +36,9 @@ COMPILER = "tests/unit/loaders/test_compiler.py::"
 STORE = "tests/integration/test_store.py::"
 STORE_FAULTS = "tests/integration/test_store_faults.py::"
 STORE_UNIT = "tests/unit/store/test_store.py::"
+HOOK = "tests/unit/kinds/test_hook.py::"
+PLUGGY = "tests/integration/test_pluggy.py::"
+AGREES_PLUGGY = "tests/integration/test_pluggy_agrees.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,18 +352,18 @@ MUTANTS = (
         "E8",
         "an epoch is published before the store has it",
         "_core/change.py",
-        "        del base\n        if self._site.journal is not None:\n",
-        "        del base\n"
+        "        if self._site.journal is not None:\n            self._phases.timed",
         "        self._site.publish(self._next)\n"
-        "        if self._site.journal is not None:\n",
+        "        if self._site.journal is not None:\n            self._phases.timed",
         STORE + "test_e8_nothing_is_published_before_the_store_has_it",
     ),
     Mutant(
         "E5, E8",
         "an error of the store holds what its change staged",
         "_core/change.py",
-        "        self._stage.clear()\n        self._next = None\n        retirement.run()\n",
-        "        self._stage.clear()\n        retirement.run()\n",
+        "        self._stage.clear()\n        self._next = None\n        self._retired.clear()\n"
+        "        retirement.run()\n",
+        "        self._stage.clear()\n        self._retired.clear()\n        retirement.run()\n",
         STORE + "test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused",
     ),
     Mutant(
@@ -1090,5 +1093,147 @@ MUTANTS = (
         "        _imp._fix_co_filename(code, file)  # type: ignore[attr-defined]  # noqa: SLF001\n",
         "",
         COMPILER + "test_code_bears_the_name_that_it_was_asked_for_also_inside",
+    ),
+    Mutant(
+        "hooks",
+        "a coroutine passes for consent",
+        "kinds/hook.py",
+        "            if answer is not None and answer is not True:\n"
+        "                refusals.append(self._refusal(epoch, name, function, answer))\n"
+        "        return Verdict(tuple(refusals))\n\n    async def acall",
+        "            if answer is False or isinstance(answer, Refusal):\n"
+        "                refusals.append(self._refusal(epoch, name, function, answer))\n"
+        "        return Verdict(tuple(refusals))\n\n    async def acall",
+        HOOK + "test_an_async_veto_never_passes_for_consent",
+    ),
+    Mutant(
+        "hooks",
+        "an implementation is asked to take a call by position alone",
+        "kinds/hook.py",
+        "        for number in range(len(either) + 1):\n",
+        "        for number in [len(either)]:\n",
+        HOOK + "test_an_implementation_must_take_it_by_name_and_by_place",
+    ),
+    Mutant(
+        "hooks",
+        "a function with a yield takes part",
+        "kinds/hook.py",
+        "        if _is_generator(export.target):\n",
+        "        if False:\n",
+        HOOK + "test_a_generator_function_is_refused",
+    ),
+    Mutant(
+        "places",
+        "a reloaded plugin comes last",
+        "_core/epoch.py",
+        "            if old.plugin not in stay:  # whoever is replaced keeps its place\n",
+        "            if True:\n",
+        PLUGGY + "test_a_reload_of_identical_code_gives_the_same_answers",
+    ),
+    Mutant(
+        "parties",
+        "what a party refuses is published",
+        "_core/change.py",
+        "        self._meet_parties()\n",
+        "        with suppress(EpochalError):\n            self._meet_parties()\n",
+        PLUGGY + "test_an_implementation_that_does_not_fit_its_specification_is_refused",
+    ),
+    Mutant(
+        "parties",
+        "what a party does after a change is done although it went back",
+        "pluggy/_manager.py",
+        "        return coming.results if published and coming is not None else ()\n",
+        "        [result() for result in coming.results]\n        return ()\n",
+        PLUGGY + "test_a_newcomer_that_raises_when_it_is_told_does_not_come_in",
+    ),
+    Mutant(
+        "pluggy",
+        "what the host says is kept although it does not fit",
+        "pluggy/_manager.py",
+        "        wanted = replace(change(state), version=state.version + 1)\n",
+        "        wanted = replace(change(state), version=state.version + 1)\n"
+        "        self._state = wanted\n",
+        PLUGGY + "test_what_raises_is_forgotten",
+    ),
+    Mutant(
+        "pluggy",
+        "a historic call that raised is told to newcomers",
+        "pluggy/_manager.py",
+        "                self._history = tuple(one for one in self._history if one is not call)\n",
+        "                pass\n",
+        PLUGGY + "test_what_raises_is_forgotten",
+    ),
+    Mutant(
+        "pluggy",
+        "a historic call is not told to who is about to come in",
+        "pluggy/_manager.py",
+        "            for arrival in ready:\n",
+        "            for arrival in ():\n",
+        PLUGGY + "test_whoever_is_on_its_way_in_is_told_of_a_call_made_meanwhile",
+    ),
+    Mutant(
+        "pluggy",
+        "the historic calls that are made while a newcomer is told are not told to it",
+        "pluggy/_manager.py",
+        "            if not due:\n                return\n            tell(",
+        "            tell(self, self._runner, state, arrival, plugin, due)\n            return\n"
+        "            tell(",
+        PLUGGY + "test_each_generation_is_told_of_each_historic_call_once",
+    ),
+    Mutant(
+        "pluggy",
+        "a view's callers refer to it, and wait for a collection",
+        "pluggy/_view.py",
+        '        vars(self)["_hookexec"] = runner.run\n',
+        "",
+        PLUGGY + "test_nothing_is_held_though_nobody_collects",
+    ),
+    Mutant(
+        "pluggy",
+        "a view keeps the one before",
+        "pluggy/_view.py",
+        "        self._base = None  # or each view would keep the one before\n",
+        "",
+        PLUGGY + "test_nothing_is_held_though_nobody_collects",
+    ),
+    Mutant(
+        "pluggy",
+        "a view keeps its manager",
+        "pluggy/_view.py",
+        "        self._owner: Final = weakref.ref(owner)\n",
+        "        self._owner: Final = lambda: owner\n",
+        PLUGGY + "test_a_manager_that_is_dropped_goes",
+    ),
+    Mutant(
+        "pluggy",
+        "a hook that is kept stays with its epoch",
+        "pluggy/_hooks.py",
+        "Caller(self._source, name, self._view)\n",
+        "Caller(self._source, name, self._view or self._source.current_view())\n",
+        PLUGGY + "test_what_is_kept_is_live_and_holds_nothing",
+    ),
+    Mutant(
+        "pluggy",
+        "whoever was verified is verified again, and warned of",
+        "pluggy/_view.py",
+        "if self._verifies and not self._is_verified(hook, hookimpl):\n",
+        "if self._verifies:\n",
+        PLUGGY + "test_a_warning_of_a_specification_is_given_once",
+    ),
+    Mutant(
+        "pluggy",
+        "two projects share a capability",
+        "pluggy/_marks.py",
+        "    if _PLAIN.fullmatch(project):\n",
+        '    project = project.replace("-", "_")\n    if _PLAIN.fullmatch(project):\n',
+        PLUGGY + "test_each_project_has_a_capability_of_its_own",
+    ),
+    Mutant(
+        "pluggy",
+        "the host's objects come before the plugins",
+        "pluggy/_manager.py",
+        "            place = (self._runtime.epoch.number, 1, next(self._serials))\n",
+        "            place = (0, 1, next(self._serials))\n",
+        AGREES_PLUGGY + "test_the_answers_are_pluggys",
     ),
 )

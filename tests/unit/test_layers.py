@@ -39,7 +39,7 @@ FLOORS = [
     {"_core.events", "_core.phase", "_core.journal"},
     {"_core.generation"},
     {"_core.epoch"},
-    {"_core.operation", "_core.plan", "_core.retire"},
+    {"_core.operation", "_core.plan", "_core.retire", "_core.party"},
     {"_core.request", "_core.staging"},
     {"_core.change"},
     {"_core.transaction"},

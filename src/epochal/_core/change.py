@@ -29,7 +29,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.blame import said, without_machinery
+from epochal._core.blame import said, without_machinery, without_variables
 from epochal._core.events import (
     ChangeCommitted,
     ChangeFailed,
@@ -45,13 +45,14 @@ from epochal._core.plan import Plan, plan_change
 from epochal._core.report import Cutover, Swap
 from epochal._core.retire import Leaver, Retirement
 from epochal._core.staging import Staging
-from epochal.errors import EpochalError, PauseTimeoutError
+from epochal.errors import EpochalError, IncompatibleError, PauseTimeoutError, WelcomeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
+    from epochal._core.party import Party
     from epochal._core.phase import Phases
     from epochal._core.plan import Wish
     from epochal._core.staging import Site
@@ -119,6 +120,8 @@ class ChangeRun:
         # and in no local variable of a frame that plugin code runs under: see `Staging`.
         self._stage: Final = Staging(site, phases)
         self._next: Epoch | None = None
+        self._retired: Final[list[Generation]] = []  # those that it retires, dependents first
+        self._met: Final[list[Party]] = []
         self._moves: Final[list[Move]] = []
         self._closing = Closing(())
         self._pauses: Final[dict[str, float]] = {}
@@ -134,7 +137,8 @@ class ChangeRun:
             if self._dry_run:
                 self._roll_back(None)
             else:
-                self._retire(self._publish(self._commit()))
+                retired = self._publish(self._commit())
+                self._retire(retired, self._settle_parties(published=True))
         except Abandoned:
             pass  # another thread has the change
         except BaseException as error:  # noqa: BLE001  it is the caller's answer, whatever it is
@@ -166,6 +170,8 @@ class ChangeRun:
         self._swaps = tuple(self._planned_swaps(plan))
         self._stage.check_together(plan.retire)
         self._phases.check_cancelled()
+        self._build()
+        self._meet_parties()
         if self._moves:
             self._hand_over()
 
@@ -176,6 +182,41 @@ class ChangeRun:
         self._steps = tuple(str(step) for step in plan.steps)
         self._site.events.emit(ChangeStarted(change=self._number, steps=self._steps))
         return plan
+
+    def _build(self) -> None:
+        """Make the epoch that would be published; nothing here can fail."""
+        base = self._stage.base
+        assert base is not None
+        swaps = reversed(self._swaps)
+        self._retired.extend(base.generations[s.plugin] for s in swaps if s.old is not None)
+        self._next = base.successor(self._retired, self._stage.staged.values())
+
+    def _meet_parties(self) -> None:
+        for party in self._site.parties.live():
+            self._met.append(party)
+            for generation in self._phases.timed("check", partial(self._ask, party)):
+                self._phases.foreign(
+                    "welcome",
+                    str(generation),
+                    partial(_welcome, party, generation),
+                    take_over=self._fail,
+                )
+
+    def _ask(self, party: Party) -> Sequence[Generation]:
+        """Have a party look at the next epoch, of which its error must keep nothing."""
+        assert self._next is not None
+        try:
+            return party.check(self._next, tuple(self._stage.begun))
+        except EpochalError as error:
+            raise without_variables(error) from None
+        except Exception as error:  # noqa: BLE001  a host's own, whatever it is
+            told = f"a host of this runtime refuses the change: {said(error)}"
+            raise IncompatibleError(told) from without_variables(error)
+
+    def _settle_parties(self, *, published: bool) -> list[Callable[[], object]]:
+        calls = [call for party in self._met for call in party.settle(published=published)]
+        self._met.clear()
+        return calls
 
     def _plan_move(self) -> None:
         assert self._stage.base is not None
@@ -218,27 +259,21 @@ class ChangeRun:
     # --- publishing --------------------------------------------------------------------------
 
     def _commit(self) -> list[Generation]:
-        """Build the next epoch and have it kept: the last of what can fail.
+        """Have the next epoch kept: the last of what can fail.
 
         Returns:
             The generations that it retires.
         """
-        base = self._stage.base
-        assert base is not None
-        retired = [base.generations[s.plugin] for s in reversed(self._swaps) if s.old is not None]
-        self._next = base.successor(retired, self._stage.staged.values())
-        # An error's traceback keeps these variables, and the rollback waits for what is staged.
-        del base
         if self._site.journal is not None:
-            self._phases.timed("journal", lambda: self._journal(retired))
-        return retired
+            self._phases.timed("journal", self._journal)
+        return self._retired.copy()
 
-    def _journal(self, retired: Sequence[Generation]) -> None:
+    def _journal(self) -> None:
         assert self._next is not None
         assert self._site.journal is not None
         before, after = self._epochs[0], self._next.number
         brought = tuple(Brought(g.number, g.candidate) for g in self._stage.begun)
-        gone = tuple(generation.plugin for generation in retired)
+        gone = tuple(generation.plugin for generation in self._retired)
         self._site.journal.commit(
             Commit(self._number, self._reason, before, after, self._next.id, brought, gone)
         )
@@ -260,6 +295,7 @@ class ChangeRun:
         # Published. The epoch holds what was staged; the change must not.
         self._stage.clear()
         self._next = None
+        self._retired.clear()
         self._epochs = (base.number, epoch.number)
         self._phases.ms["publish"] = (perf_counter() - started) * 1000.0
         self._tell_commit(staged, retired)
@@ -276,8 +312,15 @@ class ChangeRun:
             self._pauses[move.plugin] = move.end_pause()
         self._moves.clear()
 
-    def _retire(self, retired: list[Generation]) -> None:
+    def _retire(
+        self, retired: list[Generation], told_after: Sequence[Callable[[], object]]
+    ) -> None:
         self._give_turn_back()
+        for call in told_after:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001  the caller's answer
+                self._fail_late(error)
         retirement = Retirement(
             retired,
             self._phases,
@@ -293,8 +336,11 @@ class ChangeRun:
         except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001  our own fault, and the caller must not wait
-            error.add_note(f"the change is committed: epoch {self._epochs[1]} is current")
-            self._answer_failure(error)
+            self._fail_late(error)
+
+    def _fail_late(self, error: BaseException) -> None:
+        error.add_note(f"the change is committed: epoch {self._epochs[1]} is current")
+        self._answer_failure(error)
 
     def _finish(self, leavers: Sequence[Leaver]) -> None:
         cutover = self._settle(leavers)
@@ -317,6 +363,7 @@ class ChangeRun:
         failures = [line for move in reversed(self._moves) for line in move.roll_back()]
         self._closing.open()
         self._moves.clear()
+        self._settle_parties(published=False)
         for line in failures:
             if error is not None:
                 error.add_note(line)
@@ -346,6 +393,7 @@ class ChangeRun:
             self._site.tell(generation, state, LifecycleState.DRAINING)
         self._stage.clear()
         self._next = None
+        self._retired.clear()
         retirement.run()
 
     def _note(
@@ -426,6 +474,20 @@ class ChangeRun:
         if not self.answer.done():
             self.answer.set_result(cutover)
         return cutover
+
+
+def _welcome(party: Party, generation: Generation) -> None:
+    """Have a party meet a newcomer; what that leaves in the process is the newcomer's own."""
+    try:
+        with generation.taking_over():
+            party.welcome(generation)
+    except EpochalError:
+        raise
+    except BaseException as error:
+        raise WelcomeError(
+            f"plugin {generation.plugin!r} raised {said(error)} as a host met it",
+            plugin=generation.plugin,
+        ) from error
 
 
 def _outcome(swap: Swap, leaver: Leaver | None) -> Swap:

@@ -68,10 +68,21 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
 
     Attributes:
         number: counts up with every published change of a runtime.
-        generations: plugin id -> its active generation.
+        generations: plugin id -> its active generation, in the order in which the plugins came in:
+            a plugin that is reloaded keeps its place.
+        since: plugin id -> the number of the epoch that it came in with.
     """
 
-    __slots__ = ("__weakref__", "_derived", "_id", "_leases", "_requiring", "generations", "number")
+    __slots__ = (
+        "__weakref__",
+        "_derived",
+        "_id",
+        "_leases",
+        "_requiring",
+        "generations",
+        "number",
+        "since",
+    )
 
     if TYPE_CHECKING:
 
@@ -81,6 +92,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         dict.__init__(self)
         self.number = number
         self.generations: Mapping[str, Generation] = MappingProxyType({})
+        self.since: Mapping[str, int] = MappingProxyType({})
         self._leases: dict[str, Lease] = {}
         self._requiring: dict[str, frozenset[str]] = {}
         self._derived: dict[Hashable, Any] = {}
@@ -185,7 +197,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         nxt = Epoch(self.number + 1)
         dict.update(nxt, self)
         generations, leases = dict(self.generations), dict(self._leases)
-        requiring = dict(self._requiring)
+        requiring, since = dict(self._requiring), dict(self.since)
         fresh: dict[Kind[Any], dict[str, Any]] = {}
 
         def table(kind: Kind[Any]) -> dict[str, Any]:
@@ -194,22 +206,26 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
                 fresh[kind] = self[kind].copy()  # type: ignore[attr-defined]  # a MappingProxyType
             return fresh[kind]
 
+        coming = list(staged)
+        stay = {new.generation.plugin for new in coming}
         for old in retired:
-            del generations[old.plugin], leases[old.plugin]
+            if old.plugin not in stay:  # whoever is replaced keeps its place
+                del generations[old.plugin], leases[old.plugin], since[old.plugin]
             for kind, name in old.exports:
                 del table(kind)[name]
             for required in old.requires:
                 requiring[required] = requiring[required] - {old.plugin}
-        for new in staged:
+        for new in coming:
             plugin = new.generation.plugin
             generations[plugin], leases[plugin] = new.generation, new.lease
+            since.setdefault(plugin, nxt.number)
             for (kind, name), value in new.carried.items():
                 table(kind)[name] = value
             for required in new.generation.requires:
                 requiring[required] = requiring.get(required, frozenset()) | {plugin}
         for kind, exports in fresh.items():
             dict.__setitem__(nxt, kind, MappingProxyType(exports))
-        nxt.generations = MappingProxyType(generations)
+        nxt.generations, nxt.since = MappingProxyType(generations), MappingProxyType(since)
         nxt._leases, nxt._requiring = leases, requiring
         return nxt
 

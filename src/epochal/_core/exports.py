@@ -1,9 +1,16 @@
-"""What a generation exports: found, named and checked, once its code has been executed."""
+"""What a generation exports: found, named and checked, once its code has been executed.
+
+Marks count on what stands in the generation's modules: on functions and classes, and on the methods
+of an object that the generation's own class made (`plugin = Plugin()`), which are exported bound to
+it. A class with marked methods, of which no object stands there, exports nothing, and is told of.
+"""
 
 from __future__ import annotations
 
 import inspect
-from types import MappingProxyType
+import warnings
+from itertools import count
+from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from epochal._core.blame import said
@@ -53,9 +60,10 @@ def collect_exports(
     found: dict[tuple[Kind[Any], str], Export] = {}
     for kind, mark_name, options, target in (*asked, *_marked(namespace)):
         short = _short_name(candidate.plugin, kind, mark_name, target)
-        export = Export(kind, f"{candidate.plugin}.{short}", candidate.plugin, options, target)
+        name = _free_name(found, kind, f"{candidate.plugin}.{short}", target)
+        export = Export(kind, name, candidate.plugin, options, target)
         key = (kind, export.name)
-        if key in found and found[key].target is not target:
+        if key in found and not _is_same(found[key].target, target):
             raise ExportError(
                 f"plugin {candidate.plugin!r} exports two {kind.name}s named {short!r}: "
                 f"{found[key].target!r} and {target!r}",
@@ -63,7 +71,28 @@ def collect_exports(
             )
         _validate(export, candidate)
         found[key] = export
+    _tell_of_the_ignored(candidate.plugin, namespace)
     return MappingProxyType(found)
+
+
+def _free_name(
+    found: Mapping[tuple[Kind[Any], str], Export], kind: Kind[Any], name: str, target: object
+) -> str:
+    """The name itself, or, for a kind that takes many of one name, the first that is free."""
+    if not kind.many:
+        return name
+    numbered = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    return next(
+        one
+        for one in numbered
+        if (kind, one) not in found or _is_same(found[kind, one].target, target)
+    )
+
+
+def _is_same(one: object, other: object) -> bool:
+    if isinstance(one, MethodType) and isinstance(other, MethodType):  # made anew at each look
+        return one.__func__ is other.__func__ and one.__self__ is other.__self__
+    return one is other
 
 
 def check_entry_points(plugin: str, root: ModuleType, namespace: Modules) -> None:
@@ -92,12 +121,64 @@ def check_entry_points(plugin: str, root: ModuleType, namespace: Modules) -> Non
 
 
 def _marked(namespace: Modules) -> Iterator[Asked]:
+    for name, value in _values(namespace):
+        # What was imported from elsewhere is exported there, if anywhere.
+        if not namespace.owns(value):
+            continue
+        for mark in marks_of(value, name):
+            yield mark.kind, mark.name, mark.options, value
+        if _is_object(value, namespace):
+            yield from _marked_methods(value)
+
+
+def _values(namespace: Modules) -> Iterator[tuple[str, Any]]:
     for module in list(namespace.modules.values()):
-        for value in list(vars(module).values()):
-            for mark in marks_of(value):
-                # What was imported from elsewhere is exported there, if anywhere.
-                if namespace.owns(value):
-                    yield mark.kind, mark.name, mark.options, value
+        yield from list(vars(module).items())
+
+
+def _is_object(value: object, namespace: Modules) -> bool:
+    """Whether it is an instance of a class of the generation's own."""
+    plain = isinstance(value, (type, FunctionType, MethodType))
+    return not plain and namespace.owns(type(value))
+
+
+def _marked_methods(instance: object) -> Iterator[Asked]:
+    """The marked methods of an object, bound to it; nothing of the object's own is called."""
+    seen: set[str] = set()
+    for cls in type(instance).__mro__:
+        for name, raw in list(vars(cls).items()):
+            if name in seen:  # overridden: what counts is the method that would be called
+                continue
+            seen.add(name)
+            for mark in marks_of(raw, name):
+                if (bound := _bound(raw, instance)) is not None:
+                    yield mark.kind, mark.name or name, mark.options, bound
+
+
+def _bound(raw: object, instance: object) -> Any:
+    if isinstance(raw, staticmethod):
+        return raw.__func__
+    if isinstance(raw, classmethod):
+        return MethodType(raw.__func__, type(instance))
+    return MethodType(raw, instance) if isinstance(raw, FunctionType) else None
+
+
+def _tell_of_the_ignored(plugin: str, namespace: Modules) -> None:
+    """Warn of classes whose marked methods are not exported, since no object of them is there."""
+    values = [value for _, value in _values(namespace)]
+    made = {id(cls) for value in values for cls in type(value).__mro__}
+    for cls in values:
+        if not isinstance(cls, type) or not namespace.owns(cls) or id(cls) in made:
+            continue
+        marks = [mark for name, raw in list(vars(cls).items()) for mark in marks_of(raw, name)]
+        if marks:
+            made.add(id(cls))  # told once, though it may stand in several modules
+            warnings.warn(
+                f"plugin {plugin!r}: methods of {cls.__qualname__} are marked as "
+                f"{marks[0].kind.name}, but no object of that class stands in the module, so they "
+                f"are not exported: add one, say `plugin = {cls.__qualname__}()`",
+                stacklevel=1,
+            )
 
 
 def _short_name(plugin: str, kind: Kind[Any], mark_name: str | None, target: object) -> str:

@@ -22,6 +22,15 @@ to the new one, in the instant before the new epoch is published.
 A marker registers nothing: it leaves a `Mark` on the object and returns the object itself. The
 runtime reads the marks when it links a generation, so importing a plugin's file by hand, in its own
 tests say, has no effect beyond the plugin's own.
+
+Other libraries have markers of their own, and plugins that use them. `read_marks` has those read,
+too.
+
+Who reads, who writes
+---------------------
+
+``_readers`` is an immutable tuple, replaced by `read_marks` as a module is imported, under the lock
+of imports; whoever links a generation reads it and sees the old tuple or the new one, whole.
 """
 
 from __future__ import annotations
@@ -29,12 +38,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar, overload
 
 from epochal._core.handle import Handle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from epochal._core.gate import Gate
     from epochal._core.lease import Borrow, Lease
@@ -134,6 +143,10 @@ class Kind(Generic[F]):
     """
 
     __slots__ = ("__weakref__", "description", "name")
+
+    many: ClassVar[bool] = False
+    """Whether one plugin may export several things of one name; those after the first get a number
+    (`geo.told`, `geo.told_2`)."""
 
     def __init__(self, name: str, description: str = "") -> None:
         if not _NAME.fullmatch(name):
@@ -257,8 +270,26 @@ class Kind(Generic[F]):
         return f"<kind {self.name}>"
 
 
-def marks_of(target: object) -> tuple[Mark, ...]:
-    """The marks on an object itself (not those inherited from a base class)."""
+def marks_of(target: object, name: str = "") -> tuple[Mark, ...]:
+    """The marks on an object itself (not those inherited from a base class).
+
+    Args:
+        target: the object.
+        name: the name that it stands under, for the readers of other libraries' marks.
+    """
     own = getattr(target, "__dict__", None)
     marks = own.get(MARKS, ()) if own is not None else ()
-    return tuple(marks)
+    return (*marks, *(mark for read in _readers for mark in read(name, target)))
+
+
+_readers: tuple[Callable[[str, object], Iterable[Mark]], ...] = ()
+
+
+def read_marks(reader: Callable[[str, object], Iterable[Mark]]) -> None:
+    """Have `reader(name, target)` asked for the marks that another library left on an object.
+
+    It is asked of whatever stands in a plugin's modules, and of the methods of objects there, when
+    a generation is linked. It must be quick, and call nothing of the object's.
+    """
+    global _readers
+    _readers = (*_readers, reader)

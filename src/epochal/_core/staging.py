@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from epochal._core.kind import Kind
     from epochal._core.live import LiveSet
     from epochal._core.operation import Operation
+    from epochal._core.party import Party
     from epochal._core.phase import Phases
     from epochal._core.turn import Turn
 
@@ -50,6 +51,7 @@ class Site:
         publish: stores the new one, and does nothing else.
         next_number: counts the generations of a plugin; called by whoever has the turn.
         open_namespace: the loader.
+        parties: who is asked whether the next epoch will do.
         journal: keeps each epoch before it is published; None for nobody.
     """
 
@@ -61,6 +63,7 @@ class Site:
     publish: Callable[[Epoch], None]
     next_number: Callable[[str], int]
     open_namespace: Callable[[Artifact, str, int, str], Namespace]
+    parties: LiveSet[Party]
     journal: Journal | None = None
 
     def tell(self, generation: Generation, old: LifecycleState, new: LifecycleState) -> None:

@@ -12,6 +12,7 @@ No engine is needed to import or to check them: a plugin's own tests run without
 
 from epochal.kinds.aggregate import aggregate
 from epochal.kinds.data_type import data_type
+from epochal.kinds.hook import Hook, Refusal, Verdict
 from epochal.kinds.index import index
 from epochal.kinds.job import job
 from epochal.kinds.mergeable_state import mergeable_state
@@ -23,6 +24,9 @@ from epochal.kinds.table_function import table_function
 from epochal.kinds.window import window
 
 __all__ = [
+    "Hook",
+    "Refusal",
+    "Verdict",
     "aggregate",
     "data_type",
     "index",

@@ -15,7 +15,10 @@ Who takes part, and in what order, is settled once for each epoch: by the plugin
 `first`, `last`, `before` or `after` say otherwise. What was said of plugins that are not active has
 no effect; a circle refuses the change that would close it.
 
-An implementation that raises ends the call, and its error is the caller's.
+An implementation that raises ends the call, and its error is the caller's. So does one whose answer
+cannot be taken: a coroutine that nobody awaits says nothing, and a question that is answered with
+neither yes nor no must not pass for a yes. `acall`, `afirst` and `aask` await implementations that
+are `async def`, one after another.
 """
 
 from __future__ import annotations
@@ -24,15 +27,25 @@ import inspect
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from epochal._core.kind import Export, Kind
+from epochal.errors import HookAnswerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from epochal._core.epoch import Epoch
     from epochal._core.operation import Operation
+
+_PLAIN: Final = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
+# What most implementations return. Looking here first takes 30 ns; to ask whether something can be
+# awaited takes 400, as long as all the rest of a call.
+
+_POSITIONAL: Final = inspect.Parameter.POSITIONAL_ONLY
+_EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_STAR: Final = inspect.Parameter.VAR_POSITIONAL
+_STARS: Final = inspect.Parameter.VAR_KEYWORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,7 @@ class Hook(Kind[Any]):
         name: the kind's name, which is the capability too.
         description: one line for people.
         spec: a function with the parameters that the host calls the hook with; implementations that
-            could not be called so are refused. None accepts any.
+            could not be called so, by position or by name, are refused. None accepts any.
     """
 
     __slots__ = ("_spec",)
@@ -95,19 +108,30 @@ class Hook(Kind[Any]):
 
         Returns:
             What they returned, without None.
+
+        Raises:
+            HookAnswerError: one returned something to await; use `acall`.
         """
         results: list[Any] = []
         for function in epoch.derived(self, self._order).values():
             result = function(*args, **kw)
             if result is not None:
+                if type(result) not in _PLAIN and inspect.isawaitable(result):
+                    self._refuse(epoch, function, result)
                 results.append(result)
         return results
 
     def first(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> Any:
-        """Call implementations in order until one returns something; None if none does."""
+        """Call implementations in order until one returns something; None if none does.
+
+        Raises:
+            HookAnswerError: one returned something to await; use `afirst`.
+        """
         for function in epoch.derived(self, self._order).values():
             result = function(*args, **kw)
             if result is not None:
+                if type(result) not in _PLAIN and inspect.isawaitable(result):
+                    self._refuse(epoch, function, result)
                 return result
         return None
 
@@ -116,24 +140,77 @@ class Hook(Kind[Any]):
 
         Returns:
             The verdict, true if nobody objected.
+
+        Raises:
+            HookAnswerError: one returned neither of these, nor None or True: what it wants cannot
+                be known, so it is not taken for consent. One that is `async def` needs `aask`.
         """
         refusals: list[Refusal] = []
         for name, function in epoch.derived(self, self._order).items():
             answer = function(*args, **kw)
-            if answer is False or isinstance(answer, Refusal):
-                refusals.append(Refusal(answer.reason if answer else "", name))
+            if answer is not None and answer is not True:
+                refusals.append(self._refusal(epoch, name, function, answer))
         return Verdict(tuple(refusals))
 
     async def acall(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> list[Any]:
         """`call` for implementations that may be `async def`: one after another, each awaited."""
         results: list[Any] = []
         for function in epoch.derived(self, self._order).values():
-            result = function(*args, **kw)
-            if inspect.isawaitable(result):
-                result = await result
+            result = await _awaited(function(*args, **kw))
             if result is not None:
                 results.append(result)
         return results
+
+    async def afirst(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> Any:
+        """`first` for implementations that may be `async def`, each awaited before the next."""
+        for function in epoch.derived(self, self._order).values():
+            result = await _awaited(function(*args, **kw))
+            if result is not None:
+                return result
+        return None
+
+    async def aask(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> Verdict:
+        """`ask` for implementations that may be `async def`: one after another, each awaited.
+
+        Raises:
+            HookAnswerError: as for `ask`.
+        """
+        refusals: list[Refusal] = []
+        for name, function in epoch.derived(self, self._order).items():
+            answer = await _awaited(function(*args, **kw))
+            if answer is not None and answer is not True:
+                refusals.append(self._refusal(epoch, name, function, answer))
+        return Verdict(tuple(refusals))
+
+    def _refusal(
+        self, epoch: Epoch | Operation, name: str, function: Callable[..., Any], answer: Any
+    ) -> Refusal:
+        if answer is False:
+            return Refusal("", name)
+        if not isinstance(answer, Refusal):
+            self._refuse(epoch, function, answer)
+        return Refusal(answer.reason, name)
+
+    def _refuse(
+        self, epoch: Epoch | Operation, function: Callable[..., Any], answer: Any
+    ) -> NoReturn:
+        """Raise `HookAnswerError` for an answer that cannot be taken."""
+        order = epoch.derived(self, self._order)
+        name = next(name for name, other in order.items() if other is function)
+        plugin = name.partition(".")[0]
+        if not inspect.isawaitable(answer):
+            raise HookAnswerError(
+                f"{name} answered {self.name} with {answer!r}: expected None or True to agree, "
+                "False or a Refusal to object",
+                plugin=plugin,
+            )
+        if inspect.iscoroutine(answer):
+            answer.close()  # nobody will await it
+        raise HookAnswerError(
+            f"{name} answered {self.name} with something to await ({type(answer).__name__}): call "
+            "it with acall, afirst or aask",
+            plugin=plugin,
+        )
 
     def _order(self, epoch: Epoch) -> Mapping[str, Callable[..., Any]]:
         exports = epoch[self]
@@ -157,15 +234,15 @@ class Hook(Kind[Any]):
     def validate(self, export: Export) -> None:
         """Ask for something that can be called as the host will call it."""
         super().validate(export)
-        if self._spec is None:
-            return
-        implementation = inspect.signature(export.target)
-        try:
-            implementation.bind(*_arguments(self._spec), **_keywords(self._spec))
-        except TypeError as error:
-            raise TypeError(
-                f"it is called as {self._spec}, and {implementation} does not take that: {error}"
-            ) from None
+        if _is_generator(export.target):
+            raise TypeError("it has a `yield`, so calling it would run none of it: return instead")
+        for side in ("before", "after"):
+            if export.plugin in export.options[side]:
+                raise ValueError(
+                    f"{side}={export.plugin!r} is its own plugin: name others, or leave it out"
+                )
+        if self._spec is not None:
+            _check_call(self._spec, inspect.signature(export.target))
 
     def validate_together(self, exports: Sequence[Export]) -> None:
         """Refuse an order that cannot be had."""
@@ -214,11 +291,61 @@ def _drained(sorter: TopologicalSorter[str], wishes: Mapping[str, tuple[int, str
     return names
 
 
-def _arguments(spec: inspect.Signature) -> list[None]:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [None for parameter in spec.parameters.values() if parameter.kind in kinds]
+async def _awaited(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result
 
 
-def _keywords(spec: inspect.Signature) -> dict[str, None]:
-    only = inspect.Parameter.KEYWORD_ONLY
-    return {name: None for name, parameter in spec.parameters.items() if parameter.kind is only}
+def _is_generator(target: Any) -> bool:
+    """Whether calling it makes a generator, and runs none of its code."""
+    call = getattr(type(target), "__call__", None)  # noqa: B004  the attribute itself is looked at
+    return any(
+        inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
+        for one in (target, call)
+    )
+
+
+def _check_call(spec: inspect.Signature, implementation: inspect.Signature) -> None:
+    """See that an implementation takes every call that its specification allows.
+
+    Raises:
+        TypeError: it does not.
+    """
+    try:
+        for args, kw in _calls(spec):
+            _bind(implementation, args, kw)
+    except TypeError as error:
+        raise TypeError(
+            f"it is called as {spec}, and {implementation} does not take that: {error}"
+        ) from None
+
+
+def _bind(implementation: inspect.Signature, args: Sequence[str], kw: Mapping[str, str]) -> None:
+    # Each argument is its own name, so one that arrives under another name is seen.
+    bound = implementation.bind(*args, **kw)
+    for name, value in bound.arguments.items():
+        kind = implementation.parameters[name].kind
+        if kind is _STAR:
+            lost = [one for one in value if one in implementation.parameters]
+            if lost:
+                raise TypeError(f"{lost[0]!r} would arrive in *{name}")
+        elif kind not in (_STARS, _POSITIONAL) and value not in (name, ""):
+            raise TypeError(f"{value!r} would arrive as {name!r}")
+
+
+def _calls(spec: inspect.Signature) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """The calls that a specification allows.
+
+    With and without what has a default, and what may be given by place and by name in either way.
+    """
+    parameters = list(spec.parameters.values())
+    for wanted in (parameters, [one for one in parameters if one.default is one.empty]):
+        first = ["" for one in wanted if one.kind is _POSITIONAL]
+        either = [one.name for one in wanted if one.kind is _EITHER]
+        named = {one.name: one.name for one in wanted if one.kind is inspect.Parameter.KEYWORD_ONLY}
+        if any(one.kind is _STARS for one in wanted):
+            named["any_other_name"] = "any_other_name"
+        for number in range(len(either) + 1):
+            by_name = {name: name for name in either[number:]}
+            yield [*first, *either[:number]], {**by_name, **named}
+        if any(one.kind is _STAR for one in wanted):
+            yield [*first, *either, ""], named

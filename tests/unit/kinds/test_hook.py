@@ -6,18 +6,20 @@ import pytest
 
 from epochal import Runtime
 from epochal._core.artifact import Artifact
-from epochal.errors import ExportError, IncompatibleError
-from epochal.kinds.hook import Hook, Refusal
+from epochal.errors import ExportError, HookAnswerError, IncompatibleError
+from epochal.kinds import Hook, Refusal
 
 event = Hook("test.event")
 checked = Hook("test.checked", spec=lambda order, *, dry: None)
+optional = Hook("test.optional", spec=lambda order, dry=False: None)
+anything = Hook("test.anything", spec=lambda first, /, *rest, **named: None)
 
 HEADER = """
 # /// plugin
 # id = "{id}"
 # version = "1"
 # ///
-from tests.unit.kinds.test_hook import checked, event
+from tests.unit.kinds.test_hook import anything, checked, event, optional
 from epochal.kinds.hook import Refusal
 """
 
@@ -126,10 +128,106 @@ def test_a_call_holds_nobody_after_it(rt):
     assert cut.reclaimed
 
 
-@pytest.mark.parametrize("parameters", ["", "order", "dry", "order, dry, more"])
+@pytest.mark.parametrize("body", ["return False", "return Refusal('no')", "raise OSError('gone')"])
+def test_an_async_veto_never_passes_for_consent(rt, body):
+    load(rt, plugin("a", f"@event\nasync def f(): {body}\n"))
+    for sync in (event.ask, event.call, event.first):
+        with pytest.raises(HookAnswerError, match=r"a\.f .*await.*acall, afirst or aask") as caught:
+            sync(rt.epoch)
+        assert caught.value.plugin == "a"
+    if "raise" in body:
+        with pytest.raises(OSError, match="gone"):
+            asyncio.run(event.aask(rt.epoch))
+    else:
+        assert not asyncio.run(event.aask(rt.epoch))
+
+
+def test_the_async_forms_take_both_sorts(rt):
+    load(
+        rt,
+        plugin("a", "@event\nasync def f(): return None\n"),
+        taking_part("b", result="Refusal('b')"),
+        plugin("c", "@event\nasync def f(): return Refusal('c')\n"),
+    )
+    assert asyncio.run(event.afirst(rt.epoch)) == Refusal("b")
+    verdict = asyncio.run(event.aask(rt.epoch))
+    assert verdict.refusals == (Refusal("b", "b.f"), Refusal("c", "c.f"))
+    rt.remove("b")
+    rt.remove("c")
+    assert asyncio.run(event.afirst(rt.epoch)) is None
+    assert asyncio.run(event.aask(rt.epoch))
+
+
+@pytest.mark.parametrize("answer", ["0", "''", "'no'", "[]", "iter([False])"])
+def test_an_answer_that_is_neither_yes_nor_no_is_no_consent(rt, answer):
+    load(rt, taking_part("a", result=answer))
+    with pytest.raises(HookAnswerError, match=r"a\.f answered test\.event"):
+        event.ask(rt.epoch)
+    with pytest.raises(HookAnswerError, match=r"a\.f answered test\.event"):
+        asyncio.run(event.aask(rt.epoch))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "@event\ndef f(): yield Refusal('no')\n",
+        "@event\nasync def f(): yield Refusal('no')\n",
+        "class C:\n    def __call__(self): yield 1\nf = C()\n"
+        "def register(ctx): ctx.export(event, f, name='f')\n",
+    ],
+)
+def test_a_generator_function_is_refused(rt, body):
+    with pytest.raises(ExportError, match="yield"):
+        load(rt, plugin("a", body))
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_place_beside_itself_is_told_clearly(rt, side):
+    with pytest.raises(ExportError, match=f"{side}='a' is its own plugin"):
+        load(rt, taking_part("a", f"({side}='a')"))
+
+
+@pytest.mark.parametrize("parameters", ["", "order", "dry", "order, dry, more", "o, *, dry"])
 def test_an_implementation_that_could_not_be_called_is_refused(rt, parameters):
     with pytest.raises(ExportError, match="it is called as"):
         load(rt, plugin("a", f"@checked\ndef f({parameters}): pass\n"))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "o, dry=False",
+        "dry=None, order=None",
+        "order, dry",
+        "order, /, dry=False",
+        "*a",
+        "order, *rest, dry=True",
+    ],
+)
+def test_an_implementation_must_take_it_by_name_and_by_place(rt, parameters):
+    with pytest.raises(ExportError, match="it is called as"):
+        load(rt, plugin("a", f"@optional\ndef f({parameters}): pass\n"))
+
+
+@pytest.mark.parametrize(
+    ("hook", "parameters"),
+    [
+        ("optional", "order, dry=True"),
+        ("optional", "order, dry=True, more=1"),
+        ("optional", "*args, **kw"),
+        ("anything", "other, *rest, **kw"),
+        ("anything", "*rest, **kw"),
+    ],
+)
+def test_an_implementation_may_take_more(rt, hook, parameters):
+    load(rt, plugin("a", f"@{hook}\ndef f({parameters}): return 1\n"))
+    assert list(rt.generation("a").exports)
+
+
+@pytest.mark.parametrize("parameters", ["first, *rest", "first, **named", "first"])
+def test_what_a_specification_leaves_open_must_be_taken(rt, parameters):
+    with pytest.raises(ExportError, match="it is called as"):
+        load(rt, plugin("a", f"@anything\ndef f({parameters}): pass\n"))
 
 
 @pytest.mark.parametrize("parameters", ["order, dry", "order, *, dry=False", "*args, **kw"])
