@@ -571,9 +571,9 @@ MUTANTS = (
     Mutant(
         "services",
         "a hand-over that fails leaves the gate closed",
-        "_core/change.py",
-        "        self._closing.open()\n        self._moves.clear()\n",
-        "        self._moves.clear()\n",
+        "_core/handover.py",
+        "        self._closing.open()\n        self.moves.clear()\n        return failures\n",
+        "        self.moves.clear()\n        return failures\n",
         SERVICE + "test_what_raises_in_a_hand_over_rolls_the_change_back",
     ),
     Mutant(

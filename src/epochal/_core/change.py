@@ -36,8 +36,7 @@ from epochal._core.events import (
     ChangeFinished,
     ChangeStarted,
 )
-from epochal._core.gate import Closing
-from epochal._core.handover import Move
+from epochal._core.handover import Move, Moving
 from epochal._core.journal import Brought, Commit, Refusal
 from epochal._core.lifecycle import LifecycleState
 from epochal._core.phase import Abandoned
@@ -122,9 +121,8 @@ class ChangeRun:
         self._next: Epoch | None = None
         self._retired: Final[list[Generation]] = []  # those that it retires, dependents first
         self._met: Final[list[Party]] = []
-        self._moves: Final[list[Move]] = []
-        self._closing = Closing(())
-        self._pauses: Final[dict[str, float]] = {}
+        self._moving: Final = Moving()
+        self._pauses: Mapping[str, float] = {}
         self._steps: tuple[str, ...] = ()
         self._swaps: tuple[Swap, ...] = ()
         self._epochs = (0, 0)
@@ -172,7 +170,7 @@ class ChangeRun:
         self._phases.check_cancelled()
         self._build()
         self._meet_parties()
-        if self._moves:
+        if self._moving:
             self._hand_over()
 
     def _plan(self, base: Epoch) -> Plan:
@@ -222,16 +220,14 @@ class ChangeRun:
         assert self._stage.base is not None
         new = self._stage.begun[-1]
         old = self._stage.base.generations.get(new.plugin)
-        if old is not None and (move := Move(new.plugin, new.handovers(old), new.taking_over)):
-            self._moves.append(move)
+        if old is not None:
+            self._moving.add(Move(new.plugin, new.handovers(old), new.taking_over))
 
     def _hand_over(self) -> None:
         """Move everything, under one limit for all of it."""
         started = perf_counter()
-        for move in self._moves:
-            move.pause()
         self._phases.timed("hand over", self._close_gates)
-        for move in self._moves:
+        for move in self._moving.moves:
             self._phases.foreign(
                 "hand over",
                 str(self._stage.staged[move.plugin].generation),
@@ -242,19 +238,17 @@ class ChangeRun:
             )
         limit = self._limits.pause
         if limit is not None and perf_counter() - started > limit:
-            raise PauseTimeoutError([move.plugin for move in self._moves], limit, ())
+            raise PauseTimeoutError(self._moving.plugins, limit, ())
 
     def _close_gates(self) -> None:
-        limit = self._limits.pause
-        closing = self._closing = Closing(gate for move in self._moves for gate in move.gates)
+        limit, closing = self._limits.pause, self._moving.begin()
         self._cancelled.add_done_callback(lambda _: closing.give_up())
         if not closing.close(limit):
             self._phases.check_cancelled()
             assert self._stage.base is not None
-            plugins = [move.plugin for move in self._moves if move.gates]
-            old = [self._stage.base.generations[plugin] for plugin in plugins]
+            old = [self._stage.base.generations[plugin] for plugin in self._moving.plugins]
             inside = [one for generation in old for one in generation.stragglers()]
-            raise PauseTimeoutError(plugins, limit or 0.0, inside)
+            raise PauseTimeoutError(self._moving.plugins, limit or 0.0, inside)
 
     # --- publishing --------------------------------------------------------------------------
 
@@ -303,14 +297,9 @@ class ChangeRun:
 
     def _end_pauses(self, base: Epoch, epoch: Epoch) -> None:
         """Let whoever waited for a hand-over go on, with what the new epoch offers."""
-        for move in self._moves:
-            keys = epoch.generations[move.plugin].opened
-            failures = move.commit({(kind, name): epoch[kind].get(name) for kind, name in keys})
-            base.generations[move.plugin].failures.extend(failures)
-        self._closing.open()
-        for move in self._moves:
-            self._pauses[move.plugin] = move.end_pause()
-        self._moves.clear()
+        failures, self._pauses = self._moving.commit(epoch)
+        for plugin, lines in failures.items():
+            base.generations[plugin].failures.extend(lines)
 
     def _retire(
         self, retired: list[Generation], told_after: Sequence[Callable[[], object]]
@@ -360,9 +349,7 @@ class ChangeRun:
 
     def _roll_back(self, error: BaseException | None) -> None:
         """Let the old generations go on, and take down what was staged, newest first."""
-        failures = [line for move in reversed(self._moves) for line in move.roll_back()]
-        self._closing.open()
-        self._moves.clear()
+        failures = self._moving.roll_back()
         self._settle_parties(published=False)
         for line in failures:
             if error is not None:

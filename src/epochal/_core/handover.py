@@ -15,12 +15,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.blame import said
+from epochal._core.gate import Closing
 from epochal.errors import EpochalError, HandOverError, IncompatibleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from epochal._core.epoch import Epoch
     from epochal._core.gate import Gate
     from epochal._core.kind import Handover, Kind
 
@@ -150,6 +152,64 @@ class Move:
             except BaseException as error:  # noqa: BLE001  told; the others are ended
                 told = named(key, self.plugin)
                 failures.append(f"ending the hand-over of {told}: {said(error)}")
+        return failures
+
+
+class Moving:
+    """All that one change hands over, and the gates that are closed for it.
+
+    Belongs to the thread that has the change.
+
+    Attributes:
+        moves: of each plugin that hands something over, dependencies first.
+    """
+
+    __slots__ = ("_closing", "moves")
+
+    def __init__(self) -> None:
+        self.moves: Final[list[Move]] = []
+        self._closing = Closing(())
+
+    def __bool__(self) -> bool:
+        return bool(self.moves)
+
+    @property
+    def plugins(self) -> list[str]:
+        """The ids of the plugins that hand something over."""
+        return [move.plugin for move in self.moves]
+
+    def add(self, move: Move) -> None:
+        """One more, if it moves anything."""
+        if move:
+            self.moves.append(move)
+
+    def begin(self) -> Closing:
+        """Begin every pause; returns what closes the gates."""
+        for move in self.moves:
+            move.pause()
+        self._closing = Closing(gate for move in self.moves for gate in move.gates)
+        return self._closing
+
+    def commit(self, epoch: Epoch) -> tuple[dict[str, list[str]], dict[str, float]]:
+        """The new epoch is current: have calls go to it.
+
+        Returns:
+            For each plugin, what went wrong, and the milliseconds of its pause.
+        """
+        failures: dict[str, list[str]] = {}
+        for move in self.moves:
+            keys = epoch.generations[move.plugin].opened
+            failures[move.plugin] = move.commit({key: epoch[key[0]].get(key[1]) for key in keys})
+        self._closing.open()
+        pauses = {move.plugin: move.end_pause() for move in self.moves}
+        self.moves.clear()
+        return failures, pauses
+
+    def roll_back(self) -> list[str]:
+        """The change went back: have calls go on; returns what went wrong."""
+        failures = [line for move in reversed(self.moves) for line in move.roll_back()]
+        self._closing.open()
+        self.moves.clear()
         return failures
 
 
