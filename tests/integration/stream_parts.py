@@ -66,9 +66,9 @@ def write_source(plugins, version="1.0", **at):
     return plugins.write("numbers", SOURCE.format(**blocks), version=version)
 
 
-def write_sink(plugins, version="1.0", **at):
+def write_sink(plugins, version="1.0", requires=(), **at):
     blocks = {"start": "pass", "write": "pass", "checkpoint": "pass", **at}
-    return plugins.write("keeper", SINK.format(**blocks), version=version)
+    return plugins.write("keeper", SINK.format(**blocks), version=version, requires=requires)
 
 
 def connect(streams, **options):

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from tests.integration.stream_parts import (
@@ -24,7 +24,7 @@ from epochal.errors import (
     PhaseTimeoutError,
 )
 from epochal.jobs import Circuit, Patience, Streams
-from epochal.jobs.ends import KINDS
+from epochal.kinds import service, sink, source
 from epochal.kinds.gate import side_of
 
 EVENTS = 1_000_000
@@ -76,12 +76,56 @@ def test_both_ends_are_reloaded_in_one_change(rt, plugins):
     assert flow.status().events > 0
 
 
+HOLDER = """
+from epochal.kinds import service
+from tests.integration.stream_parts import WORLD
+
+@service
+class holder:
+    def hold(self):
+        WORLD["entered"].set()
+        WORLD["gate"].wait(60)
+    def export_state(self): pass
+    def import_state(self, state, from_version): pass
+"""
+
+
+def test_a_change_that_has_closed_one_gate_gets_the_other(rt, plugins):
+    """A batch that waited for the sink inside the source's gate would wait for ever."""
+    rt.load(write_source(plugins))
+    # The order in which gates are closed: dependents first.
+    rt.load(plugins.write("holder", HOLDER, requires=["numbers"]))
+    rt.load(write_sink(plugins, requires=["holder"]))
+    numbers = side_of(rt.epoch[source]["numbers.numbers"]).kept.gate
+    keeper = side_of(rt.epoch[sink]["keeper.keeper"]).kept.gate
+    WORLD["last"] = 10**12
+    with Streams(rt) as streams, ThreadPoolExecutor() as pool:
+        flow = connect(streams, batch=50)
+        pool.submit(lambda: rt.epoch[service]["holder.holder"].hold())
+        assert WORLD["entered"].wait(30)
+
+        changing = pool.submit(rt.reload, "numbers")  # and so the other two
+        while not keeper._closing:
+            time.sleep(0.002)
+        was_open = not numbers._closing  # since the holder's call is in the way
+        before = -1
+        while before != flow.status().events:
+            before = flow.status().events
+            time.sleep(0.05)
+        WORLD["gate"].set()
+        assert len(changing.result(30).swaps) == 3
+        assert was_open
+        WORLD["last"] = 0
+        assert flow.wait_idle(60)
+        arrived(flow, flow.status().events)
+
+
 def test_the_batch_under_way_ends_before_the_position_moves(rt, plugins):
     hold = 'if events[0][0] == 1: WORLD["entered"].set(); WORLD["gate"].wait(30)'
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, write=hold + '; WORLD["order"].append("written")'))
     WORLD.update(last=10, order=[])
-    gate = side_of(rt.epoch[KINDS[1]]["keeper.keeper"]).kept.gate
+    gate = side_of(rt.epoch[sink]["keeper.keeper"]).kept.gate
     with Streams(rt) as streams, ThreadPoolExecutor() as pool:
         flow = connect(streams)
         assert WORLD["entered"].wait(30)
@@ -469,9 +513,10 @@ def test_a_source_is_told_what_is_durable(rt, plugins):
 
 STALE = """
         last = WORLD["last"]
-        if WORLD.pop("hold", False):
-            WORLD["entered"].set()
-            WORLD["gate"].wait(60)
+        if WORLD["holds"]:
+            entered, gate = WORLD["holds"].pop()
+            entered.set()
+            gate.wait(60)
         first, self.at = self.at, min(self.at + limit, last)
         return [(n, n) for n in range(first + 1, self.at + 1)]
 """
@@ -480,15 +525,21 @@ STALE = """
 def test_a_look_that_began_before_the_question_does_not_answer_it(rt, plugins):
     rt.load(write_source(plugins, read=STALE))
     rt.load(write_sink(plugins))
-    WORLD["hold"] = True
+    WORLD["holds"] = []
     with Streams(rt) as streams, ThreadPoolExecutor() as pool:
         flow = connect(streams)
-        assert WORLD["entered"].wait(30)
+        assert flow.wait_idle(60)
+        first, second = [(threading.Event(), threading.Event()) for _ in range(2)]
+        WORLD["holds"] += [second, first]
+        assert first[0].wait(30)
         WORLD["last"] = 100
         answer = pool.submit(flow.wait_idle, 60)
-        while not flow._asked:
+        while flow._asked < 2:
             time.sleep(0.002)
-        WORLD["gate"].set()
+        first[1].set()
+        assert second[0].wait(30)
+        assert not wait([answer], 0.5).done
+        second[1].set()
         assert answer.result(60)
         assert WORLD["durable"] == list(range(1, 101))
 

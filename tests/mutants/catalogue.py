@@ -705,7 +705,7 @@ MUTANTS = (
         "jobs/ends.py",
         "        other = second.try_enter()\n",
         "        other = second.enter()\n",
-        STREAMS + "test_both_ends_are_reloaded_in_one_change",
+        STREAMS + "test_a_change_that_has_closed_one_gate_gets_the_other",
     ),
     Mutant(
         "streams",
