@@ -36,6 +36,7 @@ def _world():
     new_world()
 
 
+@pytest.mark.timeout(300)  # some seconds, where nothing else runs
 def test_a_million_events_flow_through_two_hundred_reloads(rt, plugins):
     """Each time that a source starts there are more events: so every reload has some before it."""
     more = f'WORLD["last"] = min({EVENTS}, WORLD["last"] + {EVENTS // (RELOADS + 1) + 1})'
@@ -61,19 +62,14 @@ def test_a_million_events_flow_through_two_hundred_reloads(rt, plugins):
 def test_both_ends_are_reloaded_in_one_change(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
-    WORLD["last"] = 10**12
     with Streams(rt) as streams:
         flow = connect(streams, batch=50)
         for number in range(20):
+            WORLD["last"] += 10_000
             with rt.change() as change:
-                # The gate of the sink is closed first, when it is first here.
-                both = [("keeper", write_sink), ("numbers", write_source)]
-                for name, write in both if number % 2 else both[::-1]:
-                    change.reload(name, write(plugins, f"1.{number}"))
-        WORLD["last"] = 0
-        assert flow.wait_idle(60)
-        arrived(flow, flow.status().events)
-    assert flow.status().events > 0
+                change.reload("keeper", write_sink(plugins, f"1.{number}"))
+                change.reload("numbers", write_source(plugins, f"1.{number}"))
+        arrived(flow)
 
 
 HOLDER = """
