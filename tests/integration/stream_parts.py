@@ -53,6 +53,16 @@ class keeper:
         self.held = []
         return self.at
 """
+# What it has as it begins is what it writes: what comes meanwhile would be gone.
+SLOW = """
+        WORLD["callers"].append(threading.current_thread())
+        taken, at = list(self.held), self.at
+        if WORLD.pop("hold", False):
+            WORLD["gate"].wait(60)
+        WORLD["durable"] += taken
+        self.held = []
+        return at
+"""
 
 
 def new_world():

@@ -19,6 +19,7 @@ SERVICE = "tests/integration/test_service.py::"
 JOBS = "tests/integration/test_jobs.py::"
 STREAMS = "tests/integration/test_streams.py::"
 EXAMPLES = "tests/integration/test_stream_examples.py::"
+FLOWS = "tests/integration/test_flows.py::"
 FEED = "tests/integration/test_feed.py::"
 LAKE = "tests/integration/test_lake.py::"
 INDEX = "tests/integration/test_index.py::"
@@ -665,7 +666,7 @@ MUTANTS = (
         "jobs/flow.py",
         "            self._save(ends)\n            return self._pace.idle_s\n",
         "            return self._pace.idle_s\n",
-        STREAMS + "test_without_its_source_a_sink_saves_what_it_holds",
+        FLOWS + "test_without_its_source_a_sink_saves_what_it_holds",
     ),
     Mutant(
         "streams",
@@ -673,7 +674,7 @@ MUTANTS = (
         "jobs/claims.py",
         "        if what in held:\n",
         "        if False:\n",
-        STREAMS + "test_an_end_is_connected_once_on_a_runtime",
+        FLOWS + "test_an_end_is_connected_once_on_a_runtime",
     ),
     Mutant(
         "streams",
@@ -681,7 +682,7 @@ MUTANTS = (
         "jobs/ends.py",
         '    operation.narrow({name.partition(".")[0] for name in there})\n',
         "",
-        STREAMS + "test_a_batch_holds_no_plugin_but_its_own",
+        FLOWS + "test_a_batch_holds_no_plugin_but_its_own",
     ),
     Mutant(
         "streams",
@@ -689,7 +690,7 @@ MUTANTS = (
         "jobs/flow.py",
         "self._answered = self._looked",
         "self._answered = self._asked",
-        STREAMS + "test_a_look_that_began_before_the_question_does_not_answer_it",
+        FLOWS + "test_a_look_that_began_before_the_question_does_not_answer_it",
     ),
     Mutant(
         "streams",
@@ -697,7 +698,7 @@ MUTANTS = (
         "jobs/flow.py",
         "bool(events) or self._has_moved(source)",
         "bool(events)",
-        STREAMS + "test_a_source_that_leaves_events_out_is_idle_at_its_end",
+        FLOWS + "test_a_source_that_leaves_events_out_is_idle_at_its_end",
     ),
     Mutant(
         "streams",

@@ -95,6 +95,9 @@ def engaged(runtime: Runtime, names: tuple[str, str], *, wait: bool = False) -> 
         names: the full names of the source and the sink.
         wait: wait for an object that is busy, rather than do without it.
 
+    Yields:
+        Both, as far as they are there.
+
     Raises:
         RuntimeClosedError: there is no work any more.
     """
@@ -128,7 +131,7 @@ def _looked_up(operation: Operation, names: tuple[str, str]) -> list[Side | None
 def _inside(sides: Sequence[Side | None]) -> Iterator[list[Side | None]]:
     """Be inside the gates of those that are there.
 
-    Returns:
+    Yields:
         For each, where calls go now.
     """
     visits = _enter([side.kept.gate for side in sides if side is not None])
