@@ -9,7 +9,7 @@ import threading
 from epochal.jobs import Patience
 
 WORLD: dict = {}
-QUICK = Patience(first_s=0.01, most_s=0.02, after=50)
+QUICK = Patience(first_s=0.01, most_s=0.02, after=1_000_000)
 
 SOURCE = """
 from epochal.kinds import source
