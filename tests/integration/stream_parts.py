@@ -9,7 +9,7 @@ import threading
 from epochal.jobs import Patience
 
 WORLD: dict = {}
-QUICK = Patience(first_s=0.01, most_s=0.02, after=50)
+QUICK = Patience(first_s=0.01, most_s=0.02, after=1_000_000)
 
 SOURCE = """
 from epochal.kinds import source
@@ -53,6 +53,16 @@ class keeper:
         self.held = []
         return self.at
 """
+# What it has as it begins is what it writes: what comes meanwhile would be gone.
+SLOW = """
+        WORLD["callers"].append(threading.current_thread())
+        taken, at = list(self.held), self.at
+        if WORLD.pop("hold", False):
+            WORLD["gate"].wait(60)
+        WORLD["durable"] += taken
+        self.held = []
+        return at
+"""
 
 
 def new_world():
@@ -66,9 +76,9 @@ def write_source(plugins, version="1.0", **at):
     return plugins.write("numbers", SOURCE.format(**blocks), version=version)
 
 
-def write_sink(plugins, version="1.0", **at):
+def write_sink(plugins, version="1.0", requires=(), **at):
     blocks = {"start": "pass", "write": "pass", "checkpoint": "pass", **at}
-    return plugins.write("keeper", SINK.format(**blocks), version=version)
+    return plugins.write("keeper", SINK.format(**blocks), version=version, requires=requires)
 
 
 def connect(streams, **options):

@@ -28,7 +28,7 @@ from unittest import mock
 import frontrun
 from frontrun._cooperative import CooperativeQueue
 
-from epochal._core import events, lease, lifecycle, retire
+from epochal._core import events, gate, lease, lifecycle, retire
 from tests.interleavings.stepping import Choice, Run, run_once
 
 if TYPE_CHECKING:
@@ -245,10 +245,10 @@ def _surroundings(program: Program, *, broken: bool) -> Iterator[None]:
     gc.disable()
     try:
         with ExitStack() as stack:
-            for module in (lease, retire, events):
+            for module in (lease, retire, events, gate):
                 # The real one blocks in C; `frontrun` has a cooperative one for its elder alone.
                 stack.enter_context(mock.patch.object(module, "SimpleQueue", CooperativeQueue))
-            for module in (lease, lifecycle):
+            for module in (lease, lifecycle, gate):
                 # Bound at import, so that virtual time would not be theirs.
                 stack.enter_context(mock.patch.object(module, "monotonic", _monotonic))
             stack.enter_context(mock.patch.object(lease, "perf_counter_ns", _perf_counter_ns))

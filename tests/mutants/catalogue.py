@@ -21,6 +21,7 @@ SCHEDULES = "tests/integration/test_jobs_schedules.py::"
 GRID = "tests/unit/jobs/test_grid.py::"
 STREAMS = "tests/integration/test_streams.py::"
 EXAMPLES = "tests/integration/test_stream_examples.py::"
+FLOWS = "tests/integration/test_flows.py::"
 FEED = "tests/integration/test_feed.py::"
 LAKE = "tests/integration/test_lake.py::"
 INDEX = "tests/integration/test_index.py::"
@@ -556,8 +557,8 @@ MUTANTS = (
         "services",
         "who takes a state over waits at the gate that the change has closed",
         "_core/gate.py",
-        "            if self.is_mover():\n                return True\n",
-        "",
+        "        if self.is_over or self.is_mover():\n",
+        "        if self.is_over:\n",
         SERVICE + "test_whoever_takes_a_state_over_finds_that_of_what_it_requires",
     ),
     Mutant(
@@ -588,15 +589,15 @@ MUTANTS = (
         "services",
         "who waits as the gate is opened is not woken",
         "_core/gate.py",
-        "        if not self.is_over:\n            opened.wait()\n",
-        "        opened.wait()\n",
+        "        if self._keeps_out(visit):\n            again.wait()\n",
+        "        again.wait()\n",
         GATE + "test_a_wait_that_begins_as_it_opens_ends",
     ),
     Mutant(
         "services",
         "a plain call blocks the loop in which one that is waited for goes on",
         "_core/gate.py",
-        "(self._comes_from_inside(outer) or self._would_block_inside(visit))",
+        "self._comes_from_inside(outer) or self._would_block_inside(visit)",
         "self._comes_from_inside(outer)",
         GATE + "test_a_loop_is_not_blocked_under_a_call_that_goes_on_in_it",
     ),
@@ -867,7 +868,7 @@ MUTANTS = (
         "jobs/flow.py",
         "            self._save(ends)\n            return self._pace.idle_s\n",
         "            return self._pace.idle_s\n",
-        STREAMS + "test_without_its_source_a_sink_saves_what_it_holds",
+        FLOWS + "test_without_its_source_a_sink_saves_what_it_holds",
     ),
     Mutant(
         "streams",
@@ -875,7 +876,7 @@ MUTANTS = (
         "jobs/claims.py",
         "    if holder is not mine:\n",
         "    if False:\n",
-        STREAMS + "test_an_end_is_connected_once_on_a_runtime",
+        FLOWS + "test_an_end_is_connected_once_on_a_runtime",
     ),
     Mutant(
         "streams",
@@ -883,7 +884,7 @@ MUTANTS = (
         "jobs/ends.py",
         '    operation.narrow({name.partition(".")[0] for name in there})\n',
         "",
-        STREAMS + "test_a_batch_holds_no_plugin_but_its_own",
+        FLOWS + "test_a_batch_holds_no_plugin_but_its_own",
     ),
     Mutant(
         "streams",
@@ -891,7 +892,7 @@ MUTANTS = (
         "jobs/flow.py",
         "self._answered = self._looked",
         "self._answered = self._asked",
-        STREAMS + "test_a_look_that_began_before_the_question_does_not_answer_it",
+        FLOWS + "test_a_look_that_began_before_the_question_does_not_answer_it",
     ),
     Mutant(
         "streams",
@@ -899,7 +900,7 @@ MUTANTS = (
         "jobs/flow.py",
         "bool(events) or self._has_moved(source)",
         "bool(events)",
-        STREAMS + "test_a_source_that_leaves_events_out_is_idle_at_its_end",
+        FLOWS + "test_a_source_that_leaves_events_out_is_idle_at_its_end",
     ),
     Mutant(
         "streams",

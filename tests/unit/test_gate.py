@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 
 import pytest
 
-from epochal._core.gate import Closing, Gate
+from epochal._core.gate import Closing, Gate, Visit
 
 
 @pytest.fixture
@@ -64,11 +64,12 @@ def test_a_wait_that_begins_as_it_opens_ends(gate):
     closing = Closing([gate])
     assert closing.close(0)
     closing.open()
-    late = threading.Thread(target=closing.wait, daemon=True)
+    visit = Visit(gate, None)
+    late = threading.Thread(target=closing.wait, args=(visit,), daemon=True)
     late.start()
     late.join(10)
     assert not late.is_alive()
-    assert asyncio.run(closing.await_end()) is None
+    assert asyncio.run(closing.wait_async(visit)) is None
 
 
 def test_a_visit_that_is_dropped_has_left(gate, pool):

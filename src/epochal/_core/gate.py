@@ -26,9 +26,10 @@ interpreter's lock.
 * A call puts its visit into ``_visits`` *before* it reads ``_closing`` and ``is_sealed``. A closing
   writes those *before* it looks into ``_visits``. So the call sees that it must wait, or the
   closing sees the call.
-* Whoever waits puts a wake-up into ``_waiting`` *before* it reads ``is_over``; the end writes that
-  *before* it takes the wake-ups. Likewise a visit is taken out *before* ``_closing`` is read to
-  wake it, and a closing looks for visits *before* it sleeps on what wakes it, a queue.
+* Whoever waits puts a wake-up into ``_waiting`` *before* it reads ``is_over`` and ``is_sealed``;
+  what ends the wait is written there *before* the wake-ups are taken. Likewise a visit is taken
+  out *before* ``_closing`` is read to wake it, and a closing looks for visits *before* it sleeps on
+  what wakes it, a queue.
 
 ``_closing`` of a gate, ``is_sealed``, ``_mover`` and ``is_over`` are written by the change that has
 the turn, one thread at a time. `give_up` may be called by anybody.
@@ -41,7 +42,7 @@ import threading
 import weakref
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -56,15 +57,17 @@ class Visit:
         key: under which the gate knows it.
         loop: the event loop in which the call goes on; None for a call that does not await.
         is_admitted: whether it was let in; before that it is only announced.
+        is_awaited: whether a closing waits for something that waits for it.
     """
 
-    __slots__ = ("__weakref__", "gate", "is_admitted", "key", "loop")
+    __slots__ = ("__weakref__", "gate", "is_admitted", "is_awaited", "key", "loop")
 
     def __init__(self, gate: Gate, loop: asyncio.AbstractEventLoop | None) -> None:
         self.gate: Final = gate
         self.key = 0
         self.loop: Final = loop
         self.is_admitted = False
+        self.is_awaited = False
 
 
 class _Mark(weakref.ref[Visit]):
@@ -103,17 +106,17 @@ class Gate:
 
     def enter(self) -> Visit:
         """Go in, in a thread; waits while the gate is closed."""
-        while (visit := self._try_enter(None)) is None:
+        while not (visit := self._try_enter(None)).is_admitted:
             if (closing := self._closing) is not None:
-                closing.wait()
+                closing.wait(visit)
         return visit
 
     async def aenter(self) -> Visit:
         """Go in, in an event loop; waits while the gate is closed."""
         loop = asyncio._get_running_loop()  # noqa: SLF001  None in another library's loop
-        while (visit := self._try_enter(loop)) is None:
+        while not (visit := self._try_enter(loop)).is_admitted:
             if (closing := self._closing) is not None:
-                await closing.await_end()
+                await closing.wait_async(visit)
         return visit
 
     def leave(self, visit: Visit) -> None:
@@ -139,7 +142,7 @@ class Gate:
         """The visits that have not ended, those that are only announced too."""
         return [visit for mark in self._visits.copy().values() if (visit := mark()) is not None]
 
-    def _try_enter(self, loop: asyncio.AbstractEventLoop | None) -> Visit | None:
+    def _try_enter(self, loop: asyncio.AbstractEventLoop | None) -> Visit:
         visit = Visit(self, loop)
         mark = _Mark(visit, _gone)
         mark.gate = self
@@ -151,7 +154,7 @@ class Gate:
         closing = self._closing
         if closing is not None and not closing.lets_in(visit, outer):
             self.leave(visit)
-            return None
+            return visit
         visit.is_admitted = True
         _trail.set(_Trail(mark, outer))
         return visit
@@ -222,9 +225,7 @@ class Closing:
         for gate in self._gates:
             if gate._closing is self:  # noqa: SLF001  the same room
                 gate._closing = None  # noqa: SLF001
-        waiting, self._waiting = self._waiting, []
-        for wake in waiting:
-            wake()
+        self._have_them_try_again()
 
     def _seal(self) -> bool:
         self._mover = threading.get_ident()
@@ -232,7 +233,13 @@ class Closing:
         if not any(gate._visits for gate in self._gates):  # noqa: SLF001  the same room
             return True
         self.is_sealed = False
+        self._have_them_try_again()
         return False
+
+    def _have_them_try_again(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -243,15 +250,11 @@ class Closing:
             visit: of the call.
             outer: the trail of the visits that it comes from.
         """
-        while not self.is_over:
-            if self.is_mover():
-                return True
-            if not (self._comes_from_inside(outer) or self._would_block_inside(visit)):
-                return False
-            if not self.is_sealed:
-                return True
-            sleep(0.0)  # it is waited for, so the seal is broken as soon as that is seen
-        return True
+        if self.is_over or self.is_mover():
+            return True
+        visit.is_awaited = self._comes_from_inside(outer) or self._would_block_inside(visit)
+        # Where it is awaited, somebody is inside: a seal is being tried, and will be broken.
+        return visit.is_awaited and not self.is_sealed
 
     def is_mover(self) -> bool:
         """Whether this thread moves the state now."""
@@ -261,20 +264,23 @@ class Closing:
         """A visit ended: have the change look again."""
         self._changed.put(None)
 
-    def wait(self) -> None:
-        """Wait until the gates are open."""
-        opened = threading.Event()
-        self._waiting.append(opened.set)
-        if not self.is_over:
-            opened.wait()
+    def wait(self, visit: Visit) -> None:
+        """Wait until a call that was not let in may try again."""
+        again = threading.Event()
+        self._waiting.append(again.set)
+        if self._keeps_out(visit):
+            again.wait()
 
-    async def await_end(self) -> None:
-        """Wait until the gates are open, in an event loop of asyncio."""
+    async def wait_async(self, visit: Visit) -> None:
+        """Wait for that in an event loop of asyncio."""
         loop = asyncio.get_running_loop()
-        opened = loop.create_future()
-        self._waiting.append(lambda: _set(loop, opened))
-        if not self.is_over:
-            await opened
+        again = loop.create_future()
+        self._waiting.append(lambda: _set(loop, again))
+        if self._keeps_out(visit):
+            await again
+
+    def _keeps_out(self, visit: Visit) -> bool:
+        return not self.is_over and (self.is_sealed or not visit.is_awaited)
 
     def _comes_from_inside(self, trail: _Trail | None) -> bool:
         while trail is not None:
@@ -294,10 +300,10 @@ class Closing:
         )
 
 
-def _set(loop: asyncio.AbstractEventLoop, opened: asyncio.Future[None]) -> None:
+def _set(loop: asyncio.AbstractEventLoop, again: asyncio.Future[None]) -> None:
     def wake() -> None:
-        if not opened.done():
-            opened.set_result(None)
+        if not again.done():
+            again.set_result(None)
 
     try:
         loop.call_soon_threadsafe(wake)

@@ -92,6 +92,9 @@ def engaged(runtime: Runtime, names: tuple[str, str], *, wait: bool = False) -> 
         names: the full names of the source and the sink.
         wait: wait for an object that is busy, rather than do without it.
 
+    Yields:
+        Both, as far as they are there.
+
     Raises:
         RuntimeClosedError: there is no work any more.
     """
@@ -125,7 +128,7 @@ def _looked_up(operation: Operation, names: tuple[str, str]) -> list[Side | None
 def _inside(sides: Sequence[Side | None]) -> Iterator[list[Side | None]]:
     """Be inside the gates of those that are there.
 
-    Returns:
+    Yields:
         For each, where calls go now.
     """
     with ExitStack() as gates:

@@ -37,7 +37,8 @@ a new source where the sink is, and the failure is told as one of the flow's.
 
 Both objects are made without arguments, once for each generation, after `init`. They are called by
 one thread at a time: a hand-over that was given up at its time limit may still be inside
-`checkpoint`, and until that returns nobody else calls the object.
+`checkpoint`, and until that returns nobody else calls the object. It may be inside `start` of a new
+object as well, while the old one goes on: so `start` should look, and leave what it finds as it is.
 """
 
 from __future__ import annotations
