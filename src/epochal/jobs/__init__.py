@@ -17,7 +17,8 @@ except ImportError as error:  # pragma: no cover  # the test environment has it
     ) from error
 
 from epochal.jobs.breaker import Circuit, Patience
-from epochal.jobs.runner import Jobs, JobStatus
+from epochal.jobs.runner import Jobs
+from epochal.jobs.status import JobStatus
 from epochal.jobs.streams import Flow, FlowStatus, Streams
 
 del _apscheduler
