@@ -447,13 +447,15 @@ class Jobs:
 
     def _look_for_workers(self, now: float) -> None:
         running = tuple(sorted(line.name for line in self._lines.values() if line.run))
-        waiting = sum(line.is_due(now) for line in self._lines.values())
+        waiting = [line for line in self._lines.values() if line.is_due(now)]
         if not waiting or len(running) < self._workers:
             self._busy_beats = 0
+            for line in waiting:
+                self._arm(line)  # its ring may be lost: for want of a thread, say
             return
         self._busy_beats += 1
         if self._busy_beats == _BUSY_BEATS:  # once, until there is one again
-            self._tell.busy(waiting, running)
+            self._tell.busy(len(waiting), running)
 
     # --- inside ------------------------------------------------------------------------------
 

@@ -73,6 +73,15 @@ def test_rings_that_overlap_all_come(rung):
     table.close()
 
 
+def test_it_is_closed_while_it_rings(rung):
+    # Its thread once raised, looking for the alarm that it was about to take out.
+    for _ in range(50):
+        table = Timetable(workers=1, ring=lambda name, _: rung.put(name))
+        table.put("a.b", time())
+        assert rung.get(timeout=10) == "a.b"
+        table.close()
+
+
 def test_it_is_closed_as_often_as_somebody_likes(table, rung):
     table.pause()
     table.put_now("a.b")
