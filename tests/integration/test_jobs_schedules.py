@@ -610,6 +610,16 @@ def test_jobs_that_wait_for_a_worker_are_seen_and_told(rt, plugins, manual, even
     assert (busy.waiting, busy.running) == (1, ("house.sweep",))
 
 
+def test_a_ring_that_was_lost_is_rung_again(rt, plugins, manual):
+    rt.load(write(plugins))
+    jobs = manual.jobs(rt)
+    manual.skip(3600.0)
+    jobs._timetable.alarms.clear()  # the system had no thread for it
+    jobs._beat()
+    manual.settle()
+    assert RUNS == ["1.0"]
+
+
 # --- clocks --------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,8 @@ except ImportError as error:  # pragma: no cover  # the test environment has it
 
 from epochal.jobs.breaker import Circuit, Patience
 from epochal.jobs.flow import Flow, FlowStatus
-from epochal.jobs.runner import Jobs, JobStatus
+from epochal.jobs.runner import Jobs
+from epochal.jobs.status import JobStatus
 from epochal.jobs.streams import Streams
 
 del _apscheduler

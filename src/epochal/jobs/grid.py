@@ -35,21 +35,27 @@ class Grid(Protocol):
 
     def first(self, now: float) -> float:
         """The first tick of a schedule that begins now; that of a one-shot may have passed."""
+        ...
 
     def after(self, tick: float, now: float) -> float | None:
         """The first tick after both; None if there is none."""
+        ...
 
     def passed(self, tick: float, now: float) -> int:
         """How many there are after `tick` and until `now`; of cron's, 100 at most."""
+        ...
 
     def latest(self, tick: float, now: float) -> float:
         """The last one until `now`, or `tick` if that is later."""
+        ...
 
     def restored(self, tick: float, now: float) -> float:
         """A kept position, as far as it can be: the clock may have been wrong when it was kept."""
+        ...
 
     def rewound(self, tick: float, now: float, by: float) -> float:
         """Where a position moves to when the clock was set back by so many seconds, to `now`."""
+        ...
 
 
 class Every:

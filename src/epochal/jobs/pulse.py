@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BEAT_S: Final = 10.0
+_AT_ONCE_S: Final = 0.1
 
 
 class Clock:
@@ -42,7 +43,12 @@ class Drift:
         self._offset = self._now()
 
     def _now(self) -> float:
-        return self._clock.now() - self._clock.monotonic()
+        while True:
+            before = self._clock.monotonic()
+            now = self._clock.now()
+            # Stopped between the two, the process would see a clock that was set back.
+            if self._clock.monotonic() - before < _AT_ONCE_S:
+                return now - before
 
     def look(self) -> float:
         """Seconds; negative if it was set back."""

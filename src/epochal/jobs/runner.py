@@ -33,39 +33,26 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from contextvars import copy_context
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.blame import said
-from epochal._core.events import (
-    BreakerMoved,
-    ChangeCommitted,
-    Event,
-    EventsMissed,
-    JobRefused,
-    StoreFaulted,
-    SubscriberFailed,
-    TickEnded,
-    TickFailed,
-    TicksSkipped,
-    WorkersBusy,
-)
+from epochal._core.events import ChangeCommitted, Event, EventsMissed
 from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError
-from epochal.jobs.breaker import Breaker, Circuit, Patience
+from epochal.jobs.breaker import Breaker, Patience
 from epochal.jobs.claims import claim
 from epochal.jobs.grid import grid_of
 from epochal.jobs.line import LOOK_S, Line, Run
 from epochal.jobs.positions import Positions
 from epochal.jobs.pulse import Clock, Drift, Pulse
+from epochal.jobs.status import JobStatus, status_of
+from epochal.jobs.telling import Telling
 from epochal.jobs.tick import Outcome, run_tick
 from epochal.jobs.timetable import Timetable
 from epochal.kinds.job import Schedule, job
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from types import TracebackType
 
     from epochal.runtime import Runtime
@@ -75,38 +62,6 @@ _SET_S: Final = 1.0
 _BUSY_BEATS: Final = 2
 _BROKEN_S: Final = 60.0
 """Seconds after which a job is tried again that failed by a fault of ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """How a job stands.
-
-    Attributes:
-        name: its full name, `plugin.name`.
-        schedule: in words.
-        next_at: when it runs next, in UTC; None where it does not.
-        running: whether it runs now.
-        queued: whether it is due and waits for a worker.
-        ticks: runs that ended well, since this `Jobs` began.
-        failures: runs that failed, since then.
-        failures_in_row: ticks, since the last that ended well, or the last reload.
-        skipped: ticks left out: due while the one before ran, or while the machine was too busy for
-            more than one of several, or missed for longer than the grace.
-        circuit: whether failures hold it back.
-        last_error: of the last failure, in one line, or why it is not run; empty for none.
-    """
-
-    name: str
-    schedule: str
-    next_at: datetime | None
-    running: bool
-    queued: bool
-    ticks: int
-    failures: int
-    failures_in_row: int
-    skipped: int
-    circuit: Circuit
-    last_error: str
 
 
 class Jobs:
@@ -143,6 +98,7 @@ class Jobs:
         self._workers: Final = workers
         self._patience: Final = patience or Patience()
         self._grace_s: Final = grace_s
+        self._tell: Final = Telling(runtime.events)
         self._clock: Final = Clock()
         self._drift: Final = Drift(self._clock)
         self._context: Final = copy_context()
@@ -158,7 +114,7 @@ class Jobs:
             undo.callback(self._unclaim)
             folder = runtime.store_folder
             self._positions: Final = Positions(
-                folder / "jobs.db" if folder is not None else None, self._tell_fault
+                folder / "jobs.db" if folder is not None else None, self._tell.fault
             )
             undo.callback(self._positions.close)
             self._timetable: Final = Timetable(workers=workers, ring=self._ring)
@@ -184,7 +140,7 @@ class Jobs:
             lines = [line for _, line in sorted(self._lines.items()) if line.active]
             for line in lines:
                 self._leave_out(line, now)
-            return [_status(line, now) for line in lines]
+            return [status_of(line, now) for line in lines]
 
     def run_now(self, name: str) -> None:
         """Have a job run as soon as a worker is free; its schedule goes on as it was.
@@ -325,11 +281,11 @@ class Jobs:
         line.active, line.generation = True, generation
         line.last_error = error
         if not is_told:
-            self._runtime.events.emit(JobRefused(plugin=_plugin(name), job=name, error=error))
+            self._tell.refused(name, error)
 
     def _forgive(self, line: Line) -> bool:
         """Try again what failed, without the wait; returns whether there was one."""
-        with self._breaker(line):
+        with self._tell.breaker(line):
             is_moved = line.forgive(self._clock.now())
         if is_moved:
             self._positions.keep(line.name, line.position)
@@ -368,7 +324,7 @@ class Jobs:
             if line.run is not None:  # its end sees to what is due
                 if by_hand:
                     line.skipped += 1
-                    self._tell_skipped(line, 1, "still running")
+                    self._tell.skipped(line, 1, "still running")
                 return None
             run = line.begin_by_hand() if by_hand else self._take(line, now)
             if run is None:
@@ -382,11 +338,11 @@ class Jobs:
         if not line.is_due(now):
             return None
         taken = line.take(now, self._grace_s)
-        self._tell_skipped(line, taken.left_out, "too late" if taken.run is None else "busy")
+        self._tell.skipped(line, taken.left_out, "too late" if taken.run is None else "busy")
         if taken.run is None:
             self._positions.keep(line.name, line.position)
             return None
-        with self._breaker(line) as breaker:
+        with self._tell.breaker(line) as breaker:
             breaker.begin()
         return taken.run
 
@@ -432,40 +388,23 @@ class Jobs:
     def _ran_nothing(self, line: Line, run: Run) -> None:
         """It is as if the run had not begun."""
         if not run.by_hand:
-            with self._breaker(line) as breaker:
+            with self._tell.breaker(line) as breaker:
                 breaker.gave_up()
 
     def _ended_well(self, line: Line, run: Run, outcome: Outcome, now: float) -> None:
-        with self._breaker(line):
+        with self._tell.breaker(line):
             if line.succeed(run, now):
                 self._positions.keep(line.name, line.position)
-        self._runtime.events.emit(
-            TickEnded(
-                plugin=_plugin(line.name),
-                generation=outcome.generation,
-                job=line.name,
-                took_ms=outcome.took_ms,
-            )
-        )
+        self._tell.ended(line, outcome)
 
     def _failed(self, line: Line, run: Run, outcome: Outcome, error: str, now: float) -> None:
         # What replaced code does is not held against the code that replaced it.
         is_replaced = outcome.generation < line.generation
-        with self._breaker(line):
+        with self._tell.breaker(line):
             wait_s = line.fail(run, now, error, is_replaced=is_replaced)
         if not run.by_hand and run.version == line.version:
             self._positions.keep(line.name, line.position)
-        self._runtime.events.emit(
-            TickFailed(
-                plugin=_plugin(line.name),
-                generation=outcome.generation,
-                job=line.name,
-                error=error,
-                failures=line.breaker.failures,
-                wait_s=wait_s,
-                by_hand=run.by_hand,
-            )
-        )
+        self._tell.failed(line, outcome.generation, error, wait_s, by_hand=run.by_hand)
 
     def _broke(self, name: str, error: str) -> None:
         """A fault of ours, and none of the job's."""
@@ -477,16 +416,7 @@ class Jobs:
             line.last_error = error
             line.not_before = self._clock.now() + _BROKEN_S
             self._arm(line)
-            self._runtime.events.emit(
-                TickFailed(
-                    plugin=_plugin(name),
-                    generation=line.generation,
-                    job=name,
-                    error=error,
-                    failures=line.breaker.failures,
-                    wait_s=_BROKEN_S,
-                )
-            )
+            self._tell.failed(line, line.generation, error, _BROKEN_S)
 
     # --- now and then ------------------------------------------------------------------------
 
@@ -494,7 +424,7 @@ class Jobs:
         try:
             self._look_around()
         except Exception as error:  # noqa: BLE001  ours: the next beat comes, and somebody knows
-            self._runtime.events.emit(SubscriberFailed(subscriber="Jobs", error=said(error)))
+            self._tell.broke(said(error))
 
     def _look_around(self) -> None:
         """Was the clock set? Does a run outlast its interval? Is a worker free?"""
@@ -514,41 +444,21 @@ class Jobs:
 
     def _look_for_workers(self, now: float) -> None:
         running = tuple(sorted(line.name for line in self._lines.values() if line.run))
-        waiting = sum(line.is_due(now) for line in self._lines.values())
+        waiting = [line for line in self._lines.values() if line.is_due(now)]
         if not waiting or len(running) < self._workers:
             self._busy_beats = 0
+            for line in waiting:
+                self._arm(line)  # its ring may be lost: for want of a thread, say
             return
         self._busy_beats += 1
         if self._busy_beats == _BUSY_BEATS:  # once, until there is one again
-            self._runtime.events.emit(WorkersBusy(waiting=waiting, running=running))
+            self._tell.busy(len(waiting), running)
 
     # --- inside ------------------------------------------------------------------------------
 
     def _leave_out(self, line: Line, now: float) -> None:
         """Count what passed while a run lasts."""
-        self._tell_skipped(line, line.leave_out(now), "still running")
-
-    def _tell_skipped(self, line: Line, count: int, reason: str) -> None:
-        if count:
-            plugin = _plugin(line.name)
-            self._runtime.events.emit(
-                TicksSkipped(plugin=plugin, job=line.name, count=count, reason=reason)
-            )
-
-    def _tell_fault(self, text: str) -> None:
-        self._runtime.events.emit(StoreFaulted(error=text))
-
-    @contextmanager
-    def _breaker(self, line: Line) -> Generator[Breaker]:
-        """Around what may move a job's breaker: tells of it if it did."""
-        breaker = line.breaker
-        before = breaker.state
-        yield breaker
-        if breaker.state is not before:
-            state = breaker.state.value
-            self._runtime.events.emit(
-                BreakerMoved(plugin=_plugin(line.name), job=line.name, state=state)
-            )
+        self._tell.skipped(line, line.leave_out(now), "still running")
 
     def __repr__(self) -> str:
         return f"<{len(self._lines)} jobs of {self._runtime!r}>"
@@ -562,25 +472,3 @@ def _jobs_of(runtime: Runtime) -> dict[str, tuple[Schedule, int]]:
         export = epoch.export(job, name)
         found[name] = (export.options["schedule"], epoch.generations[export.plugin].number)
     return found
-
-
-def _status(line: Line, now: float) -> JobStatus:
-    is_tick = line.run is not None and not line.run.by_hand
-    at = line.following(now) if is_tick else line.next_at
-    return JobStatus(
-        name=line.name,
-        schedule=str(line.schedule),
-        next_at=None if at is None else datetime.fromtimestamp(at, UTC),
-        running=line.run is not None,
-        queued=line.is_due(now),
-        ticks=line.ticks,
-        failures=line.failures,
-        failures_in_row=line.breaker.failures,
-        skipped=line.skipped,
-        circuit=line.breaker.state,
-        last_error=line.last_error,
-    )
-
-
-def _plugin(name: str) -> str:
-    return name.partition(".")[0]

@@ -82,4 +82,9 @@ class Timetable:
         """End the clock, and wait for no worker; doing so again does nothing."""
         with self._closing:
             if self._scheduler.running:
+                # Its thread may be about to take out an alarm that has rung, which it does not find
+                # once the state is "stopped", and raises. So first there are none, and under its
+                # lock, which waits for what it is at.
+                self._scheduler.pause()
+                self._scheduler.remove_all_jobs()
                 self._scheduler.shutdown(wait=False)

@@ -28,6 +28,15 @@ def test_time_that_passes_is_no_drift_and_a_clock_that_is_set_is():
     assert drift.look() == 0.0
 
 
+def test_a_process_that_is_stopped_between_two_looks_sees_no_drift():
+    clocks = Clocks()
+    drift = Drift(clocks)
+    looks = iter([5.0, 65.0, 65.0, 65.0])
+    clocks.monotonic = lambda: next(looks)
+    clocks.wall += 60.0
+    assert drift.look() == 0.0
+
+
 def test_it_beats_until_it_is_stopped(monkeypatch):
     monkeypatch.setattr(pulse, "BEAT_S", 0.001)
     beats = threading.Semaphore(0)
