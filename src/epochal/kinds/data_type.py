@@ -226,27 +226,9 @@ def _as_stored(cls: Any, encoded: Any) -> Any:
 
 
 def _extension(name: str, storage: Any, parameters: str) -> Any:
-    """An Arrow extension type of the host's own class: it outlives every generation."""
-    pa: Any = sys.modules["pyarrow"]
+    from epochal.kinds.extension import extension_type  # needs pyarrow; the plugin has it
 
-    class PluginType(pa.ExtensionType):  # type: ignore[misc]  # untyped
-        """A plugin's data type; two of the same name, storage and parameters are one."""
-
-        def __arrow_ext_serialize__(self) -> bytes:
-            return parameters.encode()
-
-        def __eq__(self, other: object) -> bool:
-            return (
-                isinstance(other, pa.ExtensionType)
-                and other.extension_name == name
-                and other.storage_type == storage
-                and other.__arrow_ext_serialize__() == parameters.encode()
-            )
-
-        def __hash__(self) -> int:
-            return hash((name, parameters))
-
-    return PluginType(storage, name)
+    return extension_type(name, storage, parameters)
 
 
 data_type: Final = DataType("data_type", "an Arrow extension type")
