@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -180,7 +181,8 @@ def test_a_new_version_reads_what_the_old_one_stored(rt, db, plugins):
                 "encode": '{"lat": value[1], "lon": value[0]}',
                 "decode": '(stored["lon"], stored["lat"])',
             },
-            r"sample \(52\.5, 13\.5\) was stored as .*, and would be",
+            r"sample \(52\.5, 13\.5\) of .* it reads as \(52\.5, 13\.5\), and the new one would "
+            r"read as \(13\.5, 52\.5\)",
         ),
         (
             {"encode": '{"lat": value[0] or 0.0, "lon": round(value[1])}'},
@@ -196,17 +198,153 @@ def test_a_version_that_does_not_understand_what_is_stored_is_refused(rt, db, pl
     assert rt.epoch is epoch
 
 
-def test_a_difference_in_what_is_read_is_spelled_out(rt, plugins):
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        (
+            {"decode": '(stored["lat"], min(stored["lon"], 90.0))'},
+            r"stored as .*151\.25.*, which it reads as \(-33\.75, 151\.25\), and the new one would "
+            r"read as \(-33\.75, 90\.0\)",
+        ),
+        (
+            {"encode": '{"lat": value[0], "lon": min(value[1], 90.0)}'},
+            r"stored as .*151\.25.*, which the new one reads as \(-33\.75, 151\.25\) and stores as "
+            r".*90\.0",
+        ),
+    ],
+)
+def test_a_difference_in_what_is_read_or_stored_is_spelled_out(rt, plugins, at, told):
     rt.load(write(plugins))
-    cut = '(stored["lat"], min(stored["lon"], 90.0))'
-    code = write(plugins, "2.0", decode=cut).read_text().replace("(-33.75, 151.25)", "(1.0, 2.0)")
+    code = write(plugins, "2.0", **at).read_text().replace("(-33.75, 151.25)", "(1.0, 2.0)")
     path = plugins.root / "geo.py"
     path.write_text(code)
-    told = (
-        r"sample \(-33\.75, 151\.25\) of the old version is stored as .*151\.25.*stores as .*90\.0"
-    )
-    with pytest.raises(IncompatibleError, match=told):
+    with pytest.raises(IncompatibleError, match=rf"sample \(-33\.75, 151\.25\) of .*{told}"):
         rt.reload("geo", path)
+
+
+PLACE = """
+import pyarrow as pa
+from epochal.kinds import data_type, scalar
+{head}
+@data_type
+class point:
+    storage = pa.struct([("lat", pa.float64()), ("lon", pa.float64())])
+    samples = [{samples}]
+    encode = staticmethod(lambda value: {encode})
+    decode = staticmethod(lambda stored: {decode})
+    {more}
+"""
+TUPLE = "from typing import NamedTuple\nclass {name}(NamedTuple):\n    lat: float\n    lon: float"
+DATACLASS = (
+    "from dataclasses import dataclass\n@dataclass\nclass {name}:\n    lat: float\n    lon: float"
+)
+PLAIN = "class {name}:\n    def __init__(self, lat, lon):\n        self.lat, self.lon = lat, lon"
+SLOTTED = PLAIN.replace("    def", '    __slots__ = ("lat", "lon")\n    def', 1)
+SAYING = PLAIN + (
+    "\n    def __eq__(self, other):"
+    "\n        return isinstance(other, {name}) and vars(self) == vars(other)"
+)
+
+
+def write_place(plugins, head, name="Point", *, samples=("52.5, 13.5",), swapped=False, more=""):
+    """A type whose values are of a class of its own."""
+    lat, lon = ("lon", "lat") if swapped else ("lat", "lon")
+    code = PLACE.format(
+        head=head.format(name=name),
+        samples=", ".join(f"{name}({one})" for one in samples),
+        encode=f'{{"lat": value.{lat}, "lon": value.{lon}}}',
+        decode=f'{name}(stored["{lat}"], stored["{lon}"])',
+        more=more,
+    )
+    return plugins.write("geo", code)
+
+
+@pytest.mark.parametrize("head", [TUPLE, DATACLASS, PLAIN, SLOTTED, SAYING])
+@pytest.mark.parametrize("name", ["Point", "Place"])
+@pytest.mark.parametrize("samples", [("52.5, 13.5",), ("1.0, 2.0", "3.0, 4.0")])
+def test_what_a_value_is_made_of_counts_and_not_its_class(rt, plugins, head, name, samples):
+    rt.load(write_place(plugins, head))
+    assert rt.reload("geo", write_place(plugins, head, name, samples=samples)).reclaimed
+    epoch = rt.epoch
+    with pytest.raises(IncompatibleError, match="the new one would read as"):
+        rt.reload("geo", write_place(plugins, head, name, samples=("7.0, 7.0",), swapped=True))
+    assert rt.epoch is epoch
+
+
+def test_where_nothing_says_what_is_the_same_the_plugin_must(rt, plugins):
+    path = write_place(plugins, PLAIN)
+    path.write_text(path.read_text().replace("lambda stored: ", "lambda stored: object() or "))
+    with pytest.raises(ExportError, match="read as <object object at"):
+        rt.load(path)
+    opaque = PLAIN.replace("class {name}:", "class {name}:\n    __slots__ = ()").replace(
+        "self.lat, self.lon = lat, lon", "KEPT[id(self)] = (lat, lon); ALL.append(self)"
+    )
+    opaque = f"KEPT, ALL = {{{{}}}}, []\n{opaque}"
+    for name in ("lat", "lon"):
+        index = ("lat", "lon").index(name)
+        opaque += f"\n    {name} = property(lambda self: KEPT[id(self)][{index}])"
+    with pytest.raises(
+        ExportError, match=r"two values of Point are the same: give .* same\(a, b\)"
+    ):
+        rt.load(write_place(plugins, opaque))
+    same = "same = staticmethod(lambda a, b: (a.lat, a.lon) == (b.lat, b.lon))"
+    rt.load(write_place(plugins, opaque, more=same))
+    rt.reload("geo", write_place(plugins, opaque, "Place", more=same))
+    with pytest.raises(IncompatibleError, match="would read as"):
+        rt.reload("geo", write_place(plugins, opaque, swapped=True, more=same))
+
+
+ODD = """
+import pyarrow as pa
+import uuid
+import numpy as np
+from epochal.kinds import data_type
+@data_type
+class t{bases}:
+    storage = {storage}
+    samples = {samples}
+    {more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("storage", "samples", "more"),
+    [
+        ("pa.float64()", "[float('nan'), 1.0]", ""),
+        ("pa.struct([('a', pa.float64())])", "[{'a': float('nan')}]", ""),
+        (
+            "pa.list_(pa.float32(), 2)",
+            "[np.array([1, 2], dtype='f4')]",
+            "encode = staticmethod(lambda v: v.tolist())\n"
+            "    decode = staticmethod(lambda s: np.array(s, dtype='f4'))",
+        ),
+        ("pa.int64()", "np.array([1, 2])", ""),
+        ("pa.int64()", "(n for n in [1, 2])", ""),
+        ("pa.string()", "[uuid.UUID(int=5)]", "encode = str\n    decode = uuid.UUID"),
+        ("pa.uuid()", "[uuid.UUID(int=5)]", ""),
+        ("pa.list_(pa.int64())", "[(1, 2)]", "encode = list\n    decode = tuple"),
+        ("pa.int64()", "[1]", "parameters = {'x': float('nan')}"),
+    ],
+)
+def test_sensible_types_load_reload_and_come_back(rt, plugins, storage, samples, more):
+    code = ODD.format(bases="", storage=storage, samples=samples, more=more)
+    rt.load(plugins.write("odd", code))
+    assert rt.reload("odd", plugins.write("odd", code + "# 2\n")).reclaimed
+    handle = rt.epoch[data_type]["odd.t"]
+    values = [UUID(int=1)] if "UUID" in samples else handle.values(handle.array([]))
+    array = handle.array([*values, None])
+    assert handle.values(array) == [*values, None]
+    assert handle.values(array.storage) == [*values, None]
+    assert array.type == handle.type
+
+
+@pytest.mark.parametrize(("base", "sample"), [("str", "'a'"), ("bytes", "b'a'")])
+def test_methods_of_builtin_classes_are_no_codec(rt, plugins, base, sample):
+    storage = {"str": "pa.string()", "bytes": "pa.binary()"}[base]
+    code = ODD.format(bases=f"({base})", storage=storage, samples=f"[{sample}]", more="")
+    rt.load(plugins.write("odd", code))
+    handle = rt.epoch[data_type]["odd.t"]
+    assert handle.values(handle.array([eval(sample)])) == [eval(sample)]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +352,7 @@ def test_a_difference_in_what_is_read_is_spelled_out(rt, plugins):
     [
         ("samples = [1]", "no `storage`"),
         ("storage = pa.int64()", "no `samples`"),
-        ("storage = pa.int64()\n    samples = ['x']", "not of the storage int64"),
+        ("storage = pa.int64()\n    samples = ['x']", "'x' is not of the type int64"),
         ("storage = pa.int64()\n    samples = [1]\n    parameters = 7", "no mapping of JSON"),
         (
             "storage = pa.int64()\n    samples = [1]\n    encode = staticmethod(lambda v: v)",
@@ -224,6 +362,17 @@ def test_a_difference_in_what_is_read_is_spelled_out(rt, plugins):
             "storage = pa.int64()\n    samples = [1]\n    encode = staticmethod(lambda v: v + 1)\n"
             "    decode = staticmethod(lambda s: s)",
             "sample 1 is stored as 2 and read as 2",
+        ),
+        ("storage = pa.int64()\n    samples = [1.5]", "1.5 is not of the type int64"),
+        ("storage = pa.int64()\n    samples = 7", "`samples` are no list of values"),
+        (
+            "storage = pa.int64()\n    samples = [1]\n    encode = decode = 7",
+            "'encode' cannot be called",
+        ),
+        (
+            "storage = pa.int64()\n    samples = [1]\n    encode = staticmethod(lambda v: v)\n"
+            "    decode = staticmethod(lambda s: {}[s])",
+            r"decode\(1\) raised KeyError: 1",
         ),
     ],
 )
@@ -240,6 +389,47 @@ def test_the_example_measures_the_earth(rt, db):
     assert table(db, sql)["km"].to_pylist() == [pytest.approx(877.5, abs=1.0)]
     with pytest.raises(FunctionError, match="there is no place at"):
         table(db, "SELECT geo_types.at(91, 0)")
+
+
+@pytest.mark.parametrize(
+    ("storage", "value"),
+    [
+        ("pa.dictionary(pa.int32(), pa.string())", "str(k)"),
+        ("pa.string_view()", "str(k)"),
+        ("pa.binary_view()", "b'%d' % k"),
+        ("pa.duration('us')", "timedelta(k)"),
+        ("pa.uuid()", "UUID(int=k)"),
+        ("pa.list_(pa.string_view())", "[str(k)]"),
+        ("pa.large_string()", "str(k)"),
+        ("pa.map_(pa.string(), pa.int64())", "[('a', k)]"),
+        ("pa.float16()", "float(k)"),
+        ("pa.month_day_nano_interval()", "pa.MonthDayNano([1, 2, k])"),
+    ],
+)
+def test_every_storage_goes_through_sql_with_nulls(rt, db, plugins, storage, value):
+    code = f"""
+import pyarrow as pa
+from datetime import timedelta
+from uuid import UUID
+from epochal.kinds import data_type, scalar
+@data_type
+class t:
+    storage = {storage}
+    samples = [(lambda k: {value})(1)]
+@scalar
+def make(k: int) -> t: return {value}
+@scalar
+def number(x: t, k: int) -> bool: return x == {value}
+"""
+    rt.load(plugins.write("odd", code))
+    db.register("n", pa.table({"k": [1, None, 3]}))
+    made = table(db, "SELECT odd.make(k) AS x FROM n")
+    assert made["x"].is_valid().to_pylist() == [True, False, True]
+    assert made.schema.field("x").metadata[b"ARROW:extension:name"] == b"odd.t"
+    found = table(db, "SELECT odd.number(odd.make(k), k) AS x FROM n")
+    assert found["x"].to_pylist() == [True, None, True]
+    handle = rt.epoch[data_type]["odd.t"]
+    assert handle.values(handle.array(handle.values(made["x"]))) == handle.values(made["x"])
 
 
 # --- mergeable state ---------------------------------------------------------------------------

@@ -36,7 +36,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal.kinds.aggregate import Aggregate, AggregateShape
-from epochal.kinds.data_type import compare_parameters, parameters_of
+from epochal.kinds.codec import parameters_of
+from epochal.kinds.data_type import compare_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

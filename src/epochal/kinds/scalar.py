@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from epochal._core.kind import Export, Kind
-from epochal.kinds.data_type import codec_of
+from epochal.kinds.codec import codec_of
 from epochal.kinds.signature import (
     Signature,
     ValueType,

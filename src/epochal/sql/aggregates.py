@@ -21,7 +21,7 @@ from epochal.kinds.mergeable_state import MERGE, STATE
 from epochal.kinds.signature import Parameter, Signature
 from epochal.sql.engagement import Lent
 from epochal.sql.function import Function
-from epochal.sql.values import Slot, complete_rows, inputs_of, received
+from epochal.sql.values import Slot, complete_rows, inputs_of, kept, received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -132,7 +132,7 @@ class AggregateFunction(Function):
             return
         mask = complete_rows(self._inputs, columns)
         if mask is not None:
-            columns = [column.filter(mask) for column in columns]
+            columns = kept(columns, mask)
         for values in zip(*[column.to_pylist() for column in columns], strict=True):
             take(*values)
 

@@ -20,7 +20,7 @@ from datafusion.user_defined import ScalarUDF
 
 from epochal.kinds.scalar import scalar
 from epochal.sql.function import Function
-from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, received, spread
+from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, kept, received, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
     from epochal._core.kind import Export
-    from epochal.kinds.data_type import Codec
+    from epochal.kinds.codec import Codec
     from epochal.kinds.signature import Signature
     from epochal.sql.execution import Execution
 
@@ -123,7 +123,7 @@ class ScalarFunction(Function):
         mask = complete_rows(self._inputs, columns)
         if mask is None:
             return self._apply(function, columns)
-        return spread(self._apply(function, [one.filter(mask) for one in columns]), mask)
+        return spread(self._apply(function, kept(columns, mask)), mask)
 
     def _apply(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Array:
         if not columns:  # stable, and called once for the whole query

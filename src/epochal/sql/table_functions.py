@@ -10,9 +10,10 @@ from datafusion import SessionContext
 from datafusion.catalog import Table
 from datafusion.user_defined import TableFunction
 
+from epochal.kinds.arrow import arrow_type
 from epochal.sql.execution import BadCallError
 from epochal.sql.function import Function
-from epochal.sql.types import arrow_type, sql_name
+from epochal.sql.types import sql_name
 from epochal.sql.values import MisfitError, Slot
 
 if TYPE_CHECKING:

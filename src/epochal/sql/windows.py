@@ -9,7 +9,7 @@ from datafusion.user_defined import WindowEvaluator, WindowUDF
 
 from epochal.sql.engagement import Lent
 from epochal.sql.function import Function
-from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, received, spread
+from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, kept, received, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,14 +69,14 @@ class WindowFunction(Function):
         mask = complete_rows(self._inputs, columns)
         if mask is None:
             return self._call(function, columns)
-        return spread(self._call(function, [one.filter(mask) for one in columns]), mask)
+        return spread(self._call(function, kept(columns, mask)), mask)
 
     def frame(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Scalar:
         """The value of the row whose frame this is."""
         if not self._vectorized:
             mask = complete_rows(self._inputs, columns)
             if mask is not None:
-                columns = [column.filter(mask) for column in columns]
+                columns = kept(columns, mask)
             columns = [column.to_pylist() for column in columns]
         return self._result.scalar(function(*columns), "returned")
 
