@@ -1,4 +1,4 @@
-"""Data types and mergeable state: what is stored outlives the code, or the code is refused."""
+"""Data types: what is stored outlives the code, or the code is refused."""
 
 import gc
 import pickle
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from epochal import examples
-from epochal.errors import ExportError, FunctionError, IncompatibleError, LinkError, QueryError
+from epochal.errors import ExportError, FunctionError, IncompatibleError, LinkError
 from epochal.kinds import data_type
 from epochal.sql import Database
 
@@ -430,118 +430,3 @@ def number(x: t, k: int) -> bool: return x == {value}
     assert found["x"].to_pylist() == [True, None, True]
     handle = rt.epoch[data_type]["odd.t"]
     assert handle.values(handle.array(handle.values(made["x"]))) == handle.values(made["x"])
-
-
-# --- mergeable state ---------------------------------------------------------------------------
-
-TOTAL = """
-from epochal.kinds import mergeable_state
-
-@mergeable_state
-class total:
-    parameters = {parameters}
-    samples = [[(1,), (2,)], [(40,)]]
-    def __init__(self): self.value = 0
-    def update(self, value: int) -> None: self.value += value
-    def merge(self, other) -> None: self.value += other.value
-    def evaluate(self) -> int: return self.value
-    def state(self) -> {kind}: return {write}
-    def restore(self, state: {kind}) -> None: self.value = {read}
-"""
-
-
-def write_total(plugins, version="1.0", **at):
-    blocks = {
-        "parameters": {"unit": 1},
-        "kind": "bytes",
-        "write": "str(self.value).encode()",
-        "read": "int(state)",
-        **at,
-    }
-    return plugins.write("sums", TOTAL.format(**blocks), version=version)
-
-
-@pytest.fixture
-def sales(db):
-    db.register("sales", pa.table({"day": [1, 1, 2, 2, 3], "n": [1, 2, 3, 4, None]}))
-
-
-def test_states_are_kept_and_merged_by_a_later_version(rt, db, sales, plugins):
-    rt.load(write_total(plugins))
-    kept = table(db, "SELECT day, sums.total_state(n) AS state FROM sales GROUP BY day")
-    db.register("days", kept)
-    rt.reload("sums", write_total(plugins, "2.0"))
-    found = table(db, "SELECT sums.total_merge(state) AS n FROM days WHERE day < 3")
-    assert found["n"].to_pylist() == [10]
-    assert table(db, "SELECT sums.total(n) AS n FROM sales")["n"].to_pylist() == [10]
-    assert db.functions() == [
-        "sums.total(value BIGINT) -> BIGINT",
-        "sums.total_merge(state BYTEA) -> BIGINT",
-        "sums.total_state(value BIGINT) -> BYTEA",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("at", "told"),
-    [
-        ({"kind": "int", "write": "self.value"}, "its state was bytes, and would be int"),
-        ({"parameters": {"unit": 2}}, "unit was 1, and would be 2"),
-        (
-            {"read": "int(state, 16)", "write": "b'%x' % self.value"},
-            "sample 1: the value was 40, and out of the same state is 64",
-        ),
-        ({"write": "repr(self.value).encode()", "read": "int(state.decode('utf-16'))"}, "codec"),
-    ],
-)
-def test_a_version_that_makes_something_else_of_a_state_is_refused(rt, plugins, at, told):
-    rt.load(write_total(plugins))
-    epoch = rt.epoch
-    with pytest.raises((IncompatibleError, ExportError), match=told):
-        rt.reload("sums", write_total(plugins, "2.0", **at))
-    assert rt.epoch is epoch
-
-
-def test_a_version_whose_own_states_do_not_come_back_is_refused(rt, plugins):
-    with pytest.raises(
-        ExportError, match="sample 0: the value was 3, and out of the same state is 4"
-    ):
-        rt.load(write_total(plugins, read="int(state) + 1"))
-
-
-@pytest.mark.parametrize("marker", ["scalar", "aggregate", "mergeable_state"])
-def test_a_function_by_the_name_of_a_states_part_is_told_when_it_is_called(
-    rt, db, sales, plugins, marker
-):
-    path = write_total(plugins)
-    if marker == "scalar":
-        other = "def total_state(n: int) -> int: return n"
-    else:
-        other = "class total_state(total): ..."
-    line = f"from epochal.kinds import {marker}"
-    path.write_text(f"{path.read_text()}\n{line}\n@{marker}\n{other}\n")
-    rt.load(path)
-    with pytest.raises(QueryError, match=r"sums\.total_state is a function, and a part of the"):
-        db.query("SELECT sums.total_state(n) FROM sales")
-    assert table(db, "SELECT sums.total(n) AS n FROM sales")["n"].to_pylist() == [10]
-
-
-def test_sketches_count_distinct_values_over_days_and_versions(rt, db):
-    rt.load(examples.path("sketches"))
-    users = [f"user {n}" for n in range(6_000)]
-    day = [n % 3 for n in range(6_000)]
-    db.register("visits", pa.table({"day": day * 2, "user": users * 2}))
-    (count,) = table(db, "SELECT sketches.distinct(user) AS n FROM visits")["n"].to_pylist()
-    assert count == pytest.approx(6_000, rel=0.05)
-    sql = "SELECT day, sketches.distinct_state(user) AS sketch FROM visits GROUP BY day"
-    db.register("days", table(db, sql))
-    assert rt.reload("sketches").reclaimed
-    found = table(db, "SELECT sketches.distinct_merge(sketch) AS n FROM days")
-    assert found["n"].to_pylist() == [pytest.approx(6_000, rel=0.05)]
-
-
-def test_a_sketch_of_another_size_is_refused(rt, tmp_path):
-    rt.load(examples.path("sketches"))
-    source = examples.path("sketches").read_text()
-    (tmp_path / "sketches.py").write_text(source.replace("_LG_K = 12", "_LG_K = 10"))
-    with pytest.raises(IncompatibleError, match="lg_k was 12, and would be 10"):
-        rt.reload("sketches", tmp_path / "sketches.py")
