@@ -21,7 +21,7 @@ from epochal.kinds.mergeable_state import MERGE, STATE
 from epochal.kinds.signature import Parameter, Signature
 from epochal.sql.engagement import Lent
 from epochal.sql.function import Function
-from epochal.sql.values import Slot, complete_rows, inputs_of, kept, received
+from epochal.sql.values import Slot, complete_rows, inputs_of, kept, received, typed_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -61,9 +61,10 @@ class AggregateFunction(Function):
     ) -> None:
         super().__init__(export, generation, suffix)
         self.retracts: Final = shape.retracts
-        self._inputs: Final = inputs_of(shape.update.parameters)
-        self._result: Final = Slot(shape.returns)
-        self._state: Final = {name: Slot(kind) for name, kind in shape.state.items()}
+        self._inputs: Final = inputs_of(shape.update.parameters, export.plugin)
+        self.takes = typed_fields(self._inputs)
+        self._result: Final = Slot(shape.returns, export.plugin)
+        self._state: Final = {name: Slot(kind, export.plugin) for name, kind in shape.state.items()}
         self._own_state: Final = shape.own_state
         self._vectorized: bool = export.options["vectorized"]
 

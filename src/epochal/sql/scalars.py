@@ -20,7 +20,16 @@ from datafusion.user_defined import ScalarUDF
 
 from epochal.kinds.scalar import scalar
 from epochal.sql.function import Function
-from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, kept, received, spread
+from epochal.sql.values import (
+    MisfitError,
+    Slot,
+    complete_rows,
+    inputs_of,
+    kept,
+    received,
+    spread,
+    typed_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,16 +65,6 @@ class _Typed:
         return result if self._encode is None or result is None else self._encode(result)
 
 
-def _metadata(export: Export, codec: Codec | None) -> dict[str, str] | None:
-    """How Arrow says that a column is of an extension type (its columnar format, "Extension")."""
-    if codec is None:
-        return None
-    return {
-        "ARROW:extension:name": f"{export.plugin}.{codec.name}",
-        "ARROW:extension:metadata": codec.parameters,
-    }
-
-
 class ScalarFunction(Function):
     """One scalar function of an epoch."""
 
@@ -74,7 +73,6 @@ class ScalarFunction(Function):
         "_inputs",
         "_is_typed",
         "_kind",
-        "_metadata",
         "_result",
         "_volatility",
         "_work",
@@ -83,12 +81,12 @@ class ScalarFunction(Function):
     def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
         super().__init__(export, generation)
         assert signature.returns is not None
-        self._result: Final = Slot(signature.returns)
+        self._result: Final = Slot(signature.returns, export.plugin)
         self._kind: Final = self._result.kind
-        self._inputs: Final = inputs_of(signature.parameters)
+        self._inputs: Final = inputs_of(signature.parameters, export.plugin)
+        self.takes = typed_fields(self._inputs)
         self._converts: Final = any(one.converts for one in self._inputs)
         self._volatility: Final[str] = export.options["volatility"]
-        self._metadata: Final = _metadata(export, signature.returns.codec)
         self._is_typed: Final = any(
             one.codec for one in (signature.returns, *(p.type for p in signature.parameters))
         )
@@ -111,7 +109,7 @@ class ScalarFunction(Function):
         # No function of our own: its frame would keep what it lent alive in a traceback.
         adapter = execution.lend(partial(execution.call, self, self.key, self._work))
         fields = [pa.field(f"p{index}", one.kind) for index, one in enumerate(self._inputs)]
-        field = pa.field("result", self._result.kind, metadata=self._metadata)
+        field = self._result.field("result")
         context.register_udf(ScalarUDF(self.name, adapter, fields, field, self._volatility))
 
     def uninstall(self, context: SessionContext) -> None:

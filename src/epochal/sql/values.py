@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from epochal.kinds.arrow import CONVERSION_ERRORS, arrow_type, plain_storage, refused, written
+from epochal.kinds.arrow import (
+    CONVERSION_ERRORS,
+    arrow_type,
+    metadata_of,
+    plain,
+    plain_storage,
+    refused,
+    written,
+)
+from epochal.sql.identity import says_type
 from epochal.sql.types import sql_name
 
 if TYPE_CHECKING:
@@ -38,20 +47,30 @@ class MisfitError(Exception):
 class Slot:
     """One SQL value's place: its type, and how Python values get into it.
 
+    Args:
+        value: the type, as the author's annotation says it.
+        plugin: the author's, whose data types have its name.
+
     Attributes:
         kind: the Arrow type.
+        metadata: what the column says besides: which data type it is of.
         optional: whether None may be in it.
     """
 
-    __slots__ = ("_strict", "_write", "kind", "optional")
+    __slots__ = ("_strict", "_write", "kind", "metadata", "optional")
 
-    def __init__(self, value: ValueType) -> None:
-        self.kind: Final[pa.DataType] = arrow_type(value)
+    def __init__(self, value: ValueType, plugin: str = "") -> None:
+        self.kind: Final[pa.DataType] = arrow_type(value, plugin)
+        self.metadata: Final = metadata_of(value, plugin)
         self.optional: Final = value.optional
         self._strict: Final = bool(refused(self.kind))
         self._write: Final[Callable[[list[Any]], pa.Array]] = (
             _write_int64 if self.kind == pa.int64() else self._write_any
         )
+
+    def field(self, name: str) -> pa.Field:
+        """The column by a name, as Arrow says it."""
+        return pa.field(name, self.kind, metadata=self.metadata)
 
     def column(self, values: list[Any], verb: str = "returned") -> pa.Array:
         """A column of Python values.
@@ -92,6 +111,8 @@ class Slot:
                 f"returned {reprlib.repr(result)} ({_type(result)}); "
                 f"expected a pyarrow array of {self.kind}"
             )
+        if result.type != self.kind:
+            result = plain(result)  # an array of the data type itself is as good as its storage
         if result.type != self.kind:
             raise MisfitError(f"returned an array of {result.type}; expected {self.kind}")
         if len(result) != rows:
@@ -137,14 +158,17 @@ class Input:
 
     Attributes:
         kind: what the engine is told.
+        field: its name, and which data type it is of.
         optional: whether the function sees nulls.
     """
 
-    __slots__ = ("_given", "kind", "optional")
+    __slots__ = ("_given", "field", "kind", "optional")
 
-    def __init__(self, value: ValueType) -> None:
-        self._given: Final = arrow_type(value)
+    def __init__(self, parameter: Parameter, plugin: str = "") -> None:
+        value = parameter.type
+        self._given: Final = arrow_type(value, plugin)
         self.kind: Final[pa.DataType] = _accepted(self._given)
+        self.field: Final = pa.field(parameter.name, self.kind, metadata=metadata_of(value, plugin))
         self.optional: Final = value.optional
 
     @property
@@ -168,9 +192,15 @@ def _accepted(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def inputs_of(parameters: Iterable[Parameter]) -> tuple[Input, ...]:
-    """The places of a function's parameters."""
-    return tuple(Input(one.type) for one in parameters)
+def inputs_of(parameters: Iterable[Parameter], plugin: str) -> tuple[Input, ...]:
+    """The places of the parameters of a plugin's function."""
+    return tuple(Input(one, plugin) for one in parameters)
+
+
+def typed_fields(inputs: Sequence[Input]) -> tuple[pa.Field, ...]:
+    """The columns of the parameters, where any is of a data type; otherwise none."""
+    fields = tuple(one.field for one in inputs)
+    return fields if any(map(says_type, fields)) else ()
 
 
 def received(inputs: Sequence[Input], columns: Sequence[pa.Array]) -> list[pa.Array]:

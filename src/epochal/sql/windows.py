@@ -9,7 +9,16 @@ from datafusion.user_defined import WindowEvaluator, WindowUDF
 
 from epochal.sql.engagement import Lent
 from epochal.sql.function import Function
-from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, kept, received, spread
+from epochal.sql.values import (
+    MisfitError,
+    Slot,
+    complete_rows,
+    inputs_of,
+    kept,
+    received,
+    spread,
+    typed_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +48,9 @@ class WindowFunction(Function):
         super().__init__(export, generation)
         assert signature.returns is not None
         self.by_frame: Final[bool] = export.options["frame"]
-        self._inputs: Final = inputs_of(signature.parameters)
-        self._result: Final = Slot(signature.returns)
+        self._inputs: Final = inputs_of(signature.parameters, export.plugin)
+        self.takes = typed_fields(self._inputs)
+        self._result: Final = Slot(signature.returns, export.plugin)
         self._vectorized: Final[bool] = export.options["vectorized"]
 
     def install(self, context: SessionContext, execution: Execution) -> None:
