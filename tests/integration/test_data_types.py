@@ -430,3 +430,45 @@ def number(x: t, k: int) -> bool: return x == {value}
     assert found["x"].to_pylist() == [True, None, True]
     handle = rt.epoch[data_type]["odd.t"]
     assert handle.values(handle.array(handle.values(made["x"]))) == handle.values(made["x"])
+
+
+# --- what a function names is exported, and what is exported stays -------------------------------
+
+INNER = """
+import pyarrow as pa
+from epochal.kinds import {marker}, data_type
+
+class Types:
+    @data_type
+    class point:
+        storage = pa.int64()
+        samples = [1]
+{code}
+"""
+NAMING = {
+    "scalar": "@scalar\ndef f(x: {type}) -> int: return 1",
+    "scalar result": "@scalar\ndef f(x: int) -> {type} | None: return 1",
+}
+
+
+@pytest.mark.parametrize("which", NAMING)
+def test_a_function_names_only_types_that_its_plugin_exports(rt, plugins, which):
+    code = INNER.format(marker=which.split()[0], code=NAMING[which].format(type="Types.point"))
+    told = r"geo\.f names the data_type Types\.point, which plugin 'geo' does not export"
+    with pytest.raises(ExportError, match=told):
+        rt.load(plugins.write("geo", code))
+    rt.load(plugins.write("geo", f"{code}\npoint = Types.point\n"))
+    rt.remove("geo")
+    asked = "def register(ctx):\n    ctx.export(data_type, Types.point)\n"
+    rt.load(plugins.write("geo", f"{code}\n{asked}"))
+
+
+def test_a_version_without_the_type_is_refused_and_removing_it_is_not(rt, plugins):
+    rt.load(write(plugins))
+    epoch = rt.epoch
+    told = r"geo#1 cannot leave out data_type geo\.point of geo#0: .* remove the plugin and load"
+    with pytest.raises(IncompatibleError, match=told):
+        rt.reload("geo", plugins.write("geo", "x = 1", version="2.0"))
+    assert rt.epoch is epoch
+    rt.remove("geo")
+    rt.load(write(plugins, "3.0", width="float32"))

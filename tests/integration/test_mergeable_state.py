@@ -327,3 +327,11 @@ def test_a_sketch_of_another_size_is_refused(rt, tmp_path):
     (tmp_path / "sketches.py").write_text(source.replace("_LG_K = 12", "_LG_K = 10"))
     with pytest.raises(IncompatibleError, match="lg_k was 12, and would be 10"):
         rt.reload("sketches", tmp_path / "sketches.py")
+
+
+def test_a_version_without_the_state_is_refused(rt, plugins):
+    rt.load(write_total(plugins))
+    code = TOTAL.format(parameters={}, kind="bytes", write="b''", read="0")
+    aggregate = code.replace("mergeable_state", "aggregate")
+    with pytest.raises(IncompatibleError, match=r"cannot leave out mergeable_state sums\.total of"):
+        rt.reload("sums", plugins.write("sums", aggregate))

@@ -63,6 +63,8 @@ def collect_exports(
             )
         _validate(export, candidate)
         found[key] = export
+    for export in found.values():
+        _check_relied_on(export, found.values())
     return MappingProxyType(found)
 
 
@@ -138,6 +140,22 @@ def _validate(export: Export, candidate: Candidate) -> None:
             "export carries its lease by being called",
             plugin=plugin,
         )
+
+
+def _check_relied_on(export: Export, found: Iterable[Export]) -> None:
+    """See that what an export names of its plugin is exported, so that it is checked and compared.
+
+    Raises:
+        ExportError: it is not.
+    """
+    for kind, target in export.kind.relies_on(export):
+        if not any(one.kind is kind and one.target is target for one in found):
+            raise ExportError(
+                f"{export.name} names the {kind.name} {target.__qualname__}, which plugin "
+                f"{export.plugin!r} does not export: define it at the top level of a module, or "
+                f"give it to ctx.export({kind.name}, …)",
+                plugin=export.plugin,
+            )
 
 
 def _said_of(function: object) -> str:

@@ -50,13 +50,14 @@ from epochal.kinds.signature import (
     Signature,
     ValueType,
     annotations_of,
+    data_types_of,
     read_array,
     read_signature,
     read_value,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,10 @@ class Aggregate(Kind["type[Any]"]):
         """
         self.shape(export)
 
+    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+        """The data types of its plugin that it names."""
+        return _data_types(export.target)
+
     def shape(self, export: Export) -> AggregateShape:
         """What the class is like.
 
@@ -134,6 +139,11 @@ class Aggregate(Kind["type[Any]"]):
         return AggregateShape(
             update, evaluate.returns or ValueType(None), state, own_state, hasattr(cls, "retract")
         )
+
+
+def _data_types(cls: type) -> Iterator[tuple[Kind[Any], Any]]:
+    methods = [getattr(cls, name) for name in ("update", "evaluate", "state") if hasattr(cls, name)]
+    yield from data_types_of(*methods, *cls.__mro__)
 
 
 _NOTHING: Final = Signature((), None)

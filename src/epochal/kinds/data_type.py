@@ -22,7 +22,8 @@
 In SQL and in files a value is its storage; the column says `geo.point` and the parameters in its
 metadata (`ARROW:extension:name`, the Arrow format's own). Data outlives code: so a version that
 stores otherwise, has other parameters, or does not read what the old one wrote of its samples as
-the old one reads it, is refused, and the error spells out the difference.
+the old one reads it, is refused, and the error spells out the difference. So is one that leaves the
+type out: `remove` and `load` is the way to break with what is stored, on purpose.
 
 Two values are the same if they are equal, or made of the same things by the same names, whatever
 their class is called (`epochal.kinds.alike`); NaN is itself. A static `same(a, b)` of the class
@@ -50,6 +51,13 @@ if TYPE_CHECKING:
 
     from epochal._core.kind import Export
     from epochal._core.lease import Borrow, Lease
+
+
+GONE: Final = (
+    "what is stored of it outlives a version, and a later one would not be compared with this; "
+    "to break with it on purpose, remove the plugin and load the new version"
+)
+"""Why a reload may not leave out what says how something is stored."""
 
 
 class TypeHandle:
@@ -130,6 +138,14 @@ class DataType(Coding):
         compare_parameters(before.parameters, after.parameters)
         for sample in old.target.samples:
             _compare_sample(sample, before, after, new.target)
+
+    def gone(self, old: Export) -> None:
+        """Refuse a version without it: what is stored could come back to another meaning.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(GONE)
 
     def open(self, export: Export) -> Export:
         """Nothing to open: what is offered is made of the class."""

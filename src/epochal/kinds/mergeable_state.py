@@ -31,7 +31,8 @@ Kept states outlive the code that wrote them. So a version with another type of 
 `samples`, a list of groups of rows: out of the states that the old one wrote of them, out of the
 same rows, out of both merged (a hash that changed would count one user twice), and for the old
 one, after a rollback, out of the states that the new one writes. NaN is the same as itself; a
-static `same(a, b)` of the class says how near two estimates must be.
+static `same(a, b)` of the class says how near two estimates must be. A version that leaves the
+state out is refused too; `remove` and `load` break with what is kept, on purpose.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal.kinds.aggregate import Aggregate, AggregateShape
 from epochal.kinds.codec import parameters_of
-from epochal.kinds.data_type import compare_parameters, keep_samples
+from epochal.kinds.data_type import GONE, compare_parameters, keep_samples
 from epochal.kinds.trial import Trial, compare_states
 
 if TYPE_CHECKING:
@@ -96,6 +97,14 @@ class MergeableState(Aggregate):
             raise ValueError(f"its state was {_said(before)}, and would be {_said(after)}")
         compare_parameters(parameters_of(old.target), parameters_of(new.target))
         compare_states(_trial(old, shapes[0]), _trial(new, shapes[1]))
+
+    def gone(self, old: Export) -> None:
+        """Refuse a version without it, as for a data type.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(GONE)
 
 
 def _trial(export: Export, shape: AggregateShape) -> Trial:

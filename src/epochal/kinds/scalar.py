@@ -22,13 +22,14 @@ from epochal.kinds.codec import codec_of
 from epochal.kinds.signature import (
     Signature,
     ValueType,
+    data_types_of,
     read_array,
     read_signature,
     read_value,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 VOLATILITIES: Final = ("immutable", "stable", "volatile")
 
@@ -77,6 +78,10 @@ class Scalar(Kind[Callable[..., Any]]):
         """
         super().validate(export)
         self.signature(export)
+
+    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+        """The data types of its plugin that it names."""
+        return data_types_of(export.target)
 
     def signature(self, export: Export) -> Signature:
         """Its parameters and result.

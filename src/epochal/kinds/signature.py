@@ -33,8 +33,12 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin
 
+from epochal.kinds.codec import data_types_in
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from epochal._core.kind import Kind
 
 PLAIN: Final = (float, int, str, bool, bytes, datetime, date, Decimal)
 """The Python types that are SQL values by themselves."""
@@ -261,6 +265,13 @@ def annotations_of(target: Any) -> Mapping[str, Any]:
             f"an annotation cannot be evaluated when the plugin runs: {error} "
             "(was it imported under TYPE_CHECKING only?)"
         ) from error
+
+
+def data_types_of(*targets: Any) -> Iterator[tuple[Kind[Any], Any]]:
+    """The plugin's own data types that annotations of these name, for `Kind.relies_on`."""
+    for target in targets:
+        for hint in annotations_of(target).values():
+            yield from data_types_in(hint)
 
 
 class Faults:
