@@ -44,6 +44,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args, get_origin
 
 from epochal._core.kind import Export, Kind
+from epochal.kinds.codec import is_coded
 from epochal.kinds.signature import (
     AnnotationError,
     Faults,
@@ -77,6 +78,12 @@ class AggregateShape:
     state: Mapping[str, ValueType]
     own_state: bool
     retracts: bool
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether a data type is in any of it."""
+        taken = (one.type for one in self.update.parameters)
+        return is_coded([*taken, self.returns, *self.state.values()])
 
 
 class Aggregate(Kind["type[Any]"]):

@@ -37,12 +37,13 @@ _ARROW: Final[Mapping[type, pa.DataType]] = {
 }
 
 
-def arrow_type(value: ValueType, plugin: str = "") -> pa.DataType:
+def arrow_type(value: ValueType, plugin: str | None = None) -> pa.DataType:
     """The Arrow type of one SQL value.
 
     Args:
         value: its type.
-        plugin: whose signature it stands in, for the elements of lists that are of a data type.
+        plugin: whose signature it stands in: then elements of lists say which data type they are
+            of. None where nothing should say so.
     """
     if value.arrow is not None:
         return value.arrow
@@ -53,9 +54,9 @@ def arrow_type(value: ValueType, plugin: str = "") -> pa.DataType:
     return _ARROW[value.python]
 
 
-def metadata_of(value: ValueType, plugin: str) -> dict[str, str] | None:
+def metadata_of(value: ValueType, plugin: str | None) -> dict[str, str] | None:
     """How Arrow says that a column is of an extension type (its columnar format, "Extension")."""
-    if value.codec is None:
+    if value.codec is None or plugin is None:
         return None
     return {
         "ARROW:extension:name": value.codec.full_name(plugin),

@@ -64,9 +64,14 @@ class Codec:
 
 
 def codec_of(hint: Any) -> Codec | None:
-    """The codec of a class that is marked as a data type; None for anything else."""
+    """The codec of what an annotation names, if it is a data type; None for anything else.
+
+    Args:
+        hint: a class that is marked as one, or what a plugin got of another that it requires.
+    """
     if not inspect.isclass(hint):
-        return None
+        codec = getattr(hint, CODEC, None)
+        return codec if isinstance(codec, Codec) else None
     mark = next((mark for mark in marks_of(hint) if isinstance(mark.kind, Coding)), None)
     return None if mark is None else declared_codec(hint, mark.name or hint.__name__)
 
@@ -127,7 +132,7 @@ def reader(kind: ValueType, where: str) -> Step | None:
     """
     if kind.codec is not None:
         return partial(_read, kind.codec, where)
-    return _each(reader(kind.element, where)) if kind.element is not None else None
+    return each(reader(kind.element, where)) if kind.element is not None else None
 
 
 def writer(kind: ValueType, where: str) -> Step | None:
@@ -139,7 +144,7 @@ def writer(kind: ValueType, where: str) -> Step | None:
     """
     if kind.codec is not None:
         return partial(_write, kind.codec, where)
-    return _each(writer(kind.element, where)) if kind.element is not None else None
+    return each(writer(kind.element, where)) if kind.element is not None else None
 
 
 def is_coded(kinds: Iterable[ValueType]) -> bool:
@@ -147,7 +152,8 @@ def is_coded(kinds: Iterable[ValueType]) -> bool:
     return any(reader(kind, "") is not None for kind in kinds)
 
 
-def _each(step: Step | None) -> Step | None:
+def each(step: Step | None) -> Step | None:
+    """A step for every value of a list."""
     return None if step is None else partial(_map, step)
 
 

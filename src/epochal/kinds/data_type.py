@@ -32,14 +32,27 @@ decides instead, where it is there.
 Whoever defines a type has imported pyarrow, so this module never does.
 
 `epoch[data_type]["geo.point"]` has `type` (a `pyarrow.ExtensionType`), `array(values)` and
-`values(array)`. A type is for the scalar functions of its own plugin, by row.
+`values(array)`.
+
+A type may stand wherever a SQL type may in the functions of its plugin: parameters and results,
+columns of tables, what aggregates take, give and keep; as `point | None`, `list[point]`, and, to
+please type checkers, `Annotated[Point, point]`. Vectorized functions get arrays of the storage, and
+return these or arrays of the type. A plugin that requires this one takes it out of its context::
+
+    @scalar
+    def is_near(a: "point", b: "point") -> bool: ...
+
+    def register(ctx):
+        global point
+        point = ctx.require("geo").point
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Union
 
 from epochal._core.blame import said
 from epochal.kinds.alike import alike
@@ -77,6 +90,27 @@ class TypeHandle:
         self._codec: Final = declared_codec(export.target, export.name.partition(".")[2])
         storage = plain_storage(self._codec.storage)
         self.type: Final[Any] = extension_type(export.name, storage, self._codec.parameters)
+
+    # What a plugin gets of one that it requires stands in its annotations as a class does; `typing`
+    # takes for a type only what can be called, and made one of several.
+
+    @property
+    def __epochal_codec__(self) -> Codec:
+        plugin, _, _ = self.type.named.partition(".")
+        return replace(self._codec, plugin=plugin)
+
+    def __or__(self, other: Any) -> Any:
+        return Union[self, other]  # noqa: UP007  # which would ask this method
+
+    __ror__ = __or__
+
+    def __call__(self, *_: Any) -> Any:
+        """Refuse: it makes no values.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{self!r} cannot be called; its array(values) makes an Arrow array")
 
     def array(self, values: Iterable[Any]) -> Any:
         """An Arrow extension array of values; None is null."""

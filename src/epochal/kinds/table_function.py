@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints, is_typeddict
 
 from epochal._core.kind import Export, Kind
-from epochal.kinds.codec import data_types_in
+from epochal.kinds.codec import data_types_in, is_coded
 from epochal.kinds.signature import (
     AnnotationError,
     Faults,
@@ -73,6 +73,11 @@ class TableShape:
     signature: Signature
     columns: Mapping[str, ValueType] | None
     mappings: bool = False
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether a data type is in any of it."""
+        return self.signature.is_coded or is_coded((self.columns or {}).values())
 
 
 class TableFunction(Kind[Callable[..., Any]]):

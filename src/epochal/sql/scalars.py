@@ -19,6 +19,7 @@ import pyarrow as pa
 from datafusion.user_defined import ScalarUDF
 
 from epochal.kinds.scalar import scalar
+from epochal.sql.coded import coded_scalar
 from epochal.sql.function import Function
 from epochal.sql.values import (
     MisfitError,
@@ -39,30 +40,8 @@ if TYPE_CHECKING:
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
     from epochal._core.kind import Export
-    from epochal.kinds.codec import Codec
     from epochal.kinds.signature import Signature
     from epochal.sql.execution import Execution
-
-
-class _Typed:
-    """A function between the codecs of its parameters and its result; lives as long as a query."""
-
-    __slots__ = ("_decoders", "_encode", "_function")
-
-    def __init__(
-        self, function: Callable[..., Any], parameters: Sequence[Codec | None], result: Codec | None
-    ) -> None:
-        self._function: Final = function
-        self._decoders: Final = [one.decode if one is not None else None for one in parameters]
-        self._encode: Final = result.encode if result is not None else None
-
-    def __call__(self, *given: Any) -> Any:
-        values = [
-            value if decode is None or value is None else decode(value)
-            for decode, value in zip(self._decoders, given, strict=True)
-        ]
-        result = self._function(*values)
-        return result if self._encode is None or result is None else self._encode(result)
 
 
 class ScalarFunction(Function):
@@ -71,7 +50,7 @@ class ScalarFunction(Function):
     __slots__ = (
         "_converts",
         "_inputs",
-        "_is_typed",
+        "_is_coded",
         "_kind",
         "_result",
         "_volatility",
@@ -87,22 +66,17 @@ class ScalarFunction(Function):
         self.takes = typed_fields(self._inputs)
         self._converts: Final = any(one.converts for one in self._inputs)
         self._volatility: Final[str] = export.options["volatility"]
-        self._is_typed: Final = any(
-            one.codec for one in (signature.returns, *(p.type for p in signature.parameters))
-        )
+        # Arrays are passed as they are stored.
+        self._is_coded: Final = not export.options["vectorized"] and signature.is_coded
         self._work: Final = self._apply_arrays if export.options["vectorized"] else self._apply_rows
 
     def callable_of(self, epoch: Epoch) -> Any:
-        """The function; where it has data types of its plugin's, between their codecs."""
+        """The function; where it has data types, between their codecs."""
         function = super().callable_of(epoch)
-        if not self._is_typed:
+        if not self._is_coded:
             return function
         # Read anew for each query: a codec is plugin code, which this must not keep.
-        signature = scalar.signature(epoch.export(self.kind, self.exported))
-        assert signature.returns is not None
-        return _Typed(
-            function, [one.type.codec for one in signature.parameters], signature.returns.codec
-        )
+        return coded_scalar(function, scalar.signature(epoch.export(self.kind, self.exported)))
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""

@@ -49,7 +49,8 @@ class Slot:
 
     Args:
         value: the type, as the author's annotation says it.
-        plugin: the author's, whose data types have its name.
+        plugin: the author's, whose data types have its name; None for a place that cannot say
+            which data type it is of (the engine keeps no metadata of what aggregates make).
 
     Attributes:
         kind: the Arrow type.
@@ -59,7 +60,7 @@ class Slot:
 
     __slots__ = ("_strict", "_write", "kind", "metadata", "optional")
 
-    def __init__(self, value: ValueType, plugin: str = "") -> None:
+    def __init__(self, value: ValueType, plugin: str | None = None) -> None:
         self.kind: Final[pa.DataType] = arrow_type(value, plugin)
         self.metadata: Final = metadata_of(value, plugin)
         self.optional: Final = value.optional
@@ -164,11 +165,13 @@ class Input:
 
     __slots__ = ("_given", "field", "kind", "optional")
 
-    def __init__(self, parameter: Parameter, plugin: str = "") -> None:
+    def __init__(self, parameter: Parameter, plugin: str) -> None:
         value = parameter.type
-        self._given: Final = arrow_type(value, plugin)
+        self._given: Final = arrow_type(value)
         self.kind: Final[pa.DataType] = _accepted(self._given)
-        self.field: Final = pa.field(parameter.name, self.kind, metadata=metadata_of(value, plugin))
+        # The engine is told of storage alone: it would cast lists to say it, and does not.
+        said = arrow_type(value, plugin), metadata_of(value, plugin)
+        self.field: Final = pa.field(parameter.name, said[0], metadata=said[1])
         self.optional: Final = value.optional
 
     @property
