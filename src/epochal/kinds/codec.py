@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import reprlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -131,7 +132,7 @@ def reader(kind: ValueType, where: str) -> Step | None:
         where: the place, for messages: "parameter 'p'".
     """
     if kind.codec is not None:
-        return partial(_read, kind.codec, where)
+        return _reading(kind.codec, where)
     return each(reader(kind.element, where)) if kind.element is not None else None
 
 
@@ -143,7 +144,7 @@ def writer(kind: ValueType, where: str) -> Step | None:
         where: the place, for messages.
     """
     if kind.codec is not None:
-        return partial(_write, kind.codec, where)
+        return _writing(kind.codec, where)
     return each(writer(kind.element, where)) if kind.element is not None else None
 
 
@@ -162,21 +163,31 @@ def _map(step: Step, values: Any) -> Any:
     return [step(value) for value in values] if isinstance(values, (list, tuple)) else values
 
 
-def _read(codec: Codec, where: str, stored: Any) -> Any:
-    if stored is None:
-        return None
-    try:
-        return codec.decode(stored)
-    except Exception as error:
-        told = f"{where}: the data type {codec.name} cannot read {stored!r}: {said(error)}"
-        raise CodecError(told) from error
+def _reading(codec: Codec, where: str) -> Step:
+    decode = codec.decode
+
+    def read(stored: Any) -> Any:
+        if stored is None:
+            return None
+        try:
+            return decode(stored)
+        except Exception as error:
+            told = f"the data type {codec.name} cannot read {reprlib.repr(stored)}: {said(error)}"
+            raise CodecError(f"{where}: {told}") from error
+
+    return read
 
 
-def _write(codec: Codec, where: str, value: Any) -> Any:
-    if value is None:
-        return None
-    try:
-        return codec.encode(value)
-    except Exception as error:
-        told = f"{where}: the data type {codec.name} cannot store {value!r}: {said(error)}"
-        raise CodecError(told) from error
+def _writing(codec: Codec, where: str) -> Step:
+    encode = codec.encode
+
+    def write(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return encode(value)
+        except Exception as error:
+            told = f"the data type {codec.name} cannot store {reprlib.repr(value)}: {said(error)}"
+            raise CodecError(f"{where}: {told}") from error
+
+    return write
