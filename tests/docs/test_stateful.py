@@ -12,12 +12,12 @@ def test_the_examples_print_what_the_page_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     said = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    assert (len(examples), len(said)) == (6, 5)
+    assert (len(examples), len(said)) == (8, 6)
     printed, names = io.StringIO(), {}
     with contextlib.redirect_stdout(printed):
         for example in examples:
-            if example.startswith("# sweeper.py\n"):
-                Path("sweeper.py").write_text(example)
+            if named := re.match(r"# (\w+\.py)\n", example):
+                Path(named[1]).write_text(example)
             else:
                 exec(example, names)
     names["db"].close()

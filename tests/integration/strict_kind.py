@@ -1,4 +1,4 @@
-"""A host's own kind with a rule: the number of parameters may not change."""
+"""A host's own kinds with rules: what may change, what may go, what must be there."""
 
 import inspect
 
@@ -13,3 +13,19 @@ class Strict(Kind):
 
 
 strict = Strict("strict")
+
+
+class Kept(Kind):
+    def gone(self, old):
+        raise ValueError(f"{old.name} is kept for ever")
+
+
+kept = Kept("kept")
+
+
+class Told(Kind):
+    def relies_on(self, export):
+        return [(kept, inspect.unwrap(export.target))]
+
+
+told = Told("told")

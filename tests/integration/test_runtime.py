@@ -691,6 +691,25 @@ def test_incompatible_exports_refuse_the_change(rt, plugins):
     assert rt.epoch[strict]["geo.f"](0) == 1
 
 
+def test_a_hosts_kind_may_refuse_that_an_export_goes(rt, plugins):
+    head = "from tests.integration.strict_kind import kept\n"
+    rt.load(plugins.write("geo", head + "@kept\ndef f(): return 1\n"))
+    epoch = rt.epoch
+    said = r"geo#1 cannot leave out kept geo\.f of geo#0: ValueError: geo\.f is kept for ever"
+    with pytest.raises(IncompatibleError, match=said):
+        rt.reload("geo", plugins.write("geo", head))
+    assert rt.epoch is epoch
+    rt.remove("geo")
+
+
+def test_a_hosts_kind_may_ask_for_what_an_export_relies_on(rt, plugins):
+    head = "from tests.integration.strict_kind import kept, told\n"
+    inner = "def f(): ...\n@told\ndef g(): ...\ng.__wrapped__ = f\n"
+    with pytest.raises(ExportError, match=r"geo\.g names the kept f, which plugin 'geo' does not"):
+        rt.load(plugins.write("geo", head + inner))
+    rt.load(plugins.write("geo", f"{head}@kept\n{inner}"))
+
+
 def test_a_dry_run_does_everything_but_publish(rt, plugins):
     rt.load(versioned(plugins, 1))
     epoch = rt.epoch

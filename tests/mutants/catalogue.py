@@ -28,6 +28,10 @@ INDEX = "tests/integration/test_index.py::"
 STORAGE = "tests/integration/test_storage.py::"
 AGREES = "tests/integration/test_storage_agrees.py::"
 TYPES = "tests/integration/test_data_types.py::"
+ALIKE = "tests/unit/kinds/test_alike.py::"
+IDENTITY = "tests/integration/test_type_identity.py::"
+CODED = "tests/integration/test_coded.py::"
+STATES = "tests/integration/test_mergeable_state.py::"
 CHANGES = "tests/server/test_changes.py::"
 GATE = "tests/unit/test_gate.py::"
 SECURITY = "tests/server/test_security.py::"
@@ -1016,19 +1020,115 @@ MUTANTS = (
     ),
     Mutant(
         "data types",
-        "what the old version stored is not read by the new one",
+        "a version may read what the old one stored as something else",
         "kinds/data_type.py",
-        "            if again != stored:\n",
-        "            if False:\n",
-        TYPES + "test_a_difference_in_what_is_read_is_spelled_out",
+        "    if not alike(was, now, owner):\n",
+        "    if False:\n",
+        TYPES + "test_what_a_value_is_made_of_counts_and_not_its_class",
+    ),
+    Mutant(
+        "data types",
+        "a version may store otherwise what the old one stored",
+        "kinds/data_type.py",
+        "    if not alike(stored, again := _stored(after, now)):\n",
+        "    if alike(stored, again := _stored(after, now)) is None:\n",
+        TYPES + "test_a_difference_in_what_is_read_or_stored_is_spelled_out",
+    ),
+    Mutant(
+        "data types",
+        "named tuples are compared by position alone",
+        "kinds/alike.py",
+        "return _names_agree(a, b) and _all_alike(a, b)",
+        "return _all_alike(a, b)",
+        ALIKE + "test_another",
+    ),
+    Mutant(
+        "data types",
+        "values that nothing compares are taken for the same",
+        "kinds/alike.py",
+        "    raise UndecidedError(a)\n",
+        "    return True\n",
+        ALIKE + "test_where_nothing_decides_that_is_said",
+    ),
+    Mutant(
+        "data types",
+        "a type is read back as its storage when its plugin has gone",
+        "kinds/extension.py",
+        "return cls(storage, serialized.decode())",
+        "return storage",
+        TYPES + "test_a_table_keeps_its_type_when_the_plugin_has_gone",
+    ),
+    Mutant(
+        "data types",
+        "a column of another type is passed",
+        "sql/identity.py",
+        "and wanted.differs(found):",
+        "and False:",
+        IDENTITY + "test_another_type_is_refused_when_the_query_is_planned",
+    ),
+    Mutant(
+        "data types",
+        "parameters are no part of a type",
+        "sql/identity.py",
+        "return self.metadata != other.metadata and _parsed(self) != _parsed(other)",
+        "return False",
+        IDENTITY + "test_parameters_are_a_part_of_the_type",
+    ),
+    Mutant(
+        "data types",
+        "a Parquet file's types are left out",
+        "sql/tables.py",
+        "for left_out in (False, True):",
+        "for left_out in (True,):",
+        IDENTITY + "test_a_parquet_file_says_its_types",
+    ),
+    Mutant(
+        "data types",
+        "a function may name a type that nobody compares",
+        "_core/exports.py",
+        "        if not any(one.kind is kind and one.target is target for one in found):\n",
+        "        if False:\n",
+        TYPES + "test_a_function_names_only_types_that_its_plugin_exports",
+    ),
+    Mutant(
+        "data types",
+        "a version may leave a type out",
+        "_core/staging.py",
+        "                kind.gone(before)\n",
+        "                pass\n",
+        TYPES + "test_a_version_without_the_type_is_refused_and_removing_it_is_not",
     ),
     Mutant(
         "mergeable state",
         "states of the old version are not restored by the new one",
         "kinds/mergeable_state.py",
-        "        _compare_states(old.target, new.target)\n",
-        "        _compare_states(new.target, new.target)\n",
-        TYPES + "test_a_version_that_makes_something_else_of_a_state_is_refused",
+        "compare_states(_trial(old, shapes[0]), _trial(new, shapes[1]))",
+        "compare_states(_trial(new, shapes[1]), _trial(new, shapes[1]))",
+        STATES + "test_a_version_that_makes_something_else_of_a_state_is_refused",
+    ),
+    Mutant(
+        "mergeable state",
+        "a version may make of rows what does not fit what is kept",
+        "kinds/trial.py",
+        'new.value(state, made), "with half',
+        'twice, "with half',
+        STATES + "test_a_version_that_does_not_go_on_with_a_state_is_refused",
+    ),
+    Mutant(
+        "mergeable state",
+        "a rollback may not understand what the new version kept",
+        "kinds/trial.py",
+        'old.value(made), "out of the new',
+        'was, "out of the new',
+        STATES + "test_a_version_that_does_not_go_on_with_a_state_is_refused",
+    ),
+    Mutant(
+        "mergeable state",
+        "states of samples are not checked by their type",
+        "kinds/trial.py",
+        "    return stored_of(value, kind)\n",
+        "    return value\n",
+        STATES + "test_states_and_values_are_checked_as_they_are_stored",
     ),
     Mutant(
         "If-Match",

@@ -7,6 +7,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from epochal import examples
 from epochal.server import Limits
 from epochal.server.queries import ARROW
 
@@ -36,6 +37,22 @@ def test_an_answer_says_which_code_computed_it(served):
         "generation": generation.number,
         "functions": ["geo.version"],
     }
+
+
+def test_a_column_says_which_data_type_it_is_of(served):
+    served.service.runtime.load(examples.path("geo_types"))
+    sql = "SELECT geo_types.at(1, 2) AS place, 1 AS n"
+    place, number = served.query(sql).json()["columns"]
+    assert place["type"] == "struct<lat: double, lon: double>"
+    assert place["extension"] == {
+        "name": "geo_types.point",
+        "metadata": '{"datum": "WGS84", "unit": "degree"}',
+    }
+    assert number == {"name": "n", "type": "BIGINT"}
+    with served.service.database.query(sql) as result:
+        served.service.database.register("places", result.to_table())
+    (listed,) = served.http.get("/v1/catalog").json()["tables"]
+    assert listed["columns"] == [place, number]
 
 
 def test_every_answer_of_the_api_says_the_epoch(served):

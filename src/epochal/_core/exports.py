@@ -71,6 +71,8 @@ def collect_exports(
             )
         _validate(export, candidate)
         found[key] = export
+    for export in found.values():
+        _check_relied_on(export, found.values())
     _tell_of_the_ignored(candidate.plugin, namespace)
     return MappingProxyType(found)
 
@@ -163,6 +165,9 @@ def _bound(raw: object, instance: object) -> Any:
     return MethodType(raw, instance) if isinstance(raw, FunctionType) else None
 
 
+_METHODS: Final = (FunctionType, staticmethod, classmethod)
+
+
 def _tell_of_the_ignored(plugin: str, namespace: Modules) -> None:
     """Warn of classes whose marked methods are not exported, since no object of them is there."""
     values = [value for _, value in _values(namespace)]
@@ -170,7 +175,8 @@ def _tell_of_the_ignored(plugin: str, namespace: Modules) -> None:
     for cls in values:
         if not isinstance(cls, type) or not namespace.owns(cls) or id(cls) in made:
             continue
-        marks = [mark for name, raw in list(vars(cls).items()) for mark in marks_of(raw, name)]
+        methods = [(n, raw) for n, raw in list(vars(cls).items()) if isinstance(raw, _METHODS)]
+        marks = [mark for name, raw in methods for mark in marks_of(raw, name)]
         if marks:
             made.add(id(cls))  # told once, though it may stand in several modules
             warnings.warn(
@@ -219,6 +225,22 @@ def _validate(export: Export, candidate: Candidate) -> None:
             "export carries its lease by being called",
             plugin=plugin,
         )
+
+
+def _check_relied_on(export: Export, found: Iterable[Export]) -> None:
+    """See that what an export names of its plugin is exported, so that it is checked and compared.
+
+    Raises:
+        ExportError: it is not.
+    """
+    for kind, target in export.kind.relies_on(export):
+        if not any(one.kind is kind and one.target is target for one in found):
+            raise ExportError(
+                f"{export.name} names the {kind.name} {target.__qualname__}, which plugin "
+                f"{export.plugin!r} does not export: define it at the top level of a module, or "
+                f"give it to ctx.export({kind.name}, …)",
+                plugin=export.plugin,
+            )
 
 
 def _said_of(function: object) -> str:

@@ -11,8 +11,9 @@ use::
 
     epoch[tool]["web.search"]("epochs")    # in the host
 
-A kind that has rules overrides `options`, `validate` and `compare`. All three run while a change is
-staged: whatever they raise rolls the change back, and nothing that serves has been touched.
+A kind that has rules overrides `options`, `validate`, `compare` and `gone`. All of them run while a
+change is staged: whatever they raise rolls the change back, and nothing that serves has been
+touched.
 
 A kind whose exports keep something overrides `open`: what it returns is made once for each
 generation, after its `init`, is what the epoch offers (in a `Handle`, whose methods carry the
@@ -219,6 +220,21 @@ class Kind(Generic[F]):
         Called for each name that both versions export. The plain kind accepts everything: old
         operations finish on the old export, new ones start on the new.
         """
+
+    def gone(self, old: Export) -> None:
+        """Raise `ValueError`, with the reason, if a new version may not leave this export out.
+
+        Called for each export of the old version whose name the new one has no export of this kind
+        for. The plain kind accepts it; and removing the whole plugin asks nobody.
+        """
+
+    def relies_on(self, export: Export) -> Iterable[tuple[Kind[Any], Any]]:
+        """What else of its plugin an export names, which must be exported with it.
+
+        Returns:
+            For each such object, the kind that it must be exported as, and the object itself.
+        """
+        return ()
 
     def validate_together(self, exports: Sequence[Export]) -> None:
         """Raise `ValueError`, with the reason, if these cannot be active together.

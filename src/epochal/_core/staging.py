@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from epochal._core.blame import said, without_variables
 from epochal._core.distributions import check_distributions
@@ -20,7 +20,7 @@ from epochal._core.phase import Abandoned
 from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
 
     from epochal._core.artifact import Artifact
     from epochal._core.candidate import Candidate
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from epochal._core.events import EventStream
     from epochal._core.generation import Linked, Namespace
     from epochal._core.journal import Journal
-    from epochal._core.kind import Kind
     from epochal._core.live import LiveSet
     from epochal._core.operation import Operation
     from epochal._core.party import Party
@@ -135,9 +134,8 @@ class Staging:
     def _compare(self, new: Generation, take_over: TakeOver) -> None:
         assert self.base is not None
         old = self.base.generations.get(new.plugin)
-        both = [key for key in old.exports if key in new.exports] if old is not None else []
-        if old is not None and both:
-            self._foreign("compare", new, partial(_compare_exports, both, old, new), take_over)
+        if old is not None and old.exports:
+            self._foreign("compare", new, partial(_compare_exports, old, new), take_over)
 
     def _init(self, generation: Generation, take_over: TakeOver) -> None:
         try:
@@ -193,14 +191,16 @@ class Staging:
         self._phases.foreign(phase, str(generation), work, take_over)
 
 
-def _compare_exports(
-    keys: Sequence[tuple[Kind[Any], str]], old: Generation, new: Generation
-) -> None:
-    for key in keys:
+def _compare_exports(old: Generation, new: Generation) -> None:
+    for key, before in old.exports.items():
         kind, name = key
+        after = new.exports.get(key)
+        told = f"{kind.name} {name} of {new} cannot replace that of {old}"
         try:
-            kind.compare(old.exports[key], new.exports[key])
+            if after is None:
+                told = f"{new} cannot leave out {kind.name} {name} of {old}"
+                kind.gone(before)
+            else:
+                kind.compare(before, after)
         except (TypeError, ValueError) as error:
-            raise IncompatibleError(
-                f"{kind.name} {name} of {new} cannot replace that of {old}: {said(error)}"
-            ) from without_variables(error)
+            raise IncompatibleError(f"{told}: {said(error)}") from without_variables(error)

@@ -19,8 +19,8 @@ from rich.text import Text
 from epochal.cli.output import Json, console, error_console
 from epochal.cli.session import Grants, Plugins, open_runtime
 from epochal.errors import HostError
-from epochal.sql import Database, sql_name
-from epochal.sql.plain import plain
+from epochal.sql import Database
+from epochal.sql.plain import described, plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -194,7 +194,7 @@ async def _write_json(result: Result | RemoteResult) -> None:
         raise HostError(
             f"two columns are named {twice[0]!r}, and in JSON each needs a name of its own: use AS"
         )
-    columns = [{"name": one.name, "type": sql_name(one.type)} for one in result.schema]
+    columns = [described(one) for one in result.schema]
     write = sys.stdout.write
     write(f'{{"columns": {json.dumps(columns, ensure_ascii=False)}, "rows": [')
     separator = ""

@@ -44,19 +44,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args, get_origin
 
 from epochal._core.kind import Export, Kind
+from epochal.kinds.codec import is_coded
 from epochal.kinds.signature import (
     AnnotationError,
     Faults,
     Signature,
     ValueType,
     annotations_of,
+    data_types_of,
     read_array,
     read_signature,
     read_value,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,12 @@ class AggregateShape:
     state: Mapping[str, ValueType]
     own_state: bool
     retracts: bool
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether a data type is in any of it."""
+        taken = (one.type for one in self.update.parameters)
+        return is_coded([*taken, self.returns, *self.state.values()])
 
 
 class Aggregate(Kind["type[Any]"]):
@@ -108,6 +116,10 @@ class Aggregate(Kind["type[Any]"]):
         """
         self.shape(export)
 
+    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+        """The data types of its plugin that it names."""
+        return _data_types(export.target)
+
     def shape(self, export: Export) -> AggregateShape:
         """What the class is like.
 
@@ -134,6 +146,11 @@ class Aggregate(Kind["type[Any]"]):
         return AggregateShape(
             update, evaluate.returns or ValueType(None), state, own_state, hasattr(cls, "retract")
         )
+
+
+def _data_types(cls: type) -> Iterator[tuple[Kind[Any], Any]]:
+    methods = [getattr(cls, name) for name in ("update", "evaluate", "state") if hasattr(cls, name)]
+    yield from data_types_of(*methods, *cls.__mro__)
 
 
 _NOTHING: Final = Signature((), None)

@@ -21,61 +21,56 @@
 
 In SQL and in files a value is its storage; the column says `geo.point` and the parameters in its
 metadata (`ARROW:extension:name`, the Arrow format's own). Data outlives code: so a version that
-stores otherwise, has other parameters, or does not read back what the old one wrote of its samples,
-is refused, and the error spells out the difference.
+stores otherwise, has other parameters, or does not read what the old one wrote of its samples as
+the old one reads it, is refused, and the error spells out the difference. So is one that leaves the
+type out: `remove` and `load` is the way to break with what is stored, on purpose.
+
+Two values are the same if they are equal, or made of the same things by the same names, whatever
+their class is called (`epochal.kinds.alike`); NaN is itself. A static `same(a, b)` of the class
+decides instead, where it is there.
 
 Whoever defines a type has imported pyarrow, so this module never does.
 
 `epoch[data_type]["geo.point"]` has `type` (a `pyarrow.ExtensionType`), `array(values)` and
-`values(array)`. A type is for the scalar functions of its own plugin, by row.
+`values(array)`.
+
+A type may stand wherever a SQL type may in the functions of its plugin: parameters and results,
+columns of tables, what aggregates take, give and keep; as `point | None`, `list[point]`, and, to
+please type checkers, `Annotated[Point, point]`. Vectorized functions get arrays of the storage, and
+return these or arrays of the type. A plugin that requires this one takes it out of its context::
+
+    @scalar
+    def is_near(a: "point", b: "point") -> bool: ...
+
+    def register(ctx):
+        global point
+        point = ctx.require("geo").point
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Union
 
-from epochal._core.carry import carry
-from epochal._core.kind import Export, Kind, marks_of
+from epochal._core.blame import said
+from epochal.kinds.alike import alike
+from epochal.kinds.codec import Codec, Coding, declared_codec, step_of
 from epochal.kinds.signature import is_arrow_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
+    from epochal._core.kind import Export
     from epochal._core.lease import Borrow, Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """How values of a type are stored; plugin code, so not to be kept.
-
-    Attributes:
-        name: the type's name within its plugin.
-        parameters: as JSON.
-        encode: value to storage.
-        decode: storage to value.
-    """
-
-    name: str
-    parameters: str
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
-
-
-def codec_of(cls: Any) -> Codec | None:
-    """The codec of a class that is marked as a data type; None for anything else."""
-    if not inspect.isclass(cls):
-        return None
-    mark = next((mark for mark in marks_of(cls) if mark.kind is data_type), None)
-    if mark is None:
-        return None
-    encode = getattr(cls, "encode", _same)
-    return Codec(
-        mark.name or cls.__name__, parameters_of(cls), encode, getattr(cls, "decode", _same)
-    )
+GONE: Final = (
+    "what is stored of it outlives a version, and a later one would not be compared with this; "
+    "to break with it on purpose, remove the plugin and load the new version"
+)
+"""Why a reload may not leave out what says how something is stored."""
 
 
 class TypeHandle:
@@ -85,29 +80,57 @@ class TypeHandle:
         type: the Arrow extension type.
     """
 
+    # Whoever is inside of a method has this handle in its frame, and so the lease.
+
     def __init__(self, export: Export, lease: Lease | Borrow) -> None:
-        codec = codec_of(export.target)
-        assert codec is not None
-        self._encode: Final = carry(codec.encode, lease)
-        self._decode: Final = carry(codec.decode, lease)
-        self.type: Final = _extension(export.name, export.target.storage, codec.parameters)
+        from epochal.kinds.arrow import plain_storage
+        from epochal.kinds.extension import extension_type
+
+        self._lease: Final = lease
+        self._codec: Final = declared_codec(export.target, export.name.partition(".")[2])
+        storage = plain_storage(self._codec.storage)
+        self.type: Final[Any] = extension_type(export.name, storage, self._codec.parameters)
+
+    # What a plugin gets of one that it requires stands in its annotations as a class does; `typing`
+    # takes for a type only what can be called, and made one of several.
+
+    @property
+    def __epochal_codec__(self) -> Codec:
+        plugin, _, _ = self.type.named.partition(".")
+        return replace(self._codec, plugin=plugin)
+
+    def __or__(self, other: Any) -> Any:
+        return Union[self, other]  # noqa: UP007  # which would ask this method
+
+    __ror__ = __or__
+
+    def __call__(self, *_: Any) -> Any:
+        """Refuse: it makes no values.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{self!r} cannot be called; its array(values) makes an Arrow array")
 
     def array(self, values: Iterable[Any]) -> Any:
         """An Arrow extension array of values; None is null."""
-        pa: Any = sys.modules["pyarrow"]
-        stored = [None if value is None else self._encode(value) for value in values]
-        return pa.ExtensionArray.from_storage(self.type, pa.array(stored, self.type.storage_type))
+        from epochal.kinds.arrow import plain, written
+
+        stored = [None if value is None else self._codec.encode(value) for value in values]
+        return self.type.wrap_array(plain(written(stored, self._codec.storage)))
 
     def values(self, array: Any) -> list[Any]:
-        """The values of an array of this type, or of its storage."""
-        stored = getattr(array, "storage", array).to_pylist()
-        return [None if one is None else self._decode(one) for one in stored]
+        """The values of an array, chunked array or column of this type, or of its storage."""
+        from epochal.kinds.arrow import pylist
+
+        stored = pylist(array, self._codec.storage)
+        return [None if one is None else self._codec.decode(one) for one in stored]
 
     def __repr__(self) -> str:
         return f"<data type {self.type.extension_name}>"
 
 
-class DataType(Kind[Any]):
+class DataType(Coding):
     """The kind of data types; its one instance is `epochal.kinds.data_type`."""
 
     __slots__ = ()
@@ -124,15 +147,15 @@ class DataType(Kind[Any]):
         cls: Any = export.target
         if not is_arrow_type(getattr(cls, "storage", None)):
             raise TypeError("it has no `storage`, the pyarrow type that its values are stored as")
-        if not getattr(cls, "samples", None):
+        if not keep_samples(cls):
             raise TypeError("it has no `samples`, which show that other versions read its values")
-        if hasattr(cls, "encode") != hasattr(cls, "decode"):
+        if (step_of(cls, "encode") is None) != (step_of(cls, "decode") is None):
             raise TypeError("it has one of encode(value) and decode(stored); expected both or none")
-        parameters_of(cls)
-        codec = codec_of(cls)
-        assert codec is not None
-        for sample, stored in zip(cls.samples, _stored(cls), strict=True):
-            if (back := codec.decode(stored)) != sample:
+        codec = declared_codec(cls, export.name)
+        for sample in cls.samples:
+            stored = _stored(codec, sample)
+            back = _read(codec, stored)
+            if not alike(sample, back, cls):
                 raise ValueError(f"sample {sample!r} is stored as {stored!r} and read as {back!r}")
 
     def compare(self, old: Export, new: Export) -> None:
@@ -141,32 +164,22 @@ class DataType(Kind[Any]):
         Raises:
             ValueError: the difference, spelled out.
         """
-        before, after = old.target, new.target
+        before, after = declared_codec(old.target, old.name), declared_codec(new.target, new.name)
         if before.storage != after.storage:
             raise ValueError(
                 f"values were stored as {before.storage}, and would be {after.storage}"
             )
-        compare_parameters(parameters_of(before), parameters_of(after))
-        codec = codec_of(after)
-        assert codec is not None
-        for sample, stored in zip(before.samples, _stored(before), strict=True):
-            again = _as_stored(after, codec.encode(codec.decode(stored)))
-            if again != stored:
-                raise ValueError(
-                    f"sample {sample!r} of the old version is stored as {stored!r}, which the new "
-                    f"one reads and stores as {again!r}"
-                )
-        # A value that is read and written back alike may still mean another: where both versions
-        # have a sample that reads the same, it must be stored the same.
-        now = {
-            repr(sample): stored
-            for sample, stored in zip(after.samples, _stored(after), strict=True)
-        }
-        for sample, stored in zip(before.samples, _stored(before), strict=True):
-            if (again := now.get(repr(sample), stored)) != stored:
-                raise ValueError(
-                    f"sample {sample!r} was stored as {stored!r}, and would be {again!r}"
-                )
+        compare_parameters(before.parameters, after.parameters)
+        for sample in old.target.samples:
+            _compare_sample(sample, before, after, new.target)
+
+    def gone(self, old: Export) -> None:
+        """Refuse a version without it: what is stored could come back to another meaning.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(GONE)
 
     def open(self, export: Export) -> Export:
         """Nothing to open: what is offered is made of the class."""
@@ -177,12 +190,25 @@ class DataType(Kind[Any]):
         return TypeHandle(instance, lease)
 
 
+def _compare_sample(sample: Any, before: Codec, after: Codec, owner: Any) -> None:
+    """What the old version stored of a sample means the same to the new one, and is stored so."""
+    stored = _stored(before, sample)
+    was, now = _read(before, stored), _read(after, stored)
+    told = f"sample {sample!r} of the old version is stored as {stored!r}, which"
+    if not alike(was, now, owner):
+        raise ValueError(f"{told} it reads as {was!r}, and the new one would read as {now!r}")
+    if not alike(stored, again := _stored(after, now)):
+        raise ValueError(f"{told} the new one reads as {now!r} and stores as {again!r}")
+
+
 def compare_parameters(before: str, after: str) -> None:
     """Compare two sets of parameters, as JSON.
 
     Raises:
         ValueError: they differ; it names each that does.
     """
+    if before == after:  # NaN too
+        return
     old, new = json.loads(before), json.loads(after)
     told = [
         f"{name} was {old.get(name, 'not there')!r}, and would be {new.get(name, 'not there')!r}"
@@ -193,60 +219,35 @@ def compare_parameters(before: str, after: str) -> None:
         raise ValueError(f"its parameters differ: {'; '.join(told)}")
 
 
-def parameters_of(cls: Any) -> str:
-    """The `parameters` of a class, as JSON.
+def keep_samples(cls: Any) -> tuple[Any, ...]:
+    """The `samples` of a class, kept there as a tuple: an iterator would be empty at a second look.
 
     Raises:
-        TypeError: they are no mapping of JSON values.
+        TypeError: they are no samples.
     """
-    given: Mapping[str, Any] = getattr(cls, "parameters", {})
     try:
-        return json.dumps(dict(given), sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"its `parameters` are no mapping of JSON values: {error}") from None
+        cls.samples = tuple(getattr(cls, "samples", ()))
+    except TypeError as error:
+        raise TypeError(f"its `samples` are no list of values: {error}") from None
+    kept: tuple[Any, ...] = cls.samples
+    return kept
 
 
-def _same(value: Any) -> Any:
-    return value
+def _stored(codec: Codec, value: Any) -> Any:
+    from epochal.kinds.arrow import as_stored
+
+    return as_stored(_called(codec.encode, "encode", value), codec.storage)
 
 
-def _stored(cls: Any) -> list[Any]:
-    codec = codec_of(cls)
-    assert codec is not None
-    return [_as_stored(cls, codec.encode(sample)) for sample in cls.samples]
+def _read(codec: Codec, stored: Any) -> Any:
+    return _called(codec.decode, "decode", stored)
 
 
-def _as_stored(cls: Any, encoded: Any) -> Any:
-    """What Arrow makes of an encoded value: numbers of its width, the order of its fields."""
-    pa: Any = sys.modules["pyarrow"]
+def _called(step: Callable[[Any], Any], name: str, value: Any) -> Any:
     try:
-        return pa.array([encoded], cls.storage)[0].as_py()
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{encoded!r} is not of the storage {cls.storage}: {error}") from None
-
-
-def _extension(name: str, storage: Any, parameters: str) -> Any:
-    """An Arrow extension type of the host's own class: it outlives every generation."""
-    pa: Any = sys.modules["pyarrow"]
-
-    class PluginType(pa.ExtensionType):  # type: ignore[misc]  # untyped
-        """A plugin's data type; two of the same name, storage and parameters are one."""
-
-        def __arrow_ext_serialize__(self) -> bytes:
-            return parameters.encode()
-
-        def __eq__(self, other: object) -> bool:
-            return (
-                isinstance(other, pa.ExtensionType)
-                and other.extension_name == name
-                and other.storage_type == storage
-                and other.__arrow_ext_serialize__() == parameters.encode()
-            )
-
-        def __hash__(self) -> int:
-            return hash((name, parameters))
-
-    return PluginType(storage, name)
+        return step(value)
+    except Exception as error:
+        raise ValueError(f"{name}({value!r}) raised {said(error)}") from error
 
 
 data_type: Final = DataType("data_type", "an Arrow extension type")

@@ -46,7 +46,7 @@ from epochal.errors import HostError
 from epochal.kinds.builds import Build, begin, find, publish
 from epochal.kinds.classes import check_class, close_object
 from epochal.kinds.gate import GatedMove, Kept, Side
-from epochal.kinds.table_function import TableShape, table_shape
+from epochal.kinds.table_function import TableShape, table_data_types, table_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -209,6 +209,10 @@ class Index(Kind[Any]):
         """
         check_class(export.target, _METHODS)
         self.shape(export)
+
+    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+        """The data types of its plugin that it names."""
+        return table_data_types(export.target.search)
 
     def shape(self, export: Export) -> TableShape:
         """What its search is like, as a table function.

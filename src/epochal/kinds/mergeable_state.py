@@ -27,21 +27,28 @@ calls it in three ways:
 A function of the plugin's own that has one of these names makes a call of it an error.
 
 Kept states outlive the code that wrote them. So a version with another type of state, or other
-`parameters`, is refused; and so is one that does not get the same value out of the states that the
-old one wrote of its `samples` (a list of groups of rows), each by itself and all merged.
+`parameters`, is refused; and so is one that does not get the same value as the old one out of its
+`samples`, a list of groups of rows: out of the states that the old one wrote of them, out of the
+same rows, out of both merged (a hash that changed would count one user twice), and for the old
+one, after a rollback, out of the states that the new one writes. NaN is the same as itself; a
+static `same(a, b)` of the class says how near two estimates must be. A version that leaves the
+state out is refused too; `remove` and `load` break with what is kept, on purpose.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal.kinds.aggregate import Aggregate, AggregateShape
-from epochal.kinds.data_type import compare_parameters, parameters_of
+from epochal.kinds.codec import parameters_of
+from epochal.kinds.data_type import GONE, compare_parameters, keep_samples
+from epochal.kinds.trial import Trial, compare_states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from epochal._core.kind import Export
+    from epochal.kinds.signature import ValueType
 
 STATE: Final = "_state"
 """What the name of the function adds that gives a state."""
@@ -73,12 +80,10 @@ class MergeableState(Aggregate):
             TypeError: it cannot, or something is missing.
             ValueError: what it restores has another value than what it wrote.
         """
-        self.shape(export)
-        cls = export.target
-        parameters_of(cls)
-        if not getattr(cls, "samples", None):
-            raise TypeError("it has no `samples`, which show that other versions read its states")
-        _compare_states(cls, cls)
+        trial = _trial(export, self.shape(export))
+        parameters_of(export.target)
+        _keep_rows(export.target)
+        compare_states(trial, trial)
 
     def compare(self, old: Export, new: Export) -> None:
         """Refuse a version that would make something else of the states that are kept.
@@ -86,44 +91,51 @@ class MergeableState(Aggregate):
         Raises:
             ValueError: the difference, spelled out.
         """
-        (before,) = self.shape(old).state.values()
-        (after,) = self.shape(new).state.values()
-        if before != after:
+        shapes = self.shape(old), self.shape(new)
+        (before,), (after,) = (shape.state.values() for shape in shapes)
+        if _plainly(before) != _plainly(after):
             raise ValueError(f"its state was {_said(before)}, and would be {_said(after)}")
         compare_parameters(parameters_of(old.target), parameters_of(new.target))
-        _compare_states(old.target, new.target)
+        compare_states(_trial(old, shapes[0]), _trial(new, shapes[1]))
+
+    def gone(self, old: Export) -> None:
+        """Refuse a version without it, as for a data type.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(GONE)
 
 
-def _compare_states(old: Any, new: Any) -> None:
-    groups = [_fed(old, rows) for rows in old.samples]
-    read = [_restored(new, group.state()) for group in groups]
-    for number, (one, again) in enumerate(zip(groups, read, strict=True)):
-        _compare_values(f"sample {number}", one, again)
-    for one, again in zip(groups[1:], read[1:], strict=True):
-        groups[0].merge(one)
-        read[0].merge(again)
-    _compare_values("all samples merged", groups[0], read[0])
+def _trial(export: Export, shape: AggregateShape) -> Trial:
+    return Trial(export.target, shape, vectorized=export.options["vectorized"])
 
 
-def _compare_values(what: str, one: Any, again: Any) -> None:
-    before, after = one.evaluate(), again.evaluate()
-    if before != after:
-        raise ValueError(
-            f"{what}: the value was {before!r}, and out of the same state is {after!r}"
-        )
+def _keep_rows(cls: Any) -> None:
+    """Keep `samples` as groups of rows on the class, each a tuple.
+
+    Raises:
+        TypeError: they are none.
+    """
+    for group in keep_samples(cls):
+        if isinstance(group, (str, bytes, Mapping)):
+            raise TypeError(f"of its `samples`, {group!r} is no list of rows")
+    cls.samples = tuple(tuple(group) for group in cls.samples)
+    rows = [row for group in cls.samples for row in group]
+    if wrong := [row for row in rows if not isinstance(row, (tuple, list))]:
+        raise TypeError(f"of its `samples`, {wrong[0]!r} is no row, which is a tuple of values")
+    if not rows:
+        raise TypeError("it has no `samples`, which show that other versions read its states")
 
 
-def _fed(cls: Any, rows: Iterable[tuple[Any, ...]]) -> Any:
-    instance = cls()
-    for row in rows:
-        instance.update(*row)
-    return instance
-
-
-def _restored(cls: Any, state: Any) -> Any:
-    instance = cls()
-    instance.restore(state)
-    return instance
+def _plainly(kind: ValueType) -> ValueType:
+    """The type without a version's own code: a data type by its name and parameters."""
+    codec, element = kind.codec, kind.element
+    return replace(
+        kind,
+        codec=codec and (codec.name, codec.parameters),
+        element=element and _plainly(element),
+    )
 
 
 def _said(kind: Any) -> str:

@@ -7,28 +7,27 @@
 
 The function takes and returns plain Python values; whoever runs it applies it over batches. Where a
 parameter is not optional, a null there makes the result null without a call, as SQL expects.
-A data type of the plugin's own (`epochal.kinds.data_type`) may be annotated like any other.
-`@scalar(vectorized=True)` takes whole Arrow arrays and returns one of the same length.
+`@scalar(vectorized=True)` takes whole Arrow arrays and returns one of the same length; of a data
+type (`epochal.kinds.data_type`), arrays of its storage.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Kind
-from epochal.kinds.data_type import codec_of
 from epochal.kinds.signature import (
     Signature,
-    ValueType,
+    data_types_of,
     read_array,
     read_signature,
     read_value,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 VOLATILITIES: Final = ("immutable", "stable", "volatile")
 
@@ -78,6 +77,10 @@ class Scalar(Kind[Callable[..., Any]]):
         super().validate(export)
         self.signature(export)
 
+    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+        """The data types of its plugin that it names."""
+        return data_types_of(export.target)
+
     def signature(self, export: Export) -> Signature:
         """Its parameters and result.
 
@@ -86,7 +89,7 @@ class Scalar(Kind[Callable[..., Any]]):
         """
         if inspect.isclass(export.target) or inspect.isgeneratorfunction(export.target):
             raise TypeError("is no plain function; a scalar function returns a value for each row")
-        read = read_array if export.options["vectorized"] else _read
+        read = read_array if export.options["vectorized"] else read_value
         signature = read_signature(export.target, read)
         if not signature.parameters and export.options["volatility"] == "volatile":
             raise TypeError(
@@ -95,17 +98,6 @@ class Scalar(Kind[Callable[..., Any]]):
                 "or give it a parameter"
             )
         return signature
-
-
-def _read(hint: Any) -> ValueType:
-    """Read an annotation: a SQL type, or a data type of the plugin's own."""
-    members = [one for one in get_args(hint) if one is not type(None)]
-    is_optional = len(members) == 1 and len(get_args(hint)) > 1
-    cls = members[0] if is_optional else hint
-    codec = codec_of(cls)
-    if codec is None:
-        return read_value(hint)
-    return ValueType(None, arrow=cls.storage, optional=is_optional, codec=codec)
 
 
 scalar: Final = Scalar("scalar", "one SQL value out of the values of one row")

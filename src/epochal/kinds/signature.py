@@ -20,6 +20,8 @@ annotation                                     one SQL value
 `X | None`                                     may be null; without it a parameter never sees None
 `Annotated[int, pa.int32()]`, `pa.int32()`     exactly that Arrow type
 `pa.DoubleArray`, `Annotated[pa.Array, …]`     vectorized form: a whole column of it
+`point`, `Annotated[Point, point]`             a data type (`epochal.kinds.data_type`): a class of
+                                               the plugin's own, or of a plugin that it requires
 =============================================  ===================================================
 """
 
@@ -33,15 +35,20 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin
 
+from epochal.kinds.codec import codec_of, data_types_in, is_coded
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from epochal._core.kind import Kind
 
 PLAIN: Final = (float, int, str, bool, bytes, datetime, date, Decimal)
 """The Python types that are SQL values by themselves."""
 
 EXPECTED: Final = (
     "SQL types are float, int, str, bool, bytes, datetime, date, Decimal, list[...] of these, "
-    "each also `| None`, and Annotated[..., <a pyarrow type>]"
+    "each also `| None`, Annotated[..., <a pyarrow type>], and data types: classes marked with "
+    "@data_type, of the plugin's own or of one that it requires"
 )
 
 _ARRAYS: Final[Mapping[str, str]] = {
@@ -124,6 +131,12 @@ class Signature:
     parameters: tuple[Parameter, ...]
     returns: ValueType | None
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether a data type is in it."""
+        result = () if self.returns is None else (self.returns,)
+        return is_coded([*(one.type for one in self.parameters), *result])
+
 
 # --- one annotation ----------------------------------------------------------------------------
 
@@ -136,6 +149,8 @@ def read_value(hint: Any) -> ValueType:
     """
     if is_arrow_type(hint):
         return ValueType(None, arrow=hint)
+    if (codec := codec_of(hint)) is not None:
+        return ValueType(None, arrow=codec.storage, codec=codec)
     if isinstance(hint, type) and hint in PLAIN:
         return ValueType(hint)
     origin, args = get_origin(hint), get_args(hint)
@@ -157,7 +172,8 @@ def read_column(hint: Any) -> ValueType:
         AnnotationError: it is not such a list.
     """
     if get_origin(hint) is not list:
-        raise AnnotationError(f"{_show(hint)} is not a column; expected list[...], one value a row")
+        what = "a data type, and not a column" if codec_of(hint) is not None else "not a column"
+        raise AnnotationError(f"{_show(hint)} is {what}; expected list[...], one value a row")
     return read_value(get_args(hint)[0])
 
 
@@ -187,12 +203,17 @@ def is_arrow_type(value: object) -> bool:
 
 def _read_annotated(hint: Any, metadata: tuple[Any, ...]) -> ValueType:
     exact = next((item for item in metadata if is_arrow_type(item)), None)
+    typed = next((item for item in metadata if codec_of(item) is not None), None)
+    if typed is not None:
+        return read_value(typed)  # what stands first is for type checkers
     if exact is None:
         return read_value(hint)
     try:
         plain = read_value(hint)
     except AnnotationError:
         return ValueType(None, arrow=exact)  # the Arrow type says it all
+    if is_coded([plain]):
+        raise AnnotationError(f"{_show(hint)} is a data type, and says itself how it is stored")
     return replace(plain, arrow=exact, element=None)
 
 
@@ -261,6 +282,13 @@ def annotations_of(target: Any) -> Mapping[str, Any]:
             f"an annotation cannot be evaluated when the plugin runs: {error} "
             "(was it imported under TYPE_CHECKING only?)"
         ) from error
+
+
+def data_types_of(*targets: Any) -> Iterator[tuple[Kind[Any], Any]]:
+    """The plugin's own data types that annotations of these name, for `Kind.relies_on`."""
+    for target in targets:
+        for hint in annotations_of(target).values():
+            yield from data_types_in(hint)
 
 
 class Faults:

@@ -32,18 +32,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints, is_typeddict
 
 from epochal._core.kind import Export, Kind
+from epochal.kinds.codec import data_types_in, is_coded
 from epochal.kinds.signature import (
     AnnotationError,
     Faults,
     Signature,
     ValueType,
     annotations_of,
+    data_types_of,
     read_signature,
     read_value,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _ITERABLES: Final = (
     list,
@@ -72,6 +74,11 @@ class TableShape:
     columns: Mapping[str, ValueType] | None
     mappings: bool = False
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether a data type is in any of it."""
+        return self.signature.is_coded or is_coded((self.columns or {}).values())
+
 
 class TableFunction(Kind[Callable[..., Any]]):
     """The kind of table functions; its one instance is `epochal.kinds.table_function`."""
@@ -86,6 +93,10 @@ class TableFunction(Kind[Callable[..., Any]]):
         """
         super().validate(export)
         self.shape(export)
+
+    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+        """The data types of its plugin that it names."""
+        return table_data_types(export.target)
 
     def shape(self, export: Export) -> TableShape:
         """What the function is like.
@@ -116,6 +127,14 @@ def table_shape(function: Any, *, method: bool = False) -> TableShape:
         columns, mappings = None, False
     faults.raise_any()
     return TableShape(signature, columns, mappings)
+
+
+def table_data_types(function: Any) -> Iterator[tuple[Kind[Any], Any]]:
+    """The data types of its plugin that a function that returns a table names."""
+    yield from data_types_of(function)
+    for row in get_args(annotations_of(function).get("return")):
+        for hint in _fields_of(row).values():
+            yield from data_types_in(hint)
 
 
 def _read_result(hint: Any, faults: Faults) -> tuple[dict[str, ValueType] | None, bool]:

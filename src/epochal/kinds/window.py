@@ -23,10 +23,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.kind import Export, Kind
-from epochal.kinds.signature import Signature, read_array, read_column, read_signature, read_value
+from epochal.kinds.signature import (
+    Signature,
+    data_types_of,
+    read_array,
+    read_column,
+    read_signature,
+    read_value,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class Window(Kind[Callable[..., Any]]):
@@ -62,6 +69,10 @@ class Window(Kind[Callable[..., Any]]):
         """
         super().validate(export)
         self.signature(export)
+
+    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+        """The data types of its plugin that it names."""
+        return data_types_of(export.target)
 
     def signature(self, export: Export) -> Signature:
         """Its parameters and result, each the type of one row's value.

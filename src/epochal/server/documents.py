@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from epochal.sql import sql_name, sql_signature
+from epochal.sql import sql_signature
 from epochal.sql.index import SQL_KINDS
+from epochal.sql.plain import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,9 +116,7 @@ def catalog_of(database: Database) -> dict[str, Any]:
         "tables": [
             {
                 "name": name,
-                "columns": [
-                    {"name": field.name, "type": sql_name(field.type)} for field in tables[name]
-                ],
+                "columns": [described(field) for field in tables[name]],
             }
             for name in sorted(tables)
         ],

@@ -66,6 +66,12 @@ _JOB: Final = {
     "circuit": {"enum": ["closed", "open", "half-open"]},
     "last_error": _TEXT,
 }
+_COLUMN: Final = {
+    **_object(
+        {"name": _TEXT, "type": _TEXT}, extension=_object({"name": _TEXT, "metadata": _TEXT})
+    ),
+    "additionalProperties": False,
+}
 _EPOCH: Final = {"epoch": _ref("Epoch")}
 _PARAMETER: Final[Schema] = {
     "anyOf": [
@@ -97,7 +103,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
     },
     "Answer": _object(
         {
-            "columns": _list(_object({"name": _TEXT, "type": _TEXT})),
+            "columns": _list(_COLUMN),
             "rows": _list(_list(_ANY)),
             "truncated": _FLAG,
             "elapsed_ms": _NUMBER,
@@ -173,7 +179,13 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             "samples": _list({"type": "object"}),
         }
     ),
-    "Catalog": _object({**_EPOCH, "tables": _list({"type": "object"}), "functions": _TEXTS}),
+    "Catalog": _object(
+        {
+            **_EPOCH,
+            "tables": _list(_object({"name": _TEXT, "columns": _list(_COLUMN)})),
+            "functions": _TEXTS,
+        }
+    ),
     "Session": _object({"rights": _TEXTS}),
     "Key": _object({"key": _TEXT}),
     "Health": _object({"status": _TEXT}),

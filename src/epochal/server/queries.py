@@ -30,8 +30,7 @@ from epochal.server.requests import (
     text_of,
     wrong,
 )
-from epochal.sql import sql_name
-from epochal.sql.plain import plain_column
+from epochal.sql.plain import described, plain_column
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -145,7 +144,7 @@ async def _document(service: Service, question: Question) -> tuple[bytes, dict[s
             rows += zip(*[plain_column(column) for column in batch.columns], strict=True)
             truncated = more
         document = {
-            "columns": [{"name": one.name, "type": sql_name(one.type)} for one in result.schema],
+            "columns": [described(one) for one in result.schema],
             "rows": rows,
             "truncated": truncated,
             "elapsed_ms": round((perf_counter() - started) * 1000.0, 3),

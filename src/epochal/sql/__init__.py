@@ -11,10 +11,11 @@ except ImportError as error:  # pragma: no cover  # the test environment has bot
         f"epochal.sql needs the extra 'sql': pip install 'epochal[sql]' ({error})"
     ) from error
 
+from epochal.kinds.arrow import arrow_type
 from epochal.sql.database import Database, Prepared
 from epochal.sql.provenance import EpochRecord, Provenance
 from epochal.sql.result import Result
-from epochal.sql.types import arrow_type, sql_name, sql_signature
+from epochal.sql.types import sql_name, sql_signature
 
 del _datafusion, _pyarrow
 

@@ -13,15 +13,16 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from datafusion.user_defined import Accumulator, AggregateUDF
 
 from epochal.kinds.mergeable_state import MERGE, STATE
 from epochal.kinds.signature import Parameter, Signature
+from epochal.sql.coded import CodedClass
 from epochal.sql.engagement import Lent
 from epochal.sql.function import Function
-from epochal.sql.values import Slot, complete_rows, inputs_of, received
+from epochal.sql.values import Slot, complete_rows, inputs_of, kept, received, typed_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datafusion import SessionContext
 
+    from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
     from epochal._core.kind import Export
-    from epochal.kinds.aggregate import AggregateShape
+    from epochal.kinds.aggregate import Aggregate, AggregateShape
     from epochal.sql.execution import Execution
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class AggregateFunction(Function):
 
     __slots__ = (
         "_inputs",
+        "_is_coded",
         "_own_state",
         "_result",
         "_state",
@@ -61,11 +64,22 @@ class AggregateFunction(Function):
     ) -> None:
         super().__init__(export, generation, suffix)
         self.retracts: Final = shape.retracts
-        self._inputs: Final = inputs_of(shape.update.parameters)
+        self._inputs: Final = inputs_of(shape.update.parameters, export.plugin)
+        self.takes = typed_fields(self._inputs)
         self._result: Final = Slot(shape.returns)
         self._state: Final = {name: Slot(kind) for name, kind in shape.state.items()}
-        self._own_state: Final = shape.own_state
+        self._is_coded: Final = shape.is_coded
+        self._own_state: Final = shape.own_state or shape.is_coded
         self._vectorized: bool = export.options["vectorized"]
+
+    def callable_of(self, epoch: Epoch) -> Any:
+        """The class; where it has data types, between their codecs."""
+        make = super().callable_of(epoch)
+        if not self._is_coded:
+            return make
+        export = epoch.export(self.kind, self.exported)
+        shape = cast("Aggregate", self.kind).shape(export)
+        return CodedClass(make, shape, vectorized=export.options["vectorized"])
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
@@ -99,7 +113,7 @@ class AggregateFunction(Function):
     def merge(self, instance: Any, states: Sequence[pa.Array]) -> None:
         """Take other parts in."""
         for state in zip(*[column.to_pylist() for column in states], strict=True):
-            other = type(instance)()
+            other = instance.another() if self._is_coded else type(instance)()
             if self._own_state:
                 other.restore(*state)
             else:
@@ -132,7 +146,7 @@ class AggregateFunction(Function):
             return
         mask = complete_rows(self._inputs, columns)
         if mask is not None:
-            columns = [column.filter(mask) for column in columns]
+            columns = kept(columns, mask)
         for values in zip(*[column.to_pylist() for column in columns], strict=True):
             take(*values)
 

@@ -42,6 +42,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
+from epochal.kinds.codec import CodecError
 from epochal.sql.engagement import Engagement
 from epochal.sql.values import MisfitError
 
@@ -318,6 +319,10 @@ def _fault(function: Named, error: BaseException) -> BaseException:
         return QueryError(str(error))
     if isinstance(error, MisfitError):
         return FunctionError(f"{function.label} {error}", function=function.name)
+    if isinstance(error, CodecError):
+        fault = FunctionError(f"{function.label}, {error}", function=function.name)
+        fault.__cause__ = error.__cause__
+        return fault
     if not isinstance(error, Exception):
         return error  # KeyboardInterrupt: a query may well run on its caller's thread
     text = _one_line(error)

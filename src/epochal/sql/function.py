@@ -13,6 +13,7 @@ from epochal.sql.provenance import provenance_of
 from epochal.sql.types import sql_signatures
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datafusion import SessionContext
 
     from epochal._core.epoch import Epoch
@@ -33,9 +34,10 @@ class Function(ABC):
         origin: where its code is from.
         label: name, plugin and version, for messages.
         usage: how SQL calls it.
+        takes: the columns that it takes, where any says which data type it is of; otherwise empty.
     """
 
-    __slots__ = ("exported", "key", "kind", "label", "name", "origin", "usage")
+    __slots__ = ("exported", "key", "kind", "label", "name", "origin", "takes", "usage")
 
     def __init__(self, export: Export, generation: Generation, suffix: str = "") -> None:
         self.kind: Final[Kind[Any]] = export.kind
@@ -43,6 +45,7 @@ class Function(ABC):
         self.name: Final = export.name + suffix
         self.key: Final = f"{export.kind.name} {self.name}"
         self.origin: Final = provenance_of(export, generation)
+        self.takes: tuple[pa.Field, ...] = ()
         self.label: Final = f"{self.name} (plugin {export.plugin} {generation.version})"
         self.usage: Final = next(
             usage for usage in sql_signatures(export) if usage.startswith(f"{self.name}(")

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from epochal.kinds.arrow import plain_storage
+from epochal.sql.identity import identity_of
+from epochal.sql.types import sql_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,6 +40,17 @@ def plain(value: Any) -> Any:
             return base64.b64encode(value).decode()
         case _:
             return str(value)
+
+
+def described(field: pa.Field) -> dict[str, Any]:
+    """A column in JSON: its name, type, and as `extension` the data type that it is of, if any."""
+    said = identity_of(field)
+    extension = {} if said is None else {"name": said.name, "metadata": said.metadata or ""}
+    return {
+        "name": field.name,
+        "type": sql_name(plain_storage(field.type)),
+        **({"extension": extension} if extension else {}),
+    }
 
 
 def plain_column(column: pa.Array) -> list[Any]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal.errors import QueryError
 from epochal.sql.barrier import keep_filters
 from epochal.sql.contexts import QUERIES_ONLY, new_context
+from epochal.sql.identity import check_identities
 from epochal.sql.pushdown import needs_of
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Planner:
             stored: the tables of plugins that it may name.
 
         Raises:
+            QueryError: an argument is of another data type than its parameter.
             Exception: whatever the engine raises.
         """
         context = self._take(snapshot)
@@ -123,6 +125,7 @@ class Planner:
             opened = {table.name: table.open(execution) for table in stored}
             context.register_catalog_provider("datafusion", snapshot.including(opened))
         frame = _frame(context, resolved, parameters, execution)
+        check_identities(context, frame, resolved.functions)
         if stored:
             needs = needs_of(frame.optimized_logical_plan(), opened)
             for table in stored:

@@ -19,8 +19,18 @@ import pyarrow as pa
 from datafusion.user_defined import ScalarUDF
 
 from epochal.kinds.scalar import scalar
+from epochal.sql.coded import coded_scalar
 from epochal.sql.function import Function
-from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, received, spread
+from epochal.sql.values import (
+    MisfitError,
+    Slot,
+    complete_rows,
+    inputs_of,
+    kept,
+    received,
+    spread,
+    typed_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,40 +40,8 @@ if TYPE_CHECKING:
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
     from epochal._core.kind import Export
-    from epochal.kinds.data_type import Codec
     from epochal.kinds.signature import Signature
     from epochal.sql.execution import Execution
-
-
-class _Typed:
-    """A function between the codecs of its parameters and its result; lives as long as a query."""
-
-    __slots__ = ("_decoders", "_encode", "_function")
-
-    def __init__(
-        self, function: Callable[..., Any], parameters: Sequence[Codec | None], result: Codec | None
-    ) -> None:
-        self._function: Final = function
-        self._decoders: Final = [one.decode if one is not None else None for one in parameters]
-        self._encode: Final = result.encode if result is not None else None
-
-    def __call__(self, *given: Any) -> Any:
-        values = [
-            value if decode is None or value is None else decode(value)
-            for decode, value in zip(self._decoders, given, strict=True)
-        ]
-        result = self._function(*values)
-        return result if self._encode is None or result is None else self._encode(result)
-
-
-def _metadata(export: Export, codec: Codec | None) -> dict[str, str] | None:
-    """How Arrow says that a column is of an extension type (its columnar format, "Extension")."""
-    if codec is None:
-        return None
-    return {
-        "ARROW:extension:name": f"{export.plugin}.{codec.name}",
-        "ARROW:extension:metadata": codec.parameters,
-    }
 
 
 class ScalarFunction(Function):
@@ -72,9 +50,8 @@ class ScalarFunction(Function):
     __slots__ = (
         "_converts",
         "_inputs",
-        "_is_typed",
+        "_is_coded",
         "_kind",
-        "_metadata",
         "_result",
         "_volatility",
         "_work",
@@ -83,35 +60,30 @@ class ScalarFunction(Function):
     def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
         super().__init__(export, generation)
         assert signature.returns is not None
-        self._result: Final = Slot(signature.returns)
+        self._result: Final = Slot(signature.returns, export.plugin)
         self._kind: Final = self._result.kind
-        self._inputs: Final = inputs_of(signature.parameters)
+        self._inputs: Final = inputs_of(signature.parameters, export.plugin)
+        self.takes = typed_fields(self._inputs)
         self._converts: Final = any(one.converts for one in self._inputs)
         self._volatility: Final[str] = export.options["volatility"]
-        self._metadata: Final = _metadata(export, signature.returns.codec)
-        self._is_typed: Final = any(
-            one.codec for one in (signature.returns, *(p.type for p in signature.parameters))
-        )
+        # Arrays are passed as they are stored.
+        self._is_coded: Final = not export.options["vectorized"] and signature.is_coded
         self._work: Final = self._apply_arrays if export.options["vectorized"] else self._apply_rows
 
     def callable_of(self, epoch: Epoch) -> Any:
-        """The function; where it has data types of its plugin's, between their codecs."""
+        """The function; where it has data types, between their codecs."""
         function = super().callable_of(epoch)
-        if not self._is_typed:
+        if not self._is_coded:
             return function
         # Read anew for each query: a codec is plugin code, which this must not keep.
-        signature = scalar.signature(epoch.export(self.kind, self.exported))
-        assert signature.returns is not None
-        return _Typed(
-            function, [one.type.codec for one in signature.parameters], signature.returns.codec
-        )
+        return coded_scalar(function, scalar.signature(epoch.export(self.kind, self.exported)))
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
         # No function of our own: its frame would keep what it lent alive in a traceback.
         adapter = execution.lend(partial(execution.call, self, self.key, self._work))
         fields = [pa.field(f"p{index}", one.kind) for index, one in enumerate(self._inputs)]
-        field = pa.field("result", self._result.kind, metadata=self._metadata)
+        field = self._result.field("result")
         context.register_udf(ScalarUDF(self.name, adapter, fields, field, self._volatility))
 
     def uninstall(self, context: SessionContext) -> None:
@@ -123,7 +95,7 @@ class ScalarFunction(Function):
         mask = complete_rows(self._inputs, columns)
         if mask is None:
             return self._apply(function, columns)
-        return spread(self._apply(function, [one.filter(mask) for one in columns]), mask)
+        return spread(self._apply(function, kept(columns, mask)), mask)
 
     def _apply(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Array:
         if not columns:  # stable, and called once for the whole query

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
 from datafusion import SessionContext
 from datafusion.catalog import Table
 from datafusion.user_defined import TableFunction
 
+from epochal.kinds.arrow import arrow_type
+from epochal.sql.coded import CodedTable
 from epochal.sql.execution import BadCallError
 from epochal.sql.function import Function
-from epochal.sql.types import arrow_type, sql_name
+from epochal.sql.types import sql_name
 from epochal.sql.values import MisfitError, Slot
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
     from epochal._core.kind import Export
+    from epochal.kinds.index import Index as IndexKind
     from epochal.kinds.signature import Parameter, ValueType
+    from epochal.kinds.table_function import TableFunction as TableFunctionKind
     from epochal.kinds.table_function import TableShape
     from epochal.sql.execution import Execution
 
@@ -37,13 +41,25 @@ _maker: Final = SessionContext()
 class TableMaker(Function):
     """One table function of an epoch."""
 
-    __slots__ = ("_columns", "_mappings", "_parameters")
+    __slots__ = ("_columns", "_is_coded", "_mappings", "_parameters")
 
     def __init__(self, export: Export, generation: Generation, shape: TableShape) -> None:
         super().__init__(export, generation)
         self._parameters: Final = shape.signature.parameters
-        self._columns: Final = _slots(shape.columns)
-        self._mappings: Final = shape.mappings
+        self._columns: Final = _slots(shape.columns, export.plugin)
+        self._is_coded: Final = shape.is_coded
+        self._mappings: Final = shape.mappings or shape.is_coded
+
+    def callable_of(self, epoch: Epoch) -> Any:
+        """The function; where it has data types, between their codecs."""
+        function = self._function_of(epoch)
+        if not self._is_coded:
+            return function
+        kind = cast("TableFunctionKind | IndexKind", self.kind)
+        return CodedTable(function, kind.shape(epoch.export(self.kind, self.exported)))
+
+    def _function_of(self, epoch: Epoch) -> Any:
+        return super().callable_of(epoch)
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
@@ -122,7 +138,8 @@ class TableMaker(Function):
             slot.column(column, f"returned in column {name!r}")
             for (name, slot), column in zip(self._columns.items(), columns, strict=True)
         ]
-        return pa.Table.from_arrays(arrays, names=names)
+        fields = [slot.field(name) for name, slot in self._columns.items()]
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 class IndexSearch(TableMaker):
@@ -130,15 +147,15 @@ class IndexSearch(TableMaker):
 
     __slots__ = ()
 
-    def callable_of(self, epoch: Epoch) -> Any:
+    def _function_of(self, epoch: Epoch) -> Any:
         """The search of what is built now: one query sees one state of the index."""
-        return super().callable_of(epoch).search
+        return super()._function_of(epoch).search
 
 
-def _slots(columns: Mapping[str, ValueType] | None) -> dict[str, Slot] | None:
+def _slots(columns: Mapping[str, ValueType] | None, plugin: str) -> dict[str, Slot] | None:
     if columns is None:
         return None
-    return {name: Slot(kind) for name, kind in columns.items()}
+    return {name: Slot(kind, plugin) for name, kind in columns.items()}
 
 
 def _constant(arg: Expr, execution: Execution) -> pa.Scalar | None:

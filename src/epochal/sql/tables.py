@@ -147,7 +147,7 @@ class Tables:
         plain, compression = _split(suffix)
         match _FORMATS[plain]:
             case "parquet":
-                loader.register_parquet(name, url, file_extension=suffix, schema=schema)
+                self._register_parquet(name, url, suffix, schema)
             case "json":
                 loader.register_json(
                     name,
@@ -167,6 +167,22 @@ class Tables:
                     delimiter="\t" if separated == "tsv" else ",",
                     file_compression_type=compression,
                 )
+
+    def _register_parquet(self, name: str, url: str, suffix: str, schema: pa.Schema | None) -> None:
+        """Keep what the columns say of themselves (that they are of a data type), if it is one.
+
+        Where the files of a folder do not say the same, the engine refuses to keep any of it.
+        """
+        for left_out in (False, True):
+            try:
+                self._loader.register_parquet(
+                    name, url, file_extension=suffix, schema=schema, skip_metadata=left_out
+                )
+            except Exception as error:
+                if left_out or "conflicting metadata" not in str(error):
+                    raise
+            else:
+                return
 
     def _load(self, register: Callable[[str], None]) -> Table:
         name = f"t{next(self._names)}"

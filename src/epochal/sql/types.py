@@ -1,6 +1,7 @@
 """From what an author's annotations say to Arrow types, and to text that a person reads.
 
-`epochal.kinds.signature` reads annotations without an engine; here they become Arrow types:
+`epochal.kinds.signature` reads annotations without an engine, `epochal.kinds.arrow` makes Arrow
+types of them, and here is what SQL calls those:
 
 ================  ==========================  ====================================================
 annotation        Arrow                       SQL
@@ -24,13 +25,12 @@ pa.decimal128(12, 2)]`.
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from epochal.kinds.aggregate import Aggregate
+from epochal.kinds.arrow import arrow_type
 from epochal.kinds.index import Index
 from epochal.kinds.mergeable_state import MERGE, STATE, MergeableState
 from epochal.kinds.scalar import Scalar
@@ -42,19 +42,6 @@ if TYPE_CHECKING:
 
     from epochal._core.kind import Export
     from epochal.kinds.signature import Parameter, ValueType
-
-DECIMAL: Final = pa.decimal128(38, 10)
-
-_ARROW: Final[Mapping[type, pa.DataType]] = {
-    float: pa.float64(),
-    int: pa.int64(),
-    str: pa.string(),
-    bool: pa.bool_(),
-    bytes: pa.binary(),
-    datetime: pa.timestamp("us"),
-    date: pa.date32(),
-    Decimal: DECIMAL,
-}
 
 _SQL: Final[Mapping[pa.DataType, str]] = {
     pa.float64(): "DOUBLE",
@@ -78,16 +65,6 @@ _SQL: Final[Mapping[pa.DataType, str]] = {
     pa.timestamp("us"): "TIMESTAMP",
     pa.null(): "NULL",
 }
-
-
-def arrow_type(value: ValueType) -> pa.DataType:
-    """The Arrow type of one SQL value."""
-    if value.arrow is not None:
-        return value.arrow
-    if value.element is not None:
-        return pa.list_(arrow_type(value.element))
-    assert value.python is not None  # only an Arrow type leaves it out
-    return _ARROW[value.python]
 
 
 def sql_name(kind: pa.DataType) -> str:

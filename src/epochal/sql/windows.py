@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from datafusion.user_defined import WindowEvaluator, WindowUDF
 
+from epochal.kinds.window import window
+from epochal.sql.coded import coded_window
 from epochal.sql.engagement import Lent
 from epochal.sql.function import Function
-from epochal.sql.values import MisfitError, Slot, complete_rows, inputs_of, received, spread
+from epochal.sql.values import (
+    MisfitError,
+    Slot,
+    complete_rows,
+    inputs_of,
+    kept,
+    received,
+    spread,
+    typed_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datafusion import SessionContext
 
+    from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
     from epochal._core.kind import Export
     from epochal.kinds.signature import Signature
@@ -33,15 +45,29 @@ class WindowFunction(Function):
         by_frame: whether it is called for each row's frame.
     """
 
-    __slots__ = ("_inputs", "_result", "_vectorized", "by_frame")
+    __slots__ = ("_inputs", "_is_coded", "_result", "_vectorized", "by_frame")
 
     def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
         super().__init__(export, generation)
         assert signature.returns is not None
         self.by_frame: Final[bool] = export.options["frame"]
-        self._inputs: Final = inputs_of(signature.parameters)
+        self._inputs: Final = inputs_of(signature.parameters, export.plugin)
+        self.takes = typed_fields(self._inputs)
         self._result: Final = Slot(signature.returns)
         self._vectorized: Final[bool] = export.options["vectorized"]
+        self._is_coded: Final = signature.is_coded
+
+    def callable_of(self, epoch: Epoch) -> Any:
+        """The function; where it has data types, between their codecs."""
+        function = super().callable_of(epoch)
+        if not self._is_coded:
+            return function
+        return coded_window(
+            function,
+            window.signature(epoch.export(self.kind, self.exported)),
+            vectorized=self._vectorized,
+            by_frame=self.by_frame,
+        )
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
@@ -69,14 +95,14 @@ class WindowFunction(Function):
         mask = complete_rows(self._inputs, columns)
         if mask is None:
             return self._call(function, columns)
-        return spread(self._call(function, [one.filter(mask) for one in columns]), mask)
+        return spread(self._call(function, kept(columns, mask)), mask)
 
     def frame(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Scalar:
         """The value of the row whose frame this is."""
         if not self._vectorized:
             mask = complete_rows(self._inputs, columns)
             if mask is not None:
-                columns = [column.filter(mask) for column in columns]
+                columns = kept(columns, mask)
             columns = [column.to_pylist() for column in columns]
         return self._result.scalar(function(*columns), "returned")
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from epochal import examples
 from epochal.cli import main
 
 GREETER = """\
@@ -63,6 +64,13 @@ def test_json_has_columns_rows_epoch_and_provenance(greeter, people, capsys):
     assert document["rows"] == [{"g": "hello Ada", "age": 36}, {"g": "hello Grace", "age": None}]
     assert document["epoch"]["number"] == 1
     assert [one["function"] for one in document["provenance"]] == ["greeter.greet"]
+
+
+def test_json_says_which_data_type_a_column_is_of(capsys):
+    plugin = str(examples.path("geo_types"))
+    assert main(["query", "SELECT geo_types.at(1, 2) AS p", "-p", plugin, "--json"]) == 0
+    (column,) = json.loads(capsys.readouterr().out)["columns"]
+    assert column["extension"]["name"] == "geo_types.point"
 
 
 def test_json_is_json_whatever_the_values_are(capsys):

@@ -28,7 +28,7 @@ async function run() {
 function show(answer) {
   const rows = `${number(answer.rows.length)} ${answer.rows.length === 1 ? "row" : "rows"}${answer.truncated ? ", cut off" : ""}`;
   say(`${rows} in ${number(answer.elapsed_ms, 1)} ms, epoch ${answer.epoch.number}`);
-  $("rows").tHead.replaceChildren(make("tr", {}, ...answer.columns.map((column) => make("th", { scope: "col", title: column.type }, column.name))));
+  $("rows").tHead.replaceChildren(make("tr", {}, ...answer.columns.map((column) => make("th", { scope: "col", title: column.extension ? `${column.extension.name}: ${column.type}` : column.type }, column.name))));
   $("rows").tBodies[0].replaceChildren(...answer.rows.slice(0, 200).map((row) => make("tr", {}, ...row.map((value) => make("td", {}, text(value))))));
   const by = answer.provenance.map((one) => `${one.plugin} ${one.version}, generation ${one.generation} (${one.digest.slice(0, 8)})`);
   $("provenance").textContent = (by.length ? `computed by ${by.join("; ")}` : "no plugin function was called") + (answer.rows.length > 200 ? " · the first 200 rows are shown" : "");
