@@ -71,7 +71,7 @@ def written(values: list[Any], kind: pa.DataType) -> pa.Array:
         TypeError, ValueError, OverflowError, pa.ArrowException: one is not.
     """
     if refused(kind) and _holds_refused(values, kind):
-        raise TypeError(f"it is not of the type {kind}")
+        raise TypeError("pyarrow would make something else of it")
     return pa.array(values, kind)
 
 

@@ -119,8 +119,7 @@ def data_types_in(hint: Any) -> Iterator[tuple[Kind[Any], Any]]:
     """The classes in an annotation that are marked as data types, each with the kind it has."""
     if inspect.isclass(hint):
         yield from ((mark.kind, hint) for mark in marks_of(hint) if isinstance(mark.kind, Coding))
-    # What stands behind the type in Annotated[…] is in here too.
-    for inner in (*get_args(hint), *getattr(hint, "__metadata__", ())):
+    for inner in get_args(hint):  # of Annotated[…], what stands behind the type too
         yield from data_types_in(inner)
 
 
