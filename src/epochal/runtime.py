@@ -521,8 +521,8 @@ class Runtime:
             return [Wish(Verb.REMOVE, plugin) for plugin in epoch.generations]
 
         # Not committed: what the store has is what the next start serves. Nobody is asked.
-        last = replace(self._site, journal=None, parties=LiveSet())
-        return self._changes.begin_last(last, wishes, limits)
+        site = replace(self._site, parties=LiveSet())
+        return self._changes.begin_last(replace(site, journal=None), wishes, limits)
 
     def _open(self, folder: str | PathLike[str], keep: Keep | None) -> Store:
         # Here, since some builds of Python come without sqlite3.
