@@ -177,7 +177,7 @@ class Runtime:
     # --- changing ----------------------------------------------------------------------------
 
     def join(self, party: Party) -> None:
-        """Give a host a say in every change from now on, for as long as the host lives.
+        """Give a host a say in every change but the last, for as long as the host lives.
 
         Args:
             party: is asked whether the next epoch will do, and meets whoever comes in before it
@@ -520,8 +520,9 @@ class Runtime:
         def wishes(epoch: Epoch) -> Sequence[Wish]:
             return [Wish(Verb.REMOVE, plugin) for plugin in epoch.generations]
 
-        # Not committed: what the store has is what the next start serves.
-        return self._changes.begin_last(replace(self._site, journal=None), wishes, limits)
+        # Not committed: what the store has is what the next start serves. Nobody is asked.
+        site = replace(self._site, parties=LiveSet())
+        return self._changes.begin_last(replace(site, journal=None), wishes, limits)
 
     def _open(self, folder: str | PathLike[str], keep: Keep | None) -> Store:
         # Here, since some builds of Python come without sqlite3.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.interleavings import changes, draining, gating, pieces, streaming
+from tests.interleavings import changes, draining, gating, managing, pieces, streaming
 
 if TYPE_CHECKING:
     from tests.interleavings.exploring import Program
@@ -15,6 +15,7 @@ PROGRAMS = (
     *changes.PROGRAMS,
     *gating.PROGRAMS,
     *streaming.PROGRAMS,
+    *managing.PROGRAMS,
 )
 TESTS = "tests/interleavings/test_interleavings.py"
 

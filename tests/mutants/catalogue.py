@@ -399,8 +399,8 @@ MUTANTS = (
         "E8",
         "closing a runtime is committed as a removal of everything",
         "runtime.py",
-        "begin_last(replace(self._site, journal=None), wishes",
-        "begin_last(self._site, wishes",
+        "begin_last(replace(site, journal=None), wishes",
+        "begin_last(site, wishes",
         STORE + "test_e8_a_restart_serves_the_last_committed_epoch_whatever_happened_to_the_folder",
     ),
     Mutant(

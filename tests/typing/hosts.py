@@ -110,3 +110,8 @@ def asking(rt: Runtime) -> None:
     assert_type(order_placed.call(rt.epoch, "order"), list[Any])
     with rt.operation("order") as op:
         assert_type(order_placed.ask(op, "order"), Verdict)
+
+
+async def asking_later(rt: Runtime) -> None:
+    assert_type(await order_placed.acall(rt.epoch, "order"), list[Any])
+    assert_type(await order_placed.aask(rt.epoch, "order"), Verdict)

@@ -206,7 +206,7 @@ class ChangeRun:
         try:
             return party.check(self._next, tuple(self._stage.begun))
         except EpochalError as error:
-            raise without_variables(error) from None
+            raise error.with_traceback(None) from None  # its frames hold the epoch
         except Exception as error:  # noqa: BLE001  a host's own, whatever it is
             told = f"a host of this runtime refuses the change: {said(error)}"
             raise IncompatibleError(told) from without_variables(error)

@@ -130,7 +130,7 @@ def targets_of(kind: Project, generation: Generation) -> Any:
         for (other, name), export in generation.exports.items()
         if other is kind
     }
-    hooks = {name: export.options["hook"] for name, export in exports.items()}
+    hooks = {name: export.options.get("hook", name) for name, export in exports.items()}
     made = Implementations(generation.plugin, generation.number, hooks)
     vars(made).update({name: export.target for name, export in exports.items()})
     return made

@@ -41,24 +41,25 @@ import pluggy
 
 from epochal._core.operation import Operation
 from epochal.errors import ExportError
+from epochal.pluggy._answers import Answers
 from epochal.pluggy._history import Arrival, Coming, Historic, targets_of, tell
-from epochal.pluggy._hooks import Caller, Hooks
+from epochal.pluggy._hooks import Hooks
 from epochal.pluggy._marks import kind_of
 from epochal.pluggy._view import (
     Implementations,
     NameTakenError,
     Registered,
-    Runner,
     State,
     View,
     members,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
+    from epochal.pluggy._hooks import Caller
     from epochal.runtime import Runtime
 
 
@@ -71,7 +72,7 @@ class _Slot:
         self.view: View | None = None
 
 
-class PluginManager(pluggy.PluginManager):
+class PluginManager(Answers):
     """`pluggy.PluginManager` over the plugins of a runtime.
 
     Make one for each project and runtime, before the changes that it is to have a say in. What it
@@ -87,7 +88,6 @@ class PluginManager(pluggy.PluginManager):
     """
 
     def __init__(self, project_name: str, runtime: Runtime) -> None:
-        self._runner: Final = Runner()
         super().__init__(project_name)
         self.hook: Final = Hooks(self)  # type: ignore[misc,assignment]  # live, in pluggy's place
         self._runtime: Final = runtime
@@ -99,15 +99,6 @@ class PluginManager(pluggy.PluginManager):
         self._history: tuple[Historic, ...] = ()
         self._coming: Coming | None = None
         runtime.join(self)
-
-    @property
-    def _inner_hookexec(self) -> Any:
-        """What runs calls: pluggy's monitoring takes it from here and puts its own in its place."""
-        return self._runner.inner
-
-    @_inner_hookexec.setter
-    def _inner_hookexec(self, run: Any) -> None:
-        self._runner.inner = run
 
     # --- epochs ------------------------------------------------------------------------------
 
@@ -248,6 +239,11 @@ class PluginManager(pluggy.PluginManager):
             views.append((slot, self._make(one, state, base=slot.view or base, strict=True)))
         return views
 
+    def _scratch(self) -> View:
+        """A view of the current epoch that nobody else has."""
+        epoch = self._runtime.epoch
+        return self._make(epoch, self._state, base=self._view_of(epoch), strict=False)
+
     # --- what is historic --------------------------------------------------------------------
 
     def call_historic(
@@ -353,59 +349,6 @@ class PluginManager(pluggy.PluginManager):
         with self._lock:
             coming, self._coming = self._coming, None
         return coming.results if published and coming is not None else ()
-
-    # --- what pluggy answers, of the current epoch -------------------------------------------
-
-    def get_plugins(self) -> set[Any]:
-        """As pluggy; a plugin of the runtime is an object with its functions as attributes."""
-        return self.current_view().get_plugins()
-
-    def is_registered(self, plugin: Any) -> bool:
-        """As pluggy."""
-        return self.current_view().is_registered(plugin)
-
-    def get_plugin(self, name: str) -> Any | None:
-        """As pluggy; what it returns holds its generation in use while it is kept."""
-        return self.current_view().get_plugin(name)
-
-    def get_name(self, plugin: Any) -> str | None:
-        """As pluggy."""
-        return self.current_view().get_name(plugin)
-
-    def list_name_plugin(self) -> list[tuple[str, Any]]:
-        """As pluggy: in the order of first registration, which a reload does not change."""
-        return self.current_view().list_name_plugin()
-
-    def is_blocked(self, name: str) -> bool:
-        """As pluggy."""
-        return self.current_view().is_blocked(name)
-
-    def check_pending(self) -> None:
-        """As pluggy: raise for what is implemented, not optional, and not specified."""
-        self.current_view().check_pending()
-
-    def get_hookcallers(self, plugin: Any) -> list[Any] | None:
-        """As pluggy; the callers are live."""
-        found = self.current_view().get_hookcallers(plugin)
-        return None if found is None else [Caller(self, caller.name) for caller in found]
-
-    def subset_hook_caller(self, name: str, remove_plugins: Iterable[Any]) -> Any:
-        """As pluggy; the caller is live, and leaves out whoever has these plugins' names then."""
-        view = self.current_view()
-        getattr(view.hook, name)  # or its AttributeError
-        removed = list(remove_plugins)
-        names = [one.plugin for one in removed if isinstance(one, Implementations)]
-        names += [
-            other
-            for other, plugin in view.list_name_plugin()
-            if plugin is not None and any(plugin is one for one in removed)
-        ]
-        return Caller(self, name, without=names)
-
-    def _scratch(self) -> View:
-        """A view of the current epoch that nobody else has."""
-        epoch = self._runtime.epoch
-        return self._make(epoch, self._state, base=self._view_of(epoch), strict=False)
 
 
 def _epoch_of(epoch: Epoch | Operation) -> Epoch:

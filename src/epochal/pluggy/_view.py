@@ -224,7 +224,9 @@ def _by_plugin(
         known = base.get_plugin(plugin) if base is not None else None
         if not isinstance(known, Implementations) or known.number != number:
             exports = epoch.generations[plugin].exports
-            hooks = {one: exports[kind, f"{plugin}.{one}"].options["hook"] for one in found}
+            hooks = {
+                one: exports[kind, f"{plugin}.{one}"].options.get("hook", one) for one in found
+            }
             known = Implementations(plugin, number, hooks)
             vars(known).update(found)
         yield plugin, known
