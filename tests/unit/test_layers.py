@@ -136,3 +136,21 @@ def test_the_core_needs_the_standard_library_and_packaging_alone():
                     continue
                 assert top in sys.stdlib_module_names | {"epochal", "packaging"}, (name, top)
     assert scanned >= 25
+
+
+def test_built_in_kinds_use_nothing_that_a_hosts_kind_cannot():
+    """What they take from the core is exported for everybody, or says nothing about plugins."""
+    from epochal.kinds import building
+
+    public = {*epochal.__all__, *building.__all__, "Visit"}
+    plain = {"_core.blame", "_core.disk"}  # words for errors, files on a disk
+    taken = set()
+    for name, path in MODULES.items():
+        if not name.startswith("kinds") or name == "kinds.building":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("epochal._core"):
+                if node.module.removeprefix("epochal.") not in plain:
+                    taken |= {(name, alias.name) for alias in node.names}
+    assert {name for _, name in taken} >= {"Kind", "carry", "Gate"}
+    assert not {(name, one) for name, one in taken if one not in public}
