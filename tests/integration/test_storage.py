@@ -109,6 +109,33 @@ def test_a_plugin_s_table_is_queried_like_any_other(db):
         ),
         ("SELECT n FROM numbers WHERE n = $1", ["n"], [Filter("n", "=", 5)], None),
         ("SELECT n FROM numbers WHERE half = 1.5 OR n = 9 LIMIT 1", ["n", "half"], [], None),
+        ("SELECT n FROM public.numbers WHERE n > 7 LIMIT 2", ["n"], [Filter("n", ">", 7)], 2),
+        (
+            "SELECT n FROM numbers WHERE n IN (1, 2, 3, 4, 5)",
+            ["n"],
+            [Filter("n", "in", (1, 2, 3, 4, 5))],
+            None,
+        ),
+        (
+            "SELECT n FROM numbers WHERE n NOT IN (1, 2, 3, 4) LIMIT 1",
+            ["n"],
+            [Filter("n", "!=", one) for one in (1, 2, 3, 4)],
+            1,
+        ),
+        (
+            "SELECT n FROM numbers WHERE (n = 1 AND half > 0) OR n = 2 LIMIT 3",
+            ["n", "half"],
+            [Filter("n", "in", (1, 2))],
+            None,
+        ),
+        ("SELECT n FROM numbers WHERE n > 5.5", ["n"], [Filter("n", ">", 5)], None),
+        ("SELECT n FROM numbers WHERE 5.5 >= n", ["n"], [Filter("n", "<=", 5)], None),
+        (
+            "SELECT n FROM numbers WHERE n > 7 AND half > (SELECT 0)",
+            ["n", "half"],
+            [Filter("n", ">", 7)],
+            None,
+        ),
     ],
 )
 def test_what_a_query_needs_reaches_the_scan(db, sql, columns, filters, limit):
@@ -139,6 +166,19 @@ def test_two_scans_of_one_table_are_told_what_they_have_in_common(db):
     assert CALLS[0][1] == [Filter("by", "=", "1.0")]
 
 
+def test_a_subquery_of_one_table_keeps_no_filter_from_another(db):
+    rows(db, "SELECT n FROM numbers WHERE n < 2 AND half < (SELECT max(n) FROM many WHERE n < 9)")
+    assert sorted(filters for _, filters, _ in CALLS) == [[], [Filter("n", "<", 2)]]
+
+
+def test_a_boolean_column_is_a_filter(every):
+    with every.query("SELECT whole FROM every WHERE flag LIMIT 1") as result:
+        assert result.rows() == [(1,)]
+    with every.query("SELECT whole FROM every WHERE NOT flag AND flag IS FALSE") as result:
+        assert result.rows() == [(3,)]
+    assert [(Filter("flag", "=", True),), (Filter("flag", "=", False),) * 2] == CALLS
+
+
 def test_two_scans_of_one_table_are_filtered_each_by_its_own(db):
     sql = (
         "SELECT a.n, b.n FROM numbers a JOIN numbers b ON a.n = b.n + 1 "
@@ -166,6 +206,13 @@ EVERY = {
     "day": pa.array([1, None, 3], pa.date32()),
     "tags": pa.array([["x"], None, []]),
     "box": pa.array([{"x": 1}, None, {"x": 3}]),
+    "opaque": pa.ExtensionArray.from_storage(
+        pa.opaque(pa.int64(), "a", "b"), pa.array([1, None, 3])
+    ),
+    "tensor": pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.int64(), [2]),
+        pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2)),
+    ),
 }
 NOT_NULL = pa.field("id", pa.float32(), nullable=False, metadata={"unit": "m"})
 
@@ -178,7 +225,7 @@ def every(rt, plugins):
             """
 import pyarrow as pa
 from epochal.kinds import storage
-from tests.integration.test_storage import EVERY, NOT_NULL
+from tests.integration.test_storage import CALLS, EVERY, NOT_NULL
 
 @storage(scheme="every")
 class tables:
@@ -188,6 +235,7 @@ class tables:
 class Everything:
     schema = pa.schema([NOT_NULL, *((n, a.type) for n, a in EVERY.items())])
     def scan(self, columns, filters, limit):
+        CALLS.append(tuple(filters))
         table = pa.table([pa.array([1, 2, 3], pa.float32()), *EVERY.values()], schema=self.schema)
         yield from table.select(columns).to_batches()
 """,
@@ -226,6 +274,8 @@ def test_columns_of_every_type_come_as_they_are_with_a_filter_and_without(every)
         ("day > DATE '1970-01-03'", [3]),
         ("tags = ['x']", [1]),
         ("box IS NOT NULL", [1, 3]),
+        ("opaque IS NOT NULL", [1, 3]),
+        ("tensor IS NOT NULL AND id NOT IN (7, 8, 9, 10)", [1, 3]),
     ],
 )
 def test_columns_of_every_type_are_filtered_by(every, condition, whole):

@@ -124,7 +124,8 @@ class Planner:
             context.register_catalog_provider("datafusion", snapshot.including(opened))
         frame = _frame(context, resolved, parameters, execution)
         if stored:
-            needs = needs_of(frame.optimized_logical_plan(), opened)
+            schemas = {name: one.schema for name, one in opened.items()}
+            needs = needs_of(frame.optimized_logical_plan(), schemas)
             for table in stored:
                 table.needs = needs[table.name]
             # Planned again, so that what was found out is told to the tables but not left to them.

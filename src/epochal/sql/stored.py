@@ -151,7 +151,9 @@ class _Scanned(ds.Dataset):  # type: ignore[misc]  # untyped
     ) -> _Scan:
         """One reading of it."""
         names = self._schema.names if columns is None else columns
-        return _Scan(self._stored, self._schema, self._execution, names, filter)
+        if filter is not None:  # it means another thing to the engine than here: see `barrier`
+            raise HostError(f"{self._stored.label} cannot be filtered by {filter}")
+        return _Scan(self._stored, self._schema, self._execution, names)
 
 
 class _Scan:
@@ -167,19 +169,15 @@ class _Scan:
         schema: pa.Schema,
         execution: Execution,
         columns: Sequence[str],
-        condition: Any,
     ) -> None:
         self._stored: Final = stored
         self._execution: Final = execution
         # At least one is asked for: rows without columns cannot be counted.
         self._asked: Final = list(columns) or schema.names[:1]
-        self._condition: Final = condition
         self.projected_schema: Final = pa.schema([schema.field(name) for name in columns])
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """What the plugin gives."""
-        if self._is_empty():
-            return
         execution = self._execution
         key = f"scan {next(_scans)}"
         standing = execution.lend(_Standing())
@@ -190,15 +188,6 @@ class _Scan:
         finally:
             execution.release(key)
             del standing
-
-    def _is_empty(self) -> bool:
-        """Whether the engine wants no row: all that it can still say by a filter (`barrier`)."""
-        condition = self._condition
-        if condition is None:
-            return False
-        if not isinstance(condition, pa.Scalar):
-            raise HostError(f"{self._stored.label} cannot be filtered by {condition}")
-        return not condition.as_py()
 
     def _begin(self, table: Any, key: str) -> None:
         needs = self._stored.needs
