@@ -1,5 +1,6 @@
 """Storage: tables that plugins serve; a scan in flight ends on the code that it began with."""
 
+import asyncio
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -392,6 +393,35 @@ def test_a_scan_that_raises_is_told_with_its_plugin(rt, db, plugins):
     assert isinstance(caught.value.__cause__, OSError)
 
 
+FOREIGN = ("SystemExit(3)", "GeneratorExit", "Panic('index out of bounds')")
+
+
+@pytest.mark.parametrize("error", FOREIGN)
+def test_whatever_a_scan_raises_is_an_error_of_the_query(rt, db, plugins, error):
+    panic = "class Panic(BaseException): pass"  # pyo3's is no Exception either
+    rt.reload("memory", write(plugins, "2.0", scan=f"{panic}\n            raise {error}"))
+    with pytest.raises(FunctionError, match=f"raised {error.partition('(')[0]}") as caught:
+        rows(db, "SELECT n FROM numbers")
+    assert not isinstance(caught.value.__cause__, Exception)
+    asyncio.run(_ask_in_a_loop(db))
+    rt.reload("memory", write(plugins, "3.0", table=f"{panic}\n        raise {error}"))
+    with pytest.raises(FunctionError, match=f"raised {error.partition('(')[0]}"):
+        rows(db, "SELECT n FROM numbers")
+    with pytest.raises(HostError, match=r"mem://x/1 cannot be opened"):
+        db.register("more", "mem://x/1")
+
+
+async def _ask_in_a_loop(db):
+    with pytest.raises(FunctionError):
+        await (await db.aquery("SELECT n FROM numbers")).arows()
+
+
+def test_ctrl_c_in_a_scan_goes_through(rt, db, plugins):
+    rt.reload("memory", write(plugins, "2.0", scan="raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        rows(db, "SELECT n FROM numbers")
+
+
 def test_a_table_that_cannot_be_opened_is_told_with_its_plugin(rt, db, plugins):
     rt.reload("memory", write(plugins, "2.0", table="raise OSError('gone')"))
     with pytest.raises(FunctionError, match=r"plugin memory 2\.0\) raised OSError: gone"):
@@ -406,6 +436,7 @@ def test_a_table_that_cannot_be_opened_is_told_with_its_plugin(rt, db, plugins):
         ("batch.select(['half'])", "gave no column 'n', which was asked for"),
         ("batch.set_column(0, 'n', batch['half'])", "gave column 'n' as double; expected int64"),
         ("batch.to_pydict()", r"expected a pyarrow\.RecordBatch"),
+        ("None", r"gave None; expected a pyarrow\.RecordBatch"),
     ],
 )
 def test_batches_that_are_not_what_was_promised_are_refused(rt, db, plugins, give, told):

@@ -722,6 +722,22 @@ MUTANTS = (
     ),
     Mutant(
         "storage",
+        "None ends a scan",
+        "sql/stored.py",
+        "        if batch is _END:\n",
+        "        if batch is _END or batch is None:\n",
+        STORAGE + "test_batches_that_are_not_what_was_promised_are_refused",
+    ),
+    Mutant(
+        "storage",
+        "a plugin's SystemExit leaves through the query",
+        "sql/execution.py",
+        "    if isinstance(error, KeyboardInterrupt):\n",
+        "    if not isinstance(error, Exception):\n",
+        STORAGE + "test_whatever_a_scan_raises_is_an_error_of_the_query",
+    ),
+    Mutant(
+        "storage",
         "a part of an alternative is taken for all of it",
         "sql/filters.py",
         "    is_whole = bool(filters) and all(",

@@ -35,7 +35,7 @@ from epochal.kinds.index import index
 from epochal.kinds.storage import storage
 from epochal.sql.apart import Fetcher, Waiters
 from epochal.sql.engagement import Engagement, Lent
-from epochal.sql.execution import Ending, Execution
+from epochal.sql.execution import INTERRUPTS, Ending, Execution
 from epochal.sql.faults import query_error
 from epochal.sql.index import index_of, signatures
 from epochal.sql.planning import Planner, bind, resolve
@@ -145,7 +145,9 @@ class Database:
         del epoch
         try:
             backend.table(uri)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise HostError(f"{uri} cannot be opened: {said(error)}") from error
         self._tables.put_uri(name, uri)
 
@@ -436,7 +438,10 @@ class _Query:
         call: Lent | None = execution.lend(Lent())
         try:
             schema = self._plan()
-        except Exception as error:  # noqa: BLE001  # the engine's, of any class; explained
+        except INTERRUPTS:
+            execution.stop(Ending.CANCELLED)
+            raise
+        except BaseException as error:  # noqa: BLE001  # the engine's, of any class; explained
             fault = self.explain(error)
             execution.stop(Ending.FAILED)
             clear_frames(error.__traceback__)  # they keep what the engine holds
@@ -444,9 +449,6 @@ class _Query:
                 raise fault from fault.__cause__
             finally:
                 del fault, error  # no cycle through this frame: it would keep a plugin in use
-        except BaseException:
-            execution.stop(Ending.CANCELLED)
-            raise
         finally:
             call = None  # noqa: F841  # over, though a traceback may keep this frame
         # Where nothing of the query's own could stop it, somebody else does the waiting.
@@ -475,7 +477,7 @@ class _Query:
         self.execution.began(frame.execute_stream())
         return frame.schema()
 
-    def explain(self, error: Exception) -> BaseException:
+    def explain(self, error: BaseException) -> BaseException:
         """What to raise in place of what the engine raised."""
         if isinstance(error, EpochalError):
             return error

@@ -312,14 +312,20 @@ class Execution:
 
 _CANCELLED: Final = (Ending.CANCELLED, Ending.SHUT)
 
+INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What somebody wants of the thread that reads, and no error of the engine's. (What a plugin raises
+never gets there; a panic of the engine's is no `Exception`.)"""
+
 
 def _fault(function: Named, error: BaseException) -> BaseException:
     if isinstance(error, BadCallError):
         return QueryError(str(error))
     if isinstance(error, MisfitError):
         return FunctionError(f"{function.label} {error}", function=function.name)
-    if not isinstance(error, Exception):
-        return error  # KeyboardInterrupt: a query may well run on its caller's thread
+    if isinstance(error, KeyboardInterrupt):
+        return error  # a query may well run on its caller's thread
+    # Whatever else it is: a plugin's SystemExit would end the host's event loop, and the panics of
+    # extensions written in Rust are no `Exception` either.
     text = _one_line(error)
     fault = FunctionError(
         f"{function.label} raised {type(error).__name__}{f': {text}' if text else ''}",
@@ -329,9 +335,9 @@ def _fault(function: Named, error: BaseException) -> BaseException:
     return fault
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001  # the plugin's own exception class, at fault once more
+    except BaseException:  # noqa: BLE001  # the plugin's own exception class, at fault once more
         return "(its message cannot be shown)"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

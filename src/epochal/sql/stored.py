@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from epochal._core.epoch import Epoch
     from epochal.sql.execution import Execution
 
+_END: Final = object()
+"""What stands for the end of a scan: nothing that a plugin gives is taken for it."""
+
 _scans: Final = itertools.count(1)
 """Numbers scans over all queries: its `next` is one step under the interpreter lock."""
 
@@ -183,7 +186,7 @@ class _Scan:
         standing = execution.lend(_Standing())
         execution.call(self._stored, self._stored.key, self._begin, key)
         try:
-            while (batch := execution.call(self._stored, key, self._next)) is not None:
+            while (batch := execution.call(self._stored, key, self._next)) is not _END:
                 yield batch
         finally:
             execution.release(key)
@@ -193,10 +196,10 @@ class _Scan:
         needs = self._stored.needs
         self._execution.hold(key, table.scan(self._asked, needs.filters, needs.limit))
 
-    def _next(self, batches: Iterator[Any]) -> pa.RecordBatch | None:
-        batch = next(batches, None)
-        if batch is None:
-            return None
+    def _next(self, batches: Iterator[Any]) -> Any:
+        batch = next(batches, _END)
+        if batch is _END:
+            return _END
         if not isinstance(batch, pa.RecordBatch):
             raise MisfitError(f"gave {batch!r}; expected a pyarrow.RecordBatch")
         for field in self.projected_schema:
