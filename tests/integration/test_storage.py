@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from queue import SimpleQueue
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -22,16 +23,20 @@ from epochal.errors import (
 )
 from epochal.kinds import storage
 from epochal.kinds.storage import Filter
+from epochal.server.documents import catalog_of
 from epochal.sql import Database
 
 CALLS: list = []
 GATE = threading.Event()
+REACHED = threading.Event()
 CLOSED: list = []
+ENDED: SimpleQueue = SimpleQueue()
+OPENED: list = []
 
 CODE = """
 import pyarrow as pa
 from epochal.kinds import storage
-from tests.integration.test_storage import CALLS, CLOSED, GATE
+from tests.integration.test_storage import CALLS, CLOSED, GATE, REACHED
 
 @storage(scheme="mem")
 class numbers:
@@ -48,7 +53,9 @@ class Numbers:
     def scan(self, columns, filters, limit):
         CALLS.append((columns, filters, limit))
         for first in range(0, self.count, 100):
-            if first == 300: GATE.wait(10)
+            if first == 300:
+                REACHED.set()
+                assert GATE.wait(10)
             {scan}
             numbers = list(range(first, min(first + 100, self.count)))
             batch = pa.RecordBatch.from_pydict(
@@ -62,7 +69,11 @@ class Numbers:
 def _fresh():
     CALLS.clear()
     CLOSED.clear()
+    OPENED.clear()
     GATE.set()
+    REACHED.clear()
+    while not ENDED.empty():
+        ENDED.get()
 
 
 def write(plugins, version="1.0", table="pass", scan="pass", give="batch.select(columns)"):
@@ -348,8 +359,7 @@ def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):
     GATE.clear()
     with ThreadPoolExecutor() as pool:
         old = pool.submit(rows, db, "SELECT DISTINCT by, count(*) FROM many GROUP BY by")
-        while not CALLS:
-            pass
+        assert REACHED.wait(10)
         cut = rt.reload("memory", write(plugins, "2.0"), drain_timeout=0.05)
         assert cut.published
         assert not cut.drained
@@ -357,9 +367,8 @@ def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):
         GATE.set()
         assert old.result(10) == [("1.0", 1000)]
     assert rows(db, "SELECT DISTINCT by FROM many") == [("2.0",)]
-    while not CLOSED:
-        pass
-    assert CLOSED == ["1.0"]
+    assert rt.reload("memory", drain_timeout=10.0).drained  # after the one before it
+    assert CLOSED == ["1.0", "2.0"]
 
 
 def test_a_query_says_which_plugin_served_its_tables(db):
@@ -403,6 +412,7 @@ def test_whatever_a_scan_raises_is_an_error_of_the_query(rt, db, plugins, error)
     with pytest.raises(FunctionError, match=f"raised {error.partition('(')[0]}") as caught:
         rows(db, "SELECT n FROM numbers")
     assert not isinstance(caught.value.__cause__, Exception)
+    del caught  # it holds the plugin's frames
     asyncio.run(_ask_in_a_loop(db))
     rt.reload("memory", write(plugins, "3.0", table=f"{panic}\n        raise {error}"))
     with pytest.raises(FunctionError, match=f"raised {error.partition('(')[0]}"):
@@ -490,6 +500,189 @@ def test_a_name_with_capitals_is_quoted(db):
 def test_what_cannot_be_a_backend_is_refused_when_it_is_loaded(rt, plugins, code, told):
     with pytest.raises((ExportError, LinkError), match=told):
         rt.load(plugins.write("bad", f"from epochal.kinds import storage\n{code}\n"))
+
+
+# --- what a query opens, and how it ends ---------------------------------------------------------
+
+ENDING = """
+import threading, time
+import pyarrow as pa
+from epochal.kinds import storage
+from tests.integration.test_storage import CLOSED, ENDED, GATE, OPENED
+
+SCHEMA = pa.schema([("n", pa.int64())])
+
+@storage(scheme="ending")
+class tables:
+    def table(self, uri):
+        OPENED.append(uri)
+        if uri.endswith("broken"): raise OSError("no such disk")
+        return {"odd": Odd, "none": NoSchema, "list": NoList}.get(uri.rpartition("/")[2], Table)()
+    def close(self): CLOSED.append("backend")
+
+class Table:
+    schema = SCHEMA
+    closed = False
+    scans = 0
+    def scan(self, columns, filters, limit):
+        assert not self.closed
+        self.scans += 1
+        try:
+            for n in range(1000):
+                yield pa.RecordBatch.from_pydict({"n": [n]}, schema=SCHEMA)
+        finally:
+            assert GATE.wait(10)
+            self.scans -= 1
+            ENDED.put(("scan", threading.current_thread().name))
+    def close(self):
+        assert not self.scans and not self.closed
+        self.closed = True
+        ENDED.put(("table", threading.current_thread().name))
+
+class Odd:
+    @property
+    def schema(self): return self.nothing
+
+class NoSchema: pass
+class NoList: schema = ["n"]
+"""
+
+
+@pytest.fixture
+def ending(rt, plugins):
+    rt.load(plugins.write("ending", ENDING))
+    with Database(rt, partitions=2) as database:
+        database.register("t", "ending://x/t")
+        assert ENDED.get(timeout=10)[0] == "table"  # opened to be looked at
+        OPENED.clear()
+        yield database
+
+
+def ended(count):
+    found = [ENDED.get(timeout=10) for _ in range(count)]
+    assert found[-1][1] == "epochal-endings"
+    return [what for what, _ in found]
+
+
+def close(result):
+    result.close()
+
+
+def aclose(result):
+    asyncio.run(result.aclose())
+
+
+def drop(result):
+    del result
+
+
+@pytest.mark.parametrize("end", [close, aclose, drop])
+def test_whoever_ends_a_result_runs_no_plugin_code(rt, ending, end):
+    GATE.clear()
+    results = [ending.query("SELECT n FROM t")]
+    next(results[0])
+    end(results.pop())  # does not wait for the scan's `finally`
+    assert not rt.reload("ending", drain_timeout=0.05).drained
+    assert ENDED.empty()
+    assert CLOSED == []
+    GATE.set()
+    assert ENDED.get(timeout=10) == ("scan", "epochal-endings")
+    assert ended(1) == ["table"]
+    assert rt.reload("ending", drain_timeout=10.0).drained
+    assert CLOSED == ["backend"] * 2
+
+
+def test_an_end_that_hangs_keeps_no_other_waiting(ending):
+    GATE.clear()
+    first, second = (ending.query(f"SELECT n FROM t{end}") for end in ("", " WHERE n < 0 LIMIT 0"))
+    next(first)
+    first.close()
+    assert second.rows() == []
+    assert ended(1) == ["table"]
+    GATE.set()
+    assert ended(2) == ["scan", "table"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT n FROM t",
+        "SELECT n FROM t LIMIT 3",
+        "SELECT a.n FROM t a JOIN public.t b ON a.n = b.n",
+        "SELECT n FROM t WHERE n < (SELECT max(n) FROM t) AND n NOT IN (1, 2, 3, 4)",
+    ],
+)
+def test_a_table_is_opened_once_and_closed_after_its_last_scan(ending, sql):
+    rows(ending, sql)
+    assert OPENED == ["ending://x/t"]
+    scans = 2 if "JOIN" in sql or "max" in sql else 1
+    assert ended(scans + 1) == ["scan"] * scans + ["table"]
+    assert ENDED.empty()
+
+
+def test_a_table_is_opened_by_those_who_name_it_as_a_table(ending):
+    ending.register("plain", pa.table({"t": [1]}))
+    assert rows(ending, "SELECT t FROM plain") == [(1,)]
+    assert rows(ending, "WITH t AS (SELECT 1 AS a) SELECT * FROM t") == [(1,)]
+    assert rows(ending, "SELECT 't' AS t") == [("t",)]
+    assert OPENED == []
+    with ending.query("SELECT t FROM plain") as result:
+        assert result.provenance == ()
+
+
+def test_a_query_that_only_might_name_a_table_holds_its_plugin_no_longer(rt, ending):
+    ending.register("plain", pa.table({"t": [1]}))
+    with ending.query("SELECT t FROM plain"):
+        assert rt.reload("ending", drain_timeout=10.0).drained
+    rt.remove("ending")
+    assert rows(ending, "SELECT t FROM plain") == [(1,)]
+    with pytest.raises(HostError, match=r"table 't': no active plugin serves ending://"):
+        rows(ending, "SELECT n FROM t")
+
+
+@pytest.mark.parametrize("name", ["t", "Ärger", 'a"b', "a.b", "UPPER"])
+def test_a_table_is_found_however_it_is_written(ending, name):
+    ending.register(name, "ending://x/y")
+    quoted = name.replace('"', '""')
+    assert len(rows(ending, f'SELECT n FROM "{quoted}"')) == 1000
+    assert len(rows(ending, f"SELECT n FROM '{name}'")) == 1000
+    if name.isalpha() and name != "UPPER":  # only ASCII is folded
+        assert len(rows(ending, f"SELECT n FROM {name}")) == 1000
+
+
+def test_one_table_that_fails_takes_no_other_down(rt, db, plugins):
+    db.register("plain", pa.table({"x": [1]}))
+    rt.reload(
+        "memory", write(plugins, "2.0", table="if uri.endswith('250'): raise OSError('gone')")
+    )
+    assert sorted(db.tables) == ["many", "plain"]
+    told = catalog_of(db)["tables"]
+    assert [(one["name"], len(one["columns"])) for one in told] == [
+        ("many", 3),
+        ("numbers", 0),
+        ("plain", 1),
+    ]
+    assert told[1]["error"] == (
+        "table 'numbers': mem://numbers/250 cannot be opened: OSError: gone"
+    )
+    assert repr(db).startswith("<database of 3 tables")
+    rt.remove("memory")
+    assert "no active plugin serves mem://" in catalog_of(db)["tables"][0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("ending://x/broken", "cannot be opened: OSError: no such disk"),
+        ("ending://x/odd", "cannot be opened: AttributeError: 'Odd' object has no attribute 'noth"),
+        ("ending://x/none", r"has as its schema None; expected a pyarrow\.Schema"),
+        ("ending://x/list", r"has as its schema \['n'\]; expected"),
+    ],
+)
+def test_what_cannot_be_a_table_is_refused_when_it_is_registered(ending, uri, told):
+    with pytest.raises(HostError, match=told):
+        ending.register("more", uri)
+    assert list(ending.tables) == ["t"]
 
 
 # --- the examples ------------------------------------------------------------------------------

@@ -206,6 +206,7 @@ def test_every_order_is_the_engines(db, table, question):
 @example(condition="f > 2")
 @example(condition="f BETWEEN 1 AND CAST('nan' AS DOUBLE)")
 @example(condition="f <> f")
+@example(condition="f NOT IN (-0.0, 1.0, 2.5, 7.0)")
 @example(condition="s IN ('') AND 'A' = s")
 def test_every_filter_means_what_it_means_to_the_engine(db, table, condition):
     assert answer(db, table, condition) == answer(db, OWN[table], condition)

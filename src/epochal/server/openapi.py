@@ -52,6 +52,11 @@ _PLUGIN: Final = {
     "queries": _COUNT,
     "errors": _COUNT,
 }
+_TABLE: Final = {
+    "name": _TEXT,
+    "columns": _list(_object({"name": _TEXT, "type": _TEXT})),
+    "error": {"type": ["string", "null"]},
+}
 _EPOCH: Final = {"epoch": _ref("Epoch")}
 _PARAMETER: Final[Schema] = {
     "anyOf": [
@@ -157,7 +162,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             "samples": _list({"type": "object"}),
         }
     ),
-    "Catalog": _object({**_EPOCH, "tables": _list({"type": "object"}), "functions": _TEXTS}),
+    "Catalog": _object({**_EPOCH, "tables": _list(_object(_TABLE)), "functions": _TEXTS}),
     "Session": _object({"rights": _TEXTS}),
     "Key": _object({"key": _TEXT}),
     "Health": _object({"status": _TEXT}),

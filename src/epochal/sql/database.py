@@ -24,13 +24,15 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+from contextlib import suppress
 from time import monotonic, sleep
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.blame import said
+import pyarrow as pa
+
 from epochal._core.live import LiveSet
-from epochal.errors import EpochalError, HostError
+from epochal.errors import EpochalError, HostError, OperationEndedError
 from epochal.kinds.index import index
 from epochal.kinds.storage import storage
 from epochal.sql.apart import Fetcher, Waiters
@@ -41,7 +43,7 @@ from epochal.sql.index import index_of, signatures
 from epochal.sql.planning import Planner, bind, resolve
 from epochal.sql.provenance import EpochRecord
 from epochal.sql.result import Result
-from epochal.sql.stored import backend_of, scheme_of, schemes_of, stored_tables
+from epochal.sql.stored import StoredTable, schema_of, stored_tables
 from epochal.sql.tables import Tables
 from epochal.sql.text import scan
 
@@ -52,13 +54,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeAlias
 
-    import pyarrow as pa
-
     from epochal._core.operation import Operation
     from epochal.runtime import Runtime
+    from epochal.sql.function import Function
     from epochal.sql.index import FunctionIndex
     from epochal.sql.planning import Resolved
-    from epochal.sql.stored import StoredTable
+    from epochal.sql.provenance import Provenance
     from epochal.sql.tables import Snapshot
 
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
@@ -140,15 +141,7 @@ class Database:
     def _register_address(self, name: str, uri: str, schema: pa.Schema | None) -> None:
         if schema is not None:
             raise HostError("schema= is for files; a plugin's table has its own")
-        epoch = self._runtime.epoch
-        backend = epoch[storage][backend_of(uri, epoch)]
-        del epoch
-        try:
-            backend.table(uri)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise HostError(f"{uri} cannot be opened: {said(error)}") from error
+        schema_of(uri, self._runtime.epoch)
         self._tables.put_uri(name, uri)
 
     def deregister(self, name: str) -> None:
@@ -163,16 +156,28 @@ class Database:
     def tables(self) -> Mapping[str, pa.Schema]:
         """The registered tables and their columns.
 
-        Those of plugins are as the current epoch has them, and left out where nobody serves them;
-        what a plugin raises that cannot open its own goes through.
+        Those of plugins are as the current epoch has them, and left out where they cannot be
+        opened: `described` says why. Opening them takes as long as their plugins take.
+        """
+        return {
+            name: found for name, found in self.described().items() if isinstance(found, pa.Schema)
+        }
+
+    def described(self) -> Mapping[str, pa.Schema | HostError]:
+        """Every registered table, with its columns, or why they cannot be had.
+
+        What one plugin's table raises is that table's fault, and no other's.
         """
         snapshot, epoch = self._tables.current, self._runtime.epoch
-        schemas = {name: table.schema for name, table in snapshot.tables.items()}
-        schemes = schemes_of(epoch)
+        found: dict[str, pa.Schema | HostError] = {
+            name: table.schema for name, table in snapshot.tables.items()
+        }
         for name, uri in snapshot.uris.items():
-            if (backend := schemes.get(scheme_of(uri))) is not None:
-                schemas[name] = epoch[storage][backend].table(uri).schema
-        return schemas
+            try:
+                found[name] = schema_of(uri, epoch)
+            except HostError as error:
+                found[name] = HostError(f"table {name!r}: {error}")
+        return found
 
     def functions(self) -> list[str]:
         """How each plugin function is called in SQL, in the current epoch."""
@@ -307,11 +312,11 @@ class Database:
         targets: dict[Hashable, Any] = {
             one.key: one.callable_of(epoch) for one in resolved.functions
         }
-        stored = stored_tables(snapshot.uris, scan(sql).names, epoch) if snapshot.uris else ()
-        targets |= {table.key: epoch[storage][table.export] for table in stored}
+        stored = stored_tables(snapshot.uris, sql, epoch)
+        served = [one for one in stored.values() if isinstance(one, StoredTable)]
+        targets |= {table.key: epoch[storage][table.export] for table in served}
         record = EpochRecord(epoch.number, epoch.id)
-        origins = [one.origin for one in resolved.functions] + [one.origin for one in stored]
-        operation.narrow({origin.plugin for origin in origins})
+        operation.narrow(_plugins_of(resolved.functions, served))
         execution = Execution(
             operation,
             targets,
@@ -322,7 +327,15 @@ class Database:
             on_end=self._ended,
         )
         return _Query(
-            self._planner, self._fetcher, execution, resolved, stored, index, record, snapshot
+            self._planner,
+            self._fetcher,
+            operation,
+            execution,
+            resolved,
+            stored,
+            index,
+            record,
+            snapshot,
         )
 
     def _ended(self, execution: Execution) -> None:
@@ -368,7 +381,8 @@ class Database:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._running)} queries running"
-        return f"<database of {len(self._tables.current.tables)} tables, {state}>"
+        tables = self._tables.current
+        return f"<database of {len(tables.tables) + len(tables.uris)} tables, {state}>"
 
 
 class Prepared:
@@ -404,6 +418,7 @@ class _Query:
     __slots__ = (
         "_fetcher",
         "_index",
+        "_operation",
         "_planner",
         "_record",
         "_resolved",
@@ -416,15 +431,17 @@ class _Query:
         self,
         planner: Planner,
         fetcher: Fetcher,
+        operation: Operation,
         execution: Execution,
         resolved: Resolved,
-        stored: tuple[StoredTable, ...],
+        stored: dict[str, StoredTable | HostError],
         index: FunctionIndex,
         record: EpochRecord,
         snapshot: Snapshot,
     ) -> None:
         self._planner: Final = planner
         self._fetcher: Final = fetcher
+        self._operation: Final = operation
         self.execution: Final = execution
         self._resolved: Final = resolved
         self._stored: Final = stored
@@ -451,20 +468,22 @@ class _Query:
                 del fault, error  # no cycle through this frame: it would keep a plugin in use
         finally:
             call = None  # noqa: F841  # over, though a traceback may keep this frame
+        origins = _origins(self._resolved.functions, self._opened())
         # Where nothing of the query's own could stop it, somebody else does the waiting.
-        stops = self._resolved.functions or self._stored
-        apart = execution.timeout is not None or not stops
+        apart = execution.timeout is not None or not origins
         return Result(
             schema,
             self._record,
-            (
-                *(function.origin for function in self._resolved.functions),
-                *(table.origin for table in self._stored),
-            ),
+            origins,
             execution,
             self.explain,
             self._fetcher if apart else None,
         )
+
+    def _opened(self) -> list[StoredTable]:
+        """The plugins' tables that it names."""
+        served = (one for one in self._stored.values() if isinstance(one, StoredTable))
+        return [one for one in served if one.is_open]
 
     def _plan(self) -> pa.Schema:
         frame = self._planner.plan(
@@ -474,8 +493,20 @@ class _Query:
             self.execution,
             self._stored,
         )
+        self._let_go()
         self.execution.began(frame.execute_stream())
         return frame.schema()
+
+    def _let_go(self) -> None:
+        """Let the plugins go whose tables the text might have named, and the query does not."""
+        opened = self._opened()
+        for one in self._stored.values():
+            if isinstance(one, StoredTable) and not one.is_open:
+                self.execution.release(one.key)
+        with suppress(OperationEndedError):  # it was stopped meanwhile
+            self._operation.narrow(_plugins_of(self._resolved.functions, opened))
+        if self.execution.ending is not None:  # `stop` sets this before it ends the operation
+            self._operation.end()
 
     def explain(self, error: BaseException) -> BaseException:
         """What to raise in place of what the engine raised."""
@@ -493,6 +524,16 @@ class _Query:
         refused = query_error(message, self._index, usages, self._resolved.calls)
         refused.__cause__ = error
         return refused
+
+
+def _origins(
+    functions: Iterable[Function], tables: Iterable[StoredTable]
+) -> tuple[Provenance, ...]:
+    return (*(one.origin for one in functions), *(one.origin for one in tables))
+
+
+def _plugins_of(functions: Iterable[Function], tables: Iterable[StoredTable]) -> set[str]:
+    return {origin.plugin for origin in _origins(functions, tables)}
 
 
 def _is_address(source: str) -> bool:

@@ -132,11 +132,17 @@ def _list(variant: Any) -> Understood:
     if not values or None in values:  # a null, or what Python has no value for
         return _NOTHING
     name = _name(inner)
+    # In a list -0.0 is not 0.0 to the engine, where it is in a comparison.
+    clear = tuple(value for value in values if not _is_odd(value))
     if not variant.negated():
-        return Understood((Filter(name, "in", values),), True)
+        return Understood((Filter(name, "in", values),), clear == values)
     if len(values) > _LONGEST:
         return _NOTHING
-    return Understood(tuple(Filter(name, "!=", value) for value in values), True)
+    return Understood(tuple(Filter(name, "!=", value) for value in clear), clear == values)
+
+
+def _is_odd(value: Any) -> bool:
+    return isinstance(value, float) and (value == 0.0 or math.isnan(value))
 
 
 def _alternatives(expression: Expr, schema: pa.Schema) -> Understood:

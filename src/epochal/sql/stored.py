@@ -9,22 +9,28 @@ and lets the plugin go, whatever the engine still holds.
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from datafusion.catalog import Table
+from datafusion.catalog import Catalog, Table
 
+from epochal._core.blame import said
 from epochal.errors import HostError
+from epochal.kinds.classes import close_object
 from epochal.kinds.storage import storage
 from epochal.sql.provenance import provenance_of
 from epochal.sql.pushdown import Needs
+from epochal.sql.text import may_name
 from epochal.sql.values import MisfitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from epochal._core.epoch import Epoch
+    from epochal.kinds.storage import Opened, StorageHandle
     from epochal.sql.execution import Execution
 
 _END: Final = object()
@@ -44,10 +50,11 @@ class StoredTable:
         key: what its backend, and then the table, is looked up by in the query.
         label: for messages.
         origin: which code serves it.
+        is_open: whether the query names it; set while it is planned.
         needs: what the query needs of it; set once it is planned, before it begins.
     """
 
-    __slots__ = ("export", "key", "label", "name", "needs", "origin", "uri")
+    __slots__ = ("export", "is_open", "key", "label", "name", "needs", "origin", "uri")
 
     def __init__(self, name: str, uri: str, export: str, epoch: Epoch) -> None:
         self.name: Final = name
@@ -58,22 +65,107 @@ class StoredTable:
         generation = epoch.generation(served.plugin)
         self.label: Final = f"table {name} ({export}, plugin {served.plugin} {generation.version})"
         self.origin: Final = provenance_of(served, generation)
+        self.is_open = False
         self.needs = Needs()
 
     def open(self, execution: Execution) -> Table:
         """Have the plugin open it, for the engine."""
+        self.is_open = True
         schema = execution.call(self, self.key, self._open, execution)
         # Whether a column may be null is the plugin's word: the engine must not reason from it.
         nullable = pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
         return Table(_Scanned(self, nullable, execution))
 
-    def _open(self, backend: Any, execution: Execution) -> pa.Schema:
-        table = backend.table(self.uri)
-        schema = table.schema
-        if not isinstance(schema, pa.Schema):
-            raise MisfitError(f"has as its schema {schema!r}; expected a pyarrow.Schema")
-        execution.hold(self.key, table)
+    def _open(self, backend: StorageHandle, execution: Execution) -> pa.Schema:
+        opened, schema = open_table(backend, self.uri)
+        table = _Reading(opened)
+        execution.hold(self.key, table, table.end)
         return schema
+
+
+class _Reading:
+    """A plugin's table while a query reads it: it is closed after the last of its scans.
+
+    `begin` is called inside calls of the query, `end_scan` and `end` on threads of `endings`, each
+    for one scan, the last once no call is inside. A scan leaves ``_scans`` *before* it looks at
+    ``_is_over``, which is set *before* ``_scans`` is looked at; of two that find the end, one takes
+    it out of ``_open``.
+    """
+
+    __slots__ = ("_is_over", "_open", "_scans")
+
+    def __init__(self, table: Opened) -> None:
+        self._open: Final = [table]
+        self._scans: Final[dict[int, None]] = {}
+        self._is_over = False
+
+    def begin(self, number: int, columns: Sequence[str], needs: Needs) -> Iterator[Any]:
+        """Begin a scan."""
+        self._scans[number] = None
+        try:
+            return self._open[0].scan(columns, needs.filters, needs.limit)
+        except BaseException:
+            self._scans.pop(number)
+            raise
+
+    def end_scan(self, number: int, batches: Iterator[Any]) -> None:
+        """End a scan that may not have come to its end."""
+        try:
+            close_object(batches)
+        finally:
+            del self._scans[number]
+            self._close_if_over()
+
+    def end(self) -> None:
+        """Nobody begins a scan any more."""
+        self._is_over = True
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._is_over and not self._scans:
+            with suppress(IndexError):
+                self._open.pop().close()
+
+
+def open_table(backend: StorageHandle, uri: str) -> tuple[Opened, pa.Schema]:
+    """Have a plugin open a table, and look at its columns; the one way in which that is done.
+
+    Raises:
+        MisfitError: they are none.
+        BaseException: whatever the plugin raises.
+    """
+    table = backend.table(uri)
+    try:
+        return table, _checked(table.schema)
+    except BaseException:
+        with suppress(Exception):  # the first is told
+            table.close()
+        raise
+
+
+def _checked(schema: Any) -> pa.Schema:
+    if not isinstance(schema, pa.Schema):
+        raise MisfitError(f"has as its schema {schema!r}; expected a pyarrow.Schema")
+    return schema
+
+
+def schema_of(uri: str, epoch: Epoch) -> pa.Schema:
+    """The columns of a plugin's table, which is opened for that and closed again.
+
+    Raises:
+        HostError: nobody serves it, or it cannot be opened; what the plugin raised is the cause.
+    """
+    backend = epoch[storage][backend_of(uri, epoch)]
+    try:
+        table, schema = open_table(backend, uri)
+        table.close()
+    except KeyboardInterrupt:
+        raise
+    except MisfitError as error:
+        raise HostError(f"{uri} {error}") from None
+    except BaseException as error:
+        raise HostError(f"{uri} cannot be opened: {said(error)}") from error
+    return schema
 
 
 def scheme_of(uri: str) -> str:
@@ -94,23 +186,89 @@ def _read_schemes(epoch: Epoch) -> dict[str, str]:
 
 
 def stored_tables(
-    uris: Mapping[str, str], named: frozenset[str], epoch: Epoch
-) -> tuple[StoredTable, ...]:
-    """The plugins' tables that a query may name.
+    uris: Mapping[str, str], sql: str, epoch: Epoch
+) -> dict[str, StoredTable | HostError]:
+    """The plugins' tables that a query may name, by name; why not, where nobody serves one.
 
     Args:
         uris: the registered ones, by name.
-        named: every name in the SQL.
+        sql: the query.
         epoch: where the query finds its plugins.
-
-    Raises:
-        HostError: no active plugin serves one of them.
     """
-    return tuple(
-        StoredTable(name, uri, backend_of(uri, epoch), epoch)
-        for name, uri in uris.items()
-        if name in named
-    )
+    return {name: _stored(name, uri, epoch) for name, uri in uris.items() if may_name(sql, name)}
+
+
+def _stored(name: str, uri: str, epoch: Epoch) -> StoredTable | HostError:
+    try:
+        return StoredTable(name, uri, backend_of(uri, epoch), epoch)
+    except HostError as error:
+        return HostError(f"table {name!r}: {error}")
+
+
+class Lookup:
+    """The tables of one query, as the engine asks for them by name while it plans.
+
+    A plugin's table is opened when it is asked for, and never for a column or a `WITH` of the same
+    name; and then once, however often it is named and planned.
+
+    Args:
+        own: the engine's own, by name.
+        stored: those that plugins serve.
+        execution: the query's.
+
+    Attributes:
+        opened: what was asked for of plugins' tables, by name.
+    """
+
+    def __init__(
+        self,
+        own: Mapping[str, Table],
+        stored: Mapping[str, StoredTable | HostError],
+        execution: Execution,
+    ) -> None:
+        self._own: Final = own
+        self._stored: Final = stored
+        self._execution: Final = execution
+        self.opened: Final[dict[str, Table]] = {}
+
+    @property
+    def table_names(self) -> list[str]:
+        """For the engine's list of tables (`information_schema`): no other is opened for it."""
+        return [*self._own, *self.opened]
+
+    @property
+    def owner_name(self) -> None:
+        """Nobody."""
+
+    def table_exist(self, name: str) -> bool:
+        """Whether there is one of that name."""
+        return name in self._own or name in self._stored
+
+    def table(self, name: str) -> Table | None:
+        """The table of that name.
+
+        Raises:
+            HostError: no active plugin serves it.
+            StoppedError: it cannot be opened.
+        """
+        if (own := self._own.get(name)) is not None:
+            return own
+        if (opened := self.opened.get(name)) is not None:
+            return opened
+        stored = self._stored.get(name)
+        if isinstance(stored, HostError):
+            raise stored
+        if stored is None:
+            return None
+        table = self.opened[name] = stored.open(self._execution)
+        return table
+
+    def catalog(self) -> Catalog:
+        """A catalog of these."""
+        catalog = Catalog.memory_catalog()
+        # Not a `SchemaProvider` by its class, since the binding reads `table_names` as a property.
+        catalog.register_schema("public", self)  # type: ignore[arg-type]
+        return catalog
 
 
 def backend_of(uri: str, epoch: Epoch) -> str:
@@ -182,19 +340,20 @@ class _Scan:
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """What the plugin gives."""
         execution = self._execution
-        key = f"scan {next(_scans)}"
+        number = next(_scans)
+        key = f"scan {number}"
         standing = execution.lend(_Standing())
-        execution.call(self._stored, self._stored.key, self._begin, key)
+        execution.visit(self._stored, self._stored.key, self._begin, key, number)
         try:
-            while (batch := execution.call(self._stored, key, self._next)) is not _END:
+            while (batch := execution.visit(self._stored, key, self._next)) is not _END:
                 yield batch
         finally:
             execution.release(key)
             del standing
 
-    def _begin(self, table: Any, key: str) -> None:
-        needs = self._stored.needs
-        self._execution.hold(key, table.scan(self._asked, needs.filters, needs.limit))
+    def _begin(self, table: _Reading, key: str, number: int) -> None:
+        batches = table.begin(number, self._asked, self._stored.needs)
+        self._execution.hold(key, batches, partial(table.end_scan, number, batches))
 
     def _next(self, batches: Iterator[Any]) -> Any:
         batch = next(batches, _END)
