@@ -1,11 +1,15 @@
 """Storage: tables that plugins serve; a scan in flight ends on the code that it began with."""
 
 import asyncio
+import itertools
+import re
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from queue import SimpleQueue
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -30,6 +34,7 @@ CALLS: list = []
 GATE = threading.Event()
 REACHED = threading.Event()
 CLOSED: list = []
+BIG = 9_007_199_254_740_993  # no float is this number
 ENDED: SimpleQueue = SimpleQueue()
 OPENED: list = []
 
@@ -728,6 +733,146 @@ def test_sqlite_is_asked_for_no_more_than_is_wanted(rt, shop):
     # A filter that cannot be told to SQLite is left to the engine, and then so is the limit.
     wanted = [Filter("price", ">", "many")]
     assert sum(batch.num_rows for batch in table.scan(["id"], wanted, 3)) == 20_000
+
+
+@pytest.fixture
+def lite(rt, tmp_path):
+    """Registers a SQLite table of some rows as `t`."""
+    rt.load(examples.path("lite"))
+    numbers = itertools.count()
+    with Database(rt, partitions=2) as db:
+
+        def register(create, *given, encoding="UTF-8", view=False):
+            path = tmp_path / f"{next(numbers)}.db"
+            with closing(sqlite3.connect(path)) as database, database:
+                database.execute(f"PRAGMA encoding = '{encoding}'")
+                database.executescript(create)
+                for row in given:
+                    marks = ", ".join("?" * len(row))
+                    database.execute(f"INSERT INTO t VALUES ({marks})", row)
+            db.register("t", f"lite://{path}?table={'v' if view else 't'}")
+            return path
+
+        yield SimpleNamespace(db=db, table=register)
+
+
+@pytest.mark.parametrize(
+    ("declared", "stored", "kind", "read"),
+    [
+        ("DATETIME", "2026-01-01 10:00:00", pa.string(), "2026-01-01 10:00:00"),
+        ("DATE", "2026-01-01", pa.string(), "2026-01-01"),
+        ("TIMESTAMP", 1_767_225_600, pa.string(), "1767225600"),
+        ("BOOLEAN", 1, pa.bool_(), True),
+        ("DECIMAL(10, 2)", "1.50", pa.float64(), 1.5),
+        ("DECIMAL(10, 2)", 2, pa.float64(), 2.0),
+        ("NUMERIC", BIG, pa.int64(), BIG),
+        ("", "x", pa.string(), "x"),
+        ("", 7, pa.int64(), 7),
+        ("", 7.5, pa.float64(), 7.5),
+        ("", b"x", pa.binary(), b"x"),
+        ("VARCHAR(3)", 7, pa.string(), "7"),
+    ],
+)
+def test_sqlite_columns_are_of_the_type_that_they_were_declared_with(
+    lite, declared, stored, kind, read
+):
+    lite.table(f"CREATE TABLE t (c {declared})", (stored,), (None,))
+    assert lite.db.tables["t"].field("c").type == kind
+    assert rows(lite.db, "SELECT c FROM t") == [(read,), (None,)]
+    with lite.db.query("SELECT count(*) FROM t WHERE c = $1", [read]) as result:
+        assert result.rows() == [(1,)]
+    with lite.db.query("SELECT count(*) FROM t WHERE c IN ($1, $2)", [read, read]) as result:
+        assert result.rows() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "stored", "told"),
+    [
+        ("INTEGER", 1.5, "1.5, which is no int64"),
+        ("INTEGER", "many", "'many', which is no int64"),
+        ("TEXT", b"x", "b'x', which is no string"),
+        ("BLOB", "x", "'x', which is no binary"),
+        ("REAL", "inf", "'inf', which is no double"),
+        ("BOOLEAN", 2, "2, which is no bool"),
+        ("DATE", b"x", "b'x', which is no string"),
+    ],
+)
+def test_a_value_that_is_not_of_its_columns_type_is_refused_with_its_row(
+    lite, declared, stored, told
+):
+    lite.table(f"CREATE TABLE t (id INTEGER, c {declared})", (1, None), (2, stored))
+    told = rf"column 'c' of table 't' \(row 2\) holds {re.escape(told)}"
+    with pytest.raises(FunctionError, match=told):
+        rows(lite.db, "SELECT c FROM t")
+    assert rows(lite.db, "SELECT id FROM t WHERE id = 2") == [(2,)]
+
+
+def test_a_number_that_the_first_rows_did_not_announce_is_refused(lite):
+    few = [(n,) for n in range(1000)]
+    lite.table("CREATE TABLE t (c NUMERIC)", *few, (BIG,))
+    with pytest.raises(FunctionError, match=r"\(row 1001\) holds 9007199254740993, which is no d"):
+        rows(lite.db, "SELECT c FROM t")
+
+
+def test_the_expressions_of_a_view_are_columns(lite):
+    lite.table(
+        "CREATE TABLE t (id INTEGER, s TEXT, twice AS (id * 2));"
+        "CREATE VIEW v AS SELECT id, count(*) AS n, upper(s) AS u, id / 2.0 AS h FROM t GROUP BY 1;"
+        "INSERT INTO t VALUES (1, 'x'), (1, 'x'), (2, 'y')",
+        view=True,
+    )
+    assert rows(lite.db, "SELECT * FROM t ORDER BY id") == [
+        (1, 2, "X", 0.5),
+        (2, 1, "Y", 1.0),
+    ]
+    assert rows(lite.db, "SELECT id FROM t WHERE n = 2 AND u = 'X' LIMIT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
+def test_texts_are_compared_as_the_engine_does_in_every_encoding(lite, encoding):
+    texts = ["b", "\u0100", "a", "\uff5e", "\U0001f600"]
+    lite.table("CREATE TABLE t (s TEXT)", *[(one,) for one in texts], encoding=encoding)
+    for one in texts:
+        with lite.db.query("SELECT s FROM t WHERE s > $1", [one]) as result:
+            found = {row[0] for row in result.rows()}
+        assert found == {text for text in texts if text.encode() > one.encode()}
+
+
+def test_a_query_sees_one_version_of_a_sqlite_file(lite):
+    path = lite.table(
+        "PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER, s TEXT);"
+        "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 20000) "
+        "INSERT INTO t SELECT n, 'old' FROM r"
+    )
+    table = lite.db._runtime.epoch[storage]["lite.files"].table(f"lite://{path}?table=t")
+    with table:
+        first = table.scan(["s"], [], None)
+        assert set(next(first)["s"].to_pylist()) == {"old"}
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE t SET s = 'new'")
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("ALTER TABLE t RENAME COLUMN s TO renamed")
+        for batch in (*first, *table.scan(["s"], [Filter("n", ">", 7)], None)):
+            assert set(batch["s"].to_pylist()) == {"old"}
+    assert rows(lite.db, "SELECT DISTINCT renamed FROM t") == [("new",)]
+
+
+def test_more_filters_than_sqlite_takes_are_left_to_the_engine(lite):
+    lite.table("CREATE TABLE t (n INTEGER)", *[(n,) for n in range(100)])
+    some = [f"n <> {n}" for n in range(1500)]
+    assert rows(lite.db, f"SELECT count(*) FROM t WHERE {' AND '.join(some)}") == [(0,)]
+    some = [f"n = {n}" for n in range(5, 3000)]
+    assert rows(lite.db, f"SELECT count(*) FROM t WHERE {' OR '.join(some)}") == [(95,)]
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a b", "ü"])
+def test_a_path_with_any_character_is_quoted(lite, tmp_path, name):
+    lite.table("CREATE TABLE t (n INTEGER)", (1,)).rename(tmp_path / name)
+    lite.db.register("t", f"lite://{quote(str(tmp_path / name))}?table=t")
+    assert rows(lite.db, "SELECT n FROM t") == [(1,)]
+    if name.isascii() and " " not in name:
+        with pytest.raises(HostError, match=r"urllib\.parse\.quote\(path\)"):
+            lite.db.register("t", f"lite://{tmp_path / name}?table=t")
 
 
 @pytest.mark.parametrize(
