@@ -160,7 +160,7 @@ class Storage(Kind[Any]):
         Raises:
             TypeError: it is none.
         """
-        check_class(export.target, {"table": ("uri",)})
+        check_class(export.target, {"table": ("uri",)}, plain=("table",))
         if "scheme" not in export.options:
             raise TypeError("it says no scheme; mark it as @storage(scheme='…')")
 

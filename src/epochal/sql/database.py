@@ -190,7 +190,8 @@ class Database:
 
         Args:
             name: the index's full name, `plugin.name`.
-            sql: what to index; the index says which columns it wants.
+            sql: what to index; the index says which columns it wants. It gets at least one batch,
+                without rows where there are none.
             params: as for `query`.
             folder: where it is kept, to be opened after a restart (`epoch[index][name].open`); None
                 for a place that goes with it.
@@ -210,9 +211,13 @@ class Database:
 
         def counted() -> Iterator[pa.RecordBatch]:
             nonlocal rows
+            is_empty = True
             for batch in result:
+                is_empty = False
                 rows += batch.num_rows
                 yield batch
+            if is_empty:  # it says at least which columns there are
+                yield pa.RecordBatch.from_pylist([], result.schema)
 
         with self.query(sql, params) as result:
             handle.build(counted(), folder=folder)
