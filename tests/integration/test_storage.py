@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from epochal import examples
@@ -909,3 +910,89 @@ def test_a_partitioned_folder_opens_the_wanted_files_only(rt, sales):
         assert rows(db, "SELECT max(n) FROM sales WHERE year < 2026") == [(298,)]
         with pytest.raises(EpochalError, match="plugin partitions"):
             rows(db, "SELECT max(n) FROM sales")
+
+
+@pytest.fixture
+def parquet(rt, tmp_path):
+    """Registers a folder of Parquet files as `t`."""
+    rt.load(examples.path("partitions"))
+    with Database(rt, partitions=2) as db:
+
+        def register(**files):
+            for name, data in files.items():
+                (tmp_path / "t").mkdir(exist_ok=True)
+                pq.write_table(pa.table(data), tmp_path / "t" / f"{name}.parquet", row_group_size=2)
+            db.register("t", f"partitions://{tmp_path / 't'}")
+            return tmp_path / "t"
+
+        yield SimpleNamespace(db=db, table=register)
+
+
+@pytest.mark.parametrize(
+    ("column", "condition", "ids"),
+    [
+        (pa.array([["a"], None, []]), "c = ['a']", [0]),
+        (pa.array([{"x": 1}, None, {"x": 3}]), "c = named_struct('x', 1)", [0]),
+        (pa.array(["a", None, "c"], pa.string_view()), "c > 'a'", [2]),
+        (pa.array(["a", None, "c"], pa.string_view()), "c IN ('a', 'b')", [0]),
+        (pa.array([1, None, 2**64 - 1], pa.uint64()), "c > 1", [2]),
+        (pa.array([1, None, 2**64 - 1], pa.uint64()), "c = 18446744073709551615", [2]),
+        (pa.array([1, None, 2**64 - 1], pa.uint64()), "c IN (1, 18446744073709551615)", [0, 2]),
+        (pa.array([1, None, 3], pa.int8()), "c > 200", []),
+        (pa.array([[float("nan")], None, [1.0]]), "c > [0.5]", [0, 2]),
+        (pa.array(["a", None, "c"]).dictionary_encode(), "c = 'c'", [2]),
+        (pa.array([True, None, False]), "NOT c", [2]),
+        (pa.array([1, None, 3], pa.decimal128(10, 2)), "c > 1.5", [2]),
+    ],
+)
+def test_parquet_columns_of_every_type_are_filtered_as_the_engine_does(
+    parquet, column, condition, ids
+):
+    parquet.table(one={"id": [0, 1, 2], "c": column})
+    assert rows(parquet.db, f"SELECT id FROM t WHERE {condition} ORDER BY id") == [
+        (one,) for one in ids
+    ]
+    assert len(rows(parquet.db, f"SELECT id FROM t WHERE {condition} LIMIT 2")) == len(ids)
+
+
+def test_a_folder_has_the_columns_of_all_its_files(parquet):
+    folder = parquet.table(a={"n": [1]}, b={"n": [2], "s": ["x"]})
+    parquet.db.register("own", folder)
+    sql = "SELECT n, s FROM {} ORDER BY n"
+    assert rows(parquet.db, sql.format("t")) == rows(parquet.db, sql.format("own"))
+    assert rows(parquet.db, "SELECT n FROM t WHERE s IS NULL") == [(1,)]
+    with pytest.raises(HostError, match=r"c\.parquet has other columns than those before"):
+        parquet.table(c={"n": ["text"]})
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_a_damaged_file_is_named_when_it_is_wanted(parquet, name):
+    folder = parquet.table(m={"n": list(range(9999))})
+    whole = (folder / "m.parquet").read_bytes()
+    damaged = folder / f"{name}.parquet"
+    damaged.write_bytes(whole[:2000] + bytes(3000) + whole[5000:])
+    with pytest.raises(FunctionError, match=rf"{name}\.parquet cannot be read"):
+        rows(parquet.db, "SELECT count(n) FROM t WHERE n >= 0")
+    damaged.write_bytes(b"not Parquet")
+    with pytest.raises(FunctionError, match=rf"{name}\.parquet cannot be read"):
+        rows(parquet.db, "SELECT count(n) FROM t WHERE n >= 0")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "year IN (2024, 2025, 7, 8, 9)",
+        "year NOT IN (2026, 7, 8, 9, 10)",
+        "year < 2025.5",
+        "(year = 2024 AND n > 0) OR year = 2025",
+        "year <> 2026 AND n > (SELECT 0)",
+        "CAST(year AS BIGINT) < 2026",
+    ],
+)
+def test_partitions_that_no_row_is_wanted_of_are_not_opened(rt, sales, condition):
+    rt.load(examples.path("partitions"))
+    for file in (sales / "year=2026").iterdir():
+        file.write_bytes(b"not Parquet")
+    with Database(rt) as db:
+        db.register("sales", f"partitions://{sales}")
+        assert rows(db, f"SELECT max(year) FROM sales WHERE {condition}") == [(2025,)]

@@ -834,6 +834,14 @@ MUTANTS = (
     ),
     Mutant(
         "storage",
+        "a limit is told to Parquet files though not every filter",
+        "examples/partitions.py",
+        "limit if len(clear) == len(filters) else None",
+        "limit",
+        STORAGE + "test_parquet_columns_of_every_type_are_filtered_as_the_engine_does",
+    ),
+    Mutant(
+        "storage",
         "two scans of a SQLite file see two versions",
         "examples/lite.py",
         '            self.database.execute("BEGIN")\n',

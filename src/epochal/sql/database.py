@@ -474,8 +474,9 @@ class _Query:
         finally:
             call = None  # noqa: F841  # over, though a traceback may keep this frame
         origins = _origins(self._resolved.functions, self._opened())
-        # Where nothing of the query's own could stop it, somebody else does the waiting.
-        apart = execution.timeout is not None or not origins
+        # Where nothing of the query's own could stop it, somebody else does the waiting. (A scan
+        # stops it only until it has been read.)
+        apart = execution.timeout is not None or not self._resolved.functions
         return Result(
             schema,
             self._record,
