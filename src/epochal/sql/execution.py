@@ -166,7 +166,7 @@ class Execution:
         self._faults: Final[dict[int, BaseException]] = {}
         self._numbers: Final = itertools.count(1)
         self._made: Final[dict[Hashable, Any]] = {}
-        self._held: dict[Hashable, Callable[[], object]] = {}
+        self._held: Final[dict[Hashable, Callable[[], object]]] = {}
         self._late: Final[list[Callable[[], object]]] = []
         self._visits: Final[dict[int, None]] = {}
         self._wake: Callable[[], object] | None = None
@@ -191,12 +191,12 @@ class Execution:
         mine = [ending]
         if self._ending.setdefault(None, mine) is not mine:
             return False
-        held, self._held = self._held, {}
         self._targets = {}
-        self._late.extend(reversed(held.values()))
+        with suppress(KeyError):
+            while True:  # one by one, so that what `hold` adds meanwhile is taken here or there
+                self._late.append(self._held.popitem()[1])
         if not self._visits:
             self._hand_on()
-        del held
         self.stream = None  # dropping the stream stops the engine at its next batch
         self._faults.clear()
         self._made.clear()

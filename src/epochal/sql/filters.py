@@ -57,8 +57,9 @@ def understand(expression: Expr, schema: pa.Schema) -> Understood:
     variant: Any = expression.to_variant()
     match expression.variant_name():
         case "BinaryExpr" if variant.op() == "AND":
-            left, right = understand(variant.left(), schema), understand(variant.right(), schema)
-            return Understood(left.filters + right.filters, left.is_whole and right.is_whole)
+            found = [understand(one, schema) for one in _parts(expression, "AND")]
+            filters = tuple(one for each in found for one in each.filters)
+            return Understood(filters, all(each.is_whole for each in found))
         case "BinaryExpr" if variant.op() == "OR":
             return _alternatives(expression, schema)
         case "BinaryExpr":
@@ -150,7 +151,7 @@ def _alternatives(expression: Expr, schema: pa.Schema) -> Understood:
 
     Of `(a = 1 AND b > 0) OR a = 2` every wanted row has 1 or 2 in `a`, and that is not all.
     """
-    found = [understand(one, schema) for one in _disjuncts(expression)]
+    found = [understand(one, schema) for one in _parts(expression, "OR")]
     values = [_equal_to(one) for one in found]
     shared = [name for name in values[0] if all(name in one for one in values)]
     filters = tuple(
@@ -160,13 +161,14 @@ def _alternatives(expression: Expr, schema: pa.Schema) -> Understood:
     return Understood(filters, is_whole)
 
 
-def _disjuncts(expression: Expr) -> list[Expr]:
+def _parts(expression: Expr, operator: str) -> list[Expr]:
+    """What an operator connects; thousands, it may be, so without recursion."""
     parts: list[Expr] = []
     rest = [expression]
     while rest:
         one = rest.pop()
         variant: Any = one.to_variant()
-        if one.variant_name() == "BinaryExpr" and variant.op() == "OR":
+        if one.variant_name() == "BinaryExpr" and variant.op() == operator:
             rest += [variant.right(), variant.left()]
         else:
             parts.append(one)
