@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.interleavings import changes, draining, pieces
+from tests.interleavings import changes, draining, holding, pieces
 
 if TYPE_CHECKING:
     from tests.interleavings.exploring import Program
 
-PROGRAMS = (*draining.PROGRAMS, *pieces.PROGRAMS, *changes.PROGRAMS)
+PROGRAMS = (*draining.PROGRAMS, *pieces.PROGRAMS, *changes.PROGRAMS, *holding.PROGRAMS)
 TESTS = "tests/interleavings/test_interleavings.py"
 
 

@@ -8,7 +8,7 @@
 
     @index
     class articles:
-        def build(self, rows): ...                     # an iterator of Arrow record batches
+        def build(self, rows): ...                     # an iterator of Arrow record batches: all
         def persist(self, folder): ...                 # write all that `open` needs; it is empty
         def open(self, folder): ...                    # raises ValueError for a format it cannot
         def search(self, words: str, limit: int = 10) -> list[Hit]: ...

@@ -122,7 +122,8 @@ class Database:
                 the path of a file, or of a folder with files of one format: Parquet, CSV, TSV,
                 JSON (one object a line), Arrow IPC or Feather; CSV and JSON also compressed
                 (`.csv.gz`). Files are listed and read by each query anew. Or the address of a
-                table that a plugin serves, `lite:///data/shop.db?table=orders`: each query has it
+                table that a plugin serves, `lite:///data/shop.db?table=orders` (its path quoted by
+                `urllib.parse.quote`, if it has # ? or % in it): each query that names it has it
                 opened by the plugin of its own epoch (see `epochal.kinds.storage`).
             schema: columns of files; None to find them out (from the first 1,000 rows of text
                 formats).
