@@ -690,14 +690,6 @@ MUTANTS = (
     ),
     Mutant(
         "indexes",
-        "the generation does not wait for an end that is under way",
-        "kinds/index.py",
-        "        end = functools.partial(_close, watch.made, watch.number, lease)\n",
-        "        end = functools.partial(_close, watch.made, watch.number, None)\n",
-        INDEX + "test_an_end_under_way_holds_the_generation",
-    ),
-    Mutant(
-        "indexes",
         "a fork removes what its parent serves",
         "kinds/builds.py",
         "    if pid != os.getpid():\n        return\n",
@@ -795,7 +787,7 @@ MUTANTS = (
     Mutant(
         "storage",
         "a table is opened by whoever writes its name",
-        "sql/stored.py",
+        "sql/lookup.py",
         "        self.opened: Final[dict[str, Table]] = {}\n",
         "        self.opened = {n: s.open(execution) for n, s in stored.items()}\n",
         STORAGE + "test_a_table_is_opened_by_those_who_name_it_as_a_table",
@@ -827,7 +819,7 @@ MUTANTS = (
     Mutant(
         "storage",
         "a plugin that a query does not use is held until its end",
-        "sql/database.py",
+        "sql/query.py",
         "                self.execution.release(one.key)\n",
         "                pass\n",
         STORAGE + "test_a_query_that_only_might_name_a_table_holds_its_plugin_no_longer",

@@ -24,26 +24,24 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from contextlib import suppress
 from time import monotonic, sleep
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from epochal._core.live import LiveSet
-from epochal.errors import EpochalError, HostError, OperationEndedError
+from epochal.errors import EpochalError, HostError
 from epochal.kinds.index import index
 from epochal.kinds.storage import storage
 from epochal.sql.apart import Fetcher, Waiters
-from epochal.sql.engagement import Engagement, Lent
-from epochal.sql.execution import INTERRUPTS, Ending, Execution
-from epochal.sql.faults import query_error
+from epochal.sql.engagement import Engagement
+from epochal.sql.execution import Ending, Execution
 from epochal.sql.index import index_of, signatures
+from epochal.sql.lookup import schema_of, stored_tables
 from epochal.sql.planning import Planner, bind, resolve
 from epochal.sql.provenance import EpochRecord
-from epochal.sql.result import Result
-from epochal.sql.stored import StoredTable, schema_of, stored_tables
+from epochal.sql.query import Query, plugins_of
+from epochal.sql.stored import StoredTable
 from epochal.sql.tables import Tables
 from epochal.sql.text import scan
 
@@ -56,10 +54,7 @@ if TYPE_CHECKING:
 
     from epochal._core.operation import Operation
     from epochal.runtime import Runtime
-    from epochal.sql.function import Function
-    from epochal.sql.index import FunctionIndex
-    from epochal.sql.planning import Resolved
-    from epochal.sql.provenance import Provenance
+    from epochal.sql.result import Result
     from epochal.sql.tables import Snapshot
 
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
@@ -286,7 +281,7 @@ class Database:
         """
         return Prepared(self, sql)
 
-    def _begin(self, sql: str, params: Parameters | None, timeout: float | None) -> _Query:
+    def _begin(self, sql: str, params: Parameters | None, timeout: float | None) -> Query:
         found = scan(sql)
         values = bind(params, found.parameters)
         snapshot = self._tables.current
@@ -310,7 +305,7 @@ class Database:
         values: dict[str, pa.Scalar],
         snapshot: Snapshot,
         timeout: float | None,
-    ) -> _Query:
+    ) -> Query:
         """Take out of the epoch what the query needs, and let the epoch go."""
         epoch = operation.epoch
         index = index_of(epoch)
@@ -322,7 +317,7 @@ class Database:
         served = [one for one in stored.values() if isinstance(one, StoredTable)]
         targets |= {table.key: epoch[storage][table.export] for table in served}
         record = EpochRecord(epoch.number, epoch.id)
-        operation.narrow(_plugins_of(resolved.functions, served))
+        operation.narrow(plugins_of(resolved.functions, served))
         execution = Execution(
             operation,
             targets,
@@ -332,7 +327,7 @@ class Database:
             engagement=self._engagement,
             on_end=self._ended,
         )
-        return _Query(
+        return Query(
             self._planner,
             self._fetcher,
             operation,
@@ -416,131 +411,6 @@ class Prepared:
     ) -> Result:
         """`execute` for event loops; see `Database.aquery`."""
         return await self._database.aquery(self.sql, params, timeout=timeout)
-
-
-class _Query:
-    """A query that has pinned what it needs, and is to be planned and started."""
-
-    __slots__ = (
-        "_fetcher",
-        "_index",
-        "_operation",
-        "_planner",
-        "_record",
-        "_resolved",
-        "_snapshot",
-        "_stored",
-        "execution",
-    )
-
-    def __init__(
-        self,
-        planner: Planner,
-        fetcher: Fetcher,
-        operation: Operation,
-        execution: Execution,
-        resolved: Resolved,
-        stored: dict[str, StoredTable | HostError],
-        index: FunctionIndex,
-        record: EpochRecord,
-        snapshot: Snapshot,
-    ) -> None:
-        self._planner: Final = planner
-        self._fetcher: Final = fetcher
-        self._operation: Final = operation
-        self.execution: Final = execution
-        self._resolved: Final = resolved
-        self._stored: Final = stored
-        self._index: Final = index
-        self._record: Final = record
-        self._snapshot: Final = snapshot
-
-    def start(self) -> Result:
-        """Plan it and have the engine begin."""
-        execution = self.execution
-        call: Lent | None = execution.lend(Lent())
-        try:
-            schema = self._plan()
-        except INTERRUPTS:
-            execution.stop(Ending.CANCELLED)
-            raise
-        except BaseException as error:  # noqa: BLE001  # the engine's, of any class; explained
-            fault = self.explain(error)
-            execution.stop(Ending.FAILED)
-            clear_frames(error.__traceback__)  # they keep what the engine holds
-            try:
-                raise fault from fault.__cause__
-            finally:
-                del fault, error  # no cycle through this frame: it would keep a plugin in use
-        finally:
-            call = None  # noqa: F841  # over, though a traceback may keep this frame
-        origins = _origins(self._resolved.functions, self._opened())
-        # Where nothing of the query's own could stop it, somebody else does the waiting. (A scan
-        # stops it only until it has been read.)
-        apart = execution.timeout is not None or not self._resolved.functions
-        return Result(
-            schema,
-            self._record,
-            origins,
-            execution,
-            self.explain,
-            self._fetcher if apart else None,
-        )
-
-    def _opened(self) -> list[StoredTable]:
-        """The plugins' tables that it names."""
-        served = (one for one in self._stored.values() if isinstance(one, StoredTable))
-        return [one for one in served if one.is_open]
-
-    def _plan(self) -> pa.Schema:
-        frame = self._planner.plan(
-            self._resolved,
-            self.execution.parameters,
-            self._snapshot,
-            self.execution,
-            self._stored,
-        )
-        self._let_go()
-        self.execution.began(frame.execute_stream())
-        return frame.schema()
-
-    def _let_go(self) -> None:
-        """Let the plugins go whose tables the text might have named, and the query does not."""
-        opened = self._opened()
-        for one in self._stored.values():
-            if isinstance(one, StoredTable) and not one.is_open:
-                self.execution.release(one.key)
-        with suppress(OperationEndedError):  # it was stopped meanwhile
-            self._operation.narrow(_plugins_of(self._resolved.functions, opened))
-        if self.execution.ending is not None:  # `stop` sets this before it ends the operation
-            self._operation.end()
-
-    def explain(self, error: BaseException) -> BaseException:
-        """What to raise in place of what the engine raised."""
-        if isinstance(error, EpochalError):
-            return error
-        message = str(error)
-        fault = self.execution.fault_in(message)
-        if fault is not None:
-            return fault
-        try:
-            self.execution.check()
-        except EpochalError as ended:
-            return ended
-        usages = {function.name: function.usage for function in self._resolved.functions}
-        refused = query_error(message, self._index, usages, self._resolved.calls)
-        refused.__cause__ = error
-        return refused
-
-
-def _origins(
-    functions: Iterable[Function], tables: Iterable[StoredTable]
-) -> tuple[Provenance, ...]:
-    return (*(one.origin for one in functions), *(one.origin for one in tables))
-
-
-def _plugins_of(functions: Iterable[Function], tables: Iterable[StoredTable]) -> set[str]:
-    return {origin.plugin for origin in _origins(functions, tables)}
 
 
 def _is_address(source: str) -> bool:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal.errors import HostError, QueryError
 from epochal.sql.barrier import keep_filters
 from epochal.sql.contexts import QUERIES_ONLY, new_context
+from epochal.sql.lookup import Lookup
 from epochal.sql.pushdown import needs_of
-from epochal.sql.stored import Lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
