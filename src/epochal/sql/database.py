@@ -197,6 +197,7 @@ class Database:
 
         Raises:
             UnknownExportError: no active plugin has such an index.
+            FunctionError: the index failed to build or to persist; what it raised is the cause.
             QueryError: the SQL is wrong.
         """
         epoch = self._runtime.epoch
