@@ -1,10 +1,17 @@
 """Indexes: a reload moves what was built to the new code, and builds nothing again."""
 
 import gc
+import json
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import pyarrow as pa
 import pytest
@@ -25,12 +32,14 @@ from epochal.sql import Database
 CALLS: list = []
 GATE = threading.Event()
 ENTERED = threading.Event()
+ENDS: SimpleQueue = SimpleQueue()
+MADE: list = []
 SQL = "SELECT id, body FROM articles"
 
 CODE = """
 from typing import NamedTuple
 from epochal.kinds import index
-from tests.integration.test_index import CALLS, ENTERED, GATE
+from tests.integration.test_index import CALLS, ENDS, ENTERED, GATE, MADE
 
 class Hit(NamedTuple):
     id: int
@@ -39,6 +48,7 @@ class Hit(NamedTuple):
 @index
 class words:
     def __init__(self):
+        MADE.append("{version}")
         self.rows = None
     def build(self, rows):
         {build}
@@ -54,11 +64,19 @@ class words:
     def search(self, word: str, limit: int = 10) -> list[Hit]:
         {search}
         return [Hit(key, "{version}") for key, text in self.rows if word in text.split()][:limit]
+    def close(self):
+        rows, self.rows = self.rows, "closed"
+        assert rows != "closed"
+        ENDS.put(("{version}", rows))
 """
 
 
 @pytest.fixture(autouse=True)
-def _fresh():
+def _fresh(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+    while not ENDS.empty():
+        ENDS.get()
+    MADE.clear()
     CALLS.clear()
     GATE.clear()
     ENTERED.clear()
@@ -141,8 +159,11 @@ def test_a_build_that_fails_leaves_the_index_as_it_was(rt, db, plugins, step):
     rt.load(write(plugins, **{step: "if ENTERED.is_set(): raise OSError('no room')"}))
     build(db)
     ENTERED.set()
-    with pytest.raises(OSError, match="no room"):
+    told = rf"index library\.words \(plugin library#0\): {step} raised OSError: no room"
+    with pytest.raises(FunctionError, match=told) as caught:
         build(db)
+    assert isinstance(caught.value.__cause__, OSError)
+    del caught
     assert search(db, "old") == [(2, "1.0")]
     ENTERED.clear()
     db.register("articles", pa.table({"id": [9], "body": ["old"]}))
@@ -151,7 +172,7 @@ def test_a_build_that_fails_leaves_the_index_as_it_was(rt, db, plugins, step):
 
 
 def test_a_search_goes_on_in_the_old_object_while_another_is_built(rt, db, plugins):
-    rt.load(write(plugins, build="\n        if CALLS: ENTERED.set(); GATE.wait(10)"))
+    rt.load(write(plugins, build="\n        if CALLS: ENTERED.set(); assert GATE.wait(10)"))
     build(db)
     with ThreadPoolExecutor() as pool:
         again = pool.submit(build, db)
@@ -178,7 +199,7 @@ def test_a_build_through_an_older_epoch_goes_to_the_newest(rt, db, plugins):
 
 
 def test_a_search_under_way_holds_the_old_generation(rt, db, plugins):
-    rt.load(write(plugins, search="ENTERED.set(); GATE.wait(10)"))
+    rt.load(write(plugins, search="ENTERED.set(); assert GATE.wait(10)"))
     build(db)
     with ThreadPoolExecutor() as pool:
         found = pool.submit(search, db, "old")
@@ -235,7 +256,7 @@ def test_what_is_kept_stays_whole_when_a_later_build_fails(start, plugins, tmp_p
         db.register("articles", pa.table({"id": [1], "body": ["old"]}))
         db.build_index("library.words", SQL, folder=tmp_path / "kept")
         ENTERED.set()
-        with pytest.raises(OSError, match="no room"):
+        with pytest.raises(FunctionError, match="no room"):
             db.build_index("library.words", SQL, folder=tmp_path / "kept")
         rt.reload("library", write(plugins, "2.0"))
         assert search(db, "old") == [(1, "2.0")]
@@ -298,16 +319,251 @@ def test_searching_what_is_not_built_says_so(rt, db, plugins):
         db.query("SELECT library.words('x')")
 
 
+def temporary():
+    return sorted(Path(tempfile.gettempdir()).glob("epochal-index-*"))
+
+
 def test_what_is_persisted_is_removed_with_the_last_generation(rt, db, plugins):
-    before = set(Path(tempfile.gettempdir()).glob("epochal-index-*"))
     rt.load(write(plugins))
     build(db)
     build(db)
     rt.reload("library", write(plugins, "2.0"))
-    assert len(set(Path(tempfile.gettempdir()).glob("epochal-index-*")) - before) == 1
+    assert len(temporary()) == 1
     rt.remove("library")
     gc.collect()
-    assert set(Path(tempfile.gettempdir()).glob("epochal-index-*")) == before
+    assert temporary() == []
+
+
+# --- the ends of what is made -------------------------------------------------------------------
+
+
+def test_no_object_is_made_before_there_is_something_to_build(rt, db, plugins):
+    rt.load(write(plugins))
+    rt.reload("library", write(plugins, "2.0"))
+    assert MADE == []
+    build(db)
+    rt.reload("library", write(plugins, "3.0"))
+    assert MADE == ["2.0", "3.0"]
+    rt.remove("library")
+    assert MADE == ["2.0", "3.0"]
+    assert [ENDS.get(timeout=10)[0] for _ in MADE] == MADE
+
+
+def test_an_object_that_a_later_build_has_replaced_is_closed_after_its_last_search(rt, db, plugins):
+    rt.load(write(plugins))
+    build(db)
+    found = rt.epoch[index]["library.words"].search
+    db.register("articles", pa.table({"id": [9], "body": ["late"]}))
+    build(db)
+    build(db)
+    assert ENDS.get(timeout=10) == ("1.0", [(9, "late")])
+    assert found("old") == [(2, "1.0")]
+    assert ENDS.empty()
+    del found
+    assert ENDS.get(timeout=10)[1][0] == (1, "new code")
+    rt.remove("library")
+    assert ENDS.get(timeout=10) == ("1.0", [(9, "late")])
+    assert ENDS.empty()
+
+
+@pytest.mark.parametrize("step", ["build", "persist"])
+def test_an_object_whose_build_failed_is_closed(rt, db, plugins, step):
+    rt.load(write(plugins, **{step: "raise OSError('no room')"}))
+    with pytest.raises(FunctionError):
+        build(db)
+    assert ENDS.get(timeout=10)[0] == "1.0"
+    assert rt.remove("library", drain_timeout=10.0).drained
+    assert ENDS.empty()
+
+
+def test_an_object_whose_open_refused_the_change_is_closed_and_the_old_one_is_not(rt, db, plugins):
+    rt.load(write(plugins))
+    build(db)
+    with pytest.raises(IncompatibleError):
+        rt.reload("library", write(plugins, "2.0", open="raise ValueError('format 3')"))
+    assert ENDS.get(timeout=10) == ("2.0", None)
+    assert search(db, "old") == [(2, "1.0")]
+    assert ENDS.empty()
+
+
+def test_an_end_under_way_holds_the_generation(rt, db, plugins):
+    code = write(plugins)
+    slow = code.read_text().replace(
+        "rows, self.rows =", "assert GATE.wait(10)\n        rows, self.rows ="
+    )
+    code.write_text(slow)
+    rt.load(code)
+    build(db)
+    build(db)  # the first begins to end
+    assert not rt.remove("library", drain_timeout=0.05).drained
+    GATE.set()
+    assert ENDS.get(timeout=10)[0] == "1.0"
+    assert ENDS.get(timeout=10)[0] == "1.0"
+
+
+# --- folders that others touch too ----------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fork_removes_nothing_of_its_parents(rt, db, plugins, tmp_path):
+    rt.load(write(plugins))
+    rt.load(examples.path("fulltext"))
+    build(db)
+    db.build_index("library.words", SQL, folder=tmp_path)
+    db.build_index("fulltext.text", SQL)
+    before = sorted(Path(tempfile.gettempdir()).rglob("*"))
+    pid = os.fork()
+    if pid == 0:  # ends as `sys.exit` would
+        try:
+            weakref.finalize._exitfunc()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert sorted(Path(tempfile.gettempdir()).rglob("*")) == before
+    assert len(kept(tmp_path)) == 1
+    rt.reload("library", write(plugins, "2.0"))
+    assert search(db, "old") == [(2, "2.0")]
+
+
+OTHER = """
+import sys
+import pyarrow as pa
+from epochal import Runtime
+from epochal.kinds import index
+from epochal.sql import Database
+plugin, folder, what = sys.argv[1:]
+with Runtime() as rt, Database(rt) as db:
+    rt.load(plugin)
+    db.register("articles", pa.table({"id": [9], "body": ["old"]}))
+    if what == "build":
+        db.build_index("library.words", "SELECT id, body FROM articles", folder=folder)
+        db.build_index("library.words", "SELECT id, body FROM articles", folder=folder)
+    else:
+        rt.epoch[index]["library.words"].open(folder)
+        print("open", flush=True)
+        sys.stdin.readline()
+    print(rt.epoch[index]["library.words"].search("old"))
+"""
+
+
+def other(plugin, folder, what):
+    return subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(plugin), str(folder), what],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def test_processes_that_share_a_folder_leave_each_other_what_they_use(rt, db, plugins, tmp_path):
+    plugin = write(plugins)
+    rt.load(plugin)
+    db.build_index("library.words", SQL, folder=tmp_path)
+    (mine,) = kept(tmp_path)
+    with other(plugin, tmp_path, "build") as process:
+        assert "id=9" in process.communicate(timeout=60)[0]
+    assert mine in kept(tmp_path)
+    assert len(kept(tmp_path)) == 2
+    rt.reload("library", write(plugins, "2.0"))
+    assert search(db, "old") == [(2, "2.0")]
+    rt.epoch[index]["library.words"].open(tmp_path)
+    assert search(db, "old") == [(9, "2.0")]
+    gc.collect()
+    (theirs,) = kept(tmp_path)
+    with other(plugin, tmp_path, "open") as process:
+        assert process.stdout.readline() == "open\n"
+        db.build_index("library.words", SQL, folder=tmp_path)
+        db.build_index("library.words", SQL, folder=tmp_path)
+        gc.collect()
+        assert len(kept(tmp_path)) == 2
+        assert theirs in kept(tmp_path)
+        assert "id=9" in process.communicate("go\n", timeout=60)[0]
+    assert len(kept(tmp_path)) == 1  # who goes last removes it
+    assert len(list(tmp_path.glob("build-*.lock"))) == 1
+
+
+def test_a_folder_is_one_by_whatever_link(rt, db, plugins, tmp_path):
+    rt.load(write(plugins))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    db.build_index("library.words", SQL, folder=tmp_path / "real")
+    found = rt.epoch[index]["library.words"].search
+    (first,) = kept(tmp_path / "real")
+    for _ in range(2):
+        db.build_index("library.words", SQL, folder=tmp_path / "link")
+    assert first in kept(tmp_path / "real")
+    assert found("old") == [(2, "1.0")]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "mine", "build-", "build-../mine"])
+def test_a_damaged_pointer_has_nothing_removed(rt, db, plugins, tmp_path, name):
+    rt.load(write(plugins))
+    (tmp_path / "mine").mkdir()
+    pointer = tmp_path / "epochal-index.json"
+    pointer.write_text(json.dumps({"index": "library.words", "build": name}))
+    for step in (
+        lambda: rt.epoch[index]["library.words"].open(tmp_path),
+        lambda: db.build_index("library.words", SQL, folder=tmp_path),
+    ):
+        with pytest.raises(HostError, match=r"epochal-index\.json is damaged"):
+            step()
+    gc.collect()
+    assert kept(tmp_path) == ["mine"]
+
+
+def test_a_build_that_is_found_serves_though_its_name_is_not_durable(
+    rt, db, plugins, tmp_path, monkeypatch, caplog
+):
+    rt.load(write(plugins))
+    db.build_index("library.words", SQL, folder=tmp_path)
+    db.register("articles", pa.table({"id": [9], "body": ["old"]}))
+
+    def broken(folder):
+        raise OSError("EIO")
+
+    monkeypatch.setattr("epochal.kinds.builds.sync_folder", broken)
+    db.build_index("library.words", SQL, folder=tmp_path)
+    assert "may be gone after a power failure: OSError: EIO" in caplog.text
+    assert search(db, "old") == [(9, "1.0")]
+    rt.epoch[index]["library.words"].open(tmp_path)
+    assert search(db, "old") == [(9, "1.0")]
+
+
+@pytest.mark.parametrize("folder", [None, "kept"])
+def test_what_a_cleaner_took_away_is_persisted_again(rt, db, plugins, tmp_path, folder):
+    rt.load(write(plugins))
+    home = tmp_path / folder if folder else Path(tempfile.gettempdir())
+    db.build_index("library.words", SQL, folder=home if folder else None)
+    for version in ("2.0", "3.0"):
+        for one in home.iterdir():
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
+        rt.reload("library", write(plugins, version))
+        assert search(db, "old") == [(2, version)]
+
+
+def test_what_cannot_be_persisted_again_says_what_to_do(rt, db, plugins):
+    rt.load(write(plugins, persist="if ENTERED.is_set(): raise OSError('no room')"))
+    build(db)
+    ENTERED.set()
+    (place,) = temporary()
+    (place / "rows").unlink()
+    with pytest.raises(HandOverError, match=r"files are gone from .*build it again, with folder="):
+        rt.reload("library", write(plugins, "2.0"))
+    ENTERED.clear()
+    build(db)
+    rt.reload("library", write(plugins, "2.0"))
+    assert search(db, "old") == [(2, "2.0")]
+
+
+def test_a_build_that_leaves_rows_unread_is_refused(rt, db, plugins):
+    code = write(plugins)
+    few = code.read_text().replace("for batch in rows for", "for batch in [next(rows)] for")
+    code.write_text(few)
+    rt.load(code)
+    db.register("articles", pa.table({"id": range(20_000), "body": ["old"] * 20_000}))
+    with pytest.raises(FunctionError, match="build raised ValueError: it left rows unread"):
+        build(db)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +571,11 @@ def test_what_is_persisted_is_removed_with_the_last_generation(rt, db, plugins):
     [
         ("@index\nclass s: pass", "no method build"),
         ("@index\ndef s(): pass", "expected a class"),
+        (
+            "@index\nclass s:\n    def build(self, rows): yield\n    def persist(self, f): ...\n"
+            "    def open(self, f): ...\n    def search(self): ...",
+            "build has a `yield`, so that calling it does nothing",
+        ),
         (
             CODE.replace("list[Hit]", "list").format_map(
                 dict.fromkeys(("build", "persist", "open", "search"), "pass") | {"version": "1"}
@@ -369,6 +630,66 @@ def test_vectors_are_searched_after_reloads(rt, db):
         db.query("SELECT * FROM vectors.near($1)", [[1.0]])
 
 
+@pytest.mark.parametrize(
+    ("ids", "vectors", "told"),
+    [
+        ([1, -3], [[1.0], [1.0]], "row 2 has -3 for its number"),
+        ([1, None], [[1.0], [1.0]], "row 2 has None for its number"),
+        ([1.5, 2.5], [[1.0], [1.0]], "expected a whole number and a list"),
+        ([1, 2], [[1.0, 2.0], [1.0, None]], r"row 2 has \[1\.0, None\] for its vector"),
+        ([1, 2], [[1.0], [float("nan")]], r"row 2 has \[nan\] for its vector"),
+        ([1, 2], [[1.0], [1e300]], r"row 2 has \[1e\+300\] for its vector"),
+        ([1, 2], [[1.0], [0.0]], r"row 2 has \[0\.0\] for its vector"),
+        ([1, 2], [[], [1.0]], r"row 1 has \[\] for its vector"),
+        ([1, 2], [[1.0], None], "row 2 has None for its vector"),
+    ],
+)
+def test_what_is_no_vector_of_a_numbered_row_is_refused_with_its_row(rt, db, ids, vectors, told):
+    rt.load(examples.path("vectors"))
+    db.register("points", pa.table({"id": ids, "at": vectors}))
+    with pytest.raises(FunctionError, match=told):
+        db.build_index("vectors.near", "SELECT id, at FROM points")
+    # Whatever came before it.
+    db.register("good", pa.table({"id": [7], "at": [[1.0]]}))
+    with pytest.raises(FunctionError):
+        db.build_index("vectors.near", "SELECT * FROM good UNION ALL SELECT id, at FROM points")
+
+
+@pytest.mark.parametrize("name", ["", "-x", "id"])
+def test_a_column_that_cannot_be_a_field_is_refused(rt, db, name):
+    rt.load(examples.path("fulltext"))
+    with pytest.raises(FunctionError, match=f"column '{name}' cannot be a field"):
+        db.build_index("fulltext.text", f'SELECT id AS n, body AS "{name}" FROM articles')
+
+
+EXAMPLES = [
+    ("fulltext.text", "SELECT id, body FROM articles", "'code'"),
+    ("vectors.near", "SELECT id, make_array(1.0, id) FROM articles", "make_array(1.0, 1.0)"),
+]
+
+
+@pytest.mark.parametrize(("name", "sql", "wanted"), EXAMPLES)
+def test_an_example_takes_any_limit(rt, db, name, sql, wanted):
+    rt.load(examples.path(name.partition(".")[0]))
+    db.build_index(name, sql)
+    for limit in (100_000_000_000, 2**63 - 1):
+        with db.query(f"SELECT id FROM {name}({wanted}, {limit})") as result:
+            assert {1, 2} <= {row[0] for row in result.rows()}
+    for limit in (0, -1):
+        with pytest.raises(FunctionError, match=f"limit is {limit}; expected at least 1"):
+            db.query(f"SELECT id FROM {name}({wanted}, {limit})")
+
+
+@pytest.mark.parametrize(("name", "sql", "wanted"), EXAMPLES)
+def test_an_example_is_built_of_no_rows(rt, db, name, sql, wanted):
+    rt.load(examples.path(name.partition(".")[0]))
+    assert db.build_index(name, f"{sql} WHERE id > 99") == 0
+    for _ in range(2):
+        with db.query(f"SELECT id FROM {name}({wanted})") as result:
+            assert result.rows() == []
+        rt.reload(name.partition(".")[0])
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_vectors_of_different_lengths_are_refused(rt, db, parts):
     rt.load(examples.path("vectors"))
@@ -376,7 +697,7 @@ def test_vectors_of_different_lengths_are_refused(rt, db, parts):
     batches = pa.table({"id": [1, 2, 3], "at": [[1.0], [1.0, 2.0], [1.0, 2.0, 3.0]]}).to_batches(
         max_chunksize=4 - parts
     )
-    with pytest.raises(ValueError, match="the vectors are of different lengths"):
+    with pytest.raises(FunctionError, match="the vectors are of different lengths"):
         rt.epoch[index]["vectors.near"].build(iter(batches))
 
 

@@ -1,12 +1,19 @@
 """Storage: tables that plugins serve; a scan in flight ends on the code that it began with."""
 
+import asyncio
+import itertools
+import re
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from queue import SimpleQueue
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from epochal import examples
@@ -21,16 +28,21 @@ from epochal.errors import (
 )
 from epochal.kinds import storage
 from epochal.kinds.storage import Filter
+from epochal.server.documents import catalog_of
 from epochal.sql import Database
 
 CALLS: list = []
 GATE = threading.Event()
+REACHED = threading.Event()
 CLOSED: list = []
+BIG = 9_007_199_254_740_993  # no float is this number
+ENDED: SimpleQueue = SimpleQueue()
+OPENED: list = []
 
 CODE = """
 import pyarrow as pa
 from epochal.kinds import storage
-from tests.integration.test_storage import CALLS, CLOSED, GATE
+from tests.integration.test_storage import CALLS, CLOSED, GATE, REACHED
 
 @storage(scheme="mem")
 class numbers:
@@ -47,7 +59,9 @@ class Numbers:
     def scan(self, columns, filters, limit):
         CALLS.append((columns, filters, limit))
         for first in range(0, self.count, 100):
-            if first == 300: GATE.wait(10)
+            if first == 300:
+                REACHED.set()
+                assert GATE.wait(10)
             {scan}
             numbers = list(range(first, min(first + 100, self.count)))
             batch = pa.RecordBatch.from_pydict(
@@ -61,7 +75,11 @@ class Numbers:
 def _fresh():
     CALLS.clear()
     CLOSED.clear()
+    OPENED.clear()
     GATE.set()
+    REACHED.clear()
+    while not ENDED.empty():
+        ENDED.get()
 
 
 def write(plugins, version="1.0", table="pass", scan="pass", give="batch.select(columns)"):
@@ -109,6 +127,33 @@ def test_a_plugin_s_table_is_queried_like_any_other(db):
         ),
         ("SELECT n FROM numbers WHERE n = $1", ["n"], [Filter("n", "=", 5)], None),
         ("SELECT n FROM numbers WHERE half = 1.5 OR n = 9 LIMIT 1", ["n", "half"], [], None),
+        ("SELECT n FROM public.numbers WHERE n > 7 LIMIT 2", ["n"], [Filter("n", ">", 7)], 2),
+        (
+            "SELECT n FROM numbers WHERE n IN (1, 2, 3, 4, 5)",
+            ["n"],
+            [Filter("n", "in", (1, 2, 3, 4, 5))],
+            None,
+        ),
+        (
+            "SELECT n FROM numbers WHERE n NOT IN (1, 2, 3, 4) LIMIT 1",
+            ["n"],
+            [Filter("n", "!=", one) for one in (1, 2, 3, 4)],
+            1,
+        ),
+        (
+            "SELECT n FROM numbers WHERE (n = 1 AND half > 0) OR n = 2 LIMIT 3",
+            ["n", "half"],
+            [Filter("n", "in", (1, 2))],
+            None,
+        ),
+        ("SELECT n FROM numbers WHERE n > 5.5", ["n"], [Filter("n", ">", 5)], None),
+        ("SELECT n FROM numbers WHERE 5.5 >= n", ["n"], [Filter("n", "<=", 5)], None),
+        (
+            "SELECT n FROM numbers WHERE n > 7 AND half > (SELECT 0)",
+            ["n", "half"],
+            [Filter("n", ">", 7)],
+            None,
+        ),
     ],
 )
 def test_what_a_query_needs_reaches_the_scan(db, sql, columns, filters, limit):
@@ -139,6 +184,19 @@ def test_two_scans_of_one_table_are_told_what_they_have_in_common(db):
     assert CALLS[0][1] == [Filter("by", "=", "1.0")]
 
 
+def test_a_subquery_of_one_table_keeps_no_filter_from_another(db):
+    rows(db, "SELECT n FROM numbers WHERE n < 2 AND half < (SELECT max(n) FROM many WHERE n < 9)")
+    assert sorted(filters for _, filters, _ in CALLS) == [[], [Filter("n", "<", 2)]]
+
+
+def test_a_boolean_column_is_a_filter(every):
+    with every.query("SELECT whole FROM every WHERE flag LIMIT 1") as result:
+        assert result.rows() == [(1,)]
+    with every.query("SELECT whole FROM every WHERE NOT flag AND flag IS FALSE") as result:
+        assert result.rows() == [(3,)]
+    assert [(Filter("flag", "=", True),), (Filter("flag", "=", False),) * 2] == CALLS
+
+
 def test_two_scans_of_one_table_are_filtered_each_by_its_own(db):
     sql = (
         "SELECT a.n, b.n FROM numbers a JOIN numbers b ON a.n = b.n + 1 "
@@ -166,6 +224,13 @@ EVERY = {
     "day": pa.array([1, None, 3], pa.date32()),
     "tags": pa.array([["x"], None, []]),
     "box": pa.array([{"x": 1}, None, {"x": 3}]),
+    "opaque": pa.ExtensionArray.from_storage(
+        pa.opaque(pa.int64(), "a", "b"), pa.array([1, None, 3])
+    ),
+    "tensor": pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.int64(), [2]),
+        pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2)),
+    ),
 }
 NOT_NULL = pa.field("id", pa.float32(), nullable=False, metadata={"unit": "m"})
 
@@ -178,7 +243,7 @@ def every(rt, plugins):
             """
 import pyarrow as pa
 from epochal.kinds import storage
-from tests.integration.test_storage import EVERY, NOT_NULL
+from tests.integration.test_storage import CALLS, EVERY, NOT_NULL
 
 @storage(scheme="every")
 class tables:
@@ -188,6 +253,7 @@ class tables:
 class Everything:
     schema = pa.schema([NOT_NULL, *((n, a.type) for n, a in EVERY.items())])
     def scan(self, columns, filters, limit):
+        CALLS.append(tuple(filters))
         table = pa.table([pa.array([1, 2, 3], pa.float32()), *EVERY.values()], schema=self.schema)
         yield from table.select(columns).to_batches()
 """,
@@ -226,6 +292,8 @@ def test_columns_of_every_type_come_as_they_are_with_a_filter_and_without(every)
         ("day > DATE '1970-01-03'", [3]),
         ("tags = ['x']", [1]),
         ("box IS NOT NULL", [1, 3]),
+        ("opaque IS NOT NULL", [1, 3]),
+        ("tensor IS NOT NULL AND id NOT IN (7, 8, 9, 10)", [1, 3]),
     ],
 )
 def test_columns_of_every_type_are_filtered_by(every, condition, whole):
@@ -297,8 +365,7 @@ def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):
     GATE.clear()
     with ThreadPoolExecutor() as pool:
         old = pool.submit(rows, db, "SELECT DISTINCT by, count(*) FROM many GROUP BY by")
-        while not CALLS:
-            pass
+        assert REACHED.wait(10)
         cut = rt.reload("memory", write(plugins, "2.0"), drain_timeout=0.05)
         assert cut.published
         assert not cut.drained
@@ -306,9 +373,8 @@ def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):
         GATE.set()
         assert old.result(10) == [("1.0", 1000)]
     assert rows(db, "SELECT DISTINCT by FROM many") == [("2.0",)]
-    while not CLOSED:
-        pass
-    assert CLOSED == ["1.0"]
+    assert rt.reload("memory", drain_timeout=10.0).drained  # after the one before it
+    assert CLOSED == ["1.0", "2.0"]
 
 
 def test_a_query_says_which_plugin_served_its_tables(db):
@@ -342,6 +408,36 @@ def test_a_scan_that_raises_is_told_with_its_plugin(rt, db, plugins):
     assert isinstance(caught.value.__cause__, OSError)
 
 
+FOREIGN = ("SystemExit(3)", "GeneratorExit", "Panic('index out of bounds')")
+
+
+@pytest.mark.parametrize("error", FOREIGN)
+def test_whatever_a_scan_raises_is_an_error_of_the_query(rt, db, plugins, error):
+    panic = "class Panic(BaseException): pass"  # pyo3's is no Exception either
+    rt.reload("memory", write(plugins, "2.0", scan=f"{panic}\n            raise {error}"))
+    with pytest.raises(FunctionError, match=f"raised {error.partition('(')[0]}") as caught:
+        rows(db, "SELECT n FROM numbers")
+    assert not isinstance(caught.value.__cause__, Exception)
+    del caught  # it holds the plugin's frames
+    asyncio.run(_ask_in_a_loop(db))
+    rt.reload("memory", write(plugins, "3.0", table=f"{panic}\n        raise {error}"))
+    with pytest.raises(FunctionError, match=f"raised {error.partition('(')[0]}"):
+        rows(db, "SELECT n FROM numbers")
+    with pytest.raises(HostError, match=r"mem://x/1 cannot be opened"):
+        db.register("more", "mem://x/1")
+
+
+async def _ask_in_a_loop(db):
+    with pytest.raises(FunctionError):
+        await (await db.aquery("SELECT n FROM numbers")).arows()
+
+
+def test_ctrl_c_in_a_scan_goes_through(rt, db, plugins):
+    rt.reload("memory", write(plugins, "2.0", scan="raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        rows(db, "SELECT n FROM numbers")
+
+
 def test_a_table_that_cannot_be_opened_is_told_with_its_plugin(rt, db, plugins):
     rt.reload("memory", write(plugins, "2.0", table="raise OSError('gone')"))
     with pytest.raises(FunctionError, match=r"plugin memory 2\.0\) raised OSError: gone"):
@@ -356,6 +452,7 @@ def test_a_table_that_cannot_be_opened_is_told_with_its_plugin(rt, db, plugins):
         ("batch.select(['half'])", "gave no column 'n', which was asked for"),
         ("batch.set_column(0, 'n', batch['half'])", "gave column 'n' as double; expected int64"),
         ("batch.to_pydict()", r"expected a pyarrow\.RecordBatch"),
+        ("None", r"gave None; expected a pyarrow\.RecordBatch"),
     ],
 )
 def test_batches_that_are_not_what_was_promised_are_refused(rt, db, plugins, give, told):
@@ -411,6 +508,189 @@ def test_what_cannot_be_a_backend_is_refused_when_it_is_loaded(rt, plugins, code
         rt.load(plugins.write("bad", f"from epochal.kinds import storage\n{code}\n"))
 
 
+# --- what a query opens, and how it ends ---------------------------------------------------------
+
+ENDING = """
+import threading, time
+import pyarrow as pa
+from epochal.kinds import storage
+from tests.integration.test_storage import CLOSED, ENDED, GATE, OPENED
+
+SCHEMA = pa.schema([("n", pa.int64())])
+
+@storage(scheme="ending")
+class tables:
+    def table(self, uri):
+        OPENED.append(uri)
+        if uri.endswith("broken"): raise OSError("no such disk")
+        return {"odd": Odd, "none": NoSchema, "list": NoList}.get(uri.rpartition("/")[2], Table)()
+    def close(self): CLOSED.append("backend")
+
+class Table:
+    schema = SCHEMA
+    closed = False
+    scans = 0
+    def scan(self, columns, filters, limit):
+        assert not self.closed
+        self.scans += 1
+        try:
+            for n in range(1000):
+                yield pa.RecordBatch.from_pydict({"n": [n]}, schema=SCHEMA)
+        finally:
+            assert GATE.wait(10)
+            self.scans -= 1
+            ENDED.put(("scan", threading.current_thread().name))
+    def close(self):
+        assert not self.scans and not self.closed
+        self.closed = True
+        ENDED.put(("table", threading.current_thread().name))
+
+class Odd:
+    @property
+    def schema(self): return self.nothing
+
+class NoSchema: pass
+class NoList: schema = ["n"]
+"""
+
+
+@pytest.fixture
+def ending(rt, plugins):
+    rt.load(plugins.write("ending", ENDING))
+    with Database(rt, partitions=2) as database:
+        database.register("t", "ending://x/t")
+        assert ENDED.get(timeout=10)[0] == "table"  # opened to be looked at
+        OPENED.clear()
+        yield database
+
+
+def ended(count):
+    found = [ENDED.get(timeout=10) for _ in range(count)]
+    assert found[-1][1] == "epochal-endings"
+    return [what for what, _ in found]
+
+
+def close(result):
+    result.close()
+
+
+def aclose(result):
+    asyncio.run(result.aclose())
+
+
+def drop(result):
+    del result
+
+
+@pytest.mark.parametrize("end", [close, aclose, drop])
+def test_whoever_ends_a_result_runs_no_plugin_code(rt, ending, end):
+    GATE.clear()
+    results = [ending.query("SELECT n FROM t")]
+    next(results[0])
+    end(results.pop())  # does not wait for the scan's `finally`
+    assert not rt.reload("ending", drain_timeout=0.05).drained
+    assert ENDED.empty()
+    assert CLOSED == []
+    GATE.set()
+    assert ENDED.get(timeout=10) == ("scan", "epochal-endings")
+    assert ended(1) == ["table"]
+    assert rt.reload("ending", drain_timeout=10.0).drained
+    assert CLOSED == ["backend"] * 2
+
+
+def test_an_end_that_hangs_keeps_no_other_waiting(ending):
+    GATE.clear()
+    first, second = (ending.query(f"SELECT n FROM t{end}") for end in ("", " WHERE n < 0 LIMIT 0"))
+    next(first)
+    first.close()
+    assert second.rows() == []
+    assert ended(1) == ["table"]
+    GATE.set()
+    assert ended(2) == ["scan", "table"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT n FROM t",
+        "SELECT n FROM t LIMIT 3",
+        "SELECT a.n FROM t a JOIN public.t b ON a.n = b.n",
+        "SELECT n FROM t WHERE n < (SELECT max(n) FROM t) AND n NOT IN (1, 2, 3, 4)",
+    ],
+)
+def test_a_table_is_opened_once_and_closed_after_its_last_scan(ending, sql):
+    rows(ending, sql)
+    assert OPENED == ["ending://x/t"]
+    scans = 2 if "JOIN" in sql or "max" in sql else 1
+    assert ended(scans + 1) == ["scan"] * scans + ["table"]
+    assert ENDED.empty()
+
+
+def test_a_table_is_opened_by_those_who_name_it_as_a_table(ending):
+    ending.register("plain", pa.table({"t": [1]}))
+    assert rows(ending, "SELECT t FROM plain") == [(1,)]
+    assert rows(ending, "WITH t AS (SELECT 1 AS a) SELECT * FROM t") == [(1,)]
+    assert rows(ending, "SELECT 't' AS t") == [("t",)]
+    assert OPENED == []
+    with ending.query("SELECT t FROM plain") as result:
+        assert result.provenance == ()
+
+
+def test_a_query_that_only_might_name_a_table_holds_its_plugin_no_longer(rt, ending):
+    ending.register("plain", pa.table({"t": [1]}))
+    with ending.query("SELECT t FROM plain"):
+        assert rt.reload("ending", drain_timeout=10.0).drained
+    rt.remove("ending")
+    assert rows(ending, "SELECT t FROM plain") == [(1,)]
+    with pytest.raises(HostError, match=r"table 't': no active plugin serves ending://"):
+        rows(ending, "SELECT n FROM t")
+
+
+@pytest.mark.parametrize("name", ["t", "Ärger", 'a"b', "a.b", "UPPER"])
+def test_a_table_is_found_however_it_is_written(ending, name):
+    ending.register(name, "ending://x/y")
+    quoted = name.replace('"', '""')
+    assert len(rows(ending, f'SELECT n FROM "{quoted}"')) == 1000
+    assert len(rows(ending, f"SELECT n FROM '{name}'")) == 1000
+    if name.isalpha() and name != "UPPER":  # only ASCII is folded
+        assert len(rows(ending, f"SELECT n FROM {name}")) == 1000
+
+
+def test_one_table_that_fails_takes_no_other_down(rt, db, plugins):
+    db.register("plain", pa.table({"x": [1]}))
+    rt.reload(
+        "memory", write(plugins, "2.0", table="if uri.endswith('250'): raise OSError('gone')")
+    )
+    assert sorted(db.tables) == ["many", "plain"]
+    told = catalog_of(db)["tables"]
+    assert [(one["name"], len(one["columns"])) for one in told] == [
+        ("many", 3),
+        ("numbers", 0),
+        ("plain", 1),
+    ]
+    assert told[1]["error"] == (
+        "table 'numbers': mem://numbers/250 cannot be opened: OSError: gone"
+    )
+    assert repr(db).startswith("<database of 3 tables")
+    rt.remove("memory")
+    assert "no active plugin serves mem://" in catalog_of(db)["tables"][0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("ending://x/broken", "cannot be opened: OSError: no such disk"),
+        ("ending://x/odd", "cannot be opened: AttributeError: 'Odd' object has no attribute 'noth"),
+        ("ending://x/none", r"has as its schema None; expected a pyarrow\.Schema"),
+        ("ending://x/list", r"has as its schema \['n'\]; expected"),
+    ],
+)
+def test_what_cannot_be_a_table_is_refused_when_it_is_registered(ending, uri, told):
+    with pytest.raises(HostError, match=told):
+        ending.register("more", uri)
+    assert list(ending.tables) == ["t"]
+
+
 # --- the examples ------------------------------------------------------------------------------
 
 
@@ -456,6 +736,146 @@ def test_sqlite_is_asked_for_no_more_than_is_wanted(rt, shop):
     assert sum(batch.num_rows for batch in table.scan(["id"], wanted, 3)) == 20_000
 
 
+@pytest.fixture
+def lite(rt, tmp_path):
+    """Registers a SQLite table of some rows as `t`."""
+    rt.load(examples.path("lite"))
+    numbers = itertools.count()
+    with Database(rt, partitions=2) as db:
+
+        def register(create, *given, encoding="UTF-8", view=False):
+            path = tmp_path / f"{next(numbers)}.db"
+            with closing(sqlite3.connect(path)) as database, database:
+                database.execute(f"PRAGMA encoding = '{encoding}'")
+                database.executescript(create)
+                for row in given:
+                    marks = ", ".join("?" * len(row))
+                    database.execute(f"INSERT INTO t VALUES ({marks})", row)
+            db.register("t", f"lite://{path}?table={'v' if view else 't'}")
+            return path
+
+        yield SimpleNamespace(db=db, table=register)
+
+
+@pytest.mark.parametrize(
+    ("declared", "stored", "kind", "read"),
+    [
+        ("DATETIME", "2026-01-01 10:00:00", pa.string(), "2026-01-01 10:00:00"),
+        ("DATE", "2026-01-01", pa.string(), "2026-01-01"),
+        ("TIMESTAMP", 1_767_225_600, pa.string(), "1767225600"),
+        ("BOOLEAN", 1, pa.bool_(), True),
+        ("DECIMAL(10, 2)", "1.50", pa.float64(), 1.5),
+        ("DECIMAL(10, 2)", 2, pa.float64(), 2.0),
+        ("NUMERIC", BIG, pa.int64(), BIG),
+        ("", "x", pa.string(), "x"),
+        ("", 7, pa.int64(), 7),
+        ("", 7.5, pa.float64(), 7.5),
+        ("", b"x", pa.binary(), b"x"),
+        ("VARCHAR(3)", 7, pa.string(), "7"),
+    ],
+)
+def test_sqlite_columns_are_of_the_type_that_they_were_declared_with(
+    lite, declared, stored, kind, read
+):
+    lite.table(f"CREATE TABLE t (c {declared})", (stored,), (None,))
+    assert lite.db.tables["t"].field("c").type == kind
+    assert rows(lite.db, "SELECT c FROM t") == [(read,), (None,)]
+    with lite.db.query("SELECT count(*) FROM t WHERE c = $1", [read]) as result:
+        assert result.rows() == [(1,)]
+    with lite.db.query("SELECT count(*) FROM t WHERE c IN ($1, $2)", [read, read]) as result:
+        assert result.rows() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "stored", "told"),
+    [
+        ("INTEGER", 1.5, "1.5, which is no int64"),
+        ("INTEGER", "many", "'many', which is no int64"),
+        ("TEXT", b"x", "b'x', which is no string"),
+        ("BLOB", "x", "'x', which is no binary"),
+        ("REAL", "inf", "'inf', which is no double"),
+        ("BOOLEAN", 2, "2, which is no bool"),
+        ("DATE", b"x", "b'x', which is no string"),
+    ],
+)
+def test_a_value_that_is_not_of_its_columns_type_is_refused_with_its_row(
+    lite, declared, stored, told
+):
+    lite.table(f"CREATE TABLE t (id INTEGER, c {declared})", (1, None), (2, stored))
+    told = rf"column 'c' of table 't' \(row 2\) holds {re.escape(told)}"
+    with pytest.raises(FunctionError, match=told):
+        rows(lite.db, "SELECT c FROM t")
+    assert rows(lite.db, "SELECT id FROM t WHERE id = 2") == [(2,)]
+
+
+def test_a_number_that_the_first_rows_did_not_announce_is_refused(lite):
+    few = [(n,) for n in range(1000)]
+    lite.table("CREATE TABLE t (c NUMERIC)", *few, (BIG,))
+    with pytest.raises(FunctionError, match=r"\(row 1001\) holds 9007199254740993, which is no d"):
+        rows(lite.db, "SELECT c FROM t")
+
+
+def test_the_expressions_of_a_view_are_columns(lite):
+    lite.table(
+        "CREATE TABLE t (id INTEGER, s TEXT, twice AS (id * 2));"
+        "CREATE VIEW v AS SELECT id, count(*) AS n, upper(s) AS u, id / 2.0 AS h FROM t GROUP BY 1;"
+        "INSERT INTO t VALUES (1, 'x'), (1, 'x'), (2, 'y')",
+        view=True,
+    )
+    assert rows(lite.db, "SELECT * FROM t ORDER BY id") == [
+        (1, 2, "X", 0.5),
+        (2, 1, "Y", 1.0),
+    ]
+    assert rows(lite.db, "SELECT id FROM t WHERE n = 2 AND u = 'X' LIMIT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
+def test_texts_are_compared_as_the_engine_does_in_every_encoding(lite, encoding):
+    texts = ["b", "\u0100", "a", "\uff5e", "\U0001f600"]
+    lite.table("CREATE TABLE t (s TEXT)", *[(one,) for one in texts], encoding=encoding)
+    for one in texts:
+        with lite.db.query("SELECT s FROM t WHERE s > $1", [one]) as result:
+            found = {row[0] for row in result.rows()}
+        assert found == {text for text in texts if text.encode() > one.encode()}
+
+
+def test_a_query_sees_one_version_of_a_sqlite_file(lite):
+    path = lite.table(
+        "PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER, s TEXT);"
+        "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 20000) "
+        "INSERT INTO t SELECT n, 'old' FROM r"
+    )
+    table = lite.db._runtime.epoch[storage]["lite.files"].table(f"lite://{path}?table=t")
+    with table:
+        first = table.scan(["s"], [], None)
+        assert set(next(first)["s"].to_pylist()) == {"old"}
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE t SET s = 'new'")
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("ALTER TABLE t RENAME COLUMN s TO renamed")
+        for batch in (*first, *table.scan(["s"], [Filter("n", ">", 7)], None)):
+            assert set(batch["s"].to_pylist()) == {"old"}
+    assert rows(lite.db, "SELECT DISTINCT renamed FROM t") == [("new",)]
+
+
+def test_more_filters_than_sqlite_takes_are_left_to_the_engine(lite):
+    lite.table("CREATE TABLE t (n INTEGER)", *[(n,) for n in range(100)])
+    some = [f"n <> {n}" for n in range(1100)]  # SQLite takes no deeper expression than 1,000
+    assert rows(lite.db, f"SELECT count(*) FROM t WHERE {' AND '.join(some)}") == [(0,)]
+    some = ", ".join(map(str, range(5, 40_000)))  # nor so many parameters
+    assert rows(lite.db, f"SELECT count(*) FROM t WHERE n IN ({some})") == [(95,)]
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a b", "ü"])
+def test_a_path_with_any_character_is_quoted(lite, tmp_path, name):
+    lite.table("CREATE TABLE t (n INTEGER)", (1,)).rename(tmp_path / name)
+    lite.db.register("t", f"lite://{quote(str(tmp_path / name))}?table=t")
+    assert rows(lite.db, "SELECT n FROM t") == [(1,)]
+    if name.isascii() and " " not in name:
+        with pytest.raises(HostError, match=r"urllib\.parse\.quote\(path\)"):
+            lite.db.register("t", f"lite://{tmp_path / name}?table=t")
+
+
 @pytest.mark.parametrize(
     "uri", ["lite://x?table=orders", "lite:///nowhere.db?table=orders", "lite:///x"]
 )
@@ -490,3 +910,89 @@ def test_a_partitioned_folder_opens_the_wanted_files_only(rt, sales):
         assert rows(db, "SELECT max(n) FROM sales WHERE year < 2026") == [(298,)]
         with pytest.raises(EpochalError, match="plugin partitions"):
             rows(db, "SELECT max(n) FROM sales")
+
+
+@pytest.fixture
+def parquet(rt, tmp_path):
+    """Registers a folder of Parquet files as `t`."""
+    rt.load(examples.path("partitions"))
+    with Database(rt, partitions=2) as db:
+
+        def register(**files):
+            for name, data in files.items():
+                (tmp_path / "t").mkdir(exist_ok=True)
+                pq.write_table(pa.table(data), tmp_path / "t" / f"{name}.parquet", row_group_size=2)
+            db.register("t", f"partitions://{tmp_path / 't'}")
+            return tmp_path / "t"
+
+        yield SimpleNamespace(db=db, table=register)
+
+
+@pytest.mark.parametrize(
+    ("column", "condition", "ids"),
+    [
+        (pa.array([["a"], None, []]), "c = ['a']", [0]),
+        (pa.array([{"x": 1}, None, {"x": 3}]), "c = named_struct('x', 1)", [0]),
+        (pa.array(["a", None, "c"], pa.string_view()), "c > 'a'", [2]),
+        (pa.array(["a", None, "c"], pa.string_view()), "c IN ('a', 'b')", [0]),
+        (pa.array([1, None, 2**64 - 1], pa.uint64()), "c > 1", [2]),
+        (pa.array([1, None, 2**64 - 1], pa.uint64()), "c = 18446744073709551615", [2]),
+        (pa.array([1, None, 2**64 - 1], pa.uint64()), "c IN (1, 18446744073709551615)", [0, 2]),
+        (pa.array([1, None, 3], pa.int8()), "c > 200", []),
+        (pa.array([[float("nan")], None, [1.0]]), "c > [0.5]", [0, 2]),
+        (pa.array(["a", None, "c"]).dictionary_encode(), "c = 'c'", [2]),
+        (pa.array([True, None, False]), "NOT c", [2]),
+        (pa.array([1, None, 3], pa.decimal128(10, 2)), "c > 1.5", [2]),
+    ],
+)
+def test_parquet_columns_of_every_type_are_filtered_as_the_engine_does(
+    parquet, column, condition, ids
+):
+    parquet.table(one={"id": [0, 1, 2], "c": column})
+    assert rows(parquet.db, f"SELECT id FROM t WHERE {condition} ORDER BY id") == [
+        (one,) for one in ids
+    ]
+    assert len(rows(parquet.db, f"SELECT id FROM t WHERE {condition} LIMIT 2")) == len(ids)
+
+
+def test_a_folder_has_the_columns_of_all_its_files(parquet):
+    folder = parquet.table(a={"n": [1]}, b={"n": [2], "s": ["x"]})
+    parquet.db.register("own", folder)
+    sql = "SELECT n, s FROM {} ORDER BY n"
+    assert rows(parquet.db, sql.format("t")) == rows(parquet.db, sql.format("own"))
+    assert rows(parquet.db, "SELECT n FROM t WHERE s IS NULL") == [(1,)]
+    with pytest.raises(HostError, match=r"c\.parquet has other columns than those before"):
+        parquet.table(c={"n": ["text"]})
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_a_damaged_file_is_named_when_it_is_wanted(parquet, name):
+    folder = parquet.table(m={"n": list(range(9999))})
+    whole = (folder / "m.parquet").read_bytes()
+    damaged = folder / f"{name}.parquet"
+    damaged.write_bytes(whole[:2000] + bytes(3000) + whole[5000:])
+    with pytest.raises(FunctionError, match=rf"{name}\.parquet cannot be read"):
+        rows(parquet.db, "SELECT count(n) FROM t WHERE n >= 0")
+    damaged.write_bytes(b"not Parquet")
+    with pytest.raises(FunctionError, match=rf"{name}\.parquet cannot be read"):
+        rows(parquet.db, "SELECT count(n) FROM t WHERE n >= 0")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "year IN (2024, 2025, 7, 8, 9)",
+        "year NOT IN (2026, 7, 8, 9, 10)",
+        "year < 2025.5",
+        "(year = 2024 AND n > 0) OR year = 2025",
+        "year <> 2026 AND n > (SELECT 0)",
+        "CAST(year AS BIGINT) < 2026",
+    ],
+)
+def test_partitions_that_no_row_is_wanted_of_are_not_opened(rt, sales, condition):
+    rt.load(examples.path("partitions"))
+    for file in (sales / "year=2026").iterdir():
+        file.write_bytes(b"not Parquet")
+    with Database(rt) as db:
+        db.register("sales", f"partitions://{sales}")
+        assert rows(db, f"SELECT max(year) FROM sales WHERE {condition}") == [(2025,)]

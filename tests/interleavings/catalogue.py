@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.interleavings import changes, draining, gating, managing, pieces, streaming
+from tests.interleavings import changes, draining, gating, holding, managing, pieces, streaming
 
 if TYPE_CHECKING:
     from tests.interleavings.exploring import Program
@@ -16,6 +16,7 @@ PROGRAMS = (
     *gating.PROGRAMS,
     *streaming.PROGRAMS,
     *managing.PROGRAMS,
+    *holding.PROGRAMS,
 )
 TESTS = "tests/interleavings/test_interleavings.py"
 

@@ -43,6 +43,7 @@ class Operation:
         "_epoch",
         "_on_cancel",
         "_pins",
+        "_plugins",
         "label",
         "number",
         "started",
@@ -52,6 +53,7 @@ class Operation:
     # diagnostics in others, which see the old value or the new one.
     _epoch: Epoch | None
     _pins: tuple[Lease, ...]
+    _plugins: tuple[str, ...]  # whose these are
     # `cancel` sets the first and then takes the others; `on_cancel` adds and then looks at the
     # first: so a callback is called by one of the two, whichever comes second.
     _cancelled: bool
@@ -60,6 +62,7 @@ class Operation:
     def __init__(self, epoch: Epoch, label: str) -> None:
         self._epoch = epoch
         self._pins = ()
+        self._plugins = ()
         self._cancelled = False
         self._on_cancel = []
         self.label: Final = label
@@ -101,19 +104,28 @@ class Operation:
     def narrow(self, plugins: Iterable[str]) -> None:
         """Let the epoch go and hold only the generations of these plugins.
 
-        For long work that has looked up all it needs: it then holds up no reload of any other.
+        For long work that has looked up all it needs: it then holds up no reload of any other. May
+        be called again, with fewer of them.
 
         Raises:
             UnknownPluginError: a plugin that is not in the epoch.
+            OperationEndedError: it has ended, or let that plugin go before.
         """
+        wanted = tuple(plugins)
+        if self._epoch is None and set(wanted) <= set(self._plugins):
+            held = dict(zip(self._plugins, self._pins, strict=False))
+            pins = tuple(held[plugin] for plugin in wanted)
+        else:
+            pins = self.epoch.pins(wanted)
         # First the new pins, then the old one goes: no instant without either.
-        self._pins = self.epoch.pins(plugins)
+        self._pins = pins
+        self._plugins = wanted
         self._epoch = None
 
     def end(self) -> None:
         """End the operation; doing so again does nothing."""
         self._epoch = None
-        self._pins = ()
+        self._pins = self._plugins = ()
         self._on_cancel.clear()
 
     @property

@@ -9,7 +9,7 @@ The query is tantivy's language: `reload AND "old code" -restart`.
 
 # /// plugin
 # id = "fulltext"
-# version = "1.0.0"
+# version = "1.1.0"
 # dependencies = ["tantivy", "pyarrow"]
 # capabilities = ["index"]
 # ///
@@ -21,12 +21,14 @@ import weakref
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 import tantivy
 
 from epochal.kinds import index
 
 FORMAT = 1
 _HEAP = 64 << 20
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 class Hit(NamedTuple):
@@ -44,30 +46,33 @@ class text:
 
     def build(self, rows):
         """Index every row: its first column is the number, the others are texts."""
-        self.home = tempfile.mkdtemp(prefix="fulltext-")
-        weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
-        writer = None
+        self.home = Path(tempfile.mkdtemp(prefix="fulltext-"))
+        weakref.finalize(self, _remove, self.home, os.getpid())
+        writer, done = None, 0
         for batch in rows:
-            key, *self.columns = batch.schema.names
             if writer is None:
-                self.index = tantivy.Index(_schema(self.columns), path=self.home)
+                self.columns = _columns(batch.schema)
+                self.index = tantivy.Index(_schema(self.columns), path=str(self.home))
                 writer = self.index.writer(heap_size=_HEAP, num_threads=1)
-            texts = [batch.column(name).to_pylist() for name in self.columns]
-            for number, *row in zip(batch.column(key).to_pylist(), *texts, strict=True):
+            numbers, *texts = (column.to_pylist() for column in batch.columns)
+            for number, *row in zip(numbers, *texts, strict=True):
+                done += 1
+                if number is None or number >= 2**63:
+                    raise ValueError(f"row {done} has {number!r} for its number")
                 document = tantivy.Document()
                 document.add_integer("id", number)
                 for name, value in zip(self.columns, row, strict=True):
                     document.add_text(name, value or "")
                 writer.add_document(document)
         if writer is None:
-            raise ValueError("there are no rows to index")
+            raise ValueError("there is not even an empty batch, which would say the columns")
         writer.commit()
         writer.wait_merging_threads()
         self.index.reload()
 
     def persist(self, folder):
         """Its files, which never change, under a second name where the disk has such."""
-        for file in Path(self.home).iterdir():
+        for file in self.home.iterdir():
             if file.suffix != ".lock":
                 _link(file, folder / file.name)
         (folder / "epochal.json").write_text(
@@ -81,13 +86,32 @@ class text:
             raise ValueError(f"the index has format {said['format']}; this version reads {FORMAT}")
         self.columns = said["columns"]
         self.index = tantivy.Index.open(str(folder))
+        self.home = folder
 
     def search(self, words: str, limit: int = 10) -> list[Hit]:
         """The rows in which the words are, best first."""
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; expected at least 1")
         searcher = self.index.searcher()
+        most = min(limit, searcher.num_docs)  # tantivy makes room for as many as it is asked for
+        if not most or not self.columns:
+            return []
         query = self.index.parse_query(words, self.columns)
-        found = searcher.search(query, limit).hits
+        found = searcher.search(query, most).hits
         return [Hit(searcher.doc(address)["id"][0], score) for score, address in found]
+
+
+def _columns(schema):
+    """The columns of texts; tantivy panics at names that it cannot have."""
+    if not pa.types.is_integer(schema.types[0]):
+        raise ValueError(f"column {schema.names[0]!r} is {schema.types[0]}; expected whole numbers")
+    names = schema.names[1:]
+    for name, kind in zip(names, schema.types[1:], strict=True):
+        if not any(is_text(kind) for is_text in _TEXTS):
+            raise ValueError(f"column {name!r} is {kind}; expected texts")
+        if name in ("", "id") or name[0] == "-" or names.count(name) > 1:
+            raise ValueError(f"column {name!r} cannot be a field: name it by a word (`AS title`)")
+    return names
 
 
 def _schema(columns):
@@ -96,6 +120,11 @@ def _schema(columns):
     for name in columns:
         builder.add_text_field(name, stored=False)
     return builder.build()
+
+
+def _remove(home, pid):
+    if os.getpid() == pid:  # a fork has copies of our objects, and their ends, but not our files
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _link(file, to):

@@ -2,12 +2,13 @@
 
 The files lie in folders named for a value, `year=2026/month=11/part-0.parquet` (Hive's convention);
 these are columns like any other. A query that filters by one of them opens no file of the other
-folders, and within a file no row group whose statistics exclude it.
+folders, and within a file no row group whose statistics exclude it. A table has the columns of all
+its files, and nulls where a file has them not. A path with # ? or % in it is quoted in the address.
 """
 
 # /// plugin
 # id = "partitions"
-# version = "1.0.0"
+# version = "1.1.0"
 # dependencies = ["pyarrow"]
 # capabilities = ["storage"]
 # ///
@@ -18,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from epochal.kinds import storage
 
@@ -28,10 +30,23 @@ _TESTS = {
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
-    "in": lambda field, value: field.isin(list(value)),
     "is null": lambda field, _: field.is_null(),
     "is not null": lambda field, _: field.is_valid(),
 }
+# Those that Arrow compares as the engine does: not so with NaN, and not at all with lists.
+_COMPARED = (
+    pa.types.is_integer,
+    pa.types.is_boolean,
+    pa.types.is_decimal,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_timestamp,
+)
 
 
 @storage(scheme="partitions")
@@ -42,9 +57,13 @@ class folders:
         """Open `partitions:///absolute/path`."""
         parts = urlsplit(uri)
         folder = Path(unquote(parts.path))
-        if parts.netloc or not parts.path or not folder.is_dir():
-            raise ValueError(f"expected partitions:///path/to/folder, which exists, not {uri}")
-        return _Table(ds.dataset(folder, format="parquet", partitioning="hive"))
+        unquoted = parts.netloc or parts.query or parts.fragment
+        if unquoted or not parts.path or not folder.is_dir():
+            raise ValueError(
+                f"expected partitions:///path/to/folder, which exists, not {uri}; a path with "
+                "# ? or % in it is quoted, as urllib.parse.quote(path) does"
+            )
+        return _Table(_open(folder))
 
 
 class _Table:
@@ -54,28 +73,86 @@ class _Table:
 
     def files(self, filters):
         """The files that a scan would open."""
-        expression = _expression(self._clear(filters))
-        return [fragment.path for fragment in self.data.get_fragments(filter=expression)]
+        return [fragment.path for fragment in self._fragments(self._clear(filters))]
 
     def scan(self, columns, filters, limit):
         clear = self._clear(filters)
         enough = limit if len(clear) == len(filters) else None
         seen = 0
-        for batch in self.data.to_batches(columns=columns, filter=_expression(clear)):
-            yield batch
-            seen += batch.num_rows
-            if enough is not None and seen >= enough:
-                return
+        for fragment in self._fragments(clear):
+            for batch in self._read(fragment, columns, _all_of(clear)):
+                yield batch
+                seen += batch.num_rows
+                if enough is not None and seen >= enough:
+                    return
+
+    def _fragments(self, clear):
+        return self.data.get_fragments(filter=_all_of(clear))
+
+    def _read(self, fragment, columns, condition):
+        try:
+            yield from fragment.to_batches(schema=self.schema, columns=columns, filter=condition)
+        except (OSError, pa.ArrowException) as error:  # which does not always say where
+            raise OSError(f"{fragment.path} cannot be read: {error}") from error
 
     def _clear(self, filters):
-        """The filters that mean here what they mean to the engine: not so with NaN."""
-        return [
-            one
-            for one in filters
-            if one.value is None or not pa.types.is_floating(self.schema.field(one.column).type)
-        ]
+        """The filters that mean here what they mean to the engine, as expressions."""
+        made = [self._expression(one) for one in filters]
+        return [one for one in made if one is not None]
+
+    def _expression(self, one):
+        kind, field = self.schema.field(one.column).type, ds.field(one.column)
+        if one.test not in ("is null", "is not null") and not any(is_(kind) for is_ in _COMPARED):
+            return None
+        try:
+            if one.test == "in":
+                return field.isin(pa.array(one.value, kind))
+            return _TESTS[one.test](field, pa.scalar(one.value, kind))
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+            return None  # a value that the column cannot have
 
 
-def _expression(filters):
-    terms = [_TESTS[one.test](ds.field(one.column), one.value) for one in filters]
+def _open(folder):
+    """The files of a folder as one data set."""
+    files = sorted(
+        str(path)
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part[0] in "._" for part in path.relative_to(folder).parts)
+    )
+    columns = {file: _columns(file, *_version(file)) for file in files}
+    # The engine of the data set looks at the first file; a damaged one is not, until it is wanted.
+    files.sort(key=lambda file: columns[file] is None)
+    data = ds.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(folder))
+    return data.replace_schema(_union(data.schema, columns)) if files else data
+
+
+def _union(schema, columns):
+    union = pa.schema([])
+    for file, found in columns.items():
+        if found is not None:
+            try:
+                union = pa.unify_schemas([union, found])
+            except pa.ArrowException as error:
+                raise ValueError(f"{file} has other columns than those before: {error}") from error
+    for field in schema:  # the partitions
+        if field.name not in union.names:
+            union = union.append(field)
+    return union
+
+
+def _version(file):
+    stat = Path(file).stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=10_000)
+def _columns(file, size, changed_ns):
+    """The columns of a file; None for one that is damaged."""
+    try:
+        return pq.read_schema(file).remove_metadata()
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _all_of(terms):
     return functools.reduce(operator.and_, terms) if terms else None

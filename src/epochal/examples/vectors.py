@@ -7,7 +7,7 @@ Build it of a whole number that names a row and its vector, a list of numbers:
 
 # /// plugin
 # id = "vectors"
-# version = "1.0.0"
+# version = "1.1.0"
 # dependencies = ["usearch", "numpy", "pyarrow"]
 # capabilities = ["index"]
 # ///
@@ -15,12 +15,14 @@ import json
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from usearch.index import Index
 
 from epochal.kinds import index
 
 FORMAT = 1
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 class Neighbour(NamedTuple):
@@ -33,31 +35,29 @@ class near:
     """The vectors that are nearest by the cosine of their angle."""
 
     def __init__(self):
-        self.index = None
+        self.index = None  # as long as nobody knows how long its vectors are
 
     def build(self, rows):
         """Index every row: its number and its vector."""
+        done = 0
         for batch in rows:
-            keys = batch.column(0).to_numpy(zero_copy_only=False).astype(np.uint64)
-            vectors = batch.column(1)
-            if vectors.null_count or batch.column(0).null_count:
-                raise ValueError("a row without a number or a vector cannot be indexed")
-            if not len(keys):
+            _check(batch.schema)
+            if not batch.num_rows:
                 continue
-            ndim, *others = pc.unique(pc.list_value_length(vectors)).to_pylist()
+            keys, vectors = _keys(batch.column(0), done), _vectors(batch.column(1), done)
+            ndim = vectors.shape[1]
             if self.index is None:
                 self.index = Index(ndim=ndim, metric="cos", dtype="f32")
-            if others or ndim != self.index.ndim:
+            if ndim != self.index.ndim:
                 raise ValueError("the vectors are of different lengths")
-            flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-            self.index.add(keys, flat.reshape(len(keys), ndim))
-        if self.index is None:
-            raise ValueError("there are no rows to index")
+            self.index.add(keys, vectors)
+            done += batch.num_rows
 
     def persist(self, folder):
         """One file, and what it is."""
-        self.index.save(str(folder / "vectors.usearch"))
-        said = {"format": FORMAT, "dimensions": self.index.ndim}
+        if self.index is not None:
+            self.index.save(str(folder / "vectors.usearch"))
+        said = {"format": FORMAT, "dimensions": self.index and self.index.ndim}
         (folder / "epochal.json").write_text(json.dumps(said))
 
     def open(self, folder):
@@ -65,11 +65,53 @@ class near:
         said = json.loads((folder / "epochal.json").read_text())
         if said["format"] != FORMAT:
             raise ValueError(f"the index has format {said['format']}; this version reads {FORMAT}")
-        self.index = Index.restore(str(folder / "vectors.usearch"), view=True)
+        if said["dimensions"] is not None:
+            self.index = Index.restore(str(folder / "vectors.usearch"), view=True)
 
     def search(self, vector: list[float], limit: int = 10) -> list[Neighbour]:
         """The rows whose vectors are nearest."""
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; expected at least 1")
+        if self.index is None:
+            return []
         if len(vector) != self.index.ndim:
             raise ValueError(f"expected {self.index.ndim} numbers, not {len(vector)}")
-        found = self.index.search(np.array(vector, dtype=np.float32), limit)
+        wanted = np.array(vector, dtype=np.float32)
+        if not np.isfinite(wanted).all() or not wanted.any():
+            raise ValueError(f"{vector} has no direction")
+        found = self.index.search(wanted, min(limit, len(self.index)))
         return [Neighbour(int(match.key), float(match.distance)) for match in found]
+
+
+def _check(schema):
+    numbers, vectors = schema.types[:2] if len(schema) > 1 else (None, None)
+    if not (numbers and pa.types.is_integer(numbers) and any(is_(vectors) for is_ in _LISTS)):
+        raise ValueError(f"expected a whole number and a list of numbers, not {schema.types}")
+
+
+def _keys(column, done):
+    _refuse(pc.is_null(column), column, done, "number")
+    _refuse(pc.less(column, 0), column, done, "number")
+    return column.to_numpy(zero_copy_only=False).astype(np.uint64)
+
+
+def _vectors(column, done):
+    _refuse(pc.is_null(column), column, done, "vector")
+    lengths = pc.list_value_length(column)
+    _refuse(pc.equal(lengths, 0), column, done, "vector")
+    ndim, *others = pc.unique(lengths).to_pylist()
+    if others:
+        raise ValueError("the vectors are of different lengths")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    vectors = flat.reshape(len(column), ndim)
+    # A null is NaN by now; what has no length has no angle either.
+    wrong = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
+    _refuse(pa.array(wrong), column, done, "vector")
+    return vectors
+
+
+def _refuse(wrong, column, done, what):
+    """Raise if a row is wrong, and say which."""
+    if (first := pc.index(wrong, True).as_py()) >= 0:
+        raise ValueError(f"row {done + first + 1} has {column[first].as_py()!r} for its {what}")

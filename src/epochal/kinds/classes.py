@@ -6,15 +6,18 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
-def check_class(target: Any, methods: Mapping[str, tuple[str, ...] | None]) -> None:
+def check_class(
+    target: Any, methods: Mapping[str, tuple[str, ...] | None], *, plain: Collection[str] = ()
+) -> None:
     """Ask for a class that is made without arguments and has the methods.
 
     Args:
         target: what was marked.
         methods: by name, the arguments that each is called with; None for any.
+        plain: those that must do their work when they are called, and so are no generators.
 
     Raises:
         TypeError: it is not; the message says all that is wrong.
@@ -22,6 +25,7 @@ def check_class(target: Any, methods: Mapping[str, tuple[str, ...] | None]) -> N
     if not isinstance(target, type):
         raise TypeError(f"expected a class, not {target!r}")
     faults = [_fault(target, name, arguments) for name, arguments in methods.items()]
+    faults += [_generator(target, name) for name in plain]
     try:
         inspect.signature(target).bind()
     except TypeError as error:
@@ -35,6 +39,13 @@ def close_object(instance: Any) -> None:
     close = getattr(instance, "close", None)
     if callable(close):
         close()
+
+
+def _generator(target: type, name: str) -> str:
+    method = getattr(target, name, None)
+    if not (inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)):
+        return ""
+    return f"{name} has a `yield`, so that calling it does nothing: it must do its work and return"
 
 
 def _fault(target: type, name: str, arguments: tuple[str, ...] | None) -> str:

@@ -8,7 +8,7 @@
 
     @index
     class articles:
-        def build(self, rows): ...                     # an iterator of Arrow record batches
+        def build(self, rows): ...                     # an iterator of Arrow record batches: all
         def persist(self, folder): ...                 # write all that `open` needs; it is empty
         def open(self, folder): ...                    # raises ValueError for a format it cannot
         def search(self, words: str, limit: int = 10) -> list[Hit]: ...
@@ -23,28 +23,35 @@ serves until then. On reload the new code *opens* what is persisted; nothing is 
 cannot, it raises, the change is rolled back, and the old one serves on. Searches never wait. A
 change that comes while the index is being built is refused: what is half built cannot be moved.
 
-A `close()`, if there is one, is called at the end of the generation, on the object that serves
-then; one that a later build has taken the place of just goes with its last search.
+An object is made when there is something to build or to open, and never before. A `close()`, if
+there is one, is called once on each: when a later build has taken its place and its last search is
+over, when its build failed, or at the end of the generation.
 
 An operation that began before a reload searches the old generation's object, on the old code. What
 is built later goes to the newest generation.
 
 Who reads, who writes: ``built`` of a `Shelf` is replaced inside its gate (a build, an `open`) or
 while that is closed (a hand-over), and read by searches without a lock: the old one or the new one,
-whole.
+whole. ``made`` has every object that is not closed yet; whoever takes one out closes it, one step.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
+import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from epochal._core.blame import said
 from epochal._core.carry import carry
 from epochal._core.kind import Export, Handover, Kind, Opened
-from epochal.errors import HostError
+from epochal._core.lease import Lease
+from epochal.errors import EpochalError, FunctionError, HostError
 from epochal.kinds.builds import Build, begin, find, publish
-from epochal.kinds.classes import check_class, close_object
+from epochal.kinds.classes import check_class
+from epochal.kinds.endings import endings
 from epochal.kinds.gate import GatedMove, Kept, Side
 from epochal.kinds.table_function import TableShape, table_data_types, table_shape
 
@@ -52,8 +59,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-    from epochal._core.lease import Borrow, Lease
+    from epochal._core.lease import Borrow
 
+_END: Final = object()
 _METHODS: Final = {
     "build": ("rows",),
     "persist": ("folder",),
@@ -62,16 +70,24 @@ _METHODS: Final = {
 }
 
 
+class Use:
+    """Stands for the use of one object: held while it serves, and by each search of it."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Built(NamedTuple):
     """An index that can be searched.
 
     Attributes:
         target: the plugin's object.
         place: where it is persisted.
+        use: whose end is the object's.
     """
 
     target: Any
     place: Build
+    use: Use
 
 
 class Shelf(Kept):
@@ -82,21 +98,82 @@ class Shelf(Kept):
         make: makes a fresh object.
         built: what is searched; None before it is built.
         building: held by whoever builds.
+        made: the objects that are not closed yet, by the numbers of their uses.
     """
 
-    __slots__ = ("building", "built", "make", "name")
+    __slots__ = ("building", "built", "lease", "made", "make", "name")
 
     def __init__(self, name: str, make: Callable[[], Any]) -> None:
-        super().__init__(make())
+        super().__init__(None)
         self.name: Final = name
         self.make: Final = make
         self.built: Built | None = None
         self.building = threading.Lock()
+        self.made: Final[dict[int, Any]] = {}
+        self.lease: weakref.ref[Lease | Borrow] = _no_lease
 
     def put(self, built: Built) -> None:
         """Have another object serve; the one before ends with its last search."""
         self.target = built.target
         self.built = built
+
+    def fresh(self, fill: Callable[[Any], Build]) -> Built:
+        """Make an object and fill it; it is ended if that fails.
+
+        Args:
+            fill: fills it, and returns where it is persisted.
+
+        Raises:
+            BaseException: whatever the plugin raises.
+        """
+        endings.be_ready()
+        use = Use()
+        watch = _Watch(use, _unused)
+        watch.made, watch.number = self.made, next(_numbers)
+        watch.lease, watch.name = self.lease, self.name
+        self.made[watch.number] = target = self.make()
+        _watches[watch.number] = watch
+        try:
+            return Built(target, fill(target), use)
+        except BaseException:
+            _unused(watch)  # now: the error may be kept, and its frames with it
+            raise
+
+
+_no_lease: Final[Any] = lambda: None  # noqa: E731  of a shelf that nobody was offered
+
+
+class _Watch(weakref.ref[Use]):
+    """Waits for the end of an object's use; refers to its generation's lease weakly."""
+
+    __slots__ = ("lease", "made", "name", "number")
+    lease: weakref.ref[Lease | Borrow]
+    made: dict[int, Any]
+    name: str
+    number: int
+
+
+_numbers: Final = itertools.count()
+"""Numbers objects over all indexes: its `next` is one step under the interpreter lock."""
+_watches: Final[dict[int, _Watch]] = {}
+# Added to by any thread, taken out of by `_unused`, anywhere: one step each.
+
+
+def _unused(watch: _Watch) -> None:
+    """An object is not used any more: have it closed. May be called by the collector."""
+    if _watches.pop(watch.number, None) is None:
+        return
+    lease = watch.lease()
+    if lease is not None:  # otherwise the generation's end closes it
+        end = functools.partial(_close, watch.made, watch.number, lease)
+        endings.put(f"index {watch.name}", end)
+
+
+def _close(made: dict[int, Any], number: int, lease: Lease | Borrow | None) -> None:
+    target = made.pop(number, None)
+    close = getattr(target, "close", None)
+    if callable(close):
+        (close if lease is None else carry(close, lease))()
 
 
 class IndexHandle:
@@ -125,7 +202,7 @@ class IndexHandle:
                 f"Database.build_index({shelf.name!r}, 'SELECT …')"
             )
         search = functools.partial(carry(built.target.search, self._side.lease))
-        search.place = built.place  # type: ignore[attr-defined]  # its files stay that long
+        search.built = built  # type: ignore[attr-defined]  # its object and files stay that long
         return search
 
     def build(self, rows: Iterator[Any], *, folder: str | PathLike[str] | None = None) -> None:
@@ -137,16 +214,20 @@ class IndexHandle:
 
         Raises:
             HostError: it is being built already, or the folder is another index's.
+            FunctionError: the plugin failed; what it raised is the cause.
             OSError: it cannot be kept.
         """
 
-        def build(shelf: Shelf, side: Side) -> Built:
+        def build(shelf: Shelf, side: Side, target: Any) -> Build:
             place = begin(folder, shelf.name)
-            fresh = shelf.make()
-            carry(fresh.build, side.lease)(rows)
-            carry(fresh.persist, side.lease)(place.path)
+            with _told(shelf, side, "build"):
+                carry(target.build, side.lease)(rows)
+                if next(rows, _END) is not _END:
+                    raise ValueError("it left rows unread")
+            with _told(shelf, side, "persist"):
+                carry(target.persist, side.lease)(place.path)
             publish(place, shelf.name)
-            return Built(fresh, place)
+            return place
 
         self._replace(build)
 
@@ -155,30 +236,26 @@ class IndexHandle:
 
         Raises:
             HostError: no index was built into it, or this one is being built.
-            ValueError: the plugin cannot read it.
+            FunctionError: the plugin cannot read it; what it raised is the cause.
         """
 
-        def open_(shelf: Shelf, side: Side) -> Built:
-            fresh, place = shelf.make(), find(folder)
-            carry(fresh.open, side.lease)(place.path)
-            return Built(fresh, place)
+        def open_(shelf: Shelf, side: Side, target: Any) -> Build:
+            place = find(folder)
+            with _told(shelf, side, "open"):
+                carry(target.open, side.lease)(place.path)
+            return place
 
         self._replace(open_)
 
-    def _replace(self, make: Callable[[Shelf, Side], Built]) -> None:
-        gate = self._side.kept.gate
-        visit = gate.enter()
-        try:
-            side = self._side.newest()
+    def _replace(self, fill: Callable[[Shelf, Side, Any], Build]) -> None:
+        with self._side.inside() as side:
             shelf = _shelf(side)
             if not shelf.building.acquire(blocking=False):
                 raise HostError(f"index {shelf.name} is being built already")
             try:
-                shelf.put(make(shelf, side))
+                shelf.put(shelf.fresh(functools.partial(fill, shelf, side)))
             finally:
                 shelf.building.release()
-        finally:
-            gate.leave(visit)
 
     def __repr__(self) -> str:
         return f"<index {_shelf(self._side).name}>"
@@ -190,10 +267,48 @@ def _shelf(side: Side) -> Shelf:
     return shelf
 
 
+@contextmanager
+def _told(shelf: Shelf, side: Side, step: str) -> Iterator[None]:
+    """Around a call of the plugin: what it raises is told with what it was asked for.
+
+    An error of the rows is none of the plugin's.
+    """
+    try:
+        yield
+    except (EpochalError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        lease = side.lease if isinstance(side.lease, Lease) else side.lease.lease
+        who = "" if lease is None else f" (plugin {lease.label})"
+        raise FunctionError(
+            f"index {shelf.name}{who}: {step} raised {said(error)}", function=shelf.name
+        ) from error
+
+
 def _take_over(new: Shelf, built: Built | None) -> None:
-    if built is not None:
-        new.target.open(built.place.path)
-        new.put(Built(new.target, built.place))
+    if built is None:
+        return
+    place = built.place if built.place.is_whole else _persisted_again(new.name, built)
+
+    def open_(target: Any) -> Build:
+        target.open(place.path)
+        return place
+
+    new.put(new.fresh(open_))
+
+
+def _persisted_again(name: str, built: Built) -> Build:
+    """Another place for what serves, of which somebody has removed files."""
+    try:
+        place = begin(built.place.home, name)
+        built.target.persist(place.path)
+        publish(place, name)
+    except Exception as error:
+        raise OSError(
+            f"files are gone from {built.place.path}, where it was persisted, and it cannot be "
+            f"persisted again ({said(error)}): build it again, with folder= where nobody cleans up"
+        ) from error
+    return place
 
 
 class Index(Kind[Any]):
@@ -207,7 +322,7 @@ class Index(Kind[Any]):
         Raises:
             TypeError: it is not; the message says all that is wrong.
         """
-        check_class(export.target, _METHODS)
+        check_class(export.target, _METHODS, plain=("build", "persist", "open"))
         self.shape(export)
 
     def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
@@ -223,16 +338,25 @@ class Index(Kind[Any]):
         return table_shape(export.target.search, method=True)
 
     def open(self, export: Export) -> Shelf:
-        """Make an object, which is empty."""
+        """A place for an object; none is made yet."""
         return Shelf(export.name, export.target)
 
     def close(self, instance: Shelf) -> None:
-        """Call its `close()`, if it has one, and let go of what is persisted."""
-        instance.built = None
-        close_object(instance.target)
+        """Close every object that is not closed yet, and let go of what is persisted."""
+        instance.built = instance.target = None
+        errors: list[BaseException] = []
+        for number in list(instance.made):
+            try:
+                _close(instance.made, number, None)
+            except BaseException as error:  # noqa: BLE001  told below; the others are closed
+                errors.append(error)
+        if errors:
+            raise errors[0] if len(errors) == 1 else BaseExceptionGroup("closing", errors)
 
     def offer(self, instance: Shelf, lease: Lease | Borrow) -> IndexHandle:
         """Something to build and to search."""
+        if instance.lease() is None:  # the first is the generation's own
+            instance.lease = weakref.ref(lease)
         return IndexHandle(Side(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:

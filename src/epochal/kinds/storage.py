@@ -11,6 +11,7 @@
         schema: pa.Schema
         def scan(self, columns, filters, limit):        # yields Arrow record batches
             ...
+        def close(self): ...                            # if there is something to close
 
     db.register("orders", "lite:///data/shop.db?table=orders")
 
@@ -21,13 +22,20 @@ and it may stop after `limit` rows *that pass every filter*, so what applies no 
 stop.
 
 The class is made once for each generation, after `init`. Each query opens its tables anew, in its
-epoch: a scan that streams for minutes ends on the code that it began with, and holds that in use;
-the next query opens the table with the new code, which may give it other columns. Two active
-plugins cannot serve one scheme.
+epoch, each once, and scans it as often as it names it: a scan that streams for minutes ends on the
+code that it began with, and holds that in use; the next query opens the table with the new code,
+which may give it other columns. One opened table is one version of the data: all its scans must see
+the same rows, whatever is written meanwhile. If it has a `close()`, that is called once, when the
+query has ended and no scan is under way any more. Two active plugins cannot serve one scheme.
+
+Which threads: `table` and `schema` are called on the thread that plans, `scan` and the batches of
+one scan on any, one at a time, several scans of one table at once. What ends a scan or a table, a
+`finally:` or `close()`, runs on a thread of Epochal's, never on whoever lets a result go.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -65,7 +73,10 @@ class Filter:
 
 
 class Opened:
-    """A table as one query sees it: the plugin's object, and the lease of its generation."""
+    """A table as one query sees it: the plugin's object, and the lease of its generation.
+
+    Whoever opens one closes it; it is a context manager too.
+    """
 
     __slots__ = ("_lease", "_table")
 
@@ -75,8 +86,11 @@ class Opened:
 
     @property
     def schema(self) -> Any:
-        """Its columns, as the plugin says them."""
-        schema = getattr(self._table, "schema", None)
+        """Its columns, as the plugin says them; None where it has no `schema`."""
+        # Not with a default: an AttributeError of the plugin's own is told as that.
+        if inspect.getattr_static(self._table, "schema", None) is None:
+            return None
+        schema = self._table.schema
         return carry(schema, self._lease)() if callable(schema) else schema
 
     def scan(
@@ -87,6 +101,18 @@ class Opened:
             carry(self._table.scan, self._lease)(list(columns), list(filters), limit)
         )
         return batches
+
+    def close(self) -> None:
+        """Call its `close()`, if it has one."""
+        close = getattr(self._table, "close", None)
+        if callable(close):
+            carry(close, self._lease)()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 class StorageHandle:
@@ -134,7 +160,7 @@ class Storage(Kind[Any]):
         Raises:
             TypeError: it is none.
         """
-        check_class(export.target, {"table": ("uri",)})
+        check_class(export.target, {"table": ("uri",)}, plain=("table",))
         if "scheme" not in export.options:
             raise TypeError("it says no scheme; mark it as @storage(scheme='…')")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from epochal.errors import HostError
 from epochal.sql import sql_signature
 from epochal.sql.index import SQL_KINDS
 from epochal.sql.plain import described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    import pyarrow as pa
 
     from epochal._core.epoch import Epoch
     from epochal._core.generation import Generation
@@ -110,15 +113,15 @@ def epoch_record_of(record: EpochRecord) -> dict[str, Any]:
 
 
 def catalog_of(database: Database) -> dict[str, Any]:
-    """What a query may name."""
-    tables: Mapping[str, Any] = database.tables
+    """What a query may name. Has plugins open their tables: not on the event loop."""
+    tables = database.described()
     return {
-        "tables": [
-            {
-                "name": name,
-                "columns": [described(field) for field in tables[name]],
-            }
-            for name in sorted(tables)
-        ],
+        "tables": [_table_of(name, tables[name]) for name in sorted(tables)],
         "functions": sorted(database.functions()),
     }
+
+
+def _table_of(name: str, found: pa.Schema | HostError) -> dict[str, Any]:
+    if isinstance(found, HostError):
+        return {"name": name, "columns": [], "error": str(found)}
+    return {"name": name, "columns": [described(field) for field in found], "error": None}

@@ -72,6 +72,11 @@ _COLUMN: Final = {
     ),
     "additionalProperties": False,
 }
+_TABLE: Final = {
+    "name": _TEXT,
+    "columns": _list(_COLUMN),
+    "error": {"type": ["string", "null"]},
+}
 _EPOCH: Final = {"epoch": _ref("Epoch")}
 _PARAMETER: Final[Schema] = {
     "anyOf": [
@@ -179,13 +184,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             "samples": _list({"type": "object"}),
         }
     ),
-    "Catalog": _object(
-        {
-            **_EPOCH,
-            "tables": _list(_object({"name": _TEXT, "columns": _list(_COLUMN)})),
-            "functions": _TEXTS,
-        }
-    ),
+    "Catalog": _object({**_EPOCH, "tables": _list(_object(_TABLE)), "functions": _TEXTS}),
     "Session": _object({"rights": _TEXTS}),
     "Key": _object({"key": _TEXT}),
     "Health": _object({"status": _TEXT}),

@@ -77,7 +77,8 @@ async def catalog(request: Request) -> Response:
     """The tables and functions that a query may name."""
     service = service_of(request)
     epoch = epoch_of(service.runtime.epoch)
-    return JSONResponse({"epoch": epoch, **catalog_of(service.database)})
+    found = await asyncio.to_thread(catalog_of, service.database)
+    return JSONResponse({"epoch": epoch, **found})
 
 
 async def healthz(_: Request) -> Response:

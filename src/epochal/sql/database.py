@@ -25,23 +25,23 @@ from __future__ import annotations
 import asyncio
 import atexit
 from time import monotonic, sleep
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.blame import said
+import pyarrow as pa
+
 from epochal._core.live import LiveSet
 from epochal.errors import EpochalError, HostError
 from epochal.kinds.index import index
 from epochal.kinds.storage import storage
 from epochal.sql.apart import Fetcher, Waiters
-from epochal.sql.engagement import Engagement, Lent
+from epochal.sql.engagement import Engagement
 from epochal.sql.execution import Ending, Execution
-from epochal.sql.faults import query_error
 from epochal.sql.index import index_of, signatures
+from epochal.sql.lookup import schema_of, stored_tables
 from epochal.sql.planning import Planner, bind, resolve
 from epochal.sql.provenance import EpochRecord
-from epochal.sql.result import Result
-from epochal.sql.stored import backend_of, scheme_of, schemes_of, stored_tables
+from epochal.sql.query import Query, plugins_of
+from epochal.sql.stored import StoredTable
 from epochal.sql.tables import Tables
 from epochal.sql.text import scan
 
@@ -52,13 +52,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeAlias
 
-    import pyarrow as pa
-
     from epochal._core.operation import Operation
     from epochal.runtime import Runtime
-    from epochal.sql.index import FunctionIndex
-    from epochal.sql.planning import Resolved
-    from epochal.sql.stored import StoredTable
+    from epochal.sql.result import Result
     from epochal.sql.tables import Snapshot
 
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
@@ -121,7 +117,8 @@ class Database:
                 the path of a file, or of a folder with files of one format: Parquet, CSV, TSV,
                 JSON (one object a line), Arrow IPC or Feather; CSV and JSON also compressed
                 (`.csv.gz`). Files are listed and read by each query anew. Or the address of a
-                table that a plugin serves, `lite:///data/shop.db?table=orders`: each query has it
+                table that a plugin serves, `lite:///data/shop.db?table=orders` (its path quoted by
+                `urllib.parse.quote`, if it has # ? or % in it): each query that names it has it
                 opened by the plugin of its own epoch (see `epochal.kinds.storage`).
             schema: columns of files; None to find them out (from the first 1,000 rows of text
                 formats).
@@ -140,13 +137,7 @@ class Database:
     def _register_address(self, name: str, uri: str, schema: pa.Schema | None) -> None:
         if schema is not None:
             raise HostError("schema= is for files; a plugin's table has its own")
-        epoch = self._runtime.epoch
-        backend = epoch[storage][backend_of(uri, epoch)]
-        del epoch
-        try:
-            backend.table(uri)
-        except Exception as error:
-            raise HostError(f"{uri} cannot be opened: {said(error)}") from error
+        schema_of(uri, self._runtime.epoch)
         self._tables.put_uri(name, uri)
 
     def deregister(self, name: str) -> None:
@@ -161,16 +152,28 @@ class Database:
     def tables(self) -> Mapping[str, pa.Schema]:
         """The registered tables and their columns.
 
-        Those of plugins are as the current epoch has them, and left out where nobody serves them;
-        what a plugin raises that cannot open its own goes through.
+        Those of plugins are as the current epoch has them, and left out where they cannot be
+        opened: `described` says why. Opening them takes as long as their plugins take.
+        """
+        return {
+            name: found for name, found in self.described().items() if isinstance(found, pa.Schema)
+        }
+
+    def described(self) -> Mapping[str, pa.Schema | HostError]:
+        """Every registered table, with its columns, or why they cannot be had.
+
+        What one plugin's table raises is that table's fault, and no other's.
         """
         snapshot, epoch = self._tables.current, self._runtime.epoch
-        schemas = {name: table.schema for name, table in snapshot.tables.items()}
-        schemes = schemes_of(epoch)
+        found: dict[str, pa.Schema | HostError] = {
+            name: table.schema for name, table in snapshot.tables.items()
+        }
         for name, uri in snapshot.uris.items():
-            if (backend := schemes.get(scheme_of(uri))) is not None:
-                schemas[name] = epoch[storage][backend].table(uri).schema
-        return schemas
+            try:
+                found[name] = schema_of(uri, epoch)
+            except HostError as error:
+                found[name] = HostError(f"table {name!r}: {error}")
+        return found
 
     def functions(self) -> list[str]:
         """How each plugin function is called in SQL, in the current epoch."""
@@ -183,7 +186,8 @@ class Database:
 
         Args:
             name: the index's full name, `plugin.name`.
-            sql: what to index; the index says which columns it wants.
+            sql: what to index; the index says which columns it wants. It gets at least one batch,
+                without rows where there are none.
             params: as for `query`.
             folder: where it is kept, to be opened after a restart (`epoch[index][name].open`); None
                 for a place that goes with it.
@@ -193,6 +197,7 @@ class Database:
 
         Raises:
             UnknownExportError: no active plugin has such an index.
+            FunctionError: the index failed to build or to persist; what it raised is the cause.
             QueryError: the SQL is wrong.
         """
         epoch = self._runtime.epoch
@@ -203,9 +208,13 @@ class Database:
 
         def counted() -> Iterator[pa.RecordBatch]:
             nonlocal rows
+            is_empty = True
             for batch in result:
+                is_empty = False
                 rows += batch.num_rows
                 yield batch
+            if is_empty:  # it says at least which columns there are
+                yield pa.RecordBatch.from_pylist([], result.schema)
 
         with self.query(sql, params) as result:
             handle.build(counted(), folder=folder)
@@ -273,7 +282,7 @@ class Database:
         """
         return Prepared(self, sql)
 
-    def _begin(self, sql: str, params: Parameters | None, timeout: float | None) -> _Query:
+    def _begin(self, sql: str, params: Parameters | None, timeout: float | None) -> Query:
         found = scan(sql)
         values = bind(params, found.parameters)
         snapshot = self._tables.current
@@ -297,7 +306,7 @@ class Database:
         values: dict[str, pa.Scalar],
         snapshot: Snapshot,
         timeout: float | None,
-    ) -> _Query:
+    ) -> Query:
         """Take out of the epoch what the query needs, and let the epoch go."""
         epoch = operation.epoch
         index = index_of(epoch)
@@ -305,11 +314,11 @@ class Database:
         targets: dict[Hashable, Any] = {
             one.key: one.callable_of(epoch) for one in resolved.functions
         }
-        stored = stored_tables(snapshot.uris, scan(sql).names, epoch) if snapshot.uris else ()
-        targets |= {table.key: epoch[storage][table.export] for table in stored}
+        stored = stored_tables(snapshot.uris, sql, epoch)
+        served = [one for one in stored.values() if isinstance(one, StoredTable)]
+        targets |= {table.key: epoch[storage][table.export] for table in served}
         record = EpochRecord(epoch.number, epoch.id)
-        origins = [one.origin for one in resolved.functions] + [one.origin for one in stored]
-        operation.narrow({origin.plugin for origin in origins})
+        operation.narrow(plugins_of(resolved.functions, served))
         execution = Execution(
             operation,
             targets,
@@ -319,8 +328,16 @@ class Database:
             engagement=self._engagement,
             on_end=self._ended,
         )
-        return _Query(
-            self._planner, self._fetcher, execution, resolved, stored, index, record, snapshot
+        return Query(
+            self._planner,
+            self._fetcher,
+            operation,
+            execution,
+            resolved,
+            stored,
+            index,
+            record,
+            snapshot,
         )
 
     def _ended(self, execution: Execution) -> None:
@@ -366,7 +383,8 @@ class Database:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._running)} queries running"
-        return f"<database of {len(self._tables.current.tables)} tables, {state}>"
+        tables = self._tables.current
+        return f"<database of {len(tables.tables) + len(tables.uris)} tables, {state}>"
 
 
 class Prepared:
@@ -394,103 +412,6 @@ class Prepared:
     ) -> Result:
         """`execute` for event loops; see `Database.aquery`."""
         return await self._database.aquery(self.sql, params, timeout=timeout)
-
-
-class _Query:
-    """A query that has pinned what it needs, and is to be planned and started."""
-
-    __slots__ = (
-        "_fetcher",
-        "_index",
-        "_planner",
-        "_record",
-        "_resolved",
-        "_snapshot",
-        "_stored",
-        "execution",
-    )
-
-    def __init__(
-        self,
-        planner: Planner,
-        fetcher: Fetcher,
-        execution: Execution,
-        resolved: Resolved,
-        stored: tuple[StoredTable, ...],
-        index: FunctionIndex,
-        record: EpochRecord,
-        snapshot: Snapshot,
-    ) -> None:
-        self._planner: Final = planner
-        self._fetcher: Final = fetcher
-        self.execution: Final = execution
-        self._resolved: Final = resolved
-        self._stored: Final = stored
-        self._index: Final = index
-        self._record: Final = record
-        self._snapshot: Final = snapshot
-
-    def start(self) -> Result:
-        """Plan it and have the engine begin."""
-        execution = self.execution
-        call: Lent | None = execution.lend(Lent())
-        try:
-            schema = self._plan()
-        except Exception as error:  # noqa: BLE001  # the engine's, of any class; explained
-            fault = self.explain(error)
-            execution.stop(Ending.FAILED)
-            clear_frames(error.__traceback__)  # they keep what the engine holds
-            try:
-                raise fault from fault.__cause__
-            finally:
-                del fault, error  # no cycle through this frame: it would keep a plugin in use
-        except BaseException:
-            execution.stop(Ending.CANCELLED)
-            raise
-        finally:
-            call = None  # noqa: F841  # over, though a traceback may keep this frame
-        # Where nothing of the query's own could stop it, somebody else does the waiting.
-        stops = self._resolved.functions or self._stored
-        apart = execution.timeout is not None or not stops
-        return Result(
-            schema,
-            self._record,
-            (
-                *(function.origin for function in self._resolved.functions),
-                *(table.origin for table in self._stored),
-            ),
-            execution,
-            self.explain,
-            self._fetcher if apart else None,
-        )
-
-    def _plan(self) -> pa.Schema:
-        frame = self._planner.plan(
-            self._resolved,
-            self.execution.parameters,
-            self._snapshot,
-            self.execution,
-            self._stored,
-        )
-        self.execution.began(frame.execute_stream())
-        return frame.schema()
-
-    def explain(self, error: Exception) -> BaseException:
-        """What to raise in place of what the engine raised."""
-        if isinstance(error, EpochalError):
-            return error
-        message = str(error)
-        fault = self.execution.fault_in(message)
-        if fault is not None:
-            return fault
-        try:
-            self.execution.check()
-        except EpochalError as ended:
-            return ended
-        usages = {function.name: function.usage for function in self._resolved.functions}
-        refused = query_error(message, self._index, usages, self._resolved.calls)
-        refused.__cause__ = error
-        return refused
 
 
 def _is_address(source: str) -> bool:

@@ -24,6 +24,11 @@ one, whole. Adapters add and remove instances of their own, one dict step each. 
 decided by `dict.setdefault`: of several that end a query at once, one does. Nothing here takes a
 lock, because `stop` also runs where a dropped result is collected: anywhere, in any thread.
 
+What is held of plugins' instances (`hold`) is not ended by whoever ends the query, which may be an
+event loop or the collector, but on a thread of `endings`, which holds the plugin in use until it
+has. `stop` adds the ends to ``_late`` *before* it looks at ``_visits``, and a call leaves
+``_visits`` *before* it looks at ``_late``: so one of the two hands them on, and no call is inside.
+
 ``_made`` is filled by the thread that plans, and emptied by that or by `stop`, one step each.
 ``stream`` is set by the thread that plans, which then looks at the ending, and taken away by
 `stop`, which sets the ending before: so a stream never outlives its query. `waking` sets ``_wake``
@@ -36,13 +41,14 @@ from __future__ import annotations
 import itertools
 import re
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
 from epochal.kinds.codec import CodecError
+from epochal.kinds.endings import endings
 from epochal.sql.engagement import Engagement
 from epochal.sql.values import MisfitError
 
@@ -121,11 +127,14 @@ class Execution:
         "__weakref__",
         "_ending",
         "_faults",
+        "_held",
+        "_late",
         "_made",
         "_numbers",
         "_on_end",
         "_operation",
         "_targets",
+        "_visits",
         "_wake",
         "deadline",
         "lend",
@@ -158,6 +167,9 @@ class Execution:
         self._faults: Final[dict[int, BaseException]] = {}
         self._numbers: Final = itertools.count(1)
         self._made: Final[dict[Hashable, Any]] = {}
+        self._held: Final[dict[Hashable, Callable[[], object]]] = {}
+        self._late: Final[list[Callable[[], object]]] = []
+        self._visits: Final[dict[int, None]] = {}
         self._wake: Callable[[], object] | None = None
         self._on_end: Final = on_end
         # Not a reference of the operation's to this: the two would be a circle.
@@ -181,6 +193,11 @@ class Execution:
         if self._ending.setdefault(None, mine) is not mine:
             return False
         self._targets = {}
+        with suppress(KeyError):
+            while True:  # one by one, so that what `hold` adds meanwhile is taken here or there
+                self._late.append(self._held.popitem()[1])
+        if not self._visits:
+            self._hand_on()
         self.stream = None  # dropping the stream stops the engine at its next batch
         self._faults.clear()
         self._made.clear()
@@ -274,15 +291,44 @@ class Execution:
         """Nothing that was `made` is asked for any more."""
         self._made.clear()
 
-    def hold(self, key: Hashable, instance: Any) -> None:
-        """Keep an instance of a plugin's for later calls with this key, until the query ends."""
+    def visit(self, function: Named, key: Hashable, work: Callable[..., T], *args: Any) -> T:
+        """`call`, into an instance that is held: it is not ended while this is inside."""
+        number = next(self._numbers)
+        self._visits[number] = None
+        try:
+            return self.call(function, key, work, *args)
+        finally:
+            del self._visits[number]
+            if self._late and not self._visits:
+                self._hand_on()
+
+    def hold(self, key: Hashable, instance: Any, end: Callable[[], object] | None = None) -> None:
+        """Keep an instance of a plugin's for later calls with this key, until the query ends.
+
+        Args:
+            key: what it is looked up by.
+            instance: it.
+            end: ends it, on a thread of `endings`; holds its plugin in use until then. None for
+                what just goes.
+        """
+        if end is not None:
+            endings.be_ready()
+            self._held[key] = end
         self._targets[key] = instance
         if self._ending:
             self.release(key)
 
     def release(self, key: Hashable) -> None:
-        """Let an instance go."""
+        """Let an instance go that no call is inside of."""
         self._targets.pop(key, None)
+        if (end := self._held.pop(key, None)) is not None:
+            endings.put(self.sql, end)
+
+    def _hand_on(self) -> None:
+        """Have what was held be ended; of several that do this at once each takes some."""
+        with suppress(IndexError):
+            while True:
+                endings.put(self.sql, self._late.pop(0))
 
     def fault_in(self, message: str) -> BaseException | None:
         """The exception behind an engine's error message; None if no function of ours raised."""
@@ -313,6 +359,10 @@ class Execution:
 
 _CANCELLED: Final = (Ending.CANCELLED, Ending.SHUT)
 
+INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What somebody wants of the thread that reads, and no error of the engine's. (What a plugin raises
+never gets there; a panic of the engine's is no `Exception`.)"""
+
 
 def _fault(function: Named, error: BaseException) -> BaseException:
     if isinstance(error, BadCallError):
@@ -323,8 +373,10 @@ def _fault(function: Named, error: BaseException) -> BaseException:
         fault = FunctionError(f"{function.label}, {error}", function=function.name)
         fault.__cause__ = error.__cause__
         return fault
-    if not isinstance(error, Exception):
-        return error  # KeyboardInterrupt: a query may well run on its caller's thread
+    if isinstance(error, KeyboardInterrupt):
+        return error  # a query may well run on its caller's thread
+    # Whatever else it is: a plugin's SystemExit would end the host's event loop, and the panics of
+    # extensions written in Rust are no `Exception` either.
     text = _one_line(error)
     fault = FunctionError(
         f"{function.label} raised {type(error).__name__}{f': {text}' if text else ''}",
@@ -334,9 +386,9 @@ def _fault(function: Named, error: BaseException) -> BaseException:
     return fault
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001  # the plugin's own exception class, at fault once more
+    except BaseException:  # noqa: BLE001  # the plugin's own exception class, at fault once more
         return "(its message cannot be shown)"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

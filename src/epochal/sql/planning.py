@@ -20,14 +20,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.errors import QueryError
+from epochal.errors import HostError, QueryError
 from epochal.sql.barrier import keep_filters
 from epochal.sql.contexts import QUERIES_ONLY, new_context
 from epochal.sql.identity import check_identities
+from epochal.sql.lookup import Lookup
 from epochal.sql.pushdown import needs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
     from datafusion import DataFrame, SessionContext
@@ -105,7 +106,7 @@ class Planner:
         parameters: Mapping[str, pa.Scalar],
         snapshot: Snapshot,
         execution: Execution,
-        stored: Sequence[StoredTable] = (),
+        stored: Mapping[str, StoredTable | HostError],
     ) -> DataFrame:
         """Plan a query.
 
@@ -114,26 +115,25 @@ class Planner:
             parameters: values by name.
             snapshot: the tables that it sees.
             execution: what its adapters call into.
-            stored: the tables of plugins that it may name.
+            stored: the tables of plugins that it may name, by name; why not, where one is served
+                by nobody.
 
         Raises:
             QueryError: an argument is of another data type than its parameter.
             Exception: whatever the engine raises.
         """
         context = self._take(snapshot)
-        if stored:
-            opened = {table.name: table.open(execution) for table in stored}
-            context.register_catalog_provider("datafusion", snapshot.including(opened))
-        frame = _frame(context, resolved, parameters, execution)
-        check_identities(context, frame, resolved.functions)
-        if stored:
-            needs = needs_of(frame.optimized_logical_plan(), opened)
-            for table in stored:
-                table.needs = needs[table.name]
-            # Planned again, so that what was found out is told to the tables but not left to them.
-            if any(table.needs.is_filtered for table in stored):
-                opened = {name: keep_filters(context, one) for name, one in opened.items()}
-                context.register_catalog_provider("datafusion", snapshot.including(opened))
+        if not stored:
+            frame = _frame(context, resolved, parameters, execution)
+            check_identities(context, frame, resolved.functions)
+        else:
+            lookup = Lookup(snapshot.tables, stored, execution)
+            context.register_catalog_provider("datafusion", lookup.catalog())
+            frame = _frame(context, resolved, parameters, execution)
+            check_identities(context, frame, resolved.functions)
+            if _tell(frame, stored, lookup):
+                for name, table in lookup.opened.items():
+                    lookup.opened[name] = keep_filters(context, table)
                 frame = _frame(context, resolved, parameters, execution)
             context.register_catalog_provider("datafusion", snapshot.catalog)
         execution.planned()
@@ -154,6 +154,24 @@ class Planner:
         if seen is not snapshot:
             context.register_catalog_provider("datafusion", snapshot.catalog)
         return context
+
+
+def _tell(frame: DataFrame, stored: Mapping[str, StoredTable | HostError], lookup: Lookup) -> bool:
+    """Tell plugins' tables what a plan needs of them.
+
+    Returns:
+        Whether it must be planned again, so that filters are told to the tables but not left to
+        them.
+    """
+    if not lookup.opened:
+        return False
+    schemas = {name: table.schema for name, table in lookup.opened.items()}
+    needs = needs_of(frame.optimized_logical_plan(), schemas)
+    for name, one in needs.items():
+        table = stored[name]
+        assert not isinstance(table, HostError)
+        table.needs = one
+    return any(one.is_filtered for one in needs.values())
 
 
 def _frame(

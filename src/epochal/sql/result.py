@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import pyarrow as pa
 
 from epochal.sql.apart import next_batch
-from epochal.sql.execution import Ending
+from epochal.sql.execution import INTERRUPTS, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class Result:
         epoch: EpochRecord,
         provenance: tuple[Provenance, ...],
         execution: Execution,
-        explain: Callable[[Exception], BaseException],
+        explain: Callable[[BaseException], BaseException],
         apart: Fetcher | None,
     ) -> None:
         self.schema: Final = schema
@@ -194,12 +194,12 @@ class Result:
             return None
         try:
             batch = self._fetch()
-        except Exception as error:  # noqa: BLE001  # the engine's, of any class; raised anew
-            self._fail(error)
-        except BaseException as error:  # Ctrl-C
+        except INTERRUPTS as error:  # Ctrl-C
             self._end(Ending.CANCELLED)
             clear_frames(error.__traceback__)
             raise
+        except BaseException as error:  # noqa: BLE001  # the engine's, of any class; raised anew
+            self._fail(error)
         return self._finish(batch)
 
     def _fetch(self) -> RecordBatch | None:
@@ -221,7 +221,10 @@ class Result:
             clear_frames(error.__traceback__)
             self._cancelled()
             raise
-        except Exception as error:  # noqa: BLE001  # the engine's, of any class; raised anew
+        except INTERRUPTS:
+            self._end(Ending.CANCELLED)
+            raise
+        except BaseException as error:  # noqa: BLE001  # the engine's, of any class; raised anew
             self._fail(error)
         return self._finish(batch)
 
@@ -244,7 +247,7 @@ class Result:
             return given
         return pa.RecordBatch.from_arrays(given.columns, schema=self.schema)
 
-    def _fail(self, error: Exception) -> NoReturn:
+    def _fail(self, error: BaseException) -> NoReturn:
         fault = self._explain(error)
         self._end(Ending.FAILED)
         # The engine's own frames keep its plan, which keeps our adapters.

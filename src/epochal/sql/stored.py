@@ -9,6 +9,8 @@ and lets the plugin go, whatever the engine still holds.
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -16,16 +18,21 @@ import pyarrow.dataset as ds
 from datafusion.catalog import Table
 
 from epochal.errors import HostError
+from epochal.kinds.classes import close_object
 from epochal.kinds.storage import storage
 from epochal.sql.provenance import provenance_of
 from epochal.sql.pushdown import Needs
 from epochal.sql.values import MisfitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from epochal._core.epoch import Epoch
+    from epochal.kinds.storage import Opened, StorageHandle
     from epochal.sql.execution import Execution
+
+_END: Final = object()
+"""What stands for the end of a scan: nothing that a plugin gives is taken for it."""
 
 _scans: Final = itertools.count(1)
 """Numbers scans over all queries: its `next` is one step under the interpreter lock."""
@@ -41,10 +48,11 @@ class StoredTable:
         key: what its backend, and then the table, is looked up by in the query.
         label: for messages.
         origin: which code serves it.
+        is_open: whether the query names it; set while it is planned.
         needs: what the query needs of it; set once it is planned, before it begins.
     """
 
-    __slots__ = ("export", "key", "label", "name", "needs", "origin", "uri")
+    __slots__ = ("export", "is_open", "key", "label", "name", "needs", "origin", "uri")
 
     def __init__(self, name: str, uri: str, export: str, epoch: Epoch) -> None:
         self.name: Final = name
@@ -55,72 +63,88 @@ class StoredTable:
         generation = epoch.generation(served.plugin)
         self.label: Final = f"table {name} ({export}, plugin {served.plugin} {generation.version})"
         self.origin: Final = provenance_of(served, generation)
+        self.is_open = False
         self.needs = Needs()
 
     def open(self, execution: Execution) -> Table:
         """Have the plugin open it, for the engine."""
+        self.is_open = True
         schema = execution.call(self, self.key, self._open, execution)
         # Whether a column may be null is the plugin's word: the engine must not reason from it.
         nullable = pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
         return Table(_Scanned(self, nullable, execution))
 
-    def _open(self, backend: Any, execution: Execution) -> pa.Schema:
-        table = backend.table(self.uri)
-        schema = table.schema
-        if not isinstance(schema, pa.Schema):
-            raise MisfitError(f"has as its schema {schema!r}; expected a pyarrow.Schema")
-        execution.hold(self.key, table)
+    def _open(self, backend: StorageHandle, execution: Execution) -> pa.Schema:
+        opened, schema = open_table(backend, self.uri)
+        table = _Reading(opened)
+        execution.hold(self.key, table, table.end)
         return schema
 
 
-def scheme_of(uri: str) -> str:
-    """The scheme of an address, in lower case."""
-    return uri.partition("://")[0].lower()
+class _Reading:
+    """A plugin's table while a query reads it: it is closed after the last of its scans.
+
+    `begin` is called inside calls of the query, `end_scan` and `end` on threads of `endings`, each
+    for one scan, the last once no call is inside. A scan leaves ``_scans`` *before* it looks at
+    ``_is_over``, which is set *before* ``_scans`` is looked at; of two that find the end, one takes
+    it out of ``_open``.
+    """
+
+    __slots__ = ("_is_over", "_open", "_scans")
+
+    def __init__(self, table: Opened) -> None:
+        self._open: Final = [table]
+        self._scans: Final[dict[int, None]] = {}
+        self._is_over = False
+
+    def begin(self, number: int, columns: Sequence[str], needs: Needs) -> Iterator[Any]:
+        """Begin a scan."""
+        self._scans[number] = None
+        try:
+            return self._open[0].scan(columns, needs.filters, needs.limit)
+        except BaseException:
+            self._scans.pop(number)
+            raise
+
+    def end_scan(self, number: int, batches: Iterator[Any]) -> None:
+        """End a scan that may not have come to its end."""
+        try:
+            close_object(batches)
+        finally:
+            del self._scans[number]
+            self._close_if_over()
+
+    def end(self) -> None:
+        """Nobody begins a scan any more."""
+        self._is_over = True
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._is_over and not self._scans:
+            with suppress(IndexError):
+                self._open.pop().close()
 
 
-def schemes_of(epoch: Epoch) -> Mapping[str, str]:
-    """The schemes that an epoch's plugins serve, each with the full name of its backend."""
-    return epoch.derived(_SCHEMES, _read_schemes)
-
-
-_SCHEMES: Final = "epochal.sql.schemes"
-
-
-def _read_schemes(epoch: Epoch) -> dict[str, str]:
-    return {epoch.export(storage, name).options["scheme"]: name for name in epoch[storage]}
-
-
-def stored_tables(
-    uris: Mapping[str, str], named: frozenset[str], epoch: Epoch
-) -> tuple[StoredTable, ...]:
-    """The plugins' tables that a query may name.
-
-    Args:
-        uris: the registered ones, by name.
-        named: every name in the SQL.
-        epoch: where the query finds its plugins.
+def open_table(backend: StorageHandle, uri: str) -> tuple[Opened, pa.Schema]:
+    """Have a plugin open a table, and look at its columns; the one way in which that is done.
 
     Raises:
-        HostError: no active plugin serves one of them.
+        MisfitError: they are none.
+        BaseException: whatever the plugin raises.
     """
-    return tuple(
-        StoredTable(name, uri, backend_of(uri, epoch), epoch)
-        for name, uri in uris.items()
-        if name in named
-    )
+    table = backend.table(uri)
+    try:
+        return table, _checked(table.schema)
+    except BaseException:
+        with suppress(Exception):  # the first is told
+            table.close()
+        raise
 
 
-def backend_of(uri: str, epoch: Epoch) -> str:
-    """The full name of the backend that serves an address.
-
-    Raises:
-        HostError: there is none.
-    """
-    scheme, schemes = scheme_of(uri), schemes_of(epoch)
-    if scheme not in schemes:
-        known = ", ".join(f"{one}://" for one in sorted(schemes)) or "none"
-        raise HostError(f"no active plugin serves {scheme}://; served: {known}")
-    return schemes[scheme]
+def _checked(schema: Any) -> pa.Schema:
+    if not isinstance(schema, pa.Schema):
+        raise MisfitError(f"has as its schema {schema!r}; expected a pyarrow.Schema")
+    return schema
 
 
 class _Scanned(ds.Dataset):  # type: ignore[misc]  # untyped
@@ -151,7 +175,9 @@ class _Scanned(ds.Dataset):  # type: ignore[misc]  # untyped
     ) -> _Scan:
         """One reading of it."""
         names = self._schema.names if columns is None else columns
-        return _Scan(self._stored, self._schema, self._execution, names, filter)
+        if filter is not None:  # it means another thing to the engine than here: see `barrier`
+            raise HostError(f"{self._stored.label} cannot be filtered by {filter}")
+        return _Scan(self._stored, self._schema, self._execution, names)
 
 
 class _Scan:
@@ -167,47 +193,35 @@ class _Scan:
         schema: pa.Schema,
         execution: Execution,
         columns: Sequence[str],
-        condition: Any,
     ) -> None:
         self._stored: Final = stored
         self._execution: Final = execution
         # At least one is asked for: rows without columns cannot be counted.
         self._asked: Final = list(columns) or schema.names[:1]
-        self._condition: Final = condition
         self.projected_schema: Final = pa.schema([schema.field(name) for name in columns])
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """What the plugin gives."""
-        if self._is_empty():
-            return
         execution = self._execution
-        key = f"scan {next(_scans)}"
+        number = next(_scans)
+        key = f"scan {number}"
         standing = execution.lend(_Standing())
-        execution.call(self._stored, self._stored.key, self._begin, key)
+        execution.visit(self._stored, self._stored.key, self._begin, key, number)
         try:
-            while (batch := execution.call(self._stored, key, self._next)) is not None:
+            while (batch := execution.visit(self._stored, key, self._next)) is not _END:
                 yield batch
         finally:
             execution.release(key)
             del standing
 
-    def _is_empty(self) -> bool:
-        """Whether the engine wants no row: all that it can still say by a filter (`barrier`)."""
-        condition = self._condition
-        if condition is None:
-            return False
-        if not isinstance(condition, pa.Scalar):
-            raise HostError(f"{self._stored.label} cannot be filtered by {condition}")
-        return not condition.as_py()
+    def _begin(self, table: _Reading, key: str, number: int) -> None:
+        batches = table.begin(number, self._asked, self._stored.needs)
+        self._execution.hold(key, batches, partial(table.end_scan, number, batches))
 
-    def _begin(self, table: Any, key: str) -> None:
-        needs = self._stored.needs
-        self._execution.hold(key, table.scan(self._asked, needs.filters, needs.limit))
-
-    def _next(self, batches: Iterator[Any]) -> pa.RecordBatch | None:
-        batch = next(batches, None)
-        if batch is None:
-            return None
+    def _next(self, batches: Iterator[Any]) -> Any:
+        batch = next(batches, _END)
+        if batch is _END:
+            return _END
         if not isinstance(batch, pa.RecordBatch):
             raise MisfitError(f"gave {batch!r}; expected a pyarrow.RecordBatch")
         for field in self.projected_schema:

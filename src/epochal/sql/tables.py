@@ -65,10 +65,6 @@ class Snapshot:
     tables: Mapping[str, Table]
     uris: Mapping[str, str]
 
-    def including(self, opened: Mapping[str, Table]) -> Catalog:
-        """A catalog of these and of others, opened for one query."""
-        return _catalog({**self.tables, **opened})
-
 
 class Tables:
     """Owns the current snapshot of tables.
