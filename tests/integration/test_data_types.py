@@ -139,6 +139,7 @@ def test_types_of_two_versions_are_one_where_they_say_the_same(rt, plugins):
     point = rt.epoch[data_type]["geo.point"]
     more = pa.table({"place": point.array([(3.0, 4.0)])})
     assert point.values(pa.concat_tables([kept, more])["place"]) == [(1.0, 2.0), (3.0, 4.0)]
+    del point
     rt.remove("geo")
     rt.load(write(plugins, "3.0", parameters={"datum": "ETRS89"}))
     assert rt.epoch[data_type]["geo.point"].type != kept["place"].type
@@ -470,5 +471,6 @@ def test_a_version_without_the_type_is_refused_and_removing_it_is_not(rt, plugin
     with pytest.raises(IncompatibleError, match=told):
         rt.reload("geo", plugins.write("geo", "x = 1", version="2.0"))
     assert rt.epoch is epoch
+    del epoch
     rt.remove("geo")
     rt.load(write(plugins, "3.0", width="float32"))
