@@ -217,9 +217,7 @@ def _compare_method(name: str, old: Any, new: Any) -> None:
 def _ways_to_call(signature: inspect.Signature) -> Iterator[tuple[list[None], dict[str, None]]]:
     """Arguments that a function takes: the least and all of them, by position and by name."""
     for every in (False, True):
-        wanted = [
-            one for one in signature.parameters.values() if every or one.default is one.empty
-        ]
+        wanted = [one for one in signature.parameters.values() if every or one.default is one.empty]
         placed = [one for one in wanted if one.kind in (one.POSITIONAL_ONLY, _EITHER)]
         named = {one.name: None for one in wanted if one.kind is one.KEYWORD_ONLY}
         yield [None for _ in placed], named
