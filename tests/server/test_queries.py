@@ -118,6 +118,22 @@ def test_a_function_that_raises_is_told_as_the_plugins_fault(served):
     assert plugins[0]["errors"] == 1
 
 
+def test_an_instant_in_nanoseconds_is_told(served):
+    (row,) = served.query("SELECT TIMESTAMP '2024-01-01T00:00:00.123456789'").json()["rows"]
+    assert row == ["2024-01-01T00:00:00.123456789"]
+    assert served.query("SELECT now()").status_code == 200
+
+
+def test_a_value_that_cannot_be_told_is_the_querys_fault_and_counted_so(served):
+    zone = "arrow_cast(0, 'Timestamp(Nanosecond, Some(\"Nowhere/Town\"))')"
+    answer = served.query(f"SELECT 1 AS fine, {zone} AS at")
+    assert (answer.status_code, answer.json()["code"]) == (400, "query")
+    assert "column 'at'" in answer.json()["detail"]
+    metrics = served.http.get("/metrics").text
+    assert 'epochal_queries_total{outcome="query"} 1.0' in metrics
+    assert 'outcome="cancelled"' not in metrics
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [

@@ -20,7 +20,7 @@ from epochal.cli.output import Json, console, error_console
 from epochal.cli.session import Grants, Plugins, open_runtime
 from epochal.errors import HostError
 from epochal.sql import Database, sql_name
-from epochal.sql.plain import plain
+from epochal.sql.plain import converted, plain, plain_column
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -161,9 +161,17 @@ def read_tables(given: Sequence[str]) -> dict[str, str]:
 
 
 async def _rows(result: Result | RemoteResult) -> AsyncIterator[tuple[Any, ...]]:
+    """Rows as JSON says them, but for numbers, which keep what it has no word for."""
     async for batch in result:
-        for row in zip(*[column.to_pylist() for column in batch.columns], strict=True):
+        for row in zip(*converted(batch, _values), strict=True):
             yield row
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_floating(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    return plain_column(column)
 
 
 # --- for machines ------------------------------------------------------------------------------
@@ -180,10 +188,7 @@ def _plain(value: Any) -> Any:
     """Numbers as Python writes them, all digits; everything else as in JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return value
-    said = plain(value)
-    return json.dumps(said, ensure_ascii=False) if isinstance(said, list | dict) else said
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 async def _write_json(result: Result | RemoteResult) -> None:

@@ -31,7 +31,7 @@ from epochal.server.requests import (
     wrong,
 )
 from epochal.sql import sql_name
-from epochal.sql.plain import plain_column
+from epochal.sql.plain import plain_columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -142,7 +142,7 @@ async def _document(service: Service, question: Question) -> tuple[bytes, dict[s
         rows: list[Any] = []
         truncated = False
         async for batch, more in _limited(result, question.limit):
-            rows += zip(*[plain_column(column) for column in batch.columns], strict=True)
+            rows += zip(*plain_columns(batch), strict=True)
             truncated = more
         document = {
             "columns": [{"name": one.name, "type": sql_name(one.type)} for one in result.schema],
@@ -221,7 +221,7 @@ async def _running(service: Service, question: Question) -> AsyncIterator[Result
     """The query, counted from its begin to its end."""
     meter, started = service.meter, perf_counter()
     uses: frozenset[Use] = frozenset()
-    outcome, blamed = "cancelled", None
+    outcome, blamed = "internal", None
     meter.began()
     try:
         database = service.database
@@ -233,6 +233,9 @@ async def _running(service: Service, question: Question) -> AsyncIterator[Result
                 meter.pinned(uses)
                 yield result
         outcome = "ok"
+    except (asyncio.CancelledError, GeneratorExit):
+        outcome = "cancelled"
+        raise
     except EpochalError as error:
         outcome = error.code
         if isinstance(error, FunctionError):
