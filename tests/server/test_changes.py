@@ -113,6 +113,57 @@ def test_of_many_who_saw_one_epoch_one_changes_it(served):
     assert sorted(statuses) == [200] + [412] * 5
 
 
+# --- turns -------------------------------------------------------------------------------------
+
+
+class Held:
+    """The turn to change plugins, held until it is let go; what comes meanwhile queues up."""
+
+    def __init__(self, runtime):
+        self._turn = runtime._site.turn
+        self._ticket = self._turn.take()
+        self._ticket.result(10)
+        self._threads = []
+
+    def ask(self, ask, *arguments):
+        """Ask on a thread; goes on when the change is in the queue."""
+        answers = []
+        before = len(self._turn._queue)
+        thread = threading.Thread(target=lambda: answers.append(ask(*arguments)))
+        thread.start()
+        self._threads.append(thread)
+        nothing = threading.Event()
+        while len(self._turn._queue) == before and thread.is_alive():
+            nothing.wait(0.005)
+        return answers
+
+    def let_go(self):
+        self._turn.give_back(self._ticket)
+        for thread in self._threads:
+            thread.join(30)
+
+
+def test_a_reload_takes_what_is_active_in_its_turn(served):
+    """Or an upload that is before it in the queue would be undone, and nobody told."""
+    held = Held(served.service.runtime)
+    uploaded = held.ask(served.put_geo, "2.0")
+    reloaded = held.ask(served.admin.post, "/v1/plugins/geo/reload")
+    held.let_go()
+    assert [uploaded[0].status_code, reloaded[0].status_code] == [200, 200]
+    assert version(served) == "2.0"
+
+
+def test_whether_an_upload_is_new_is_settled_in_its_turn(start_service):
+    served = start_service()
+    held = Held(served.service.runtime)
+    first, second = held.ask(served.put_geo, "1.0"), held.ask(served.put_geo, "2.0")
+    check = {"content": GEO.format(version="3.0")}
+    checked = held.ask(lambda: served.admin.post("/v1/plugins:check", **check))
+    held.let_go()
+    assert [one[0].status_code for one in (first, second, checked)] == [201, 200, 200]
+    assert version(served) == "2.0"
+
+
 # --- the other changes -------------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import JSONResponse, Response
 
 from epochal._core.manifest import read_manifest
+from epochal._core.plan import Verb
+from epochal._core.request import Request as Wanted
 from epochal.errors import ArtifactError, NoStoreError
 from epochal.server.documents import epoch_of, epoch_record_of, plugin_of, version_of
 from epochal.server.meter import PluginCounts
@@ -92,14 +94,9 @@ async def put_plugin(request: Request) -> Response:
     service, plugin = service_of(request), request.path_params["plugin"]
     options = options_of(request, extra=("grant",))
     grants = request.query_params.getlist("grant") or None
-    artifact = await _upload(request, service, plugin)
-    is_new = plugin not in service.runtime.epoch.generations
     change = service.runtime.change(**options)
-    if is_new:
-        change.load(artifact, grants=grants)
-    else:
-        change.reload(plugin, artifact, grants=grants)
-    return await _run(service, change, status=201 if is_new else 200)
+    change.put(await _upload(request, service, plugin), grants=grants)
+    return await _run(service, change, loaded=plugin)
 
 
 @answering
@@ -108,13 +105,8 @@ async def check_plugin(request: Request) -> Response:
     service = service_of(request)
     options = options_of(request, extra=("grant",))
     grants = request.query_params.getlist("grant") or None
-    artifact = await _upload(request, service, None)
-    plugin = read_manifest(artifact).id
     change = service.runtime.change(**options, dry_run=True)
-    if plugin in service.runtime.epoch.generations:
-        change.reload(plugin, artifact, grants=grants)
-    else:
-        change.load(artifact, grants=grants)
+    change.put(await _upload(request, service, None), grants=grants)
     return await _run(service, change)
 
 
@@ -124,9 +116,10 @@ async def reload_plugin(request: Request) -> Response:
     service, plugin = service_of(request), request.path_params["plugin"]
     options = options_of(request)
     await _read_nothing(request)
-    artifact = service.runtime.generation(plugin).candidate.artifact
     change = service.runtime.change(**options)
-    change.reload(plugin, artifact if artifact.origin is None else artifact.origin)
+    # What is active is settled in the change's turn: taken here, it would undo an upload that is
+    # before it in the queue.
+    change.request(Wanted(Verb.RELOAD, plugin, anew=True))
     return await _run(service, change)
 
 
@@ -197,9 +190,12 @@ async def _read_nothing(request: Request) -> None:
         wrong("this takes no body")
 
 
-async def _run(service: Service, change: Change, *, status: int = 200) -> Response:
+async def _run(service: Service, change: Change, *, loaded: str | None = None) -> Response:
+    """Run a change; if it was to load a plugin, the status says whether that is a new one."""
     service.check_serving()
     cutover = await change.run_async()
+    is_new = any(swap.plugin == loaded and swap.old is None for swap in cutover.swaps)
+    status = 201 if is_new else 200
     epoch = service.runtime.epoch
     document = {"epoch": epoch_of(epoch), **_report(cutover)}
     return JSONResponse(document, status, headers=_etag(epoch.id))
