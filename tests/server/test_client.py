@@ -7,6 +7,7 @@ import pytest
 from tests.server.conftest import ADMIN, GEO, QUERY
 
 from epochal.cli import main
+from epochal.server import Limits
 
 
 @pytest.fixture
@@ -112,6 +113,26 @@ def test_a_terminal_shows_who_is_waited_for(run, served, geo, monkeypatch):
     status, _, _ = run("load", geo("2.0"))
     assert status == 0
     assert any("geo generation 0 is held" in text and "geo.slow(7)" in text for text in shown)
+    asking.join(20)
+
+
+def test_a_change_is_done_though_nobody_could_show_who_is_waited_for(
+    start_service, geo, capsys, monkeypatch
+):
+    """Where too many follow the events already, say."""
+    served = start_service(limits=Limits(followers=0, stop_s=5.0))
+    served.put_geo("1.0")
+    monkeypatch.setattr("epochal.cli.remote._is_watched", lambda: True)
+    monkeypatch.setattr("epochal.cli.remote._LEEWAY_S", 0.01)
+    monkeypatch.setenv("EPOCHAL_ADMIN_TOKEN", ADMIN)
+    inside, go_on = served.events()
+    asking = threading.Thread(target=served.query, args=["SELECT geo.slow(7)"])
+    asking.start()
+    assert inside.wait(10)
+    go_on_later = threading.Timer(1.0, go_on.set)
+    go_on_later.start()
+    assert main(["load", str(geo("2.0")), "--server", served.url]) == 0
+    assert "epoch 2 published" in capsys.readouterr().out
     asking.join(20)
 
 

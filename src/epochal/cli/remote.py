@@ -9,6 +9,7 @@ import io
 import tarfile
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,9 +22,12 @@ from epochal._core.artifact import read_artifact
 from epochal._core.manifest import read_manifest
 from epochal.cli.client import DEFAULT, Client, Server
 from epochal.cli.output import Json, console, error_console, warn, write_json
+from epochal.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.status import Status
 
     from epochal._core.artifact import Artifact
 
@@ -321,13 +325,19 @@ def _watched(client: Client, ask: Callable[[Client], dict[str, Any]]) -> dict[st
         if answer.done():
             raise
     with error_console().status("waiting for its turn") as shown:
-        # Samples come twice a second, so this ends soon after the answer.
-        for kind, told in client.events():
-            if answer.done():
-                break
-            if kind == "sample" and told["drains"]:
-                shown.update(Text("\n".join(_drain_line(drain) for drain in told["drains"])))
-    return answer.result()
+        # What is shown meanwhile is a comfort: without it the change is waited for all the same.
+        with suppress(HostError):
+            _show_holders(client, answer, shown)
+        return answer.result()
+
+
+def _show_holders(client: Client, answer: Future[dict[str, Any]], shown: Status) -> None:
+    # Samples come twice a second, so this ends soon after the answer.
+    for kind, told in client.events():
+        if answer.done():
+            return
+        if kind == "sample" and told["drains"]:
+            shown.update(Text("\n".join(_drain_line(drain) for drain in told["drains"])))
 
 
 def _tell_report(report: dict[str, Any], what: str) -> None:
