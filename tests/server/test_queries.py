@@ -1,7 +1,9 @@
 """`POST /v1/query`: answers say which code computed them, and bad questions what is wrong."""
 
 import json
+import socket
 import threading
+from contextlib import suppress
 
 import httpx
 import pyarrow as pa
@@ -91,6 +93,58 @@ def test_the_services_own_limit_holds_whatever_is_asked(start_service, people):
     answer = served.query("SELECT * FROM people", limit=100).json()
     assert len(answer["rows"]) == 1
     assert answer["truncated"]
+
+
+WIDE = "SELECT repeat('x', 100000) AS x, random() AS y FROM generate_series(1, 500)"
+
+
+def test_a_limit_of_bytes_cuts_off_and_says_so(start_service):
+    served = start_service(limits=Limits(answer_bytes=5_000_000, stop_s=5.0))
+    answer = served.query(WIDE).json()
+    assert answer["truncated"]
+    assert len(answer["rows"]) == 49
+    small = served.query("SELECT 1 AS one").json()
+    assert (small["rows"], small["truncated"]) == ([[1]], False)
+
+
+def test_a_limit_of_bytes_cuts_off_arrow_after_the_piece_that_reaches_it(start_service):
+    served = start_service(limits=Limits(answer_bytes=5_000_000, stop_s=5.0))
+    answer = served.http.post("/v1/query", json={"sql": WIDE}, headers={"accept": ARROW})
+    reader = pa.ipc.open_stream(answer.content)
+    batches, facts = [], None
+    while facts is None:
+        batch, facts = reader.read_next_batch_with_custom_metadata()
+        batches.append(batch)
+    assert facts[b"epochal.truncated"] == b"true"
+    assert 40 <= sum(batch.num_rows for batch in batches) <= 60
+    with pytest.raises(StopIteration):
+        reader.read_next_batch()
+
+
+def test_a_client_that_does_not_read_holds_nothing(start_service):
+    served = start_service(limits=Limits(query_s=1.0, stop_s=5.0))
+    served.put_geo("1.0")
+    sql = f"{WIDE} WHERE geo.version(value) = '1.0'"
+    body = json.dumps({"sql": sql}).encode()
+    head = (
+        f"POST /v1/query HTTP/1.1\r\nhost: {served.url.removeprefix('http://')}\r\n"
+        f"accept: {ARROW}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(20)
+        sock.connect(served.address)
+        sock.sendall(head.encode() + body)
+        sock.recv(1)
+        assert wait_until_idle(served)
+        report = served.put_geo("2.0").json()
+        assert report["drained"]
+        read = 0
+        with suppress(ConnectionResetError):  # it was cut off, and not left to read the rest
+            while content := sock.recv(1 << 20):
+                read += len(content)
+        assert read < 40_000_000
 
 
 def test_a_time_limit_ends_a_query(served):

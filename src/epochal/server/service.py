@@ -33,6 +33,9 @@ class Limits:
     Attributes:
         query_s: seconds that a query may take, to its last row.
         rows: rows that a query may answer with.
+        answer_bytes: size of a query's answer: of the rows as JSON, which are cut off before it; of
+            Arrow's batches in memory, which are cut off after the piece of about a megabyte that
+            reaches it.
         request_bytes: size of a request's body that is not an upload.
         upload_bytes: size of an upload as it is sent.
         unpacked_bytes: size of what is in it.
@@ -45,6 +48,7 @@ class Limits:
 
     query_s: float = 30.0
     rows: int = 10_000
+    answer_bytes: int = 64 << 20
     request_bytes: int = 1 << 20
     upload_bytes: int = 16 << 20
     unpacked_bytes: int = 64 << 20
