@@ -11,6 +11,7 @@ import pytest
 
 from epochal.server import Limits
 from epochal.server.queries import ARROW
+from epochal.sql.crew import Crew
 
 
 def wait_until_idle(served):
@@ -145,6 +146,19 @@ def test_a_client_that_does_not_read_holds_nothing(start_service):
             while content := sock.recv(1 << 20):
                 read += len(content)
         assert read < 40_000_000
+
+
+def test_a_query_that_nobody_has_time_to_plan_is_told_so(served):
+    served.service.database._crew = Crew(0, 0)
+    answer = served.query("SELECT 1")
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_text_that_is_too_deep_is_refused_and_the_service_lives(served):
+    answer = served.query("SELECT " + "+".join(["1"] * 20_000))
+    assert (answer.status_code, answer.json()["code"]) == (400, "query")
+    assert served.query("SELECT 1").status_code == 200
 
 
 def test_a_time_limit_ends_a_query(served):
