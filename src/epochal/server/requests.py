@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -41,19 +42,24 @@ async def read_body(request: Request, most: int) -> bytes:
     """A request's body.
 
     Raises:
-        Problem: it is larger than `most` bytes, or the client went away.
+        Problem: it is larger than `most` bytes, takes too long, or the client went away.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:19]) > most:
         _too_large(most)
     body = bytearray()
+    seconds = service_of(request).limits.body_s
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                _too_large(most)
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    _too_large(most)
     except ClientDisconnect:
         wrong("the client went away before its request was whole")
+    except TimeoutError:
+        late = f"the request was not whole within {seconds:g} s"
+        raise Problem(408, "late", late, {"connection": "close"}) from None
     return bytes(body)
 
 

@@ -12,24 +12,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
 from epochal.errors import HostError
 from epochal.server.app import create_app
+from epochal.server.connection import Connection, most_connections
+from epochal.server.problems import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from epochal.jobs import Jobs
     from epochal.server.security import Access
-    from epochal.server.service import Service
+    from epochal.server.service import Limits, Service
 
 _KEEP_ALIVE_S: Final = 30
+_BACKLOG: Final = 128
+_TELL_EVERY_S: Final = 60.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -48,7 +53,7 @@ def listen(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
-        sock.listen()
+        sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
         raise HostError(
@@ -97,6 +102,8 @@ async def serve(
     """Serve until a signal comes or the task is cancelled; closes nothing but the socket."""
     config = uvicorn.Config(
         create_app(service, access),
+        http=_limited(service.limits),
+        backlog=_BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -106,6 +113,7 @@ async def serve(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(service.limits.stop_s)),
     )
+    asyncio.get_running_loop().set_exception_handler(AcceptFaults())
     server = _Server(config, service, on_ready)
     serving = asyncio.ensure_future(server.serve(sockets=[sock]))
     try:
@@ -114,6 +122,32 @@ async def serve(
         server.should_exit = True  # in order, as after a signal
         await serving
         raise
+
+
+def _limited(limits: Limits) -> type[Connection]:
+    class Limited(Connection):
+        most = most_connections() if limits.connections is None else limits.connections
+
+    return Limited
+
+
+class AcceptFaults:
+    """Handles what a loop cannot: that no connection can be accepted is said once a minute.
+
+    asyncio says it for each attempt, a hundred times a second.
+    """
+
+    def __init__(self) -> None:
+        self._told_at = -math.inf
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio calls."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and "accept" in str(context.get("message"))):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._told_at > _TELL_EVERY_S:
+            self._told_at = loop.time()
+            logger.error("no connection can be accepted: %s", error)
 
 
 def end(service: Service, jobs: Jobs | None = None) -> bool:

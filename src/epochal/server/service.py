@@ -40,6 +40,8 @@ class Limits:
         upload_bytes: size of an upload as it is sent.
         unpacked_bytes: size of what is in it.
         followers: how many may follow the events at a time.
+        connections: how many there may be; None for half of the files that the process may open.
+        body_s: seconds that a request's body may take.
         drain_s: seconds that a change waits for its old generations before it answers; they go on
             draining in the background.
         stop_s: seconds that running requests are given when the service stops, and drains after
@@ -53,6 +55,8 @@ class Limits:
     upload_bytes: int = 16 << 20
     unpacked_bytes: int = 64 << 20
     followers: int = 64
+    connections: int | None = None
+    body_s: float = 60.0
     drain_s: float = 10.0
     stop_s: float = 10.0
 
