@@ -4,9 +4,7 @@ import asyncio
 import json
 import re
 import threading
-from contextlib import suppress
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server.conftest import GEO
 
@@ -151,25 +149,22 @@ def test_a_stop_lets_a_running_query_end_and_takes_no_new_one(served):
     assert served.ended is True
 
 
-def test_a_query_that_outlasts_the_stop_is_cancelled(start_service):
+def test_a_query_that_outlasts_the_stop_is_told_so(start_service, caplog):
     served = start_service(limits=Limits(stop_s=1.0))
     served.put_geo("1.0")
     inside, go_on = served.events()
-
-    def ask():
-        with suppress(httpx.TransportError):  # the service may go before it has answered
-            served.query("SELECT geo.slow(1)")
-
-    asking = threading.Thread(target=ask)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(served.query("SELECT geo.slow(1)")))
     asking.start()
     assert inside.wait(10)
     stopping = threading.Thread(target=served.stop)
     stopping.start()
-    go_on.wait(3)
+    asking.join(20)
     go_on.set()
     stopping.join(30)
-    asking.join(20)
     assert not stopping.is_alive()
+    assert (answers[0].status_code, answers[0].json()["code"]) == (503, "stopping")
+    assert "Traceback" not in caplog.text
 
 
 def test_every_error_of_the_library_has_a_status():

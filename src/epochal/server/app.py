@@ -17,6 +17,7 @@ from epochal.server.lingering import Lingering
 from epochal.server.openapi import document
 from epochal.server.problems import answer_to, problem
 from epochal.server.security import Guard
+from epochal.server.stopping import Cut
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,6 +45,7 @@ def create_app(service: Service, access: Access) -> Starlette:
     app = Starlette(
         routes=_routes(),
         middleware=[
+            Middleware(Cut, service=service),
             Middleware(Lingering),
             Middleware(Guard, access=access),
             Middleware(_Epoch, service=service),

@@ -3,7 +3,8 @@
 1. The listening socket is opened first, so that the address is known, and what it says is true when
    it is printed.
 2. SIGINT or SIGTERM: nothing new is let in, followers of the events are let go, requests under way
-   end within the limit and are cancelled after it.
+   end within the limit and are cancelled after it, and told so. Signals are heard until the end
+   (`epochal.server.stopping`).
 3. The database stops what still runs and waits for the engine: leaving the process while a plugin's
    function runs on one of its threads would abort it.
 4. The runtime shuts its plugins down, dependents first.
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +24,7 @@ from epochal.errors import HostError
 from epochal.server.app import create_app
 from epochal.server.connection import Connection, most_connections
 from epochal.server.problems import logger
+from epochal.server.stopping import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 _KEEP_ALIVE_S: Final = 30
 _BACKLOG: Final = 128
 _TELL_EVERY_S: Final = 60.0
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -92,14 +92,20 @@ def run(
     Returns:
         Whether everything ended in order, and not a plugin's function that did not return.
     """
-    asyncio.run(serve(service, access, sock, on_ready=on_ready))
-    return end(service, jobs)
+    with Stop() as stop:
+        asyncio.run(serve(service, access, sock, on_ready=on_ready, stop=stop))
+        return end(service, jobs)
 
 
 async def serve(
-    service: Service, access: Access, sock: socket.socket, *, on_ready: Callable[[], object]
+    service: Service,
+    access: Access,
+    sock: socket.socket,
+    *,
+    on_ready: Callable[[], object],
+    stop: Stop | None = None,
 ) -> None:
-    """Serve until a signal comes or the task is cancelled; closes nothing but the socket."""
+    """Serve until it is told to stop or the task is cancelled; closes nothing but the socket."""
     config = uvicorn.Config(
         create_app(service, access),
         http=_limited(service.limits),
@@ -114,7 +120,7 @@ async def serve(
         timeout_graceful_shutdown=max(1, round(service.limits.stop_s)),
     )
     asyncio.get_running_loop().set_exception_handler(AcceptFaults())
-    server = _Server(config, service, on_ready)
+    server = _Server(config, service, on_ready, stop or Stop())
     serving = asyncio.ensure_future(server.serve(sockets=[sock]))
     try:
         await asyncio.shield(serving)
@@ -163,9 +169,14 @@ class _Server(uvicorn.Server):
     """Tells when it is ready, and ends in order."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, on_ready: Callable[[], object]
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        on_ready: Callable[[], object],
+        stop: Stop,
     ) -> None:
         super().__init__(config)
+        self._stop: Final = stop
         self._service: Final = service
         self._on_ready: Final = on_ready
 
@@ -180,19 +191,11 @@ class _Server(uvicorn.Server):
         self._service.stop()
         await super().shutdown(sockets)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether it is to stop."""
+        return await super().on_tick(counter) or self._stop.is_asked
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal, and leave it at that: the process has more to end than this."""
-        loop = asyncio.get_running_loop()
-        try:
-            for one in _SIGNALS:
-                loop.add_signal_handler(one, self.handle_exit, one, None)
-        except (RuntimeError, ValueError, NotImplementedError):
-            # Not the main thread (or not a system with these): whoever runs this stops it.
-            yield
-            return
-        try:
-            yield
-        finally:
-            for one in _SIGNALS:
-                loop.remove_signal_handler(one)
+        """Signals are heard by `Stop`, for longer than this runs."""
+        yield
