@@ -81,7 +81,9 @@ def test_a_refused_change_is_told_with_the_services_code(run, geo):
 def test_a_change_for_a_gone_epoch_is_refused(run, served):
     seen = served.service.runtime.epoch.id
     assert run("reload", "geo", "--if-epoch", seen)[0] == 0
-    status, _, err = run("reload", "geo", "--if-epoch", "0123456789", "--json")
+    shown = run("status")[1].partition("(")[2].partition(")")[0]
+    assert run("reload", "geo", "--if-epoch", shown)[0] == 0
+    status, _, err = run("reload", "geo", "--if-epoch", "0123456789ab", "--json")
     assert status == 1
     assert json.loads(err)["error"]["code"] == "epoch-moved"
 
@@ -188,6 +190,10 @@ def test_the_printed_link_has_the_token(run, served, monkeypatch):
         (["rollback", "--to", "1"], 2, "either a plugin and --to, or --epoch"),
         (["load", "/nowhere/geo.py"], 1, "cannot be read"),
         (["reload", "nope"], 1, "no plugin 'nope'"),
+        (["remove", "geo?cascade=true"], 2, "is no plugin's id"),
+        (["reload", "../epochs/1/rollback"], 2, "is no plugin's id"),
+        (["rollback", "geo/x", "--to", "1"], 2, "is no plugin's id"),
+        (["rollback", "geo", "--to", "9" * 5000], 1, "store"),
     ],
 )
 def test_wrong_input_is_told(run, arguments, status, said):

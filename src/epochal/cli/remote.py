@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from epochal._core.artifact import read_artifact
-from epochal._core.manifest import read_manifest
+from epochal._core.manifest import is_plugin_id, read_manifest
 from epochal.cli.client import DEFAULT, Client, Server
 from epochal.cli.output import Json, console, error_console, warn, write_json
 from epochal.errors import HostError
@@ -35,6 +35,8 @@ STILL_IN_USE: Final = 3
 """Exit status: the change is published, and its old code still in use after the wait."""
 
 _LEEWAY_S: Final = 1.0
+_DIGITS: Final = 15
+"""Of a generation's number at most; what is longer is a version."""
 
 TokenFile = Annotated[
     Path | None,
@@ -60,7 +62,22 @@ IfEpoch = Annotated[
 Reason = Annotated[
     str, typer.Option(help="Why; kept in the service's history.", show_default=False)
 ]
-Plugin = Annotated[str, typer.Argument(help="The plugin's id.", show_default=False)]
+
+
+def _checked_id(plugin: str) -> str:
+    """A plugin's id as part of an address.
+
+    Raises:
+        BadParameter: it is none, and in an address might mean something else.
+    """
+    if plugin and not is_plugin_id(plugin):
+        raise typer.BadParameter(f"{plugin!r} is no plugin's id")
+    return plugin
+
+
+Plugin = Annotated[
+    str, typer.Argument(help="The plugin's id.", show_default=False, callback=_checked_id)
+]
 Source = Annotated[Path, typer.Argument(metavar="PATH", help="A .py file or a package's folder.")]
 
 
@@ -232,7 +249,10 @@ def remove(
 
 def rollback(
     plugin: Annotated[
-        str, typer.Argument(help="The plugin's id; none with --epoch.", show_default=False)
+        str,
+        typer.Argument(
+            help="The plugin's id; none with --epoch.", show_default=False, callback=_checked_id
+        ),
     ] = "",
     to: Annotated[
         str, typer.Option(help="A generation's number, or a version.", show_default=False)
@@ -262,7 +282,8 @@ def rollback(
     if epoch is not None:
         ask = _asking("POST", f"/v1/epochs/{epoch}/rollback", if_epoch, params=params)
     else:
-        body = {"to": int(to) if to.isdecimal() else to}
+        is_number = to.isascii() and to.isdecimal() and len(to) <= _DIGITS
+        body = {"to": int(to) if is_number else to}
         path = f"/v1/plugins/{plugin}/rollback"
         ask = _asking("POST", path, if_epoch, params=params, json=body)
     _change(Client(server, token_file), ask, plugin or f"epoch {epoch}", wait, as_json=as_json)
