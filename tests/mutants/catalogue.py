@@ -773,7 +773,7 @@ MUTANTS = (
         "If-Match",
         "the epoch that was seen is looked for before the change's turn, not in it",
         "runtime.py",
-        "            if if_epoch is not None and if_epoch != epoch.id:\n",
+        "            if not _is_seen(epoch.id, seen):\n",
         "            if False:\n",
         CHANGES + "test_of_many_who_saw_one_epoch_one_changes_it",
     ),

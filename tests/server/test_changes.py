@@ -113,6 +113,27 @@ def test_of_many_who_saw_one_epoch_one_changes_it(served):
     assert sorted(statuses) == [200] + [412] * 5
 
 
+def answer_for(served, *tags):
+    headers = [("if-match", tag) for tag in tags]
+    return served.admin.post("/v1/plugins/geo/reload", headers=headers).status_code
+
+
+def test_if_match_is_read_as_http_has_it(served):
+    def seen():
+        return served.service.runtime.epoch.id
+
+    assert answer_for(served, f'"{seen()}"') == 200
+    assert answer_for(served, f'"0123456789abcdef", "{seen()}"') == 200
+    assert answer_for(served, '"0123456789abcdef"', f'"{seen()}"') == 200
+    assert answer_for(served, seen()[:12]) == 200  # as people are shown it
+    assert answer_for(served, seen()[:11]) == 412
+    assert answer_for(served, f'W/"{seen()}"') == 412
+    assert answer_for(served, '"0123456789abcdef", "fedcba9876543210"') == 412
+    assert answer_for(served, "*") == 200
+    assert answer_for(served, f'"{seen()}') == 400
+    assert answer_for(served, ",") == 400
+
+
 # --- turns -------------------------------------------------------------------------------------
 
 
@@ -229,6 +250,9 @@ def test_without_a_store_there_is_no_way_back(served):
         ("POST", "/v1/plugins/geo/rollback", {"to": True}),
         ("POST", "/v1/plugins/geo/rollback", {"to": -1}),
         ("POST", "/v1/plugins/geo/rollback", {}),
+        ("POST", "/v1/epochs/none/rollback", None),
+        pytest.param("POST", f"/v1/epochs/{'9' * 5000}/rollback", None, id="many digits"),
+        ("POST", "/v1/epochs/9007199254740993/rollback", None),
     ],
 )
 def test_options_that_cannot_be_right_are_refused(served, method, path, body):

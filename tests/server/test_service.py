@@ -48,6 +48,13 @@ def test_events_tell_what_happened_and_go_on_where_a_connection_broke(served):
     assert changes == {2}
 
 
+def test_the_head_of_the_events_ends(served):
+    answer = served.http.head("/v1/events")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert served.service.feed.followers == 0
+
+
 def test_a_follower_that_fell_behind_is_told_how_many_it_missed():
     async def read():
         feed = Feed(followers=1)

@@ -69,7 +69,7 @@ def _routes() -> list[Route]:
         _route(f"{one}/reload", POST=plugins.reload_plugin),
         _route(f"{one}/rollback", POST=plugins.roll_back_plugin),
         _route("/v1/epochs", GET=plugins.list_epochs),
-        _route("/v1/epochs/{number:int}/rollback", POST=plugins.roll_back_epoch),
+        _route("/v1/epochs/{number}/rollback", POST=plugins.roll_back_epoch),
         _route("/v1/events", GET=status.events),
         _route("/v1/drains", GET=status.drains),
         _route("/v1/status", GET=status.status),

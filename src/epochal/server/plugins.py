@@ -72,7 +72,7 @@ async def show_plugin(request: Request) -> Response:
 async def list_epochs(request: Request) -> Response:
     """The epochs that can be rolled back to, newest first; without a store the current one."""
     service = service_of(request)
-    limit = whole_of(request.query_params, "limit", 50, most=_MOST_EPOCHS)
+    limit = whole_of({"limit": "50", **request.query_params}, "limit", most=_MOST_EPOCHS)
     current = service.runtime.epoch
     try:
         history = await asyncio.to_thread(service.runtime.history, limit)
@@ -145,9 +145,7 @@ async def roll_back_epoch(request: Request) -> Response:
     service = service_of(request)
     options = options_of(request)
     await _read_nothing(request)
-    number = request.path_params["number"]
-    if number > _MOST_NUMBER:
-        wrong("the number of an epoch is at most 2^53")
+    number = whole_of(request.path_params, "number", least=0, most=_MOST_NUMBER)
     change = service.runtime.change(**options)
     change.rollback(epoch=number)
     return await _run(service, change)

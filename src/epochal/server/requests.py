@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from starlette.requests import ClientDisconnect
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _INT64: Final = range(-(2**63), 2**63)
 _LONGEST_S: Final = 86_400.0
+_TAG: Final = re.compile(r"""\s*(?:(?P<weak>W/)?"(?P<id>[^"\s]*)"|(?P<bare>[^",\s]+))?\s*(?:,|$)""")
 _WORDS: Final = {"true": True, "false": False}
 
 
@@ -187,22 +189,33 @@ def flag_of(given: Mapping[str, str], name: str) -> bool:
     return value
 
 
-def whole_of(given: Mapping[str, str], name: str, default: int, *, most: int) -> int:
-    """An option that is a whole number from 1 to `most`.
+def whole_of(given: Mapping[str, str], name: str, *, least: int = 1, most: int) -> int:
+    """An option that is a whole number from `least` to `most`.
 
     Raises:
         Problem: it is none.
     """
-    text = given.get(name, str(default))
-    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
-    if not 1 <= value <= most:
-        wrong(f"{name} must be a whole number from 1 to {most:,}")
+    text = given[name]
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else -1
+    if not least <= value <= most:
+        wrong(f"{name} must be a whole number from {least} to {most:,}")
     return value
 
 
-def _if_epoch(request: Request) -> str | None:
-    value = request.headers.get("if-match")
-    return None if value is None or value.strip() == "*" else value.strip().strip('"')
+def _if_epoch(request: Request) -> list[str] | None:
+    """The epochs of which one must be current, by RFC 9110; None for any.
+
+    Ids without quotes are taken, too. A weak tag (`W/"…"`) never matches, as the RFC has it.
+    """
+    lines = request.headers.getlist("if-match")
+    text = ",".join(lines)
+    if not lines or text.strip() == "*":
+        return None
+    found = list(_TAG.finditer(text))
+    tags = [(tag["id"] or tag["bare"], tag["weak"]) for tag in found if tag["id"] or tag["bare"]]
+    if not tags or "".join(tag[0] for tag in found) != text:
+        wrong("If-Match must be * or a list of epochs' ids in quotes")
+    return [tag for tag, is_weak in tags if not is_weak]
 
 
 def _is_unicode(text: str) -> bool:

@@ -28,6 +28,8 @@ async def events(request: Request) -> Response:
     """What happens, as server-sent events."""
     service = service_of(request)
     service.check_serving()
+    if request.method == "HEAD":  # a stream would be read for ever, and nothing of it sent
+        return Response(media_type="text/event-stream")
     following = service.feed.follow(request.headers.get("last-event-id"))
     return StreamingResponse(
         following, media_type="text/event-stream", headers={"x-accel-buffering": "no"}
