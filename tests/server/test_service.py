@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import threading
 
@@ -172,6 +173,37 @@ def test_a_query_that_outlasts_the_stop_is_told_so(start_service, caplog):
     assert not stopping.is_alive()
     assert (answers[0].status_code, answers[0].json()["code"]) == (503, "stopping")
     assert "Traceback" not in caplog.text
+
+
+def test_functions_that_hold_every_thread_of_the_engine_are_told(served, monkeypatch, caplog):
+    monkeypatch.setattr("epochal.server.workers.LOOK_S", 0.05)
+    monkeypatch.setattr("epochal.server.workers.ANSWER_S", 0.5)
+    _, go_on = served.events()
+    asking = [
+        threading.Thread(target=served.query, args=["SELECT geo.slow(1)"], kwargs={"timeout": 0.2})
+        for _ in range(os.cpu_count() + 1)
+    ]
+    for one in asking:
+        one.start()
+    for one in asking:
+        one.join(30)
+    answer = ask_until(served, 503)
+    assert answer.json()["code"] == "held"
+    assert "in slow" in answer.json()["detail"]
+    assert caplog.text.count("no query can be answered") == 1
+    go_on.set()
+    assert ask_until(served, 200).json() == {"status": "ready"}
+    assert served.query("SELECT 1").status_code == 200
+
+
+def ask_until(served, status):
+    nothing = threading.Event()
+    for _ in range(200):
+        answer = served.http.get("/readyz")
+        if answer.status_code == status:
+            return answer
+        nothing.wait(0.03)
+    raise AssertionError(answer.text)
 
 
 def test_every_error_of_the_library_has_a_status():

@@ -1,9 +1,11 @@
 """Signals, as a process that serves hears them."""
 
+import json
 import signal
 import subprocess
 import sys
 
+import httpx
 import pytest
 
 COMMAND = [sys.executable, "-m", "epochal.cli", "serve"]
@@ -13,13 +15,16 @@ STUCK = """\
 # id = "stuck"
 # version = "1"
 # ///
+import logging
 import threading
 from epochal.kinds import scalar
 
+logging.getLogger("elsewhere").warning("is loaded")
 GO_ON = threading.Event()
 
 @scalar
 def f(x: int) -> int:
+    GO_ON.wait(60)
     return x
 
 def shutdown():
@@ -42,9 +47,11 @@ def serve(tmp_path):
             text=True,
         )
         running.append(process)
-        while "The page" not in process.stdout.readline():
+        url = None
+        while "The page" not in (line := process.stdout.readline()):
             assert process.poll() is None, process.stderr.read()
-        return process
+            url = line.split()[-1]
+        return process, url
 
     yield serve
     for process in running:
@@ -52,9 +59,22 @@ def serve(tmp_path):
         process.communicate(timeout=20)
 
 
+def test_what_does_not_return_is_named_in_the_log_which_is_json_where_that_is_asked_for(serve):
+    process, url = serve("--stop-timeout", "1", "--log-format", "json")
+    asked = {"sql": "SELECT stuck.f(1)", "timeout": 0.2}
+    assert httpx.post(f"{url}/v1/query", json=asked, timeout=20).status_code == 504
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 1
+    lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+    assert "elsewhere" in {line["logger"] for line in lines}
+    (last,) = [line for line in lines if "did not return in time" in line["message"]]
+    assert "stuck.py" in last["message"]
+    assert "in f" in last["message"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_are_heard_until_the_end_and_the_third_leaves(serve, number):
-    process = serve("--stop-timeout", "50")
+    process, _ = serve("--stop-timeout", "50")
     process.send_signal(number)
     assert process.stdout.readline() == "in shutdown\n"  # the event loop is over by now
     process.send_signal(number)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epochal._core.folder import read_folder
-from epochal.cli.output import warn
 from epochal.cli.query import read_tables
 from epochal.cli.session import EVERY_KIND, Grants
 from epochal.errors import HostError
@@ -164,9 +163,9 @@ def _log(level: LogLevel, written: LogFormat) -> None:
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     handler.setFormatter(text if written is LogFormat.TEXT else JsonLines())
-    logger.addHandler(handler)
+    # On the root, so that what others log, uvicorn and plugins say, is written in the same form.
+    logging.getLogger().addHandler(handler)
     logger.setLevel(level.upper())
-    logger.propagate = False
 
 
 def _service(
@@ -243,7 +242,6 @@ def _run(
     if not is_over:
         # What still runs is in a plugin's code; waiting for it would be for ever, and an engine's
         # thread that is in Python when the interpreter ends aborts the process.
-        warn("a plugin's code did not return in time; leaving without it")
         sys.stdout.flush()
         logging.shutdown()
         os._exit(_FAILED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
@@ -18,6 +18,7 @@ from epochal.server.openapi import document
 from epochal.server.problems import answer_to, problem
 from epochal.server.security import Guard
 from epochal.server.stopping import Cut
+from epochal.server.workers import watch_workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -130,14 +131,14 @@ class _Epoch:
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     service: Service = app.state.service
     end_listening = service.listen()
-    sampling = asyncio.create_task(_sample(service))
+    tasks = [asyncio.create_task(watch(service)) for watch in (_sample, watch_workers)]
     try:
         yield
     finally:
         service.stop()
-        sampling.cancel()
-        with suppress(asyncio.CancelledError):
-            await sampling
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await asyncio.to_thread(end_listening)
 
 

@@ -157,12 +157,19 @@ class AcceptFaults:
 
 
 def end(service: Service, jobs: Jobs | None = None) -> bool:
-    """Close jobs, database, then the runtime; returns whether nothing is left running."""
+    """Close jobs, database, then the runtime; returns whether nothing is left running.
+
+    What is, the log names.
+    """
     limit = service.limits.stop_s
     is_quiet = jobs is None or jobs.close(limit)
     is_idle = service.database.close(limit)
     cutover = service.runtime.close(drain_timeout=limit)
-    return is_quiet and is_idle and (cutover is None or cutover.drained)
+    is_over = is_quiet and is_idle and (cutover is None or cutover.drained)
+    if not is_over:
+        who = "; ".join(cutover.holders if cutover is not None else ()) or "nobody can say who"
+        logger.error("a plugin's code did not return in time: %s", who)
+    return is_over
 
 
 class _Server(uvicorn.Server):

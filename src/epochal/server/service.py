@@ -75,6 +75,8 @@ class Service:
         metrics: the same for Prometheus.
         started: when, in seconds since the Unix epoch.
         stopping: whether it takes no new queries and changes any more.
+        held_by: the calls of plugins that hold every thread of the engine; see
+            `epochal.server.workers`.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Service:
         self.feed: Final = Feed(self.limits.followers)
         self.started: Final = time()
         self.stopping = False
+        self.held_by: tuple[str, ...] = ()
         # Written by the subscription's thread, one step each; read by the loop.
         self._draining: Final[dict[tuple[str, int], float]] = {}
 

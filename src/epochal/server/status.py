@@ -13,6 +13,7 @@ from epochal.server.documents import catalog_of, drain_of, epoch_of
 from epochal.server.problems import answering, problem
 from epochal.server.requests import service_of
 from epochal.server.security import Right
+from epochal.server.workers import said
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -89,8 +90,11 @@ async def healthz(_: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """Whether it takes work."""
-    if service_of(request).stopping:
+    service = service_of(request)
+    if service.stopping:
         return problem(503, "stopping", "the service is stopping")
+    if service.held_by:
+        return problem(503, "held", said(service.held_by))
     return JSONResponse({"status": "ready"})
 
 
