@@ -246,6 +246,8 @@ def test_without_a_store_there_is_no_way_back(served):
         ("POST", "/v1/plugins/geo/reload?drain_timeout=-1", None),
         ("POST", "/v1/plugins/geo/reload?cancel_holders=yes", None),
         ("POST", "/v1/plugins/geo/reload?nope=1", None),
+        ("POST", "/v1/plugins/geo/reload?drain_timeout=1_0", None),
+        ("POST", "/v1/plugins/geo/reload?drain_timeout=1&drain_timeout=2", None),
         ("POST", "/v1/plugins/geo/reload", {"to": 1}),
         ("POST", "/v1/plugins/geo/rollback", {"to": True}),
         ("POST", "/v1/plugins/geo/rollback", {"to": -1}),

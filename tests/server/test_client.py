@@ -38,7 +38,7 @@ def test_status_and_plugins_tell_what_is_served(run, served):
     status, out, _ = run("status")
     assert status == 0
     assert out.startswith("serving, epoch 1 (")
-    assert "1 plugins" in out
+    assert "1 plugin\n" in out
     status, out, _ = run("plugins")
     assert "geo" in out
     assert "geo.version(x BIGINT) -> VARCHAR" in out
@@ -163,6 +163,12 @@ def test_a_query_that_fails_is_told(run, served):
     assert "not that one" in err
 
 
+def test_an_address_with_a_path_is_asked_about(run, served):
+    status, _, err = run("query", "SELECT 1", "--server", f"{served.url}/x")
+    assert status == 1
+    assert "/x has a path" in " ".join(err.split())
+
+
 def test_events_tell_what_happened(run):
     status, out, _ = run("events", "--no-follow")
     assert status == 0
@@ -190,6 +196,7 @@ def test_the_printed_link_has_the_token(run, served, monkeypatch):
         (["rollback", "--to", "1"], 2, "either a plugin and --to, or --epoch"),
         (["load", "/nowhere/geo.py"], 1, "cannot be read"),
         (["reload", "nope"], 1, "no plugin 'nope'"),
+        (["query", "SELECT 1", "--timeout", "0"], 2, "0 seconds are no time limit"),
         (["remove", "geo?cascade=true"], 2, "is no plugin's id"),
         (["reload", "../epochs/1/rollback"], 2, "is no plugin's id"),
         (["rollback", "geo/x", "--to", "1"], 2, "is no plugin's id"),

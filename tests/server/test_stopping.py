@@ -83,3 +83,31 @@ def test_signals_are_heard_until_the_end_and_the_third_leaves(serve, number):
     process.send_signal(number)
     assert process.wait(20) == 1
     assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "said"),
+    [
+        ("", ["--plugins", "nope"], "nope is no folder"),
+        ("", ["--watch", "nope"], "nope is no folder"),
+        ("", ["--table", "a=nope.csv"], "nope.csv does not exist"),
+        ("def f(:", [], "stuck.py` tells more"),
+        ("1/0", [], "epochal check"),
+        ("def f(:", [], "stuck.py, line"),
+    ],
+)
+def test_a_start_that_cannot_be_right_says_so_and_publishes_nothing(tmp_path, more, options, said):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "stuck.py").write_text(f"{STUCK}\n{more}\n")
+    options = [*options, "--plugins", plugins] if "--plugins" not in options else options
+    started = subprocess.run(
+        [*COMMAND, "--port", "0", "--store", "state", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert started.returncode == 1
+    assert said in " ".join(started.stderr.split())
+    assert "published epoch 1: stuck" not in started.stderr

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from epochal.cli.output import Json, console, error_console
-from epochal.cli.session import Grants, Plugins, open_runtime
+from epochal.cli.session import Grants, Plugins, checked_limit, open_runtime
 from epochal.errors import HostError
 from epochal.sql import Database, sql_name
 from epochal.sql.plain import converted, plain, plain_column
@@ -66,7 +66,9 @@ def query(
     ] = 40,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Seconds that it may take.", show_default="no limit"),
+        typer.Option(
+            callback=checked_limit, help="Seconds that it may take.", show_default="no limit"
+        ),
     ] = None,
     grant: Grants = None,
     server: Annotated[

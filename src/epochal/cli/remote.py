@@ -102,7 +102,7 @@ def status(server: Server = DEFAULT, token_file: TokenFile = None, as_json: Json
     epoch = told["epoch"]
     out = console()
     out.print(f"{told['state']}, epoch {epoch['number']} ({epoch['id'][:12]})")
-    out.print(f"up {told['uptime_s']:,.0f} s, {told['plugins']} plugins")
+    out.print(f"up {told['uptime_s']:,.0f} s, {_plugins(told['plugins'])}")
     out.print(
         f"{told['queries']:,} queries, {told['errors']:,} errors, {told['running']} running, "
         f"{latest.get('qps', 0):,.0f}/s, p99 {_ms(latest.get('p99_ms'))}"
@@ -400,6 +400,10 @@ def _packed(artifact: Artifact) -> bytes:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return sink.getvalue()
+
+
+def _plugins(count: int) -> str:
+    return "1 plugin" if count == 1 else f"{count:,} plugins"
 
 
 def _ms(value: float | None) -> str:

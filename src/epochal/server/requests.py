@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _INT64: Final = range(-(2**63), 2**63)
 _LONGEST_S: Final = 86_400.0
 _TAG: Final = re.compile(r"""\s*(?:(?P<weak>W/)?"(?P<id>[^"\s]*)"|(?P<bare>[^",\s]+))?\s*(?:,|$)""")
+_LISTS: Final = frozenset({"grant"})
+_NUMBER: Final = re.compile(r"[0-9.eE+-]+")
 _WORDS: Final = {"true": True, "false": False}
 
 
@@ -81,7 +83,11 @@ async def read_json(request: Request, most: int, fields: Collection[str]) -> dic
         raise Problem(415, "media-type", "expected a body of type application/json")
     body = await read_body(request, most)
     try:
-        document = json.loads(body, parse_constant=lambda word: wrong(f"{word} is no JSON"))
+        document = json.loads(
+            body,
+            parse_constant=lambda word: wrong(f"{word} is no JSON"),
+            object_pairs_hook=_object,
+        )
     except (ValueError, RecursionError) as error:
         wrong(f"the body is no JSON: {error}")
     if not isinstance(document, dict):
@@ -89,6 +95,14 @@ async def read_json(request: Request, most: int, fields: Collection[str]) -> dic
     if unknown := sorted(document.keys() - set(fields)):
         wrong(f"unknown field {unknown[0]!r}; known: {', '.join(fields)}")
     return document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        wrong(f"the field {next(n for n in names if names.count(n) > 1)!r} is there twice")
+    return found
 
 
 def text_of(value: Any, name: str) -> str:
@@ -118,7 +132,9 @@ def params_of(value: Any) -> list[Any] | dict[str, Any] | None:
 
 
 def _check_param(value: Any) -> None:
-    is_fine = value is None or isinstance(value, bool | float)
+    is_fine = value is None or isinstance(value, bool)
+    if isinstance(value, float):
+        is_fine = math.isfinite(value)  # 1e999 is none that was meant
     if isinstance(value, int) and not is_fine:
         is_fine = value in _INT64
     if isinstance(value, str):
@@ -153,6 +169,8 @@ def options_of(request: Request, *, extra: Collection[str] = ()) -> dict[str, An
     known = {"drain_timeout", "cancel_holders", "reason", *extra}
     if unknown := sorted(given.keys() - known):
         wrong(f"unknown option {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    if twice := sorted(name for name in {*given} - _LISTS if len(given.getlist(name)) > 1):
+        wrong(f"the option {twice[0]!r} is there twice")
     reason = text_of(given.get("reason", ""), "reason")[:1_000]
     return {
         "drain_timeout": seconds_of(given, "drain_timeout", service.limits.drain_s),
@@ -169,7 +187,8 @@ def seconds_of(given: Mapping[str, str], name: str, default: float) -> float:
         Problem: it is none.
     """
     try:
-        seconds = float(given.get(name, default))
+        text = given.get(name, str(default))
+        seconds = float(text) if _NUMBER.fullmatch(text) else math.nan
     except ValueError:
         seconds = math.nan
     if not 0.0 <= seconds <= _LONGEST_S:
