@@ -115,8 +115,9 @@ def test_requests_behind_one_do_not_hide_that_the_client_left(served):
         f"content-length: {len(body)}\r\n\r\n{body}"
     )
     with connect(served) as sock:
-        sock.sendall(one.encode() * 3)
+        sock.sendall(one.encode())
         assert inside.wait(10)
+        sock.sendall(one.encode() * 3)
     assert wait_until_idle(served)
     go_on.set()
 

@@ -167,7 +167,7 @@ async def remove_plugin(request: Request) -> Response:
 
 async def _upload(request: Request, service: Service, plugin: str | None) -> Artifact:
     limits = service.limits
-    content = await read_body(request, limits.upload_bytes)
+    content = await read_body(request, limits.upload_bytes, limits.body_s)
     if not content:
         wrong("the body is empty; send a .py file, a .zip or .tar.gz of a package, or a wheel")
     # Unpacking and hashing megabytes takes its time.
@@ -184,7 +184,8 @@ async def _upload(request: Request, service: Service, plugin: str | None) -> Art
 
 
 async def _read_nothing(request: Request) -> None:
-    if await read_body(request, service_of(request).limits.request_bytes):
+    limits = service_of(request).limits
+    if await read_body(request, limits.request_bytes, limits.body_s):
         wrong("this takes no body")
 
 

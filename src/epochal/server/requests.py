@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from starlette.requests import ClientDisconnect
 
 from epochal.server.problems import Problem
+from epochal.server.service import BODY_S
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -42,8 +43,13 @@ def wrong(detail: str) -> NoReturn:
     raise Problem(400, "request", detail)
 
 
-async def read_body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int, seconds: float = BODY_S) -> bytes:
     """A request's body.
+
+    Args:
+        request: the request.
+        most: bytes.
+        seconds: until it must be there.
 
     Raises:
         Problem: it is larger than `most` bytes, takes too long, or the client went away.
@@ -52,7 +58,6 @@ async def read_body(request: Request, most: int) -> bytes:
     if declared.isdecimal() and int(declared[:19]) > most:
         _too_large(most)
     body = bytearray()
-    seconds = service_of(request).limits.body_s
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
@@ -81,7 +86,7 @@ async def read_json(request: Request, most: int, fields: Collection[str]) -> dic
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem(415, "media-type", "expected a body of type application/json")
-    body = await read_body(request, most)
+    body = await read_body(request, most, service_of(request).limits.body_s)
     try:
         document = json.loads(
             body,

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from epochal.sql import Database
 
 
+BODY_S: Final = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much one request may ask for.
@@ -56,7 +59,7 @@ class Limits:
     unpacked_bytes: int = 64 << 20
     followers: int = 64
     connections: int | None = None
-    body_s: float = 60.0
+    body_s: float = BODY_S
     drain_s: float = 10.0
     stop_s: float = 10.0
 
