@@ -3,13 +3,16 @@
 import asyncio
 import json
 import socket
+import threading
 from http.client import HTTPResponse
 
 import pytest
 from tests.server.conftest import ADMIN
 from tests.server.test_queries import wait_until_idle
 
+from epochal._core.events import StoreFaulted
 from epochal.server import Limits
+from epochal.server.feed import KEPT
 from epochal.server.run import AcceptFaults
 
 
@@ -104,6 +107,23 @@ def test_where_all_connections_are_at_work_who_comes_is_told_so(start_service):
         assert told(sock) == (503, "busy")
     for one in followers:
         one.close()
+
+
+def test_a_follower_that_does_not_read_is_let_go(start_service, monkeypatch):
+    monkeypatch.setattr("epochal.server.sending.READ_S", 0.3)
+    served = start_service()
+    feed = served.service.feed
+    for number in range(KEPT):
+        feed.add(StoreFaulted(error=f"{number} " + "x" * 5_000))
+    with connect(served) as sock:
+        ask(served, sock, "/v1/events")
+        assert sock.recv(15) == b"HTTP/1.1 200 OK"
+        nothing = threading.Event()
+        for _ in range(200):
+            if not feed.followers:
+                break
+            nothing.wait(0.05)
+        assert not feed.followers
 
 
 def test_requests_behind_one_do_not_hide_that_the_client_left(served):

@@ -148,6 +148,27 @@ def test_a_client_that_does_not_read_holds_nothing(start_service):
         assert read < 40_000_000
 
 
+def test_an_answer_that_nobody_reads_is_dropped(start_service, caplog):
+    caplog.set_level("INFO", "epochal.server")
+    served = start_service(limits=Limits(query_s=1.5, stop_s=5.0))
+    body = json.dumps({"sql": WIDE}).encode()
+    head = (
+        f"POST /v1/query HTTP/1.1\r\nhost: {served.url.removeprefix('http://')}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(served.address, timeout=20) as sock:
+        sock.sendall(head.encode() + body)
+        nothing = threading.Event()
+        for _ in range(400):
+            if "did not read its answer in time" in caplog.text:
+                break
+            nothing.wait(0.05)
+        with suppress(ConnectionResetError):
+            while sock.recv(1 << 20):
+                pass
+    assert "did not read its answer in time" in caplog.text
+
+
 def test_a_query_that_nobody_has_time_to_plan_is_told_so(served):
     served.service.database._crew = Crew(0, 0)
     answer = served.query("SELECT 1")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from epochal.errors import EpochalError
 from epochal.server.problems import logger
@@ -19,12 +19,15 @@ from epochal.server.problems import logger
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     Parts = AsyncGenerator[Any, None]
 
 ABORT: Final = "epochal.abort"
 """In a request's scope, where the server can: what ends its connection at once, unsent or not."""
+
+READ_S: Final = 30.0
+"""For so long a follower may read nothing, when more is there than fits between it and us."""
 
 _PART: Final = 1 << 18
 
@@ -84,6 +87,28 @@ class WhileConnected(Response):
                 await _send_body(content, send)
         async with asyncio.timeout_at(self._deadline):
             await send({"type": "http.response.body", "body": b""})
+
+
+class Following(StreamingResponse):
+    """A stream without end, for as long as its client reads it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+
+        async def patiently(message: Message) -> None:
+            async with asyncio.timeout(READ_S):
+                await send(message)
+
+        self._scope = scope
+        await super().__call__(scope, receive, patiently)
+
+    async def stream_response(self, send: Send) -> None:
+        """Send until the client leaves, or does not read for a while."""
+        try:
+            await super().stream_response(send)
+        except TimeoutError:
+            logger.info("a client of %s does not read it", self._scope["path"])
+            await cut_off(self._scope)
 
 
 async def _send_whole(answer: Response, send: Send, seconds: float) -> None:

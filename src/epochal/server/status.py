@@ -7,12 +7,13 @@ import json
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from epochal.server.documents import catalog_of, drain_of, epoch_of
 from epochal.server.problems import answering, problem
 from epochal.server.requests import service_of
 from epochal.server.security import Right
+from epochal.server.sending import Following
 from epochal.server.workers import said
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ async def events(request: Request) -> Response:
     if request.method == "HEAD":  # a stream would be read for ever, and nothing of it sent
         return Response(media_type="text/event-stream")
     following = service.feed.follow(request.headers.get("last-event-id"))
-    return StreamingResponse(
-        following, media_type="text/event-stream", headers={"x-accel-buffering": "no"}
-    )
+    return Following(following, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
 @answering
