@@ -6,9 +6,9 @@ call. When every thread is in such a call, no query is answered any more, of any
 ends at its time limit.
 
 The idea: where anything of a query is with the engine, ask a question now and then that takes it no
-time at all. If it is not answered while some threads are inside of plugins' functions, those hold
-the engine: then `/readyz` says so and by whom, and the log once, so that whoever runs the service
-can send its traffic elsewhere and start it anew.
+time at all. If it is not answered, twice, while some threads are inside of plugins' functions,
+those hold the engine: then `/readyz` says so and by whom, and the log once, so that whoever runs
+the service can send its traffic elsewhere and start it anew.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ async def watch_workers(service: Service) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
         if service.held_by or service.database.is_engaged:
-            _note(service, await _held_by(service))
+            held_by = await _held_by(service)
+            if held_by and not service.held_by:  # or is it only busy?
+                held_by = await _held_by(service)
+            _note(service, held_by)
 
 
 async def _held_by(service: Service) -> tuple[str, ...]:
