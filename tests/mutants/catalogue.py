@@ -821,6 +821,15 @@ MUTANTS = (
     ),
     Mutant(
         "the service",
+        "an answer waits for the acknowledgement of its head",
+        "server/run.py",
+        "socket.SOCK_STREAM, socket.IPPROTO_TCP)",
+        "socket.SOCK_STREAM)",
+        "tests/server/test_listening.py::"
+        "test_an_answer_in_two_parts_does_not_wait_for_an_acknowledgement",
+    ),
+    Mutant(
+        "the service",
         "an answer has as many bytes as its rows have",
         "server/pieces.py",
         "            if self._left < 0:\n",
