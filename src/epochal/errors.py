@@ -49,7 +49,8 @@
     └── QueryError                     a SQL query
         ├── FunctionError                  a plugin's function raised, or broke its promise
         ├── QueryTimeoutError              (also a TimeoutError)
-        └── QueryCancelledError
+        ├── QueryCancelledError
+        └── BusyError                      too many queries are being planned
 
 Each class has one stable `code` that logs, the command line and HTTP share. A message says what
 happened, to which plugin, and what to do next; the facts in it are attributes too.
@@ -536,6 +537,15 @@ class QueryCancelledError(QueryError):
     """The query was cancelled."""
 
     code = "query-cancelled"
+
+
+class BusyError(QueryError):
+    """Too many queries are being planned, and too many wait for it; ask again later."""
+
+    code = "busy"
+
+    def __init__(self) -> None:
+        super().__init__("too many queries are being planned at once; ask again in a moment")
 
 
 def _known(word: str, names: Sequence[str]) -> str:

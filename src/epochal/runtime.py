@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from epochal.store.restore import Restore
 
 _ERROR_LIMIT_S: Final = 1.0
+_SHOWN: Final = 12
+"""So many digits of an epoch's id are shown, and name it."""
 
 
 class Runtime:
@@ -194,7 +196,7 @@ class Runtime:
         cancel_holders: bool = False,
         dry_run: bool = False,
         reason: str = "",
-        if_epoch: str | None = None,
+        if_epoch: str | Collection[str] | None = None,
     ) -> Change:
         """Several changes at once, all or nothing; see `Change`.
 
@@ -208,16 +210,20 @@ class Runtime:
             dry_run: do everything short of publishing, then undo it: the report tells what would
                 happen, and whatever would fail raises.
             reason: who asks for it, and why; kept in the store's history and audit log.
-            if_epoch: the id of the epoch that the caller has seen; if another one is current when
-                the change has its turn, it fails with `EpochMovedError`. None for whatever it is.
+            if_epoch: the id of the epoch that the caller has seen, or its first 12 digits or more;
+                or several, of which one must be it. If another epoch is current when the change has
+                its turn, it fails with `EpochMovedError`. None for whatever it is.
         """
         limits = self._limits(
             drain_timeout, phase_timeout, pause_timeout, cancel_holders=cancel_holders
         )
 
+        seen = (if_epoch,) if isinstance(if_epoch, str) else if_epoch
+
         def wishes(requests: Requests, epoch: Epoch) -> Sequence[Wish]:
-            if if_epoch is not None and if_epoch != epoch.id:
-                raise EpochMovedError(expected=if_epoch, number=epoch.number, current=epoch.id)
+            if not _is_seen(epoch.id, seen):
+                expected = ", ".join(seen or ())
+                raise EpochMovedError(expected=expected, number=epoch.number, current=epoch.id)
             return resolve(requests, epoch, self._grants, self._store)
 
         def begin(requests: Requests) -> Running:
@@ -564,3 +570,10 @@ class Runtime:
 
     def __repr__(self) -> str:
         return f"<runtime, {self.epoch!r}>"
+
+
+def _is_seen(epoch_id: str, seen: Collection[str] | None) -> bool:
+    """Whether an epoch is one of those that a caller has seen; None for any."""
+    if seen is None:
+        return True
+    return any(len(one) >= _SHOWN and epoch_id.startswith(one) for one in seen)

@@ -155,12 +155,8 @@ class Watcher:
         artifacts: Mapping[Path, tuple[str, Artifact]],
         removed: Mapping[Path, str],
     ) -> None:
-        active = frozenset(self._runtime.epoch.generations)
-        for plugin, artifact in artifacts.values():
-            if plugin in active:
-                change.reload(plugin, artifact)
-            else:
-                change.load(artifact)
+        for _, artifact in artifacts.values():
+            change.put(artifact)
         for plugin in removed.values():
             change.remove(plugin)
 

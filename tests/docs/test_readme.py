@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-CITIES = "name,lat,lon\nLondon,51.51,-0.13\nBerlin,52.52,13.40\nRome,41.90,12.50\n"
 
 
 def test_the_example_prints_what_the_readme_says(tmp_path):
     plugin, host = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    cities = re.search(r"```\n(name,.*?)```", README, re.DOTALL)[1]
     said = re.search(r"```\n(1\.0\.0 .*?)```", README, re.DOTALL)
     (tmp_path / "geo.py").write_text(plugin)
     (tmp_path / "host.py").write_text(host)
-    (tmp_path / "cities.csv").write_text(CITIES)
+    (tmp_path / "cities.csv").write_text(cities)
     done = subprocess.run(
         [sys.executable, "host.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -36,6 +36,8 @@ CHANGES = "tests/server/test_changes.py::"
 GATE = "tests/unit/test_gate.py::"
 SECURITY = "tests/server/test_security.py::"
 QUERIES = "tests/server/test_queries.py::"
+CONNECTIONS = "tests/server/test_connections.py::"
+DEPTH = "tests/unit/sql/test_depth.py::"
 ASGI = "tests/integration/test_asgi.py::"
 COMPILER = "tests/unit/loaders/test_compiler.py::"
 STORE = "tests/integration/test_store.py::"
@@ -1278,7 +1280,7 @@ MUTANTS = (
         "If-Match",
         "the epoch that was seen is looked for before the change's turn, not in it",
         "runtime.py",
-        "            if if_epoch is not None and if_epoch != epoch.id:\n",
+        "            if not _is_seen(epoch.id, seen):\n",
         "            if False:\n",
         CHANGES + "test_of_many_who_saw_one_epoch_one_changes_it",
     ),
@@ -1309,10 +1311,108 @@ MUTANTS = (
     Mutant(
         "the service",
         "a query goes on when its client has gone",
-        "server/queries.py",
+        "server/sending.py",
         "            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)\n",
         "            await asyncio.wait([sending])\n",
         QUERIES + "test_a_query_ends_with_its_client",
+    ),
+    Mutant(
+        "the service",
+        "a client that does not read its answer holds the query for ever",
+        "server/sending.py",
+        "timeout_at(self._deadline):\n                await _send_body",
+        "timeout_at(None):\n                await _send_body",
+        QUERIES + "test_a_client_that_does_not_read_holds_nothing",
+    ),
+    Mutant(
+        "the service",
+        "an answer waits for the acknowledgement of its head",
+        "server/run.py",
+        "socket.SOCK_STREAM, socket.IPPROTO_TCP)",
+        "socket.SOCK_STREAM)",
+        "tests/server/test_listening.py::"
+        "test_an_answer_in_two_parts_does_not_wait_for_an_acknowledgement",
+    ),
+    Mutant(
+        "the service",
+        "an answer has as many bytes as its rows have",
+        "server/pieces.py",
+        "            if self._left < 0:\n",
+        "            if False:\n",
+        QUERIES + "test_a_limit_of_bytes_cuts_off_and_says_so",
+    ),
+    Mutant(
+        "the service",
+        "a reload takes what was active when it was asked for",
+        "server/plugins.py",
+        "    change.request(Wanted(Verb.RELOAD, plugin, anew=True))\n",
+        "    change.reload(plugin, service.runtime.generation(plugin).candidate.artifact)\n",
+        CHANGES + "test_a_reload_takes_what_is_active_in_its_turn",
+    ),
+    Mutant(
+        "the service",
+        "idle connections make no room",
+        "server/connection.py",
+        "        longest.transport.abort()\n",
+        "        return False\n",
+        CONNECTIONS + "test_idle_connections_make_room_the_longest_idle_first",
+    ),
+    Mutant(
+        "the service",
+        "a connection waits for a head for ever",
+        "server/connection.py",
+        "            self._late = self.loop.call_later(HEAD_S, self._head_is_late)\n",
+        "            pass\n",
+        CONNECTIONS + "test_a_head_that_does_not_end_is_answered_and_closed",
+    ),
+    Mutant(
+        "the service",
+        "requests that were sent ahead hide that the client left",
+        "server/connection.py",
+        "            self.flow.resume_reading()  # or",
+        "            pass  # or",
+        CONNECTIONS + "test_requests_behind_one_do_not_hide_that_the_client_left",
+    ),
+    Mutant(
+        "the service",
+        "who the stop cuts off is told nothing",
+        "server/stopping.py",
+        '            if scope["type"] != "http" or not self._service.stopping:\n',
+        "            if True:\n",
+        "tests/server/test_service.py::test_a_query_that_outlasts_the_stop_is_told_so",
+    ),
+    Mutant(
+        "the service",
+        "it is ready though plugins hold every thread of the engine",
+        "server/workers.py",
+        "        return await asyncio.to_thread(_inside, service.runtime)\n",
+        "        return ()\n",
+        "tests/server/test_service.py::"
+        "test_functions_that_hold_every_thread_of_the_engine_are_told",
+    ),
+    Mutant(
+        "SQL",
+        "a text is as deep as it likes",
+        "sql/depth.py",
+        "        if depth > DEEPEST:\n",
+        "        if depth > 1_000 * DEEPEST:\n",
+        DEPTH + "test_a_deep_text_is_refused",
+    ),
+    Mutant(
+        "SQL",
+        "everybody waits to be planned",
+        "sql/crew.py",
+        "            if self._taken >= self._most + self._waiting:\n",
+        "            if False:\n",
+        DEPTH + "test_who_comes_when_all_plan_and_enough_wait_is_told_so_at_once",
+    ),
+    Mutant(
+        "SQL",
+        "dates and times go through Python's",
+        "sql/plain.py",
+        "    (pa.types.is_timestamp, _moments),\n",
+        "",
+        "tests/unit/sql/test_plain.py::test_what_python_has_no_date_for_is_told",
     ),
     Mutant(
         "the service",

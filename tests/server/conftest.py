@@ -52,6 +52,7 @@ class Served:
 
     Attributes:
         url: its address.
+        address: the same for a socket.
         http: asks without a token.
         admin: asks with the admin's.
         service: what is served.
@@ -61,6 +62,7 @@ class Served:
         self.service = Service(runtime, Database(runtime), limits=limits, jobs=Jobs(runtime))
         sock = listen("127.0.0.1", port)
         self.url = url_of(sock)
+        self.address = sock.getsockname()
         self.access = Access(
             authorities=authorities_of(sock, names), admin_token=ADMIN, query_token=query_token
         )

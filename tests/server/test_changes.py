@@ -113,6 +113,78 @@ def test_of_many_who_saw_one_epoch_one_changes_it(served):
     assert sorted(statuses) == [200] + [412] * 5
 
 
+def answer_for(served, *tags):
+    headers = [("if-match", tag) for tag in tags]
+    return served.admin.post("/v1/plugins/geo/reload", headers=headers).status_code
+
+
+def test_if_match_is_read_as_http_has_it(served):
+    def seen():
+        return served.service.runtime.epoch.id
+
+    assert answer_for(served, f'"{seen()}"') == 200
+    assert answer_for(served, f'"0123456789abcdef", "{seen()}"') == 200
+    assert answer_for(served, '"0123456789abcdef"', f'"{seen()}"') == 200
+    assert answer_for(served, seen()[:12]) == 200  # as people are shown it
+    assert answer_for(served, seen()[:11]) == 412
+    assert answer_for(served, f'W/"{seen()}"') == 412
+    assert answer_for(served, '"0123456789abcdef", "fedcba9876543210"') == 412
+    assert answer_for(served, "*") == 200
+    assert answer_for(served, f'"{seen()}') == 400
+    assert answer_for(served, ",") == 400
+
+
+# --- turns -------------------------------------------------------------------------------------
+
+
+class Held:
+    """The turn to change plugins, held until it is let go; what comes meanwhile queues up."""
+
+    def __init__(self, runtime):
+        self._turn = runtime._site.turn
+        self._ticket = self._turn.take()
+        self._ticket.result(10)
+        self._threads = []
+
+    def ask(self, ask, *arguments):
+        """Ask on a thread; goes on when the change is in the queue."""
+        answers = []
+        before = len(self._turn._queue)
+        thread = threading.Thread(target=lambda: answers.append(ask(*arguments)))
+        thread.start()
+        self._threads.append(thread)
+        nothing = threading.Event()
+        while len(self._turn._queue) == before and thread.is_alive():
+            nothing.wait(0.005)
+        return answers
+
+    def let_go(self):
+        self._turn.give_back(self._ticket)
+        for thread in self._threads:
+            thread.join(30)
+
+
+def test_a_reload_takes_what_is_active_in_its_turn(served):
+    """Or an upload that is before it in the queue would be undone, and nobody told."""
+    held = Held(served.service.runtime)
+    uploaded = held.ask(served.put_geo, "2.0")
+    reloaded = held.ask(served.admin.post, "/v1/plugins/geo/reload")
+    held.let_go()
+    assert [uploaded[0].status_code, reloaded[0].status_code] == [200, 200]
+    assert version(served) == "2.0"
+
+
+def test_whether_an_upload_is_new_is_settled_in_its_turn(start_service):
+    served = start_service()
+    held = Held(served.service.runtime)
+    first, second = held.ask(served.put_geo, "1.0"), held.ask(served.put_geo, "2.0")
+    check = {"content": GEO.format(version="3.0")}
+    checked = held.ask(lambda: served.admin.post("/v1/plugins:check", **check))
+    held.let_go()
+    assert [one[0].status_code for one in (first, second, checked)] == [201, 200, 200]
+    assert version(served) == "2.0"
+
+
 # --- the other changes -------------------------------------------------------------------------
 
 
@@ -174,10 +246,15 @@ def test_without_a_store_there_is_no_way_back(served):
         ("POST", "/v1/plugins/geo/reload?drain_timeout=-1", None),
         ("POST", "/v1/plugins/geo/reload?cancel_holders=yes", None),
         ("POST", "/v1/plugins/geo/reload?nope=1", None),
+        ("POST", "/v1/plugins/geo/reload?drain_timeout=1_0", None),
+        ("POST", "/v1/plugins/geo/reload?drain_timeout=1&drain_timeout=2", None),
         ("POST", "/v1/plugins/geo/reload", {"to": 1}),
         ("POST", "/v1/plugins/geo/rollback", {"to": True}),
         ("POST", "/v1/plugins/geo/rollback", {"to": -1}),
         ("POST", "/v1/plugins/geo/rollback", {}),
+        ("POST", "/v1/epochs/none/rollback", None),
+        pytest.param("POST", f"/v1/epochs/{'9' * 5000}/rollback", None, id="many digits"),
+        ("POST", "/v1/epochs/9007199254740993/rollback", None),
     ],
 )
 def test_options_that_cannot_be_right_are_refused(served, method, path, body):

@@ -7,6 +7,7 @@ import pytest
 from tests.server.conftest import ADMIN, GEO, QUERY
 
 from epochal.cli import main
+from epochal.server import Limits
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_status_and_plugins_tell_what_is_served(run, served):
     status, out, _ = run("status")
     assert status == 0
     assert out.startswith("serving, epoch 1 (")
-    assert "1 plugins" in out
+    assert "1 plugin\n" in out
     status, out, _ = run("plugins")
     assert "geo" in out
     assert "geo.version(x BIGINT) -> VARCHAR" in out
@@ -80,7 +81,9 @@ def test_a_refused_change_is_told_with_the_services_code(run, geo):
 def test_a_change_for_a_gone_epoch_is_refused(run, served):
     seen = served.service.runtime.epoch.id
     assert run("reload", "geo", "--if-epoch", seen)[0] == 0
-    status, _, err = run("reload", "geo", "--if-epoch", "0123456789", "--json")
+    shown = run("status")[1].partition("(")[2].partition(")")[0]
+    assert run("reload", "geo", "--if-epoch", shown)[0] == 0
+    status, _, err = run("reload", "geo", "--if-epoch", "0123456789ab", "--json")
     assert status == 1
     assert json.loads(err)["error"]["code"] == "epoch-moved"
 
@@ -115,6 +118,26 @@ def test_a_terminal_shows_who_is_waited_for(run, served, geo, monkeypatch):
     asking.join(20)
 
 
+def test_a_change_is_done_though_nobody_could_show_who_is_waited_for(
+    start_service, geo, capsys, monkeypatch
+):
+    """Where too many follow the events already, say."""
+    served = start_service(limits=Limits(followers=0, stop_s=5.0))
+    served.put_geo("1.0")
+    monkeypatch.setattr("epochal.cli.remote._is_watched", lambda: True)
+    monkeypatch.setattr("epochal.cli.remote._LEEWAY_S", 0.01)
+    monkeypatch.setenv("EPOCHAL_ADMIN_TOKEN", ADMIN)
+    inside, go_on = served.events()
+    asking = threading.Thread(target=served.query, args=["SELECT geo.slow(7)"])
+    asking.start()
+    assert inside.wait(10)
+    go_on_later = threading.Timer(1.0, go_on.set)
+    go_on_later.start()
+    assert main(["load", str(geo("2.0")), "--server", served.url]) == 0
+    assert "epoch 2 published" in capsys.readouterr().out
+    asking.join(20)
+
+
 @pytest.mark.parametrize("written", ["table", "json", "csv"])
 def test_query_asks_the_service(run, served, written):
     status, out, err = run(
@@ -138,6 +161,12 @@ def test_a_query_that_fails_is_told(run, served):
     status, _, err = run("query", "SELECT geo.fails(1)", "--server", served.url)
     assert status == 1
     assert "not that one" in err
+
+
+def test_an_address_with_a_path_is_asked_about(run, served):
+    status, _, err = run("query", "SELECT 1", "--server", f"{served.url}/x")
+    assert status == 1
+    assert "/x has a path" in " ".join(err.split())
 
 
 def test_events_tell_what_happened(run):
@@ -167,6 +196,11 @@ def test_the_printed_link_has_the_token(run, served, monkeypatch):
         (["rollback", "--to", "1"], 2, "either a plugin and --to, or --epoch"),
         (["load", "/nowhere/geo.py"], 1, "cannot be read"),
         (["reload", "nope"], 1, "no plugin 'nope'"),
+        (["query", "SELECT 1", "--timeout", "0"], 2, "0 seconds are no time limit"),
+        (["remove", "geo?cascade=true"], 2, "is no plugin's id"),
+        (["reload", "../epochs/1/rollback"], 2, "is no plugin's id"),
+        (["rollback", "geo/x", "--to", "1"], 2, "is no plugin's id"),
+        (["rollback", "geo", "--to", "9" * 5000], 1, "store"),
     ],
 )
 def test_wrong_input_is_told(run, arguments, status, said):

@@ -1,7 +1,9 @@
 """`POST /v1/query`: answers say which code computed them, and bad questions what is wrong."""
 
 import json
+import socket
 import threading
+from contextlib import suppress
 
 import httpx
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pytest
 from epochal import examples
 from epochal.server import Limits
 from epochal.server.queries import ARROW
+from epochal.sql.crew import Crew
 
 
 def wait_until_idle(served):
@@ -110,6 +113,92 @@ def test_the_services_own_limit_holds_whatever_is_asked(start_service, people):
     assert answer["truncated"]
 
 
+WIDE = "SELECT repeat('x', 100000) AS x, random() AS y FROM generate_series(1, 500)"
+
+
+def test_a_limit_of_bytes_cuts_off_and_says_so(start_service):
+    served = start_service(limits=Limits(answer_bytes=5_000_000, stop_s=5.0))
+    answer = served.query(WIDE).json()
+    assert answer["truncated"]
+    assert len(answer["rows"]) == 49
+    small = served.query("SELECT 1 AS one").json()
+    assert (small["rows"], small["truncated"]) == ([[1]], False)
+
+
+def test_a_limit_of_bytes_cuts_off_arrow_after_the_piece_that_reaches_it(start_service):
+    served = start_service(limits=Limits(answer_bytes=5_000_000, stop_s=5.0))
+    answer = served.http.post("/v1/query", json={"sql": WIDE}, headers={"accept": ARROW})
+    reader = pa.ipc.open_stream(answer.content)
+    batches, facts = [], None
+    while facts is None:
+        batch, facts = reader.read_next_batch_with_custom_metadata()
+        batches.append(batch)
+    assert facts[b"epochal.truncated"] == b"true"
+    assert 40 <= sum(batch.num_rows for batch in batches) <= 60
+    with pytest.raises(StopIteration):
+        reader.read_next_batch()
+
+
+def test_a_client_that_does_not_read_holds_nothing(start_service):
+    served = start_service(limits=Limits(query_s=1.0, stop_s=5.0))
+    served.put_geo("1.0")
+    sql = f"{WIDE} WHERE geo.version(value) = '1.0'"
+    body = json.dumps({"sql": sql}).encode()
+    head = (
+        f"POST /v1/query HTTP/1.1\r\nhost: {served.url.removeprefix('http://')}\r\n"
+        f"accept: {ARROW}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(20)
+        sock.connect(served.address)
+        sock.sendall(head.encode() + body)
+        sock.recv(1)
+        assert wait_until_idle(served)
+        report = served.put_geo("2.0").json()
+        assert report["drained"]
+        read = 0
+        with suppress(ConnectionResetError):  # it was cut off, and not left to read the rest
+            while content := sock.recv(1 << 20):
+                read += len(content)
+        assert read < 40_000_000
+
+
+def test_an_answer_that_nobody_reads_is_dropped(start_service, caplog):
+    caplog.set_level("INFO", "epochal.server")
+    served = start_service(limits=Limits(query_s=1.5, stop_s=5.0))
+    body = json.dumps({"sql": WIDE}).encode()
+    head = (
+        f"POST /v1/query HTTP/1.1\r\nhost: {served.url.removeprefix('http://')}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(served.address, timeout=20) as sock:
+        sock.sendall(head.encode() + body)
+        nothing = threading.Event()
+        for _ in range(400):
+            if "did not read its answer in time" in caplog.text:
+                break
+            nothing.wait(0.05)
+        with suppress(ConnectionResetError):
+            while sock.recv(1 << 20):
+                pass
+    assert "did not read its answer in time" in caplog.text
+
+
+def test_a_query_that_nobody_has_time_to_plan_is_told_so(served):
+    served.service.database._crew = Crew(0, 0)
+    answer = served.query("SELECT 1")
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_text_that_is_too_deep_is_refused_and_the_service_lives(served):
+    answer = served.query("SELECT " + "+".join(["1"] * 20_000))
+    assert (answer.status_code, answer.json()["code"]) == (400, "query")
+    assert served.query("SELECT 1").status_code == 200
+
+
 def test_a_time_limit_ends_a_query(served):
     answer = served.query("SELECT geo.slow(1)", timeout=0.3)
     assert (answer.status_code, answer.json()["code"]) == (504, "query-timeout")
@@ -133,6 +222,22 @@ def test_a_function_that_raises_is_told_as_the_plugins_fault(served):
     assert "not that one" in told["detail"]
     plugins = served.http.get("/v1/plugins").json()["plugins"]
     assert plugins[0]["errors"] == 1
+
+
+def test_an_instant_in_nanoseconds_is_told(served):
+    (row,) = served.query("SELECT TIMESTAMP '2024-01-01T00:00:00.123456789'").json()["rows"]
+    assert row == ["2024-01-01T00:00:00.123456789"]
+    assert served.query("SELECT now()").status_code == 200
+
+
+def test_a_value_that_cannot_be_told_is_the_querys_fault_and_counted_so(served):
+    zone = "arrow_cast(0, 'Timestamp(Nanosecond, Some(\"Nowhere/Town\"))')"
+    answer = served.query(f"SELECT 1 AS fine, {zone} AS at")
+    assert (answer.status_code, answer.json()["code"]) == (400, "query")
+    assert "column 'at'" in answer.json()["detail"]
+    metrics = served.http.get("/metrics").text
+    assert 'epochal_queries_total{outcome="query"} 1.0' in metrics
+    assert 'outcome="cancelled"' not in metrics
 
 
 @pytest.mark.parametrize(
@@ -166,6 +271,9 @@ def test_a_question_that_cannot_be_right_is_told_so(served, body, status, said):
         (b"{", "application/json", 400),
         (b'{"sql": "SELECT $1", "params": [NaN]}', "application/json", 400),
         (b"\xff\xfe", "application/json", 400),
+        (b'{"sql": "SELECT $1", "params": [1e999]}', "application/json", 400),
+        (b'{"sql": "SELECT 1", "sql": "SELECT 2"}', "application/json", 400),
+        (b'{"sql": "SELECT $a", "params": {"a": 1, "a": 2}}', "application/json", 400),
         (b"SELECT 1", "text/plain", 415),
         (b'{"sql": "' + b"x" * (1 << 20) + b'"}', "application/json", 413),
         (b"[" * 100_000, "application/json", 400),

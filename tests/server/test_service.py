@@ -2,11 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
 import threading
-from contextlib import suppress
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server.conftest import GEO
 
@@ -48,6 +47,13 @@ def test_events_tell_what_happened_and_go_on_where_a_connection_broke(served):
     after = follow(served, is_finished, last=first[-1][1]["id"])
     changes = {told["change"] for kind, told in after if kind == "message" and "change" in told}
     assert changes == {2}
+
+
+def test_the_head_of_the_events_ends(served):
+    answer = served.http.head("/v1/events")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert served.service.feed.followers == 0
 
 
 def test_a_follower_that_fell_behind_is_told_how_many_it_missed():
@@ -151,25 +157,53 @@ def test_a_stop_lets_a_running_query_end_and_takes_no_new_one(served):
     assert served.ended is True
 
 
-def test_a_query_that_outlasts_the_stop_is_cancelled(start_service):
+def test_a_query_that_outlasts_the_stop_is_told_so(start_service, caplog):
     served = start_service(limits=Limits(stop_s=1.0))
     served.put_geo("1.0")
     inside, go_on = served.events()
-
-    def ask():
-        with suppress(httpx.TransportError):  # the service may go before it has answered
-            served.query("SELECT geo.slow(1)")
-
-    asking = threading.Thread(target=ask)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(served.query("SELECT geo.slow(1)")))
     asking.start()
     assert inside.wait(10)
     stopping = threading.Thread(target=served.stop)
     stopping.start()
-    go_on.wait(3)
+    asking.join(20)
     go_on.set()
     stopping.join(30)
-    asking.join(20)
     assert not stopping.is_alive()
+    assert (answers[0].status_code, answers[0].json()["code"]) == (503, "stopping")
+    assert "Traceback" not in caplog.text
+
+
+def test_functions_that_hold_every_thread_of_the_engine_are_told(served, monkeypatch, caplog):
+    monkeypatch.setattr("epochal.server.workers.LOOK_S", 0.05)
+    monkeypatch.setattr("epochal.server.workers.ANSWER_S", 0.5)
+    _, go_on = served.events()
+    asking = [
+        threading.Thread(target=served.query, args=["SELECT geo.slow(1)"], kwargs={"timeout": 0.2})
+        for _ in range(os.cpu_count() + 1)
+    ]
+    for one in asking:
+        one.start()
+    for one in asking:
+        one.join(30)
+    answer = ask_until(served, 503)
+    assert answer.json()["code"] == "held"
+    assert "in slow" in answer.json()["detail"]
+    assert caplog.text.count("no query can be answered") == 1
+    go_on.set()
+    assert ask_until(served, 200).json() == {"status": "ready"}
+    assert served.query("SELECT 1").status_code == 200
+
+
+def ask_until(served, status):
+    nothing = threading.Event()
+    for _ in range(200):
+        answer = served.http.get("/readyz")
+        if answer.status_code == status:
+            return answer
+        nothing.wait(0.03)
+    raise AssertionError(answer.text)
 
 
 def test_every_error_of_the_library_has_a_status():

@@ -278,7 +278,8 @@ class Generation:
                 raise
             except BaseException as error:
                 raise LinkError(
-                    f"plugin {self.plugin!r} failed to load: {said(error)}", plugin=self.plugin
+                    f"plugin {self.plugin!r} failed to load: {_said(error)}",
+                    plugin=self.plugin,
                 ) from error
             asked = self._context.take_exports()
             self.exports = collect_exports(self.candidate, self._namespace, asked)
@@ -495,3 +496,15 @@ class _threads_noted:  # noqa: N801  reads as a phrase: `with _threads_noted(own
         after = {thread.ident for thread in threading.enumerate()}
         self._own.update(ident for ident in after - self._before if ident is not None)
         self._inside.discard(threading.get_ident())
+
+
+def _said(error: BaseException) -> str:
+    """What a plugin's code raised; a syntax error with its file's path, which its text lacks."""
+    if not isinstance(error, SyntaxError):
+        return said(error)
+    path, tagged, _ = (error.filename or "").rpartition("@g")
+    return (
+        f"{type(error).__name__}: {error.msg} ({path}, line {error.lineno})"
+        if tagged
+        else said(error)
+    )

@@ -88,6 +88,11 @@ class Manifest:
     vendored: str = ""
 
 
+def is_plugin_id(text: str) -> bool:
+    """Whether a text can be the id of a plugin."""
+    return _ID.fullmatch(text) is not None
+
+
 def read_manifest(artifact: Artifact) -> Manifest:
     """Read and check a plugin's manifest; none of its code runs.
 
@@ -229,7 +234,7 @@ class _Reader:
 
     def _id(self, block: _Block, table: dict[str, Any]) -> str | None:
         plugin = self._text(block, table, "id")
-        if _ID.fullmatch(plugin):
+        if is_plugin_id(plugin):
             return plugin
         if isinstance(table.get("id"), str):
             self._fault(
@@ -324,7 +329,7 @@ def _plugin_requirement(text: str) -> tuple[Requirement | None, str | None]:
         return None, f"is no requirement; {expected}"
     if parsed.extras or parsed.marker or parsed.url:
         return None, f"has extras, a marker or an address, which plugins have not; {expected}"
-    if not _ID.fullmatch(parsed.name):
+    if not is_plugin_id(parsed.name):
         return None, f"names {parsed.name!r}, which is no plugin id; {expected}"
     return Requirement(parsed.name, parsed.specifier), None
 

@@ -28,20 +28,23 @@ class Request:
     """One call on a change.
 
     Attributes:
-        verb: what to do.
-        plugin: to which plugin; None for a load, whose manifest says.
+        verb: what to do; None for a load or a reload, as the plugin is active or not when the
+            change has its turn.
+        plugin: to which plugin; None where the source's manifest says.
         source: file, folder or artifact; None to read again where the active one came from.
+        anew: for a reload without a source: what came from no path starts anew as it is.
         config: None to keep the active one's (for a load: none).
         grants: None to keep the active one's (for a load: the runtime's).
         cascade: for a removal: take along those that require it.
     """
 
-    verb: Verb
+    verb: Verb | None
     plugin: str | None = None
     source: str | PathLike[str] | Artifact | None = None
     config: Mapping[str, Any] | None = None
     grants: frozenset[str] | None = None
     cascade: bool = False
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +126,7 @@ def _bring_back(candidate: Candidate, active: Epoch) -> Wish:
 def _resolve(request: Request, epoch: Epoch, grants: frozenset[str]) -> Wish:
     if request.verb is Verb.REMOVE:
         return Wish(Verb.REMOVE, request.plugin or "", cascade=request.cascade)
-    config: Mapping[str, Any] = NO_CONFIG
-    source = request.source
-    if request.verb is Verb.RELOAD:
-        active = epoch.generation(request.plugin or "").candidate
-        config, grants = active.config, active.grants
-        source = active.artifact.origin if source is None else source
-    artifact = _read(source, request.plugin)
+    artifact = _read(request, epoch)
     manifest = read_manifest(artifact)
     if request.plugin not in {None, manifest.id}:
         raise ArtifactError(
@@ -137,21 +134,32 @@ def _resolve(request: Request, epoch: Epoch, grants: frozenset[str]) -> Wish:
             f"not {request.plugin!r}; a reload keeps the plugin's id",
             plugin=request.plugin,
         )
+    verb = request.verb or (Verb.RELOAD if manifest.id in epoch.generations else Verb.LOAD)
+    config: Mapping[str, Any] = NO_CONFIG
+    if verb is Verb.RELOAD:
+        active = epoch.generation(manifest.id).candidate
+        config, grants = active.config, active.grants
     candidate = Candidate(
         artifact,
         manifest,
         config if request.config is None else request.config,
         grants if request.grants is None else request.grants,
     )
-    return Wish(request.verb, manifest.id, candidate)
+    return Wish(verb, manifest.id, candidate)
 
 
-def _read(source: str | PathLike[str] | Artifact | None, plugin: str | None) -> Artifact:
+def _read(request: Request, epoch: Epoch) -> Artifact:
+    source = request.source
+    if request.verb is Verb.RELOAD:
+        active = epoch.generation(request.plugin or "").candidate.artifact
+        if source is None:
+            source = active if active.origin is None and request.anew else active.origin
     if isinstance(source, Artifact):
         return source
     if source is None:
         raise ArtifactError(
-            f"plugin {plugin!r} was not loaded from a path; name the source to reload it from",
-            plugin=plugin,
+            f"plugin {request.plugin!r} was not loaded from a path; name the source to reload it "
+            "from",
+            plugin=request.plugin,
         )
     return read_artifact(source)

@@ -69,6 +69,19 @@ class Change:
         """Replace an active plugin; see `Runtime.reload`."""
         self._requests.append(Request(Verb.RELOAD, plugin, source, config, checked_grants(grants)))
 
+    def put(
+        self,
+        source: Source,
+        *,
+        config: Mapping[str, Any] | None = None,
+        grants: Collection[str] | None = None,
+    ) -> None:
+        """Add a plugin, or replace the active one of that id; which, the change's turn decides.
+
+        The report's swap tells it: its `old` is None where the plugin was added.
+        """
+        self._requests.append(Request(None, None, source, config, checked_grants(grants)))
+
     def remove(self, plugin: str, *, cascade: bool = False) -> None:
         """Take an active plugin out; see `Runtime.remove`."""
         self._requests.append(Request(Verb.REMOVE, plugin, cascade=cascade))

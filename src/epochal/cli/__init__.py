@@ -16,11 +16,14 @@ Needs the extra `cli` (`pip install 'epochal[cli]'`): typer and rich, and the SQ
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
 __all__ = ["main"]
 
@@ -35,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     try:
-        from epochal.cli.entry import run
+        with _ending_silently():
+            from epochal.cli.entry import run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "epochal":
             raise
@@ -43,3 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{missing}: pip install 'epochal[cli]'", file=sys.stderr)
         return 1
     return run(sys.argv[1:] if arguments is None else list(arguments))
+
+
+@contextmanager
+def _ending_silently() -> Generator[None, None, None]:
+    """Let Ctrl-C end the process as it ends any other, and not in the middle of some import."""
+    ours = signal.default_int_handler
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not ours
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, ours)

@@ -76,7 +76,9 @@ class RemoteResult:
                 raise HostError(f"the answer broke off before its end ({error})") from None
             yield batch
             if facts is not None and facts.get(b"epochal.truncated") == b"true":
-                warn("the service cut the rows off at its limit (epochal serve --rows)")
+                warn(
+                    "the service cut the rows off: at its limit of bytes, or of rows (serve --rows)"
+                )
 
 
 class _Parts(io.RawIOBase):

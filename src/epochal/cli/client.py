@@ -86,7 +86,7 @@ class Client:
             answer = self._http.request(method, path, **options)
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
-        _check(answer)
+        self._check(answer)
         document: dict[str, Any] = answer.json()
         return document
 
@@ -128,8 +128,17 @@ class Client:
                 answer.read()
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
-        _check(answer)
+        self._check(answer)
         return answer
+
+    def _check(self, answer: httpx.Response) -> None:
+        try:
+            _check(answer)
+        except AnswerError as error:
+            if error.code in ("not-found", "http") and urlsplit(self._address).path:
+                detail = f"{error}; {self._address} has a path: is that the service's own?"
+                raise AnswerError(error.status, {"code": error.code, "detail": detail}) from None
+            raise
 
     def _unreachable(self, error: Exception) -> HostError:
         return HostError(

@@ -45,7 +45,8 @@ def new(
     }
     there = [str(path) for path in texts if path.exists()]
     if there and not force:
-        raise HostError(f"{' and '.join(there)} exists already; --force replaces it")
+        verb, what = ("exists", "it") if len(there) == 1 else ("exist", "them")
+        raise HostError(f"{' and '.join(there)} {verb} already; --force replaces {what}")
     _write(folder, texts)
     if as_json:
         write_json({"plugin": name, "files": [str(path) for path in texts]})

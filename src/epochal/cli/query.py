@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from epochal.cli.output import Json, console, error_console
-from epochal.cli.session import Grants, Plugins, open_runtime
+from epochal.cli.session import Grants, Plugins, checked_limit, open_runtime
 from epochal.errors import HostError
 from epochal.sql import Database
-from epochal.sql.plain import described, plain
+from epochal.sql.plain import converted, described, plain, plain_column
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -66,7 +66,9 @@ def query(
     ] = 40,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Seconds that it may take.", show_default="no limit"),
+        typer.Option(
+            callback=checked_limit, help="Seconds that it may take.", show_default="no limit"
+        ),
     ] = None,
     grant: Grants = None,
     server: Annotated[
@@ -161,9 +163,17 @@ def read_tables(given: Sequence[str]) -> dict[str, str]:
 
 
 async def _rows(result: Result | RemoteResult) -> AsyncIterator[tuple[Any, ...]]:
+    """Rows as JSON says them, but for numbers, which keep what it has no word for."""
     async for batch in result:
-        for row in zip(*[column.to_pylist() for column in batch.columns], strict=True):
+        for row in zip(*converted(batch, _values), strict=True):
             yield row
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_floating(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    return plain_column(column)
 
 
 # --- for machines ------------------------------------------------------------------------------
@@ -180,10 +190,7 @@ def _plain(value: Any) -> Any:
     """Numbers as Python writes them, all digits; everything else as in JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return value
-    said = plain(value)
-    return json.dumps(said, ensure_ascii=False) if isinstance(said, list | dict) else said
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 async def _write_json(result: Result | RemoteResult) -> None:

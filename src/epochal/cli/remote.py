@@ -9,6 +9,7 @@ import io
 import tarfile
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,12 +19,15 @@ from rich.table import Table
 from rich.text import Text
 
 from epochal._core.artifact import read_artifact
-from epochal._core.manifest import read_manifest
+from epochal._core.manifest import is_plugin_id, read_manifest
 from epochal.cli.client import DEFAULT, Client, Server
 from epochal.cli.output import Json, console, error_console, warn, write_json
+from epochal.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.status import Status
 
     from epochal._core.artifact import Artifact
 
@@ -31,6 +35,8 @@ STILL_IN_USE: Final = 3
 """Exit status: the change is published, and its old code still in use after the wait."""
 
 _LEEWAY_S: Final = 1.0
+_DIGITS: Final = 15
+"""Of a generation's number at most; what is longer is a version."""
 
 TokenFile = Annotated[
     Path | None,
@@ -56,7 +62,22 @@ IfEpoch = Annotated[
 Reason = Annotated[
     str, typer.Option(help="Why; kept in the service's history.", show_default=False)
 ]
-Plugin = Annotated[str, typer.Argument(help="The plugin's id.", show_default=False)]
+
+
+def _checked_id(plugin: str) -> str:
+    """A plugin's id as part of an address.
+
+    Raises:
+        BadParameter: it is none, and in an address might mean something else.
+    """
+    if plugin and not is_plugin_id(plugin):
+        raise typer.BadParameter(f"{plugin!r} is no plugin's id")
+    return plugin
+
+
+Plugin = Annotated[
+    str, typer.Argument(help="The plugin's id.", show_default=False, callback=_checked_id)
+]
 Source = Annotated[Path, typer.Argument(metavar="PATH", help="A .py file or a package's folder.")]
 
 
@@ -81,7 +102,7 @@ def status(server: Server = DEFAULT, token_file: TokenFile = None, as_json: Json
     epoch = told["epoch"]
     out = console()
     out.print(f"{told['state']}, epoch {epoch['number']} ({epoch['id'][:12]})")
-    out.print(f"up {told['uptime_s']:,.0f} s, {told['plugins']} plugins")
+    out.print(f"up {told['uptime_s']:,.0f} s, {_plugins(told['plugins'])}")
     out.print(
         f"{told['queries']:,} queries, {told['errors']:,} errors, {told['running']} running, "
         f"{latest.get('qps', 0):,.0f}/s, p99 {_ms(latest.get('p99_ms'))}"
@@ -228,7 +249,10 @@ def remove(
 
 def rollback(
     plugin: Annotated[
-        str, typer.Argument(help="The plugin's id; none with --epoch.", show_default=False)
+        str,
+        typer.Argument(
+            help="The plugin's id; none with --epoch.", show_default=False, callback=_checked_id
+        ),
     ] = "",
     to: Annotated[
         str, typer.Option(help="A generation's number, or a version.", show_default=False)
@@ -258,7 +282,8 @@ def rollback(
     if epoch is not None:
         ask = _asking("POST", f"/v1/epochs/{epoch}/rollback", if_epoch, params=params)
     else:
-        body = {"to": int(to) if to.isdecimal() else to}
+        is_number = to.isascii() and to.isdecimal() and len(to) <= _DIGITS
+        body = {"to": int(to) if is_number else to}
         path = f"/v1/plugins/{plugin}/rollback"
         ask = _asking("POST", path, if_epoch, params=params, json=body)
     _change(Client(server, token_file), ask, plugin or f"epoch {epoch}", wait, as_json=as_json)
@@ -321,13 +346,19 @@ def _watched(client: Client, ask: Callable[[Client], dict[str, Any]]) -> dict[st
         if answer.done():
             raise
     with error_console().status("waiting for its turn") as shown:
-        # Samples come twice a second, so this ends soon after the answer.
-        for kind, told in client.events():
-            if answer.done():
-                break
-            if kind == "sample" and told["drains"]:
-                shown.update(Text("\n".join(_drain_line(drain) for drain in told["drains"])))
-    return answer.result()
+        # What is shown meanwhile is a comfort: without it the change is waited for all the same.
+        with suppress(HostError):
+            _show_holders(client, answer, shown)
+        return answer.result()
+
+
+def _show_holders(client: Client, answer: Future[dict[str, Any]], shown: Status) -> None:
+    # Samples come twice a second, so this ends soon after the answer.
+    for kind, told in client.events():
+        if answer.done():
+            return
+        if kind == "sample" and told["drains"]:
+            shown.update(Text("\n".join(_drain_line(drain) for drain in told["drains"])))
 
 
 def _tell_report(report: dict[str, Any], what: str) -> None:
@@ -369,6 +400,10 @@ def _packed(artifact: Artifact) -> bytes:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return sink.getvalue()
+
+
+def _plugins(count: int) -> str:
+    return "1 plugin" if count == 1 else f"{count:,} plugins"
 
 
 def _ms(value: float | None) -> str:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epochal._core.folder import read_folder
-from epochal.cli.output import warn
+from epochal._core.manifest import read_manifest
 from epochal.cli.query import read_tables
-from epochal.cli.session import EVERY_KIND, Grants
-from epochal.errors import HostError
+from epochal.cli.session import EVERY_KIND, Grants, checked_limit
+from epochal.errors import HostError, ManifestError, PluginError
 from epochal.observe.logs import JsonLines, log_events, logger
 from epochal.runtime import Runtime
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
 
+    from epochal._core.artifact import Artifact
     from epochal.server import Limits, Service
     from epochal.server.tokens import Tokens
 
@@ -118,7 +119,7 @@ def serve(
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows that a query may answer with.")] = 10_000,
     timeout: Annotated[
-        float, typer.Option(min=0.001, help="Seconds that a query may take.")
+        float, typer.Option(callback=checked_limit, help="Seconds that a query may take.")
     ] = 30.0,
     stop_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds that running requests are given at the end.")
@@ -134,12 +135,13 @@ def serve(
       epochal serve --plugins plugins --store state -t trips=trips.parquet
       epochal query "SELECT geo.greet('world')" --server http://127.0.0.1:8000
 
-    The first line on standard output ends with the address, the second is a
-    link to the page with the right to change plugins. The jobs of plugins run
-    by their schedules. Ctrl-C or SIGTERM ends the service: running queries
-    first, plugins last.
+    When it serves, it writes two lines on standard output: "Epochal serves at"
+    with the address, and a link to the page with the right to change plugins.
+    The jobs of plugins run by their schedules. Ctrl-C or SIGTERM ends the
+    service: running queries first, plugins last.
     """
     tables = read_tables(table or [])
+    _check_folders(plugins, watch)
     try:
         from epochal.server import Limits
         from epochal.server.run import listen
@@ -160,13 +162,20 @@ def serve(
         _run(service, tokens, sock, names, watch, remove=watch_remove)
 
 
+def _check_folders(*folders: Path | None) -> None:
+    """Before anything is published, and so kept in a store."""
+    for folder in folders:
+        if folder is not None and not folder.is_dir():
+            raise HostError(f"{folder} is no folder; name the folder that holds the plugins")
+
+
 def _log(level: LogLevel, written: LogFormat) -> None:
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     handler.setFormatter(text if written is LogFormat.TEXT else JsonLines())
-    logger.addHandler(handler)
+    # On the root, so that what others log, uvicorn and plugins say, is written in the same form.
+    logging.getLogger().addHandler(handler)
     logger.setLevel(level.upper())
-    logger.propagate = False
 
 
 def _service(
@@ -185,10 +194,15 @@ def _service(
     try:
         log_events(rt.events)
         instrument(rt)
-        _load(rt, plugins)
         database = Database(rt)
+        # What plugins serve needs them; files are looked for before anything is published.
         for name, path in tables.items():
-            database.register(name, path)
+            if "://" not in path:
+                database.register(name, path)
+        _load(rt, plugins)
+        for name, path in tables.items():
+            if "://" in path:
+                database.register(name, path)
         return Service(rt, database, limits=limits, jobs=Jobs(rt))
     except BaseException:
         rt.close(drain_timeout=0.0)
@@ -201,9 +215,7 @@ def _load(rt: Runtime, folder: Path | None) -> None:
     epoch = rt.epoch
     if not epoch.number:
         del epoch
-        with rt.change(reason="serve: start") as change:
-            for artifact in artifacts:
-                change.load(artifact)
+        _load_all(rt, artifacts)
         return
     serving = {one.digest for one in epoch.generations.values()}
     logger.info("epoch %d is restored from the store", epoch.number)
@@ -214,6 +226,31 @@ def _load(rt: Runtime, folder: Path | None) -> None:
                 "`epochal load` it, to bring it in",
                 artifact.origin,
             )
+
+
+def _load_all(rt: Runtime, artifacts: Sequence[Artifact]) -> None:
+    broken = None
+    try:
+        with rt.change(reason="serve: start") as change:
+            for artifact in artifacts:
+                change.load(artifact)
+    except PluginError as error:
+        broken = str(error), error.plugin
+    if broken is not None:  # out of the error's frames, which may be a plugin's
+        said, plugin = broken
+        raise HostError(f"{said}; `epochal check {_path_of(plugin, artifacts)}` tells more")
+
+
+def _path_of(plugin: str | None, artifacts: Sequence[Artifact]) -> str:
+    """Where a plugin is; one that cannot say its id is the first whose manifest is wrong."""
+    for artifact in artifacts:
+        try:
+            is_it = read_manifest(artifact).id == plugin
+        except ManifestError as error:
+            is_it = error.plugin == plugin
+        if is_it:
+            return str(artifact.origin)
+    return "PATH"
 
 
 def _run(
@@ -244,7 +281,6 @@ def _run(
     if not is_over:
         # What still runs is in a plugin's code; waiting for it would be for ever, and an engine's
         # thread that is in Python when the interpreter ends aborts the process.
-        warn("a plugin's code did not return in time; leaving without it")
         sys.stdout.flush()
         logging.shutdown()
         os._exit(_FAILED)

@@ -44,6 +44,20 @@ Grants = Annotated[
 EVERY_KIND: Final = "*"
 
 
+def checked_limit(seconds: float | None) -> float | None:
+    """A time limit that can be kept.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    if seconds is not None and not seconds >= _SHORTEST_S:
+        raise typer.BadParameter(
+            f"{seconds:g} seconds are no time limit; {_SHORTEST_S} is the least"
+        )
+    return seconds
+
+
+_SHORTEST_S: Final = 0.001
 _DRAIN_TIMEOUT_S: Final = 10.0
 _opened: Final[ContextVar[ExitStack]] = ContextVar("what the running command has opened")
 

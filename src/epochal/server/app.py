@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
@@ -17,6 +17,8 @@ from epochal.server.lingering import Lingering
 from epochal.server.openapi import document
 from epochal.server.problems import answer_to, problem
 from epochal.server.security import Guard
+from epochal.server.stopping import Cut
+from epochal.server.workers import watch_workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,6 +46,7 @@ def create_app(service: Service, access: Access) -> Starlette:
     app = Starlette(
         routes=_routes(),
         middleware=[
+            Middleware(Cut, service=service),
             Middleware(Lingering),
             Middleware(Guard, access=access),
             Middleware(_Epoch, service=service),
@@ -67,7 +70,7 @@ def _routes() -> list[Route]:
         _route(f"{one}/reload", POST=plugins.reload_plugin),
         _route(f"{one}/rollback", POST=plugins.roll_back_plugin),
         _route("/v1/epochs", GET=plugins.list_epochs),
-        _route("/v1/epochs/{number:int}/rollback", POST=plugins.roll_back_epoch),
+        _route("/v1/epochs/{number}/rollback", POST=plugins.roll_back_epoch),
         _route("/v1/jobs", GET=jobs.list_jobs),
         _route("/v1/jobs/{job}/run", POST=jobs.run_job),
         _route("/v1/events", GET=status.events),
@@ -130,14 +133,14 @@ class _Epoch:
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     service: Service = app.state.service
     end_listening = service.listen()
-    sampling = asyncio.create_task(_sample(service))
+    tasks = [asyncio.create_task(watch(service)) for watch in (_sample, watch_workers)]
     try:
         yield
     finally:
         service.stop()
-        sampling.cancel()
-        with suppress(asyncio.CancelledError):
-            await sampling
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await asyncio.to_thread(end_listening)
 
 

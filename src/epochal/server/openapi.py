@@ -253,7 +253,7 @@ def _operation(
         "content": {_PROBLEM_TYPE: {"schema": _ref("Problem")}},
     }
     fine: Schema = {"description": about} | ({"content": answer} if answer is not None else {})
-    codes = sorted({400, 401, 403, 405, 421, 503, *problems})
+    codes = sorted({400, 401, 403, 405, 408, 421, 431, 503, *problems})
     return {
         "summary": about,
         "responses": {**{str(s): fine for s in status}, **{str(code): told for code in codes}},

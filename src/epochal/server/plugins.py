@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import JSONResponse, Response
 
 from epochal._core.manifest import read_manifest
+from epochal._core.plan import Verb
+from epochal._core.request import Request as Wanted
 from epochal.errors import ArtifactError, NoStoreError
 from epochal.server.documents import epoch_of, epoch_record_of, plugin_of, version_of
 from epochal.server.meter import PluginCounts
@@ -71,7 +73,7 @@ async def show_plugin(request: Request) -> Response:
 async def list_epochs(request: Request) -> Response:
     """The epochs that can be rolled back to, newest first; without a store the current one."""
     service = service_of(request)
-    limit = whole_of(request.query_params, "limit", 50, most=_MOST_EPOCHS)
+    limit = whole_of({"limit": "50", **request.query_params}, "limit", most=_MOST_EPOCHS)
     current = service.runtime.epoch
     try:
         history = await asyncio.to_thread(service.runtime.history, limit)
@@ -93,14 +95,9 @@ async def put_plugin(request: Request) -> Response:
     service, plugin = service_of(request), request.path_params["plugin"]
     options = options_of(request, extra=("grant",))
     grants = request.query_params.getlist("grant") or None
-    artifact = await _upload(request, service, plugin)
-    is_new = plugin not in service.runtime.epoch.generations
     change = service.runtime.change(**options)
-    if is_new:
-        change.load(artifact, grants=grants)
-    else:
-        change.reload(plugin, artifact, grants=grants)
-    return await _run(service, change, status=201 if is_new else 200)
+    change.put(await _upload(request, service, plugin), grants=grants)
+    return await _run(service, change, loaded=plugin)
 
 
 @answering
@@ -109,13 +106,8 @@ async def check_plugin(request: Request) -> Response:
     service = service_of(request)
     options = options_of(request, extra=("grant",))
     grants = request.query_params.getlist("grant") or None
-    artifact = await _upload(request, service, None)
-    plugin = read_manifest(artifact).id
     change = service.runtime.change(**options, dry_run=True)
-    if plugin in service.runtime.epoch.generations:
-        change.reload(plugin, artifact, grants=grants)
-    else:
-        change.load(artifact, grants=grants)
+    change.put(await _upload(request, service, None), grants=grants)
     return await _run(service, change)
 
 
@@ -125,9 +117,10 @@ async def reload_plugin(request: Request) -> Response:
     service, plugin = service_of(request), request.path_params["plugin"]
     options = options_of(request)
     await read_nothing(request)
-    artifact = service.runtime.generation(plugin).candidate.artifact
     change = service.runtime.change(**options)
-    change.reload(plugin, artifact if artifact.origin is None else artifact.origin)
+    # What is active is settled in the change's turn: taken here, it would undo an upload that is
+    # before it in the queue.
+    change.request(Wanted(Verb.RELOAD, plugin, anew=True))
     return await _run(service, change)
 
 
@@ -153,9 +146,7 @@ async def roll_back_epoch(request: Request) -> Response:
     service = service_of(request)
     options = options_of(request)
     await read_nothing(request)
-    number = request.path_params["number"]
-    if number > _MOST_NUMBER:
-        wrong("the number of an epoch is at most 2^53")
+    number = whole_of(request.path_params, "number", least=0, most=_MOST_NUMBER)
     change = service.runtime.change(**options)
     change.rollback(epoch=number)
     return await _run(service, change)
@@ -177,7 +168,7 @@ async def remove_plugin(request: Request) -> Response:
 
 async def _upload(request: Request, service: Service, plugin: str | None) -> Artifact:
     limits = service.limits
-    content = await read_body(request, limits.upload_bytes)
+    content = await read_body(request, limits.upload_bytes, limits.body_s)
     if not content:
         wrong("the body is empty; send a .py file, a .zip or .tar.gz of a package, or a wheel")
     # Unpacking and hashing megabytes takes its time.
@@ -193,9 +184,12 @@ async def _upload(request: Request, service: Service, plugin: str | None) -> Art
     return artifact
 
 
-async def _run(service: Service, change: Change, *, status: int = 200) -> Response:
+async def _run(service: Service, change: Change, *, loaded: str | None = None) -> Response:
+    """Run a change; if it was to load a plugin, the status says whether that is a new one."""
     service.check_serving()
     cutover = await change.run_async()
+    is_new = any(swap.plugin == loaded and swap.old is None for swap in cutover.swaps)
+    status = 201 if is_new else 200
     epoch = service.runtime.epoch
     document = {"epoch": epoch_of(epoch), **_report(cutover)}
     return JSONResponse(document, status, headers=_etag(epoch.id))

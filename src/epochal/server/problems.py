@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from epochal.errors import (
     AlreadyLoadedError,
+    BusyError,
     ChangeCancelledError,
     DrainError,
     DrainTimeoutError,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("epochal.server")
 
+_UNAVAILABLE: Final = 503
+_LATER: Final = {"retry-after": "1"}
 MEDIA_TYPE: Final = "application/problem+json"
 
 STATUSES: Final[Mapping[type[EpochalError], int]] = {
@@ -82,6 +85,7 @@ STATUSES: Final[Mapping[type[EpochalError], int]] = {
     FunctionError: 422,
     QueryTimeoutError: 504,
     QueryCancelledError: 409,
+    BusyError: 503,
 }
 """Error class -> HTTP status; a class that is not here has its nearest base's."""
 
@@ -133,7 +137,9 @@ def answer_to(error: Exception) -> Response:
     if isinstance(error, Problem):
         return problem(error.status, error.code, str(error), error.headers)
     if isinstance(error, EpochalError):
-        return problem(status_of(error), error.code, str(error), None, **_facts(error))
+        status = status_of(error)
+        headers = _LATER if status == _UNAVAILABLE else None
+        return problem(status, error.code, str(error), headers, **_facts(error))
     logger.error("a request failed", exc_info=error)
     return problem(500, "internal", "the service failed in a way that nobody foresaw; see its log")
 

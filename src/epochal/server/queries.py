@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +21,8 @@ from epochal.errors import EpochalError, FunctionError
 from epochal.otel import query_span
 from epochal.server.documents import epoch_of, provenance_of
 from epochal.server.meter import Use
-from epochal.server.problems import answer_to, answering, logger
+from epochal.server.pieces import JsonRows, pieces
+from epochal.server.problems import answer_to, answering
 from epochal.server.requests import (
     number_of,
     params_of,
@@ -30,21 +31,21 @@ from epochal.server.requests import (
     text_of,
     wrong,
 )
-from epochal.sql.plain import described, plain_column
+from epochal.server.sending import WhileConnected
+from epochal.sql.plain import described
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
 
     from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
 
+    from epochal.server.sending import Parts
     from epochal.server.service import Service
     from epochal.sql import Result
 
-    Parts = AsyncGenerator[Any, None]
-
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _FIELDS: Final = ("sql", "params", "limit", "timeout")
+_TRUNCATED: Final = {"epochal.truncated": "true"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ async def query(request: Request) -> Response:
     question = await _read(request, service)
     wanted = request.headers.get("accept", "")
     answer = _arrow_answer if ARROW in wanted else _json_answer
-    return _WhileConnected(answer(service, question))
+    return WhileConnected(
+        answer(service, question), streamed_s=question.timeout, whole_s=service.limits.query_s
+    )
 
 
 async def _read(request: Request, service: Service) -> Question:
@@ -84,48 +87,6 @@ async def _read(request: Request, service: Service) -> Question:
     )
 
 
-class _WhileConnected(Response):
-    """Sends what an iterator gives (a response, or headers and a body); ends with the client."""
-
-    def __init__(self, parts: Parts) -> None:
-        super().__init__()
-        self._parts: Final = parts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(scope, receive, send))
-        gone = asyncio.ensure_future(_client_gone(receive))
-        try:
-            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            if not sending.done():
-                sending.cancel()
-                await asyncio.wait([sending])
-        if not sending.cancelled():
-            sending.result()
-
-    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            head = await anext(self._parts)
-            if isinstance(head, Response):
-                await head(scope, receive, send)
-                return
-            await send({"type": "http.response.start", "status": 200, "headers": head})
-            async for part in self._parts:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except EpochalError as error:
-            # The stream breaks off without its end, which no reader can take for one.
-            logger.info("a query's stream broke off: [%s] %s", error.code, error)
-        finally:
-            await self._parts.aclose()
-
-
-async def _client_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _json_answer(service: Service, question: Question) -> Parts:
     try:
         content, headers = await _document(service, question)
@@ -138,20 +99,23 @@ async def _json_answer(service: Service, question: Question) -> Parts:
 async def _document(service: Service, question: Question) -> tuple[bytes, dict[str, str]]:
     started = perf_counter()
     async with _running(service, question) as result:
-        rows: list[Any] = []
-        truncated = False
-        async for batch, more in _limited(result, question.limit):
-            rows += zip(*[plain_column(column) for column in batch.columns], strict=True)
-            truncated = more
-        document = {
-            "columns": [described(one) for one in result.schema],
-            "rows": rows,
-            "truncated": truncated,
+        rows = JsonRows(service.limits.answer_bytes)
+        async with aclosing(pieces(result, question.limit)) as found:
+            async for piece, more in found:
+                if not rows.add(piece):
+                    break
+                rows.truncated = more
+        columns = [described(one) for one in result.schema]
+        facts = {
+            "truncated": rows.truncated,
             "elapsed_ms": round((perf_counter() - started) * 1000.0, 3),
             "epoch": epoch_of(result.epoch),
             "provenance": provenance_of(result.provenance),
         }
-        return json.dumps(document, ensure_ascii=False).encode(), _epoch_headers(result)
+        head = json.dumps({"columns": columns}, ensure_ascii=False).encode()
+        tail = json.dumps(facts, ensure_ascii=False).encode()
+        document = b'%s, "rows": %s, %s' % (head[:-1], bytes(rows), tail[1:])
+        return document, _epoch_headers(result)
 
 
 async def _arrow_answer(service: Service, question: Question) -> Parts:
@@ -160,11 +124,10 @@ async def _arrow_answer(service: Service, question: Question) -> Parts:
     begun = False
     try:
         async with _running(service, question) as result:
-            facts = _metadata(result)
-            with pa.ipc.new_stream(sink, result.schema.with_metadata(facts)) as writer:
-                async for batch, more in _limited(result, question.limit):
-                    last = {"epochal.truncated": "true"} if more else None
-                    writer.write_batch(batch, custom_metadata=last)
+            schema, limits = result.schema.with_metadata(_metadata(result)), service.limits
+            with pa.ipc.new_stream(sink, schema) as writer:
+                async for piece, facts in _within(result, question.limit, limits.answer_bytes):
+                    writer.write_batch(piece, custom_metadata=facts)
                     if not begun:
                         begun = True
                         yield _arrow_headers(result)
@@ -177,6 +140,18 @@ async def _arrow_answer(service: Service, question: Question) -> Parts:
         if begun:
             raise
         yield answer_to(error)
+
+
+async def _within(
+    result: Result, rows: int, left: int
+) -> AsyncIterator[tuple[pa.RecordBatch, dict[str, str] | None]]:
+    """Pieces of a result, until they have so many bytes; the last one's facts say what was cut."""
+    async for piece, more in pieces(result, rows):
+        if left <= 0 and (piece.num_rows or more):
+            yield piece.slice(0, 0), _TRUNCATED
+            return
+        left -= piece.nbytes
+        yield piece, _TRUNCATED if more else None
 
 
 def _taken(sink: io.BytesIO) -> bytes:
@@ -204,23 +179,12 @@ def _arrow_headers(result: Result) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
-async def _limited(result: Result, limit: int) -> AsyncIterator[tuple[pa.RecordBatch, bool]]:
-    """Batches until there are so many rows, and with each whether rows were cut off after it."""
-    left = limit
-    async for batch in result:
-        if batch.num_rows > left:
-            yield batch.slice(0, left), True
-            return
-        left -= batch.num_rows
-        yield batch, False
-
-
 @asynccontextmanager
 async def _running(service: Service, question: Question) -> AsyncIterator[Result]:
     """The query, counted from its begin to its end."""
     meter, started = service.meter, perf_counter()
     uses: frozenset[Use] = frozenset()
-    outcome, blamed = "cancelled", None
+    outcome, blamed = "internal", None
     meter.began()
     try:
         database = service.database
@@ -232,6 +196,9 @@ async def _running(service: Service, question: Question) -> AsyncIterator[Result
                 meter.pinned(uses)
                 yield result
         outcome = "ok"
+    except (asyncio.CancelledError, GeneratorExit):
+        outcome = "cancelled"
+        raise
     except EpochalError as error:
         outcome = error.code
         if isinstance(error, FunctionError):

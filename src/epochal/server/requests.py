@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from starlette.requests import ClientDisconnect
 
 from epochal.server.problems import Problem
+from epochal.server.service import BODY_S
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 _INT64: Final = range(-(2**63), 2**63)
 _LONGEST_S: Final = 86_400.0
+_TAG: Final = re.compile(r"""\s*(?:(?P<weak>W/)?"(?P<id>[^"\s]*)"|(?P<bare>[^",\s]+))?\s*(?:,|$)""")
+_LISTS: Final = frozenset({"grant"})
+_NUMBER: Final = re.compile(r"[0-9.eE+-]+")
 _WORDS: Final = {"true": True, "false": False}
 
 
@@ -37,23 +43,32 @@ def wrong(detail: str) -> NoReturn:
     raise Problem(400, "request", detail)
 
 
-async def read_body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int, seconds: float = BODY_S) -> bytes:
     """A request's body.
 
+    Args:
+        request: the request.
+        most: bytes.
+        seconds: until it must be there.
+
     Raises:
-        Problem: it is larger than `most` bytes, or the client went away.
+        Problem: it is larger than `most` bytes, takes too long, or the client went away.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:19]) > most:
         _too_large(most)
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                _too_large(most)
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    _too_large(most)
     except ClientDisconnect:
         wrong("the client went away before its request was whole")
+    except TimeoutError:
+        late = f"the request was not whole within {seconds:g} s"
+        raise Problem(408, "late", late, {"connection": "close"}) from None
     return bytes(body)
 
 
@@ -63,7 +78,8 @@ async def read_nothing(request: Request) -> None:
     Raises:
         Problem: there is one.
     """
-    if await read_body(request, service_of(request).limits.request_bytes):
+    limits = service_of(request).limits
+    if await read_body(request, limits.request_bytes, limits.body_s):
         wrong("this takes no body")
 
 
@@ -81,9 +97,13 @@ async def read_json(request: Request, most: int, fields: Collection[str]) -> dic
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem(415, "media-type", "expected a body of type application/json")
-    body = await read_body(request, most)
+    body = await read_body(request, most, service_of(request).limits.body_s)
     try:
-        document = json.loads(body, parse_constant=lambda word: wrong(f"{word} is no JSON"))
+        document = json.loads(
+            body,
+            parse_constant=lambda word: wrong(f"{word} is no JSON"),
+            object_pairs_hook=_object,
+        )
     except (ValueError, RecursionError) as error:
         wrong(f"the body is no JSON: {error}")
     if not isinstance(document, dict):
@@ -91,6 +111,14 @@ async def read_json(request: Request, most: int, fields: Collection[str]) -> dic
     if unknown := sorted(document.keys() - set(fields)):
         wrong(f"unknown field {unknown[0]!r}; known: {', '.join(fields)}")
     return document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        wrong(f"the field {next(n for n in names if names.count(n) > 1)!r} is there twice")
+    return found
 
 
 def text_of(value: Any, name: str) -> str:
@@ -120,7 +148,9 @@ def params_of(value: Any) -> list[Any] | dict[str, Any] | None:
 
 
 def _check_param(value: Any) -> None:
-    is_fine = value is None or isinstance(value, bool | float)
+    is_fine = value is None or isinstance(value, bool)
+    if isinstance(value, float):
+        is_fine = math.isfinite(value)  # 1e999 is none that was meant
     if isinstance(value, int) and not is_fine:
         is_fine = value in _INT64
     if isinstance(value, str):
@@ -155,6 +185,8 @@ def options_of(request: Request, *, extra: Collection[str] = ()) -> dict[str, An
     known = {"drain_timeout", "cancel_holders", "reason", *extra}
     if unknown := sorted(given.keys() - known):
         wrong(f"unknown option {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    if twice := sorted(name for name in {*given} - _LISTS if len(given.getlist(name)) > 1):
+        wrong(f"the option {twice[0]!r} is there twice")
     reason = text_of(given.get("reason", ""), "reason")[:1_000]
     return {
         "drain_timeout": seconds_of(given, "drain_timeout", service.limits.drain_s),
@@ -171,7 +203,8 @@ def seconds_of(given: Mapping[str, str], name: str, default: float) -> float:
         Problem: it is none.
     """
     try:
-        seconds = float(given.get(name, default))
+        text = given.get(name, str(default))
+        seconds = float(text) if _NUMBER.fullmatch(text) else math.nan
     except ValueError:
         seconds = math.nan
     if not 0.0 <= seconds <= _LONGEST_S:
@@ -191,22 +224,33 @@ def flag_of(given: Mapping[str, str], name: str) -> bool:
     return value
 
 
-def whole_of(given: Mapping[str, str], name: str, default: int, *, most: int) -> int:
-    """An option that is a whole number from 1 to `most`.
+def whole_of(given: Mapping[str, str], name: str, *, least: int = 1, most: int) -> int:
+    """An option that is a whole number from `least` to `most`.
 
     Raises:
         Problem: it is none.
     """
-    text = given.get(name, str(default))
-    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
-    if not 1 <= value <= most:
-        wrong(f"{name} must be a whole number from 1 to {most:,}")
+    text = given[name]
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else -1
+    if not least <= value <= most:
+        wrong(f"{name} must be a whole number from {least} to {most:,}")
     return value
 
 
-def _if_epoch(request: Request) -> str | None:
-    value = request.headers.get("if-match")
-    return None if value is None or value.strip() == "*" else value.strip().strip('"')
+def _if_epoch(request: Request) -> list[str] | None:
+    """The epochs of which one must be current, by RFC 9110; None for any.
+
+    Ids without quotes are taken, too. A weak tag (`W/"…"`) never matches, as the RFC has it.
+    """
+    lines = request.headers.getlist("if-match")
+    text = ",".join(lines)
+    if not lines or text.strip() == "*":
+        return None
+    found = list(_TAG.finditer(text))
+    tags = [(tag["id"] or tag["bare"], tag["weak"]) for tag in found if tag["id"] or tag["bare"]]
+    if not tags or "".join(tag[0] for tag in found) != text:
+        wrong("If-Match must be * or a list of epochs' ids in quotes")
+    return [tag for tag, is_weak in tags if not is_weak]
 
 
 def _is_unicode(text: str) -> bool:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from epochal.sql import Database
 
 
+BODY_S: Final = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much one request may ask for.
@@ -34,10 +37,15 @@ class Limits:
     Attributes:
         query_s: seconds that a query may take, to its last row.
         rows: rows that a query may answer with.
+        answer_bytes: size of a query's answer: of the rows as JSON, which are cut off before it; of
+            Arrow's batches in memory, which are cut off after the piece of about a megabyte that
+            reaches it.
         request_bytes: size of a request's body that is not an upload.
         upload_bytes: size of an upload as it is sent.
         unpacked_bytes: size of what is in it.
         followers: how many may follow the events at a time.
+        connections: how many there may be; None for half of the files that the process may open.
+        body_s: seconds that a request's body may take.
         drain_s: seconds that a change waits for its old generations before it answers; they go on
             draining in the background.
         stop_s: seconds that running requests are given when the service stops, and drains after
@@ -46,10 +54,13 @@ class Limits:
 
     query_s: float = 30.0
     rows: int = 10_000
+    answer_bytes: int = 64 << 20
     request_bytes: int = 1 << 20
     upload_bytes: int = 16 << 20
     unpacked_bytes: int = 64 << 20
     followers: int = 64
+    connections: int | None = None
+    body_s: float = BODY_S
     drain_s: float = 10.0
     stop_s: float = 10.0
 
@@ -69,6 +80,8 @@ class Service:
         metrics: the same for Prometheus.
         started: when, in seconds since the Unix epoch.
         stopping: whether it takes no new queries and changes any more.
+        held_by: the calls of plugins that hold every thread of the engine; see
+            `epochal.server.workers`.
     """
 
     def __init__(
@@ -88,6 +101,7 @@ class Service:
         self.feed: Final = Feed(self.limits.followers)
         self.started: Final = time()
         self.stopping = False
+        self.held_by: tuple[str, ...] = ()
         # Written by the subscription's thread, one step each; read by the loop.
         self._draining: Final[dict[tuple[str, int], float]] = {}
 

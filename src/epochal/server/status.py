@@ -7,12 +7,14 @@ import json
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from epochal.server.documents import catalog_of, drain_of, epoch_of
 from epochal.server.problems import answering, problem
 from epochal.server.requests import service_of
 from epochal.server.security import Right
+from epochal.server.sending import Following
+from epochal.server.workers import said
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,10 +30,10 @@ async def events(request: Request) -> Response:
     """What happens, as server-sent events."""
     service = service_of(request)
     service.check_serving()
+    if request.method == "HEAD":  # a stream would be read for ever, and nothing of it sent
+        return Response(media_type="text/event-stream")
     following = service.feed.follow(request.headers.get("last-event-id"))
-    return StreamingResponse(
-        following, media_type="text/event-stream", headers={"x-accel-buffering": "no"}
-    )
+    return Following(following, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
 @answering
@@ -88,8 +90,11 @@ async def healthz(_: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """Whether it takes work."""
-    if service_of(request).stopping:
+    service = service_of(request)
+    if service.stopping:
         return problem(503, "stopping", "the service is stopping")
+    if service.held_by:
+        return problem(503, "held", said(service.held_by))
     return JSONResponse({"status": "ready"})
 
 

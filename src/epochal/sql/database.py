@@ -30,10 +30,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from epochal._core.live import LiveSet
-from epochal.errors import EpochalError, HostError
+from epochal.errors import BusyError, EpochalError, HostError
 from epochal.kinds.index import index
 from epochal.kinds.storage import storage
 from epochal.sql.apart import Fetcher, Waiters
+from epochal.sql.crew import Crew
 from epochal.sql.engagement import Engagement
 from epochal.sql.execution import Ending, Execution
 from epochal.sql.index import index_of, signatures
@@ -56,10 +57,13 @@ if TYPE_CHECKING:
     from epochal.runtime import Runtime
     from epochal.sql.result import Result
     from epochal.sql.tables import Snapshot
+    from epochal.sql.text import Scan
 
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
 
 _LABEL: Final = 200
+_PLANNING: Final = 16
+_WAITING: Final = 256
 _EXIT_TIMEOUT_S: Final = 10.0
 _EXIT_GRACE_S: Final = 0.05
 
@@ -80,6 +84,7 @@ class Database:
     __slots__ = (
         "__weakref__",
         "_closed",
+        "_crew",
         "_engagement",
         "_fetcher",
         "_planner",
@@ -94,6 +99,7 @@ class Database:
         self._tables: Final = Tables()
         self._planner: Final = Planner(partitions)
         self._waiters: Final = Waiters()
+        self._crew: Final = Crew(_PLANNING, _WAITING)
         self._fetcher: Final = Fetcher()
         self._engagement: Final = Engagement()
         self._running: Final[dict[int, Execution]] = {}
@@ -258,11 +264,14 @@ class Database:
         """`query` for event loops: plans on another thread and never blocks the loop.
 
         Cancelling the task that reads the result stops the query.
+
+        Raises:
+            QueryError: as `query`; and `BusyError` when too many are being planned.
         """
         query = self._begin(sql, params, timeout)
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.to_thread(query.start)
+                return await self._crew.run(query.start)
         except TimeoutError as error:
             query.execution.stop(Ending.EXPIRED)
             if isinstance(error, EpochalError):
@@ -271,6 +280,9 @@ class Database:
             raise
         except asyncio.CancelledError:
             query.execution.stop(Ending.CANCELLED)
+            raise
+        except BusyError:
+            query.execution.stop(Ending.FAILED)
             raise
 
     def prepare(self, sql: str) -> Prepared:
@@ -288,7 +300,7 @@ class Database:
         snapshot = self._tables.current
         operation = self._runtime.operation(_label(sql))
         try:
-            query = self._pin(operation, sql, values, snapshot, timeout)
+            query = self._pin(operation, sql, found, values, snapshot, timeout)
         except BaseException:
             operation.end()
             raise
@@ -303,6 +315,7 @@ class Database:
         self,
         operation: Operation,
         sql: str,
+        found: Scan,
         values: dict[str, pa.Scalar],
         snapshot: Snapshot,
         timeout: float | None,
@@ -310,7 +323,7 @@ class Database:
         """Take out of the epoch what the query needs, and let the epoch go."""
         epoch = operation.epoch
         index = index_of(epoch)
-        resolved = resolve(sql, scan(sql).calls, index, epoch)
+        resolved = resolve(sql, found.calls, index, epoch)
         targets: dict[Hashable, Any] = {
             one.key: one.callable_of(epoch) for one in resolved.functions
         }

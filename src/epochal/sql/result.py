@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from epochal.sql.apart import next_batch
 from epochal.sql.execution import INTERRUPTS, Ending
+from epochal.sql.plain import converted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,8 @@ class Result:
         """Read all that is left as a list of tuples of Python values.
 
         Raises:
-            QueryError: as `to_table`.
+            QueryError: as `to_table`; or Python has no such value, an instant in nanoseconds say,
+                and the error names the column.
         """
         return _rows(self.to_table())
 
@@ -269,4 +271,4 @@ class Result:
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
-    return list(zip(*[column.to_pylist() for column in table.columns], strict=True))
+    return list(zip(*converted(table, lambda column: column.to_pylist()), strict=True))

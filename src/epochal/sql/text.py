@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from epochal.sql.depth import Depth
+
 _SPACE: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _NAME: Final = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")*"|`(?:[^`]|``)*`)'
 
@@ -30,12 +32,15 @@ _TOKEN: Final = re.compile(
     | (?P<comment>/\*)
     | \$(?P<parameter>\w+)
     | (?P<name>{_NAME}(?:{_SPACE}\.{_SPACE}{_NAME})*)(?P<call>(?={_SPACE}\())?
-    | \d[\w.]*
+    | (?P<number>\d[\w.]*)
+    | (?P<sign>[<>!=|:][<>=|:]|[-+*/%<>=!~|&^\#@:?,;()\[\]{{}}])
     """,
     re.DOTALL | re.VERBOSE,
 )
 _PART: Final = re.compile(rf"{_SPACE}({_NAME}){_SPACE}\.?", re.DOTALL)
 _COMMENT: Final = re.compile(r"/\*|\*/")
+_KEPT: Final = 10_000
+"""Longer texts are scanned anew each time, not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,17 @@ class Scan:
     parameters: frozenset[str]
 
 
-@lru_cache(maxsize=512)
 def scan(sql: str) -> Scan:
-    """Find the calls and the parameters in a SQL text, which may be wrong SQL."""
+    """Find the calls and the parameters in a SQL text, which may be wrong SQL.
+
+    Raises:
+        QueryError: planning it could overflow the stack, or take for ever; see `Depth`.
+    """
+    return _kept_scan(sql) if len(sql) <= _KEPT else _scan(sql)
+
+
+def _scan(sql: str) -> Scan:
+    depth = Depth()
     calls: list[Call] = []
     parameters: set[str] = set()
     position = 0
@@ -80,8 +93,14 @@ def scan(sql: str) -> Scan:
             position = _end_of_comment(sql, position)
         elif found["parameter"]:
             parameters.add(found["parameter"])
-        elif found["call"] is not None and "." in (call := _call(found)).name:
-            calls.append(call)
+        elif found["sign"]:
+            depth.sign(found["sign"])
+        elif found["name"]:
+            depth.word(found["name"])
+            if found["call"] is not None and "." in (call := _call(found)).name:
+                calls.append(call)
+        else:
+            depth.word("")
     return Scan(tuple(calls), frozenset(parameters))
 
 
@@ -93,6 +112,9 @@ def may_name(sql: str, name: str) -> bool:
     if "\\" in sql or not name.replace("_", "").isalnum():  # it may be written in another way
         return True
     return name.casefold() in sql.casefold()
+
+
+_kept_scan: Final = lru_cache(maxsize=512)(_scan)
 
 
 def _end_of_comment(sql: str, position: int) -> int:

@@ -153,3 +153,25 @@ def test_a_shell_is_told_what_could_come_next():
         check=True,
     )
     assert done.stdout.split() == ["rollback"]
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from epochal.cli import main
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "epochal.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+main(["--version"])
+"""
+
+
+def test_an_interrupt_while_the_command_is_imported_is_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == -2
+    assert done.stderr == ""

@@ -84,6 +84,13 @@ def test_json_is_json_whatever_the_values_are(capsys):
     assert "NaN" not in text
 
 
+@pytest.mark.parametrize("written", ["json", "csv", "table"])
+def test_an_instant_in_nanoseconds_is_written(written, capsys):
+    sql = "SELECT TIMESTAMP '2024-01-01T00:00:00.123456789' AS at"
+    assert main(["query", sql, "--format", written]) == 0
+    assert "2024-01-01T00:00:00.123456789" in capsys.readouterr().out
+
+
 def test_json_of_no_rows_is_whole(capsys):
     assert main(["query", "SELECT 1 AS one WHERE false", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == []

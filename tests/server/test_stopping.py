@@ -1,0 +1,113 @@
+"""Signals, as a process that serves hears them."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+COMMAND = [sys.executable, "-m", "epochal.cli", "serve"]
+
+STUCK = """\
+# /// plugin
+# id = "stuck"
+# version = "1"
+# ///
+import logging
+import threading
+from epochal.kinds import scalar
+
+logging.getLogger("elsewhere").warning("is loaded")
+GO_ON = threading.Event()
+
+@scalar
+def f(x: int) -> int:
+    GO_ON.wait(60)
+    return x
+
+def shutdown():
+    print("in shutdown", flush=True)
+    GO_ON.wait(60)
+"""
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """`epochal serve` of one plugin that is stuck in its shutdown; the process, when it serves."""
+    (tmp_path / "stuck.py").write_text(STUCK)
+    running = []
+
+    def serve(*options):
+        process = subprocess.Popen(
+            [*COMMAND, "--plugins", str(tmp_path), "--port", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        url = None
+        while "The page" not in (line := process.stdout.readline()):
+            assert process.poll() is None, process.stderr.read()
+            url = line.split()[-1]
+        return process, url
+
+    yield serve
+    for process in running:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def test_what_does_not_return_is_named_in_the_log_which_is_json_where_that_is_asked_for(serve):
+    process, url = serve("--stop-timeout", "1", "--log-format", "json")
+    asked = {"sql": "SELECT stuck.f(1)", "timeout": 0.2}
+    assert httpx.post(f"{url}/v1/query", json=asked, timeout=20).status_code == 504
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 1
+    lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+    assert "elsewhere" in {line["logger"] for line in lines}
+    (last,) = [line for line in lines if "did not return in time" in line["message"]]
+    assert "stuck.py" in last["message"]
+    assert "in f" in last["message"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_heard_until_the_end_and_the_third_leaves(serve, number):
+    process, _ = serve("--stop-timeout", "50")
+    process.send_signal(number)
+    assert process.stdout.readline() == "in shutdown\n"  # the event loop is over by now
+    process.send_signal(number)
+    while "once more leaves at once" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    assert process.wait(20) == 1
+    assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "said"),
+    [
+        ("", ["--plugins", "nope"], "nope is no folder"),
+        ("", ["--watch", "nope"], "nope is no folder"),
+        ("", ["--table", "a=nope.csv"], "nope.csv does not exist"),
+        ("def f(:", [], "stuck.py` tells more"),
+        ("1/0", [], "epochal check"),
+        ("def f(:", [], "stuck.py, line"),
+    ],
+)
+def test_a_start_that_cannot_be_right_says_so_and_publishes_nothing(tmp_path, more, options, said):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "stuck.py").write_text(f"{STUCK}\n{more}\n")
+    options = [*options, "--plugins", plugins] if "--plugins" not in options else options
+    started = subprocess.run(
+        [*COMMAND, "--port", "0", "--store", "state", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert started.returncode == 1
+    assert said in " ".join(started.stderr.split())
+    assert "published epoch 1: stuck" not in started.stderr
