@@ -210,7 +210,7 @@ class Flow:
                     # Who waits for the end of a failing flow must not make it try more often.
                     or (self._asked > self._looked and not has_failed)
                 ),
-                seconds,
+                min(seconds, threading.TIMEOUT_MAX),  # a breaker may rest until a reload
             )
             forgiven, self._forgiven = self._forgiven, False
         if forgiven:
