@@ -699,6 +699,7 @@ def test_a_hosts_kind_may_refuse_that_an_export_goes(rt, plugins):
     with pytest.raises(IncompatibleError, match=said):
         rt.reload("geo", plugins.write("geo", head))
     assert rt.epoch is epoch
+    del epoch
     rt.remove("geo")
 
 

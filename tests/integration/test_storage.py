@@ -860,9 +860,7 @@ def test_a_query_sees_one_version_of_a_sqlite_file(lite):
 
 def test_more_filters_than_sqlite_takes_are_left_to_the_engine(lite):
     lite.table("CREATE TABLE t (n INTEGER)", *[(n,) for n in range(100)])
-    some = [f"n <> {n}" for n in range(1100)]  # SQLite takes no deeper expression than 1,000
-    assert rows(lite.db, f"SELECT count(*) FROM t WHERE {' AND '.join(some)}") == [(0,)]
-    some = ", ".join(map(str, range(5, 40_000)))  # nor so many parameters
+    some = ", ".join(map(str, range(5, 40_000)))  # SQLite takes not so many parameters
     assert rows(lite.db, f"SELECT count(*) FROM t WHERE n IN ({some})") == [(95,)]
 
 
