@@ -21,7 +21,7 @@ from typing import Final
 from epochal.errors import QueryError
 
 DEEPEST: Final = 500
-LONGEST: Final = 50_000
+LONGEST: Final = 200_000
 """Words and signs of a text; a list of values that is longer is data."""
 
 _WORDS: Final = frozenset(
