@@ -501,3 +501,16 @@ def test_marks_that_would_be_ignored_are_told_of(rt, package):
 def test_two_objects_of_one_class_offer_two_of_one_name(rt, package):
     with pytest.raises(ExportError, match="exports two tools named"):
         rt.load(package("geo", {"__init__.py": OBJECT + "one, two = Plugin(1), Plugin(2)\n"}))
+
+
+def test_an_object_that_cannot_be_looked_at_yet_bears_no_marks(rt, plugins):
+    """Such as a proxy for what a request has, which raises outside of one."""
+    code = """
+class Proxy:
+    def __getattribute__(self, name): raise RuntimeError("there is no request")
+request = Proxy()
+@tool
+def f(): return 1
+"""
+    rt.load(plugins.write("geo", code))
+    assert rt.epoch[tool]["geo.f"]() == 1

@@ -123,25 +123,25 @@ def check_entry_points(plugin: str, root: ModuleType, namespace: Modules) -> Non
 
 
 def _marked(namespace: Modules) -> Iterator[Asked]:
+    own: dict[int, bool] = {}  # by the identity of a type: a metaclass may make them unhashable
     for name, value in _values(namespace):
+        marks = marks_of(value, name)
         # What was imported from elsewhere is exported there, if anywhere.
-        if not namespace.owns(value):
+        if marks and namespace.owns(value):
+            for mark in marks:
+                yield mark.kind, mark.name, mark.options, value
+        made_of = type(value)
+        if issubclass(made_of, (type, FunctionType, MethodType)):
             continue
-        for mark in marks_of(value, name):
-            yield mark.kind, mark.name, mark.options, value
-        if _is_object(value, namespace):
+        if id(made_of) not in own:
+            own[id(made_of)] = namespace.owns(made_of)
+        if own[id(made_of)]:
             yield from _marked_methods(value)
 
 
 def _values(namespace: Modules) -> Iterator[tuple[str, Any]]:
     for module in list(namespace.modules.values()):
         yield from list(vars(module).items())
-
-
-def _is_object(value: object, namespace: Modules) -> bool:
-    """Whether it is an instance of a class of the generation's own."""
-    plain = isinstance(value, (type, FunctionType, MethodType))
-    return not plain and namespace.owns(type(value))
 
 
 def _marked_methods(instance: object) -> Iterator[Asked]:
@@ -171,14 +171,16 @@ _METHODS: Final = (FunctionType, staticmethod, classmethod)
 def _tell_of_the_ignored(plugin: str, namespace: Modules) -> None:
     """Warn of classes whose marked methods are not exported, since no object of them is there."""
     values = [value for _, value in _values(namespace)]
-    made = {id(cls) for value in values for cls in type(value).__mro__}
-    for cls in values:
-        if not isinstance(cls, type) or not namespace.owns(cls) or id(cls) in made:
+    made_of = {id(type(value)): type(value) for value in values}
+    made = {id(cls) for kind in made_of.values() for cls in kind.__mro__}
+    # Each once: a class stands in every module that imports it.
+    classes = {id(value): value for value in values if issubclass(type(value), type)}
+    for cls in classes.values():
+        if id(cls) in made or not namespace.owns(cls):
             continue
         methods = [(n, raw) for n, raw in list(vars(cls).items()) if isinstance(raw, _METHODS)]
         marks = [mark for name, raw in methods for mark in marks_of(raw, name)]
         if marks:
-            made.add(id(cls))  # told once, though it may stand in several modules
             warnings.warn(
                 f"plugin {plugin!r}: methods of {cls.__qualname__} are marked as "
                 f"{marks[0].kind.name}, but no object of that class stands in the module, so they "

@@ -293,8 +293,13 @@ def marks_of(target: object, name: str = "") -> tuple[Mark, ...]:
         target: the object.
         name: the name that it stands under, for the readers of other libraries' marks.
     """
-    own = getattr(target, "__dict__", None)
-    marks = own.get(MARKS, ()) if own is not None else ()
+    try:
+        own = getattr(target, "__dict__", None)
+        marks = own.get(MARKS, ()) if own is not None else ()
+    except Exception:  # noqa: BLE001  a proxy for what is not there yet, say: it bears none
+        return ()
+    if not _readers:
+        return tuple(marks)
     return (*marks, *(mark for read in _readers for mark in read(name, target)))
 
 

@@ -63,10 +63,12 @@ class Stop:
         elif self._signals < _LAST:
             logger.warning("%s again: still stopping; once more leaves at once", name)
         else:
-            logger.error("%s again: leaving at once; plugins are not shut down", name)
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(_LEFT)
+            try:
+                logger.error("%s again: leaving at once; plugins are not shut down", name)
+                logging.shutdown()
+                sys.stdout.flush()
+            finally:  # a signal may come in the middle of a write, which cannot be entered again
+                os._exit(_LEFT)
 
 
 class Cut:
