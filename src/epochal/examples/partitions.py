@@ -79,21 +79,30 @@ class _Table:
         clear = self._clear(filters)
         enough = limit if len(clear) == len(filters) else None
         seen = 0
-        for fragment in self._fragments(clear):
-            for batch in self._read(fragment, columns, _all_of(clear)):
-                yield batch
-                seen += batch.num_rows
-                if enough is not None and seen >= enough:
-                    return
+        for batch in self._read(columns, clear):
+            yield batch
+            seen += batch.num_rows
+            if enough is not None and seen >= enough:
+                return
 
     def _fragments(self, clear):
         return self.data.get_fragments(filter=_all_of(clear))
 
-    def _read(self, fragment, columns, condition):
-        try:
-            yield from fragment.to_batches(schema=self.schema, columns=columns, filter=condition)
+    def _read(self, columns, clear):
+        try:  # all at once: the next files are read ahead
+            yield from self.data.to_batches(columns=columns, filter=_all_of(clear))
         except (OSError, pa.ArrowException) as error:  # which does not always say where
-            raise OSError(f"{fragment.path} cannot be read: {error}") from error
+            raise OSError(f"{self._damaged(columns, clear)} cannot be read: {error}") from error
+
+    def _damaged(self, columns, clear):
+        """Which file it is."""
+        for fragment in self._fragments(clear):
+            try:
+                for _ in fragment.to_batches(schema=self.schema, columns=columns):
+                    pass
+            except (OSError, pa.ArrowException):
+                return fragment.path
+        return "one of the files"
 
     def _clear(self, filters):
         """The filters that mean here what they mean to the engine, as expressions."""
