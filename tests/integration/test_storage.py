@@ -726,14 +726,14 @@ def test_sqlite_files_are_tables(rt, shop):
 
 def test_sqlite_is_asked_for_no_more_than_is_wanted(rt, shop):
     rt.load(examples.path("lite"))
-    table = rt.epoch[storage]["lite.files"].table(shop)
-    wanted = [Filter("id", ">=", 100), Filter("item", "=", "Tea")]
-    (batch,) = table.scan(["id"], wanted, 3)
-    assert batch.to_pydict() == {"id": [100, 101, 103]}
-    assert batch.schema.names == ["id"]
-    # A filter that cannot be told to SQLite is left to the engine, and then so is the limit.
-    wanted = [Filter("price", ">", "many")]
-    assert sum(batch.num_rows for batch in table.scan(["id"], wanted, 3)) == 20_000
+    with closing(rt.epoch[storage]["lite.files"].table(shop)) as table:
+        wanted = [Filter("id", ">=", 100), Filter("item", "=", "Tea")]
+        (batch,) = table.scan(["id"], wanted, 3)
+        assert batch.to_pydict() == {"id": [100, 101, 103]}
+        assert batch.schema.names == ["id"]
+        # A filter that cannot be told to SQLite is left to the engine, and then so is the limit.
+        wanted = [Filter("price", ">", "many")]
+        assert sum(batch.num_rows for batch in table.scan(["id"], wanted, 3)) == 20_000
 
 
 @pytest.fixture
