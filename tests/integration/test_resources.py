@@ -185,7 +185,9 @@ def shutdown(): EVENT.wait(20)
     with rt.change(phase_timeout=0.3) as change:
         change.remove("geo")
     assert LOG == ["last", "first"]
-    assert len([line for line in change.cutover.failures if "did not return" in line]) == 2
+    # Besides, a look for what keeps the memory may take longer than that in a large process.
+    late = [line for line in change.cutover.failures if line.startswith("shutdown of plugin")]
+    assert ["did not return" in line for line in late] == [True, True]
     EVENT.set()
 
 
