@@ -814,14 +814,6 @@ MUTANTS = (
     ),
     Mutant(
         "streams",
-        "a hand-over does not wait for the batch under way",
-        "_core/gate.py",
-        "        if not any(gate._visits for gate in self._gates):",
-        "        if True:",
-        STREAMS + "test_the_batch_under_way_ends_before_the_position_moves",
-    ),
-    Mutant(
-        "streams",
         "after a failure the source goes on where it was",
         "jobs/flow.py",
         "        self._standing = object()\n        wait_s = ",
