@@ -79,7 +79,7 @@ class Move:
         plugin: as given.
     """
 
-    __slots__ = ("_begun", "_handovers", "_inside", "_is_over", "_started", "plugin")
+    __slots__ = ("_begun", "_handovers", "_inside", "_is_over", "plugin")
 
     def __init__(
         self,
@@ -92,7 +92,6 @@ class Move:
         self._handovers: Final = tuple(handovers)
         self._begun: Final[list[tuple[Key | None, Handover]]] = []
         self._is_over = False
-        self._started = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._handovers)
@@ -102,10 +101,6 @@ class Move:
         """What is to be closed while it runs."""
         gates = (handover.gate for _, handover in self._handovers)
         return [gate for gate in gates if gate is not None]
-
-    def pause(self) -> None:
-        """The pause begins."""
-        self._started = perf_counter()
 
     def run(self) -> None:
         """Move everything, or raise.
@@ -129,10 +124,6 @@ class Move:
             What went wrong, in words.
         """
         return self._end(lambda key, handover: handover.commit(offered.get(key)))
-
-    def end_pause(self) -> float:
-        """How many milliseconds there are from `pause` to now."""
-        return (perf_counter() - self._started) * 1000.0
 
     def roll_back(self) -> list[str]:
         """The change went back; what was begun is undone, last first.
@@ -164,11 +155,12 @@ class Moving:
         moves: of each plugin that hands something over, dependencies first.
     """
 
-    __slots__ = ("_closing", "moves")
+    __slots__ = ("_closing", "_started", "moves")
 
     def __init__(self) -> None:
         self.moves: Final[list[Move]] = []
         self._closing = Closing(())
+        self._started = 0.0
 
     def __bool__(self) -> bool:
         return bool(self.moves)
@@ -184,9 +176,8 @@ class Moving:
             self.moves.append(move)
 
     def begin(self) -> Closing:
-        """Begin every pause; returns what closes the gates."""
-        for move in self.moves:
-            move.pause()
+        """Begin the pause, which is one for all; returns what closes the gates."""
+        self._started = perf_counter()
         self._closing = Closing(gate for move in self.moves for gate in move.gates)
         return self._closing
 
@@ -201,7 +192,7 @@ class Moving:
             keys = epoch.generations[move.plugin].opened
             failures[move.plugin] = move.commit({key: epoch[key[0]].get(key[1]) for key in keys})
         self._closing.open()
-        pauses = {move.plugin: move.end_pause() for move in self.moves}
+        pauses = dict.fromkeys(self.plugins, (perf_counter() - self._started) * 1000.0)
         self.moves.clear()
         return failures, pauses
 
