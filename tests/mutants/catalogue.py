@@ -496,6 +496,23 @@ MUTANTS = (
         + "test_a_plugin_with_hints_of_its_own_is_reclaimed_without_a_look_through_the_heap",
     ),
     Mutant(
+        "E7",
+        "what another thread collects is taken for a leak",
+        "_core/reclaim.py",
+        "        collect_soon(_PATIENCE_S)\n",
+        "        collect()\n",
+        BUGS + "test_collection_in_another_thread.py::"
+        "test_garbage_that_another_thread_collects_is_no_leak",
+    ),
+    Mutant(
+        "waiting",
+        "a collection that another thread kept away is waited for as if it had run",
+        "_core/lease.py",
+        "            if collect(self._generation):\n",
+        "            if collect(self._generation) or True:\n",
+        BUGS + "test_collection_in_another_thread.py::test_who_waits_collects_again_soon",
+    ),
+    Mutant(
         "holders",
         "an error of a change that cannot be read keeps the runtime's frame, and so the epoch",
         "_core/blame.py",

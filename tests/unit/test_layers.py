@@ -19,6 +19,7 @@ FLOORS = [
         "_core.report",
         "_core.disk",
         "_core.gate",
+        "_core.collector",
     },
     {
         "_core.host_caches",

@@ -33,7 +33,6 @@ Swap either pair and a release between the two steps wakes nobody.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import sys
@@ -43,6 +42,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from epochal._core.collector import collect
 from epochal._core.live import LiveSet
 from epochal.errors import ForkedRuntimeError
 
@@ -58,6 +58,8 @@ if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", l
 
 _COLLECT_AFTER_S: Final = ((0.05, 0), (0.25, 1), (1.0, 1), (5.0, 2))
 _COLLECT_FULL_EVERY_S: Final = 60.0
+_COLLECT_AGAIN_S: Final = 0.05
+"""After one that another thread was in."""
 
 Wake: TypeAlias = "SimpleQueue[int | None]"
 """What wakes a waiter: the time of a release in `perf_counter_ns`, or None to give up."""
@@ -303,10 +305,12 @@ class Patience:
         return max(0.0, until - monotonic())
 
     def collect(self) -> None:
-        """Run the collection that is due, if one is."""
+        """Run the collection that is due, if one is; again soon where another thread is in one."""
         if monotonic() >= self._collect_at:
-            gc.collect(self._generation)
-            self._collect_at, self._generation = next(self._alarms)
+            if collect(self._generation):
+                self._collect_at, self._generation = next(self._alarms)
+            else:
+                self._collect_at = monotonic() + _COLLECT_AGAIN_S
 
 
 def _alarms(started: float) -> Iterator[tuple[float, int]]:

@@ -24,7 +24,6 @@ A full collection is the last resort before something is called a leak, never th
 from __future__ import annotations
 
 import contextvars
-import gc
 import time
 import typing
 import weakref
@@ -34,6 +33,7 @@ from functools import partial
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from epochal._core.collector import collect, collect_soon
 from epochal._core.graph import Graph
 from epochal._core.host_caches import let_go
 from epochal._core.referrers import Search, dict_of_type, is_a, type_name
@@ -46,10 +46,17 @@ _NAMED_AT_MOST: Final = 5
 """How many leaks are named; a path costs a heap walk a level."""
 
 _PAUSE_S: Final = 0.005
+_PATIENCE_S: Final = 2.0
+"""For a collection that another thread is within: finalizers run there, which may wait."""
 
 _NATIVE: Final = (
     "what native code holds cannot be seen or undone; it may be an audit hook, a signal handler, "
     "os.register_at_fork, a codec, or an extension type or function registered with a library"
+)
+
+_COLLECTING: Final = (
+    "another thread is within a collection, where a finalizer may wait: what it has found to be "
+    "garbage looks as if native code held it, and may be gone when the collection ends"
 )
 
 _KEPT: Final = frozenset({"_abc_impl", "__abstractmethods__", "__module__", "__doc__"})
@@ -132,7 +139,7 @@ def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
     def empty() -> list[str]:
         undone = let_go(holders, ours)
         holders.clear()
-        gc.collect(1)
+        collect(1)
         return undone
 
     return empty
@@ -149,11 +156,13 @@ def _pause(graph: Graph) -> Callable[[], list[str]]:
 
 
 def _collect(graph: Graph) -> Callable[[], list[str]]:
-    def collect() -> list[str]:
-        gc.collect()
+    """The full collection, for which one that another thread is in must end."""
+
+    def collect_all() -> list[str]:
+        collect_soon(_PATIENCE_S)
         return []
 
-    return collect
+    return collect_all
 
 
 _REMEDIES: Final[tuple[Remedy, ...]] = (_empty_typing, _empty_caches, _pause, _collect)
@@ -268,7 +277,7 @@ def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
         leaked = start.node if start.below is None else start.below.node
         lines.append(f"{_what(leaked, graph)} is referred to by {path}")
     if any("native code" in line for line in lines):
-        lines.append(_NATIVE)
+        lines.append(_NATIVE if collect(0) else _COLLECTING)
     if len(entrances) > len(named):
         lines.append(f"and {len(entrances) - len(named)} more")
     return tuple(dict.fromkeys(_readable(line, graph.root_name) for line in lines))
