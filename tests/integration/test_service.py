@@ -728,6 +728,10 @@ def export_state(): return SEEN
 def import_state(state, from_version): {take}
 """
 
+LIMITER_AND_OWN = OWN.format(take="pass") + LIMITER.format(
+    version="1.0", export="pass", take="pass", more=""
+)
+
 
 def test_a_plugin_hands_over_its_own_state(rt, plugins):
     from tests.conftest import tool
@@ -739,3 +743,45 @@ def test_a_plugin_hands_over_its_own_state(rt, plugins):
     with pytest.raises(IncompatibleError, match="the state of plugin 'geo'"):
         rt.reload("geo", plugins.write("geo", OWN.format(take="raise ValueError('no')")))
     assert rt.epoch[tool]["geo.see"](3) == 3
+
+
+def test_state_that_a_new_version_has_no_place_for_is_told(rt, plugins):
+    from tests.conftest import tool
+
+    from epochal._core.events import StateDropped
+
+    told = []
+    rt.events.subscribe(told.append)
+    rt.load(plugins.write("geo", LIMITER_AND_OWN))
+    cut = rt.reload("geo")
+    assert cut.dropped == ()
+    plain = "from tests.conftest import tool\n@tool\ndef see(x): return x\n"
+    cut = rt.reload("geo", plugins.write("geo", plain))
+    assert cut.dropped == (
+        "service geo.limiter: what it keeps",
+        "what export_state() returns: there is no import_state() to take it",
+    )
+    assert cut.as_dict()["swaps"][0]["dropped"] == cut.dropped
+    assert rt.epoch[tool]["geo.see"](2) == 2
+    new = cut.swaps[0].new.generation
+    cut = rt.reload("geo", plugins.write("geo", plain))
+    assert cut.dropped == ()
+    rt.close()
+    assert [e.generation for e in told if isinstance(e, StateDropped)] == [new]
+
+
+def test_a_plugin_with_nothing_but_state_is_told_of_too(rt, plugins):
+    rt.load(plugins.write("geo", "def export_state(): return 1\n"))
+    assert rt.reload("geo", plugins.write("geo", "")).dropped
+
+
+def test_nothing_is_told_of_a_change_that_is_not_published(rt, plugins):
+    from epochal._core.events import StateDropped
+
+    told = []
+    rt.events.subscribe(told.append)
+    rt.load(plugins.write("geo", "def export_state(): return 1\n"))
+    with pytest.raises(InitError):
+        rt.reload("geo", plugins.write("geo", "def init(ctx): raise ValueError\n"))
+    rt.close()
+    assert not [event for event in told if isinstance(event, StateDropped)]

@@ -554,6 +554,22 @@ MUTANTS = (
     ),
     Mutant(
         "services",
+        "state that a new version has no place for goes without a word",
+        "kinds/service.py",
+        '        return "what it keeps" if _keeps_state(old.target) else None\n',
+        "        return None\n",
+        SERVICE + "test_state_that_a_new_version_has_no_place_for_is_told",
+    ),
+    Mutant(
+        "services",
+        "a plugin without exports loses its state without a word",
+        "_core/staging.py",
+        "(old.exports or old.keeps_state)",
+        "old.exports",
+        SERVICE + "test_a_plugin_with_nothing_but_state_is_told_of_too",
+    ),
+    Mutant(
+        "services",
         "state is exported while calls are inside",
         "_core/gate.py",
         "        if not any(gate._visits for gate in self._gates):",
@@ -1249,8 +1265,8 @@ MUTANTS = (
         "data types",
         "a version may leave a type out",
         "_core/staging.py",
-        "                kind.gone(before)\n",
-        "                pass\n",
+        "                dropped = kind.gone(before)\n",
+        "                dropped = None\n",
         TYPES + "test_a_version_without_the_type_is_refused_and_removing_it_is_not",
     ),
     Mutant(

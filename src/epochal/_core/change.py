@@ -35,6 +35,7 @@ from epochal._core.events import (
     ChangeFailed,
     ChangeFinished,
     ChangeStarted,
+    StateDropped,
 )
 from epochal._core.handover import Move, Moving
 from epochal._core.journal import Brought, Commit, Refusal
@@ -420,6 +421,14 @@ class ChangeRun:
         before, after = self._epochs
         for generation in staged:
             self._site.tell(generation, LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
+            if generation.dropped:
+                self._site.events.emit(
+                    StateDropped(
+                        plugin=generation.plugin,
+                        generation=generation.number,
+                        dropped=tuple(generation.dropped),
+                    )
+                )
         for generation in retired:
             self._site.tell(generation, LifecycleState.ACTIVE, LifecycleState.DRAINING)
         self._site.events.emit(
@@ -434,10 +443,11 @@ class ChangeRun:
     def _planned_swaps(self, plan: Plan) -> list[Swap]:
         assert self._stage.base is not None
         new = {g.plugin: g.described for g in self._stage.begun}
+        dropped = {g.plugin: tuple(g.dropped) for g in self._stage.begun}
         old = {p: self._stage.base.generations[p].described for p in plan.retire}
         # Dependencies first, as they came up; what only goes is put in by the reverse of its order.
         up = [p for p in reversed(plan.retire) if p not in new]
-        return [Swap(p, old.get(p), new.get(p)) for p in (*new, *up)]
+        return [Swap(p, old.get(p), new.get(p), dropped=dropped.get(p, ())) for p in (*new, *up)]
 
     def _settle(self, leavers: Sequence[Leaver]) -> Cutover:
         """Make the report as things stand; the caller gets the first one."""

@@ -76,6 +76,18 @@ class ChangeCommitted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StateDropped(Event):
+    """A new generation serves that has no place for some state of the old one; `dropped` says what.
+
+    To refuse such a version, export a service: its `import_state` may raise.
+    """
+
+    plugin: str
+    generation: int
+    dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFailed(Event):
     """A change failed before publish and was rolled back; nothing that serves was touched."""
 

@@ -124,6 +124,7 @@ class Generation:
         "_own_threads",
         "_root",
         "candidate",
+        "dropped",
         "exports",
         "failures",
         "lifecycle",
@@ -145,6 +146,7 @@ class Generation:
         self._operations: Final = operations
         # Belong to the change's thread; read by others once it has ended.
         self.failures: Final[list[str]] = []
+        self.dropped: Final[list[str]] = []
         self.undone: Final[list[str]] = []
         self._footprint: Final = Footprint()
         # Idents of the threads that the plugin's code started while it linked, began or ended, and

@@ -221,12 +221,16 @@ class Kind(Generic[F]):
         operations finish on the old export, new ones start on the new.
         """
 
-    def gone(self, old: Export) -> None:
+    def gone(self, old: Export) -> str | None:
         """Raise `ValueError`, with the reason, if a new version may not leave this export out.
 
         Called for each export of the old version whose name the new one has no export of this kind
         for. The plain kind accepts it; and removing the whole plugin asks nobody.
+
+        Returns:
+            What is dropped with it, for the report (`Swap.dropped`): "what it keeps", say.
         """
+        return None
 
     def relies_on(self, export: Export) -> Iterable[tuple[Kind[Any], Any]]:
         """What else of its plugin an export names, which must be exported with it.

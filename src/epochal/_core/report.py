@@ -43,6 +43,7 @@ class Swap:
         failures: what raised while the old generation was shut down.
         undone: what the old generation had left in the process's tables (log handlers, warnings
             filters, exit hooks, …), and was taken out with it.
+        dropped: state that the old generation kept and the new one has no place for.
     """
 
     plugin: str
@@ -56,6 +57,7 @@ class Swap:
     leaks: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     undone: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,11 @@ class Cutover:
     def undone(self) -> tuple[str, ...]:
         """What old generations had left in the process's tables, and was taken out."""
         return self._gather("undone")
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """State that old generations kept and new ones have no place for."""
+        return self._gather("dropped")
 
     @property
     def cutover_ms(self) -> float:

@@ -134,7 +134,7 @@ class Staging:
     def _compare(self, new: Generation, take_over: TakeOver) -> None:
         assert self.base is not None
         old = self.base.generations.get(new.plugin)
-        if old is not None and old.exports:
+        if old is not None and (old.exports or old.keeps_state):
             self._foreign("compare", new, partial(_compare_exports, old, new), take_over)
 
     def _init(self, generation: Generation, take_over: TakeOver) -> None:
@@ -199,8 +199,12 @@ def _compare_exports(old: Generation, new: Generation) -> None:
         try:
             if after is None:
                 told = f"{new} cannot leave out {kind.name} {name} of {old}"
-                kind.gone(before)
+                dropped = kind.gone(before)
+                if dropped is not None:
+                    new.dropped.append(f"{kind.name} {name}: {dropped}")
             else:
                 kind.compare(before, after)
         except (TypeError, ValueError) as error:
             raise IncompatibleError(f"{told}: {said(error)}") from without_variables(error)
+    if old.entry_point("export_state") and not new.entry_point("import_state"):
+        new.dropped.append("what export_state() returns: there is no import_state() to take it")

@@ -370,6 +370,8 @@ def _tell_report(report: dict[str, Any], what: str) -> None:
         for name in ("failures", "leaks"):
             for line in swap[name]:
                 warn(f"{swap['plugin']}: {line}")
+        for line in swap["dropped"]:
+            warn(f"{swap['plugin']}: its new code has no place for {line}")
         for holder in swap["holders"]:
             warn(f"the old code of {swap['plugin']} is still in use by {holder}")
     if not report["swaps"]:

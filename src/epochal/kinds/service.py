@@ -150,6 +150,10 @@ class Service(Kind[Any]):
         for name in sorted(before):
             _compare_method(name, getattr(old.target, name), getattr(new.target, name))
 
+    def gone(self, old: Export) -> str | None:
+        """Have it told that nobody takes the state over, if there is any."""
+        return "what it keeps" if _keeps_state(old.target) else None
+
     def open(self, export: Export) -> Kept:
         """Make the object."""
         return Kept(export.target())

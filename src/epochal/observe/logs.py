@@ -75,6 +75,8 @@ def describe(event: Event) -> tuple[int, str]:
             return logging.DEBUG, f"change {number} started: {'; '.join(steps)}"
         case ev.ChangeCommitted(change=number, epoch_after=epoch, plugins=plugins):
             return logging.INFO, f"change {number} published epoch {epoch}: {', '.join(plugins)}"
+        case ev.StateDropped(plugin=plugin, generation=number, dropped=dropped):
+            return logging.WARNING, f"{plugin}#{number} has no place for {'; '.join(dropped)}"
         case ev.ChangeFailed(change=number, code=code, error=error):
             return logging.ERROR, f"change {number} rolled back [{code}]: {error}"
         case ev.ChangeFinished(change=number, cutover=cutover):
