@@ -26,10 +26,11 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import filterfalse
+from operator import is_
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, TypeAlias, cast
 
@@ -84,7 +85,7 @@ class Keyed:
     def __init__(
         self,
         said: str,
-        table: Callable[[], MutableMapping[Any, Any]],
+        table: Callable[[], dict[Any, Any]],
         names: frozenset[str] | None = None,
         original: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
@@ -104,6 +105,8 @@ class Keyed:
 
     def changed(self, before: dict[Any, Any], after: dict[Any, Any]) -> Iterator[Entry]:
         """What was set between two looks."""
+        if _is_same(before, after):
+            return
         for key, value in after.items():
             old = before.get(key, _ABSENT)
             if old is value:
@@ -151,6 +154,15 @@ class Keyed:
         return self._said.format(name)
 
 
+def _is_same(before: dict[Any, Any], after: dict[Any, Any]) -> bool:
+    """Whether two looks saw the very same, without asking foreign code what is equal."""
+    return (
+        len(before) == len(after)
+        and all(map(is_, before, after))
+        and all(map(is_, before.values(), after.values()))
+    )
+
+
 _PRIVATE: Final = re.compile(r"[a-z][a-z0-9_]*__g\d+_[0-9a-f]{8}")
 
 
@@ -165,42 +177,55 @@ class Modules(Keyed):
     cache of names that are private whoever asks, each step of it one step.
     """
 
-    def __init__(self, said: str, table: Callable[[], MutableMapping[Any, Any]]) -> None:
+    def __init__(self, said: str, table: Callable[[], dict[Any, Any]]) -> None:
         super().__init__(said, table)
-        # All names, and those that are not private, in the table's order.
-        self._seen: tuple[list[Any], list[Any]] = ([], [])
+        # All names, in the table's order; those that are ordinary, and those that are private.
+        self._seen: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
         self._private: set[str] = set()
 
     def now(self) -> dict[Any, Any]:
         """The entries as they stand."""
-        table = self._table()
-        names = list(table)
-        before, ordinary = self._seen
+        found = self._table().copy()  # in one step: others import and forget meanwhile
+        names = list(found)
+        before, ordinary, private = self._seen
         if names[: len(before)] == before:
-            ordinary = ordinary + self._ordinary(names[len(before) :])
+            newly = self._apart(names[len(before) :])
+            ordinary, private = ordinary + newly[0], private + newly[1]
         else:
-            ordinary = self._ordinary(names)
-        self._seen = (names, ordinary)
+            ordinary, private = self._apart(names)
+        self._seen = (names, ordinary, private)
         if len(self._private) > 2 * len(names):  # most are of generations that are gone
             self._private = self._private.intersection(names)
-        found = {name: table.get(name, _ABSENT) for name in ordinary}
-        # Others import and forget meanwhile.
-        return {name: module for name, module in found.items() if module is not _ABSENT}
-
-    def _ordinary(self, names: list[Any]) -> list[Any]:
-        private = self._private
-        found = []
-        for name in filterfalse(private.__contains__, names):
-            if type(name) is str and "__g" in name and _PRIVATE.match(name):
-                private.add(name)
-            else:
-                found.append(name)
+        if len(ordinary) < len(private):  # a step for each of those that are fewer
+            return {name: found[name] for name in ordinary}
+        for name in private:
+            del found[name]
         return found
+
+    def _apart(self, names: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Those of some names that are ordinary, and those that are private."""
+        known = self._private
+        private = list(filter(known.__contains__, names))
+        ordinary = []
+        for name in filterfalse(known.__contains__, names):
+            if type(name) is str and "__g" in name and _PRIVATE.match(name):
+                known.add(name)
+                private.append(name)
+            else:
+                ordinary.append(name)
+        return ordinary, private
 
     def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
         """What is there now and is the plugin's."""
         # A module with an ordinary name of its own is nobody's, and nearly all are such.
-        return super().owned({k: m for k, m in now.items() if not _is_ordinary(m)}, owns)
+        found = {
+            key: module
+            for key, module in now.items()
+            if type(module) is not ModuleType
+            or type(name := module.__dict__.get("__name__")) is not str
+            or "__g" in name
+        }
+        return super().owned(found, owns)
 
     def is_ordinary(self, key: Any, value: object) -> bool:
         """Whether an import made it: it has its own name, or another's besides, or a package's.
@@ -222,13 +247,6 @@ class Modules(Keyed):
     def _is_top(self, name: str) -> bool:
         spec = getattr(self._table().get(name), "__spec__", None)
         return getattr(spec, "name", None) == name
-
-
-def _is_ordinary(module: object) -> bool:
-    if type(module) is not ModuleType:
-        return False
-    name = module.__dict__.get("__name__")
-    return type(name) is str and "__g" not in name
 
 
 class Listed:
@@ -425,17 +443,18 @@ def _was_undone() -> bool:
 
 
 def _logger_tables() -> dict[str, Table]:
-    """Handlers and filters of every logger that has any, or may get some."""
+    """Handlers and filters of every logger that has any: most have none."""
     tables: dict[str, Table] = {}
     loggers: list[Any] = [logging.root, *list(logging.root.manager.loggerDict.values())]
     for logger in loggers:
-        if isinstance(logger, logging.Logger):
-            for word, items in (("handler", logger.handlers), ("filter", logger.filters)):
-                said = f"logging {word} of logger {logger.name!r}:"
-                tables[f"{word} {logger.name}"] = Listed(said, lambda items=items: items)  # type: ignore[misc]
-            for handler in logger.handlers:
-                said = f"logging filter of a handler of logger {logger.name!r}:"
-                tables[f"filter {id(handler)}"] = Listed(said, lambda h=handler: h.filters)  # type: ignore[misc]
+        if not isinstance(logger, logging.Logger) or not (logger.handlers or logger.filters):
+            continue
+        for word, items in (("handler", logger.handlers), ("filter", logger.filters)):
+            said = f"logging {word} of logger {logger.name!r}:"
+            tables[f"{word} {logger.name}"] = Listed(said, lambda items=items: items)  # type: ignore[misc]
+        for handler in logger.handlers:
+            said = f"logging filter of a handler of logger {logger.name!r}:"
+            tables[f"filter {id(handler)}"] = Listed(said, lambda h=handler: h.filters)  # type: ignore[misc]
     return tables
 
 
