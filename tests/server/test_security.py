@@ -209,23 +209,41 @@ def zip_link():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (zipped(("../geo.py", "x")), "no path inside"),
-        (zipped(("geo/../../x.py", "x")), "no path inside"),
-        (zipped(("/etc/geo.py", "x")), "no path inside"),
-        (zipped(("C:\\geo.py", "x")), "no path inside"),
-        (zipped(("geo\\..\\x.py", "x")), "no path inside"),
-        (zipped((zip_link(), "/etc/passwd")), "link or device"),
-        (zipped(("geo/__init__.py", ""), ("geo/fast.so", "")), "compiled extension"),
-        (zipped(("a.py", ""), ("b.py", "")), "neither one package"),
-        (zipped(), "neither one package"),
-        (tarred(tar_entry("../geo.py", 1)), "no path inside"),
-        (tarred(tar_entry("/geo.py", 1)), "no path inside"),
-        (tarred(tar_entry("geo.py", 0, tarfile.SYMTYPE, "/etc/passwd")), "link or device"),
-        (tarred(tar_entry("geo.py", 0, tarfile.LNKTYPE, "/etc/passwd")), "link or device"),
-        (tarred(tar_entry("geo.py", 0, tarfile.FIFOTYPE)), "link or device"),
-        (tarred(tar_entry("geo.py", 0, tarfile.CHRTYPE)), "link or device"),
-        (tarred(tar_entry("geo.py", 1))[:-20], "cannot be read"),
-        (zipped(("geo.py", "x" * 50))[:-5], "cannot be read"),
+        pytest.param(zipped(("../geo.py", "x")), "no path inside", id="zip up"),
+        pytest.param(zipped(("geo/../../x.py", "x")), "no path inside", id="zip up from inside"),
+        pytest.param(zipped(("/etc/geo.py", "x")), "no path inside", id="zip absolute"),
+        pytest.param(zipped(("C:\\geo.py", "x")), "no path inside", id="zip drive"),
+        pytest.param(zipped(("geo\\..\\x.py", "x")), "no path inside", id="zip backslashes"),
+        pytest.param(zipped((zip_link(), "/etc/passwd")), "link or device", id="zip link"),
+        pytest.param(
+            zipped(("geo/__init__.py", ""), ("geo/fast.so", "")),
+            "compiled extension",
+            id="zip compiled",
+        ),
+        pytest.param(
+            zipped(("a.py", ""), ("b.py", "")), "neither one package", id="zip two modules"
+        ),
+        pytest.param(zipped(), "neither one package", id="zip empty"),
+        pytest.param(tarred(tar_entry("../geo.py", 1)), "no path inside", id="tar up"),
+        pytest.param(tarred(tar_entry("/geo.py", 1)), "no path inside", id="tar absolute"),
+        pytest.param(
+            tarred(tar_entry("geo.py", 0, tarfile.SYMTYPE, "/etc/passwd")),
+            "link or device",
+            id="tar link",
+        ),
+        pytest.param(
+            tarred(tar_entry("geo.py", 0, tarfile.LNKTYPE, "/etc/passwd")),
+            "link or device",
+            id="tar hard link",
+        ),
+        pytest.param(
+            tarred(tar_entry("geo.py", 0, tarfile.FIFOTYPE)), "link or device", id="tar pipe"
+        ),
+        pytest.param(
+            tarred(tar_entry("geo.py", 0, tarfile.CHRTYPE)), "link or device", id="tar device"
+        ),
+        pytest.param(tarred(tar_entry("geo.py", 1))[:-20], "cannot be read", id="tar cut off"),
+        pytest.param(zipped(("geo.py", "x" * 50))[:-5], "cannot be read", id="zip cut off"),
     ],
 )
 def test_an_archive_that_means_harm_is_refused(content, said):
