@@ -21,7 +21,6 @@ import time
 from collections import deque
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
@@ -252,7 +251,7 @@ def _surroundings(program: Program, *, broken: bool) -> Iterator[None]:
                 # Bound at import, so that virtual time would not be theirs.
                 stack.enter_context(mock.patch.object(module, "monotonic", _monotonic))
             stack.enter_context(mock.patch.object(lease, "perf_counter_ns", _perf_counter_ns))
-            stack.enter_context(mock.patch.object(lease, "gc", SimpleNamespace(collect=_nothing)))
+            stack.enter_context(mock.patch.object(lease, "collect", _nothing))
             stack.enter_context(program.around())
             if broken:
                 stack.enter_context(program.broken())
@@ -270,5 +269,6 @@ def _perf_counter_ns() -> int:
     return time.perf_counter_ns()
 
 
-def _nothing(generation: int = 2) -> None:
+def _nothing(generation: int = 2) -> bool:
     """Stands for a collection: no cycle of a program's holds a lease."""
+    return True

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 import pytest
 
 from epochal._core import lease, phase
+from epochal._core.collector import collect
 from epochal._core.watchdog import watchdog
 from tests.interleavings.catalogue import PROGRAMS, table
 from tests.interleavings.exploring import IS_SOAK, explore, explore_orderings
@@ -58,7 +59,7 @@ def test_nothing_stays_replaced():
     explore(PROGRAMS[0])
     assert (time.sleep, time.monotonic, threading.Lock) == (sleep, monotonic, lock)
     assert lease.SimpleQueue is SimpleQueue
-    assert lease.gc is gc
+    assert lease.collect is collect
     assert phase.watchdog is watchdog
     assert gc.isenabled()
 

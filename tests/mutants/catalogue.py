@@ -1400,6 +1400,14 @@ MUTANTS = (
     ),
     Mutant(
         "the service",
+        "the third signal is heard by the main thread alone, which may be stuck",
+        "server/stopping.py",
+        '        if sys.platform == "win32":',
+        "        if True:",
+        "tests/server/test_stopping.py::test_the_third_leaves_though_the_main_thread_hears_nothing",
+    ),
+    Mutant(
+        "the service",
         "who the stop cuts off is told nothing",
         "server/stopping.py",
         '            if scope["type"] != "http" or not self._service.stopping:\n',

@@ -4,9 +4,13 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import httpx
 import pytest
+
+from epochal.server.stopping import Stop
 
 COMMAND = [sys.executable, "-m", "epochal.cli", "serve"]
 
@@ -83,6 +87,45 @@ def test_signals_are_heard_until_the_end_and_the_third_leaves(serve, number):
     process.send_signal(number)
     assert process.wait(20) == 1
     assert "Traceback" not in process.stderr.read()
+
+
+DEAF = """
+import ctypes
+from epochal.server.stopping import Stop
+
+with Stop():
+    print("deaf", flush=True)
+    mutex = ctypes.create_string_buffer(256)
+    for _ in range(2):  # the second time it waits for itself, whatever comes
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="deaf by way of its C library")
+def test_the_third_leaves_though_the_main_thread_hears_nothing():
+    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, text=True) as it:
+        try:
+            assert it.stdout.readline() == "deaf\n"
+            for _ in range(3):
+                it.send_signal(signal.SIGTERM)
+                time.sleep(0.1)  # what comes at once is one
+            assert it.wait(20) == 1
+        finally:
+            it.kill()
+
+
+def test_handlers_are_as_before_when_it_is_over():
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with Stop() as stop:
+        assert signal.getsignal(signal.SIGTERM) not in before
+        signal.raise_signal(signal.SIGTERM)
+        until = time.monotonic() + 20
+        while not stop.is_asked and time.monotonic() < until:
+            time.sleep(0.01)
+    assert stop.is_asked
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    assert "signals" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize(
