@@ -1466,6 +1466,14 @@ MUTANTS = (
     ),
     Mutant(
         "compiling aside",
+        "every reload compiles again",
+        "loaders/_compiler.py",
+        "        keeper.append(compiled)\n",
+        "        keeper.append(Compiled(compiled.dumped))\n",
+        COMPILER + "test_a_generation_is_compiled_once_and_its_successors_are_not",
+    ),
+    Mutant(
+        "compiling aside",
         "code that is kept bears the name of the generation that it was first compiled for",
         "loaders/_compiler.py",
         "        _imp._fix_co_filename(code, file)  # type: ignore[attr-defined]  # noqa: SLF001\n",

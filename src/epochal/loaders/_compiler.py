@@ -3,7 +3,8 @@
 `compile` holds the interpreter's lock from its beginning to its end, 1 to 2 ms for 300 lines, and
 meanwhile no operation of the process runs. So a source that is to replace code under traffic is
 compiled by another interpreter of the same version, which gives back what `marshal` writes; to read
-that takes a twentieth. What was compiled once is kept by the digest of its source.
+that takes a twentieth. What was compiled once is kept by the digest of its source, for as long as
+somebody who had it compiled keeps it: a generation, which the next one of the same source outlives.
 
 The helper is started by the first source that needs it, ends itself when nobody asks for a while,
 and only ever compiles. Whatever is not plain sailing (no other process may be started, the helper
@@ -11,7 +12,8 @@ dies, the source is wrong or makes the compiler warn) is compiled here instead, 
 warnings are those that everybody knows.
 
 Who reads, who writes: the helper is used under ``_lock``, one source at a time, and no foreign code
-runs under it; ``_kept`` is touched under ``_keeping``. A fork has neither helper nor use for its
+runs under it. ``_kept`` is read and written by any thread, each look and each entry one step; two
+that compile the same source both put what is equal. A fork has neither helper nor use for its
 parent's.
 """
 
@@ -26,9 +28,10 @@ import select
 import subprocess
 import sys
 import threading
-from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
 _SMALL: Final = 2_000
 """Bytes of source below which compiling takes no longer than asking the helper."""
 
-_KEPT_BYTES: Final = 16 * 1024 * 1024
 _LONGEST_S: Final = 10.0
 _IDLE_S: Final = 60.0
 _HELPER: Final = f"""\
@@ -57,37 +59,44 @@ while select.select([source], [], [], {_IDLE_S})[0]:
 """
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Compiled:
+    """A compiled module, as `marshal` writes it."""
+
+    dumped: bytes
+
+
 class Compiler:
     """Compiles sources for the loaders of one process."""
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
-        self._keeping: Final = threading.Lock()
-        self._kept: Final[OrderedDict[bytes, bytes]] = OrderedDict()
-        self._bytes = 0
+        self._kept: Final[WeakValueDictionary[bytes, Compiled]] = WeakValueDictionary()
         self._helper: _Helper | None = None
 
-    def compile(self, source: bytes, file: str, *, aside: bool) -> CodeType:
+    def compile(self, source: bytes, file: str, *, keeper: list[Compiled] | None) -> CodeType:
         """Compile a module.
 
         Args:
             source: its bytes.
             file: how tracebacks name it.
-            aside: whether to do so in the helper, because others run meanwhile.
+            keeper: where what the helper made is kept, so that the same source is not compiled
+                again while that lives; None to compile here, where nobody is disturbed.
 
         Raises:
             SyntaxError: and whatever else `compile` raises.
         """
-        if not aside or len(source) < _SMALL:
+        if keeper is None or len(source) < _SMALL:
             return compile(source, file, "exec", dont_inherit=True)
         digest = hashlib.sha256(source).digest()
-        dumped = self._taken(digest)
-        if dumped is None:
-            dumped = self._ask(source)
-            if not dumped:
+        compiled = self._kept.get(digest)
+        if compiled is None:
+            compiled = Compiled(self._ask(source))
+            if not compiled.dumped:
                 return compile(source, file, "exec", dont_inherit=True)
-            self._keep(digest, dumped)
-        code = cast("CodeType", marshal.loads(dumped))
+            self._kept[digest] = compiled
+        keeper.append(compiled)
+        code = cast("CodeType", marshal.loads(compiled.dumped))
         # What the import system does with code from a cache: in place, and in what lies inside it.
         _imp._fix_co_filename(code, file)  # type: ignore[attr-defined]  # noqa: SLF001
         return code
@@ -98,21 +107,6 @@ class Compiler:
             helper, self._helper = self._helper, None
         if helper is not None:
             helper.close()
-
-    def _taken(self, digest: bytes) -> bytes | None:
-        with self._keeping:
-            dumped = self._kept.get(digest)
-            if dumped is not None:
-                self._kept.move_to_end(digest)
-            return dumped
-
-    def _keep(self, digest: bytes, dumped: bytes) -> None:
-        with self._keeping:
-            self._bytes += len(dumped) - len(self._kept.get(digest, b""))
-            self._kept[digest] = dumped
-            self._kept.move_to_end(digest)
-            while self._bytes > _KEPT_BYTES:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
 
     def _ask(self, source: bytes) -> bytes:
         """What the helper makes of a source; nothing if it cannot."""

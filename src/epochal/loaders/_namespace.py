@@ -36,7 +36,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epochal.loaders import _tables
-from epochal.loaders._compiler import COMPILER
+from epochal.loaders._compiler import COMPILER, Compiled
 from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._imports import private_builtins
 from epochal.loaders._metadata import Metadata
@@ -66,6 +66,7 @@ class Namespace:
     Attributes:
         root_name: the private name of the root module.
         modules: the modules loaded so far, by private name.
+        compiled: what was compiled aside, for the next generation of the same source.
         exit_hooks: what its code registered with `atexit`.
     """
 
@@ -82,7 +83,7 @@ class Namespace:
         self.root_name: Final = f"{plugin}__{tag}"
         self.modules: Final[dict[str, ModuleType]] = {}
         self.artifact: Final = artifact
-        self.aside: Final = aside
+        self.compiled: Final[list[Compiled] | None] = [] if aside else None
         self._plugin: Final = plugin
         self._said: Final = f"generation {generation} of plugin {plugin!r}"
         self._suffix: Final = f"@{tag}"
@@ -183,6 +184,8 @@ class Namespace:
         self._closed = True
         _tables.leave(self.root_name, self._files)
         self.modules.clear()
+        if self.compiled is not None:
+            self.compiled.clear()
 
     def begin(self, module: ModuleType, loader: MemoryLoader) -> None:
         """Take in a module that is about to run."""
@@ -250,7 +253,7 @@ class MemoryLoader:
     def exec_module(self, module: ModuleType) -> None:
         """Compile the bytes and run them."""
         self._namespace.begin(module, self)
-        code = COMPILER.compile(self.source, self.file, aside=self._namespace.aside)
+        code = COMPILER.compile(self.source, self.file, keeper=self._namespace.compiled)
         exec(code, vars(module))
 
     def get_code(self, fullname: str) -> Any:
