@@ -16,6 +16,8 @@ Needs the extra `cli` (`pip install 'epochal[cli]'`): typer and rich, and the SQ
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
 import threading
@@ -46,7 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = f"error: the command needs the extra 'cli', whose {error.name!r} is not installed"
         print(f"{missing}: pip install 'epochal[cli]'", file=sys.stderr)
         return 1
-    return run(sys.argv[1:] if arguments is None else list(arguments))
+    if arguments is not None:
+        return run(list(arguments))
+    status = run(sys.argv[1:])
+    _leave_the_engine(status)
+    return status
+
+
+def _leave_the_engine(status: int) -> None:
+    """Leave at once if the engine is at work on a query that was given up.
+
+    It ends what it has begun, however long that takes, and the way out of the interpreter waits for
+    it, since its threads could call into what is not there any more. All else is closed by now.
+    """
+    database = sys.modules.get("epochal.sql.database")
+    if database is not None and database.is_any_engaged():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import json
 import sys
 from enum import StrEnum
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import pyarrow as pa
 import typer
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from epochal.cli.asking import RemoteResult
     from epochal.sql import Result
+
+_CLOSE_S: Final = 1.0
+"""For the engine to let go of a query: what it has begun it ends, however long that takes."""
 
 
 class Format(StrEnum):
@@ -103,11 +106,14 @@ def query(
         _ask(server, text, timeout, written, rows)
         return
     tables = read_tables(table or [])
-    with Database(open_runtime(plugin or [], grant)) as db:
+    db = Database(open_runtime(plugin or [], grant))
+    try:
         for name, path in tables.items():
             db.register(name, path)
         # In an event loop, where Ctrl-C ends a query at once and not with its next batch.
         asyncio.run(_run(db, text, timeout, written, rows))
+    finally:
+        db.close(_CLOSE_S)
 
 
 async def _run(

@@ -440,9 +440,14 @@ def _label(sql: str) -> str:
 _databases: Final[LiveSet[Database]] = LiveSet()
 
 
+def is_any_engaged() -> bool:
+    """Whether the engine holds anything of any database's queries: see `Database.close`."""
+    return any(database.is_engaged for database in _databases.live())
+
+
 def _close_all() -> None:
     databases = _databases.live()
-    busy = any(database.is_engaged for database in databases)
+    busy = is_any_engaged()
     for database in databases:
         database.close(_EXIT_TIMEOUT_S)
     if busy:
