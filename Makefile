@@ -24,8 +24,9 @@ demo: $(STAMP) ## Swap plugins under live SQL; options: make demo ARGS="--second
 demo-stateful: $(STAMP) ## Reload a service, a stream, an index and a job while they work
 	@$(PY) -m epochal.cli demo --stateful $(ARGS)
 
+# All of it on all processors; what is picked runs in one process, where --pdb and -s work.
 test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal)
 
 lint: $(STAMP) ## Check style, format and types
 	@$(PY) -m ruff check .
