@@ -98,12 +98,13 @@ def _in_a_process(group: str) -> list[dict[str, object]]:
     return figures
 
 
-def _line(figure: dict[str, object]) -> str:
+def _line(figure: dict[str, Any]) -> str:
     goal, unit = figure["goal"], figure["unit"]
     said = ""
     if goal is not None:
         side = "at least" if figure["higher"] else "at most"
-        said = f"{side} {goal:g} {unit}: {'reached' if figure['reached'] else 'MISSED'}"
+        verdict = {True: ": reached", False: ": MISSED", None: ""}[figure["reached"]]
+        said = f"{side} {goal:g} {unit}{verdict}"
     return f"{figure['name']:<52} {figure['value']:>9.3f} {unit:<4} {said}"
 
 
