@@ -17,6 +17,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -142,14 +143,24 @@ def _copied(tasks: Any) -> list[asyncio.Task[Any]]:
 def frames_of(awaitable: Any) -> Iterator[FrameType]:
     """The suspended frames from a coroutine (generator, asynchronous generator) inwards."""
     while awaitable is not None:
-        for prefix, inner in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                yield frame
-                awaitable = getattr(awaitable, inner, None)
-                break
+        # A web server's tasks are thirty coroutines deep, and a change looks at them all.
+        if type(awaitable) is CoroutineType:
+            frame, inner = awaitable.cr_frame, awaitable.cr_await
         else:
+            frame, inner = _step_into(awaitable)
+        if frame is None:
             return
+        yield frame
+        awaitable = inner
+
+
+def _step_into(awaitable: Any) -> tuple[FrameType | None, Any]:
+    """The frame of what is like a coroutine, and what it waits for."""
+    for prefix, inner in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+        frame = getattr(awaitable, f"{prefix}_frame", None)
+        if frame is not None:
+            return frame, getattr(awaitable, inner, None)
+    return None, None
 
 
 def place_of(frame: FrameType) -> str:
