@@ -90,13 +90,13 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _tasks(globals_ids: frozenset[int], own_loops: frozenset[int]) -> Iterator[Straggler]:
+    elsewhere: dict[int, CodeType] = {}
     for task in all_tasks():
         if id(task.get_loop()) in own_loops:
             continue
-        for frame in frames_of(task.get_coro()):
-            if id(frame.f_globals) in globals_ids:
-                yield Straggler("task", task.get_name(), place_of(frame))
-                break
+        frame = _frame_inside(task.get_coro(), globals_ids, elsewhere)
+        if frame is not None:
+            yield Straggler("task", task.get_name(), place_of(frame))
 
 
 def cancel_tasks(globals_ids: frozenset[int]) -> tuple[str, ...]:
@@ -109,8 +109,9 @@ def cancel_tasks(globals_ids: frozenset[int]) -> tuple[str, ...]:
         Which, in a person's words.
     """
     asked: list[str] = []
+    elsewhere: dict[int, CodeType] = {}
     for task in all_tasks():
-        if any(id(frame.f_globals) in globals_ids for frame in frames_of(task.get_coro())):
+        if _frame_inside(task.get_coro(), globals_ids, elsewhere) is not None:
             with suppress(RuntimeError):  # its loop was closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
                 asked.append(f"task {task.get_name()!r}")
@@ -140,18 +141,34 @@ def _copied(tasks: Any) -> list[asyncio.Task[Any]]:
     return []
 
 
-def frames_of(awaitable: Any) -> Iterator[FrameType]:
-    """The suspended frames from a coroutine (generator, asynchronous generator) inwards."""
+def _frame_inside(
+    awaitable: Any, globals_ids: frozenset[int], elsewhere: dict[int, CodeType]
+) -> FrameType | None:
+    """The outermost frame of a suspended coroutine (generator, …) that is the generation's.
+
+    A web server has many tasks, each thirty coroutines deep, all of the same code, and to ask for a
+    frame makes one: so code that was seen to be elsewhere is passed over in the rest of the look.
+
+    Args:
+        awaitable: the coroutine.
+        globals_ids: the `id` of each module dictionary of the generation.
+        elsewhere: that code by its `id`; added to.
+    """
     while awaitable is not None:
-        # A web server's tasks are thirty coroutines deep, and a change looks at them all.
         if type(awaitable) is CoroutineType:
+            if id(awaitable.cr_code) in elsewhere:
+                awaitable = awaitable.cr_await
+                continue
             frame, inner = awaitable.cr_frame, awaitable.cr_await
         else:
             frame, inner = _step_into(awaitable)
         if frame is None:
-            return
-        yield frame
+            return None
+        if id(frame.f_globals) in globals_ids:
+            return frame
+        elsewhere[id(frame.f_code)] = frame.f_code
         awaitable = inner
+    return None
 
 
 def _step_into(awaitable: Any) -> tuple[FrameType | None, Any]:
