@@ -138,11 +138,11 @@ MUTANTS = (
     ),
     Mutant(
         "E4",
-        "shutdown runs once for each look",
-        "_core/retire.py",
-        "        self._remove(leaver)\n\n    def _remove",
-        "        generation.shutdown(initialized=initialized)\n"
-        "        self._remove(leaver)\n\n    def _remove",
+        "shutdown runs again when what it is called in is called again",
+        "_core/generation.py",
+        "            root, self._root = self._root, None\n            if initialized",
+        '            root = self._root\n            self._call(root, "shutdown")\n'
+        "            if initialized",
         RUNTIME + "test_e4_shutdown_runs_once_and_never_without_init",
     ),
     Mutant(
