@@ -442,12 +442,14 @@ class ChangeRun:
 
     def _planned_swaps(self, plan: Plan) -> list[Swap]:
         assert self._stage.base is not None
-        new = {g.plugin: g.described for g in self._stage.begun}
-        dropped = {g.plugin: tuple(g.dropped) for g in self._stage.begun}
+        new = {g.plugin: g for g in self._stage.begun}
         old = {p: self._stage.base.generations[p].described for p in plan.retire}
         # Dependencies first, as they came up; what only goes is put in by the reverse of its order.
         up = [p for p in reversed(plan.retire) if p not in new]
-        return [Swap(p, old.get(p), new.get(p), dropped=dropped.get(p, ())) for p in (*new, *up)]
+        return [
+            *(Swap(p, old.get(p), g.described, dropped=tuple(g.dropped)) for p, g in new.items()),
+            *(Swap(p, old[p], None) for p in up),
+        ]
 
     def _settle(self, leavers: Sequence[Leaver]) -> Cutover:
         """Make the report as things stand; the caller gets the first one."""

@@ -30,19 +30,15 @@ def collect(generation: int = 2) -> bool:
     return _collections_of(generation) != before
 
 
-def collect_soon(patience: float) -> bool:
-    """Run a full collection, after one that is under way.
+def collect_soon(patience: float) -> None:
+    """Run a full collection, after one that is under way; none if that one does not end in time.
 
     Args:
         patience: seconds to wait for that.
-
-    Returns:
-        Whether it ran.
     """
     deadline = monotonic() + patience
-    while not (ran := collect()) and monotonic() < deadline:
+    while not collect() and monotonic() < deadline:
         sleep(_PAUSE_S)
-    return ran
 
 
 def _collections_of(generation: int) -> int:

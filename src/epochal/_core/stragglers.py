@@ -90,12 +90,8 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _tasks(globals_ids: frozenset[int], own_loops: frozenset[int]) -> Iterator[Straggler]:
-    elsewhere: dict[int, CodeType] = {}
-    for task in all_tasks():
-        if id(task.get_loop()) in own_loops:
-            continue
-        frame = _frame_inside(task.get_coro(), globals_ids, elsewhere)
-        if frame is not None:
+    for task, frame in _tasks_inside(globals_ids):
+        if id(task.get_loop()) not in own_loops:
             yield Straggler("task", task.get_name(), place_of(frame))
 
 
@@ -109,13 +105,22 @@ def cancel_tasks(globals_ids: frozenset[int]) -> tuple[str, ...]:
         Which, in a person's words.
     """
     asked: list[str] = []
+    for task, _ in _tasks_inside(globals_ids):
+        with suppress(RuntimeError):  # its loop was closed
+            task.get_loop().call_soon_threadsafe(task.cancel)
+            asked.append(f"task {task.get_name()!r}")
+    return tuple(asked)
+
+
+def _tasks_inside(
+    globals_ids: frozenset[int],
+) -> Iterator[tuple[asyncio.Task[Any], FrameType]]:
+    """Every asyncio task that is inside a generation's code, and where: its outermost frame."""
     elsewhere: dict[int, CodeType] = {}
     for task in all_tasks():
-        if _frame_inside(task.get_coro(), globals_ids, elsewhere) is not None:
-            with suppress(RuntimeError):  # its loop was closed
-                task.get_loop().call_soon_threadsafe(task.cancel)
-                asked.append(f"task {task.get_name()!r}")
-    return tuple(asked)
+        frame = _frame_inside(task.get_coro(), globals_ids, elsewhere)
+        if frame is not None:
+            yield task, frame
 
 
 def all_tasks() -> list[asyncio.Task[Any]]:
