@@ -13,8 +13,12 @@ UTF-8 has its odd bytes as lone surrogates (Python's `surrogateescape`).
 The database gets the triggers `<table>_feed_…`, the notes `<table>_changes`, and `<table>_feed`
 with the log's id. The triggers go with their table, and tools that rebuild one to change it
 (Alembic, Django, SQLite's own advice) drop it. Nobody knows what changed until they are made again:
-that is told as an error, by `read` and by `start`, until somebody says `accept_gap`. A column that
-was added is noted from the next read on. To drop one, drop the triggers, and accept the gap.
+that is told as an error, by `read` and by `start`, until somebody says `accept_gap`. The gap ends
+as the stream goes on (`Flow.wait_idle` says when), not as the reload returns. Bring the sink up to
+date after that: what changes meanwhile may come twice, and before it, would not come at all.
+
+A column that was added is noted from the next read on. To drop one, drop the triggers, and accept
+the gap.
 
 `INSERT OR REPLACE` tells what it deletes only under `PRAGMA recursive_triggers`. A database that is
 restored from a backup has an older log of the same id; that is seen only while it is shorter.
@@ -178,8 +182,8 @@ class changes:
         if self.notes in kept and gone and not config.get("accept_gap"):
             raise ValueError(
                 f"{config['path']} has lost {', '.join(gone)}, with the table that they were of, "
-                f"and what changed in {self.table!r} since is not in the feed: bring the sink up "
-                "to date, then reload feed once with 'accept_gap': True in its config"
+                f"and what changes in {self.table!r} since is not in the feed: reload feed once "
+                "with 'accept_gap': True in its config, and bring the sink up to date as it flows"
             )
         self.database.execute(
             f"CREATE TABLE IF NOT EXISTS {_quoted(self.notes)} (position INTEGER PRIMARY KEY "
