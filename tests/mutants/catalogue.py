@@ -154,6 +154,15 @@ MUTANTS = (
         RUNTIME + "test_stragglers_count_as_in_use_and_are_named",
     ),
     Mutant(
+        "E4",
+        "a thread that is yet to come to the plugin's function is nobody",
+        "_core/stragglers.py",
+        "    yield from (one for one in beginning if one[0] not in told)\n",
+        "",
+        BUGS + "test_thread_that_is_yet_to_begin.py::"
+        "test_a_thread_that_is_about_to_run_the_plugin_holds_it",
+    ),
+    Mutant(
         "E5, flaw 7",
         "the old version is taken out before the new one has linked",
         "_core/staging.py",

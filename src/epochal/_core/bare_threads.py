@@ -15,7 +15,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.stragglers import frames_of_threads, place_of
+from epochal._core.stragglers import threads_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,11 +76,7 @@ def _join(threads: list[threading.Thread]) -> list[threading.Thread]:
 
 def _running(idents: frozenset[int], globals_ids: frozenset[int]) -> dict[int, str]:
     """The threads that are inside the generation's code, and where."""
-    found: dict[int, str] = {}
-    for ident, _, frame in frames_of_threads():
-        if ident in idents and ident not in found and id(frame.f_globals) in globals_ids:
-            found[ident] = place_of(frame)
-    return found
+    return {ident: place for ident, _, place in threads_inside(globals_ids) if ident in idents}
 
 
 def _is_to_call(timer: threading.Timer, owns: Callable[[object], bool]) -> bool:

@@ -3,7 +3,8 @@
 An export may start a thread or a task on the plugin's own helper and return; those frames run
 functions that carry nothing. So before a generation is shut down the runtime looks, once, at every
 thread's stack and every asyncio task for frames whose globals are one of the generation's module
-dictionaries.
+dictionaries, and at the threads that are yet to call such a function: `Thread.start` returns before
+the new thread has come as far as its target.
 
 A frame that is held holds the function it runs and all its variables: nothing here outlives the
 look.
@@ -16,8 +17,9 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
-from types import CoroutineType
+from types import CoroutineType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -62,11 +64,43 @@ def find_stragglers(
 
 
 def _threads(globals_ids: frozenset[int], own: frozenset[int]) -> Iterator[Straggler]:
-    told: set[int] = set(own)
+    for ident, name, place in threads_inside(globals_ids):
+        if ident not in own:
+            yield Straggler("thread", name, place)
+
+
+def threads_inside(globals_ids: frozenset[int]) -> Iterator[tuple[int, str, str]]:
+    """The threads that are inside a generation's code, or begin with it.
+
+    Args:
+        globals_ids: the `id` of each module dictionary of the generation.
+
+    Yields:
+        Of each, once: its ident, its name, and where it is.
+    """
+    # Before the stacks: one that gets to its target between the two looks is seen by both.
+    beginning = [
+        (thread.ident, thread.name, place_in(code, None))
+        for thread in threading.enumerate()
+        if thread.ident is not None and (code := _begins_with(thread, globals_ids)) is not None
+    ]
+    told: set[int] = set()
     for ident, name, frame in frames_of_threads():
         if ident not in told and id(frame.f_globals) in globals_ids:
             told.add(ident)
-            yield Straggler("thread", name, place_of(frame))
+            yield ident, name, place_of(frame)
+    yield from (one for one in beginning if one[0] not in told)
+
+
+def _begins_with(thread: threading.Thread, globals_ids: frozenset[int]) -> CodeType | None:
+    """The code of a generation that a thread calls first; the thread forgets it at its end."""
+    # `_target` has no public name, and is gone from a thread whose target has returned.
+    for first in (type(thread).run, getattr(thread, "_target", None)):
+        while isinstance(first, (partial, MethodType)):
+            first = first.func if isinstance(first, partial) else first.__func__
+        if isinstance(first, FunctionType) and id(first.__globals__) in globals_ids:
+            return first.__code__
+    return None
 
 
 def frames_of_threads() -> Iterator[tuple[int, str, FrameType]]:
@@ -187,10 +221,10 @@ def _step_into(awaitable: Any) -> tuple[FrameType | None, Any]:
 
 def place_of(frame: FrameType) -> str:
     """`at geo.py:41 in poll`, without holding the frame."""
-    return place(frame.f_code, frame.f_lineno)
+    return place_in(frame.f_code, frame.f_lineno)
 
 
-def place(code: CodeType, line: int | None) -> str:
+def place_in(code: CodeType, line: int | None) -> str:
     """`at geo.py:41 in poll`; the generation's tag on the file name is left out."""
     file = PurePath(code.co_filename).name.partition("@")[0]
     return f"at {file}:{line if line is not None else code.co_firstlineno} in {code.co_qualname}"
