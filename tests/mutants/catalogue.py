@@ -1483,6 +1483,14 @@ MUTANTS = (
     ),
     Mutant(
         "compiling aside",
+        "a helper that has ended is asked once more, and the source compiled here",
+        "loaders/_compiler.py",
+        "            if helper is not None and not (helper.is_ours and helper.is_alive):\n",
+        "            if helper is not None and not helper.is_ours:\n",
+        COMPILER + "test_a_helper_that_has_ended_is_replaced_at_once",
+    ),
+    Mutant(
+        "compiling aside",
         "code that is kept bears the name of the generation that it was first compiled for",
         "loaders/_compiler.py",
         "        _imp._fix_co_filename(code, file)  # type: ignore[attr-defined]  # noqa: SLF001\n",

@@ -112,14 +112,17 @@ class Compiler:
         """What the helper makes of a source; nothing if it cannot."""
         with self._lock:
             helper = self._helper
-            if helper is None or not helper.is_ours:
+            if helper is not None and not (helper.is_ours and helper.is_alive):
+                helper.close()
+                helper = None
+            if helper is None:
                 helper = self._helper = _Helper.start()
             if helper is None:
                 return b""
             try:
                 return helper.ask(source)
             except (OSError, EOFError, ValueError):
-                # It ended itself, or somebody ended it: the next source starts another.
+                # Somebody ended it meanwhile: the next source starts another.
                 self._helper = None
                 helper.close()
                 return b""
@@ -161,6 +164,11 @@ class _Helper:
     def is_ours(self) -> bool:
         """Whether this process started it, and not the one that it was forked from."""
         return self._pid == os.getpid()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended, as it does by itself when reloads are rare."""
+        return self._process.poll() is None
 
     def ask(self, source: bytes) -> bytes:
         """Have it compile.
