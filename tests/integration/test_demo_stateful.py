@@ -94,7 +94,7 @@ def test_without_a_terminal_a_line_is_written_now_and_then():
 
 def test_in_a_terminal_the_parts_are_drawn():
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    demonstration = StatefulDemonstration(1.0, 6)
+    demonstration = StatefulDemonstration(0.01, 6)  # no time between the reloads
     with follow_stateful(demonstration, console) as on_sample:
         demonstration.run(on_sample)
     assert "changes streamed" in console.file.getvalue()

@@ -55,7 +55,7 @@ class StatefulDemonstration:
         """Run it all; every plugin is removed by then, also where this raises.
 
         Args:
-            on_sample: called ten times a second.
+            on_sample: called after each reload, and ten times a second between two.
         """
         with tempfile.TemporaryDirectory(prefix="epochal-demo-") as folder, Runtime() as rt:
             rt.events.subscribe(self._on_event)
@@ -102,9 +102,10 @@ class StatefulDemonstration:
                 if swap.pause_ms is not None:
                     self._pause_ms[plugin] = pause
             due = started + number * self._seconds / self._reloads
+            on_sample()  # also where reloads take all the time
             while (left := due - monotonic()) > 0.0:
-                on_sample()
                 waiting.wait(min(left, _SAMPLE_S))
+                on_sample()
 
     def _refuse(self, rt: Runtime, plugin: str, path: Path) -> None:
         epoch = rt.epoch.number
