@@ -139,8 +139,16 @@ class Fork:
 _STEPS = {"_commit", "_journal", "_publish"}
 
 
-def trial(folder: Path, live: Callable[[Fork], object], delay_s: float | None) -> list[Said]:
-    """Run one fork for so long, or until it ends, and kill it; returns what it said."""
+def trial(
+    folder: Path, live: Callable[[Fork], object], instant: tuple[int, float] | None
+) -> list[Said]:
+    """Run one fork and kill it; returns what it said.
+
+    Args:
+        folder: where the plugins and the store are.
+        live: what it does.
+        instant: how many lines it says first, and seconds after those; None to let it end.
+    """
     source_end, sink = os.pipe()
     child = os.fork()
     if child == 0:
@@ -151,11 +159,14 @@ def trial(folder: Path, live: Callable[[Fork], object], delay_s: float | None) -
             os.write(sink, f"failed {json.dumps({'error': repr(error)})}\n".encode())
         os._exit(1)
     os.close(sink)
-    if delay_s is not None:
-        time.sleep(delay_s)  # the random instant: nothing is waited for
-        os.kill(child, signal.SIGKILL)
     with os.fdopen(source_end) as said:  # its end is the child's end
-        lines = said.read().splitlines(keepends=True)
+        lines: list[str] = []
+        if instant is not None:
+            count, delay_s = instant
+            lines += [said.readline() for _ in range(count)]
+            time.sleep(delay_s)  # the random instant: nothing is waited for
+            os.kill(child, signal.SIGKILL)
+        lines += said.readlines()
     os.waitpid(child, 0)
     pairs = [line.split(" ", 1) for line in lines if line.endswith("\n")]
     return [(word, json.loads(facts)) for word, facts in pairs]
@@ -219,7 +230,9 @@ def main() -> int:
 
 def at_random(folder: Path, watcher: Watcher, trials: int, choose: random.Random) -> None:
     for number in range(trials):
-        said = trial(folder, partial(Fork.loop, seed=number), choose.uniform(0.0, 0.06))
+        # After a line, and not after a time alone: a slow machine's fork dies as far as a fast one's.
+        instant = choose.randrange(6), choose.uniform(0.0, 0.02)
+        said = trial(folder, partial(Fork.loop, seed=number), instant)
         for word, facts in said:
             watcher.hear(word, facts)
 

@@ -28,8 +28,8 @@ def crashes(*arguments):
 
 def test_e8_killed_at_500_random_instants_the_last_committed_epoch_comes_back():
     seen = crashes("500", "--seed", "1")
-    # Forks got so far as to restore, and died inside a change, on either side of commit; how many
-    # depends on the machine.
+    # Forks got so far as to restore, and died inside a change, before its commit (and after it: how
+    # often depends on the machine).
     assert min(seen["restored"], seen["done"], seen["before"]) >= 10, seen
 
 
