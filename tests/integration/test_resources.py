@@ -262,7 +262,11 @@ def footprint():
         "path": list(sys.path),
         "finders": [finder for finder in sys.meta_path if "epochal" not in repr(finder)],
         "modules": {
-            name: module for name, module in sys.modules.items() if not name.startswith("geo__")
+            name: module
+            for name, module in sys.modules.items()
+            if not name.startswith(
+                ("geo__", "encodings.")
+            )  # a codec is imported as it is first used
         },
         "copyreg": set(__import__("copyreg").dispatch_table),
     }

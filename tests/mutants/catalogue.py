@@ -163,6 +163,16 @@ MUTANTS = (
         "test_a_thread_that_is_about_to_run_the_plugin_holds_it",
     ),
     Mutant(
+        "events",
+        "a change answers before its last event",
+        "_core/change.py",
+        "        self._site.events.emit(ChangeFinished(change=self._number, cutover=cutover))\n"
+        "        self._answer(cutover)\n",
+        "        self._answer(cutover)\n"
+        "        self._site.events.emit(ChangeFinished(change=self._number, cutover=cutover))\n",
+        BUGS + "test_end_is_told_before_the_answer.py",
+    ),
+    Mutant(
         "E5, flaw 7",
         "the old version is taken out before the new one has linked",
         "_core/staging.py",

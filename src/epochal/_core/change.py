@@ -316,7 +316,7 @@ class ChangeRun:
             self._phases,
             self._site.events,
             self._limits.drain,
-            on_timeout=lambda: self._settle(retirement.leavers),
+            on_timeout=lambda: self._answer(self._report(retirement.leavers)),
             on_end=lambda: self._finish(retirement.leavers),
             cancel_holders=self._limits.cancel_holders,
         )
@@ -333,8 +333,10 @@ class ChangeRun:
         self._answer_failure(error)
 
     def _finish(self, leavers: Sequence[Leaver]) -> None:
-        cutover = self._settle(leavers)
+        cutover = self._report(leavers)
+        # Before the answer: who has it may end a subscription, which gets what came before.
         self._site.events.emit(ChangeFinished(change=self._number, cutover=cutover))
+        self._answer(cutover)
 
     # --- going back --------------------------------------------------------------------------
 
@@ -361,7 +363,7 @@ class ChangeRun:
         def answer() -> None:
             if error is None:
                 self._give_turn_back()
-                self._settle(())
+                self._answer(self._report(()))
             else:
                 self._note(error, retirement.leavers, numbers)
                 self._answer_failure(error)
@@ -451,10 +453,15 @@ class ChangeRun:
             *(Swap(p, old[p], None) for p in up),
         ]
 
-    def _settle(self, leavers: Sequence[Leaver]) -> Cutover:
-        """Make the report as things stand; the caller gets the first one."""
+    def _answer(self, cutover: Cutover) -> None:
+        """Give the caller the report, if it is the first one."""
+        if not self.answer.done():
+            self.answer.set_result(cutover)
+
+    def _report(self, leavers: Sequence[Leaver]) -> Cutover:
+        """Make the report as things stand."""
         by_plugin = {leaver.generation.plugin: leaver for leaver in leavers}
-        cutover = Cutover(
+        return Cutover(
             change=self._number,
             published=not self._dry_run,
             epoch_before=self._epochs[0],
@@ -470,9 +477,6 @@ class ChangeRun:
             phases_ms=dict(self._phases.ms),
             total_ms=(perf_counter() - self._started) * 1000.0,
         )
-        if not self.answer.done():
-            self.answer.set_result(cutover)
-        return cutover
 
 
 def _welcome(party: Party, generation: Generation) -> None:
