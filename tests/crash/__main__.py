@@ -230,7 +230,7 @@ def main() -> int:
 
 def at_random(folder: Path, watcher: Watcher, trials: int, choose: random.Random) -> None:
     for number in range(trials):
-        # After a line, and not after a time alone: a slow machine's fork dies as far as a fast one's.
+        # After a line, not a time alone: a slow machine's fork gets as far as a fast one's.
         instant = choose.randrange(6), choose.uniform(0.0, 0.02)
         said = trial(folder, partial(Fork.loop, seed=number), instant)
         for word, facts in said:
