@@ -10,7 +10,7 @@ PEERS := $(VENV)/.peers
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful serve test lint bench bench-quick mutants soak conformance clean
+.PHONY: help setup demo demo-stateful serve test late lint bench bench-quick mutants soak conformance clean
 
 help: ## Show this list
 	@echo "make <target>"
@@ -27,6 +27,9 @@ demo-stateful: $(STAMP) ## Reload a service, a stream, an index and a job while 
 # All of it on all processors; what is picked runs in one process, where --pdb and -s work.
 test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 	@$(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal)
+
+late: $(STAMP) ## The suite with threads that come late, in another order; ARGS="--late-seed 7"
+	@$(PY) -m pytest -p tests.late -n auto --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## Check style, format and types
 	@$(PY) -m ruff check .

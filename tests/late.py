@@ -1,0 +1,75 @@
+"""The suite with threads that come late, in another order: `make late`.
+
+A machine with other things to do may leave a thread anywhere, for long, and nothing that is
+promised may depend on where. So each thread begins late here, and goes on late after it has waited
+on a condition, by chance; and the tests come in an order of the seed's. What fails here alone is a
+race in the code, or a test that counts on a fast machine or on another test.
+
+The programs of tests/interleavings are left out: there all that happens is ordered on purpose.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+_OFTEN, _SELDOM = 0.3, 0.01
+_SELDOM_TIMES = 6
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("late", "threads that come late")
+    group.addoption("--late-seed", type=int, default=1, help="of the order and the delays")
+    group.addoption("--late-ms", type=float, default=50.0, help="the longest of the usual delays")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _be_late(random.Random(config.option.late_seed), config.option.late_ms / 1000.0)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ordered = [item for item in items if item.path.parent.name == "interleavings"]
+    items[:] = [item for item in items if item.path.parent.name != "interleavings"]
+    config.hook.pytest_deselected(items=ordered)
+    random.Random(config.option.late_seed).shuffle(items)
+
+
+def _be_late(choose: random.Random, longest_s: float) -> None:
+    def be_late() -> None:
+        by_chance = choose.random()
+        if by_chance < _SELDOM:
+            time.sleep(longest_s * _SELDOM_TIMES)
+        elif by_chance < _OFTEN:
+            time.sleep(choose.uniform(0.0, longest_s))
+
+    begin = threading.Thread.run
+
+    def run(self: threading.Thread) -> None:
+        be_late()
+        begin(self)
+
+    make = threading.Condition.__init__
+
+    def init(self: Any, lock: Any = None) -> None:
+        make(self, lock)
+        go_on = self._acquire_restore  # what ends a wait; the lock is not held yet
+
+        def acquire_restore(state: object) -> None:
+            # The main thread, which pytest runs in, would make everything slow.
+            if not sys.is_finalizing() and threading.current_thread() is not _MAIN:
+                be_late()
+            go_on(state)
+
+        self._acquire_restore = acquire_restore
+
+    threading.Thread.run = run  # type: ignore[method-assign]
+    threading.Condition.__init__ = init  # type: ignore[method-assign]
+
+
+_MAIN = threading.main_thread()
