@@ -49,7 +49,7 @@ class Row(NamedTuple):
 def endless() -> Iterator[Row]:
     try:
         for n in range(3_000_000):
-            if n == 10_000:
+            if n == 10:  # in the first batch: a query that is late may end at the next
                 gate("endless")()
             yield Row(n)
     finally:
@@ -192,10 +192,10 @@ def test_a_query_that_is_late_raises_in_its_task_while_the_work_still_hangs(db, 
 
 def test_a_late_table_function_is_stopped_while_it_makes_rows(rt, db):
     with pytest.raises(QueryTimeoutError):
-        db.query("SELECT * FROM p.endless()", timeout=0.05)
+        db.query("SELECT * FROM p.endless()", timeout=0.5)
     gate("endless").open()
     settled(rt.remove("p"))
-    assert 10_000 <= HOST["made"] < 2_000_000
+    assert 10 <= HOST["made"] < 2_000_000
 
 
 def test_a_query_within_its_time_limit_gives_all_its_rows(db):

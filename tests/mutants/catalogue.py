@@ -170,7 +170,8 @@ MUTANTS = (
         "        self._answer(cutover)\n",
         "        self._answer(cutover)\n"
         "        self._site.events.emit(ChangeFinished(change=self._number, cutover=cutover))\n",
-        BUGS + "test_end_is_told_before_the_answer.py",
+        BUGS + "test_end_is_told_before_the_answer.py::"
+        "test_the_last_event_is_emitted_before_the_caller_has_its_answer",
     ),
     Mutant(
         "E5, flaw 7",
