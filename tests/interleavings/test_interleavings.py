@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 each_program = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 # A soak goes through some hundred thousand schedules.
-within = pytest.mark.timeout(7200 if IS_SOAK else 60)
+within = pytest.mark.timeout(7200 if IS_SOAK else 300)
 
 
 @within

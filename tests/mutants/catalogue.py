@@ -163,6 +163,14 @@ MUTANTS = (
         "test_a_thread_that_is_about_to_run_the_plugin_holds_it",
     ),
     Mutant(
+        "holders",
+        "a collection may begin while a frame is made (before Python 3.12)",
+        "_core/stacks.py",
+        "        gc.disable()\n",
+        "",
+        BUGS + "test_stack_read_within_a_collection.py::test_looks_beside_calls_that_end_meanwhile",
+    ),
+    Mutant(
         "events",
         "a change answers before its last event",
         "_core/change.py",

@@ -20,6 +20,7 @@ FLOORS = [
         "_core.disk",
         "_core.gate",
         "_core.collector",
+        "_core.stacks",
     },
     {
         "_core.host_caches",

@@ -13,6 +13,7 @@ import traceback
 from contextlib import suppress
 from types import FrameType, TracebackType
 
+from epochal._core.stacks import caller_of
 from epochal.errors import EpochalError
 
 _MACHINERY = (
@@ -87,7 +88,7 @@ def _empty_ours(frame: FrameType | None) -> None:
         if _is_machinery(frame):
             with suppress(RuntimeError):  # it runs: then it drops them itself as it ends
                 frame.clear()
-        frame = frame.f_back
+        frame = caller_of(frame)
 
 
 def _is_machinery(frame: FrameType) -> bool:

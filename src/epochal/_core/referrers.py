@@ -37,6 +37,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.stacks import undisturbed
 from epochal._core.stragglers import frames_of_threads, place_of
 
 if TYPE_CHECKING:
@@ -353,7 +354,8 @@ def _locals_of(frame: FrameType) -> Mapping[str, Any]:
     # tracer writes this snapshot back into the variables.
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED or frame.f_trace is not None:
         return {}
-    snapshot = frame.f_locals
+    with undisturbed():
+        snapshot = frame.f_locals
     copied = dict(snapshot)
     # Referred to by the frame, by this variable, by the argument: so by nobody else.
     if sys.version_info < (3, 13) and sys.getrefcount(snapshot) <= 3:

@@ -13,14 +13,15 @@ look.
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from types import CoroutineType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, cast
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from epochal._core.stacks import calls_of, innermost_calls, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,21 +107,14 @@ def _begins_with(thread: threading.Thread, globals_ids: frozenset[int]) -> CodeT
 def frames_of_threads() -> Iterator[tuple[int, str, FrameType]]:
     """Every frame that runs, innermost first: its thread's ident and name, and the frame.
 
-    Frames of this library are left out: a function that held its own frame would never be freed.
+    Frames of this library are left out.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()  # noqa: SLF001  its only name
-    while frames:
-        ident, frame = cast("tuple[int, FrameType | None]", frames.popitem())
-        while frame is not None:
-            if not _is_ours(frame):
-                yield ident, names.get(ident, str(ident)), frame
-            frame = frame.f_back
-
-
-def _is_ours(frame: FrameType) -> bool:
-    name = frame.f_globals.get("__name__")
-    return isinstance(name, str) and name.startswith(("epochal._core.", "epochal.runtime"))
+    innermost = innermost_calls()
+    while innermost:
+        ident, frame = innermost.popitem()
+        for call in calls_of(frame):
+            yield ident, names.get(ident, str(ident)), call
 
 
 def _tasks(globals_ids: frozenset[int], own_loops: frozenset[int]) -> Iterator[Straggler]:
@@ -198,7 +192,8 @@ def _frame_inside(
             if id(awaitable.cr_code) in elsewhere:
                 awaitable = awaitable.cr_await
                 continue
-            frame, inner = awaitable.cr_frame, awaitable.cr_await
+            with undisturbed():  # it may run, in another thread
+                frame, inner = awaitable.cr_frame, awaitable.cr_await
         else:
             frame, inner = _step_into(awaitable)
         if frame is None:
@@ -212,6 +207,13 @@ def _frame_inside(
 
 def _step_into(awaitable: Any) -> tuple[FrameType | None, Any]:
     """The frame of what is like a coroutine, and what it waits for."""
+    if type(awaitable) in (GeneratorType, AsyncGeneratorType):
+        with undisturbed():
+            return _step_of(awaitable)
+    return _step_of(awaitable)  # whatever its code does is not done under a lock
+
+
+def _step_of(awaitable: Any) -> tuple[FrameType | None, Any]:
     for prefix, inner in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
         frame = getattr(awaitable, f"{prefix}_frame", None)
         if frame is not None:
