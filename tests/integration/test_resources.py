@@ -37,6 +37,9 @@ def _clean(monkeypatch):
     EVENT.clear()
     yield
     EVENT.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("geo"):
+            thread.join(10)  # how it ends is for this hook, not for the next test's
 
 
 def write(plugins, code, plugin="geo"):

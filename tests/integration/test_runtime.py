@@ -621,7 +621,7 @@ def version(): return 2
     rt.load(versioned(plugins, 1))
     epoch = rt.epoch
     with pytest.raises(PhaseTimeoutError, match=r"init of plugin 'geo#1'.*epochal change 2"):
-        rt.reload("geo", plugins.write("geo", code), config={"seconds": 0.5}, phase_timeout=0.05)
+        rt.reload("geo", plugins.write("geo", code), config={"seconds": 2.0}, phase_timeout=0.4)
     assert rt.epoch is epoch
     assert call(rt, "geo.version") == 1
 

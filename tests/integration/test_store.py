@@ -389,9 +389,9 @@ def test_code_that_does_not_return_any_more_is_named(start, plugins, monkeypatch
     GATE.clear()
     try:
         with pytest.raises(RestoreError, match="init of plugin 'geo#1' did not return") as caught:
-            start(phase_timeout=0.05)
+            start(phase_timeout=0.4)
         assert caught.value.plugin == "geo"
-        assert not start(restore="available", phase_timeout=0.05).epoch.generations
+        assert not start(restore="available", phase_timeout=0.4).epoch.generations
     finally:
         GATE.set()
 
