@@ -52,22 +52,20 @@ def innermost_calls() -> dict[int, FrameType]:
 
 
 def calls_of(frame: FrameType | None) -> list[FrameType]:
-    """A frame and those that it was called by, innermost first, without this library's.
-
-    A function that held its own frame would never be freed.
-    """
+    """A frame and those that it was called by, innermost first, without this library's."""
     found: list[FrameType] = []
     with undisturbed():
         while frame is not None:
-            if not _is_ours(frame):
-                found.append(frame)
+            found.append(frame)  # kept: one that is over would be freed here, with what it holds
             frame = frame.f_back
-    return found
+    theirs = [call for call in found if not _is_ours(call)]
+    found.clear()  # a function that held its own frame would never be freed
+    return theirs
 
 
 def _is_ours(frame: FrameType) -> bool:
-    name = dict.get(frame.f_globals, "__name__")  # whoever's dictionary it is: no foreign code
-    return type(name) is str and name.startswith(("epochal._core.", "epochal.runtime"))
+    name = frame.f_globals.get("__name__")
+    return isinstance(name, str) and name.startswith(("epochal._core.", "epochal.runtime"))
 
 
 def caller_of(frame: FrameType) -> FrameType | None:
