@@ -131,9 +131,9 @@ MUTANTS = (
         "a drain that outlasts its timeout ends in a shutdown of what is in use",
         "_core/retire.py",
         "                self._tell_timeout(self._patience.waited)\n",
-        "                self._tell_timeout(self._patience.waited)\n"
         "                for leaver in list(self._pending):\n"
-        "                    self._finish(leaver)\n",
+        "                    self._finish(leaver)\n"
+        "                self._tell_timeout(self._patience.waited)\n",
         RUNTIME + "test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on",
     ),
     Mutant(
