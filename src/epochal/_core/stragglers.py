@@ -111,9 +111,9 @@ def frames_of_threads() -> Iterator[tuple[int, str, FrameType]]:
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     innermost = innermost_calls()
-    while innermost:
-        ident, frame = innermost.popitem()
-        for call in calls_of(frame):
+    for ident in tuple(innermost):
+        # In no variable: this thread's was called by this function, and would be held by it.
+        for call in calls_of(innermost.pop(ident)):
             yield ident, names.get(ident, str(ident)), call
 
 
