@@ -1,7 +1,8 @@
 """Run the breakages: `make mutants`; `ARGS="E4"` for some of them, `ARGS=7` for one.
 
-Each is made in a copy of the sources, and its test is run against that copy; a breakage that its
-test does not notice is an error.
+Each is made in a copy of the sources, and its test is run against that copy; a
+breakage that its test does not notice is an error. `tests/mutants/mutant.py`
+describes how a breakage names the code that it breaks.
 """
 
 from __future__ import annotations
@@ -13,8 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.places import broken_by, path_of
+from tests.mutants.refresh import refresh
+
+if TYPE_CHECKING:
+    from tests.mutants.mutant import Mutant
 
 ROOT = Path(__file__).parents[2]
 _LIMIT_S = 300
@@ -26,22 +33,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="mutants", description=__doc__.splitlines()[0])
     parser.add_argument("promises", nargs="*", help="such as E4, 'flaw 3' or a line's number; all")
     parser.add_argument("--table", action="store_true", help="print them for docs/guarantees.md")
+    parser.add_argument(
+        "--refresh", action="store_true", help="write the shapes of the code as it is now"
+    )
     options = parser.parse_args()
     if options.table:
         print(table())
         return 0
     wanted = options.promises
-    chosen = [m for n, m in enumerate(MUTANTS, 1) if not wanted or is_wanted(n, m, wanted)]
+    chosen = {n: m for n, m in enumerate(MUTANTS, 1) if not wanted or is_wanted(n, m, wanted)}
     if not chosen:
         parser.error(f"no breakage of {', '.join(wanted)}")
+    if options.refresh:
+        for line in refresh(chosen):
+            print(line)
+        return 0
+    return run(chosen)
+
+
+def run(chosen: dict[int, Mutant]) -> int:
+    """Break what was chosen; 0 if each breakage was caught."""
     missed = 0
-    for mutant in chosen:
+    for number, mutant in chosen.items():
         caught = is_caught(mutant)
         missed += not caught
         said = "caught" if caught else "MISSED"
-        print(f"{said}  {mutant.promise:<18} {mutant.broken}", flush=True)
+        print(f"{said} {number:>4}  {mutant.promise:<18} {mutant.broken}", flush=True)
         if not caught:
-            print(f"        by {mutant.test}", flush=True)
+            print(f"             by {mutant.test}", flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} breakages caught")
     return 1 if missed else 0
 
@@ -66,8 +85,8 @@ def is_caught(mutant: Mutant) -> bool:
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "src"
         shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
-        broken = copy / "epochal" / mutant.file
-        broken.write_text(broken.read_text().replace(mutant.old, mutant.new))
+        broken = copy / path_of(mutant.module).relative_to(ROOT / "src")
+        broken.write_text(broken_by(mutant))
         done = subprocess.run(
             [sys.executable, *_PYTEST, mutant.test],
             cwd=ROOT,

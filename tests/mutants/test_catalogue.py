@@ -1,21 +1,45 @@
 """The catalogue of breakages must not rot: `make mutants` runs it, these look at it."""
 
+import ast
 from pathlib import Path
 
 import pytest
 
 from tests.mutants.__main__ import table
 from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import after, before, delete, replace
+from tests.mutants.places import (
+    NoSuchPlaceError,
+    changed,
+    find,
+    place_of,
+    shape_of,
+    unknown_names,
+)
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.broken)
-def test_what_a_breakage_replaces_is_there_once(mutant):
-    source = (ROOT / "src/epochal" / mutant.file).read_text()
-    assert source.count(mutant.old) == 1
+def test_a_breakage_has_its_place_and_its_names(mutant):
+    place = place_of(mutant)
+    broken = changed(place, mutant.edit)
+    compile(broken, mutant.module, "exec", dont_inherit=True)
+    assert ast.dump(ast.parse(broken)) != ast.dump(place.tree), "it changes nothing"
+    unknown = unknown_names(place, mutant.edit)
+    assert not unknown, f"{mutant.edit.code!r} has names that are not in the sources: {unknown}"
     path, _, name = mutant.test.partition("::")
     assert f"def {name}(" in (ROOT / path).read_text()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.broken)
+def test_the_code_that_a_breakage_breaks_has_its_shape(mutant):
+    new = shape_of(place_of(mutant))
+    where = f"{mutant.module}:{mutant.where}, {mutant.at}"
+    assert new == mutant.shape, (
+        f"the code at {where} has changed its shape: look at the breakage again; "
+        f'new fingerprint: shape="{new}" (python -m tests.mutants --refresh writes it)'
+    )
 
 
 def test_every_promise_has_a_breakage():
@@ -26,3 +50,77 @@ def test_every_promise_has_a_breakage():
 
 def test_the_documentation_lists_them_all():
     assert table() in (ROOT / "docs/guarantees.md").read_text()
+
+
+SOURCE = b"""
+LIMITS: dict = {"a": 1}  # a comment
+
+@mark
+def f(x, y=1):
+    # A comment.
+    if x:
+        g(x, y)  # another
+    elif y:
+        return y
+    def inner():
+        return 0
+    return [
+        x,
+        y,
+    ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "at", "edit", "old", "new"),
+    [
+        ("f", "if 0 / test", replace("not ($)"), "if x:", "if not (x):"),
+        ("f", "expr 0", delete(), "g(x, y)  # another", "pass  # another"),
+        ("f", "expr 0", after("$value.func()"), "# another\n", "# another\n        g()\n"),
+        ("f", "expr 0", before("a\nb"), "        g(", "        a\n        b\n        g("),
+        ("f", "expr 0 / value.args[1]", delete(), "g(x, y)", "g(x)"),
+        ("f", "expr 0 / value.args[0]", before("0"), "g(x, y)", "g(0, x, y)"),
+        ("f", "return 1 / value", replace("$elts[1]"), "[\n        x,\n        y,\n    ]", "y"),
+        ("f", "definition / args.defaults[0]", replace("2"), "y=1", "y=2"),
+        ("f", "definition", before("@more"), "@mark", "@more\n@mark"),
+        ("f.inner", "return 0", replace("if x:\n    $"), "return 0", "if x:\n            return 0"),
+        ("LIMITS", "definition / value", replace("$ | $"), '{"a": 1}', '{"a": 1} | {"a": 1}'),
+        ("", "assign 0", delete(), 'LIMITS: dict = {"a": 1}  # a comment\n', ""),
+    ],
+)
+def test_a_change_is_made_at_its_place(where, at, edit, old, new):
+    source = SOURCE.decode()
+    assert source.count(old) == 1
+    assert changed(find(SOURCE, where, at), edit) == source.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("where", "at"),
+    [
+        ("g", "return 0"),
+        ("f", "return 2"),
+        ("f", "if 0 / value"),
+        ("f", "return"),
+        ("f", "return 1 to if 0"),
+        ("f", "expr 0 to return 1"),
+        ("", "definition"),
+    ],
+)
+def test_a_place_that_is_not_there_is_an_error(where, at):
+    with pytest.raises(NoSuchPlaceError):
+        find(SOURCE, where, at)
+
+
+def test_a_shape_is_of_the_code_and_not_of_its_names():
+    shape = shape_of(find(SOURCE, "f", "expr 0"))
+    assert shape == shape_of(find(SOURCE.replace(b"g(x, y)", b"h(a, b)"), "f", "expr 0"))
+    assert shape != shape_of(find(SOURCE.replace(b"g(x, y)", b"g(x)"), "f", "expr 0"))
+    more = SOURCE.replace(b"    if x:\n", b"    if x:\n        h(x, y)\n")
+    assert shape != shape_of(find(more, "f", "expr 0"))
+    assert shape != shape_of(find(more, "f", "expr 1"))
+
+
+def test_names_that_are_gone_are_found():
+    place = find(SOURCE, "f", "expr 0")
+    assert unknown_names(place, after("gone(x).of_no_source = LIMITS")) == {"gone", "of_no_source"}
+    assert not unknown_names(place, after("z = [a for a in y]\nz.clear()\n$value.args"))
