@@ -1,7 +1,7 @@
 """Run the breakages: `make mutants`; `ARGS="E4"` for some of them, `ARGS=7` for one.
 
-Each is made in a copy of the sources, and its test is run against that copy; a
-breakage that its test does not notice is an error. `tests/mutants/mutant.py`
+Each is made in a copy of the sources, and its test is run against that copy, as many at a time as
+`--jobs` says; a breakage that its test does not notice is an error. `tests/mutants/mutant.py`
 describes how a breakage names the code that it breaks.
 """
 
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ def main() -> int:
     """Run what was asked for; 0 if each breakage was caught."""
     parser = argparse.ArgumentParser(prog="mutants", description=__doc__.splitlines()[0])
     parser.add_argument("promises", nargs="*", help="such as E4, 'flaw 3' or a line's number; all")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time")
     parser.add_argument("--table", action="store_true", help="print them for docs/guarantees.md")
     parser.add_argument(
         "--refresh", action="store_true", help="write the shapes of the code as it is now"
@@ -48,19 +50,25 @@ def main() -> int:
         for line in refresh(chosen):
             print(line)
         return 0
-    return run(chosen)
+    return run(chosen, options.jobs)
 
 
-def run(chosen: dict[int, Mutant]) -> int:
-    """Break what was chosen; 0 if each breakage was caught."""
+def run(chosen: dict[int, Mutant], jobs: int) -> int:
+    """Break what was chosen, so many at a time; 0 if each breakage was caught."""
     missed = 0
-    for number, mutant in chosen.items():
-        caught = is_caught(mutant)
-        missed += not caught
-        said = "caught" if caught else "MISSED"
-        print(f"{said} {number:>4}  {mutant.promise:<18} {mutant.broken}", flush=True)
-        if not caught:
-            print(f"             by {mutant.test}", flush=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        numbers = {pool.submit(is_caught, mutant): number for number, mutant in chosen.items()}
+        try:
+            for done in as_completed(numbers):
+                number, caught = numbers[done], done.result()
+                mutant = chosen[number]
+                missed += not caught
+                said = "caught" if caught else "MISSED"
+                print(f"{said} {number:>4}  {mutant.promise:<18} {mutant.broken}", flush=True)
+                if not caught:
+                    print(f"             by {mutant.test}", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
     print(f"{len(chosen) - missed} of {len(chosen)} breakages caught")
     return 1 if missed else 0
 
