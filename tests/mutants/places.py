@@ -191,7 +191,10 @@ def code_of(place: Place, edit: Edit) -> str:
 
 
 def unknown_names(place: Place, edit: Edit) -> set[str]:
-    """Names in the change's code that nothing binds, and attributes that no source has."""
+    """Names in the change's code that nothing binds, and attributes that no source has.
+
+    What the code takes from `self` is to be in its own module: others may have the same name.
+    """
     code = code_of(place, edit)
     nodes = [*ast.walk(ast.parse(f"({code})" if place.part and code else code))]
     bound = {*_bound(nodes), *_bound(_own(place.tree)), *dir(builtins), "__file__", "__name__"}
@@ -201,7 +204,16 @@ def unknown_names(place: Place, edit: Edit) -> set[str]:
     names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
     keywords = {n.arg for n in nodes if isinstance(n, ast.keyword) and n.arg}
-    return names - bound | (attributes | keywords) - _identifiers() - _FOREIGN
+    own = {
+        n.attr
+        for n in nodes
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "self"
+    }
+    return (
+        (names - bound)
+        | (own - _identifiers_of(place.source))
+        | ((attributes | keywords) - _identifiers() - _FOREIGN)
+    )
 
 
 def _in_expression(
@@ -359,12 +371,18 @@ def _parsed(source: bytes) -> ast.Module:
 
 
 @cache
-def _identifiers() -> frozenset[str]:
-    """All names in the sources: of variables, definitions, parameters, attributes, imports."""
+def _identifiers_of(source: bytes) -> frozenset[str]:
+    """All names in a source: of variables, definitions, parameters, attributes, imports."""
     found: set[str] = set()
-    for path in SOURCES.rglob("*.py"):
-        for node in ast.walk(_parsed(path.read_bytes())):
-            for field in ("id", "attr", "arg", "name", "asname"):
-                if isinstance(name := getattr(node, field, None), str):
-                    found.add(name)
+    for node in ast.walk(_parsed(source)):
+        for field in ("id", "attr", "arg", "name", "asname"):
+            if isinstance(name := getattr(node, field, None), str):
+                found.add(name)
     return frozenset(found)
+
+
+@cache
+def _identifiers() -> frozenset[str]:
+    """All names in all sources."""
+    paths = SOURCES.rglob("*.py")
+    return frozenset().union(*(_identifiers_of(path.read_bytes()) for path in paths))

@@ -123,4 +123,5 @@ def test_a_shape_is_of_the_code_and_not_of_its_names():
 def test_names_that_are_gone_are_found():
     place = find(SOURCE, "f", "expr 0")
     assert unknown_names(place, after("gone(x).of_no_source = LIMITS")) == {"gone", "of_no_source"}
+    assert unknown_names(place, after("y = self.path")) == {"self", "path"}  # not in this module
     assert not unknown_names(place, after("z = [a for a in y]\nz.clear()\n$value.args"))
