@@ -11,7 +11,7 @@ from unittest import mock
 
 from benchmarks.figure import Figure, percentile, sized
 from epochal import EpochFencedReload, LifecycleState, PluginLifecycle
-from epochal._core.lease import Patience
+from epochal._core.use.lease import CollectionSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,14 +105,14 @@ def _long_wait() -> tuple[float, float]:
     reload, leases = _draining()
     threading.Timer(_WAIT_S, leases.clear).start()
     spent = [0.0]
-    collect = Patience.collect
+    collect = CollectionSchedule.collect
 
-    def clocked(patience: Patience) -> None:
+    def clocked(patience: CollectionSchedule) -> None:
         began = time.thread_time()
         collect(patience)
         spent[0] += time.thread_time() - began
 
-    with mock.patch.object(Patience, "collect", clocked):
+    with mock.patch.object(CollectionSchedule, "collect", clocked):
         started = time.thread_time()
         reload.wait_for_drain(timeout=_WAIT_S + 5)
         burnt = time.thread_time() - started

@@ -9,15 +9,14 @@ Hosts start at `Runtime`; plugin authors at `epochal.kinds`; hosts with a regist
 `PluginLifecycle` and `EpochFencedReload`.
 """
 
-from epochal._core.context import PluginContext
-from epochal._core.epoch import Epoch
-from epochal._core.generation import Generation
-from epochal._core.kind import Export, Handover, Kind, Opened
-from epochal._core.lease import Lease
-from epochal._core.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
-from epochal._core.operation import Operation
-from epochal._core.report import Cutover, Swap, Version
-from epochal._core.transaction import Change
+from epochal._core.change.transaction import Change
+from epochal._core.generation.context import PluginContext
+from epochal._core.generation.epoch import Epoch
+from epochal._core.generation.generation import Generation
+from epochal._core.generation.kind import Export, Handover, Kind, Opened
+from epochal._core.generation.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
+from epochal._core.generation.operation import Operation
+from epochal._core.use.lease import Lease
 from epochal.errors import (
     DrainError,
     DrainTimeoutError,
@@ -26,6 +25,7 @@ from epochal.errors import (
     NotActiveError,
     UnexpectedTransitionError,
 )
+from epochal.report import Cutover, Swap, Version
 from epochal.runtime import Runtime
 
 __version__ = "0.1.0"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from epochal._core.operation import Operation
+    from epochal._core.generation.operation import Operation
     from epochal.runtime import Runtime
 
     # ASGI's own protocol (https://asgi.readthedocs.io/en/latest/specs/main.html).

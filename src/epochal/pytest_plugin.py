@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from epochal._core.artifact import Artifact, read_artifact
-from epochal._core.manifest import read_manifest
+from epochal._core.plugin.artifact import Artifact, read_artifact
+from epochal._core.plugin.manifest import read_manifest
 from epochal.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
 
-    from epochal._core.report import Cutover
+    from epochal.report import Cutover
 
     Source = str | PathLike[str] | Artifact
 

@@ -10,7 +10,7 @@
 
 Readers read one attribute, `Runtime.epoch`, and are done: what they got is immutable and pinned.
 Writers go through `Change`, one after another, each on a thread of its own (see
-`epochal._core.change`).
+`epochal._core.change.executor`).
 
 Who reads, who writes
 ---------------------
@@ -30,21 +30,21 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from epochal._core.capabilities import DEFAULT_GRANTS, checked_grants
-from epochal._core.change import Limits
-from epochal._core.changes import Changes
-from epochal._core.epoch import Epoch
-from epochal._core.events import EventStream, StoreFaulted
-from epochal._core.lifecycle import LifecycleState
-from epochal._core.live import LiveSet
-from epochal._core.operation import Operation
-from epochal._core.plan import Verb, Wish
-from epochal._core.request import RollbackRequest, resolve
-from epochal._core.staging import Site
-from epochal._core.threads import call_on_thread
-from epochal._core.transaction import Change
-from epochal._core.turn import Turn
+from epochal._core.change.executor import Limits
+from epochal._core.change.plan import PlannedChange, Verb
+from epochal._core.change.queue import Changes
+from epochal._core.change.request import RollbackRequest, resolve
+from epochal._core.change.staging import Site
+from epochal._core.change.transaction import Change
+from epochal._core.generation.epoch import Epoch
+from epochal._core.generation.lifecycle import LifecycleState
+from epochal._core.generation.operation import Operation
+from epochal._core.plugin.capabilities import DEFAULT_GRANTS, checked_grants
+from epochal._core.sync.fifo_lock import FifoLock
+from epochal._core.sync.threads import call_on_thread
+from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import EpochMovedError, NoStoreError
+from epochal.events import EventStream, StoreFaulted
 from epochal.loaders.python import open_namespace
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from epochal._core.artifact import Artifact
-    from epochal._core.generation import Generation, Namespace
-    from epochal._core.party import Party
-    from epochal._core.report import Cutover
-    from epochal._core.transaction import Requests, Running, Source
+    from epochal._core.change.participant import Participant
+    from epochal._core.change.transaction import Requests, Running, Source
+    from epochal._core.generation.generation import Generation, Namespace
+    from epochal._core.plugin.artifact import Artifact
+    from epochal.report import Cutover
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
     from epochal.store.restore import Restore
 
@@ -124,12 +124,12 @@ class Runtime:
         self._phase_timeout: Final = phase_timeout
         self._pause_timeout: Final = pause_timeout
         self._numbers: Final[defaultdict[str, itertools.count[int]]] = defaultdict(itertools.count)
-        self._operations: Final[LiveSet[Operation]] = LiveSet()
-        self._generations: Final[LiveSet[Generation]] = LiveSet()
+        self._operations: Final[WeakRegistry[Operation]] = WeakRegistry()
+        self._generations: Final[WeakRegistry[Generation]] = WeakRegistry()
         self._changes: Final = Changes()
         self._store: Final = None if store is None else self._open(store, keep)
         self._site: Final = Site(
-            turn=Turn(),
+            turn=FifoLock(),
             events=self.events,
             operations=self._operations,
             generations=self._generations,
@@ -137,7 +137,7 @@ class Runtime:
             publish=self._publish,
             next_number=lambda plugin: next(self._numbers[plugin]),
             open_namespace=self._open_namespace,
-            parties=LiveSet(),
+            parties=WeakRegistry(),
             journal=self._store,
         )
         if self._store is not None:
@@ -178,12 +178,12 @@ class Runtime:
 
     # --- changing ----------------------------------------------------------------------------
 
-    def join(self, party: Party) -> None:
+    def join(self, party: Participant) -> None:
         """Give a host a say in every change but the last, for as long as the host lives.
 
         Args:
             party: is asked whether the next epoch will do, and meets whoever comes in before it
-                is published; see `epochal._core.party`. Held weakly.
+                is published; see `epochal._core.change.participant`. Held weakly.
         """
         self._site.parties.add(party)
 
@@ -220,7 +220,7 @@ class Runtime:
 
         seen = (if_epoch,) if isinstance(if_epoch, str) else if_epoch
 
-        def wishes(requests: Requests, epoch: Epoch) -> Sequence[Wish]:
+        def wishes(requests: Requests, epoch: Epoch) -> Sequence[PlannedChange]:
             if not _is_seen(epoch.id, seen):
                 expected = ", ".join(seen or ())
                 raise EpochMovedError(expected=expected, number=epoch.number, current=epoch.id)
@@ -523,11 +523,11 @@ class Runtime:
         )
 
     def _begin_close(self, limits: Limits) -> Running | None:
-        def wishes(epoch: Epoch) -> Sequence[Wish]:
-            return [Wish(Verb.REMOVE, plugin) for plugin in epoch.generations]
+        def wishes(epoch: Epoch) -> Sequence[PlannedChange]:
+            return [PlannedChange(Verb.REMOVE, plugin) for plugin in epoch.generations]
 
         # Not committed: what the store has is what the next start serves. Nobody is asked.
-        site = replace(self._site, parties=LiveSet())
+        site = replace(self._site, parties=WeakRegistry())
         return self._changes.begin_last(replace(site, journal=None), wishes, limits)
 
     def _open(self, folder: str | PathLike[str], keep: Keep | None) -> Store:
@@ -542,7 +542,7 @@ class Runtime:
     def _restore(self, store: Store, mode: Restore) -> None:
         from epochal.store.restore import restore_last
 
-        def begin(site: Site, wishes: Sequence[Wish]) -> Running:
+        def begin(site: Site, wishes: Sequence[PlannedChange]) -> Running:
             limits = self._limits(None)
             return self._changes.begin(site, lambda _: wishes, limits, reason="restart")
 

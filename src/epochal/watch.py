@@ -18,18 +18,18 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.artifact import Artifact, read_artifact
-from epochal._core.blame import said
-from epochal._core.events import SourceGone, SourceRefused
-from epochal._core.folder import children_of, sources_in
-from epochal._core.manifest import has_manifest, read_manifest
+from epochal._core.introspect.tracebacks import said
+from epochal._core.plugin.artifact import Artifact, read_artifact
+from epochal._core.plugin.discovery import children_of, sources_in
+from epochal._core.plugin.manifest import has_manifest, read_manifest
 from epochal.errors import EpochalError, HostError, RuntimeClosedError
+from epochal.events import SourceGone, SourceRefused
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
-    from epochal._core.transaction import Change
+    from epochal._core.change.transaction import Change
     from epochal.runtime import Runtime
 
     Stamp = tuple[tuple[str, int, int, int], ...]

@@ -12,7 +12,7 @@ import time
 import pytest
 from tests.conftest import tool
 
-from epochal._core.lease import Patience
+from epochal._core.use.lease import CollectionSchedule
 
 CODE = """
 from tests.conftest import tool
@@ -72,7 +72,7 @@ def test_a_collection_that_does_not_end_is_named(rt, collecting):
 
 
 def test_who_waits_collects_again_soon(collecting):
-    patience = Patience(None)
+    patience = CollectionSchedule(None)
     time.sleep(patience.until_next())
     patience.collect()
     assert patience.until_next() <= 0.05

@@ -5,7 +5,7 @@ Found by the test of the spans, on a machine with four times as much to do as it
 
 import threading
 
-from epochal._core.events import ChangeFinished, EventStream
+from epochal.events import ChangeFinished, EventStream
 
 
 def test_the_last_event_is_emitted_before_the_caller_has_its_answer(rt, plugins, monkeypatch):

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from epochal._core.stacks import undisturbed
+from epochal._core.introspect.frames import undisturbed
 
 pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 12), reason="no collection begins within an instruction"
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 CALLS = """
 import gc, random, sys, threading, time
-from epochal._core.stragglers import frames_of_threads
+from epochal._core.introspect.running_code import frames_of_threads
 
 def leaf(n): return n
 
@@ -88,7 +88,7 @@ def test_it_is_on_after_looks_within_looks_in_many_threads():
 def test_a_fork_within_a_look_collects():
     script = """
 import gc, os, threading
-from epochal._core.stacks import undisturbed
+from epochal._core.introspect.frames import undisturbed
 inside, go_on = threading.Event(), threading.Event()
 def look():
     with undisturbed():

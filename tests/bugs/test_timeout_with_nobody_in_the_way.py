@@ -7,7 +7,7 @@ The last lease went after the time had run out and before the leases were counte
 import pytest
 
 from epochal import DrainTimeoutError, EpochFencedReload, LifecycleState, PluginLifecycle
-from epochal._core.lease import Waiter
+from epochal._core.use.lease import Waiter
 
 
 @pytest.fixture

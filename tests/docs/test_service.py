@@ -9,7 +9,7 @@ import httpx
 from tests.server.test_service import NAMES
 
 from epochal import Runtime
-from epochal.server.openapi import document
+from epochal.server.api import document
 
 DOCS = Path(__file__).parents[2] / "docs"
 pytest_plugins = ["pytester"]

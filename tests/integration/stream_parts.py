@@ -6,10 +6,10 @@ has saved. Each method has a place for a line of the test's own.
 
 import threading
 
-from epochal.jobs import Patience
+from epochal.jobs import RetryPolicy
 
 WORLD: dict = {}
-QUICK = Patience(first_s=0.01, most_s=0.02, after=1_000_000)
+QUICK = RetryPolicy(first_s=0.01, most_s=0.02, after=1_000_000)
 
 SOURCE = """
 from epochal.kinds import source

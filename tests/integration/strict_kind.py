@@ -15,16 +15,16 @@ class Strict(Kind):
 strict = Strict("strict")
 
 
-class Kept(Kind):
-    def gone(self, old):
+class GatedState(Kind):
+    def check_removed(self, old):
         raise ValueError(f"{old.name} is kept for ever")
 
 
-kept = Kept("kept")
+kept = GatedState("kept")
 
 
 class Told(Kind):
-    def relies_on(self, export):
+    def dependencies(self, export):
         return [(kept, inspect.unwrap(export.target))]
 
 

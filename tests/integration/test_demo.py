@@ -9,16 +9,16 @@ import pytest
 from rich.console import Console
 
 import epochal.demo.releases as releases
-import epochal.demo.run as run
+import epochal.demo.workload as run
 from epochal.cli import main
 from epochal.demo.data import PACKAGE, load_airports, load_flights
 from epochal.demo.live import follow
 from epochal.demo.releases import ROUND
 from epochal.demo.report import show
-from epochal.demo.run import Demonstration, Settings
 from epochal.demo.screen import Screen
 from epochal.demo.witness import Witness, living
-from epochal.sql.index import FunctionIndex
+from epochal.demo.workload import Demonstration, Settings
+from epochal.sql.function_registry import FunctionIndex
 
 A_ROUND = sum(release.refusal is None for release in ROUND)
 KEYS = {

@@ -18,7 +18,7 @@ from tests.integration.stream_parts import (
 )
 
 from epochal.errors import HostError, PhaseTimeoutError
-from epochal.jobs import Patience, Streams
+from epochal.jobs import RetryPolicy, Streams
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +210,7 @@ def test_who_asks_for_the_end_of_a_failing_flow_does_not_hurry_it(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, write="raise OSError('full')"))
     WORLD["last"] = 100
-    with Streams(rt, patience=Patience(first_s=3600.0, most_s=3600.0)) as streams:
+    with Streams(rt, patience=RetryPolicy(first_s=3600.0, most_s=3600.0)) as streams:
         flow = connect(streams)
         while not flow.status().failures_in_row:
             time.sleep(0.002)

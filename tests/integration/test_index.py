@@ -522,7 +522,7 @@ def test_a_build_that_is_found_serves_though_its_name_is_not_durable(
     def broken(folder):
         raise OSError("EIO")
 
-    monkeypatch.setattr("epochal.kinds.builds.sync_folder", broken)
+    monkeypatch.setattr("epochal.kinds.toolkit.index_storage.sync_folder", broken)
     db.build_index("library.words", SQL, folder=tmp_path)
     assert "may be gone after a power failure: OSError: EIO" in caplog.text
     assert search(db, "old") == [(9, "1.0")]

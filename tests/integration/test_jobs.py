@@ -13,14 +13,14 @@ import pytest
 
 from epochal import Runtime
 from epochal.errors import ExportError, LinkError, UnknownExportError
-from epochal.jobs import Circuit, Jobs, Patience
+from epochal.jobs import Circuit, Jobs, RetryPolicy
 
 TICKS: SimpleQueue = SimpleQueue()
 ENTERED = threading.Event()
 GATE = threading.Event()
 ERRORS: list = []
 SEEN: ContextVar = ContextVar("seen", default=None)
-QUICK = Patience(first_s=0.02, most_s=0.05, after=3, rest_s=0.1)
+QUICK = RetryPolicy(first_s=0.02, most_s=0.05, after=3, rest_s=0.1)
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_async_jobs_are_awaited(rt, plugins):
 
 def test_a_reload_closes_the_breaker(rt, plugins):
     rt.load(write(plugins, body="raise OSError('broken')"))
-    with Jobs(rt, patience=Patience(first_s=0.01, after=2, rest_s=3600.0)) as jobs:
+    with Jobs(rt, patience=RetryPolicy(first_s=0.01, after=2, rest_s=3600.0)) as jobs:
         wait_for(lambda: one(jobs).circuit is Circuit.OPEN)
         rt.reload("house", write(plugins, "2.0"))
         assert tick() == "2.0"
@@ -172,7 +172,7 @@ def test_a_reload_closes_the_breaker(rt, plugins):
 
 def test_a_failed_tick_lets_its_plugin_go(rt, plugins):
     rt.load(write(plugins, body="raise OSError('broken')"))
-    with Jobs(rt, patience=Patience(first_s=3600.0, most_s=3600.0)) as jobs:
+    with Jobs(rt, patience=RetryPolicy(first_s=3600.0, most_s=3600.0)) as jobs:
         wait_for(lambda: one(jobs).failures == 1)
         assert rt.reload("house", write(plugins, "2.0", schedule='every="1h"')).reclaimed
 
@@ -257,7 +257,7 @@ def test_closing_waits_for_the_tick_under_way(plugins):
 
 def test_a_failure_of_replaced_code_is_not_held_against_the_new(rt, plugins):
     rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10); raise OSError('old')"))
-    with Jobs(rt, patience=Patience(first_s=3600.0, most_s=3600.0)) as jobs:
+    with Jobs(rt, patience=RetryPolicy(first_s=3600.0, most_s=3600.0)) as jobs:
         assert ENTERED.wait(10)
         rt.reload("house", write(plugins, "2.0"), drain_timeout=0.0)
         wait_for(lambda: jobs._lines["house.sweep"].generation == 1)

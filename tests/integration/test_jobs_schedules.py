@@ -10,7 +10,8 @@ import pytest
 from tests.integration.manual_jobs import START, Manual
 
 from epochal import Runtime
-from epochal._core.events import (
+from epochal.errors import ForkedRuntimeError, HostError
+from epochal.events import (
     BreakerMoved,
     JobRefused,
     StoreFaulted,
@@ -19,8 +20,7 @@ from epochal._core.events import (
     TicksSkipped,
     WorkersBusy,
 )
-from epochal.errors import ForkedRuntimeError, HostError
-from epochal.jobs import Circuit, Jobs, Patience, runner
+from epochal.jobs import Circuit, Jobs, RetryPolicy, runner
 from epochal.jobs.runner import _BUSY_BEATS
 
 RUNS: list[object] = []
@@ -28,7 +28,7 @@ FAIL = threading.Event()
 ENTERED = threading.Event()
 GATE = threading.Event()
 HOURLY = 'every="1h"'
-PATIENT = Patience(first_s=10.0, most_s=60.0, after=3, rest_s=300.0)
+PATIENT = RetryPolicy(first_s=10.0, most_s=60.0, after=3, rest_s=300.0)
 
 
 @pytest.fixture(autouse=True)
@@ -289,7 +289,7 @@ def test_a_one_shot_whose_code_is_replaced_while_it_fails_runs_on_the_new(rt, pl
 
 def test_a_reload_gives_what_failed_a_trial_at_once_and_moves_nothing_else(rt, plugins, manual):
     rt.load(write(plugins))
-    jobs = manual.jobs(rt, patience=Patience(first_s=1e6, most_s=1e6))
+    jobs = manual.jobs(rt, patience=RetryPolicy(first_s=1e6, most_s=1e6))
     FAIL.set()
     manual.advance(3600.0)
     assert manual.in_s(one(jobs).next_at) == 1e6
@@ -449,7 +449,7 @@ def test_what_failed_is_tried_again_before_the_next_night(rt, plugins, manual):
 
 def test_a_breaker_may_stay_open_until_a_reload(rt, plugins, manual, events):
     rt.load(write(plugins, schedule='every="1s"'))
-    jobs = manual.jobs(rt, patience=Patience(first_s=1.0, after=2, rest_s=float("inf")))
+    jobs = manual.jobs(rt, patience=RetryPolicy(first_s=1.0, after=2, rest_s=float("inf")))
     FAIL.set()
     manual.advance(1e6)
     assert len(RUNS) == 2
@@ -463,7 +463,7 @@ def test_a_breaker_may_stay_open_until_a_reload(rt, plugins, manual, events):
 
 def test_pauses_that_are_shorter_than_a_look_lose_no_one_shot(rt, plugins, manual):
     rt.load(write(plugins, schedule=once(START), body="if len(RUNS) < 9: raise OSError"))
-    jobs = manual.jobs(rt, patience=Patience(first_s=0.0, most_s=0.0, after=99))
+    jobs = manual.jobs(rt, patience=RetryPolicy(first_s=0.0, most_s=0.0, after=99))
     manual.settle()
     assert len(RUNS) == 9
     assert one(jobs).next_at is None
@@ -552,7 +552,7 @@ def test_a_finished_one_shot_that_fails_by_hand_stays_finished(rt, plugins, manu
 
 def test_success_by_hand_brings_the_regular_schedule_back(rt, plugins, manual):
     rt.load(write(plugins))
-    jobs = manual.jobs(rt, patience=Patience(first_s=1.0, after=1, rest_s=1e6))
+    jobs = manual.jobs(rt, patience=RetryPolicy(first_s=1.0, after=1, rest_s=1e6))
     FAIL.set()
     manual.advance(3600.0)
     assert one(jobs).circuit is Circuit.OPEN

@@ -12,7 +12,7 @@ from opentelemetry.trace import StatusCode
 from tests.conftest import tool
 
 from epochal.errors import LinkError, QueryError
-from epochal.otel import instrument, query_span
+from epochal.observe.tracing import instrument, query_span
 from epochal.sql import Database
 
 GEO = "@tool\ndef f(): return 1\n"

@@ -737,7 +737,7 @@ def test_a_fault_of_our_own_after_the_commit_is_told_and_nobody_waits_for_ever(
         raise RuntimeError("broken reclaim")
 
     rt.load(versioned(plugins, 1))
-    monkeypatch.setattr("epochal._core.generation.reclaim", broken)
+    monkeypatch.setattr("epochal._core.generation.generation.reclaim", broken)
     with pytest.raises(RuntimeError, match="broken reclaim") as caught:
         rt.reload("geo", versioned(plugins, 2))
     assert any("is committed" in note for note in caught.value.__notes__)

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import PluginFolder
 
 from epochal import LifecycleState, Runtime
-from epochal._core.gate import Closing
+from epochal._core.use.gate import GateClosure
 from epochal.errors import (
     ExportError,
     HandOverError,
@@ -23,7 +23,7 @@ from epochal.errors import (
     PhaseTimeoutError,
 )
 from epochal.kinds import service
-from epochal.kinds.gate import GatedMove
+from epochal.kinds.toolkit.gated_state import GatedTransfer
 
 LIMITER = """
 import threading
@@ -303,7 +303,7 @@ def test_a_change_that_is_given_up_while_it_waits_for_calls_lets_all_go_on(rt, p
     inside.result(10)
 
 
-@pytest.mark.parametrize("where", [(Closing, "close"), (GatedMove, "run")])
+@pytest.mark.parametrize("where", [(GateClosure, "close"), (GatedTransfer, "run")])
 def test_a_hand_over_that_is_given_up_at_any_point_leaves_no_gate_closed(
     rt, plugins, monkeypatch, where
 ):
@@ -748,7 +748,7 @@ def test_a_plugin_hands_over_its_own_state(rt, plugins):
 def test_state_that_a_new_version_has_no_place_for_is_told(rt, plugins):
     from tests.conftest import tool
 
-    from epochal._core.events import StateDropped
+    from epochal.events import StateDropped
 
     told = []
     rt.events.subscribe(told.append)
@@ -776,7 +776,7 @@ def test_a_plugin_with_nothing_but_state_is_told_of_too(rt, plugins):
 
 
 def test_nothing_is_told_of_a_change_that_is_not_published(rt, plugins):
-    from epochal._core.events import StateDropped
+    from epochal.events import StateDropped
 
     told = []
     rt.events.subscribe(told.append)

@@ -20,8 +20,8 @@ from tests.unit.sql.support import (
     write,
 )
 
-from epochal._core.events import ChangeCommitted
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
+from epochal.events import ChangeCommitted
 from epochal.sql import Database
 
 VERSIONED = """

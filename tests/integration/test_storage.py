@@ -28,7 +28,7 @@ from epochal.errors import (
 )
 from epochal.kinds import storage
 from epochal.kinds.storage import Filter
-from epochal.server.documents import catalog_of
+from epochal.server.schemas import catalog_of
 from epochal.sql import Database
 
 CALLS: list = []

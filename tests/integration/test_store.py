@@ -368,7 +368,7 @@ def test_a_distribution_that_is_gone_is_named(start, plugins, monkeypatch):
     def version(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("epochal._core.distributions.version", version)
+    monkeypatch.setattr("epochal._core.plugin.dependencies.version", version)
     with pytest.raises(RestoreError, match="not installed: packaging; install them with pip"):
         start()
     assert start(restore="available").epoch.number == 2

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.integration.test_store import call, versioned
 
-from epochal._core.artifact import read_artifact
+from epochal._core.plugin.artifact import read_artifact
 from epochal.errors import (
     NotKeptError,
     RestoreError,
@@ -78,7 +78,7 @@ def test_e5_a_disk_that_fails_under_an_artifact_refuses_the_change(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with refuses(rt, plugins, "No space left") as reload, monkeypatch.context() as patch:
-        patch.setattr(f"epochal._core.disk.os.{name}", full)
+        patch.setattr(f"epochal._core.sync.durable_files.os.{name}", full)
         reload()
     then_it_works(rt, plugins, start)
 

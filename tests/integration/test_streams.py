@@ -16,16 +16,16 @@ from tests.integration.stream_parts import (
     write_source,
 )
 
-from epochal._core.events import FlowFailed
 from epochal.errors import (
     ExportError,
     HandOverError,
     IncompatibleError,
     PhaseTimeoutError,
 )
-from epochal.jobs import Circuit, Patience, Streams
+from epochal.events import FlowFailed
+from epochal.jobs import Circuit, RetryPolicy, Streams
 from epochal.kinds import service, sink
-from epochal.kinds.gate import side_of
+from epochal.kinds.toolkit.gated_state import state_ref_of
 
 EVENTS = 1_000_000
 RELOADS = 200
@@ -91,7 +91,7 @@ def test_both_ends_and_a_service_between_them_are_moved_in_one_change(rt, plugin
     rt.load(write_source(plugins))
     rt.load(plugins.write("holder", HOLDER, requires=["numbers"]))
     rt.load(write_sink(plugins, requires=["holder"]))
-    keeper = side_of(rt.epoch[sink]["keeper.keeper"]).kept.gate
+    keeper = state_ref_of(rt.epoch[sink]["keeper.keeper"]).kept.gate
     WORLD["last"] = 10**12
     with Streams(rt) as streams, ThreadPoolExecutor() as pool:
         flow = connect(streams, batch=50)
@@ -117,7 +117,7 @@ def test_the_batch_under_way_ends_before_the_position_moves(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, write=hold + '; WORLD["order"].append("written")'))
     WORLD.update(last=10, order=[])
-    gate = side_of(rt.epoch[sink]["keeper.keeper"]).kept.gate
+    gate = state_ref_of(rt.epoch[sink]["keeper.keeper"]).kept.gate
     with Streams(rt) as streams, ThreadPoolExecutor() as pool:
         flow = connect(streams)
         assert WORLD["entered"].wait(30)
@@ -278,7 +278,7 @@ def test_a_reload_closes_the_breaker_at_once(rt, plugins, end):
     rt.reload(name, write(plugins, **{step: "raise OSError('broken')"}))
     WORLD["last"] = 100
     rest_s = {"source": 3600.0, "sink": float("inf")}[end]
-    with Streams(rt, patience=Patience(first_s=0.01, after=2, rest_s=rest_s)) as streams:
+    with Streams(rt, patience=RetryPolicy(first_s=0.01, after=2, rest_s=rest_s)) as streams:
         flow = connect(streams)
         while flow.status().circuit is not Circuit.OPEN:
             time.sleep(0.002)

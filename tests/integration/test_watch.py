@@ -6,8 +6,8 @@ from queue import Queue
 import pytest
 from tests.conftest import tool
 
-from epochal._core.events import ChangeCommitted, SourceGone, SourceRefused
 from epochal.errors import HostError
+from epochal.events import ChangeCommitted, SourceGone, SourceRefused
 from epochal.watch import Watcher
 
 VERSIONED = "@tool\ndef version(): return {n}\n"

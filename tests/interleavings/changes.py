@@ -15,14 +15,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal import LifecycleState, Runtime
-from epochal._core.change import ChangeRun
-from epochal._core.changes import Changes
-from epochal._core.events import ChangeCommitted, ChangeFinished, StateChanged
-from epochal._core.generation import Linked
-from epochal._core.operation import Operation
-from epochal._core.retire import Retirement
-from epochal._core.turn import Turn
+from epochal._core.change.executor import ChangeRun
+from epochal._core.change.queue import Changes
+from epochal._core.change.retirement import Retirement
+from epochal._core.generation.generation import LeasedGeneration
+from epochal._core.generation.operation import Operation
+from epochal._core.sync.fifo_lock import FifoLock
 from epochal.errors import RuntimeClosedError
+from epochal.events import ChangeCommitted, ChangeFinished, StateChanged
 from tests.conftest import tool
 from tests.interleavings.exploring import Program, every, replaced, sampled
 from tests.interleavings.hosting import (
@@ -42,34 +42,34 @@ from tests.interleavings.hosting import (
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.transaction import Running
+    from epochal._core.change.transaction import Running
+    from epochal._core.generation.epoch import Epoch
 
 MEETING: Final = (
     "epochal/runtime.py",
-    "_core/change.py",
-    "_core/changes.py",
-    "_core/events.py",
-    "_core/lease.py",
-    "_core/lifecycle.py",
-    "_core/live.py",
-    "_core/operation.py",
-    "_core/retire.py",
-    "_core/transaction.py",
-    "_core/turn.py",
+    "_core/change/executor.py",
+    "_core/change/queue.py",
+    "events.py",
+    "_core/use/lease.py",
+    "_core/generation/lifecycle.py",
+    "_core/sync/weak_registry.py",
+    "_core/generation/operation.py",
+    "_core/change/retirement.py",
+    "_core/change/transaction.py",
+    "_core/sync/fifo_lock.py",
     "interleavings/changes.py",
 )
 PUBLISHING: Final = (
     "epochal/runtime.py:Runtime._publish",
-    "_core/change.py:ChangeRun._publish",
+    "_core/change/executor.py:ChangeRun._publish",
     "interleavings/changes.py",
 )
 RETIRING: Final = (
     *PUBLISHING,
-    "_core/retire.py:Retirement",
-    "_core/lease.py",
-    "_core/live.py",
-    "_core/operation.py",
+    "_core/change/retirement.py:Retirement",
+    "_core/use/lease.py",
+    "_core/sync/weak_registry.py",
+    "_core/generation/operation.py",
     ".py@g",  # the plugin itself
 )
 
@@ -109,7 +109,7 @@ def one_by_one(self: Runtime, epoch: Epoch) -> None:
         old = base.generations.get(plugin)
         if old is not None and old is not new:
             carried = {key: epoch[key[0]][key[1]] for key in new.exports}
-            base = base.successor([old], [Linked(new, epoch.lease(plugin), carried)])
+            base = base.successor([old], [LeasedGeneration(new, epoch.lease(plugin), carried)])
             self.epoch = base
     self.epoch = epoch
 
@@ -187,7 +187,7 @@ def linked_to_the_current(at: Any) -> None:
     assert exports["routes.asks"]() == exports["geo.version"]() == 2
 
 
-def no_queue(self: Turn) -> Any:
+def no_queue(self: FifoLock) -> Any:
     """Everybody has the turn at once."""
     ticket: Any = Future()
     ticket.set_result(None)
@@ -323,7 +323,7 @@ PROGRAMS = (
         serving(GEO),
         (reloading("geo", GEO), reloading("geo", GEO_2)),
         one_after_the_other,
-        replaced(Turn, "take", no_queue),
+        replaced(FifoLock, "take", no_queue),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=1000),
         where=MEETING,
@@ -336,7 +336,7 @@ PROGRAMS = (
         serving(GEO, ROUTES),
         (reloading("geo", GEO_2), reloading("routes", ROUTES)),
         linked_to_the_current,
-        replaced(Turn, "take", no_queue),
+        replaced(FifoLock, "take", no_queue),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=1000),
         where=MEETING,
@@ -365,7 +365,7 @@ PROGRAMS = (
         replaced(ChangeRun, "_publish", told_early),
         ci=sampled(100, preemptions=2),
         soak=every(1, at_least=300),
-        where=(*PUBLISHING, "_core/change.py", "_core/events.py"),
+        where=(*PUBLISHING, "_core/change/executor.py", "events.py"),
         around=changes_in_their_callers,
     ),
 )

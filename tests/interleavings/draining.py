@@ -12,9 +12,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from epochal._core import lease as leases_module
-from epochal._core.lease import Drained, Ledger, Waiter
-from epochal._core.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
+from epochal._core.generation.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
+from epochal._core.use import lease as leases_module
+from epochal._core.use.lease import Drained, Ledger, Waiter
 from epochal.errors import DrainTimeoutError, InUseError, NotActiveError
 from tests.interleavings.exploring import Program, every, replaced, sampled
 

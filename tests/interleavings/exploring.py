@@ -27,7 +27,10 @@ from unittest import mock
 import frontrun
 from frontrun._cooperative import CooperativeQueue
 
-from epochal._core import events, gate, lease, lifecycle, retire
+from epochal import events
+from epochal._core.change.executor import retirement as retire
+from epochal._core.generation.generation import lifecycle
+from epochal._core.use import gate, lease
 from tests.interleavings.stepping import Choice, Run, run_once
 
 if TYPE_CHECKING:
@@ -36,9 +39,9 @@ if TYPE_CHECKING:
 
 IS_SOAK: Final = os.environ.get("EPOCHAL_PROFILE") == "soak"
 CORE: Final = (
-    "_core/lifecycle.py",
-    "_core/lease.py",
-    "_core/live.py",
+    "_core/generation/lifecycle.py",
+    "_core/use/lease.py",
+    "_core/sync/weak_registry.py",
     "interleavings/draining.py",
     "interleavings/pieces.py",
 )

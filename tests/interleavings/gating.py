@@ -1,7 +1,7 @@
 """Programs over gates: calls that go in and out while a change closes them.
 
-All of `_core/gate.py` is stepped through. A visit that ends by dying is let go by the end of the
-frame that holds it.
+All of `_core/use/gate.py` is stepped through. A visit that ends by dying is let go by the end of
+the frame that holds it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core import gate as gates
-from epochal._core.gate import Closing, Gate, Visit
+from epochal._core.use import gate as gates
+from epochal._core.use.gate import Admission, Gate, GateClosure
 from tests.interleavings.exploring import Program, every, replaced, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GATE: Final = ("_core/gate.py", "interleavings/gating.py")
+GATE: Final = ("_core/use/gate.py", "interleavings/gating.py")
 
 
 # --- a call and a hand-over -----------------------------------------------------------------------
@@ -48,7 +48,7 @@ def interrupted(at: Any) -> None:
 
 
 def moving(at: Any) -> None:
-    closing = Closing([at.gate])
+    closing = GateClosure([at.gate])
     assert closing.close(None), (closing.is_sealed, closing.is_over)
     at.seen.append(at.inside)
     at.seen.append(at.inside)
@@ -62,9 +62,9 @@ def nobody_was_inside(at: Any) -> None:
     assert not at.gate.inside(), at.gate._visits
 
 
-def look_first(self: Gate, loop: Any) -> Visit:
+def look_first(self: Gate, loop: Any) -> Admission:
     """Looks whether the gate is closed before it says that it comes."""
-    visit = Visit(self, loop)
+    visit = Admission(self, loop)
     if self._closing is not None:
         return visit
     mark = gates._Mark(visit, gates._gone)
@@ -98,7 +98,7 @@ def crossing(first: int) -> Callable[[Any], None]:
 
 
 def closing_both(at: Any) -> None:
-    closing = Closing(at.gates)
+    closing = GateClosure(at.gates)
     assert closing.close(None), (closing.is_sealed, closing.is_over)
     assert not any(visit.is_admitted for gate in at.gates for visit in gate.inside())
     closing.open()
@@ -109,7 +109,7 @@ def all_ended(at: Any) -> None:
     assert len(at.ended) == 3, at
 
 
-def from_inside_one_only(self: Closing, trail: Any) -> bool:
+def from_inside_one_only(self: GateClosure, trail: Any) -> bool:
     visit = trail.visit() if trail is not None else None
     return visit is not None and visit.gate is self._gates[0]
 
@@ -146,7 +146,7 @@ PROGRAMS = (
         two_gates,
         (crossing(0), crossing(1), closing_both),
         all_ended,
-        replaced(Closing, "_comes_from_inside", from_inside_one_only),
+        replaced(GateClosure, "_comes_from_inside", from_inside_one_only),
         ci=sampled(300, preemptions=2),
         soak=sampled(3000, preemptions=3),
         where=GATE,

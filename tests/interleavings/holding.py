@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from epochal.sql import execution as module
-from epochal.sql.execution import Ending, Execution, StoppedError
-from epochal.sql.stored import _Reading
+from epochal.sql.execution import EndReason, Execution, StoppedError
+from epochal.sql.plugin_tables import _Reading
 from tests.interleavings.exploring import Program, every, replaced
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TABLE: Any = SimpleNamespace(name="t", label="table t")
 HOLDING = ("sql/execution.py", "interleavings/holding.py")
-READING = ("sql/stored.py:_Reading", "interleavings/holding.py")
+READING = ("sql/plugin_tables.py:_Reading", "interleavings/holding.py")
 
 
 class AtOnce:
@@ -69,7 +69,7 @@ def beginning_a_scan(at: Any) -> None:
 
 
 def stopping(at: Any) -> None:
-    at.execution.stop(Ending.CLOSED)
+    at.execution.stop(EndReason.CLOSED)
 
 
 def each_ended_once(at: Any) -> None:

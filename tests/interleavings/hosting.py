@@ -16,11 +16,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
-from epochal import Runtime
-from epochal._core import changes, events, footprint, phase
-from epochal._core.artifact import Artifact
-from epochal._core.transaction import Running
-from epochal._core.watchdog import Watchdog
+from epochal import Runtime, events
+from epochal._core.change.executor import plugin_calls as phase
+from epochal._core.change.executor import queue as changes
+from epochal._core.change.transaction import Running
+from epochal._core.generation.generation import side_effects as footprint
+from epochal._core.plugin.artifact import Artifact
+from epochal._core.sync.watchdog import Watchdog
 from tests.conftest import HEADER
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import SimpleNamespace
 
-    from epochal._core.epoch import Epoch
+    from epochal._core.generation.epoch import Epoch
 
 _MANAGER: Final = "pluggy/_manager.py:PluginManager."
 REGISTERING: Final = (

@@ -11,14 +11,14 @@ from concurrent.futures import InvalidStateError
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from epochal._core.live import LiveSet
-from epochal._core.turn import Turn
+from epochal._core.sync.fifo_lock import FifoLock
+from epochal._core.sync.weak_registry import WeakRegistry
 from tests.interleavings.exploring import Program, every, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TURN = ("_core/turn.py", "interleavings/pieces.py")
+TURN = ("_core/sync/fifo_lock.py", "interleavings/pieces.py")
 
 
 # --- live objects ---------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ class Thing:
 
 def living() -> SimpleNamespace:
     at = SimpleNamespace(gone=[], seen=None, late=None)
-    at.live = LiveSet(lambda: at.gone.append("gone"))
+    at.live = WeakRegistry(lambda: at.gone.append("gone"))
     at.things = [Thing(), Thing()]
     at.keys = [at.live.add(thing) for thing in at.things]
     return at
@@ -64,14 +64,14 @@ def counted_out_once(at: Any) -> None:
     assert at.live.live() == [at.things[1]]
 
 
-def torn_drop(self: LiveSet[Any], key: int) -> None:
+def torn_drop(self: WeakRegistry[Any], key: int) -> None:
     if key in self._refs:
         self._refs.pop(key, None)
         if self._on_gone is not None:
             self._on_gone()
 
 
-def iterating_live(self: LiveSet[Any]) -> list[Any]:
+def iterating_live(self: WeakRegistry[Any]) -> list[Any]:
     return [item for ref in self._refs.values() if (item := ref()) is not None]
 
 
@@ -80,7 +80,7 @@ def iterating_live(self: LiveSet[Any]) -> list[Any]:
 
 def queued(callers: int) -> Callable[[], SimpleNamespace]:
     def setup() -> SimpleNamespace:
-        turn = Turn()
+        turn = FifoLock()
         tickets = [turn.take() for _ in range(callers)]
         return SimpleNamespace(turn=turn, tickets=tickets, inside=0, order=[])
 
@@ -125,7 +125,7 @@ def in_order(*order: Any) -> Callable[[Any], None]:
     return check
 
 
-def give_back_to_the_newest(self: Turn, ticket: Any) -> None:
+def give_back_to_the_newest(self: FifoLock, ticket: Any) -> None:
     with self._lock:
         if ticket in self._queue:
             self._queue.remove(ticket)
@@ -134,7 +134,7 @@ def give_back_to_the_newest(self: Turn, ticket: Any) -> None:
         following.set_result(None)
 
 
-def torn_give_back(self: Turn, ticket: Any) -> None:
+def torn_give_back(self: FifoLock, ticket: Any) -> None:
     """Looks at the queue, and then takes the ticket out."""
     had_turn = bool(self._queue) and self._queue[0] is ticket
     if ticket in self._queue:
@@ -155,7 +155,7 @@ PROGRAMS = (
         living,
         (looking, adding, dying_first),
         saw_what_lived,
-        replaced(LiveSet, "live", iterating_live),
+        replaced(WeakRegistry, "live", iterating_live),
         ci=every(1, at_least=320),
         soak=every(2, at_least=10000),
     ),
@@ -166,7 +166,7 @@ PROGRAMS = (
         living,
         (dropping_first, dying_first),
         counted_out_once,
-        replaced(LiveSet, "drop", torn_drop),
+        replaced(WeakRegistry, "drop", torn_drop),
         ci=every(2, at_least=400),
         soak=every(4, at_least=10000),
     ),
@@ -177,7 +177,7 @@ PROGRAMS = (
         queued(3),
         (taking_its_turn(2), taking_its_turn(1), taking_its_turn(0)),
         in_order(0, 1, 2),
-        replaced(Turn, "give_back", give_back_to_the_newest),
+        replaced(FifoLock, "give_back", give_back_to_the_newest),
         ci=every(1, at_least=460),
         soak=every(2, at_least=10000),
         where=TURN,
@@ -190,7 +190,7 @@ PROGRAMS = (
         queued(2),
         (taking_its_turn(0), giving_up(1), coming_late),
         in_order(0, "late"),
-        replaced(Turn, "give_back", torn_give_back),
+        replaced(FifoLock, "give_back", torn_give_back),
         ci=every(1, at_least=660),
         soak=every(2, at_least=10000),
         where=TURN,

@@ -11,21 +11,21 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
-from epochal._core.gate import Closing
-from epochal._core.kind import Export, Opened
+from epochal._core.generation.kind import Export, Opened
+from epochal._core.use.gate import GateClosure
 from epochal.jobs import flow as flows
-from epochal.jobs.breaker import Patience
-from epochal.jobs.ends import Ends
-from epochal.jobs.flow import Flow, Pace
+from epochal.jobs.endpoints import Ends
+from epochal.jobs.flow import Flow, StreamOptions
+from epochal.jobs.retry import RetryPolicy
 from epochal.kinds import sink, stream
 from tests.interleavings.exploring import Program, every, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from epochal.jobs.ends import End
+    from epochal.jobs.endpoints import End
 
-ENDS: Final = ("kinds/stream.py", "_core/gate.py:Closing.open", "interleavings/streaming.py")
+ENDS: Final = ("kinds/stream.py", "_core/use/gate.py:Closing.open", "interleavings/streaming.py")
 ASKING: Final = (
     *(f"jobs/flow.py:Flow.{name}" for name in ("wait_idle", "_rest", "_attempt", "_move")),
     "interleavings/streaming.py",
@@ -62,7 +62,7 @@ def handing_over() -> SimpleNamespace:
     old.instance.is_started = True
     old.instance.target.write(1)
     move: Any = sink.hand_over(old, new)
-    closing = Closing([move.gate])
+    closing = GateClosure([move.gate])
     assert closing.close(0)
     return SimpleNamespace(end=old.instance, move=move, closing=closing, written=[1], calls=0)
 
@@ -139,7 +139,9 @@ class HeldThread:
 def idle_flow() -> SimpleNamespace:
     end: Any = ListEnd()
     with mock.patch.object(flows.threading, "Thread", HeldThread):
-        flow = Flow(end, ("a.b", "c.d"), Pace(10, 3600.0, 0.0, Patience()), lambda: None)
+        flow = Flow(
+            end, ("a.b", "c.d"), StreamOptions(10, 3600.0, 0.0, RetryPolicy()), lambda: None
+        )
     return SimpleNamespace(flow=flow, end=end, seen=None)
 
 

@@ -8,9 +8,10 @@ from queue import SimpleQueue
 
 import pytest
 
-from epochal._core import lease, phase
-from epochal._core.collector import collect
-from epochal._core.watchdog import watchdog
+from epochal._core.change.executor import plugin_calls as phase
+from epochal._core.introspect.collector import collect
+from epochal._core.sync.watchdog import watchdog
+from epochal._core.use import lease
 from tests.interleavings.catalogue import PROGRAMS, table
 from tests.interleavings.exploring import IS_SOAK, explore, explore_orderings
 

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from epochal import Kind
-from epochal._core.artifact import Artifact
+from epochal._core.plugin.artifact import Artifact
 
 tool = Kind("model.tool")
 

@@ -32,7 +32,7 @@ STAGING = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class PlannedChange:
     """One thing asked of a change: a verb, and a recipe (a removal uses only its plugin)."""
 
     verb: str

@@ -35,11 +35,11 @@ from hypothesis.stateful import (
 )
 from tests.property.holders import OF_ONE, Narrow, Obedient, Pin, Task
 from tests.property.ledger import LEDGER, RAISES, REQUIRES, Recipe, tool
-from tests.property.model import Model, Wish
+from tests.property.model import Model, PlannedChange
 
 from epochal import LifecycleState, Runtime
-from epochal._core.events import ChangeCommitted, ChangeFailed, ChangeFinished
 from epochal.errors import EpochalError
+from epochal.events import ChangeCommitted, ChangeFailed, ChangeFinished
 
 _COMMON = settings(
     deadline=None,
@@ -64,7 +64,9 @@ recipes = st.builds(
     st.sampled_from(RAISES),
     st.sampled_from([1, 1, 1, 2]),
 )
-wishes = st.builds(Wish, st.sampled_from(["load", "reload", "remove"]), recipes, st.booleans())
+wishes = st.builds(
+    PlannedChange, st.sampled_from(["load", "reload", "remove"]), recipes, st.booleans()
+)
 
 
 class Machine(RuleBasedStateMachine):
@@ -110,7 +112,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def all_plugins(self):
-        self.change([Wish("load", Recipe(plugin)) for plugin in REQUIRES])
+        self.change([PlannedChange("load", Recipe(plugin)) for plugin in REQUIRES])
 
     @rule(wish=wishes)
     def change_one(self, wish):
@@ -119,7 +121,7 @@ class Machine(RuleBasedStateMachine):
     @rule(recipe=recipes.filter(lambda r: r.number == 1), verb=st.sampled_from(["load", "reload"]))
     def sound_change(self, recipe, verb):
         """The usual case, which draws of anything at all are too rarely."""
-        self.change([Wish(verb, Recipe(recipe.plugin))])
+        self.change([PlannedChange(verb, Recipe(recipe.plugin))])
 
     @rule(several=st.lists(wishes, min_size=2, max_size=4, unique_by=lambda wish: wish.plugin))
     def change_several(self, several):
@@ -128,7 +130,9 @@ class Machine(RuleBasedStateMachine):
     @rule(plugins=st.sets(st.sampled_from(sorted(REQUIRES)), min_size=1))
     def reload_several(self, plugins):
         active = plugins & set(self.model.active)
-        self.change([Wish("reload", Recipe(p, number=self.number(p))) for p in sorted(active)])
+        self.change(
+            [PlannedChange("reload", Recipe(p, number=self.number(p))) for p in sorted(active)]
+        )
 
     @rule(wish=wishes)
     def ask_holders_to_stop(self, wish):
@@ -155,7 +159,7 @@ class Machine(RuleBasedStateMachine):
         self.try_out(several)
 
     def blocking(self, plugin):
-        return Wish("reload", Recipe(plugin, "blocks", number=self.number(plugin)))
+        return PlannedChange("reload", Recipe(plugin, "blocks", number=self.number(plugin)))
 
     def number(self, plugin):
         return self.model.recipes[plugin].number

@@ -12,8 +12,8 @@ from epochal import Runtime
 from epochal.jobs import Jobs
 from epochal.kinds import scalar
 from epochal.server import Access, Limits, Service
-from epochal.server.run import end, listen, serve, url_of
 from epochal.server.security import authorities_of
+from epochal.server.serve import end, listen, serve, url_of
 from epochal.sql import Database
 
 ADMIN = "the-admin-token-of-the-tests"

@@ -105,7 +105,7 @@ def test_old_code_in_use_after_the_wait_has_a_status_of_its_own(run, served, geo
 
 def test_a_terminal_shows_who_is_waited_for(run, served, geo, monkeypatch):
     shown = []
-    monkeypatch.setattr("epochal.cli.remote._is_watched", lambda: True)
+    monkeypatch.setattr("epochal.cli.commands.service._is_watched", lambda: True)
     monkeypatch.setattr("rich.status.Status.update", lambda self, text: shown.append(str(text)))
     inside, go_on = served.events()
     asking = threading.Thread(target=served.query, args=["SELECT geo.slow(7)"])
@@ -125,8 +125,8 @@ def test_a_change_is_done_though_nobody_could_show_who_is_waited_for(
     """Where too many follow the events already, say."""
     served = start_service(limits=Limits(followers=0, stop_s=5.0))
     served.put_geo("1.0")
-    monkeypatch.setattr("epochal.cli.remote._is_watched", lambda: True)
-    monkeypatch.setattr("epochal.cli.remote._LEEWAY_S", 0.01)
+    monkeypatch.setattr("epochal.cli.commands.service._is_watched", lambda: True)
+    monkeypatch.setattr("epochal.cli.commands.service._LEEWAY_S", 0.01)
     monkeypatch.setenv("EPOCHAL_ADMIN_TOKEN", ADMIN)
     inside, go_on = served.events()
     asking = threading.Thread(target=served.query, args=["SELECT geo.slow(7)"])

@@ -10,10 +10,10 @@ import pytest
 from tests.server.conftest import ADMIN
 from tests.server.test_queries import wait_until_idle
 
-from epochal._core.events import StoreFaulted
+from epochal.events import StoreFaulted
 from epochal.server import Limits
-from epochal.server.feed import KEPT
-from epochal.server.run import AcceptFaults
+from epochal.server.event_stream import KEPT
+from epochal.server.serve import AcceptFaults
 
 
 def connect(served):
@@ -110,7 +110,7 @@ def test_where_all_connections_are_at_work_who_comes_is_told_so(start_service):
 
 
 def test_a_follower_that_does_not_read_is_let_go(start_service, monkeypatch):
-    monkeypatch.setattr("epochal.server.sending.READ_S", 0.3)
+    monkeypatch.setattr("epochal.server.responses.READ_S", 0.3)
     served = start_service()
     feed = served.service.feed
     for number in range(KEPT):

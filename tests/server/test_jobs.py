@@ -127,7 +127,7 @@ def test_the_command_lists_and_runs_jobs(house, capsys, monkeypatch):
     ],
 )
 def test_states_are_words(facts, said):
-    from epochal.cli.jobs import _state, _when
+    from epochal.cli.commands.jobs import _state, _when
 
     usual = {"running": False, "queued": False, "circuit": "closed", "failures_in_row": 0}
     assert _state(usual | facts) == said

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from epochal.errors import HostError
-from epochal.server.run import listen
+from epochal.server.serve import listen
 
 
 def accepted(sock):

@@ -11,8 +11,8 @@ import pytest
 
 from epochal import examples
 from epochal.server import Limits
-from epochal.server.queries import ARROW
-from epochal.sql.crew import Crew
+from epochal.server.query_routes import ARROW
+from epochal.sql.planner_pool import Crew
 
 
 def wait_until_idle(served):

@@ -7,7 +7,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 from tests.server.conftest import ADMIN
 
-from epochal.server.openapi import document
+from epochal.server.api import document
 
 # That a text is SQL, that bytes are a plugin, that an epoch's id is the current one's (412): no
 # schema says that, so a request that fits the schema may be refused, and one that does not may be

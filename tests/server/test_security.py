@@ -14,8 +14,8 @@ from starlette.requests import Request
 from tests.server.conftest import ADMIN, GEO, QUERY
 
 from epochal.errors import ArtifactError, HostError
-from epochal.server.problems import Problem
-from epochal.server.requests import read_body
+from epochal.server.problem_details import Problem
+from epochal.server.request_bodies import read_body
 from epochal.server.security import KEY_HEADER, Right, right_needed
 from epochal.server.tokens import read_tokens
 from epochal.server.uploads import read_upload

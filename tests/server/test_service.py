@@ -9,11 +9,11 @@ import threading
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server.conftest import GEO
 
-from epochal._core.events import StoreFaulted
+from epochal.events import StoreFaulted
 from epochal.server import Limits, create_app
-from epochal.server.feed import KEPT, Feed
-from epochal.server.openapi import document
-from epochal.server.problems import STATUSES
+from epochal.server.api import document
+from epochal.server.event_stream import KEPT, Feed
+from epochal.server.problem_details import STATUSES
 
 
 def follow(served, until, last=None):
@@ -176,8 +176,8 @@ def test_a_query_that_outlasts_the_stop_is_told_so(start_service, caplog):
 
 
 def test_functions_that_hold_every_thread_of_the_engine_are_told(served, monkeypatch, caplog):
-    monkeypatch.setattr("epochal.server.workers.LOOK_S", 0.05)
-    monkeypatch.setattr("epochal.server.workers.ANSWER_S", 0.5)
+    monkeypatch.setattr("epochal.server.engine_health.LOOK_S", 0.05)
+    monkeypatch.setattr("epochal.server.engine_health.ANSWER_S", 0.5)
     _, go_on = served.events()
     asking = [
         threading.Thread(target=served.query, args=["SELECT geo.slow(1)"], kwargs={"timeout": 0.2})

@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from epochal.server.stopping import Stop
+from epochal.server.shutdown import Stop
 
 COMMAND = [sys.executable, "-m", "epochal.cli", "serve"]
 
@@ -91,7 +91,7 @@ def test_signals_are_heard_until_the_end_and_the_third_leaves(serve, number):
 
 DEAF = """
 import ctypes
-from epochal.server.stopping import Stop
+from epochal.server.shutdown import Stop
 
 with Stop():
     print("deaf", flush=True)

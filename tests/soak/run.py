@@ -15,8 +15,8 @@ from tests.soak.findings import Findings
 from tests.soak.operations import OPERATIONS, Worker, work, work_async
 
 from epochal import Runtime
-from epochal._core.events import ChangeCommitted, ChangeFinished, GenerationLeaked
 from epochal.demo.memory import resident_mib
+from epochal.events import ChangeCommitted, ChangeFinished, GenerationLeaked
 
 MODES = ("threads", "asyncio", "mixed")
 THREADS = {"threads": 4, "asyncio": 0, "mixed": 2}

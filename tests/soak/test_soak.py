@@ -6,7 +6,7 @@ from tests.soak.operations import Wrong, pair
 from tests.soak.run import MODES, Goal, Soak
 from tests.soak.world import artifact, tool
 
-from epochal._core.retire import Retirement
+from epochal._core.change.retirement import Retirement
 
 QUICK = Goal(operations=700_000, reloads=170, limit_s=500.0)
 SHORT = Goal(operations=2_000, reloads=20, limit_s=50.0)

@@ -8,7 +8,7 @@ called after its own shutdown raises `UsedLateError`.
 from collections import Counter
 
 from epochal import Kind
-from epochal._core.artifact import Artifact
+from epochal._core.plugin.artifact import Artifact
 
 tool = Kind("soak.tool")
 

@@ -2,8 +2,8 @@
 
 import threading
 
-from epochal._core import events as module
-from epochal._core.events import EventsMissed, EventStream, ShutdownFailed, SubscriberFailed
+from epochal import events as module
+from epochal.events import EventsMissed, EventStream, ShutdownFailed, SubscriberFailed
 
 
 def event(n):

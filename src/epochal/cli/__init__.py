@@ -9,7 +9,7 @@
     epochal status, load, ...     ask such a service
 
 For whoever calls it from a program: each command takes `--json`. An error is one line on stderr and
-a status other than 0 (see `epochal.cli.entry`), never a traceback unless `--debug` is given.
+a status other than 0 (see `epochal.cli.invocation`), never a traceback unless `--debug` is given.
 
 Needs the extra `cli` (`pip install 'epochal[cli]'`): typer and rich, and the SQL host.
 """
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         with _ending_silently():
-            from epochal.cli.entry import run
+            from epochal.cli.invocation import run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "epochal":
             raise

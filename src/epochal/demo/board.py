@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.events import ChangeCommitted, ChangeFailed, ChangeFinished, StateChanged
-from epochal._core.lifecycle import LifecycleState
+from epochal._core.generation.lifecycle import LifecycleState
 from epochal.demo.lanes import Phase
+from epochal.events import ChangeCommitted, ChangeFailed, ChangeFinished, StateChanged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from epochal._core.events import Event
-    from epochal._core.report import Cutover
     from epochal.demo.lanes import Lane, Stage
+    from epochal.events import Event
+    from epochal.report import Cutover
 
 SAMPLES_PER_S: Final = 10
 _KEPT: Final = 400

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from epochal._core.report import Cutover, Version
+    from epochal.report import Cutover, Version
     from epochal.sql.provenance import Provenance
 
 _STAMP: Final = "by_"

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.events import ChangeCommitted, ChangeFailed, Event
 from epochal.errors import EpochalError
+from epochal.events import ChangeCommitted, ChangeFailed, Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from epochal._core.report import Cutover
     from epochal.demo.releases import Release
+    from epochal.report import Cutover
     from epochal.runtime import Runtime
 
 

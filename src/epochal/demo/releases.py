@@ -18,7 +18,7 @@ from epochal.errors import InitError, LinkError, RequiredByError, VersionConflic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from epochal._core.transaction import Change
+    from epochal._core.change.transaction import Change
     from epochal.errors import EpochalError
 
 _FOLDER: Final = Path(__file__).parent / "plugins"

@@ -14,7 +14,7 @@ from weakref import WeakSet
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from epochal._core.context import PluginContext
+    from epochal._core.generation.context import PluginContext
 
 living: Final[WeakSet[Witness]] = WeakSet()
 """Every witness whose memory has not come back; each lives and dies with its generation's module.

@@ -16,12 +16,12 @@ except ImportError as error:  # pragma: no cover  # the test environment has it
         f"epochal.jobs needs the extra 'jobs': pip install 'epochal[jobs]' ({error})"
     ) from error
 
-from epochal.jobs.breaker import Circuit, Patience
 from epochal.jobs.flow import Flow, FlowStatus
+from epochal.jobs.retry import Circuit, RetryPolicy
 from epochal.jobs.runner import Jobs
 from epochal.jobs.status import JobStatus
 from epochal.jobs.streams import Streams
 
 del _apscheduler
 
-__all__ = ["Circuit", "Flow", "FlowStatus", "JobStatus", "Jobs", "Patience", "Streams"]
+__all__ = ["Circuit", "Flow", "FlowStatus", "JobStatus", "Jobs", "RetryPolicy", "Streams"]

@@ -25,16 +25,16 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.blame import said
-from epochal._core.events import FlowFailed
+from epochal._core.introspect.tracebacks import said
 from epochal.errors import HostError, RuntimeClosedError
-from epochal.jobs.breaker import Breaker, Circuit, Patience
-from epochal.jobs.ends import EndFailedError, engaged
+from epochal.events import FlowFailed
+from epochal.jobs.endpoints import EndFailedError, engaged
+from epochal.jobs.retry import Breaker, Circuit, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epochal.jobs.ends import End, Ends
+    from epochal.jobs.endpoints import End, Ends
     from epochal.runtime import Runtime
 
 
@@ -65,7 +65,7 @@ class FlowStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StreamOptions:
     """How a flow goes.
 
     Attributes:
@@ -78,7 +78,7 @@ class Pace:
     batch: int
     idle_s: float
     checkpoint_s: float
-    patience: Patience
+    patience: RetryPolicy
 
 
 class Flow:
@@ -88,7 +88,7 @@ class Flow:
         self,
         runtime: Runtime,
         names: tuple[str, str],
-        pace: Pace,
+        pace: StreamOptions,
         on_end: Callable[[], object],
     ) -> None:
         self._runtime: Final = runtime

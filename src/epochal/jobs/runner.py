@@ -37,19 +37,19 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.blame import said
-from epochal._core.events import ChangeCommitted, Event, EventsMissed
+from epochal._core.introspect.tracebacks import said
 from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError
-from epochal.jobs.breaker import Breaker, Patience
-from epochal.jobs.claims import claim
-from epochal.jobs.grid import grid_of
-from epochal.jobs.line import LOOK_S, Line, Run
+from epochal.events import ChangeCommitted, Event, EventsMissed
+from epochal.jobs.clock_monitor import Clock, Drift, Pulse
+from epochal.jobs.events import Telling
+from epochal.jobs.job_state import LOOK_S, Line, Run
+from epochal.jobs.ownership import claim
 from epochal.jobs.positions import Positions
-from epochal.jobs.pulse import Clock, Drift, Pulse
+from epochal.jobs.retry import Breaker, RetryPolicy
+from epochal.jobs.run import Outcome, run_tick
 from epochal.jobs.status import JobStatus, status_of
-from epochal.jobs.telling import Telling
-from epochal.jobs.tick import Outcome, run_tick
-from epochal.jobs.timetable import Timetable
+from epochal.jobs.timer import Timetable
+from epochal.jobs.triggers import grid_of
 from epochal.kinds.job import Schedule, job
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Jobs:
         runtime: whose plugins' jobs. If it has a store, positions in schedules are kept there, and
             survive a restart.
         workers: how many jobs run at once.
-        patience: how failures are dealt with; None for `Patience()`.
+        patience: how failures are dealt with; None for `RetryPolicy()`.
         grace_s: seconds by which a tick may be late and is still made up for; may be infinite.
 
     Raises:
@@ -87,7 +87,7 @@ class Jobs:
         runtime: Runtime,
         *,
         workers: int = 8,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         grace_s: float = 3600.0,
     ) -> None:
         if not isinstance(workers, int) or workers < 1:
@@ -96,7 +96,7 @@ class Jobs:
             raise ValueError(f"grace_s is {grace_s!r}; expected seconds, at least 0")
         self._runtime: Final = runtime
         self._workers: Final = workers
-        self._patience: Final = patience or Patience()
+        self._patience: Final = patience or RetryPolicy()
         self._grace_s: Final = grace_s
         self._tell: Final = Telling(runtime.events)
         self._clock: Final = Clock()

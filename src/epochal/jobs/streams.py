@@ -22,18 +22,18 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.events import ChangeCommitted, EventsMissed
 from epochal.errors import HostError
-from epochal.jobs.breaker import Patience
-from epochal.jobs.claims import claim
-from epochal.jobs.ends import KINDS
-from epochal.jobs.flow import Flow, FlowStatus, Pace
+from epochal.events import ChangeCommitted, EventsMissed
+from epochal.jobs.endpoints import KINDS
+from epochal.jobs.flow import Flow, FlowStatus, StreamOptions
+from epochal.jobs.ownership import claim
+from epochal.jobs.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from epochal._core.events import Event
+    from epochal.events import Event
     from epochal.runtime import Runtime
 
 
@@ -42,12 +42,12 @@ class Streams:
 
     Args:
         runtime: whose plugins' sources and sinks.
-        patience: how failures are dealt with; None for `Patience()`.
+        patience: how failures are dealt with; None for `RetryPolicy()`.
     """
 
-    def __init__(self, runtime: Runtime, *, patience: Patience | None = None) -> None:
+    def __init__(self, runtime: Runtime, *, patience: RetryPolicy | None = None) -> None:
         self._runtime: Final = runtime
-        self._patience: Final = patience or Patience()
+        self._patience: Final = patience or RetryPolicy()
         self._lock: Final = threading.Lock()
         self._flows: tuple[Flow, ...] = ()
         self._is_closed = False
@@ -79,7 +79,7 @@ class Streams:
         """
         if batch < 1:
             raise ValueError(f"batch is {batch}; expected at least 1 event")
-        pace = Pace(batch, idle_s, checkpoint_s, self._patience)
+        pace = StreamOptions(batch, idle_s, checkpoint_s, self._patience)
         with self._lock:
             if self._is_closed:
                 raise HostError("these streams are closed; connect with others")

@@ -43,7 +43,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args, get_origin
 
-from epochal._core.kind import Export, Kind
+from epochal._core.generation.kind import Export, Kind
 from epochal.kinds.codec import is_coded
 from epochal.kinds.signature import (
     AnnotationError,
@@ -116,7 +116,7 @@ class Aggregate(Kind["type[Any]"]):
         """
         self.shape(export)
 
-    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+    def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
         """The data types of its plugin that it names."""
         return _data_types(export.target)
 

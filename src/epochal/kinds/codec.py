@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from epochal._core.blame import said
-from epochal._core.kind import Kind, marks_of
+from epochal._core.generation.kind import Kind, marks_of
+from epochal._core.introspect.tracebacks import said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

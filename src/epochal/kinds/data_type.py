@@ -26,8 +26,8 @@ the old one reads it, is refused, and the error spells out the difference. So is
 type out: `remove` and `load` is the way to break with what is stored, on purpose.
 
 Two values are the same if they are equal, or made of the same things by the same names, whatever
-their class is called (`epochal.kinds.alike`); NaN is itself. A static `same(a, b)` of the class
-decides instead, where it is there.
+their class is called (`epochal.kinds.toolkit.value_equality`); NaN is itself. A static `same(a, b)`
+of the class decides instead, where it is there.
 
 Whoever defines a type has imported pyarrow, so this module never does.
 
@@ -54,16 +54,16 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Union
 
-from epochal._core.blame import said
-from epochal.kinds.alike import alike
+from epochal._core.introspect.tracebacks import said
 from epochal.kinds.codec import Codec, Coding, declared_codec, step_of
 from epochal.kinds.signature import is_arrow_type
+from epochal.kinds.toolkit.value_equality import alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from epochal._core.kind import Export
-    from epochal._core.lease import Borrow, Lease
+    from epochal._core.generation.kind import Export
+    from epochal._core.use.lease import Lease, RevocableLease
 
 
 GONE: Final = (
@@ -82,7 +82,7 @@ class TypeHandle:
 
     # Whoever is inside of a method has this handle in its frame, and so the lease.
 
-    def __init__(self, export: Export, lease: Lease | Borrow) -> None:
+    def __init__(self, export: Export, lease: Lease | RevocableLease) -> None:
         from epochal.kinds.arrow import plain_storage
         from epochal.kinds.extension import extension_type
 
@@ -173,7 +173,7 @@ class DataType(Coding):
         for sample in old.target.samples:
             _compare_sample(sample, before, after, new.target)
 
-    def gone(self, old: Export) -> None:
+    def check_removed(self, old: Export) -> None:
         """Refuse a version without it: what is stored could come back to another meaning.
 
         Raises:
@@ -185,7 +185,7 @@ class DataType(Coding):
         """Nothing to open: what is offered is made of the class."""
         return export
 
-    def offer(self, instance: Export, lease: Lease | Borrow) -> TypeHandle:
+    def wrap(self, instance: Export, lease: Lease | RevocableLease) -> TypeHandle:
         """Its Arrow type, and how values become arrays."""
         return TypeHandle(instance, lease)
 

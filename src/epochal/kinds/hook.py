@@ -29,14 +29,14 @@ from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from epochal._core.kind import Export, Kind
+from epochal._core.generation.kind import Export, Kind
 from epochal.errors import HookAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.operation import Operation
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.operation import Operation
 
 _PLAIN: Final = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
 # What most implementations return. Looking here first takes 30 ns; to ask whether something can be

@@ -30,9 +30,10 @@ over, when its build failed, or at the end of the generation.
 An operation that began before a reload searches the old generation's object, on the old code. What
 is built later goes to the newest generation.
 
-Who reads, who writes: ``built`` of a `Shelf` is replaced inside its gate (a build, an `open`) or
-while that is closed (a hand-over), and read by searches without a lock: the old one or the new one,
-whole. ``made`` has every object that is not closed yet; whoever takes one out closes it, one step.
+Who reads, who writes: ``built`` of a `IndexSlot` is replaced inside its gate (a build, an `open`)
+or while that is closed (a hand-over), and read by searches without a lock: the old one or the new
+one, whole. ``made`` has every object that is not closed yet; whoever takes one out closes it, one
+step.
 """
 
 from __future__ import annotations
@@ -44,22 +45,22 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from epochal._core.blame import said
-from epochal._core.carry import carry
-from epochal._core.kind import Export, Handover, Kind, Opened
-from epochal._core.lease import Lease
+from epochal._core.generation.kind import Export, Handover, Kind, Opened
+from epochal._core.introspect.tracebacks import said
+from epochal._core.use.lease import Lease
+from epochal._core.use.lease_carrier import carry
 from epochal.errors import EpochalError, FunctionError, HostError
-from epochal.kinds.builds import Build, begin, find, publish
-from epochal.kinds.classes import check_class
-from epochal.kinds.endings import endings
-from epochal.kinds.gate import GatedMove, Kept, Side
 from epochal.kinds.table_function import TableShape, table_data_types, table_shape
+from epochal.kinds.toolkit.class_checks import check_class
+from epochal.kinds.toolkit.cleanup import endings
+from epochal.kinds.toolkit.gated_state import GatedState, GatedTransfer, StateRef
+from epochal.kinds.toolkit.index_storage import Build, begin, find, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-    from epochal._core.lease import Borrow
+    from epochal._core.use.lease import RevocableLease
 
 _END: Final = object()
 _METHODS: Final = {
@@ -90,7 +91,7 @@ class Built(NamedTuple):
     use: Use
 
 
-class Shelf(Kept):
+class IndexSlot(GatedState):
     """What is opened for one generation: the object that serves, and where it is persisted.
 
     Attributes:
@@ -110,7 +111,7 @@ class Shelf(Kept):
         self.built: Built | None = None
         self.building = threading.Lock()
         self.made: Final[dict[int, Any]] = {}
-        self.lease: weakref.ref[Lease | Borrow] = _no_lease
+        self.lease: weakref.ref[Lease | RevocableLease] = _no_lease
 
     def put(self, built: Built) -> None:
         """Have another object serve; the one before ends with its last search."""
@@ -147,7 +148,7 @@ class _Watch(weakref.ref[Use]):
     """Waits for the end of an object's use; refers to its generation's lease weakly."""
 
     __slots__ = ("lease", "made", "name", "number")
-    lease: weakref.ref[Lease | Borrow]
+    lease: weakref.ref[Lease | RevocableLease]
     made: dict[int, Any]
     name: str
     number: int
@@ -169,7 +170,7 @@ def _unused(watch: _Watch) -> None:
         endings.put(f"index {watch.name}", end)
 
 
-def _close(made: dict[int, Any], number: int, lease: Lease | Borrow | None) -> None:
+def _close(made: dict[int, Any], number: int, lease: Lease | RevocableLease | None) -> None:
     target = made.pop(number, None)
     close = getattr(target, "close", None)
     if callable(close):
@@ -179,7 +180,7 @@ def _close(made: dict[int, Any], number: int, lease: Lease | Borrow | None) -> N
 class IndexHandle:
     """What an epoch offers of an index."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: StateRef) -> None:
         self._side: Final = side
 
     @property
@@ -218,7 +219,7 @@ class IndexHandle:
             OSError: it cannot be kept.
         """
 
-        def build(shelf: Shelf, side: Side, target: Any) -> Build:
+        def build(shelf: IndexSlot, side: StateRef, target: Any) -> Build:
             place = begin(folder, shelf.name)
             with _told(shelf, side, "build"):
                 carry(target.build, side.lease)(rows)
@@ -239,7 +240,7 @@ class IndexHandle:
             FunctionError: the plugin cannot read it; what it raised is the cause.
         """
 
-        def open_(shelf: Shelf, side: Side, target: Any) -> Build:
+        def open_(shelf: IndexSlot, side: StateRef, target: Any) -> Build:
             place = find(folder)
             with _told(shelf, side, "open"):
                 carry(target.open, side.lease)(place.path)
@@ -247,7 +248,7 @@ class IndexHandle:
 
         self._replace(open_)
 
-    def _replace(self, fill: Callable[[Shelf, Side, Any], Build]) -> None:
+    def _replace(self, fill: Callable[[IndexSlot, StateRef, Any], Build]) -> None:
         with self._side.inside() as side:
             shelf = _shelf(side)
             if not shelf.building.acquire(blocking=False):
@@ -261,14 +262,14 @@ class IndexHandle:
         return f"<index {_shelf(self._side).name}>"
 
 
-def _shelf(side: Side) -> Shelf:
+def _shelf(side: StateRef) -> IndexSlot:
     shelf = side.kept
-    assert isinstance(shelf, Shelf)
+    assert isinstance(shelf, IndexSlot)
     return shelf
 
 
 @contextmanager
-def _told(shelf: Shelf, side: Side, step: str) -> Iterator[None]:
+def _told(shelf: IndexSlot, side: StateRef, step: str) -> Iterator[None]:
     """Around a call of the plugin: what it raises is told with what it was asked for.
 
     An error of the rows is none of the plugin's.
@@ -285,7 +286,7 @@ def _told(shelf: Shelf, side: Side, step: str) -> Iterator[None]:
         ) from error
 
 
-def _take_over(new: Shelf, built: Built | None) -> None:
+def _take_over(new: IndexSlot, built: Built | None) -> None:
     if built is None:
         return
     place = built.place if built.place.is_whole else _persisted_again(new.name, built)
@@ -325,7 +326,7 @@ class Index(Kind[Any]):
         check_class(export.target, _METHODS, plain=("build", "persist", "open"))
         self.shape(export)
 
-    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+    def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
         """The data types of its plugin that it names."""
         return table_data_types(export.target.search)
 
@@ -337,11 +338,11 @@ class Index(Kind[Any]):
         """
         return table_shape(export.target.search, method=True)
 
-    def open(self, export: Export) -> Shelf:
+    def open(self, export: Export) -> IndexSlot:
         """A place for an object; none is made yet."""
-        return Shelf(export.name, export.target)
+        return IndexSlot(export.name, export.target)
 
-    def close(self, instance: Shelf) -> None:
+    def close(self, instance: IndexSlot) -> None:
         """Close every object that is not closed yet, and let go of what is persisted."""
         instance.built = instance.target = None
         errors: list[BaseException] = []
@@ -353,18 +354,18 @@ class Index(Kind[Any]):
         if errors:
             raise errors[0] if len(errors) == 1 else BaseExceptionGroup("closing", errors)
 
-    def offer(self, instance: Shelf, lease: Lease | Borrow) -> IndexHandle:
+    def wrap(self, instance: IndexSlot, lease: Lease | RevocableLease) -> IndexHandle:
         """Something to build and to search."""
         if instance.lease() is None:  # the first is the generation's own
             instance.lease = weakref.ref(lease)
-        return IndexHandle(Side(instance, lease))
+        return IndexHandle(StateRef(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
         """Have the new one open what is persisted; at once refused while it is being built."""
         before, after = old.instance, new.instance
         if before.building.locked():
             raise ValueError("it is being built; change its plugin when that is done")
-        return GatedMove(
+        return GatedTransfer(
             before, after, lambda: before.built, lambda built: _take_over(after, built)
         )
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.kind import Export, Kind
+from epochal._core.generation.kind import Export, Kind
 from epochal.kinds.cron import read_cron
 
 if TYPE_CHECKING:

@@ -44,10 +44,10 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal.kinds.aggregate import Aggregate, AggregateShape
 from epochal.kinds.codec import parameters_of
 from epochal.kinds.data_type import GONE, compare_parameters, keep_samples
-from epochal.kinds.trial import Trial, compare_states
+from epochal.kinds.toolkit.state_compat import Trial, compare_states
 
 if TYPE_CHECKING:
-    from epochal._core.kind import Export
+    from epochal._core.generation.kind import Export
     from epochal.kinds.signature import ValueType
 
 STATE: Final = "_state"
@@ -98,7 +98,7 @@ class MergeableState(Aggregate):
         compare_parameters(parameters_of(old.target), parameters_of(new.target))
         compare_states(_trial(old, shapes[0]), _trial(new, shapes[1]))
 
-    def gone(self, old: Export) -> None:
+    def check_removed(self, old: Export) -> None:
         """Refuse a version without it, as for a data type.
 
         Raises:

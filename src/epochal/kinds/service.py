@@ -12,10 +12,10 @@
     epoch[service]["quota.limiter"].hit("alice")
 
 The class is made once for each generation, without arguments, after the plugin's `init`. While a
-reload moves its state, calls of it wait at a *gate* (`epochal.kinds.gate`): those that are inside
-end first, so that the state has all that they did; those that come are let in once the new epoch is
-published, or once the change went back. Only this service's callers wait, and only as long as the
-two methods take.
+reload moves its state, calls of it wait at a *gate* (`epochal.kinds.toolkit.gated_state`): those
+that are inside end first, so that the state has all that they did; those that come are let in once
+the new epoch is published, or once the change went back. Only this service's callers wait, and only
+as long as the two methods take.
 
 **Where calls go.** A state is in one place. So a call goes to the newest instance that the state
 was moved to, also through an epoch that was captured before: an operation that counts on the old
@@ -34,14 +34,14 @@ import inspect
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.kind import Export, Handover, Kind, Opened
-from epochal.kinds.classes import check_class, close_object
-from epochal.kinds.gate import GatedMove, Kept, Side, Visit
+from epochal._core.generation.kind import Export, Handover, Kind, Opened
+from epochal.kinds.toolkit.class_checks import check_class, close_object
+from epochal.kinds.toolkit.gated_state import Admission, GatedState, GatedTransfer, StateRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from epochal._core.lease import Borrow, Lease
+    from epochal._core.use.lease import Lease, RevocableLease
 
 _STATE: Final = {"export_state": (), "import_state": ("state", "from_version")}
 
@@ -53,7 +53,7 @@ class ServiceHandle:
     reading one would pass the gate.
     """
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: StateRef) -> None:
         self._side: Final = side
 
     def __getattr__(self, name: str) -> Any:
@@ -75,7 +75,7 @@ class ServiceHandle:
         return f"<service {type(self._side.kept.target).__name__}>"
 
 
-def _gated(side: Side, name: str) -> Callable[..., Any]:
+def _gated(side: StateRef, name: str) -> Callable[..., Any]:
     def call(*args: Any, **kw: Any) -> Any:
         gate = side.kept.gate
         visit = gate.enter()
@@ -95,7 +95,7 @@ _GOING_ON: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
 """What a method that is wrapped by another may return, although its own code has not run yet."""
 
 
-def _going_on(name: str, result: Any, visit: Visit) -> Any:
+def _going_on(name: str, result: Any, visit: Admission) -> Any:
     """What a plain method returned that goes on after it: inside of the gate until its end."""
     if isinstance(result, CoroutineType):
         return _finished(result, visit)
@@ -106,14 +106,14 @@ def _going_on(name: str, result: Any, visit: Visit) -> Any:
     )
 
 
-async def _finished(result: CoroutineType[Any, Any, Any], visit: Visit) -> Any:
+async def _finished(result: CoroutineType[Any, Any, Any], visit: Admission) -> Any:
     try:
         return await result
     finally:
         visit.gate.leave(visit)
 
 
-def _gated_async(side: Side, name: str) -> Callable[..., Any]:
+def _gated_async(side: StateRef, name: str) -> Callable[..., Any]:
     async def call(*args: Any, **kw: Any) -> Any:
         gate = side.kept.gate
         visit = await gate.aenter()
@@ -150,28 +150,28 @@ class Service(Kind[Any]):
         for name in sorted(before):
             _compare_method(name, getattr(old.target, name), getattr(new.target, name))
 
-    def gone(self, old: Export) -> str | None:
+    def check_removed(self, old: Export) -> str | None:
         """Have it told that nobody takes the state over, if there is any."""
         return "what it keeps" if _keeps_state(old.target) else None
 
-    def open(self, export: Export) -> Kept:
+    def open(self, export: Export) -> GatedState:
         """Make the object."""
-        return Kept(export.target())
+        return GatedState(export.target())
 
-    def close(self, instance: Kept) -> None:
+    def close(self, instance: GatedState) -> None:
         """Call its `close()`, if it has one."""
         close_object(instance.target)
 
-    def offer(self, instance: Kept, lease: Lease | Borrow) -> ServiceHandle:
+    def wrap(self, instance: GatedState, lease: Lease | RevocableLease) -> ServiceHandle:
         """A handle whose methods wait at the gate."""
-        return ServiceHandle(Side(instance, lease))
+        return ServiceHandle(StateRef(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
         """Move the state, if there is any."""
         if not _keeps_state(old.export.target):
             return None
         before, after, version = old.instance, new.instance, old.version
-        return GatedMove(
+        return GatedTransfer(
             before,
             after,
             before.target.export_state,

@@ -40,7 +40,7 @@ from epochal.kinds.codec import codec_of, data_types_in, is_coded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from epochal._core.kind import Kind
+    from epochal._core.generation.kind import Kind
 
 PLAIN: Final = (float, int, str, bool, bytes, datetime, date, Decimal)
 """The Python types that are SQL values by themselves."""
@@ -285,7 +285,7 @@ def annotations_of(target: Any) -> Mapping[str, Any]:
 
 
 def data_types_of(*targets: Any) -> Iterator[tuple[Kind[Any], Any]]:
-    """The plugin's own data types that annotations of these name, for `Kind.relies_on`."""
+    """The plugin's own data types that annotations of these name, for `Kind.dependencies`."""
     for target in targets:
         for hint in annotations_of(target).values():
             yield from data_types_in(hint)

@@ -40,14 +40,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from epochal._core.carry import carry
-from epochal._core.kind import Export, Kind
-from epochal.kinds.classes import check_class, close_object
+from epochal._core.generation.kind import Export, Kind
+from epochal._core.use.lease_carrier import carry
+from epochal.kinds.toolkit.class_checks import check_class, close_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from epochal._core.lease import Borrow, Lease
+    from epochal._core.use.lease import Lease, RevocableLease
 
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
 
@@ -80,7 +80,7 @@ class Opened:
 
     __slots__ = ("_lease", "_table")
 
-    def __init__(self, table: Any, lease: Lease | Borrow) -> None:
+    def __init__(self, table: Any, lease: Lease | RevocableLease) -> None:
         self._table: Final = table
         self._lease: Final = lease
 
@@ -118,7 +118,7 @@ class Opened:
 class StorageHandle:
     """What an epoch offers of a storage backend."""
 
-    def __init__(self, backend: Any, lease: Lease | Borrow) -> None:
+    def __init__(self, backend: Any, lease: Lease | RevocableLease) -> None:
         self._backend: Final = backend
         self._lease: Final = lease
 
@@ -185,7 +185,7 @@ class Storage(Kind[Any]):
         """Call its `close()`, if it has one."""
         close_object(instance)
 
-    def offer(self, instance: Any, lease: Lease | Borrow) -> StorageHandle:
+    def wrap(self, instance: Any, lease: Lease | RevocableLease) -> StorageHandle:
         """Something to open tables with."""
         return StorageHandle(instance, lease)
 

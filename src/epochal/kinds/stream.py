@@ -47,16 +47,16 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.blame import said
-from epochal._core.kind import Export, Handover, Kind, Opened
-from epochal.kinds.classes import check_class, close_object
-from epochal.kinds.gate import GatedMove, Kept, Side
+from epochal._core.generation.kind import Export, Handover, Kind, Opened
+from epochal._core.introspect.tracebacks import said
+from epochal.kinds.toolkit.class_checks import check_class, close_object
+from epochal.kinds.toolkit.gated_state import GatedState, GatedTransfer, StateRef
 
 if TYPE_CHECKING:
-    from epochal._core.lease import Borrow, Lease
+    from epochal._core.use.lease import Lease, RevocableLease
 
 
-class StreamEnd(Kept):
+class StreamEnd(GatedState):
     """What is opened for one generation of a source or sink.
 
     All but the lock is written inside the gate and under the lock, or while the gate is closed.
@@ -84,7 +84,7 @@ class StreamEnd(Kept):
 class StreamHandle:
     """What an epoch offers of a source or sink: something for `epochal.jobs.Streams` to connect."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: StateRef) -> None:
         self._side: Final = side
 
     def __repr__(self) -> str:
@@ -136,9 +136,9 @@ class Stream(Kind[Any]):
         """Call its `close()`, if it has one."""
         close_object(instance.target)
 
-    def offer(self, instance: StreamEnd, lease: Lease | Borrow) -> StreamHandle:
+    def wrap(self, instance: StreamEnd, lease: Lease | RevocableLease) -> StreamHandle:
         """Something to connect."""
-        return StreamHandle(Side(instance, lease))
+        return StreamHandle(StateRef(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
         """`checkpoint()` on the old, `start(position)` on the new; meanwhile nothing flows."""
@@ -155,7 +155,7 @@ class Stream(Kind[Any]):
                 after.is_started = True
                 after.standing = before.standing if self._hands_place else None
 
-        move = GatedMove(before, after, lambda: _take(before, move), give)
+        move = GatedTransfer(before, after, lambda: _take(before, move), give)
         return move
 
 
@@ -167,7 +167,7 @@ class _Taken:
     fault: str = ""
 
 
-def _take(before: StreamEnd, move: GatedMove) -> _Taken | None:
+def _take(before: StreamEnd, move: GatedTransfer) -> _Taken | None:
     """Ask the old one for its position.
 
     Returns:

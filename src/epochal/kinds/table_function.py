@@ -31,7 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints, is_typeddict
 
-from epochal._core.kind import Export, Kind
+from epochal._core.generation.kind import Export, Kind
 from epochal.kinds.codec import data_types_in, is_coded
 from epochal.kinds.signature import (
     AnnotationError,
@@ -94,7 +94,7 @@ class TableFunction(Kind[Callable[..., Any]]):
         super().validate(export)
         self.shape(export)
 
-    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+    def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
         """The data types of its plugin that it names."""
         return table_data_types(export.target)
 

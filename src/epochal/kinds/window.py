@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.kind import Export, Kind
+from epochal._core.generation.kind import Export, Kind
 from epochal.kinds.signature import (
     Signature,
     data_types_of,
@@ -70,7 +70,7 @@ class Window(Kind[Callable[..., Any]]):
         super().validate(export)
         self.signature(export)
 
-    def relies_on(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
+    def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
         """The data types of its plugin that it names."""
         return data_types_of(export.target)
 

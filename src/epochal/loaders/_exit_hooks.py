@@ -12,9 +12,9 @@ import atexit
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from epochal._core.blame import said
-from epochal._core.live import LiveSet
-from epochal.loaders._stand_ins import StandIn
+from epochal._core.introspect.tracebacks import said
+from epochal._core.sync.weak_registry import WeakRegistry
+from epochal.loaders._module_proxies import ModuleProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., object])
 
 
-class ExitHooks(StandIn):
+class ExitHooks(ModuleProxy):
     """`atexit` for one generation; everything but `register` and `unregister` is forwarded."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class ExitHooks(StandIn):
         return ran
 
 
-_used: Final[LiveSet[ExitHooks]] = LiveSet()
+_used: Final[WeakRegistry[ExitHooks]] = WeakRegistry()
 
 
 @atexit.register

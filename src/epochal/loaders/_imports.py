@@ -14,7 +14,7 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING, Any
 
-from epochal._core.footprint import host_builtins
+from epochal._core.generation.side_effects import host_builtins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.loaders._stand_ins import StandIn
+from epochal.loaders._module_proxies import ModuleProxy
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-class Metadata(StandIn):
+class Metadata(ModuleProxy):
     """`importlib.metadata` for one generation.
 
     Args:

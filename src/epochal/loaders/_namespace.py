@@ -35,22 +35,22 @@ from pathlib import PurePosixPath
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from epochal.loaders import _tables
+from epochal.loaders import _registry as _tables
 from epochal.loaders._compiler import COMPILER, Compiled
 from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._imports import private_builtins
 from epochal.loaders._metadata import Metadata
-from epochal.loaders._names import OwnNames, packages, top_names
+from epochal.loaders._module_proxies import ByName, Importlib, Logging, Pickle
+from epochal.loaders._name_map import OwnNames, packages, top_names
 from epochal.loaders._prometheus import NAME as PROMETHEUS
 from epochal.loaders._prometheus import Metrics
 from epochal.loaders._resources import ArtifactFolder
-from epochal.loaders._stand_ins import ByName, Importlib, Logging, Pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.resources.abc import TraversableResources
 
-    from epochal._core.artifact import Artifact
+    from epochal._core.plugin.artifact import Artifact
 
 
 class Namespace:

@@ -34,8 +34,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.live import LiveSet
-from epochal.loaders._stand_ins import StandIn
+from epochal._core.sync.weak_registry import WeakRegistry
+from epochal.loaders._module_proxies import ModuleProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,7 +157,7 @@ class Metrics:
         return found[-1] if found else None
 
 
-_users: Final[LiveSet[Metrics]] = LiveSet()
+_users: Final[WeakRegistry[Metrics]] = WeakRegistry()
 
 
 def _is_like(new: Any, old: Any) -> bool:
@@ -189,7 +189,7 @@ def _items(value: object) -> Sequence[object]:
 # --- what the plugin sees ------------------------------------------------------------------------
 
 
-class _Module(StandIn):
+class _Module(ModuleProxy):
     """`prometheus_client`, or a submodule, whose default registry is the generation's view."""
 
     def __init__(self, module: ModuleType, metrics: Metrics) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from epochal.loaders._namespace import Namespace
 
 if TYPE_CHECKING:
-    from epochal._core.artifact import Artifact
+    from epochal._core.plugin.artifact import Artifact
 
 
 def open_namespace(

@@ -11,13 +11,13 @@ import logging
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
-from epochal._core import events as ev
+from epochal import events as ev
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epochal._core.events import Event, EventStream
-    from epochal._core.report import Cutover
+    from epochal.events import Event, EventStream
+    from epochal.report import Cutover
 
 logger: Final = logging.getLogger("epochal")
 _FACTS: Final = ("plugin", "generation", "change")

@@ -1,8 +1,8 @@
 """Historic calls: remembered, and told to whoever comes in, before anybody else can call them.
 
 A newcomer is told by pluggy itself: it is registered with a manager of its own, in which the calls
-stand as history. Nobody is remembered as told: an `Arrival` lives for as long as somebody comes in,
-and a generation that has come in was told.
+stand as history. Nobody is remembered as told: an `Newcomer` lives for as long as somebody comes
+in, and a generation that has come in was told.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.pluggy._view import Implementations, View
+from epochal.pluggy._epoch_manager import Implementations, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pluggy
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.generation import Generation
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.generation import Generation
+    from epochal.pluggy._epoch_manager import Runner, State
     from epochal.pluggy._marks import Project
-    from epochal.pluggy._view import Runner, State
 
     Result = Callable[[], None]
     """A result on its way to the callback of the call that it answers."""
@@ -51,7 +51,7 @@ class Historic:
         return self.kwargs, lambda value: results.append(partial(callback, value))
 
 
-class Arrival:
+class Newcomer:
     """Somebody who comes in, and how much of the history was told so far.
 
     Args:
@@ -89,7 +89,7 @@ def tell(
     owner: pluggy.PluginManager,
     runner: Runner,
     state: State,
-    arrival: Arrival,
+    arrival: Newcomer,
     plugin: Any,
     due: Sequence[Historic],
 ) -> None:
@@ -112,7 +112,7 @@ class Coming:
     __slots__ = ("arrivals", "epoch")
 
     def __init__(
-        self, epoch: Callable[[], Epoch | None], arrivals: Mapping[Generation, Arrival]
+        self, epoch: Callable[[], Epoch | None], arrivals: Mapping[Generation, Newcomer]
     ) -> None:
         self.epoch: Final = epoch
         self.arrivals: Final = arrivals

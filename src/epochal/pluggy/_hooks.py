@@ -14,7 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from epochal.pluggy._view import View
+    from epochal.pluggy._epoch_manager import View
 
 
 class Source(Protocol):

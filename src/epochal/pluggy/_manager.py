@@ -39,13 +39,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
-from epochal._core.operation import Operation
+from epochal._core.generation.operation import Operation
 from epochal.errors import ExportError
-from epochal.pluggy._answers import Answers
-from epochal.pluggy._history import Arrival, Coming, Historic, targets_of, tell
-from epochal.pluggy._hooks import Hooks
-from epochal.pluggy._marks import kind_of
-from epochal.pluggy._view import (
+from epochal.pluggy._epoch_manager import (
     Implementations,
     NameTakenError,
     Registered,
@@ -53,12 +49,16 @@ from epochal.pluggy._view import (
     View,
     members,
 )
+from epochal.pluggy._history import Coming, Historic, Newcomer, targets_of, tell
+from epochal.pluggy._hooks import Hooks
+from epochal.pluggy._marks import kind_of
+from epochal.pluggy._queries import Answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.generation import Generation
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.generation import Generation
     from epochal.pluggy._hooks import Caller
     from epochal.runtime import Runtime
 
@@ -155,7 +155,7 @@ class PluginManager(Answers):
             place = (self._runtime.epoch.number, 1, next(self._serials))
             return replace(state, hosts=(*state.hosts, Registered(canonical, plugin, place)))
 
-        self._alter(add, Arrival(canonical))
+        self._alter(add, Newcomer(canonical))
         return canonical
 
     def unregister(self, plugin: Any | None = None, name: str | None = None) -> Any | None:
@@ -195,11 +195,11 @@ class PluginManager(Answers):
             lambda state: replace(
                 state, blocked=tuple(one for one in state.blocked if one != name)
             ),
-            Arrival(name),
+            Newcomer(name),
         )
         return True
 
-    def _alter(self, change: Callable[[State], State], arrival: Arrival | None = None) -> None:
+    def _alter(self, change: Callable[[State], State], arrival: Newcomer | None = None) -> None:
         """Try another state on what is active and what is about to be, then make it the state.
 
         Args:
@@ -211,7 +211,7 @@ class PluginManager(Answers):
         for result in arrival.results if arrival is not None else ():
             result()
 
-    def _has_altered(self, change: Callable[[State], State], arrival: Arrival | None) -> bool:
+    def _has_altered(self, change: Callable[[State], State], arrival: Newcomer | None) -> bool:
         with self._lock:
             state, coming, epoch = self._state, self._coming, self._runtime.epoch
         wanted = replace(change(state), version=state.version + 1)
@@ -268,7 +268,7 @@ class PluginManager(Answers):
                 self._history = tuple(one for one in self._history if one is not call)
             raise
 
-    def _take_ready(self, call: Historic) -> list[Arrival]:
+    def _take_ready(self, call: Historic) -> list[Newcomer]:
         """Who is about to come in and does not look at the history any more; under the lock."""
         coming = self._coming
         if coming is None or coming.epoch() is self._runtime.epoch:  # published: they are in it
@@ -278,18 +278,18 @@ class PluginManager(Answers):
             arrival.told = call.serial
         return ready
 
-    def _tell_late(self, arrival: Arrival, coming: Coming | None, call: Historic) -> None:
+    def _tell_late(self, arrival: Newcomer, coming: Coming | None, call: Historic) -> None:
         epoch = coming.epoch() if coming is not None else None
         if epoch is None:  # its change went back
             return
         plugin = self._view_of(epoch).get_plugin(arrival.name)
-        alone = Arrival(arrival.name)
+        alone = Newcomer(arrival.name)
         if plugin is not None:
             tell(self, self._runner, self._state, alone, plugin, [call])
         for result in alone.results:
             result()
 
-    def _catch_up(self, arrival: Arrival, plugin: Any, state: State) -> None:
+    def _catch_up(self, arrival: Newcomer, plugin: Any, state: State) -> None:
         """Tell somebody all of the history, also what comes to it meanwhile."""
         while True:
             with self._lock:
@@ -298,13 +298,13 @@ class PluginManager(Answers):
                 return
             tell(self, self._runner, state, arrival, plugin, due)
 
-    # --- changes (`epochal._core.party.Party`) -----------------------------------------------
+    # --- a participant in changes -----------------------------------------------------------
 
     def check(self, epoch: Epoch, newcomers: Sequence[Generation]) -> Sequence[Generation]:
         """See that the next epoch's implementations fit what the host has said."""
         blocked = self._state.blocked
         arrivals = {
-            one: Arrival(one.plugin)
+            one: Newcomer(one.plugin)
             for one in newcomers
             if one.plugin not in blocked and any(kind is self._kind for kind, _ in one.exports)
         }
@@ -321,7 +321,7 @@ class PluginManager(Answers):
         with self._lock:
             return [one for one, arrival in arrivals.items() if not self._is_ready(arrival)]
 
-    def _is_ready(self, arrival: Arrival) -> bool:
+    def _is_ready(self, arrival: Newcomer) -> bool:
         arrival.is_ready = not self._history
         return arrival.is_ready
 

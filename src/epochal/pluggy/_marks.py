@@ -18,7 +18,7 @@ import re
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.kind import Export, Kind, Mark, read_marks
+from epochal._core.generation.kind import Export, Kind, Mark, read_marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Project(Kind[Any]):
     __slots__ = ("project",)
 
     # Modules of a package, and objects in them, may each implement the same hook.
-    many = True
+    allow_duplicates = True
 
     def __init__(self, project: str) -> None:
         super().__init__(_kind_name(project), f"hook implementations of {project}")

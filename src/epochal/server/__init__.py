@@ -18,9 +18,9 @@ except ImportError as error:  # pragma: no cover  # the test environment has the
     ) from error
 
 from epochal.server.app import create_app
-from epochal.server.run import run
 from epochal.server.security import Access
-from epochal.server.service import Limits, Service
+from epochal.server.serve import run
+from epochal.server.state import Limits, Service
 
 del _prometheus, _starlette, _uvicorn
 

@@ -12,13 +12,17 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from epochal.server import jobs, page, plugins, queries, status
-from epochal.server.lingering import Lingering
-from epochal.server.openapi import document
-from epochal.server.problems import answer_to, problem
-from epochal.server.security import Guard
-from epochal.server.stopping import Cut
-from epochal.server.workers import watch_workers
+from epochal.server import job_routes as jobs
+from epochal.server import plugin_routes as plugins
+from epochal.server import query_routes as queries
+from epochal.server import static_files as page
+from epochal.server import status_routes as status
+from epochal.server.api import document
+from epochal.server.engine_health import watch_workers
+from epochal.server.problem_details import answer_to, problem
+from epochal.server.security import AuthMiddleware
+from epochal.server.shutdown import Cut
+from epochal.server.unread_bodies import Lingering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,9 +31,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from epochal.server.problems import Handler
+    from epochal.server.problem_details import Handler
     from epochal.server.security import Access
-    from epochal.server.service import Service
+    from epochal.server.state import Service
 
 _SAMPLE_S: Final = 0.5
 _LOOK_SHARE: Final = 10
@@ -48,7 +52,7 @@ def create_app(service: Service, access: Access) -> Starlette:
         middleware=[
             Middleware(Cut, service=service),
             Middleware(Lingering),
-            Middleware(Guard, access=access),
+            Middleware(AuthMiddleware, access=access),
             Middleware(_Epoch, service=service),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unforeseen},

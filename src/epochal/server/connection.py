@@ -14,8 +14,8 @@ The rules:
 - A client that goes away is noticed also where it has sent further requests behind the one that is
   answered: a few of them are read ahead.
 
-How long a body may take is `epochal.server.requests`' to say, and how long an answer may,
-`epochal.server.sending`'s.
+How long a body may take is `epochal.server.request_bodies`' to say, and how long an answer may,
+`epochal.server.responses`'s.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from epochal.server.problems import problem
-from epochal.server.sending import ABORT
+from epochal.server.problem_details import problem
+from epochal.server.responses import ABORT
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle, Transport
@@ -183,7 +183,7 @@ class Connection(HttpToolsProtocol):
         """Answer without the application, and close; behind an answer under way only close.
 
         Closed with bytes unread a connection is reset, and the reset overtakes the answer: so what
-        still comes is dropped for a while (see `epochal.server.lingering`).
+        still comes is dropped for a while (see `epochal.server.unread_bodies`).
         """
         self._expect_none()
         self._is_over = True

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from epochal.server.problems import Problem, answer_to
+from epochal.server.problem_details import Problem, answer_to
 
 if TYPE_CHECKING:
     import socket
@@ -137,7 +137,7 @@ def right_needed(method: str, path: str) -> Right:
     return Right.CHANGE
 
 
-class Guard:
+class AuthMiddleware:
     """ASGI middleware that lets through what is allowed.
 
     Args:

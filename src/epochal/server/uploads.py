@@ -17,9 +17,9 @@ import zlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.artifact import EXTENSIONS, MAX_FILES, Artifact
+from epochal._core.plugin.artifact import EXTENSIONS, MAX_FILES, Artifact
 from epochal.errors import ArtifactError
-from epochal.server.problems import Problem
+from epochal.server.problem_details import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,10 +19,17 @@ from datafusion.user_defined import Accumulator, AggregateUDF
 
 from epochal.kinds.mergeable_state import MERGE, STATE
 from epochal.kinds.signature import Parameter, Signature
-from epochal.sql.coded import CodedClass
-from epochal.sql.engagement import Lent
+from epochal.sql.codec_adapters import CodedClass
+from epochal.sql.conversion import (
+    ResultColumn,
+    complete_rows,
+    inputs_of,
+    kept,
+    received,
+    typed_fields,
+)
+from epochal.sql.engine_refs import EngineRef
 from epochal.sql.function import Function
-from epochal.sql.values import Slot, complete_rows, inputs_of, kept, received, typed_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -30,9 +37,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datafusion import SessionContext
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.generation import Generation
-    from epochal._core.kind import Export
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.generation import Generation
+    from epochal._core.generation.kind import Export
     from epochal.kinds.aggregate import Aggregate, AggregateShape
     from epochal.sql.execution import Execution
 
@@ -66,8 +73,8 @@ class AggregateFunction(Function):
         self.retracts: Final = shape.retracts
         self._inputs: Final = inputs_of(shape.update.parameters, export.plugin)
         self.takes = typed_fields(self._inputs)
-        self._result: Final = Slot(shape.returns)
-        self._state: Final = {name: Slot(kind) for name, kind in shape.state.items()}
+        self._result: Final = ResultColumn(shape.returns)
+        self._state: Final = {name: ResultColumn(kind) for name, kind in shape.state.items()}
         self._is_coded: Final = shape.is_coded
         self._own_state: Final = shape.own_state or shape.is_coded
         self._vectorized: bool = export.options["vectorized"]
@@ -84,7 +91,7 @@ class AggregateFunction(Function):
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
         state = [slot.kind for slot in self._state.values()]
-        make = execution.lend(partial(Group, self, execution))
+        make = execution.track(partial(Group, self, execution))
         context.register_udaf(
             AggregateUDF(
                 self.name,
@@ -192,7 +199,7 @@ class Group(Accumulator):
         self._function: Final = function
         self._execution: Final = execution
         self._key: Final = next(_groups)
-        self._lent: Lent | None = execution.lend(Lent())
+        self._lent: EngineRef | None = execution.track(EngineRef())
         self._call(function.key, self._open)
 
     def _open(self, make: Callable[[], Any]) -> None:

@@ -29,22 +29,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from epochal._core.live import LiveSet
+from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import BusyError, EpochalError, HostError
 from epochal.kinds.index import index
 from epochal.kinds.storage import storage
-from epochal.sql.apart import Fetcher, Waiters
-from epochal.sql.crew import Crew
-from epochal.sql.engagement import Engagement
-from epochal.sql.execution import Ending, Execution
-from epochal.sql.index import index_of, signatures
-from epochal.sql.lookup import schema_of, stored_tables
+from epochal.sql.catalog import schema_of, stored_tables
+from epochal.sql.engine_refs import Engagement
+from epochal.sql.execution import EndReason, Execution
+from epochal.sql.function_registry import index_of, signatures
+from epochal.sql.off_thread import Fetcher, Waiters
+from epochal.sql.planner_pool import Crew
 from epochal.sql.planning import Planner, bind, resolve
+from epochal.sql.plugin_tables import StoredTable
 from epochal.sql.provenance import EpochRecord
 from epochal.sql.query import Query, plugins_of
-from epochal.sql.stored import StoredTable
+from epochal.sql.sql_scan import scan
 from epochal.sql.tables import Tables
-from epochal.sql.text import scan
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeAlias
 
-    from epochal._core.operation import Operation
+    from epochal._core.generation.operation import Operation
     from epochal.runtime import Runtime
     from epochal.sql.result import Result
+    from epochal.sql.sql_scan import Scan
     from epochal.sql.tables import Snapshot
-    from epochal.sql.text import Scan
 
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
 
@@ -255,7 +255,7 @@ class Database:
         try:
             return self._waiters.run(query.start, query.execution)
         except BaseException:
-            query.execution.stop(Ending.CANCELLED)  # Ctrl-C, unless it has failed by itself
+            query.execution.stop(EndReason.CANCELLED)  # Ctrl-C, unless it has failed by itself
             raise
 
     async def aquery(
@@ -273,16 +273,16 @@ class Database:
             async with asyncio.timeout(timeout):
                 return await self._crew.run(query.start)
         except TimeoutError as error:
-            query.execution.stop(Ending.EXPIRED)
+            query.execution.stop(EndReason.EXPIRED)
             if isinstance(error, EpochalError):
                 raise
             query.execution.check()
             raise
         except asyncio.CancelledError:
-            query.execution.stop(Ending.CANCELLED)
+            query.execution.stop(EndReason.CANCELLED)
             raise
         except BusyError:
-            query.execution.stop(Ending.FAILED)
+            query.execution.stop(EndReason.FAILED)
             raise
 
     def prepare(self, sql: str) -> Prepared:
@@ -307,7 +307,7 @@ class Database:
         execution = query.execution
         self._running[id(execution)] = execution
         if self._closed:
-            execution.stop(Ending.SHUT)
+            execution.stop(EndReason.DATABASE_CLOSED)
             raise HostError("this database is closed")
         return query
 
@@ -371,7 +371,7 @@ class Database:
         """
         self._closed = True
         for execution in self._running.copy().values():
-            execution.stop(Ending.SHUT)
+            execution.stop(EndReason.DATABASE_CLOSED)
         self._planner.forget()
         self._tables.clear()
         deadline = monotonic() + timeout
@@ -437,7 +437,7 @@ def _label(sql: str) -> str:
     return line if len(line) <= _LABEL else f"{line[: _LABEL - 1]}…"
 
 
-_databases: Final[LiveSet[Database]] = LiveSet()
+_databases: Final[WeakRegistry[Database]] = WeakRegistry()
 
 
 def is_any_engaged() -> bool:

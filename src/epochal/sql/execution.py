@@ -48,16 +48,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
 from epochal.kinds.codec import CodecError
-from epochal.kinds.endings import endings
-from epochal.sql.engagement import Engagement
-from epochal.sql.values import MisfitError
+from epochal.kinds.toolkit.cleanup import endings
+from epochal.sql.conversion import ReturnTypeError
+from epochal.sql.engine_refs import Engagement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from datafusion import RecordBatchStream
 
-    from epochal._core.operation import Operation
+    from epochal._core.generation.operation import Operation
 
 T = TypeVar("T")
 
@@ -65,21 +65,21 @@ _LONGEST: Final = 400
 _FAULT: Final = re.compile(r"epochal-fault:(\d+);")
 
 
-class Ending(Enum):
+class EndReason(Enum):
     """Why a query ended; the value completes "the query …"."""
 
     EXHAUSTED = "has given all its batches"
     CLOSED = "was closed"
     FAILED = "has failed"
     CANCELLED = "was cancelled"
-    SHUT = "was stopped: its database was closed"
+    DATABASE_CLOSED = "was stopped: its database was closed"
     EXPIRED = "did not end in time"
 
 
 def _cancel(execution: Execution | None) -> None:
     """Stop a query whose operation was asked to end (a drain that waits for it, say)."""
     if execution is not None:
-        execution.stop(Ending.CANCELLED)
+        execution.stop(EndReason.CANCELLED)
 
 
 class Named(Protocol):
@@ -137,11 +137,11 @@ class Execution:
         "_visits",
         "_wake",
         "deadline",
-        "lend",
         "parameters",
         "sql",
         "stream",
         "timeout",
+        "track",
     )
 
     def __init__(
@@ -156,14 +156,14 @@ class Execution:
         on_end: Callable[[Execution], object] = lambda _: None,
     ) -> None:
         self.sql: Final = sql
-        self.lend: Final = (engagement or Engagement()).lend
+        self.track: Final = (engagement or Engagement()).track
         self.stream: RecordBatchStream | None = None
         self.timeout: Final = timeout
         self.deadline: Final = None if timeout is None else monotonic() + timeout
         self.parameters: Final = parameters or {}
         self._operation: Final = operation
         self._targets: dict[Hashable, Any] = dict(targets)
-        self._ending: Final[dict[None, list[Ending]]] = {}
+        self._ending: Final[dict[None, list[EndReason]]] = {}
         self._faults: Final[dict[int, BaseException]] = {}
         self._numbers: Final = itertools.count(1)
         self._made: Final[dict[Hashable, Any]] = {}
@@ -179,11 +179,11 @@ class Execution:
     # --- ending ------------------------------------------------------------------------------
 
     @property
-    def ending(self) -> Ending | None:
+    def ending(self) -> EndReason | None:
         """Why it ended; None while it runs."""
         return self._ending[None][0] if self._ending else None
 
-    def stop(self, ending: Ending) -> bool:
+    def stop(self, ending: EndReason) -> bool:
         """End the query: no function is called from now on, and its plugins are let go.
 
         Returns:
@@ -223,9 +223,9 @@ class Execution:
         if self.deadline is not None:
             self._expire()
         ending = self.ending
-        if ending is None or ending is Ending.EXHAUSTED:
+        if ending is None or ending is EndReason.EXHAUSTED:
             return
-        if ending is Ending.EXPIRED:
+        if ending is EndReason.EXPIRED:
             raise QueryTimeoutError(f"the query did not end within {self.timeout:g} s: {self.sql}")
         kind = QueryCancelledError if ending in _CANCELLED else QueryError
         raise kind(f"the query {ending.value}: {self.sql}")
@@ -243,7 +243,7 @@ class Execution:
 
     def began(self, stream: RecordBatchStream) -> None:
         """Keep the stream until the query ends; who is in a fetch then keeps it until that ends."""
-        self.stream = self.lend(stream)
+        self.stream = self.track(stream)
         if self._ending:
             self.stream = None
 
@@ -347,7 +347,7 @@ class Execution:
 
     def _expire(self) -> None:
         if self.deadline is not None and monotonic() >= self.deadline:
-            self.stop(Ending.EXPIRED)
+            self.stop(EndReason.EXPIRED)
 
     def _note(self, function: Named, error: BaseException) -> int:
         number = next(self._numbers)
@@ -357,7 +357,7 @@ class Execution:
         return number
 
 
-_CANCELLED: Final = (Ending.CANCELLED, Ending.SHUT)
+_CANCELLED: Final = (EndReason.CANCELLED, EndReason.DATABASE_CLOSED)
 
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What somebody wants of the thread that reads, and no error of the engine's. (What a plugin raises
@@ -367,7 +367,7 @@ never gets there; a panic of the engine's is no `Exception`.)"""
 def _fault(function: Named, error: BaseException) -> BaseException:
     if isinstance(error, BadCallError):
         return QueryError(str(error))
-    if isinstance(error, MisfitError):
+    if isinstance(error, ReturnTypeError):
         return FunctionError(f"{function.label} {error}", function=function.name)
     if isinstance(error, CodecError):
         fault = FunctionError(f"{function.label}, {error}", function=function.name)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datafusion import SessionContext
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.generation import Generation
-    from epochal._core.kind import Export, Kind
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.generation import Generation
+    from epochal._core.generation.kind import Export, Kind
     from epochal.sql.execution import Execution
 
 

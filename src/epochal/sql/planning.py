@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal.errors import HostError, QueryError
-from epochal.sql.barrier import keep_filters
+from epochal.sql.catalog import Lookup
 from epochal.sql.contexts import QUERIES_ONLY, new_context
-from epochal.sql.identity import check_identities
-from epochal.sql.lookup import Lookup
+from epochal.sql.filter_barrier import keep_filters
 from epochal.sql.pushdown import needs_of
+from epochal.sql.type_check import check_identities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datafusion import DataFrame, SessionContext
 
-    from epochal._core.epoch import Epoch
+    from epochal._core.generation.epoch import Epoch
     from epochal.sql.execution import Execution
     from epochal.sql.function import Function
-    from epochal.sql.index import FunctionIndex
-    from epochal.sql.stored import StoredTable
+    from epochal.sql.function_registry import FunctionIndex
+    from epochal.sql.plugin_tables import StoredTable
+    from epochal.sql.sql_scan import Call
     from epochal.sql.tables import Snapshot
-    from epochal.sql.text import Call
 
 _IDLE_CONTEXTS: Final = 16
 """More than so many planning at once make contexts that are thrown away after."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from epochal._core.generation import Generation
-    from epochal._core.kind import Export
+    from epochal._core.generation.generation import Generation
+    from epochal._core.generation.kind import Export
 
 
 @dataclass(frozen=True, slots=True)

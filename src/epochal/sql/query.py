@@ -11,23 +11,23 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING, Final
 
 from epochal.errors import EpochalError, OperationEndedError
-from epochal.sql.engagement import Lent
-from epochal.sql.execution import INTERRUPTS, Ending
-from epochal.sql.faults import query_error
+from epochal.sql.engine_refs import EngineRef
+from epochal.sql.error_messages import query_error
+from epochal.sql.execution import INTERRUPTS, EndReason
+from epochal.sql.plugin_tables import StoredTable
 from epochal.sql.result import Result
-from epochal.sql.stored import StoredTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pyarrow as pa
 
-    from epochal._core.operation import Operation
+    from epochal._core.generation.operation import Operation
     from epochal.errors import HostError
-    from epochal.sql.apart import Fetcher
     from epochal.sql.execution import Execution
     from epochal.sql.function import Function
-    from epochal.sql.index import FunctionIndex
+    from epochal.sql.function_registry import FunctionIndex
+    from epochal.sql.off_thread import Fetcher
     from epochal.sql.planning import Planner, Resolved
     from epochal.sql.provenance import EpochRecord, Provenance
     from epochal.sql.tables import Snapshot
@@ -73,15 +73,15 @@ class Query:
     def start(self) -> Result:
         """Plan it and have the engine begin."""
         execution = self.execution
-        call: Lent | None = execution.lend(Lent())
+        call: EngineRef | None = execution.track(EngineRef())
         try:
             schema = self._plan()
         except INTERRUPTS:
-            execution.stop(Ending.CANCELLED)
+            execution.stop(EndReason.CANCELLED)
             raise
         except BaseException as error:  # noqa: BLE001  # the engine's, of any class; explained
             fault = self.explain(error)
-            execution.stop(Ending.FAILED)
+            execution.stop(EndReason.FAILED)
             clear_frames(error.__traceback__)  # they keep what the engine holds
             try:
                 raise fault from fault.__cause__

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pyarrow as pa
 
-from epochal.sql.apart import next_batch
-from epochal.sql.execution import INTERRUPTS, Ending
-from epochal.sql.plain import converted
+from epochal.sql.execution import INTERRUPTS, EndReason
+from epochal.sql.json_values import converted
+from epochal.sql.off_thread import next_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from datafusion.record_batch import RecordBatch
 
-    from epochal.sql.apart import Fetcher
     from epochal.sql.execution import Execution
+    from epochal.sql.off_thread import Fetcher
     from epochal.sql.provenance import EpochRecord, Provenance
 
 
@@ -148,11 +148,11 @@ class Result:
         no plugin function, or is read by `async for`; otherwise when the engine asks for the next
         call or gives the next batch. (The same holds for Ctrl-C in a reading main thread.)
         """
-        self._end(Ending.CANCELLED)
+        self._end(EndReason.CANCELLED)
 
     def close(self) -> None:
         """End the query and let its plugins go; does nothing if it has ended."""
-        self._end(Ending.CLOSED)
+        self._end(EndReason.CLOSED)
 
     async def aclose(self) -> None:
         """`close`, for event loops."""
@@ -182,7 +182,7 @@ class Result:
 
     def __del__(self) -> None:
         # Dropping a result ends its query, and that is no mistake of the caller's: no warning.
-        self._execution.stop(Ending.CLOSED)
+        self._execution.stop(EndReason.CLOSED)
 
     def __repr__(self) -> str:
         ending = self._execution.ending
@@ -197,7 +197,7 @@ class Result:
         try:
             batch = self._fetch()
         except INTERRUPTS as error:  # Ctrl-C
-            self._end(Ending.CANCELLED)
+            self._end(EndReason.CANCELLED)
             clear_frames(error.__traceback__)
             raise
         except BaseException as error:  # noqa: BLE001  # the engine's, of any class; raised anew
@@ -224,7 +224,7 @@ class Result:
             self._cancelled()
             raise
         except INTERRUPTS:
-            self._end(Ending.CANCELLED)
+            self._end(EndReason.CANCELLED)
             raise
         except BaseException as error:  # noqa: BLE001  # the engine's, of any class; raised anew
             self._fail(error)
@@ -237,7 +237,7 @@ class Result:
 
     def _finish(self, batch: RecordBatch | None) -> pa.RecordBatch | None:
         if batch is None:
-            self._end(Ending.EXHAUSTED)
+            self._end(EndReason.EXHAUSTED)
         self._execution.check()  # it may have been ended meanwhile
         if batch is None:
             return None
@@ -251,7 +251,7 @@ class Result:
 
     def _fail(self, error: BaseException) -> NoReturn:
         fault = self._explain(error)
-        self._end(Ending.FAILED)
+        self._end(EndReason.FAILED)
         # The engine's own frames keep its plan, which keeps our adapters.
         clear_frames(error.__traceback__)
         try:
@@ -264,9 +264,9 @@ class Result:
         task = asyncio.current_task()
         if self._execution.ending is not None and not (task and task.cancelling()):
             self._execution.check()  # raises
-        self._end(Ending.CANCELLED)
+        self._end(EndReason.CANCELLED)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: EndReason) -> None:
         self._execution.stop(ending)
 
 

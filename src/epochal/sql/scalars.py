@@ -19,11 +19,10 @@ import pyarrow as pa
 from datafusion.user_defined import ScalarUDF
 
 from epochal.kinds.scalar import scalar
-from epochal.sql.coded import coded_scalar
-from epochal.sql.function import Function
-from epochal.sql.values import (
-    MisfitError,
-    Slot,
+from epochal.sql.codec_adapters import coded_scalar
+from epochal.sql.conversion import (
+    ResultColumn,
+    ReturnTypeError,
     complete_rows,
     inputs_of,
     kept,
@@ -31,15 +30,16 @@ from epochal.sql.values import (
     spread,
     typed_fields,
 )
+from epochal.sql.function import Function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from datafusion import SessionContext
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.generation import Generation
-    from epochal._core.kind import Export
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.generation import Generation
+    from epochal._core.generation.kind import Export
     from epochal.kinds.signature import Signature
     from epochal.sql.execution import Execution
 
@@ -60,7 +60,7 @@ class ScalarFunction(Function):
     def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
         super().__init__(export, generation)
         assert signature.returns is not None
-        self._result: Final = Slot(signature.returns, export.plugin)
+        self._result: Final = ResultColumn(signature.returns, export.plugin)
         self._kind: Final = self._result.kind
         self._inputs: Final = inputs_of(signature.parameters, export.plugin)
         self.takes = typed_fields(self._inputs)
@@ -81,7 +81,7 @@ class ScalarFunction(Function):
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
         # No function of our own: its frame would keep what it lent alive in a traceback.
-        adapter = execution.lend(partial(execution.call, self, self.key, self._work))
+        adapter = execution.track(partial(execution.call, self, self.key, self._work))
         fields = [pa.field(f"p{index}", one.kind) for index, one in enumerate(self._inputs)]
         field = self._result.field("result")
         context.register_udf(ScalarUDF(self.name, adapter, fields, field, self._volatility))
@@ -102,7 +102,7 @@ class ScalarFunction(Function):
             return self._result.column([function()])
         values = list(map(function, *[column.to_pylist() for column in columns]))
         if len(values) != len(columns[0]):  # `map` takes it for the end of its input
-            raise MisfitError(f"raised StopIteration in row {len(values)}")
+            raise ReturnTypeError(f"raised StopIteration in row {len(values)}")
         return self._result.column(values)
 
     def _apply_arrays(self, function: Callable[..., Any], *given: pa.Array) -> pa.Array:

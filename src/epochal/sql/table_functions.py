@@ -11,20 +11,20 @@ from datafusion.catalog import Table
 from datafusion.user_defined import TableFunction
 
 from epochal.kinds.arrow import arrow_type
-from epochal.sql.coded import CodedTable
+from epochal.sql.codec_adapters import CodedTable
+from epochal.sql.conversion import ResultColumn, ReturnTypeError
 from epochal.sql.execution import BadCallError
 from epochal.sql.function import Function
 from epochal.sql.types import sql_name
-from epochal.sql.values import MisfitError, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from datafusion.expr import Expr
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.generation import Generation
-    from epochal._core.kind import Export
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.generation import Generation
+    from epochal._core.generation.kind import Export
     from epochal.kinds.index import Index as IndexKind
     from epochal.kinds.signature import Parameter, ValueType
     from epochal.kinds.table_function import TableFunction as TableFunctionKind
@@ -152,10 +152,10 @@ class IndexSearch(TableMaker):
         return super()._function_of(epoch).search
 
 
-def _slots(columns: Mapping[str, ValueType] | None, plugin: str) -> dict[str, Slot] | None:
+def _slots(columns: Mapping[str, ValueType] | None, plugin: str) -> dict[str, ResultColumn] | None:
     if columns is None:
         return None
-    return {name: Slot(kind, plugin) for name, kind in columns.items()}
+    return {name: ResultColumn(kind, plugin) for name, kind in columns.items()}
 
 
 def _constant(arg: Expr, execution: Execution) -> pa.Scalar | None:
@@ -174,7 +174,7 @@ def _arrow(result: Any) -> pa.Table:
         return pa.Table.from_batches([result])
     if isinstance(result, pa.Table):
         return result
-    raise MisfitError(
+    raise ReturnTypeError(
         f"returned a {type(result).__qualname__}; "
         "expected a pyarrow Table, RecordBatch or RecordBatchReader"
     )

@@ -27,7 +27,7 @@ from datafusion.catalog import Catalog, Schema
 
 from epochal.errors import HostError
 from epochal.sql.contexts import new_context
-from epochal.sql.faults import clean
+from epochal.sql.error_messages import clean
 from epochal.sql.table_functions import BATCH_ROWS
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from epochal.kinds.window import Window
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from epochal._core.kind import Export
+    from epochal._core.generation.kind import Export
     from epochal.kinds.signature import Parameter, ValueType
 
 _SQL: Final[Mapping[pa.DataType, str]] = {

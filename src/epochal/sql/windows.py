@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from datafusion.user_defined import WindowEvaluator, WindowUDF
 
 from epochal.kinds.window import window
-from epochal.sql.coded import coded_window
-from epochal.sql.engagement import Lent
-from epochal.sql.function import Function
-from epochal.sql.values import (
-    MisfitError,
-    Slot,
+from epochal.sql.codec_adapters import coded_window
+from epochal.sql.conversion import (
+    ResultColumn,
+    ReturnTypeError,
     complete_rows,
     inputs_of,
     kept,
@@ -21,6 +19,8 @@ from epochal.sql.values import (
     spread,
     typed_fields,
 )
+from epochal.sql.engine_refs import EngineRef
+from epochal.sql.function import Function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datafusion import SessionContext
 
-    from epochal._core.epoch import Epoch
-    from epochal._core.generation import Generation
-    from epochal._core.kind import Export
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.generation import Generation
+    from epochal._core.generation.kind import Export
     from epochal.kinds.signature import Signature
     from epochal.sql.execution import Execution
 
@@ -53,7 +53,7 @@ class WindowFunction(Function):
         self.by_frame: Final[bool] = export.options["frame"]
         self._inputs: Final = inputs_of(signature.parameters, export.plugin)
         self.takes = typed_fields(self._inputs)
-        self._result: Final = Slot(signature.returns)
+        self._result: Final = ResultColumn(signature.returns)
         self._vectorized: Final[bool] = export.options["vectorized"]
         self._is_coded: Final = signature.is_coded
 
@@ -71,7 +71,7 @@ class WindowFunction(Function):
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Put it into a planning context, for this one query."""
-        make = execution.lend(partial(Evaluator, self, execution))
+        make = execution.track(partial(Evaluator, self, execution))
         context.register_udwf(
             WindowUDF(
                 self.name,
@@ -113,9 +113,9 @@ class WindowFunction(Function):
     def _call(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Array:
         values = function(*[column.to_pylist() for column in columns])
         if not isinstance(values, (list, tuple)):
-            raise MisfitError(f"returned a {type(values).__qualname__}; expected a list")
+            raise ReturnTypeError(f"returned a {type(values).__qualname__}; expected a list")
         if len(values) != len(columns[0]):
-            raise MisfitError(f"returned {len(values)} values for {len(columns[0])} rows")
+            raise ReturnTypeError(f"returned {len(values)} values for {len(columns[0])} rows")
         return self._result.column(list(values))
 
 
@@ -127,7 +127,7 @@ class Evaluator(WindowEvaluator):
     def __init__(self, function: WindowFunction, execution: Execution) -> None:
         self._function: Final = function
         self._execution: Final = execution
-        self._lent: Lent | None = execution.lend(Lent())
+        self._lent: EngineRef | None = execution.track(EngineRef())
 
     def uses_window_frame(self) -> bool:
         """Whether the engine must work out each row's frame."""

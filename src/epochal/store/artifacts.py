@@ -14,9 +14,9 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.artifact import Artifact, listing
-from epochal._core.disk import UNFINISHED, make_folder, sync_folder, write_durably
-from epochal._core.live import LiveSet
+from epochal._core.plugin.artifact import Artifact, listing
+from epochal._core.sync.durable_files import UNFINISHED, make_folder, sync_folder, write_durably
+from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import StoreCorruptError, StoreError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Artifacts:
         self._folder: Final = folder
         # What this process runs, or still drains, was read here or written here: while one is
         # alive, its files stay.
-        self._in_use: Final[LiveSet[Artifact]] = LiveSet()
+        self._in_use: Final[WeakRegistry[Artifact]] = WeakRegistry()
         # The names that are known to be durable.
         self._kept: Final[set[str]] = set()
 

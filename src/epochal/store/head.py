@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.disk import FILE_MODE
+from epochal._core.sync.durable_files import FILE_MODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.disk import FILE_MODE, touch
+from epochal._core.sync.durable_files import FILE_MODE, touch
 from epochal.errors import StoreInUseError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from epochal._core.report import Version
+    from epochal.report import Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,18 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, get_args
 
-from epochal._core.epoch import Epoch
-from epochal._core.journal import Commit
-from epochal._core.plan import Verb, Wish
+from epochal._core.change.journal import Commit
+from epochal._core.change.plan import PlannedChange, Verb
+from epochal._core.generation.epoch import Epoch
 from epochal.errors import EpochalError, MissingDependencyError, RestoreError, StoreCorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
-    from epochal._core.candidate import Candidate
-    from epochal._core.journal import Refusal
-    from epochal._core.staging import Site
-    from epochal._core.transaction import Running
+    from epochal._core.change.journal import Refusal
+    from epochal._core.change.staging import Site
+    from epochal._core.change.transaction import Running
+    from epochal._core.plugin.candidate import Candidate
     from epochal.store.records import EpochRecord
     from epochal.store.store import Store
 
@@ -39,7 +39,7 @@ def restore_last(
     mode: Restore,
     site: Site,
     numbers: MutableMapping[str, count[int]],
-    begin: Callable[[Site, Sequence[Wish]], Running],
+    begin: Callable[[Site, Sequence[PlannedChange]], Running],
 ) -> None:
     """Bring the last committed epoch of a store back.
 
@@ -97,7 +97,7 @@ class _Restoration:
         self._left_out: Final[dict[str, str]] = {}
 
     def attempt(
-        self, site: Site, begin: Callable[[Site, Sequence[Wish]], Running], mode: Restore
+        self, site: Site, begin: Callable[[Site, Sequence[PlannedChange]], Running], mode: Restore
     ) -> bool:
         """Try to bring up what is not left out; returns whether that worked."""
         number, whole = self._last.number, not self._left_out
@@ -106,7 +106,9 @@ class _Restoration:
         if whole and not self._plugins:
             return True
         journal = _Unchanged(self._store, self._last) if whole else _Reduced(self._store, self)
-        wishes = [Wish(Verb.LOAD, plugin, found) for plugin, found in self._plugins.items()]
+        wishes = [
+            PlannedChange(Verb.LOAD, plugin, found) for plugin, found in self._plugins.items()
+        ]
         try:
             begin(replace(site, journal=journal), wishes).wait()
         except EpochalError as error:

@@ -9,14 +9,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.report import Version
+from epochal.report import Version
 from epochal.store.records import AuditRecord, EpochRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from sqlite3 import Connection, Row
 
-    from epochal._core.journal import Brought, Commit
+    from epochal._core.change.journal import AddedGeneration, Commit
     from epochal.store.records import Keep
 
 _DAY_S: Final = 86_400.0
@@ -43,7 +43,7 @@ def write_epoch(db: Connection, commit: Commit, at: float) -> None:
     write_numbers(db, {b.candidate.plugin: b.number for b in commit.brought})
 
 
-def _generation(brought: Brought, since: int) -> tuple[object, ...]:
+def _generation(brought: AddedGeneration, since: int) -> tuple[object, ...]:
     candidate, artifact = brought.candidate, brought.candidate.artifact
     return (
         candidate.plugin,
@@ -60,7 +60,7 @@ def _generation(brought: Brought, since: int) -> tuple[object, ...]:
     )
 
 
-def write_restored(db: Connection, restored: Iterable[Brought]) -> None:
+def write_restored(db: Connection, restored: Iterable[AddedGeneration]) -> None:
     """The numbers that a restart gave to generations of the last epoch."""
     numbers = {b.candidate.plugin: b.number for b in restored}
     db.executemany(

@@ -26,22 +26,22 @@ from typing import TYPE_CHECKING, Final
 from packaging.version import InvalidVersion
 from packaging.version import Version as Number
 
-from epochal._core.candidate import Candidate
-from epochal._core.disk import make_folder
-from epochal._core.manifest import read_manifest
+from epochal._core.plugin.candidate import Candidate
+from epochal._core.plugin.manifest import read_manifest
+from epochal._core.sync.durable_files import make_folder
 from epochal.errors import NotKeptError, PluginError, StoreCorruptError, StoreError
 from epochal.store import rows
 from epochal.store.artifacts import Artifacts
-from epochal.store.database import Database, told
 from epochal.store.head import Head
 from epochal.store.lock import StoreLock
 from epochal.store.records import AuditRecord, Keep
+from epochal.store.sqlite import Database, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from sqlite3 import Connection, Row
 
-    from epochal._core.journal import Brought, Commit, Refusal
+    from epochal._core.change.journal import AddedGeneration, Commit, Refusal
     from epochal.errors import EpochalError
     from epochal.store.records import EpochRecord
 
@@ -100,7 +100,7 @@ class Store:
 
     # --- what a change tells -----------------------------------------------------------------
 
-    def commit(self, commit: Commit, restored: Sequence[Brought] = ()) -> None:
+    def commit(self, commit: Commit, restored: Sequence[AddedGeneration] = ()) -> None:
         """Keep an epoch, durably; see `Journal.commit`.
 
         Args:
@@ -120,7 +120,7 @@ class Store:
             self._dropped += dropped
             self._head.note(commit.epoch)
 
-    def _write(self, commit: Commit, restored: Sequence[Brought]) -> int:
+    def _write(self, commit: Commit, restored: Sequence[AddedGeneration]) -> int:
         now = self._clock()
         touched = dict.fromkeys([*(b.candidate.plugin for b in commit.brought), *commit.gone])
         entry = AuditRecord(
@@ -133,7 +133,7 @@ class Store:
             rows.write_audit(db, entry, self._keep)
             return rows.drop_old(db, commit.epoch, self._keep, now)
 
-    def restore(self, restored: Sequence[Brought]) -> None:
+    def restore(self, restored: Sequence[AddedGeneration]) -> None:
         """Note the numbers that a restart gave to the generations of the last epoch.
 
         Raises:

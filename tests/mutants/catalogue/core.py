@@ -6,10 +6,10 @@ RUNTIME = "tests/integration/test_runtime.py::"
 MEMORY = "tests/integration/test_memory.py::"
 RESOURCES = "tests/integration/test_resources.py::"
 HOLDERS = "tests/integration/test_holders.py::"
-LIFECYCLE = "tests/unit/test_lifecycle.py::"
-CARRIED = "tests/integration/test_carried.py::"
+LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
+CARRIED = "tests/integration/test_carried_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
-CARRY = "tests/unit/test_carry.py::"
+CARRY = "tests/unit/core/use/test_lease_carrier.py::"
 BUGS = "tests/bugs/"
 MODEL = "tests/property/test_model.py::test_the_runtime_is_its_model"
 SOAK = "tests/soak/test_soak.py::test_operations_see_nothing_of_the_changes"
@@ -21,7 +21,7 @@ MUTANTS = (
     Mutant(
         "E1",
         "a change of several plugins is published one plugin at a time",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._publish",
         at="expr 1",
         edit=before(
@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant(
         "E1",
         "an epoch is altered instead of followed by another",
-        module="epochal._core.epoch",
+        module="epochal._core.generation.epoch",
         where="Epoch.successor",
         at="return 0",
         edit=before("dict.update(self, nxt)"),
@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "E2, flaw 6",
         "the old exports go before the new ones are in",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._publish",
         at="expr 1",
         edit=before("$value.func(base.successor(retired, ()))\n__import__('time').sleep(0.001)"),
@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant(
         "E3",
         "dependents of a reloaded plugin keep the old generation's exports",
-        module="epochal._core.plan",
+        module="epochal._core.change.plan",
         where="plan_change",
         at="assign 3 / value",
         edit=replace("{*staged, *removed}"),
@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(
         "E3",
         "what a dependent borrowed is never taken back",
-        module="epochal._core.retire",
+        module="epochal._core.change.retirement",
         where="Retirement._remove",
         at="expr 0",
         edit=delete(),
@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant(
         "E4, flaws 5 and 8",
         "a generation is shut down without waiting for its last lease",
-        module="epochal._core.retire",
+        module="epochal._core.change.retirement",
         where="Retirement._is_unused",
         at="if 0",
         edit=delete(),
@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "E4, flaw 8",
         "a drain that outlasts its timeout ends in a shutdown of what is in use",
-        module="epochal._core.retire",
+        module="epochal._core.change.retirement",
         where="Retirement.run",
         at="expr 3",
         edit=before("for leaver in list(self._pending):\n    self._finish(leaver)"),
@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "E4",
         "shutdown runs again when what it is called in is called again",
-        module="epochal._core.generation",
+        module="epochal._core.generation.generation",
         where="Generation.shutdown",
         at="assign 0",
         edit=replace('root = self._root\nself._call(root, "shutdown")'),
@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "E4",
         "threads that an export started on its own helper are not looked for",
-        module="epochal._core.retire",
+        module="epochal._core.change.retirement",
         where="Retirement._is_unused",
         at="return 1 / value",
         edit=replace("True"),
@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "E4",
         "a thread that is yet to come to the plugin's function is nobody",
-        module="epochal._core.stragglers",
+        module="epochal._core.introspect.running_code",
         where="threads_inside",
         at="expr 3",
         edit=delete(),
@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "holders",
         "a collection may begin while a frame is made (before Python 3.12)",
-        module="epochal._core.stacks",
+        module="epochal._core.introspect.frames",
         where="undisturbed",
         at="expr 2",
         edit=delete(),
@@ -144,7 +144,7 @@ MUTANTS = (
     Mutant(
         "events",
         "a change answers before its last event",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._finish",
         at="expr 0 to expr 1",
         edit=replace("$1\n$0"),
@@ -157,7 +157,7 @@ MUTANTS = (
     Mutant(
         "E5, flaw 7",
         "the old version is taken out before the new one has linked",
-        module="epochal._core.staging",
+        module="epochal._core.change.staging",
         where="Staging.bring_up",
         at="expr 5",
         edit=before(
@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant(
         "E5",
         "what a failed change staged is not torn down",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._roll_back",
         at="assign 1 / value",
         edit=replace("[]"),
@@ -180,8 +180,8 @@ MUTANTS = (
     Mutant(
         "E5",
         "plugin code that blocks is waited for without a limit",
-        module="epochal._core.phase",
-        where="Phases.foreign",
+        module="epochal._core.change.plugin_calls",
+        where="Phases.call_plugin",
         at="assign 4 / value.args[0]",
         edit=replace("None"),
         shape="aa37f2",
@@ -190,7 +190,7 @@ MUTANTS = (
     Mutant(
         "E6",
         "the old epoch dies, and runs finalizers, in the middle of publishing",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._publish",
         at="expr 1",
         edit=replace(
@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         "E7",
         "memory is left to the collector",
-        module="epochal._core.reclaim",
+        module="epochal._core.generation.reclaim",
         where="reclaim",
         at="return 0 / value",
         edit=replace("Reclaim()"),
@@ -214,7 +214,7 @@ MUTANTS = (
     Mutant(
         "E7",
         "a leak is not named",
-        module="epochal._core.reclaim",
+        module="epochal._core.generation.reclaim",
         where="reclaim",
         at="return 1 / value",
         edit=replace("Reclaim()"),
@@ -224,7 +224,7 @@ MUTANTS = (
     Mutant(
         "E7",
         "code is taken apart though somebody holds it",
-        module="epochal._core.reclaim",
+        module="epochal._core.generation.reclaim",
         where="reclaim",
         at="if 0",
         edit=replace("if True:\n    owned.clear()\n    return Reclaim(shells=_take_apart(graph))"),
@@ -234,7 +234,7 @@ MUTANTS = (
     Mutant(
         "E7",
         "what the plugin only imported is taken apart with it",
-        module="epochal._core.graph",
+        module="epochal._core.introspect.object_graph",
         where="Graph.dead",
         at="if 0 / test",
         edit=replace("$values[0]"),
@@ -244,7 +244,7 @@ MUTANTS = (
     Mutant(
         "E7",
         "a look at sys.modules keeps other generations in memory",
-        module="epochal._core.footprint",
+        module="epochal._core.generation.side_effects",
         where="Modules._apart",
         at="if 0 / test",
         edit=replace("False"),
@@ -254,7 +254,7 @@ MUTANTS = (
     Mutant(
         "E5",
         "what a failed change left in the process stays there",
-        module="epochal._core.footprint",
+        module="epochal._core.generation.side_effects",
         where="Footprint.undo",
         at="while 0 / test",
         edit=replace("False"),
@@ -264,7 +264,7 @@ MUTANTS = (
     Mutant(
         "resources",
         "after a closer that blocks the others are forgotten",
-        module="epochal._core.retire",
+        module="epochal._core.change.retirement",
         where="Retirement._shut_down",
         at="expr 0 / value.args[3].body.args[2]",
         edit=replace("self._remove"),
@@ -274,7 +274,7 @@ MUTANTS = (
     Mutant(
         "E7",
         "globals are cleared before finalizers run",
-        module="epochal._core.reclaim",
+        module="epochal._core.generation.reclaim",
         where="_take_apart",
         at="expr 3 / value",
         edit=replace("place.names.clear() if type(place.names) is dict else None"),
@@ -294,7 +294,7 @@ MUTANTS = (
     Mutant(
         "flaw 1",
         "advance is load-then-store",
-        module="epochal._core.lifecycle",
+        module="epochal._core.generation.lifecycle",
         where="PluginLifecycle.advance",
         at="with 0",
         edit=replace(
@@ -306,7 +306,7 @@ MUTANTS = (
     Mutant(
         "flaw 2",
         "begin_drain is check-then-act",
-        module="epochal._core.lifecycle",
+        module="epochal._core.generation.lifecycle",
         where="PluginLifecycle.try_move",
         at="with 0",
         edit=replace("$body[0]\n__import__('time').sleep(0)\n$body[1]\n$body[2]"),
@@ -316,8 +316,8 @@ MUTANTS = (
     Mutant(
         "flaw 3",
         "the wait polls",
-        module="epochal._core.lease",
-        where="Patience.until_next",
+        module="epochal._core.use.lease",
+        where="CollectionSchedule.until_next",
         at="return 0 / value",
         edit=replace("min(0.01, $)"),
         shape="a56724",
@@ -326,7 +326,7 @@ MUTANTS = (
     Mutant(
         "flaw 3",
         "a release wakes nobody",
-        module="epochal._core.lease",
+        module="epochal._core.use.lease",
         where="Ledger._wake",
         at="expr 0",
         edit=delete(),
@@ -336,7 +336,7 @@ MUTANTS = (
     Mutant(
         "flaw 4",
         "finalize goes to REMOVED from any state",
-        module="epochal._core.lifecycle",
+        module="epochal._core.generation.lifecycle",
         where="PluginLifecycle.finish",
         at="assign 2 / value",
         edit=replace("$values[1]"),
@@ -346,7 +346,7 @@ MUTANTS = (
     Mutant(
         "flaw 4",
         "finalize goes to REMOVED with operations in flight",
-        module="epochal._core.lifecycle",
+        module="epochal._core.generation.lifecycle",
         where="PluginLifecycle.finish",
         at="assign 2 / value",
         edit=replace("$values[0]"),
@@ -356,7 +356,7 @@ MUTANTS = (
     Mutant(
         "flaw 5",
         "what is called does not hold what is counted",
-        module="epochal._core.carry",
+        module="epochal._core.use.lease_carrier",
         where="_carry_function",
         at="assign 10",
         edit=delete(),
@@ -366,7 +366,7 @@ MUTANTS = (
     Mutant(
         "flaw 9",
         "init is never called",
-        module="epochal._core.generation",
+        module="epochal._core.generation.generation",
         where="Generation.init",
         at="expr 1",
         edit=replace("pass"),
@@ -376,7 +376,7 @@ MUTANTS = (
     Mutant(
         "holders",
         "looking keeps other threads' variables alive (before Python 3.13)",
-        module="epochal._core.referrers",
+        module="epochal._core.introspect.referrers",
         where="_locals_of",
         at="expr 1",
         edit=delete(),
@@ -386,7 +386,7 @@ MUTANTS = (
     Mutant(
         "holders",
         "an error keeps the caller's variables until a collection",
-        module="epochal._core.blame",
+        module="epochal._core.introspect.tracebacks",
         where="_empty_ours",
         at="expr 1",
         edit=delete(),
@@ -396,7 +396,7 @@ MUTANTS = (
     Mutant(
         "E8",
         "an epoch is published before the store has it",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._commit",
         at="if 0",
         edit=before("self._site.publish(self._next)"),
@@ -406,7 +406,7 @@ MUTANTS = (
     Mutant(
         "E5, E8",
         "an error of the store holds what its change staged",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._roll_back",
         at="assign 5",
         edit=delete(),
@@ -436,7 +436,7 @@ MUTANTS = (
     Mutant(
         "E8",
         "a commit is not on the disk when it returns",
-        module="epochal.store.database",
+        module="epochal.store.sqlite",
         where="Database._prepare",
         at="expr 1 / value.args[0]",
         edit=replace('"PRAGMA synchronous = NORMAL"'),
@@ -519,7 +519,7 @@ MUTANTS = (
     Mutant(
         "resources",
         "what two generations replaced one after the other stays the first one's",
-        module="epochal._core.footprint",
+        module="epochal._core.generation.side_effects",
         where="Keyed._take_out",
         at="assign 1",
         edit=delete(),
@@ -529,7 +529,7 @@ MUTANTS = (
     Mutant(
         "resources",
         "what was replaced in a call is deleted instead of given back",
-        module="epochal._core.footprint",
+        module="epochal._core.generation.side_effects",
         where="Keyed.owned",
         at="expr 1 / value.value.args[1]",
         edit=replace("_ABSENT"),
@@ -559,7 +559,7 @@ MUTANTS = (
     Mutant(
         "E7",
         "a class in a hint is looked for through the whole heap",
-        module="epochal._core.reclaim",
+        module="epochal._core.generation.reclaim",
         where="_REMEDIES",
         at="definition / value",
         edit=replace("(_empty_caches, _empty_typing, _pause, _collect)"),
@@ -572,7 +572,7 @@ MUTANTS = (
     Mutant(
         "E7",
         "what another thread collects is taken for a leak",
-        module="epochal._core.reclaim",
+        module="epochal._core.generation.reclaim",
         where="_collect.collect_all",
         at="expr 0 / value",
         edit=replace("collect()"),
@@ -585,8 +585,8 @@ MUTANTS = (
     Mutant(
         "waiting",
         "a collection that another thread kept away is waited for as if it had run",
-        module="epochal._core.lease",
-        where="Patience.collect",
+        module="epochal._core.use.lease",
+        where="CollectionSchedule.collect",
         at="if 1 / test",
         edit=replace("$ or True"),
         shape="cb30f7",
@@ -595,7 +595,7 @@ MUTANTS = (
     Mutant(
         "holders",
         "an error of a change that cannot be read keeps the runtime's frame, and so the epoch",
-        module="epochal._core.blame",
+        module="epochal._core.introspect.tracebacks",
         where="_MACHINERY",
         at="definition / value.elts[2]",
         edit=delete(),
@@ -605,7 +605,7 @@ MUTANTS = (
     Mutant(
         "E3, model",
         "dependents of a reloaded plugin keep the old generation's exports",
-        module="epochal._core.plan",
+        module="epochal._core.change.plan",
         where="plan_change",
         at="assign 3 / value",
         edit=replace("{*staged, *removed}"),
@@ -615,7 +615,7 @@ MUTANTS = (
     Mutant(
         "E4, model",
         "a generation is shut down without waiting for its last lease",
-        module="epochal._core.retire",
+        module="epochal._core.change.retirement",
         where="Retirement._is_unused",
         at="if 0",
         edit=delete(),
@@ -625,7 +625,7 @@ MUTANTS = (
     Mutant(
         "E5, model",
         "a change that is given up leaves what it staged",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._roll_back",
         at="assign 1 / value",
         edit=replace("[] if self._phases._cancelled else $"),
@@ -635,7 +635,7 @@ MUTANTS = (
     Mutant(
         "E4, soak",
         "a generation is shut down without waiting for its last lease",
-        module="epochal._core.retire",
+        module="epochal._core.change.retirement",
         where="Retirement._is_unused",
         at="if 0",
         edit=delete(),

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant, replace
 
 TYPES = "tests/integration/test_data_types.py::"
-ALIKE = "tests/unit/kinds/test_alike.py::"
+ALIKE = "tests/unit/kinds/test_value_equality.py::"
 IDENTITY = "tests/integration/test_type_identity.py::"
 STATES = "tests/integration/test_mergeable_state.py::"
 
@@ -31,7 +31,7 @@ MUTANTS = (
     Mutant(
         "data types",
         "named tuples are compared by position alone",
-        module="epochal.kinds.alike",
+        module="epochal.kinds.toolkit.value_equality",
         where="_alike",
         at="return 2 / value",
         edit=replace("$values[1]"),
@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "data types",
         "values that nothing compares are taken for the same",
-        module="epochal.kinds.alike",
+        module="epochal.kinds.toolkit.value_equality",
         where="_leaves_alike",
         at="raise 0",
         edit=replace("return True"),
@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant(
         "data types",
         "a column of another type is passed",
-        module="epochal.sql.identity",
+        module="epochal.sql.type_check",
         where="_compare",
         at="if 1 / test.values[2]",
         edit=replace("False"),
@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant(
         "data types",
         "parameters are no part of a type",
-        module="epochal.sql.identity",
+        module="epochal.sql.type_check",
         where="Identity.differs",
         at="return 1 / value",
         edit=replace("False"),
@@ -91,7 +91,7 @@ MUTANTS = (
     Mutant(
         "data types",
         "a function may name a type that nobody compares",
-        module="epochal._core.exports",
+        module="epochal._core.generation.exports",
         where="_check_relied_on",
         at="if 0 / test",
         edit=replace("False"),
@@ -101,7 +101,7 @@ MUTANTS = (
     Mutant(
         "data types",
         "a version may leave a type out",
-        module="epochal._core.staging",
+        module="epochal._core.change.staging",
         where="_compare_exports",
         at="assign 4 / value",
         edit=replace("None"),
@@ -121,7 +121,7 @@ MUTANTS = (
     Mutant(
         "mergeable state",
         "a version may make of rows what does not fit what is kept",
-        module="epochal.kinds.trial",
+        module="epochal.kinds.toolkit.state_compat",
         where="_compare_sample",
         at="expr 4 / value.args[2]",
         edit=replace("twice"),
@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "mergeable state",
         "a rollback may not understand what the new version kept",
-        module="epochal.kinds.trial",
+        module="epochal.kinds.toolkit.state_compat",
         where="_compare_sample",
         at="expr 3 / value.args[2]",
         edit=replace("was"),
@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant(
         "mergeable state",
         "states of samples are not checked by their type",
-        module="epochal.kinds.trial",
+        module="epochal.kinds.toolkit.state_compat",
         where="_stored",
         at="return 1 / value",
         edit=replace("value"),

@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant(
         "places",
         "a reloaded plugin comes last",
-        module="epochal._core.epoch",
+        module="epochal._core.generation.epoch",
         where="Epoch.successor",
         at="if 0 / test",
         edit=replace("True"),
@@ -94,7 +94,7 @@ MUTANTS = (
     Mutant(
         "parties",
         "what a party refuses is published",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._prepare",
         at="expr 6",
         edit=replace("with suppress(EpochalError):\n    $"),
@@ -154,7 +154,7 @@ MUTANTS = (
     Mutant(
         "pluggy",
         "a view's callers refer to it, and wait for a collection",
-        module="epochal.pluggy._view",
+        module="epochal.pluggy._epoch_manager",
         where="View.__init__",
         at="assign 0",
         edit=delete(),
@@ -164,7 +164,7 @@ MUTANTS = (
     Mutant(
         "pluggy",
         "a view keeps the one before",
-        module="epochal.pluggy._view",
+        module="epochal.pluggy._epoch_manager",
         where="View.__init__",
         at="assign 5",
         edit=delete(),
@@ -174,7 +174,7 @@ MUTANTS = (
     Mutant(
         "pluggy",
         "a view keeps its manager",
-        module="epochal.pluggy._view",
+        module="epochal.pluggy._epoch_manager",
         where="View.__init__",
         at="assign 2 / value",
         edit=replace("lambda: owner"),
@@ -194,7 +194,7 @@ MUTANTS = (
     Mutant(
         "pluggy",
         "whoever was verified is verified again, and warned of",
-        module="epochal.pluggy._view",
+        module="epochal.pluggy._epoch_manager",
         where="View._verify_hook",
         at="if 0 / test",
         edit=replace("$values[0]"),

@@ -28,7 +28,7 @@ MUTANTS = (
     Mutant(
         "indexes",
         "a build is written over the one before",
-        module="epochal.kinds.builds",
+        module="epochal.kinds.toolkit.index_storage",
         where="begin",
         at="assign 2 / value.right",
         edit=replace('f"{_PREFIX}0"'),
@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "indexes",
         "a fork removes what its parent serves",
-        module="epochal.kinds.builds",
+        module="epochal.kinds.toolkit.index_storage",
         where="_discard",
         at="if 0",
         edit=delete(),
@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         "indexes",
         "a build is not held against other processes",
-        module="epochal.kinds.build_locks",
+        module="epochal.kinds.toolkit.build_locks",
         where="BuildLock.__init__",
         at="expr 2",
         edit=delete(),
@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         "indexes",
         "a pointer may name any folder",
-        module="epochal.kinds.builds",
+        module="epochal.kinds.toolkit.index_storage",
         where="_newest",
         at="if 0 / test",
         edit=replace("False"),

@@ -4,7 +4,7 @@ from tests.mutants.mutant import Mutant, before, delete, replace
 
 JOBS = "tests/integration/test_jobs.py::"
 SCHEDULES = "tests/integration/test_jobs_schedules.py::"
-GRID = "tests/unit/jobs/test_grid.py::"
+GRID = "tests/unit/jobs/test_triggers.py::"
 
 MUTANTS = (
     Mutant(
@@ -20,7 +20,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a tick keeps no operation, so a drain does not see it",
-        module="epochal.jobs.tick",
+        module="epochal.jobs.run",
         where="_run",
         at="expr 0",
         edit=replace("operation.end()\nfunction = getattr(function, '__wrapped__', function)"),
@@ -30,7 +30,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a tick holds up every plugin",
-        module="epochal.jobs.tick",
+        module="epochal.jobs.run",
         where="_run",
         at="expr 0",
         edit=delete(),
@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a tick that finds no function ended well",
-        module="epochal.jobs.tick",
+        module="epochal.jobs.run",
         where="_run",
         at="return 0 / value",
         edit=replace("Outcome(-1, 0.0, None)"),
@@ -60,7 +60,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a breaker never opens",
-        module="epochal.jobs.breaker",
+        module="epochal.jobs.retry",
         where="Breaker.failed",
         at="if 0 / test.values[1]",
         edit=replace("False"),
@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "what failed waits for its next regular time",
-        module="epochal.jobs.line",
+        module="epochal.jobs.job_state",
         where="Line.fail",
         at="assign 4 / value",
         edit=replace("self.grid.after($args[0], now) or $args[0]"),
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a failure of replaced code is held against the new",
-        module="epochal.jobs.line",
+        module="epochal.jobs.job_state",
         where="Line.fail",
         at="assign 2 / value",
         edit=replace("$orelse"),
@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a reload leaves what failed to its wait",
-        module="epochal.jobs.line",
+        module="epochal.jobs.job_state",
         where="Line.forgive",
         at="assign 1",
         edit=delete(),
@@ -100,7 +100,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a failure by hand is held against the schedule",
-        module="epochal.jobs.line",
+        module="epochal.jobs.job_state",
         where="Line.fail",
         at="if 0 / test",
         edit=replace("$values[1]"),
@@ -110,7 +110,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "success by hand leaves the schedule held back",
-        module="epochal.jobs.line",
+        module="epochal.jobs.job_state",
         where="Line.succeed",
         at="return 1 / value",
         edit=replace("False"),
@@ -140,7 +140,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a tick that was too late finishes a one-shot",
-        module="epochal.jobs.line",
+        module="epochal.jobs.job_state",
         where="Line.take",
         at="return 0",
         edit=before("self.is_done = self.regular is None"),
@@ -201,7 +201,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "a fixed hour comes twice in autumn",
-        module="epochal.jobs.grid",
+        module="epochal.jobs.triggers",
         where="Cron._after",
         at="if 1 / test",
         edit=replace("True"),
@@ -221,7 +221,7 @@ MUTANTS = (
     Mutant(
         "jobs",
         "two run the jobs of one runtime",
-        module="epochal.jobs.claims",
+        module="epochal.jobs.ownership",
         where="claim",
         at="if 0 / test",
         edit=replace("False"),

@@ -6,7 +6,7 @@ CHANGES = "tests/server/test_changes.py::"
 SECURITY = "tests/server/test_security.py::"
 QUERIES = "tests/server/test_queries.py::"
 CONNECTIONS = "tests/server/test_connections.py::"
-DEPTH = "tests/unit/sql/test_depth.py::"
+DEPTH = "tests/unit/sql/test_complexity.py::"
 
 MUTANTS = (
     Mutant(
@@ -23,7 +23,7 @@ MUTANTS = (
         "the service",
         "a page of another origin may change plugins",
         module="epochal.server.security",
-        where="Guard._check_origin",
+        where="AuthMiddleware._check_origin",
         at="if 0 / test",
         edit=replace("False"),
         shape="4f2dd6",
@@ -33,7 +33,7 @@ MUTANTS = (
         "the service",
         "the page's cookie is enough to change plugins",
         module="epochal.server.security",
-        where="Guard._held",
+        where="AuthMiddleware._held",
         at="return 2 / value",
         edit=replace("$body"),
         shape="31dc08",
@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "the service",
         "a query goes on when its client has gone",
-        module="epochal.server.sending",
-        where="WhileConnected.__call__",
+        module="epochal.server.responses",
+        where="CancelOnDisconnect.__call__",
         at="expr 1 / value.value",
         edit=replace("$func([sending])"),
         shape="8a0f8a",
@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "the service",
         "a client that does not read its answer holds the query for ever",
-        module="epochal.server.sending",
-        where="WhileConnected._send_parts",
+        module="epochal.server.responses",
+        where="CancelOnDisconnect._send_parts",
         at="with 0 / items[0].context_expr.args[0]",
         edit=replace("None"),
         shape="5b6a26",
@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "the service",
         "an answer waits for the acknowledgement of its head",
-        module="epochal.server.run",
+        module="epochal.server.serve",
         where="listen",
         at="assign 1 / value.args[2]",
         edit=delete(),
@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant(
         "the service",
         "an answer has as many bytes as its rows have",
-        module="epochal.server.pieces",
+        module="epochal.server.result_chunks",
         where="JsonRows.add",
         at="if 0 / test",
         edit=replace("False"),
@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant(
         "the service",
         "a reload takes what was active when it was asked for",
-        module="epochal.server.plugins",
+        module="epochal.server.plugin_routes",
         where="reload_plugin",
         at="expr 2 / value",
         edit=replace(
@@ -135,7 +135,7 @@ MUTANTS = (
     Mutant(
         "the service",
         "the third signal is heard by the main thread alone, which may be stuck",
-        module="epochal.server.stopping",
+        module="epochal.server.shutdown",
         where="Stop._listen",
         at="if 0 / test",
         edit=replace("True"),
@@ -146,7 +146,7 @@ MUTANTS = (
     Mutant(
         "the service",
         "who the stop cuts off is told nothing",
-        module="epochal.server.stopping",
+        module="epochal.server.shutdown",
         where="Cut.__call__",
         at="if 0 / test",
         edit=replace("True"),
@@ -156,7 +156,7 @@ MUTANTS = (
     Mutant(
         "the service",
         "it is ready though plugins hold every thread of the engine",
-        module="epochal.server.workers",
+        module="epochal.server.engine_health",
         where="_held_by",
         at="return 0 / value",
         edit=replace("()"),
@@ -167,7 +167,7 @@ MUTANTS = (
     Mutant(
         "SQL",
         "a text is as deep as it likes",
-        module="epochal.sql.depth",
+        module="epochal.sql.complexity",
         where="Depth._check",
         at="if 0 / test.comparators[0]",
         edit=replace("1_000 * $"),
@@ -177,7 +177,7 @@ MUTANTS = (
     Mutant(
         "SQL",
         "everybody waits to be planned",
-        module="epochal.sql.crew",
+        module="epochal.sql.planner_pool",
         where="Crew._put",
         at="if 0 / test",
         edit=replace("False"),
@@ -187,17 +187,17 @@ MUTANTS = (
     Mutant(
         "SQL",
         "dates and times go through Python's",
-        module="epochal.sql.plain",
+        module="epochal.sql.json_values",
         where="_CONVERSIONS",
         at="definition / value.elts[5]",
         edit=delete(),
         shape="c9381b",
-        test="tests/unit/sql/test_plain.py::test_what_python_has_no_date_for_is_told",
+        test="tests/unit/sql/test_json_values.py::test_what_python_has_no_date_for_is_told",
     ),
     Mutant(
         "the service",
         "a connection is closed under a client that has not sent all yet",
-        module="epochal.server.lingering",
+        module="epochal.server.unread_bodies",
         where="Lingering.__call__.answering",
         at="if 0 / test",
         edit=replace("False"),

@@ -3,14 +3,14 @@
 from tests.mutants.mutant import Mutant, delete, replace
 
 SERVICE = "tests/integration/test_service.py::"
-GATE = "tests/unit/test_gate.py::"
+GATE = "tests/unit/core/use/test_gate.py::"
 
 MUTANTS = (
     Mutant(
         "services",
         "state that a new version has no place for goes without a word",
         module="epochal.kinds.service",
-        where="Service.gone",
+        where="Service.check_removed",
         at="return 0 / value",
         edit=replace("None"),
         shape="3a16d1",
@@ -19,7 +19,7 @@ MUTANTS = (
     Mutant(
         "services",
         "a plugin without exports loses its state without a word",
-        module="epochal._core.staging",
+        module="epochal._core.change.staging",
         where="Staging._compare",
         at="if 0 / test.values[1]",
         edit=replace("$values[0]"),
@@ -29,8 +29,8 @@ MUTANTS = (
     Mutant(
         "services",
         "state is exported while calls are inside",
-        module="epochal._core.gate",
-        where="Closing._seal",
+        module="epochal._core.use.gate",
+        where="GateClosure._seal",
         at="if 0 / test",
         edit=replace("True"),
         shape="b0c5dd",
@@ -39,8 +39,8 @@ MUTANTS = (
     Mutant(
         "services",
         "a call through an older epoch goes to the instance that it was captured with",
-        module="epochal.kinds.gate",
-        where="Side.newest",
+        module="epochal.kinds.toolkit.gated_state",
+        where="StateRef.newest",
         at="return 0 / value",
         edit=replace("self"),
         shape="d3ff55",
@@ -49,8 +49,8 @@ MUTANTS = (
     Mutant(
         "services",
         "a call that is waited for waits at another gate of the same closing",
-        module="epochal._core.gate",
-        where="Closing._comes_from_inside",
+        module="epochal._core.use.gate",
+        where="GateClosure._comes_from_inside",
         at="if 0 / test.values[1]",
         edit=replace("$left is $comparators[0][0]"),
         shape="fa3901",
@@ -59,8 +59,8 @@ MUTANTS = (
     Mutant(
         "services",
         "who takes a state over waits at the gate that the change has closed",
-        module="epochal._core.gate",
-        where="Closing.lets_in",
+        module="epochal._core.use.gate",
+        where="GateClosure.lets_in",
         at="if 0 / test",
         edit=replace("$values[0]"),
         shape="965470",
@@ -69,8 +69,8 @@ MUTANTS = (
     Mutant(
         "services",
         "who takes a state over is sent to the old generation of what it requires",
-        module="epochal.kinds.gate",
-        where="Side.newest",
+        module="epochal.kinds.toolkit.gated_state",
+        where="StateRef.newest",
         at="return 0 / value.test",
         edit=replace("$values[0]"),
         shape="e403cc",
@@ -79,8 +79,8 @@ MUTANTS = (
     Mutant(
         "services",
         "a hand-over that fails leaves the gate closed",
-        module="epochal._core.handover",
-        where="Moving.roll_back",
+        module="epochal._core.change.state_transfer",
+        where="StateTransfers.roll_back",
         at="expr 1",
         edit=delete(),
         shape="7c1920",
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "services",
         "a call that was interrupted as it began is inside for ever",
-        module="epochal._core.gate",
+        module="epochal._core.use.gate",
         where="_gone",
         at="expr 1",
         edit=delete(),
@@ -99,8 +99,8 @@ MUTANTS = (
     Mutant(
         "services",
         "who waits as the gate is opened is not woken",
-        module="epochal._core.gate",
-        where="Closing.wait",
+        module="epochal._core.use.gate",
+        where="GateClosure.wait",
         at="if 0",
         edit=replace("$body"),
         shape="8c7c0c",
@@ -109,8 +109,8 @@ MUTANTS = (
     Mutant(
         "services",
         "a plain call blocks the loop in which one that is waited for goes on",
-        module="epochal._core.gate",
-        where="Closing.lets_in",
+        module="epochal._core.use.gate",
+        where="GateClosure.lets_in",
         at="assign 0 / value",
         edit=replace("$values[0]"),
         shape="668ab9",
@@ -119,8 +119,8 @@ MUTANTS = (
     Mutant(
         "services",
         "what init does to a required service goes to one that has no state yet",
-        module="epochal.kinds.gate",
-        where="GatedMove.__init__",
+        module="epochal.kinds.toolkit.gated_state",
+        where="GatedTransfer.__init__",
         at="assign 1",
         edit=delete(),
         shape="b91d59",
@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant(
         "services",
         "calls that were held up for too long are told so by a change that went through",
-        module="epochal._core.change",
+        module="epochal._core.change.executor",
         where="ChangeRun._hand_over",
         at="if 0 / test",
         edit=replace("False"),

@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant(
         "storage",
         "None ends a scan",
-        module="epochal.sql.stored",
+        module="epochal.sql.plugin_tables",
         where="_Scan._next",
         at="if 0 / test",
         edit=replace("$ or batch is None"),
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "storage",
         "a table is opened by whoever writes its name",
-        module="epochal.sql.lookup",
+        module="epochal.sql.catalog",
         where="Lookup.__init__",
         at="assign 3",
         edit=replace("$target = {n: s.open(execution) for n, s in stored.items()}"),
@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(
         "storage",
         "who ends a result runs the end of its scans",
-        module="epochal.kinds.endings",
+        module="epochal.kinds.toolkit.cleanup",
         where="Endings.put",
         at="expr 1 / value",
         edit=replace("end()"),
@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant(
         "storage",
         "an end that hangs keeps all others waiting",
-        module="epochal.kinds.endings",
+        module="epochal.kinds.toolkit.cleanup",
         where="_serve",
         at="if 0 / test",
         edit=replace("False"),
@@ -119,7 +119,7 @@ MUTANTS = (
     Mutant(
         "storage",
         "a table is closed while it is scanned",
-        module="epochal.sql.stored",
+        module="epochal.sql.plugin_tables",
         where="_Reading._close_if_over",
         at="if 0 / test",
         edit=replace("$values[0]"),

@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "streams",
         "a batch enters an object that a hand-over is still in that was given up",
-        module="epochal.jobs.ends",
+        module="epochal.jobs.endpoints",
         where="engaged",
         at="if 0",
         edit=replace(
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "streams",
         "a source and a sink have more than one flow",
-        module="epochal.jobs.claims",
+        module="epochal.jobs.ownership",
         where="claim",
         at="if 0 / test",
         edit=replace("False"),
@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(
         "streams",
         "a batch holds all plugins in use",
-        module="epochal.jobs.ends",
+        module="epochal.jobs.endpoints",
         where="_looked_up",
         at="expr 1",
         edit=delete(),

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from epochal.cli import serve
+from epochal.cli.commands import serve
 from epochal.errors import HostError, RuntimeClosedError
 from epochal.jobs import Jobs
 from epochal.server import Limits
@@ -49,6 +49,6 @@ def test_a_damaged_file_of_positions_does_not_stop_it(tmp_path):
 
 
 def serve_end(service):
-    from epochal.server.run import end
+    from epochal.server.serve import end
 
     assert end(service)

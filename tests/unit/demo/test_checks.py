@@ -3,13 +3,13 @@
 import pyarrow as pa
 import pytest
 
-from epochal._core.report import Cutover, Swap, Version
 from epochal.demo.checks import Absence, Comparison, History
 from epochal.demo.lanes import Lane, Phase, Stage
 from epochal.demo.questions import DELAYS
 from epochal.demo.report import Report, percentile
 from epochal.demo.witness import UsedTooLateError, Witness
 from epochal.errors import FunctionError, QueryError
+from epochal.report import Cutover, Swap, Version
 from epochal.sql import EpochRecord, Provenance
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from epochal import Runtime
-from epochal._core.artifact import Artifact
+from epochal._core.plugin.artifact import Artifact
 from epochal.errors import ExportError, HookAnswerError, IncompatibleError
 from epochal.kinds import Hook, Refusal
 

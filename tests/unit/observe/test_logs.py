@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from epochal._core import events as ev
+from epochal import events as ev
 from epochal.observe import logs
 
 EVENTS = [

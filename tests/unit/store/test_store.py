@@ -8,12 +8,12 @@ import textwrap
 
 import pytest
 
-from epochal._core.artifact import Artifact, read_artifact
-from epochal._core.candidate import Candidate
-from epochal._core.disk import UNFINISHED
-from epochal._core.epoch import Epoch
-from epochal._core.journal import Brought, Commit, Refusal
-from epochal._core.manifest import read_manifest
+from epochal._core.change.journal import AddedGeneration, Commit, Refusal
+from epochal._core.generation.epoch import Epoch
+from epochal._core.plugin.artifact import Artifact, read_artifact
+from epochal._core.plugin.candidate import Candidate
+from epochal._core.plugin.manifest import read_manifest
+from epochal._core.sync.durable_files import UNFINISHED
 from epochal.errors import NotKeptError, StoreError
 from epochal.store import Keep, Store
 
@@ -41,7 +41,7 @@ def candidate(n, plugin="geo"):
 
 def commit(store, n, *, first=False, plugin="geo", reason=""):
     """Epoch n brings generation n of the plugin."""
-    brought = (Brought(n, candidate(n, plugin)),)
+    brought = (AddedGeneration(n, candidate(n, plugin)),)
     gone = () if first else (plugin,)
     store.commit(Commit(n, reason, n - 1, n, f"id{n}", brought, gone))
 
@@ -115,7 +115,7 @@ def test_a_policy_that_nothing_could_keep_to_is_refused(wrong):
 def test_what_the_history_refers_to_or_somebody_uses_is_never_collected(tmp_path):
     with Store(tmp_path, keep=Keep(epochs=2)) as store:
         in_use = candidate(1)
-        store.commit(Commit(1, "", 0, 1, "id1", (Brought(1, in_use),)))
+        store.commit(Commit(1, "", 0, 1, "id1", (AddedGeneration(1, in_use),)))
         for n in (2, 3, 4):
             commit(store, n)
         store.collect()
@@ -150,7 +150,7 @@ def test_a_listing_that_cannot_be_read_stops_the_collection_and_is_told(tmp_path
     told = []
     with Store(tmp_path / "store", tell=told.append) as store:
         made = Candidate(package, read_manifest(package), {}, frozenset({"*"}))
-        store.commit(Commit(1, "", 0, 1, "id1", (Brought(0, made),)))
+        store.commit(Commit(1, "", 0, 1, "id1", (AddedGeneration(0, made),)))
         before = blobs(store)
         (store.folder / "artifacts" / package.digest).write_bytes(b"#")
         store.collect()
@@ -171,7 +171,7 @@ def test_every_file_is_what_its_name_says(tmp_path):
     package = make_package(tmp_path / "geo")
     with Store(tmp_path / "store") as store:
         made = Candidate(package, read_manifest(package), {}, frozenset({"*"}))
-        store.commit(Commit(1, "", 0, 1, "id1", (Brought(0, made),)))
+        store.commit(Commit(1, "", 0, 1, "id1", (AddedGeneration(0, made),)))
         assert len(blobs(store)) == 4  # three files and their listing
         for path in (store.folder / "artifacts").iterdir():
             assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
@@ -183,7 +183,7 @@ def test_a_package_that_cannot_be_listed_is_refused(tmp_path):
     made = Candidate(package, read_manifest(package), {}, frozenset({"*"}))
     with Store(tmp_path / "store") as store:
         with pytest.raises(StoreError, match="line break"):
-            store.commit(Commit(1, "", 0, 1, "id1", (Brought(0, made),)))
+            store.commit(Commit(1, "", 0, 1, "id1", (AddedGeneration(0, made),)))
         assert store.history() == ()
 
 
@@ -208,8 +208,8 @@ def test_bytes_then_names_then_the_transaction(tmp_path, monkeypatch):
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         assert (synchronous, mode) == (2, "wal")  # 2 is FULL
-        monkeypatch.setattr("epochal._core.disk.os.fsync", fsync)
-        monkeypatch.setattr("epochal._core.disk.os.replace", replace)
+        monkeypatch.setattr("epochal._core.sync.durable_files.os.fsync", fsync)
+        monkeypatch.setattr("epochal._core.sync.durable_files.os.replace", replace)
         connection.set_trace_callback(
             lambda text: steps.append(text) if text in {"BEGIN IMMEDIATE", "COMMIT"} else None
         )
@@ -223,8 +223,8 @@ def test_a_commit_that_fails_leaves_no_half_of_it(tmp_path):
     with Store(tmp_path) as store:
         commit(store, 1, first=True)
         with pytest.raises(StoreError, match="at epoch 5, its store"):
-            store.commit(Commit(9, "", 5, 6, "id6", (Brought(9, candidate(9)),), ("geo",)))
-        again = Commit(9, "", 1, 2, "id2", (Brought(1, candidate(9)),), ("geo",))
+            store.commit(Commit(9, "", 5, 6, "id6", (AddedGeneration(9, candidate(9)),), ("geo",)))
+        again = Commit(9, "", 1, 2, "id2", (AddedGeneration(1, candidate(9)),), ("geo",))
         with pytest.raises(StoreError):  # that generation is there already
             store.commit(again)
         assert numbers(store) == [1]

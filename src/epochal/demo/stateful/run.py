@@ -10,19 +10,19 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.events import GenerationLeaked
 from epochal.demo.stateful.parts import PARTS
 from epochal.demo.stateful.report import StatefulReport
 from epochal.errors import EpochalError, HandOverError, IncompatibleError, InitError
+from epochal.events import GenerationLeaked
 from epochal.examples import path as example
 from epochal.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from epochal._core.events import Event
     from epochal.demo.stateful.parts import Part
     from epochal.demo.stateful.report import Verdict
+    from epochal.events import Event
 
 _BROKEN_EVERY: Final = 6
 _SAMPLE_S: Final = 0.1

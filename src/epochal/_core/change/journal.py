@@ -1,0 +1,115 @@
+"""What a change tells whoever keeps a durable record of it, and what it asks of that record.
+
+A runtime without a store has no journal, and its changes are as durable as its process. With one, a
+change tells the journal what it is about to publish, in its turn, before it publishes: if the
+journal cannot keep it, the change is rolled back like any other that fails (E5). Once the journal
+has it, nothing is left that can fail; should the process die in between, the next start publishes
+it (E8).
+
+What is told holds no lease and no epoch: an error of the journal keeps its frames, and a rollback
+waits for the leases of what it takes down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from epochal._core.plugin.candidate import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class AddedGeneration:
+    """A generation that comes in with an epoch: its number, and what it is made of."""
+
+    number: int
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A change that is about to publish.
+
+    Attributes:
+        change: its number in its runtime.
+        reason: its label: who asked for it, and why.
+        epoch_before: the number of the epoch that it found.
+        epoch: the number of the epoch that it publishes.
+        id: that epoch's id.
+        brought: the generations that come in.
+        gone: the plugins whose active generation goes, whether or not another one comes in.
+    """
+
+    change: int
+    reason: str
+    epoch_before: int
+    epoch: int
+    id: str
+    brought: tuple[AddedGeneration, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A change that failed and was rolled back.
+
+    Attributes:
+        change: its number in its runtime.
+        reason: its label.
+        epoch: the number of the epoch that it found, and that goes on.
+        code: the error's stable code.
+        error: its text.
+        numbers: plugin -> the number that its staged generation had; not to be given out again.
+    """
+
+    change: int
+    reason: str
+    epoch: int
+    code: str
+    error: str
+    numbers: Mapping[str, int]
+
+
+class Journal(Protocol):
+    """A durable record of the epochs of one runtime."""
+
+    def commit(self, commit: Commit) -> None:
+        """Keep an epoch, durably, before it is published; called by the change that has the turn.
+
+        Raises:
+            EpochalError: it cannot be kept; the change is rolled back.
+        """
+        ...
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Note a change that failed; called by any change's thread.
+
+        Raises:
+            EpochalError: it cannot be noted; said in a note on the change's own error.
+        """
+        ...
+
+    def candidate(self, plugin: str, to: int | str) -> Candidate:
+        """What a generation was made of.
+
+        Args:
+            plugin: its id.
+            to: the generation's number, or a version: its newest generation.
+
+        Raises:
+            NotKeptError: it is not in the history any more, or never was.
+            StoreCorruptError: what is stored is not what was stored.
+        """
+        ...
+
+    def candidates(self, epoch: int) -> Mapping[str, Candidate]:
+        """What each plugin of a committed epoch was made of.
+
+        Raises:
+            NotKeptError: it is not in the history any more, or never was.
+            StoreCorruptError: what is stored is not what was stored.
+        """
+        ...

@@ -1,0 +1,244 @@
+"""What a plugin sees of its runtime: the `ctx` of `register(ctx)` and `init(ctx)`.
+
+Everything that a plugin acquires through its context goes with its generation: deferred calls run
+in reverse order after `shutdown()`, and what it holds of other plugins is taken back. So a context
+keeps nothing of the runtime, and the plugin may keep the context as long as it likes.
+
+A context is used by the plugin's own code, in link and init by one thread, later by whatever thread
+calls the plugin's exports. Its lists only grow until `close` empties them, which happens after the
+last lease is gone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from epochal._core.generation.resources import Resources
+from epochal.errors import CapabilityError, HostError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
+    from epochal._core.generation.kind import Kind
+    from epochal._core.use.lease import RevocableLease
+
+    T = TypeVar("T")
+    F = TypeVar("F")
+
+
+class Required:
+    """What a plugin sees of another that it requires: that plugin's exports, by their short names.
+
+    `units.convert(…)` where one export has that name; `units[scalar]["convert"]` in any case.
+    """
+
+    __slots__ = ("_borrow", "_by_kind", "_plugin")
+
+    def __init__(
+        self, plugin: str, exports: Mapping[tuple[Kind[Any], str], Any], borrow: RevocableLease
+    ) -> None:
+        self._plugin: Final = plugin
+        self._borrow: Final = borrow
+        # Filled here, emptied by `close`; read by the plugin's code in any thread.
+        self._by_kind: Final[dict[Kind[Any], dict[str, Any]]] = defaultdict(dict)
+        for (kind, name), value in exports.items():
+            self._by_kind[kind][name.partition(".")[2]] = value
+
+    def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]:
+        return MappingProxyType(self._by_kind.get(kind, {}))
+
+    def __getattr__(self, name: str) -> Any:
+        found = [exports[name] for exports in self._by_kind.values() if name in exports]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise AttributeError(
+                f"plugin {self._plugin!r} exports {name!r} as several kinds; use [kind][{name!r}]"
+            )
+        raise AttributeError(
+            f"plugin {self._plugin!r} has no export {name!r}; it has: {', '.join(self) or 'none'}"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({name for exports in self._by_kind.values() for name in exports}))
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._by_kind.clear()
+        self._borrow.release()
+
+    def __repr__(self) -> str:
+        return f"<required plugin {self._plugin}: {', '.join(self)}>"
+
+
+class PluginContext:
+    """A generation's access to its runtime.
+
+    Attributes:
+        plugin: the plugin's id.
+        generation: its number.
+        version: its version.
+        config: what the host configured it with; read-only.
+        resources: what it acquired; the runtime's side of `defer`, `spawn` and the others.
+    """
+
+    __slots__ = (
+        "_allows",
+        "_pending",
+        "_required",
+        "config",
+        "generation",
+        "plugin",
+        "resources",
+        "version",
+    )
+
+    def __init__(
+        self,
+        plugin: str,
+        generation: int,
+        version: str,
+        config: Mapping[str, Any],
+        allows: Callable[[str], bool],
+        required: Mapping[str, Required],
+    ) -> None:
+        self.plugin: Final = plugin
+        self.generation: Final = generation
+        self.version: Final = version
+        self.config: Final = MappingProxyType(dict(config))
+        self._allows: Final = allows
+        self._required: Final = dict(required)
+        self.resources: Final = Resources(f"{plugin}#{generation}")
+        self._pending: list[tuple[Kind[Any], str | None, Mapping[str, Any], Any]] | None = []
+
+    def defer(self, callback: Callable[..., object], /, *args: Any, **kw: Any) -> None:
+        """Call `callback(*args, **kw)` when this generation is removed, after its `shutdown()`.
+
+        Deferred calls run in reverse order; one that raises is reported and stops no other.
+        """
+        self.resources.defer(lambda: callback(*args, **kw))
+
+    def enter_context(self, manager: AbstractContextManager[T]) -> T:
+        """Enter a context manager now and leave it when this generation is removed."""
+        value = manager.__enter__()
+        self.defer(manager.__exit__, None, None, None)
+        return value
+
+    def spawn(
+        self,
+        function: Callable[..., object],
+        /,
+        *args: Any,
+        name: str | None = None,
+        limit: float = 5.0,
+    ) -> threading.Thread:
+        """Run `function(*args)` on a thread that goes with this generation.
+
+        When the generation is removed `ctx.stopping` is set, and the thread is waited for: a
+        function that goes on until then looks at it, `while not ctx.stopping.wait(1.0): …`.
+
+        Args:
+            function: what the thread runs.
+            *args: its arguments.
+            name: the thread's name; `plugin#generation` when left out.
+            limit: seconds that it may take to end; after that it is reported.
+        """
+        return self.resources.spawn(lambda: function(*args), name, limit)
+
+    def create_task(
+        self, work: Coroutine[Any, Any, T], *, name: str | None = None, limit: float = 5.0
+    ) -> Future[T]:
+        """Run a coroutine in an event loop of this generation's own, on a thread of its own.
+
+        When the generation is removed the task is cancelled and waited for.
+
+        Args:
+            work: the coroutine.
+            name: the task's name; `plugin#generation` when left out.
+            limit: seconds that it may take to end; after that it is reported.
+
+        Returns:
+            A future of its result (`asyncio.wrap_future` makes it awaitable elsewhere).
+        """
+        return self.resources.create_task(work, name, limit)
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set when this generation is being removed, before its `shutdown()` runs."""
+        return self.resources.stopping
+
+    def require(self, plugin: str) -> Required:
+        """The exports of another plugin, fixed for the life of this generation.
+
+        Args:
+            plugin: its id, which the manifest must list under `requires`.
+
+        Raises:
+            MissingDependencyError: the manifest does not list it.
+        """
+        try:
+            return self._required[plugin]
+        except KeyError:
+            raise MissingDependencyError(
+                f"plugin {self.plugin!r} asks for {plugin!r} but does not require it: "
+                f'add "{plugin}" to `requires` in its manifest'
+            ) from None
+
+    def granted(self, capability: str) -> bool:
+        """Whether the manifest asks for a capability and the host grants it."""
+        return self._allows(capability)
+
+    def demand(self, capability: str) -> None:
+        """Go on only with a capability.
+
+        Raises:
+            CapabilityError: it was not asked for or not granted.
+        """
+        if not self._allows(capability):
+            raise CapabilityError(
+                f"plugin {self.plugin!r} needs the capability {capability!r}: its manifest must "
+                "list it under `capabilities`, and the host must grant it with grants=",
+                plugin=self.plugin,
+                capability=capability,
+            )
+
+    def export(self, kind: Kind[F], target: F, *, name: str | None = None, **options: Any) -> F:
+        """Export something that cannot be marked, from `register(ctx)`.
+
+        Args:
+            kind: as what.
+            target: what.
+            name: its short name; the target's `__name__` when left out.
+            **options: what the kind's marker would take.
+
+        Returns:
+            The target itself.
+
+        Raises:
+            HostError: called outside `register(ctx)`, where exports are no longer taken.
+        """
+        if self._pending is None:
+            raise HostError(
+                f"plugin {self.plugin!r} exported something outside register(ctx); "
+                "what a generation exports is fixed once it is linked"
+            )
+        self._pending.append((kind, name, kind.options(**options), target))
+        return target
+
+    def take_exports(self) -> Iterator[tuple[Kind[Any], str | None, Mapping[str, Any], Any]]:
+        """What `export` was given; from now on it refuses."""
+        pending, self._pending = self._pending or [], None
+        return iter(pending)
+
+    def give_back(self) -> None:
+        """Let go of every plugin that this one requires; doing so again does nothing."""
+        for required in self._required.values():
+            required.close()
+
+    def __repr__(self) -> str:
+        return f"<context of {self.plugin}#{self.generation}>"

@@ -1,0 +1,237 @@
+"""An epoch: an immutable snapshot of all active generations and their exports.
+
+Reading `runtime.epoch` once pins every plugin: the snapshot holds the leases of its generations,
+and each export that is taken out of it carries its own. An operation that looks everything up in
+one epoch sees one consistent set of versions, however many changes are published meanwhile.
+
+An epoch is a dictionary to the interpreter and its tables are `types.MappingProxyType`: both are
+looked up by C code, where a class with its own `__getitem__` costs twice as much. Both are
+read-only.
+
+Who reads, who writes
+---------------------
+
+An epoch is built by one change, alone, and never altered once it is published, so its readers need
+no lock. The exception is ``_derived``, a memo for hosts: written with `dict.setdefault`, one step,
+so that of two threads that build the same value one wins and both get the winner's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+from epochal._core.generation.generation import LeasedGeneration
+from epochal.errors import UnknownExportError, UnknownPluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping
+
+    from epochal._core.generation.generation import Generation
+    from epochal._core.generation.kind import Export, Kind
+    from epochal._core.use.lease import Lease
+
+    F = TypeVar("F")
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+_NO_EXPORTS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class _Frozen(dict[K, V]):
+    """A dictionary that its holders can only read."""
+
+    __slots__ = ()
+
+    def _refuse(self, *args: object, **kw: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is read-only: change plugins through the runtime")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = _refuse
+    setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]  refuses any arguments
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds live code; it cannot be copied or pickled")
+
+
+class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
+    """An immutable snapshot of all active generations and their exports.
+
+    `epoch[kind]` is a mapping from full name to export; `epoch[scalar]["geo.distance"](…)` calls
+    it. A kind without exports is an empty mapping. While you hold an epoch, none of its generations
+    is shut down; take what you need and let it go when the work is long.
+
+    Attributes:
+        number: counts up with every published change of a runtime.
+        generations: plugin id -> its active generation, in the order in which the plugins came in:
+            a plugin that is reloaded keeps its place.
+        since: plugin id -> the number of the epoch that it came in with.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_derived",
+        "_id",
+        "_leases",
+        "_requiring",
+        "generations",
+        "number",
+        "since",
+    )
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]: ...
+
+    def __init__(self, number: int = 0) -> None:
+        dict.__init__(self)
+        self.number = number
+        self.generations: Mapping[str, Generation] = MappingProxyType({})
+        self.since: Mapping[str, int] = MappingProxyType({})
+        self._leases: dict[str, Lease] = {}
+        self._requiring: dict[str, frozenset[str]] = {}
+        self._derived: dict[Hashable, Any] = {}
+        self._id: str | None = None
+
+    # Two epochs are the same only if they are one object: hosts key their caches by them.
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a dict says that it has none
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+    def __missing__(self, kind: Kind[Any]) -> Mapping[str, Any]:
+        return _NO_EXPORTS
+
+    @property
+    def id(self) -> str:
+        """SHA-256 over what every plugin is: digest of its code, configuration, grants.
+
+        Two runtimes whose epochs have the same id run the same code.
+        """
+        if self._id is None:
+            digest = hashlib.sha256()
+            for plugin in sorted(self.generations):
+                digest.update(f"{plugin} {self.generations[plugin].identity}\n".encode())
+            self._id = digest.hexdigest()
+        return self._id
+
+    def export(self, kind: Kind[Any], name: str) -> Export:
+        """What is known of an export: its options, and the plugin's own object behind it.
+
+        Raises:
+            UnknownExportError: this epoch has no such export.
+        """
+        generation = self.generations.get(name.partition(".")[0])
+        export = generation.exports.get((kind, name)) if generation is not None else None
+        if export is None:
+            raise UnknownExportError(kind.name, name, get_close_matches(name, self[kind]))
+        return export
+
+    def generation(self, plugin: str) -> Generation:
+        """The active generation of a plugin.
+
+        Raises:
+            UnknownPluginError: it is not active in this epoch.
+        """
+        try:
+            return self.generations[plugin]
+        except KeyError:
+            raise UnknownPluginError(plugin, sorted(self.generations)) from None
+
+    def requiring(self, plugin: str) -> frozenset[str]:
+        """The active plugins whose manifests require this one."""
+        return self._requiring.get(plugin, frozenset())
+
+    def lease(self, plugin: str) -> Lease:
+        """The lease of a plugin's generation: hold it instead of the epoch when you need only that.
+
+        Raises:
+            UnknownPluginError: it is not active in this epoch.
+        """
+        self.generation(plugin)
+        return self._leases[plugin]
+
+    def linked(self, plugin: str) -> LeasedGeneration:
+        """A plugin's generation together with its lease.
+
+        Raises:
+            UnknownPluginError: it is not active in this epoch.
+        """
+        return LeasedGeneration(self.generation(plugin), self.lease(plugin), MappingProxyType({}))
+
+    def pins(self, plugins: Iterable[str]) -> tuple[Lease, ...]:
+        """The leases of several plugins' generations."""
+        return tuple(self.lease(plugin) for plugin in plugins)
+
+    def holds(self, lease: Lease, plugin: str) -> bool:
+        """Whether this epoch pins that very generation of a plugin."""
+        return self._leases.get(plugin) is lease
+
+    def derived(self, key: Hashable, build: Callable[[Epoch], T]) -> T:
+        """A value that a host computes once for each epoch, such as a planning context or a router.
+
+        Args:
+            key: whose value it is, usually the host object.
+            build: makes it of this epoch, on the first call; of two threads that call at once both
+                may build, and one result is kept. The result must not refer to the epoch: a cycle
+                would hold every lease until the collector runs (through native code, for ever).
+
+        Returns:
+            The value, which lives as long as this epoch.
+        """
+        try:
+            value: T = self._derived[key]
+        except KeyError:
+            value = self._derived.setdefault(key, build(self))
+        return value
+
+    def successor(self, retired: Iterable[Generation], staged: Iterable[LeasedGeneration]) -> Epoch:
+        """The next epoch: this one without some generations and with others.
+
+        Tables of kinds that neither side touches are shared between the two.
+        """
+        nxt = Epoch(self.number + 1)
+        dict.update(nxt, self)
+        generations, leases = dict(self.generations), dict(self._leases)
+        requiring, since = dict(self._requiring), dict(self.since)
+        fresh: dict[Kind[Any], dict[str, Any]] = {}
+
+        def table(kind: Kind[Any]) -> dict[str, Any]:
+            if kind not in fresh:
+                # The proxy's own copy is one block copy of the dictionary behind it.
+                fresh[kind] = self[kind].copy()  # type: ignore[attr-defined]  # a MappingProxyType
+            return fresh[kind]
+
+        coming = list(staged)
+        stay = {new.generation.plugin for new in coming}
+        for old in retired:
+            if old.plugin not in stay:  # whoever is replaced keeps its place
+                del generations[old.plugin], leases[old.plugin], since[old.plugin]
+            for kind, name in old.exports:
+                del table(kind)[name]
+            for required in old.requires:
+                requiring[required] = requiring[required] - {old.plugin}
+        for new in coming:
+            plugin = new.generation.plugin
+            generations[plugin], leases[plugin] = new.generation, new.lease
+            since.setdefault(plugin, nxt.number)
+            for (kind, name), value in new.carried.items():
+                table(kind)[name] = value
+            for required in new.generation.requires:
+                requiring[required] = requiring.get(required, frozenset()) | {plugin}
+        for kind, exports in fresh.items():
+            dict.__setitem__(nxt, kind, MappingProxyType(exports))
+        nxt.generations, nxt.since = MappingProxyType(generations), MappingProxyType(since)
+        nxt._leases, nxt._requiring = leases, requiring
+        return nxt
+
+    def __epochal_pin__(self) -> str:
+        """What this is, to whoever asks who holds a lease (see `epochal._core.use.holders.PIN`)."""
+        return f"epoch {self.number}"
+
+    def __repr__(self) -> str:
+        return f"<epoch {self.number}: {len(self.generations)} plugins>"

@@ -1,0 +1,299 @@
+"""Taking a removed generation's memory apart, at the cost of what the plugin weighs.
+
+The problem: a module, its functions and its classes form cycles, so they wait for a full
+collection, which stops every thread for as long as the whole heap takes; and when something of the
+host still refers to one of them, all of them stay, and nobody learns why.
+
+The idea: look at the small graph that the generation's modules reach
+(`epochal._core.introspect.object_graph`). If nothing outside refers into it, nobody can ever reach
+any of it again: take it apart at once. If something does, leave everything as it is, since whoever
+holds it may use it, and name the path that leads to it.
+
+The order of taking apart
+-------------------------
+
+First whatever leads to an object with a finalizer, newest first, while all that the finalizer may
+use is still there. Where one lives on all the same, in a cycle of its own, the collector must find
+it with its code whole, so the rest is left to the collector too. Then the other data, then the
+code. A class is in a cycle with its own method resolution order, which no Python code can break:
+its shell, emptied, waits for the next ordinary collection.
+
+A full collection is the last resort before something is called a leak, never the method.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+import typing
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from types import CellType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from epochal._core.introspect.cache_eviction import let_go
+from epochal._core.introspect.collector import collect, collect_soon
+from epochal._core.introspect.object_graph import Graph
+from epochal._core.introspect.referrers import Search, dict_of_type, is_a, type_name
+from epochal._core.introspect.running_code import find_stragglers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+
+_NAMED_AT_MOST: Final = 5
+"""How many leaks are named; a path costs a heap walk a level."""
+
+_PAUSE_S: Final = 0.005
+_PATIENCE_S: Final = 2.0
+"""For a collection that another thread is within: finalizers run there, which may wait."""
+
+_NATIVE: Final = (
+    "what native code holds cannot be seen or undone; it may be an audit hook, a signal handler, "
+    "os.register_at_fork, a codec, or an extension type or function registered with a library"
+)
+
+_COLLECTING: Final = (
+    "another thread is within a collection, where a finalizer may wait: what it has found to be "
+    "garbage looks as if native code held it, and may be gone when the collection ends"
+)
+
+_KEPT: Final = frozenset({"_abc_impl", "__abstractmethods__", "__module__", "__doc__"})
+"""Attributes that a class's shell keeps: `abc` and the interpreter look them up until it dies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """How a generation's memory came back.
+
+    Attributes:
+        leaks: what keeps it alive, a line each; empty when nothing does.
+        shells: what had to be left to the next ordinary collection, held weakly.
+        undone: which of the host's caches and registries had to let go.
+    """
+
+    leaks: tuple[str, ...] = ()
+    shells: tuple[weakref.ref[Any], ...] = ()
+    undone: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every function and class has died by now."""
+        return not self.leaks and all(shell() is None for shell in self.shells)
+
+
+def reclaim(
+    modules: MutableMapping[str, ModuleType], *, root_name: str, thorough: bool = True
+) -> Reclaim:
+    """Take a generation's modules apart, or say what keeps them.
+
+    Finalizers of the plugin's objects run in here. The modules must have left every process-wide
+    table before.
+
+    Args:
+        modules: the modules by name; emptied.
+        root_name: the private name that all of them begin with.
+        thorough: where something seems to keep them, make sure and find out what. If not, they are
+            left to the collector.
+    """
+    owned = list(modules.values())
+    modules.clear()
+    undone: list[str] = []
+    graph = Graph(owned, root_name, broad=False)
+    for remedy in _REMEDIES if thorough else _REMEDIES[:1]:
+        if graph.is_closed():
+            break
+        found = remedy(graph)
+        del graph  # it refers to all that the remedy is to free
+        undone += found()
+        graph = Graph(owned, root_name, broad=True)
+    if graph.is_closed():
+        owned.clear()
+        return Reclaim(shells=_take_apart(graph), undone=tuple(undone))
+    leaks = _explain(graph, id(owned)) if thorough else ()
+    return Reclaim(leaks, undone=tuple(undone))
+
+
+Remedy: TypeAlias = "Callable[[Graph], Callable[[], list[str]]]"
+"""Looks at the graph, and returns what is to be done once the graph is let go; that returns what it
+took out of somebody's tables."""
+
+
+def _empty_typing(graph: Graph) -> Callable[[], list[str]]:
+    """The caches in which `typing` keeps classes (`Optional[X]`): no look through the heap."""
+
+    def empty() -> list[str]:
+        for cleanup in typing._cleanups:  # type: ignore[attr-defined]  # noqa: SLF001  its only name
+            cleanup()
+        return []
+
+    return empty
+
+
+def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
+    """The host's own caches and registries."""
+    holders = graph.holders()
+    ours = graph.ours()
+
+    def empty() -> list[str]:
+        undone = let_go(holders, ours)
+        holders.clear()
+        collect(1)
+        return undone
+
+    return empty
+
+
+def _pause(graph: Graph) -> Callable[[], list[str]]:
+    """Let other threads go on that have a reference in hand: somebody copies `sys.modules`, say."""
+
+    def pause() -> list[str]:
+        time.sleep(_PAUSE_S)
+        return []
+
+    return pause
+
+
+def _collect(graph: Graph) -> Callable[[], list[str]]:
+    """The full collection, for which one that another thread is in must end."""
+
+    def collect_all() -> list[str]:
+        collect_soon(_PATIENCE_S)
+        return []
+
+    return collect_all
+
+
+_REMEDIES: Final[tuple[Remedy, ...]] = (_empty_typing, _empty_caches, _pause, _collect)
+"""What is tried, one after another, before something is called a leak; after each, a broad look."""
+
+
+# --- taking apart --------------------------------------------------------------------------------
+
+
+def _take_apart(graph: Graph) -> tuple[weakref.ref[Any], ...]:
+    """Take apart what nobody refers to.
+
+    Returns:
+        Weak references to the functions and classes that are left to the next collection.
+    """
+    dead = list(graph.dead())
+    namespaces = [obj for obj, _ in dead if id(obj) in graph.globals_ids]
+    classes = [obj for obj, ours in dead if ours and is_a(obj, type)]
+    cells = [obj for obj, _ in dead if type(obj) is CellType]
+    code = [
+        weakref.ref(obj)
+        for obj, ours in dead
+        if ours and (type(obj) is FunctionType or is_a(obj, type))
+    ]
+    classes = [cls for cls in classes if not _is_found_by_others(cls, classes)]
+    dead.clear()
+    finalizable, leading = graph.finalizable()
+    graph.objects.clear()
+    places = [_Place(namespace, partial(_pop, namespace)) for namespace in namespaces]
+    places += [_Place(dict_of_type(cls), partial(_drop_attribute, cls)) for cls in classes]
+    # What leads to a finalizer first, while the data that it may use are still there.
+    for place in places:
+        place.drop_data(lambda value: id(value) in leading)
+    if all(ref() is None for ref in finalizable):
+        for place in places:
+            place.drop_data(lambda _: True)
+        for cell in cells:
+            _empty_cell(cell)
+        for place in places:
+            place.drop_rest()
+        for namespace in namespaces:
+            namespace.clear()
+    return tuple(ref for ref in code if ref() is not None)
+
+
+class _Place(NamedTuple):
+    """Where names are bound: a module's namespace or a class."""
+
+    names: Mapping[str, Any]
+    drop: Callable[[str], object]
+
+    def drop_data(self, chosen: Callable[[object], bool]) -> None:
+        """Drop what is neither code nor the interpreter's own, newest first."""
+        for name in reversed(list(self.names)):
+            if type(name) is str and not name.startswith("__") and self._is_data(name, chosen):
+                self.drop(name)
+
+    def _is_data(self, name: str, chosen: Callable[[object], bool]) -> bool:
+        # In a function of its own: no variable of the caller's may refer to what it drops.
+        value = self.names.get(name)
+        return not is_a(value, _CODE) and chosen(value)
+
+    def drop_rest(self) -> None:
+        """Drop what is left, but for the interpreter's own."""
+        for name in list(self.names):
+            if type(name) is str and name not in _KEPT:
+                self.drop(name)
+
+
+_CODE: Final = (FunctionType, type, ModuleType, classmethod, staticmethod, property)
+
+
+def _pop(namespace: dict[str, Any], name: str) -> None:
+    namespace.pop(name, None)
+
+
+def _drop_attribute(cls: type, name: str) -> None:
+    with suppress(AttributeError, TypeError):  # the interpreter's own, or gone meanwhile
+        type.__delattr__(cls, name)
+
+
+def _empty_cell(cell: CellType) -> None:
+    with suppress(ValueError):  # it is empty
+        del cell.cell_contents
+
+
+def _is_found_by_others(cls: type, classes: list[type]) -> bool:
+    """Whether a class has a base that is not the plugin's, other than `object`.
+
+    `Base.__subclasses__()` finds its shell until the collection: let it be whole for them.
+    """
+    bases: tuple[type, ...] = type.__dict__["__bases__"].__get__(cls)
+    return any(base is not object and all(base is not own for own in classes) for base in bases)
+
+
+# --- naming leaks --------------------------------------------------------------------------------
+
+
+def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
+    """Name what keeps the graph alive, but for one list, the caller's own."""
+    lines = [str(running) for running in find_stragglers(graph.globals_ids)]
+    ours = graph.ours()
+    lines += [
+        f"{_what(value, graph)} is the value of context variable {variable.name!r}"
+        for variable, value in contextvars.copy_context().items()  # the caller's, who has it, too
+        if id(value) in ours or id(type(value)) in ours
+    ]
+    entrances = graph.entrances()
+    named = entrances[:_NAMED_AT_MOST]
+    search = Search({*ours, id(graph.objects), ignored})
+    for start, path in zip(named, search.paths(named), strict=True):
+        leaked = start.node if start.below is None else start.below.node
+        lines.append(f"{_what(leaked, graph)} is referred to by {path}")
+    if any("native code" in line for line in lines):
+        lines.append(_NATIVE if collect(0) else _COLLECTING)
+    if len(entrances) > len(named):
+        lines.append(f"and {len(entrances) - len(named)} more")
+    return tuple(dict.fromkeys(_readable(line, graph.root_name) for line in lines))
+
+
+def _readable(line: str, root_name: str) -> str:
+    return line.replace(root_name, root_name.rpartition("__g")[0])
+
+
+def _what(obj: Any, graph: Graph) -> str:
+    if is_a(obj, ModuleType):
+        return f"module {obj.__name__}"
+    if id(obj) in graph.globals_ids:
+        return f"the namespace of module {obj.get('__name__')}"
+    if type(obj) is FunctionType:
+        return f"function {obj.__module__}.{obj.__qualname__}"
+    if issubclass(type(obj), type):
+        return f"class {type_name(obj)}"
+    return f"an instance of {type_name(type(obj))}"

@@ -1,0 +1,299 @@
+"""The graph of objects that a generation's modules reach, with its references counted.
+
+The problem: to know whether anything outside still refers to a plugin's objects, without looking at
+the whole heap. The idea is the collector's own, on a small graph: for each object, compare the
+references that come from inside the graph with the references that there are in all, which CPython
+counts. What has more was reached from outside.
+
+What belongs to the graph: the modules; functions whose globals are theirs; classes whose
+`__module__` is; instances of those. These, *ours*, are opened (their references followed) in any
+case. Anything else (a list, a partial, a closure's cell) is opened once every reference to it is
+accounted for, that is, when it turned out to be the plugin's alone: so the walk never strays into
+the host's heap. Cycles of such objects stay shut that way (`functools.singledispatch` makes one): a
+*broad* graph opens them too, within bounds.
+
+The graph refers to all that it found, and must be dropped before anything can die.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from sys import getrefcount
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal._core.introspect.referrers import SUSPENDED, Step, dict_of_type, is_a
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_OPENED_AT_MOST: Final = 5_000
+_ENTRIES_AT_MOST: Final = 1_000
+"""How many doubtful objects a broad graph opens, and how large a container may be to be opened."""
+
+
+class Graph:
+    """The graph that a generation's modules reach, with the references inside it counted.
+
+    Args:
+        modules: where it begins.
+        root_name: the private name that the plugin's modules and classes have.
+        broad: open doubtful objects too, within bounds.
+    """
+
+    def __init__(self, modules: list[ModuleType], root_name: str, *, broad: bool) -> None:
+        self.root_name: Final = root_name
+        self.globals_ids: Final = frozenset(id(vars(module)) for module in modules)
+        self._roots: Final = self.globals_ids | {id(module) for module in modules}
+        # Parallel lists, by position; `objects` is the only one that refers to what was found.
+        self.objects: Final[list[Any]] = []
+        self._inside: Final[list[int]] = []
+        self._ours: Final[list[bool]] = []
+        self._open: Final[list[bool]] = []
+        self._positions: Final[dict[int, int]] = {}
+        self._classes: Final[dict[int, bool]] = {}
+        self._queue: Final[list[int]] = []
+        self._doubtful: Final[set[int]] = set()
+        self._reached: frozenset[int] | None = None
+        for module in modules:
+            self._position(module)
+            self._inside[-1] += 1  # the caller's list
+        self._grow()
+        if broad:
+            self._grow_broadly()
+
+    # --- growing -----------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        """Open all that is ours, and whatever turns out to be ours alone, while there is any."""
+        while self._queue:
+            while self._queue:
+                self._open_one(self._queue.pop())
+            for position in list(self._doubtful):
+                if not self._from_outside(position):
+                    self._doubtful.discard(position)
+                    self._queue.append(position)
+
+    def _grow_broadly(self) -> None:
+        budget = _OPENED_AT_MOST
+        while budget > 0:
+            chosen = [p for p in sorted(self._doubtful) if _may_open(self.objects[p])][:budget]
+            if not chosen:
+                return
+            budget -= len(chosen)
+            self._doubtful.difference_update(chosen)
+            self._queue.extend(chosen)
+            self._grow()
+
+    def _open_one(self, position: int) -> None:
+        self._open[position] = True
+        for referent in self._referents(self.objects[position]):
+            found = self._position(referent)
+            if found is not None:
+                self._inside[found] += 1
+
+    def _referents(self, obj: Any) -> list[Any]:
+        referents = gc.get_referents(obj)
+        if not gc.is_tracked(obj):
+            referents.append(type(obj))  # an instance without any slot: nobody visits its class
+        return referents
+
+    def _position(self, obj: Any) -> int | None:
+        """Where an object stands; None for one that cannot refer to anything."""
+        position = self._positions.get(id(obj))
+        if position is None:
+            ours = self._is_ours(obj)
+            if not ours and not gc.is_tracked(obj):
+                return None
+            position = self._positions[id(obj)] = len(self.objects)
+            self.objects.append(obj)
+            self._inside.append(0)
+            self._open.append(False)
+            self._ours.append(ours)
+            if ours:
+                self._queue.append(position)
+            else:
+                self._doubtful.add(position)
+        return position
+
+    def _is_ours(self, obj: Any) -> bool:
+        if id(obj) in self._roots:
+            return True
+        cls = type(obj)
+        if cls is FunctionType:
+            return id(obj.__globals__) in self.globals_ids
+        return self._is_our_class(obj if issubclass(cls, type) else cls)
+
+    def _is_our_class(self, cls: type) -> bool:
+        known = self._classes.get(id(cls))
+        if known is None:
+            module = dict_of_type(cls).get("__module__")
+            known = isinstance(module, str) and (
+                module == self.root_name or module.startswith(f"{self.root_name}.")
+            )
+            self._classes[id(cls)] = known
+        return known
+
+    # --- judging -----------------------------------------------------------------------------
+
+    def _from_outside(self, position: int) -> int:
+        """How many references to an object come from outside the graph."""
+        return getrefcount(self.objects[position]) - _OWN_REFERENCES - self._inside[position]
+
+    def is_closed(self) -> bool:
+        """Whether nothing outside refers to anything of ours, however indirectly."""
+        return not any(self._ours[position] for position in self._alive())
+
+    def _alive(self) -> frozenset[int]:
+        """The positions of what can be reached from outside; as it was when first asked.
+
+        (Whoever takes the graph apart refers to its objects while doing so.)
+        """
+        if self._reached is None:
+            self._reached = self._reached_from_outside()
+        return self._reached
+
+    def _reached_from_outside(self) -> frozenset[int]:
+        todo = [p for p in range(len(self.objects)) if self._open[p] and self._from_outside(p)]
+        alive = set(todo)
+        while todo:
+            for position in self._opened_referents(self.objects[todo.pop()]):
+                if position not in alive:
+                    alive.add(position)
+                    todo.append(position)
+        return frozenset(alive)
+
+    def entrances(self) -> list[Step]:
+        """Where something outside refers in: an object of ours, or what leads to one."""
+        found: list[Step] = []
+        todo = [p for p in range(len(self.objects)) if self._open[p] and self._from_outside(p)]
+        seen = set(todo)
+        while todo:
+            position = todo.pop(0)
+            obj = self.objects[position]
+            if self._ours[position]:
+                found.append(Step(obj))
+                continue
+            for inner in self._opened_referents(obj):
+                if self._ours[inner]:
+                    found.append(Step(obj, Step(self.objects[inner])))
+                elif inner not in seen:
+                    seen.add(inner)
+                    todo.append(inner)
+        return found
+
+    def holders(self) -> list[Any]:
+        """What refers to our objects from outside, as far as the collector sees it."""
+        ours = self.ours()
+        targets = [(step.below or step).node for step in self.entrances()]
+        found = [
+            holder
+            for holder in gc.get_referrers(*targets)
+            if id(holder) not in ours and holder is not targets and holder is not self.objects
+        ]
+        keys = [holder for holder in found if type(holder) is tuple]  # a cache's, perhaps
+        return found + gc.get_referrers(*keys) if keys else found  # one heap walk for all
+
+    def ours(self) -> frozenset[int]:
+        """The `id` of each object that is ours."""
+        return frozenset(id(obj) for obj, is_ours in self.opened() if is_ours)
+
+    def _opened_referents(self, obj: object) -> Iterator[int]:
+        for referent in gc.get_referents(obj):
+            position = self._positions.get(id(referent))
+            if position is not None and self._open[position]:
+                yield position
+
+    def finalizable(self) -> tuple[list[Callable[[], object]], set[int]]:
+        """The objects whose death runs plugin code, and the `id` of whatever leads to one."""
+        found: list[Callable[[], object]] = []
+        leading: set[int] = set()
+        for obj, ours in self.dead():
+            if is_a(obj, SUSPENDED) or (ours and _has_finalizer(type(obj))):
+                found.append(_watched(obj))
+                leading.add(id(obj))
+        # What refers to one of those, and what refers to that; code is no data, and stops it.
+        grown = bool(leading)
+        while grown:
+            grown = False
+            for obj, _ in self.dead():
+                if id(obj) not in leading and not self._is_code(obj):
+                    referents = map(id, gc.get_referents(obj))
+                    if any(i in leading for i in referents):
+                        leading.add(id(obj))
+                        grown = True
+        return found, leading
+
+    def _is_code(self, obj: object) -> bool:
+        return id(obj) in self._roots or type(obj) is FunctionType or is_a(obj, type)
+
+    def dead(self) -> Iterator[tuple[Any, bool]]:
+        """Each opened object that nothing outside refers to, however indirectly; whether ours."""
+        alive = self._alive()
+        for position, (obj, ours) in enumerate(zip(self.objects, self._ours, strict=True)):
+            if self._open[position] and position not in alive:
+                yield obj, ours
+
+    def opened(self) -> Iterator[tuple[Any, bool]]:
+        """Each object that was walked through, and whether it is ours."""
+        for obj, ours, was_opened in zip(self.objects, self._ours, self._open, strict=True):
+            if was_opened:
+                yield obj, ours
+
+
+def _may_open(obj: Any) -> bool:
+    """Whether a doubtful object may be looked into: not if it is the host's own, or huge."""
+    if is_a(obj, type):
+        return not _is_found_by_name(obj)
+    if type(obj) is dict and "__name__" in obj and "__builtins__" in obj:
+        return not _is_imported(obj)
+    if is_a(obj, ModuleType):
+        return type(obj) is ModuleType and not _is_imported(vars(obj))
+    return type(obj) not in _CONTAINERS or len(obj) <= _ENTRIES_AT_MOST
+
+
+def _is_imported(namespace: dict[str, Any]) -> bool:
+    """Whether these are an imported module's names, and not those of a copy that somebody made."""
+    return _names_of_module(namespace.get("__name__")) is namespace
+
+
+def _names_of_module(name: object) -> Any:
+    """The names in an imported module, empty if there is none; asks nothing of it."""
+    module = sys.modules.get(name) if type(name) is str else None
+    return object.__getattribute__(module, "__dict__") if is_a(module, ModuleType) else {}
+
+
+def _is_found_by_name(cls: type) -> bool:
+    """Whether an imported module has this class, under the name that the class says it has."""
+    names = _names_of_module(dict_of_type(cls).get("__module__"))
+    found: Any = None
+    for part in type.__dict__["__qualname__"].__get__(cls).split("."):
+        found = names.get(part)
+        names = dict_of_type(found) if is_a(found, type) else {}
+    return found is cls
+
+
+_CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset})
+
+
+def _calibrated() -> int:
+    objects = [object()]
+    return getrefcount(objects[0])
+
+
+_OWN_REFERENCES: Final = _calibrated()
+"""What `getrefcount(objects[position])` says of an object that only the list refers to."""
+
+
+def _watched(obj: Any) -> Callable[[], object]:
+    """A weak reference; for what has none, one that never dies."""
+    try:
+        return weakref.ref(obj)
+    except TypeError:
+        return lambda: "perhaps alive"
+
+
+def _has_finalizer(cls: type) -> bool:
+    return any("__del__" in dict_of_type(base) for base in type.__dict__["__mro__"].__get__(cls))

@@ -1,0 +1,4 @@
+"""A plugin before it is loaded: its bytes, its manifest, what it requires.
+
+No plugin code runs here.
+"""

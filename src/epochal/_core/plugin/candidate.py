@@ -1,0 +1,56 @@
+"""A candidate: everything that decides what a generation will be, before any of its code runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from epochal._core.plugin.artifact import Artifact
+    from epochal._core.plugin.manifest import Manifest
+
+NO_CONFIG: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One version of a plugin with the configuration and the grants that it would run with.
+
+    Attributes:
+        artifact: its bytes.
+        manifest: what they say of themselves.
+        config: what the host configures it with: a copy, as JSON gives it back, since an epoch's id
+            covers it and a restart reads it from there.
+        grants: capability patterns that the host grants it.
+        identity: SHA-256 over digest, configuration and grants: the plugin's part in an epoch's id.
+
+    Raises:
+        TypeError: a configuration value that JSON cannot hold.
+    """
+
+    artifact: Artifact
+    manifest: Manifest
+    config: Mapping[str, Any]
+    grants: frozenset[str]
+    identity: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            config = json.loads(json.dumps(dict(self.config), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"the config of plugin {self.manifest.id!r} must be JSON values: {error}"
+            ) from None
+        object.__setattr__(self, "config", MappingProxyType(config))
+        content = json.dumps([self.artifact.digest, config, sorted(self.grants)], sort_keys=True)
+        object.__setattr__(self, "identity", hashlib.sha256(content.encode()).hexdigest())
+
+    @property
+    def plugin(self) -> str:
+        """The plugin's id."""
+        return self.manifest.id

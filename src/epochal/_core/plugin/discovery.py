@@ -1,0 +1,48 @@
+"""A folder of plugins: which of its files and folders are some.
+
+Each `.py` file and each package is one if it has a manifest. A file without one is something else
+that lies there: the test beside its plugin, a module of the host's. Hidden ones are left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from epochal._core.plugin.artifact import Artifact, read_artifact
+from epochal._core.plugin.manifest import has_manifest
+from epochal.errors import HostError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+def read_folder(folder: str | PathLike[str]) -> list[Artifact]:
+    """Read every plugin of a folder, sorted by file name.
+
+    Raises:
+        HostError: there is no such folder.
+        ArtifactError: something in it cannot be read.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise HostError(f"{path} is no folder; name the folder that holds the plugins")
+    artifacts = [read_artifact(source) for source in sources_in(path)]
+    return [artifact for artifact in artifacts if has_manifest(artifact)]
+
+
+def sources_in(folder: Path) -> list[Path]:
+    """The `.py` files and packages of a folder, with a manifest or without; none if it is gone."""
+    return [path for path in children_of(folder) if _is_source(path)]
+
+
+def children_of(folder: Path) -> list[Path]:
+    """What is in a folder, sorted, without hidden ones and bytecode; nothing if it is gone."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name != "__pycache__")
+    except OSError:
+        return []
+
+
+def _is_source(path: Path) -> bool:
+    return (path.suffix == ".py" and path.is_file()) or (path / "__init__.py").is_file()

@@ -1,0 +1,339 @@
+"""A manifest: what a plugin says of itself, readable without running any of it.
+
+In a single file it is a comment block in the form of inline script metadata (the Python packaging
+specification that grew from PEP 723), of type `plugin`::
+
+    # /// plugin
+    # id = "geo"
+    # version = "1.2.0"
+    # requires = ["units>=1"]            # other plugins
+    # dependencies = ["numpy>=2"]        # distributions that must be installed
+    # capabilities = ["scalar", "net:api.example.org"]
+    # ///
+
+In a package it is a `plugin.toml` beside `__init__.py` with the same keys (a block in `__init__.py`
+does as well), and one more: `vendored = "_vendor"` names the folder of the distributions that the
+plugin carries with it, as `pip install --target` fills it; each can be imported under its own name.
+Every fault is reported at once, each in a line that names the place and what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from packaging.requirements import InvalidRequirement
+from packaging.requirements import Requirement as Distribution
+from packaging.version import InvalidVersion, Version
+
+from epochal._core.plugin.capabilities import is_capability
+from epochal.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from packaging.specifiers import SpecifierSet
+
+    from epochal._core.plugin.artifact import Artifact
+
+_KEYS: Final = (
+    "id",
+    "version",
+    "description",
+    "requires",
+    "dependencies",
+    "capabilities",
+    "vendored",
+)
+_ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_OPENING: Final = re.compile(r"^# /// plugin[ \t]*$")
+_CLOSING: Final = "# ///"
+_EXAMPLE: Final = '# /// plugin / # id = "name" / # version = "1.0" / # ///'
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Another plugin that a plugin requires, and the versions that will do."""
+
+    plugin: str
+    specifier: SpecifierSet
+
+    def __str__(self) -> str:
+        return f"{self.plugin}{self.specifier}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a plugin says of itself.
+
+    Attributes:
+        id: its name, and the first part of its exports' names (`geo.distance`).
+        version: of the plugin.
+        description: one line for people; empty if it has none.
+        requires: other plugins.
+        dependencies: distributions that must be installed.
+        capabilities: exactly what it asks for; None if it does not say (every kind and no service).
+        vendored: the folder of the distributions that it carries with it; empty for none.
+    """
+
+    id: str
+    version: Version
+    description: str = ""
+    requires: tuple[Requirement, ...] = ()
+    dependencies: tuple[Distribution, ...] = ()
+    capabilities: frozenset[str] | None = None
+    vendored: str = ""
+
+
+def is_plugin_id(text: str) -> bool:
+    """Whether a text can be the id of a plugin."""
+    return _ID.fullmatch(text) is not None
+
+
+def read_manifest(artifact: Artifact) -> Manifest:
+    """Read and check a plugin's manifest; none of its code runs.
+
+    Raises:
+        ManifestError: every fault at once.
+    """
+    return _Reader(artifact).read()
+
+
+def has_manifest(artifact: Artifact) -> bool:
+    """Whether it has a manifest, right or wrong: whether it means to be a plugin at all."""
+    if artifact.is_package and "plugin.toml" in artifact.files:
+        return True
+    text = artifact.files[artifact.root].decode("utf-8-sig", errors="replace")
+    return any(_OPENING.match(line) for line in text.splitlines())
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The text of a manifest and where it stands."""
+
+    place: str
+    text: str
+    first_line: int
+
+    def line_of(self, key: str) -> int:
+        for number, line in enumerate(self.text.splitlines(), self.first_line):
+            if re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
+                return number
+        return self.first_line
+
+
+class _Reader:
+    """Reads one manifest and gathers its faults."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+        self._faults: list[str] = []
+        self._place = str(artifact.origin or artifact.name)
+
+    def read(self) -> Manifest:
+        block = self._find()
+        table = self._parse(block)
+        for key in table:
+            if key not in _KEYS:
+                close = get_close_matches(key, _KEYS, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"expected {', '.join(_KEYS)}"
+                self._fault(block, key, f"is no key of a manifest; {hint}")
+        for key in ("id", "version"):
+            if key not in table:
+                self._faults.append(f"{block.place}:{block.first_line}: {key} is missing")
+        plugin = self._id(block, table)
+        manifest = Manifest(
+            plugin or "",
+            self._version(block, table),
+            self._text(block, table, "description"),
+            tuple(self._requires(block, table, plugin)),
+            tuple(self._each(block, table, "dependencies", self._distribution)),
+            self._capabilities(block, table),
+            self._vendored(block, table, plugin),
+        )
+        if self._faults:
+            raise ManifestError(self._faults, plugin=plugin)
+        return manifest
+
+    # --- finding it --------------------------------------------------------------------------
+
+    def _find(self) -> _Block:
+        root, package = self._artifact.root, self._artifact.is_package
+        place = f"{self._place}/{root}" if package else self._place
+        blocks = list(self._blocks(place, self._decoded(root)))
+        if package and "plugin.toml" in self._artifact.files:
+            toml = _Block(f"{self._place}/plugin.toml", self._decoded("plugin.toml"), 1)
+            blocks.append(toml)
+        if self._faults:
+            raise ManifestError(self._faults)
+        if not blocks:
+            where = "plugin.toml beside __init__.py, or a block" if package else "a block"
+            raise ManifestError([f"{place}: has no manifest; expected {where} such as: {_EXAMPLE}"])
+        if len(blocks) > 1:
+            places = " and ".join(f"{block.place}:{block.first_line}" for block in blocks)
+            raise ManifestError([f"{places}: more than one manifest; expected one"])
+        return blocks[0]
+
+    def _decoded(self, name: str) -> str:
+        try:
+            return self._artifact.files[name].decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            self._faults.append(f"{self._place}: {name} is not UTF-8 text: {error}")
+            return ""
+
+    def _blocks(self, place: str, source: str) -> Iterator[_Block]:
+        lines = iter(enumerate(source.splitlines(), 1))
+        for opened, line in lines:
+            if not _OPENING.match(line):
+                continue
+            content: list[str] = []
+            for _, inner in lines:
+                if inner.rstrip() == _CLOSING:
+                    yield _Block(place, "\n".join(content), opened + 1)
+                    break
+                if inner != "#" and not inner.startswith("# "):
+                    self._unclosed(place, opened)
+                    break
+                content.append(inner[2:])
+            else:
+                self._unclosed(place, opened)
+
+    def _unclosed(self, place: str, line: int) -> None:
+        self._faults.append(
+            f"{place}:{line}: the manifest block is not closed; expected a line `{_CLOSING}` after "
+            "lines that begin with `# `"
+        )
+
+    def _parse(self, block: _Block) -> dict[str, Any]:
+        try:
+            return tomllib.loads(block.text)
+        except tomllib.TOMLDecodeError as error:
+            text = re.sub(
+                r"at line (\d+)",
+                lambda m: f"at line {int(m[1]) + block.first_line - 1}",
+                str(error),
+            )
+            raise ManifestError(
+                [f"{block.place}:{block.first_line}: not valid TOML: {text}"]
+            ) from None
+
+    # --- checking it -------------------------------------------------------------------------
+
+    def _fault(self, block: _Block, key: str, what: str) -> None:
+        self._faults.append(f"{block.place}:{block.line_of(key)}: {key} {what}")
+
+    def _text(self, block: _Block, table: dict[str, Any], key: str) -> str:
+        value = table.get(key, "")
+        if isinstance(value, str):
+            return value
+        self._fault(block, key, f"is {value!r}; expected a text in quotes")
+        return ""
+
+    def _id(self, block: _Block, table: dict[str, Any]) -> str | None:
+        plugin = self._text(block, table, "id")
+        if is_plugin_id(plugin):
+            return plugin
+        if isinstance(table.get("id"), str):
+            self._fault(
+                block,
+                "id",
+                f"is {plugin!r}; expected a lower-case letter, then lower-case letters, digits and "
+                "underscores, 64 at most",
+            )
+        return None
+
+    def _version(self, block: _Block, table: dict[str, Any]) -> Version:
+        text = self._text(block, table, "version")
+        try:
+            return Version(text)
+        except InvalidVersion:
+            if isinstance(table.get("version"), str):
+                self._fault(block, "version", f'is {text!r}; expected a version such as "1.2.0"')
+            return Version("0")
+
+    def _each(
+        self,
+        block: _Block,
+        table: dict[str, Any],
+        key: str,
+        read: Callable[[str], tuple[Any, str | None]],
+    ) -> Iterator[Any]:
+        """The entries of a list of texts; `read` gives a value or what is wrong."""
+        values = table.get(key, [])
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            self._fault(block, key, f"is {values!r}; expected a list of texts in quotes")
+            return
+        for value in values:
+            result, fault = read(value)
+            if values.count(value) > 1:
+                fault = "stands there more than once"
+            if fault is None:
+                yield result
+            else:
+                self._fault(block, key, f"entry {value!r} {fault}")
+
+    def _requires(
+        self, block: _Block, table: dict[str, Any], plugin: str | None
+    ) -> Iterator[Requirement]:
+        seen: set[str] = set()
+        for requirement in self._each(block, table, "requires", _plugin_requirement):
+            if requirement.plugin == plugin:
+                self._fault(block, "requires", f"entry {plugin!r} is the plugin itself")
+            elif requirement.plugin in seen:
+                self._fault(
+                    block, "requires", f"names {requirement.plugin!r} twice; join its conditions"
+                )
+            seen.add(requirement.plugin)
+            yield requirement
+
+    @staticmethod
+    def _distribution(text: str) -> tuple[Distribution | None, str | None]:
+        try:
+            return Distribution(text), None
+        except InvalidRequirement:
+            return None, 'is no requirement; expected one such as "numpy>=2"'
+
+    def _capabilities(self, block: _Block, table: dict[str, Any]) -> frozenset[str] | None:
+        if "capabilities" not in table:
+            return None
+        return frozenset(self._each(block, table, "capabilities", _capability))
+
+    def _vendored(self, block: _Block, table: dict[str, Any], plugin: str | None) -> str:
+        folder = self._text(block, table, "vendored")
+        if not folder:
+            return ""
+        if not all(part.isidentifier() for part in folder.split("/")):
+            self._fault(block, "vendored", f'is {folder!r}; expected a folder such as "_vendor"')
+        elif not any(path.startswith(f"{folder}/") for path in self._artifact.files):
+            self._fault(block, "vendored", f"is {folder!r}, but the plugin has no such folder")
+        elif {f"{folder}/{plugin}.py", f"{folder}/{plugin}/__init__.py"} & set(
+            self._artifact.files
+        ):
+            self._fault(
+                block,
+                "vendored",
+                f"is {folder!r}, which holds {plugin!r}, the plugin's own id: whoever imports that "
+                "name means the plugin; give the plugin another id",
+            )
+        return folder
+
+
+def _plugin_requirement(text: str) -> tuple[Requirement | None, str | None]:
+    expected = 'expected a plugin and its versions, such as "units>=1"'
+    try:
+        parsed = Distribution(text)
+    except InvalidRequirement:
+        return None, f"is no requirement; {expected}"
+    if parsed.extras or parsed.marker or parsed.url:
+        return None, f"has extras, a marker or an address, which plugins have not; {expected}"
+    if not is_plugin_id(parsed.name):
+        return None, f"names {parsed.name!r}, which is no plugin id; {expected}"
+    return Requirement(parsed.name, parsed.specifier), None
+
+
+def _capability(text: str) -> tuple[str, str | None]:
+    fault = None if is_capability(text) else "is no capability; expected a kind or `service:what`"
+    return text, fault

@@ -1,0 +1,54 @@
+"""A handle: what an epoch offers of an instance that a kind opened.
+
+The instance belongs to its generation, which ends it; so it cannot itself hold the lease that keeps
+the generation. A handle holds both, and what is taken out of it carries the lease on: whoever is
+inside one of the instance's methods, or keeps one, is seen to use the generation.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+from epochal._core.use.lease_carrier import carry
+
+if TYPE_CHECKING:
+    from epochal._core.use.lease import Lease, RevocableLease
+
+
+class Handle:
+    """The public attributes of an instance; its methods carry the lease of its generation.
+
+    A method is made to carry once, at its first use, and kept here (two threads that do so at once
+    make two, of which one is kept). Other attributes are read each time, and none can be set: that
+    would be seen by nobody else.
+    """
+
+    _instance: Any
+    _lease: Lease | RevocableLease
+
+    def __init__(self, instance: Any, lease: Lease | RevocableLease) -> None:
+        self.__dict__.update(_instance=instance, _lease=lease)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not in `__dict__`: methods that were made before are found there.
+        if name.startswith("_"):
+            raise AttributeError(f"{name!r} of {self!r} is not public")
+        value = getattr(self._instance, name)
+        if not callable(value):
+            return value
+        carried = carry(value, self._lease)
+        if isinstance(value, MethodType) and value.__self__ is self._instance:
+            self.__dict__[name] = carried
+        return carried
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse."""
+        raise AttributeError(f"{name!r} of {self!r} cannot be set; call a method that sets it")
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        """Call the instance itself."""
+        return carry(self._instance, self._lease)(*args, **kw)
+
+    def __repr__(self) -> str:
+        return f"<handle of a {type(self._instance).__qualname__}>"

@@ -1,0 +1,192 @@
+"""Carrying: what the host calls holds the lease of the generation that it calls into.
+
+An export is a *twin* of the plugin's function: a new function object with the same code, globals,
+defaults and closure, whose `__dict__` holds the lease. CPython's frames, generators and coroutines
+hold the function that they run, so whoever runs it, or is suspended in it, or keeps it, holds the
+lease; and the call is a plain call (measured: 25.7 ns against 25.6 ns). The plugin's own function
+is not touched and carries nothing: the module refers to it, so a lease there would never end.
+
+What is no Python function is held in a `LeasedCallable`; what a kind opens (an index, a storage
+backend) is tied to the lease with `tie` for its own lifetime.
+
+What this cannot see: an object that an export returned and that calls back into the plugin later, a
+nested function say. The look at every thread and task before shutdown (`stragglers`) finds it while
+it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import weakref
+from contextlib import suppress
+from types import CellType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from epochal._core.use.lease import Lease, RevocableLease
+
+LEASE: Final = "__epochal_lease__"
+"""The key in a carrying function's `__dict__` under which its lease (or borrow) lies."""
+
+
+class LeasedCallable(functools.partial[Any]):
+    """A callable that is no Python function, together with the lease that it carries.
+
+    The caller's stack holds the object that it calls, and with it the lease, until the call
+    returns.
+    """
+
+    __slots__ = ("lease",)
+    lease: Lease | RevocableLease
+
+
+def carry(target: Any, lease: Lease | RevocableLease) -> Any:
+    """Return what the host may call in place of `target`: the same thing, carrying the lease.
+
+    * A Python function (generator, coroutine and asynchronous generator functions too) becomes a
+      new function with the same code, globals, defaults, closure and metadata.
+    * A bound method becomes a method over such a function, on the same object.
+    * A class becomes a callable that ties each instance it makes to the lease.
+    * Any other callable is held in a `functools.partial`; where its `__call__`, or the function
+      inside a partial, is a Python function, that one carries too, since what it returns may be a
+      generator or coroutine that outlives the call.
+
+    Args:
+        target: the plugin's own callable; it is not changed.
+        lease: what the result carries.
+
+    Raises:
+        TypeError: it cannot be called.
+    """
+    if isinstance(target, FunctionType):
+        return _carry_function(target, lease)
+    if isinstance(target, MethodType) and isinstance(target.__func__, FunctionType):
+        return MethodType(_carry_function(target.__func__, lease), target.__self__)
+    if isinstance(target, staticmethod):
+        return carry(target.__func__, lease)
+    if not callable(target):
+        raise TypeError(f"{target!r} cannot carry a lease: it cannot be called")
+    held = _hold(target, lease)
+    held.lease = lease
+    if isinstance(target, type):
+        held.__signature__ = _signature(target)  # type: ignore[attr-defined]
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        if (value := getattr(target, name, None)) is not None:
+            setattr(held, name, value)
+    return held
+
+
+def _hold(target: Any, lease: Lease | RevocableLease) -> LeasedCallable:
+    if isinstance(target, type):
+        return LeasedCallable(_open_instance, target, lease)
+    if type(target) is functools.partial:
+        return LeasedCallable(carry(target.func, lease), *target.args, **target.keywords)
+    call = type(target).__call__
+    if isinstance(call, FunctionType):
+        return LeasedCallable(MethodType(_carry_function(call, lease), target))
+    return LeasedCallable(target)
+
+
+def _signature(cls: type) -> inspect.Signature | None:
+    """How a class is called, for who asks what stands in its place; None where nobody can say."""
+    for evaluated in (True, False):
+        with suppress(Exception):  # annotations are foreign code
+            return inspect.signature(cls, eval_str=evaluated)
+    return None
+
+
+def _carry_function(function: FunctionType, lease: Lease | RevocableLease) -> FunctionType:
+    wrapped = function.__dict__.get("__wrapped__")
+    carried = carry(wrapped, lease) if isinstance(wrapped, FunctionType) else None
+    copy = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        _closure(function, wrapped, carried),
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__qualname__ = function.__qualname__
+    copy.__module__ = function.__module__
+    copy.__doc__ = function.__doc__
+    copy.__annotations__ = function.__annotations__
+    if sys.version_info >= (3, 12):
+        copy.__type_params__ = function.__type_params__
+    copy.__dict__.update(function.__dict__)
+    if carried is not None:
+        copy.__dict__["__wrapped__"] = carried
+    copy.__dict__[LEASE] = lease
+    return copy
+
+
+def _closure(
+    function: FunctionType, wrapped: object, carried: FunctionType | None
+) -> tuple[CellType, ...] | None:
+    """The function's closure, with the function that it wraps replaced by one that carries.
+
+    A wrapper may return the wrapped function's generator or coroutine, or keep it in an object
+    (`contextlib.contextmanager` does) and end: the inner function must carry the lease too. Any
+    other cell is shared as it is, since two functions may write to it.
+    """
+    cells = function.__closure__
+    if cells is None or carried is None:
+        return cells
+    return tuple(
+        CellType(carried) if _cell_holds(cell, wrapped) else cell  # the cell itself may be shared
+        for cell in cells
+    )
+
+
+def _cell_holds(cell: CellType, value: object) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:  # an empty cell: a name that is not bound yet
+        return False
+
+
+def _open_instance(
+    cls: Callable[..., Any], lease: Lease | RevocableLease, /, *args: Any, **kw: Any
+) -> Any:
+    instance = cls(*args, **kw)
+    tie(instance, lease)
+    return instance
+
+
+class LeaseAttachment(weakref.ref[Any]):
+    """A weak reference to an object that holds a lease for as long as the object lives."""
+
+    __slots__ = ("lease",)
+    lease: Lease | RevocableLease
+
+
+_ties: Final[dict[int, LeaseAttachment]] = {}
+# Written by `tie` (adds, any thread) and by the callback below (removes, anywhere), one dict step
+# each; read by the collector alone.
+
+
+def tie(instance: Any, lease: Lease | RevocableLease) -> None:
+    """Keep the lease alive until `instance` dies (an index handle, a storage backend, …).
+
+    The instance is left as it is: no attribute is added to it.
+
+    Raises:
+        TypeError: the instance cannot be weakly referred to (its class has `__slots__` without
+            `__weakref__`).
+    """
+    try:
+        knot = LeaseAttachment(instance, _untie)
+    except TypeError:
+        raise TypeError(
+            f"an instance of {type(instance).__qualname__} cannot be tied to its plugin's life: "
+            "add '__weakref__' to its __slots__"
+        ) from None
+    knot.lease = lease
+    _ties[id(knot)] = knot
+
+
+def _untie(knot: weakref.ref[Any]) -> None:
+    _ties.pop(id(knot), None)

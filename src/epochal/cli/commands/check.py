@@ -1,0 +1,188 @@
+"""`epochal check`: is this a valid plugin, and what does it export?
+
+It goes the way of every plugin, from its bytes to its removal, in a runtime of its own, and tells
+where it stumbles. So a plugin that passes here loads elsewhere, where the same other plugins and
+distributions are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from epochal._core.plugin.artifact import read_artifact
+from epochal._core.plugin.manifest import read_manifest
+from epochal.cli.console import Json, console, write_json
+from epochal.cli.local_runtime import Grants, Plugins, open_runtime
+from epochal.errors import EpochalError, ManifestError
+from epochal.sql import sql_signature
+from epochal.sql.function_registry import SQL_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from epochal._core.generation.kind import Export
+    from epochal._core.plugin.artifact import Artifact
+    from epochal._core.plugin.manifest import Manifest
+    from epochal.runtime import Runtime
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found out about a plugin, as far as it got.
+
+    Attributes:
+        digest: of its bytes, if they could be read.
+        manifest: if it could be read.
+        exports: (kind, how it is called), sorted.
+        faults: what makes it invalid.
+        warnings: what its author should know.
+    """
+
+    digest: str | None = None
+    manifest: Manifest | None = None
+    exports: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="A .py file or a package's folder.", show_default=False)
+    ],
+    plugin: Plugins = None,
+    as_json: Json = False,
+    grant: Grants = None,
+) -> None:
+    """Check a plugin and show what it exports.
+
+    For example:
+      epochal check geo.py
+      epochal check geo.py --plugin units.py
+
+    Reads the manifest, loads the plugin, and removes it again: its code runs,
+    init() and shutdown() included. Give what it requires by -p. Reports every
+    fault that it finds; the status is 1 if there is one.
+    """
+    findings = find(path, plugin or [], grant)
+    if as_json:
+        write_json(_document(path, findings))
+    else:
+        _show(path, findings)
+    if findings.faults:
+        raise typer.Exit(1)
+
+
+def find(path: Path, others: Sequence[Path], grants: Sequence[str] | None) -> Findings:
+    """Find out all about a plugin.
+
+    Raises:
+        EpochalError: one of the *other* plugins cannot be loaded.
+    """
+    findings = Findings()
+    try:
+        artifact = read_artifact(path)
+        findings.digest = artifact.digest
+        findings.manifest = read_manifest(artifact)
+    except ManifestError as error:
+        findings.faults += error.faults
+        return findings
+    except EpochalError as error:
+        findings.faults.append(str(error))
+        return findings
+    _load(open_runtime(others, grants), artifact, findings)
+    return findings
+
+
+def _load(rt: Runtime, artifact: Artifact, findings: Findings) -> None:
+    """Load it, look at it, remove it."""
+    try:
+        rt.load(artifact)
+    except EpochalError as error:
+        findings.faults.append(" ".join(str(error).split()))
+        return
+    assert findings.manifest is not None  # read before it was loaded
+    plugin = findings.manifest.id
+    findings.exports = sorted(_exports(rt, plugin))
+    if not findings.exports:
+        findings.warnings.append("it exports nothing; mark functions, @scalar say")
+    cutover = rt.remove(plugin)
+    findings.faults += cutover.failures
+    findings.warnings += [f"its memory does not come back: {leak}" for leak in cutover.leaks]
+    findings.warnings += [f"it is still in use after its removal: {one}" for one in cutover.holders]
+
+
+def _exports(rt: Runtime, plugin: str) -> Iterator[tuple[str, str]]:
+    for export in rt.generation(plugin).exports.values():
+        yield export.kind.name, _signature(export)
+
+
+def _signature(export: Export) -> str:
+    return sql_signature(export) if export.kind in SQL_KINDS else export.name
+
+
+# --- showing it --------------------------------------------------------------------------------
+
+
+def _document(path: Path, findings: Findings) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "valid": not findings.faults,
+        "digest": findings.digest,
+        "manifest": findings.manifest and _plain(findings.manifest),
+        "exports": [{"kind": kind, "signature": name} for kind, name in findings.exports],
+        "faults": findings.faults,
+        "warnings": findings.warnings,
+    }
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    capabilities = manifest.capabilities
+    return {
+        "id": manifest.id,
+        "version": str(manifest.version),
+        "description": manifest.description,
+        "requires": [str(one) for one in manifest.requires],
+        "dependencies": [str(one) for one in manifest.dependencies],
+        "capabilities": None if capabilities is None else sorted(capabilities),
+    }
+
+
+def _show(path: Path, findings: Findings) -> None:
+    out = console()
+    verdict = Text("not valid", "bold red") if findings.faults else Text("valid", "bold green")
+    out.print(Text(f"{path} is ") + verdict, soft_wrap=True)
+    if findings.manifest is not None:
+        out.print(_facts(findings.manifest, findings.digest or ""))
+    if findings.exports:
+        out.print(_listing(findings.exports))
+    for fault in findings.faults:
+        out.print(Text.assemble(("fault: ", "red"), fault), soft_wrap=True)
+    for warning in findings.warnings:
+        out.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
+
+
+def _facts(manifest: Manifest, digest: str) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 2))
+    table.add_column(style="dim")
+    facts = _plain(manifest)
+    if facts["capabilities"] is None:
+        facts["capabilities"] = ["every kind, no service"]
+    for key, value in [*facts.items(), ("digest", digest)]:
+        text = ", ".join(value) if isinstance(value, list) else str(value)
+        if text:
+            table.add_row(key, Text(text))
+    return table
+
+
+def _listing(exports: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 2))
+    table.add_column(style="dim")
+    for kind, signature in exports:
+        table.add_row(kind, Text(signature, "bold"))
+    return table

@@ -1,0 +1,112 @@
+"""`epochal plan`: what a change would do, step by step, found out by doing all but publishing."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from epochal._core.plugin.artifact import read_artifact
+from epochal._core.plugin.manifest import read_manifest
+from epochal.cli.console import Json, console, write_json
+from epochal.cli.local_runtime import Grants, Plugins, open_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from epochal._core.change.transaction import Change
+    from epochal.report import Cutover, Version
+
+
+def plan(
+    plugin: Plugins = None,
+    load: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="A plugin that comes in.", show_default=False),
+    ] = None,
+    reload: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="A new version of a loaded plugin; its manifest says of which.",
+            show_default=False,
+        ),
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A plugin that goes.", show_default=False),
+    ] = None,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="Removed plugins take along those that require them.")
+    ] = False,
+    as_json: Json = False,
+    grant: Grants = None,
+) -> None:
+    """Show what a change would do, step by step, or why it would be refused.
+
+    For example:
+      epochal plan -p units.py -p geo.py --reload units2.py
+      epochal plan -p units.py -p geo.py --reload units2.py --reload geo2.py
+      epochal plan -p units.py -p geo.py --remove units --cascade
+
+    Loads the plugins given by -p, then runs the change up to the point where
+    it would be published, and undoes it. So it cannot be wrong about what the
+    change would meet; but mind that the plugins' code runs, init() included.
+    """
+    if not (load or reload or remove):
+        raise typer.BadParameter("nothing to plan; give at least one of --load, --reload, --remove")
+    change = open_runtime(plugin or [], grant).change(dry_run=True)
+    _record(change, load or [], reload or [], remove or [], cascade=cascade)
+    report = change.run()
+    if as_json:
+        write_json(_document(report))
+    else:
+        _show(report)
+
+
+def _record(
+    change: Change,
+    load: Sequence[Path],
+    reload: Sequence[Path],
+    remove: Sequence[str],
+    *,
+    cascade: bool,
+) -> None:
+    for path in load:
+        change.load(path)
+    for path in reload:
+        artifact = read_artifact(path)
+        change.reload(read_manifest(artifact).id, artifact)
+    for plugin in remove:
+        change.remove(plugin, cascade=cascade)
+
+
+def _document(report: Cutover) -> dict[str, Any]:
+    return {
+        "published": report.published,
+        "epoch_before": report.epoch_before,
+        "steps": list(report.steps),
+        "plugins": [
+            {"plugin": swap.plugin, "old": _version(swap.old), "new": _version(swap.new)}
+            for swap in report.swaps
+        ],
+        "phases_ms": {phase: round(ms, 3) for phase, ms in report.phases_ms.items()},
+    }
+
+
+def _version(version: Version | None) -> dict[str, Any] | None:
+    return None if version is None else {"version": version.version, "digest": version.digest}
+
+
+def _show(report: Cutover) -> None:
+    out, steps = console(), Table.grid(padding=(0, 1, 0, 0))
+    steps.add_column(justify="right", style="dim")
+    for number, step in enumerate(report.steps, 1):
+        action, _, rest = step.partition(" ")
+        style = "bold" if action == "publish" else ""
+        steps.add_row(f"{number}.", f"[{style}]{action}[/]" if style else action, rest)
+    out.print(steps)
+    took_ms = sum(report.phases_ms.values())
+    out.print(f"nothing was changed; the steps before publish took {took_ms:.1f} ms", style="dim")

@@ -1,0 +1,128 @@
+"""From arguments to an exit status: runs a command, and turns whatever it raises into one line.
+
+| status | what happened |
+|---|---|
+| 0 | it was done |
+| 1 | it could not be done, or a check failed; the line on stderr says why |
+| 2 | the arguments are wrong |
+| 3 | the change is published, and its old code still in use after `--wait` |
+| 130 | Ctrl-C |
+| 141 | whoever read the output stopped reading |
+
+`--debug`, given anywhere, shows the traceback as well. With `--json` the line is an object,
+`{"error": {"code": …, "message": …}}`, whose code is that of the error's class.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+import typer
+
+from epochal.cli.console import error_console
+from epochal.cli.local_runtime import closing
+from epochal.cli.root import app
+from epochal.errors import EpochalError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAILED: Final = 1
+WRONG_ARGUMENTS: Final = 2
+INTERRUPTED: Final = 130
+NOT_READ: Final = 141
+_COMPLETE: Final = "_EPOCHAL_COMPLETE"
+
+
+@runtime_checkable
+class _ArgumentError(Protocol):
+    """What typer raises about arguments: a class of typer's own, or of click's in old versions."""
+
+    exit_code: int
+
+    def format_message(self) -> str:
+        """The message, without usage."""
+        ...
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments name.
+
+    Returns:
+        The exit status; see the table above.
+    """
+    given, debug = _take_debug(arguments)
+    with closing():
+        return _run(given, debug=debug)
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    try:
+        status = _invoke(arguments or ["--help"])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_output()
+        return NOT_READ
+    except KeyboardInterrupt:
+        error_console().print("stopped", style="yellow")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last handler: everything becomes a line
+        if debug:
+            traceback.print_exception(error)
+        _tell(error, as_json="--json" in arguments)
+        return WRONG_ARGUMENTS if isinstance(error, _ArgumentError) else FAILED
+    return status
+
+
+def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments without `--debug`, which may stand anywhere before `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    before = [argument for argument in arguments[:end] if argument != "--debug"]
+    return [*before, *arguments[end:]], len(before) < end
+
+
+def _invoke(arguments: list[str]) -> int:
+    # Not through the command's own `main`, which decides on statuses and messages by itself.
+    command = typer.main.get_command(app)
+    if _COMPLETE in os.environ:  # a shell asks what could come next
+        command(prog_name="epochal")
+    try:
+        with command.make_context("epochal", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    return 0
+
+
+def _tell(error: Exception, *, as_json: bool) -> None:
+    code, message = _said(error)
+    if as_json:
+        print(json.dumps({"error": {"code": code, "message": message}}), file=sys.stderr)
+    else:
+        console = error_console()
+        console.print("error: ", style="bold red", end="")
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _said(error: Exception) -> tuple[str, str]:
+    """The code of an error and what it says, in one line."""
+    if isinstance(error, EpochalError):
+        return error.code, "; ".join(str(error).splitlines())
+    if isinstance(error, _ArgumentError):
+        message = " ".join(error.format_message().split())
+        return "arguments", f"{message} (epochal --help tells more)"
+    if isinstance(error, OSError):
+        return "system", " ".join(str(error).split())
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return "unexpected", f"unexpected: {what} (--debug shows where)"
+
+
+def _abandon_output() -> None:
+    """Let nothing write to the closed pipe any more, the interpreter's last flush included."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -1,0 +1,145 @@
+"""The service's figures for Prometheus, in a registry of their own.
+
+Their names are an interface: docs/service.md lists them, a test keeps them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from epochal.events import (
+    ChangeCommitted,
+    ChangeFailed,
+    ChangeFinished,
+    DrainTimedOut,
+    GenerationLeaked,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.core import Metric
+
+    from epochal.events import Event
+    from epochal.observe.query_stats import Meter
+    from epochal.runtime import Runtime
+
+_QUERY_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_CUTOVER_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+class Metrics:
+    """Figures of one service.
+
+    Args:
+        runtime: whose epochs.
+        meter: counts the queries.
+    """
+
+    def __init__(self, runtime: Runtime, meter: Meter) -> None:
+        self._registry: Final = CollectorRegistry(auto_describe=False)
+        self._registry.register(_State(runtime, meter))
+        self._queries: Final = Counter(
+            "epochal_queries",
+            "Queries ended, by the code of their error (ok for none).",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._query_s: Final = Histogram(
+            "epochal_query_seconds",
+            "How long queries took, to their last row.",
+            buckets=_QUERY_S,
+            registry=self._registry,
+        )
+        self._changes: Final = Counter(
+            "epochal_changes",
+            "Changes of plugins, by the code of their error (committed for none).",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._cutover_s: Final = Histogram(
+            "epochal_cutover_seconds",
+            "What a change took, without waiting for others to end.",
+            buckets=_CUTOVER_S,
+            registry=self._registry,
+        )
+        self._timed_out: Final = self._counter(
+            "epochal_drain_timeouts", "Drains that outlasted their limit."
+        )
+        self._leaked: Final = self._counter(
+            "epochal_leaked_generations", "Removed generations whose memory did not come back."
+        )
+
+    def _counter(self, name: str, about: str) -> Counter:
+        return Counter(name, about, ["plugin"], registry=self._registry)
+
+    def query_ended(self, outcome: str, seconds: float) -> None:
+        """Count a query."""
+        self._queries.labels(outcome).inc()
+        self._query_s.observe(seconds)
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def count(self, event: Event) -> None:
+        """Count one of the runtime's events."""
+        match event:
+            case ChangeCommitted():
+                self._changes.labels("committed").inc()
+            case ChangeFailed(code=code):
+                self._changes.labels(code).inc()
+            case ChangeFinished(cutover=cutover):
+                self._cutover_s.observe(cutover.cutover_ms / 1000.0)
+            case DrainTimedOut(plugin=plugin):
+                self._timed_out.labels(plugin).inc()
+            case GenerationLeaked(plugin=plugin):
+                self._leaked.labels(plugin).inc()
+            case _:
+                pass
+
+
+class _State(Collector):
+    """What can be read off when somebody asks."""
+
+    def __init__(self, runtime: Runtime, meter: Meter) -> None:
+        self._runtime: Final = runtime
+        self._meter: Final = meter
+
+    def collect(self) -> Iterator[Metric]:
+        epoch = self._runtime.epoch
+        yield _gauge("epochal_epoch", "Number of the current epoch.", epoch.number)
+        yield _gauge("epochal_plugins", "Active plugins.", len(epoch.generations))
+        draining = len(self._runtime.draining)
+        yield _gauge("epochal_draining", "Generations on their way out.", draining)
+        yield _gauge("epochal_queries_running", "Queries under way.", self._meter.running)
+        info = GaugeMetricFamily(
+            "epochal_plugin_generation",
+            "The active generation of a plugin.",
+            labels=["plugin", "version"],
+        )
+        for plugin, generation in epoch.generations.items():
+            info.add_metric([plugin, generation.version], generation.number)
+        yield info
+        yield from self._plugins()
+
+    def _plugins(self) -> Iterator[Metric]:
+        queries = CounterMetricFamily(
+            "epochal_plugin_queries", "Queries that used a plugin.", labels=["plugin"]
+        )
+        errors = CounterMetricFamily(
+            "epochal_plugin_errors", "Queries that a plugin's function failed.", labels=["plugin"]
+        )
+        for plugin, counts in self._meter.plugins.items():
+            queries.add_metric([plugin], counts.queries)
+            errors.add_metric([plugin], counts.errors)
+        yield queries
+        yield errors
+
+
+def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, about, value=value)

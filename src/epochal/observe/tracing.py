@@ -1,0 +1,202 @@
+"""OpenTelemetry: a span for each change with its phases, spans for queries, and metrics.
+
+::
+
+    end = instrument(runtime)               # the providers that are set up, or none
+
+    with query_span(sql) as planned, db.query(sql) as result:
+        planned(result)
+        ...
+
+Only OpenTelemetry's API is used: without an SDK that somebody has set up, all of it does nothing.
+Needs the extra `otel` (`pip install 'epochal[otel]'`). docs/observability.md lists every name.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.context import Context
+except ImportError as error:  # pragma: no cover  # the test environment has it
+    raise ImportError(
+        f"epochal.observe.tracing needs the extra 'otel': pip install 'epochal[otel]' ({error})"
+    ) from error
+
+from epochal.events import (
+    ChangeCommitted,
+    ChangeFailed,
+    ChangeFinished,
+    ChangeStarted,
+    DrainTimedOut,
+    GenerationLeaked,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+    from opentelemetry.trace import Span, TracerProvider
+
+    from epochal.events import Event
+    from epochal.report import Cutover
+    from epochal.runtime import Runtime
+    from epochal.sql.result import Result
+
+_NAME: Final = "epochal"
+_NS: Final = 1_000_000_000
+_WAITS: Final = ("wait", "drain")
+"""Phases in which a change only waits for others."""
+
+
+def instrument(
+    runtime: Runtime,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> Callable[[], None]:
+    """Tell of a runtime's changes from now on.
+
+    A change runs on a thread of its own, so its span is a root; its number is an attribute.
+
+    Args:
+        runtime: which.
+        tracer_provider: where spans go; None for the one that is set up.
+        meter_provider: where metrics go; None for the one that is set up.
+
+    Returns:
+        A function that ends it, once what happened before is told.
+    """
+    changes = _Changes(runtime, tracer_provider, meter_provider)
+    return runtime.events.subscribe(changes.take_in)
+
+
+@contextmanager
+def query_span(
+    sql: str, *, tracer_provider: TracerProvider | None = None
+) -> Generator[Callable[[Result], None], None, None]:
+    """A span around a query, which says which epoch and which code computed it.
+
+    Args:
+        sql: its text, which is told; give parameters apart from it.
+        tracer_provider: where the span goes; None for the one that is set up.
+
+    Returns:
+        A function to be called with the query's result, once it is planned.
+    """
+    tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
+    facts = {"db.system.name": "datafusion", "db.query.text": sql}
+    with tracer.start_as_current_span("epochal.query", attributes=facts) as span:
+        yield lambda result: _describe(span, result)
+
+
+def _describe(span: Span, result: Result) -> None:
+    if not span.is_recording():
+        return
+    span.set_attribute("epochal.epoch.number", result.epoch.number)
+    span.set_attribute("epochal.epoch.id", result.epoch.id)
+    versions = {f"{one.plugin} {one.version} {one.digest[:8]}": None for one in result.provenance}
+    span.set_attribute("epochal.plugins", list(versions))
+
+
+class _Changes:
+    """Makes spans and metrics of a runtime's events; used by the subscription's thread alone."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+    ) -> None:
+        self._runtime: Final = runtime
+        self._tracer: Final = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
+        self._begun: Final[dict[int, ChangeStarted]] = {}
+        meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
+        self._count: Final = meter.create_counter(
+            "epochal.changes", unit="{change}", description="Changes, by their error's code."
+        )
+        self._cutover: Final = meter.create_histogram(
+            "epochal.cutover.duration", unit="s", description="A change without its waits."
+        )
+        self._drain: Final = meter.create_histogram(
+            "epochal.drain.duration", unit="s", description="Until the old code was unused."
+        )
+        self._timed_out: Final = meter.create_counter(
+            "epochal.drain.timeouts", unit="{drain}", description="Drains over their limit."
+        )
+        self._leaked: Final = meter.create_counter(
+            "epochal.leaks", unit="{generation}", description="Old code still in memory."
+        )
+        for name, unit, read in (
+            ("epochal.epoch", "1", lambda: runtime.epoch.number),
+            ("epochal.plugins", "{plugin}", lambda: len(runtime.epoch.generations)),
+            ("epochal.draining", "{generation}", lambda: len(runtime.draining)),
+        ):
+            meter.create_observable_gauge(name, callbacks=[_observing(read)], unit=unit)
+
+    def take_in(self, event: Event) -> None:
+        """Make of an event what there is to tell."""
+        match event:
+            case ChangeStarted():
+                self._begun[event.change] = event
+            case ChangeCommitted():
+                self._count.add(1, {"outcome": "committed"})
+            case ChangeFailed():
+                self._count.add(1, {"outcome": event.code})
+                self._tell_failure(event)
+            case ChangeFinished():
+                self._tell_cutover(event)
+            case DrainTimedOut():
+                self._timed_out.add(1, {"epochal.plugin": event.plugin})
+            case GenerationLeaked():
+                self._leaked.add(1, {"epochal.plugin": event.plugin})
+            case _:
+                pass
+
+    def _tell_failure(self, event: ChangeFailed) -> None:
+        begun = self._begun.pop(event.change, None)
+        facts: dict[str, Any] = {"epochal.change": event.change, "error.type": event.code}
+        if begun is not None:
+            facts["epochal.steps"] = list(begun.steps)
+        started = event.at if begun is None else begun.at
+        span = self._tracer.start_span(
+            "epochal.change", Context(), attributes=facts, start_time=round(started * _NS)
+        )
+        span.set_status(trace.StatusCode.ERROR, event.error)
+        span.end(round(event.at * _NS))
+
+    def _tell_cutover(self, event: ChangeFinished) -> None:
+        self._begun.pop(event.change, None)
+        cutover = event.cutover
+        self._cutover.record(cutover.cutover_ms / 1e3)
+        self._drain.record(cutover.phases_ms.get("drain", 0.0) / 1e3)
+        ended = round(event.at * _NS)
+        started = ended - round(cutover.total_ms * 1e6)
+        root = self._tracer.start_span(
+            "epochal.change", Context(), attributes=_facts(cutover), start_time=started
+        )
+        within = trace.set_span_in_context(root, Context())
+        at = started
+        for phase, ms in cutover.phases_ms.items():
+            span = self._tracer.start_span(f"epochal.{phase}", within, start_time=at)
+            at += round(ms * 1e6)
+            span.end(at)
+        root.end(max(ended, at))
+
+
+def _facts(cutover: Cutover) -> dict[str, Any]:
+    return {
+        "epochal.change": cutover.change,
+        "epochal.epoch.before": cutover.epoch_before,
+        "epochal.epoch.after": cutover.epoch_after,
+        "epochal.plugins": [str(swap.new or swap.old) for swap in cutover.swaps],
+        "epochal.steps": list(cutover.steps),
+        "epochal.reclaimed": cutover.reclaimed,
+        "epochal.leaks": list(cutover.leaks),
+    }
+
+
+def _observing(read: Callable[[], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    return lambda _: [metrics.Observation(read())]

@@ -1,0 +1,91 @@
+"""What the engine says when it fails, in one line that a person can use."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from epochal.errors import QueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from epochal.sql.function_registry import FunctionIndex
+
+_PREFIX: Final = re.compile(
+    r"^(DataFusion error|Error during planning|Execution error|Schema error|Arrow error|"
+    r"Object Store error|External error|This feature is not implemented|Invalid argument error|"
+    r"Optimizer rule '\w+' failed\s+caused by)\W\s*"
+)
+_PARSER: Final = re.compile(r'SQL error: (?:Parser|Tokenizer)Error\("(.*)"\)', re.DOTALL)
+_REPORT: Final = re.compile(r"\s*This issue was likely caused by a bug in DataFusion.*", re.DOTALL)
+_REFUSED: Final = re.compile(r"(?:DDL|DML|Statement) not supported: (.+)")
+_STATEMENT: Final = re.compile(r"Unsupported SQL statement: (.+)")
+_UNKNOWN: Final = re.compile(r"(Invalid function|table function) '([^']+)'")
+_GIVEN: Final = re.compile(r"argument types '[^(']*(\(.*?\))'")
+_SLIDING: Final = re.compile(r"sliding accumulator .*?: ([\w.]+)")
+_CALLED: Final = re.compile(r"a call to '([^']+)' function")
+
+
+_TABLES: Final = {"table_function": "a table function", "index": "an index"}
+
+
+def query_error(
+    message: str, index: FunctionIndex, usages: Mapping[str, str], calls: Iterable[str]
+) -> QueryError:
+    """The error for what the engine said.
+
+    Args:
+        message: the engine's.
+        index: the functions that there are, for advice.
+        usages: how the functions that the query calls are called, by name.
+        calls: the names that the query calls, whether there are such functions or not.
+    """
+    text = clean(message)
+    if refused := _REFUSED.search(text) or _STATEMENT.search(text):
+        return QueryError(
+            f"{_words(refused[1])} is refused: a Database answers queries and changes nothing; "
+            "tables are registered with Database.register"
+        )
+    if unknown := _UNKNOWN.search(text):
+        return QueryError(_unknown(unknown[2].strip('"'), unknown[1], index, calls))
+    if (called := _CALLED.search(text)) and called[1] in usages:
+        given = _GIVEN.search(text)
+        return QueryError(
+            f"cannot call {usages[called[1]]}{f' with {given[1]}' if given else ''}; "
+            "the engine converts to wider types only, CAST(… AS …) to any"
+        )
+    if sliding := _SLIDING.search(text):
+        return QueryError(
+            f"{sliding[1]} cannot be used over a window frame that slides: "
+            "it has no method retract, which takes a row out again"
+        )
+    return QueryError(text)
+
+
+def _unknown(name: str, where: str, index: FunctionIndex, calls: Iterable[str]) -> str:
+    if where == "table function":  # of a name with dots, the engine tells the first part only
+        name = next((call for call in calls if call.startswith(f"{name}.")), name)
+    kinds = [kind.name for kind in index.names.get(name, ())]
+    if "window" in kinds:
+        return f"{name} is a window function: call it with OVER (...)"
+    if table := {"table_function", "index"}.intersection(kinds):
+        return f"{name} is {_TABLES[table.pop()]}: use it in FROM"
+    if kinds:
+        return f"{name} is a {kinds[0]} function, which cannot be used in FROM"
+    return "; ".join(filter(None, (f"no function {name!r}", index.advice(name))))
+
+
+def clean(message: str) -> str:
+    """An engine's message as one line, without its layers."""
+    text = _REPORT.sub("", message).strip()
+    if parser := _PARSER.search(text):
+        return f"syntax error: {parser[1]}".replace('\\"', '"')
+    while (shorter := _PREFIX.sub("", text)) != text:
+        text = shorter
+    return " ".join(text.replace("datafusion.public.", "").split())
+
+
+def _words(node: str) -> str:
+    """`CreateMemoryTable` -> `CREATE MEMORY TABLE`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", node.strip()).upper()

@@ -1,0 +1,122 @@
+"""An artifact is exactly the plugin's bytes, read once."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from epochal._core.plugin.artifact import Artifact, read_artifact
+from epochal.errors import ArtifactError
+
+
+def write(root, files):
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+def test_a_files_digest_is_what_sha256sum_prints(tmp_path):
+    path = write(tmp_path, {"geo.py": b"x = 1\n"}) / "geo.py"
+    artifact = read_artifact(path)
+    assert artifact.digest == hashlib.sha256(b"x = 1\n").hexdigest()
+    assert (artifact.name, artifact.is_package, artifact.root) == ("geo", False, "geo.py")
+    assert artifact.origin == path
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="compares with that command")
+def test_a_packages_digest_is_that_of_the_sorted_listing(tmp_path):
+    root = write(tmp_path / "geo", {"__init__.py": b"", "b.py": b"b", "a/x.txt": b"x"})
+    listing = subprocess.run(
+        "find * -type f | LC_ALL=C sort | xargs sha256sum | sha256sum",
+        shell=True,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert read_artifact(root).digest == listing.split()[0]
+
+
+def test_the_digest_does_not_depend_on_the_order_of_files():
+    files = {"__init__.py": b"1", "a.py": b"2"}
+    backwards = dict(reversed(files.items()))
+    assert (
+        Artifact("g", files, is_package=True).digest
+        == Artifact("g", backwards, is_package=True).digest
+    )
+
+
+def test_a_moved_byte_or_name_is_another_digest():
+    digests = {
+        Artifact("g", files, is_package=True).digest
+        for files in (
+            {"__init__.py": b"", "a": b"1"},
+            {"__init__.py": b"", "b": b"1"},
+            {"__init__.py": b"1", "a": b""},
+            {"__init__.py": b"", "a": b"1", "c": b""},
+        )
+    }
+    assert len(digests) == 4
+
+
+def test_caches_and_hidden_files_are_left_out(tmp_path):
+    files = {
+        "__init__.py": b"",
+        "__pycache__/x.cpython-311.pyc": b"",
+        "old.pyc": b"",
+        ".git/config": b"",
+        ".hidden.py": b"",
+        "data/x.txt": b"",
+    }
+    assert set(read_artifact(write(tmp_path / "geo", files)).files) == {"__init__.py", "data/x.txt"}
+
+
+def test_it_is_not_altered_by_what_happens_to_the_folder(tmp_path):
+    root = write(tmp_path / "geo", {"__init__.py": b"first"})
+    artifact = read_artifact(root)
+    write(root, {"__init__.py": b"second"})
+    assert artifact.files["__init__.py"] == b"first"
+    with pytest.raises(TypeError):
+        artifact.files["__init__.py"] = b""
+
+
+@pytest.mark.parametrize("name", ["fast.cpython-311-x86_64-linux-gnu.so", "fast.pyd", "a/b.dylib"])
+def test_a_compiled_extension_is_refused_by_name(tmp_path, name):
+    root = write(tmp_path / "geo", {"__init__.py": b"", name: b""})
+    with pytest.raises(ArtifactError, match=r"extension .*no process can unload") as caught:
+        read_artifact(root)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("nowhere.py", "No such file"), ("readme.txt", "expected a .py file"), ("empty", "__init__")],
+)
+def test_what_is_no_plugin_is_told(tmp_path, name, words):
+    (tmp_path / "readme.txt").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match=words):
+        read_artifact(tmp_path / name)
+
+
+def test_links_that_go_round_in_circles_are_not_followed(tmp_path):
+    root = write(tmp_path / "geo", {"__init__.py": b""})
+    (root / "again").symlink_to(root, target_is_directory=True)
+    assert set(read_artifact(root).files) == {"__init__.py"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads everything")
+def test_what_may_not_be_read_is_told(tmp_path):
+    path = write(tmp_path, {"geo.py": b""}) / "geo.py"
+    path.chmod(0)
+    with pytest.raises(ArtifactError, match="Permission"):
+        read_artifact(path)
+
+
+def test_odd_names_are_kept(tmp_path):
+    root = write(tmp_path / "geo", {"__init__.py": b"", "daten/größe 1.txt": b"x"})
+    assert "daten/größe 1.txt" in read_artifact(root).files

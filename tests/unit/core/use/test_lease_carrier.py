@@ -1,0 +1,327 @@
+"""Carrying exports: the lease lives exactly as long as somebody can call in, or is inside."""
+
+import asyncio
+import contextlib
+import copy
+import functools
+import gc
+import inspect
+import pickle
+import threading
+
+import pytest
+
+from epochal._core.use.lease import Ledger, RevocableLease
+from epochal._core.use.lease_carrier import LEASE, LeasedCallable, carry, tie
+
+
+@pytest.fixture
+def ledger():
+    gc.disable()  # reference counts alone must do
+    yield Ledger()
+    gc.enable()
+
+
+def carried(ledger, target):
+    return carry(target, ledger.issue("test"))
+
+
+def test_a_function_holds_its_lease_until_it_is_dropped(ledger):
+    export = carried(ledger, lambda x: x + 1)
+    assert export(1) == 2
+    assert len(ledger) == 1
+    del export
+    assert len(ledger) == 0
+
+
+def test_the_plugins_own_function_carries_nothing(ledger):
+    def f():
+        return 1
+
+    export = carried(ledger, f)
+    del export
+    assert len(ledger) == 0
+    assert LEASE not in f.__dict__
+    assert f() == 1
+
+
+def test_a_function_in_its_first_line_is_held_by_its_frame_alone(ledger):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work():
+        inside.set()
+        assert go_on.wait(10)
+
+    thread = threading.Thread(target=carried(ledger, work))
+    thread.start()
+    assert inside.wait(10)
+    thread._target = None
+    assert len(ledger) == 1
+    go_on.set()
+    thread.join(10)
+    del thread
+    assert len(ledger) == 0
+
+
+def test_an_export_called_where_it_is_looked_up_is_held_while_it_runs(ledger):
+    seen = []
+    exports = {"f": carried(ledger, lambda: (exports.clear(), seen.append(len(ledger))))}
+    exports["f"]()
+    assert seen == [1]
+    assert len(ledger) == 0
+
+
+def test_metadata_is_the_plugins(ledger):
+    def f(a, /, b: int = 2, *, c: "str" = "x", **kw) -> float:
+        "Says what."
+
+    f.tag = "t"
+    export = carried(ledger, f)
+    assert inspect.signature(export) == inspect.signature(f)
+    assert (export.__name__, export.__qualname__, export.__module__, export.__doc__) == (
+        f.__name__,
+        f.__qualname__,
+        f.__module__,
+        "Says what.",
+    )
+    assert export.__annotations__ == f.__annotations__
+    assert export.tag == "t"
+
+
+def test_defaults_and_closures_are_shared_not_copied(ledger):
+    total = 0
+
+    def add(n, *, log=[]):  # noqa: B006  a shared default is the point
+        nonlocal total
+        total += n
+        log.append(n)
+        return log
+
+    export = carried(ledger, add)
+    export(2)
+    add(3)
+    assert total == 5
+    assert add(1) == [2, 3, 1]
+
+
+def test_a_suspended_generator_holds_the_lease(ledger):
+    def numbers():
+        yield 1
+        yield 2
+
+    generator = carried(ledger, numbers)()
+    assert next(generator) == 1
+    assert len(ledger) == 1
+    assert list(generator) == [2]
+    assert len(ledger) == 0
+
+
+def test_a_generator_that_never_started_holds_the_lease(ledger):
+    def numbers():
+        yield 1
+
+    generator = carried(ledger, numbers)()
+    assert len(ledger) == 1
+    del generator
+    assert len(ledger) == 0
+
+
+def test_a_suspended_coroutine_holds_the_lease(ledger):
+    async def main():
+        go_on = asyncio.Event()
+
+        async def work():
+            await go_on.wait()
+            return 5
+
+        task = asyncio.create_task(carried(ledger, work)())
+        await asyncio.sleep(0)
+        assert len(ledger) == 1
+        go_on.set()
+        assert await task == 5
+
+    asyncio.run(main())
+    assert len(ledger) == 0
+
+
+def test_a_suspended_asynchronous_generator_holds_the_lease(ledger):
+    async def main():
+        async def numbers():
+            yield 1
+            yield 2
+
+        generator = carried(ledger, numbers)()
+        assert await anext(generator) == 1
+        assert len(ledger) == 1
+        assert [n async for n in generator] == [2]
+        del generator
+
+    asyncio.run(main())
+    assert len(ledger) == 0
+
+
+def test_a_kept_exception_holds_the_frames_and_so_the_lease(ledger):
+    def fail():
+        raise ValueError("kept")
+
+    try:
+        carried(ledger, fail)()
+    except ValueError as error:
+        kept = error
+    assert len(ledger) == 1
+    del kept
+    assert len(ledger) == 0
+
+
+class Counter:
+    """A plugin's class, with each sort of method."""
+
+    made = 0
+
+    def __init__(self, start=0):
+        self.n = start
+
+    def add(self, n):
+        self.n += n
+        return self.n
+
+    def __call__(self):
+        yield self.n
+
+    @classmethod
+    def name(cls):
+        return cls.__name__
+
+    @staticmethod
+    def double(n):
+        return 2 * n
+
+
+def test_a_bound_method_carries_on_the_same_object(ledger):
+    counter = Counter()
+    export = carried(ledger, counter.add)
+    assert export(2) == 2
+    assert counter.n == 2
+    assert export.__self__ is counter
+    del export
+    assert len(ledger) == 0
+
+
+def test_class_and_static_methods_carry(ledger):
+    name, double = carried(ledger, Counter.name), carried(ledger, Counter.double)
+    raw = carried(ledger, vars(Counter)["double"])
+    assert (name(), double(4), raw(5)) == ("Counter", 8, 10)
+    assert len(ledger) == 3
+    del name, double, raw
+    assert len(ledger) == 0
+
+
+def test_a_callable_object_is_held_and_so_is_the_generator_it_returns(ledger):
+    generator = carried(ledger, Counter(7))()
+    assert len(ledger) == 1
+    assert list(generator) == [7]
+    assert len(ledger) == 0
+
+
+def test_a_class_ties_each_instance_to_the_lease(ledger):
+    make = carried(ledger, Counter)
+    instance = make(3)
+    assert type(instance) is Counter
+    assert instance.add(1) == 4
+    assert vars(instance) == {"n": 4}
+    del make
+    assert len(ledger) == 1
+    del instance
+    assert len(ledger) == 0
+
+
+def test_a_partial_carries_its_function(ledger):
+    def numbers(a, b):
+        yield a
+        yield b
+
+    generator = carried(ledger, functools.partial(numbers, 1, b=2))()
+    assert next(generator) == 1
+    assert len(ledger) == 1
+    del generator
+    assert len(ledger) == 0
+
+
+@pytest.mark.parametrize("target", [len, "x".join, functools.lru_cache(lambda x: len(x))])
+def test_what_is_no_python_function_is_held(ledger, target):
+    export = carried(ledger, target)
+    assert isinstance(export, LeasedCallable)
+    assert export("ab") == target("ab")
+    del export
+    assert len(ledger) == 0
+
+
+def test_a_wrapped_coroutine_function_carries_inside_its_wrapper(ledger):
+    """The wrapper's frame is gone while the coroutine that it returned is suspended."""
+
+    def timed(function):
+        @functools.wraps(function)
+        def wrapper(*args):
+            return function(*args)
+
+        return wrapper
+
+    @timed
+    @timed
+    async def work():
+        await asyncio.sleep(0)
+        return 5
+
+    async def main():
+        coroutine = carried(ledger, work)()
+        assert len(ledger) == 1
+        assert await coroutine == 5
+        del coroutine
+        assert len(ledger) == 0
+
+    asyncio.run(main())
+
+
+def test_a_context_manager_function_is_held_while_it_is_entered(ledger):
+    @contextlib.contextmanager
+    def session():
+        yield 5
+
+    with carried(ledger, session)() as value:
+        assert value == 5
+        assert len(ledger) == 1
+    assert len(ledger) == 0
+
+
+def test_a_borrow_can_be_taken_back_from_whoever_kept_the_export(ledger):
+    borrow = RevocableLease(ledger.issue("units"), "geo#1")
+    kept = carry(lambda: 1, borrow)
+    assert len(ledger) == 1
+    borrow.release()
+    assert len(ledger) == 0
+    assert kept() == 1
+
+
+def test_what_cannot_be_tied_is_refused_by_name(ledger):
+    with pytest.raises(TypeError, match="__weakref__"):
+        tie((), ledger.issue("test"))
+    assert len(ledger) == 0
+
+
+def test_what_cannot_be_called_is_refused(ledger):
+    with pytest.raises(TypeError, match="cannot be called"):
+        carried(ledger, 5)
+
+
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_lease_is_neither_copied_nor_pickled(ledger, clone):
+    with pytest.raises(TypeError, match="in-flight use"):
+        clone(ledger.issue("test"))
+
+
+def test_a_class_is_called_as_it_says(ledger):
+    class Point:
+        def __init__(self, lat: "float", lon: "float" = 0.0): ...
+
+    signature = inspect.signature(carried(ledger, Point), eval_str=True)
+    assert str(signature) == "(lat: float, lon: float = 0.0)"

@@ -1,0 +1,119 @@
+"""A SQL text that would be too deep for the engine is refused before the engine has it."""
+
+import asyncio
+import threading
+
+import pytest
+
+from epochal import Runtime
+from epochal.errors import BusyError, QueryError
+from epochal.sql import Database
+from epochal.sql.complexity import DEEPEST, LONGEST
+from epochal.sql.planner_pool import Crew
+from epochal.sql.sql_scan import scan
+
+MANY = DEEPEST + 2
+
+DEEP = {
+    "sums": "SELECT " + "+".join(["1"] * MANY),
+    "conditions": "SELECT " + " AND ".join(["true"] * MANY),
+    "unions": " UNION ALL ".join(["SELECT 1"] * MANY),
+    "casts": "SELECT 1" + "::int" * MANY,
+    "texts": "SELECT " + "||".join(["'a'"] * MANY),
+    "tests": "SELECT 1" + " IS NULL" * MANY,
+    "joins": "SELECT 1 FROM t" + " JOIN t USING (a)" * MANY,
+    "tables": "SELECT 1 FROM " + ", ".join(["t"] * MANY),
+    "names for queries": "WITH "
+    + ", ".join(f"c{n} AS (SELECT * FROM c{n - 1})" for n in range(MANY)),
+    "nested by turns": "SELECT " + "(1" * 100 + "+1+1+1+1+1+1)" * 100,
+    "after a comma": "SELECT 1, 2, " + "+".join(["1"] * MANY) + ", 3",
+}
+
+FLAT = {
+    "columns": "SELECT " + ", ".join(f"a + b AS c{n}" for n in range(2_000)) + " FROM t WHERE a",
+    "values": "SELECT * FROM (VALUES " + ", ".join(f"({n}, -{n})" for n in range(5_000)) + ")",
+    "a list": "SELECT 1 IN (" + ", ".join(str(n) for n in range(20_000)) + ")",
+    "an array": "SELECT [" + ", ".join(str(n) for n in range(20_000)) + "]",
+    "alternatives": "SELECT CASE x " + "WHEN 1 THEN 2 " * 5_000 + "END",
+    "in texts and comments": "SELECT '" + "+" * MANY + "' -- " + "+" * MANY,
+}
+
+
+@pytest.mark.parametrize("sql", DEEP.values(), ids=DEEP)
+def test_a_deep_text_is_refused(sql):
+    with pytest.raises(QueryError, match=f"more than {DEEPEST}"):
+        scan(sql)
+
+
+@pytest.mark.parametrize("sql", FLAT.values(), ids=FLAT)
+def test_a_long_text_that_is_not_deep_is_none_of_it(sql):
+    scan(sql)
+
+
+def test_a_text_that_is_data_is_refused():
+    with pytest.raises(QueryError, match="give data as a table"):
+        scan("SELECT [" + "1," * LONGEST + "1]")
+
+
+@pytest.mark.parametrize("sql", ["))))", "((((", ";,", "SELECT (]", "SELECT 1 --- 2 'x"])
+def test_wrong_sql_is_left_to_the_engine(sql):
+    scan(sql)
+
+
+def test_what_the_process_would_die_of_is_an_error():
+    with Runtime() as rt, Database(rt) as db:
+        with pytest.raises(QueryError, match="operators in one expression"):
+            db.query("SELECT " + "+".join(["1"] * 20_000))
+        assert db.query("SELECT " + "+".join(["1"] * 300)).rows() == [(300,)]
+
+
+# --- who plans ---------------------------------------------------------------------------------
+
+
+def test_who_comes_when_all_plan_and_enough_wait_is_told_so_at_once():
+    crew, go_on, began = Crew(1, 1), threading.Event(), threading.Event()
+
+    def work():
+        began.set()
+        go_on.wait(20)
+        return "done"
+
+    async def main():
+        first = asyncio.create_task(crew.run(work))
+        await asyncio.to_thread(began.wait, 20)
+        second = asyncio.create_task(crew.run(lambda: "too"))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await crew.run(work)
+        go_on.set()
+        assert await asyncio.gather(first, second) == ["done", "too"]
+        assert await crew.run(lambda: 3) == 3
+
+    asyncio.run(main())
+
+
+def test_work_that_nobody_waits_for_any_more_is_not_begun():
+    crew, go_on, began = Crew(1, 9), threading.Event(), threading.Event()
+    done = []
+
+    async def main():
+        first = asyncio.create_task(crew.run(lambda: (began.set(), go_on.wait(20))))
+        await asyncio.to_thread(began.wait, 20)
+        second = asyncio.create_task(crew.run(lambda: done.append(2)))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        go_on.set()
+        await first
+        await crew.run(lambda: done.append(3))
+
+    asyncio.run(main())
+    assert done == [3]
+
+
+def test_an_error_of_the_work_is_raised_where_it_is_awaited():
+    def work():
+        raise ValueError("so it is")
+
+    with pytest.raises(ValueError, match="so it is"):
+        asyncio.run(Crew(1, 1).run(work))

@@ -1,0 +1,60 @@
+"""What a SQL text names is found without a parser, and nothing else is."""
+
+import pytest
+
+from epochal.sql.sql_scan import scan
+
+
+def names(sql):
+    return [call.name for call in scan(sql).calls]
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("SELECT geo.f(x)", ["geo.f"]),
+        ("SELECT geo . f (x), a.b.c(1)", ["geo.f", "a.b.c"]),
+        ("SELECT geo.f/* why */(x)", ["geo.f"]),
+        ("SELECT geo.f -- why\n (x)", ["geo.f"]),
+        ('SELECT "geo"."f"(x), "geo.f"(x), `geo.f`(x)', ["geo.f", "geo.f", "geo.f"]),
+        ("SELECT geo.f(units.g(x))", ["geo.f", "units.g"]),
+        ("SELECT count(*), sum(x)", []),
+        ("SELECT geo.f", []),
+        ("SELECT 'geo.f(x)', 'it''s geo.f(x)'", []),
+        (r"SELECT e'\' geo.f(x)'", []),
+        ("SELECT $$geo.f(x)$$, $tag$ geo.f(x) $tag$", []),
+        ("SELECT 1 -- geo.f(x)", []),
+        ("SELECT 1 /* a /* b */ geo.f(x) */ , geo.g(x)", ["geo.g"]),
+        ("SELECT 1 /* never closed geo.f(x)", []),
+        ("SELECT 'never closed geo.f(x)", ["geo.f"]),
+        ("SELECT 1.5e3, geo.f(1)", ["geo.f"]),
+        ("SELECT größe.länge(x)", ["größe.länge"]),
+    ],
+)
+def test_calls_are_found_and_only_calls(sql, found):
+    assert names(sql) == found
+
+
+def test_a_call_is_where_its_name_is_written():
+    sql = "SELECT 'x', Geo.F (1)"
+    [call] = scan(sql).calls
+    assert sql[call.start : call.end] == "Geo.F"
+    assert (call.name, call.folded) == ("Geo.F", "geo.f")
+
+
+def test_quoted_parts_keep_their_case():
+    [call] = scan('SELECT Geo."F"(1)').calls
+    assert call.folded == "geo.F"
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("SELECT $1, $2, $1", {"1", "2"}),
+        ("SELECT $day FROM t WHERE x = $km", {"day", "km"}),
+        ("SELECT '$1', \"$2\" -- $3\n /* $4 */", set()),
+        ("SELECT $$ $1 $$", set()),
+    ],
+)
+def test_parameters_are_found_outside_of_text_and_comments(sql, found):
+    assert scan(sql).parameters == found
