@@ -28,8 +28,8 @@ import frontrun
 from frontrun._cooperative import CooperativeQueue
 
 from epochal import events
-from epochal._core.change.executor import retirement as retire
-from epochal._core.generation.generation import lifecycle
+from epochal._core.change import retirement as retire
+from epochal._core.generation import lifecycle
 from epochal._core.use import gate, lease
 from tests.interleavings.stepping import Choice, Run, run_once
 

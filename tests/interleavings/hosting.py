@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from epochal import Runtime, events
-from epochal._core.change.executor import plugin_calls as phase
-from epochal._core.change.executor import queue as changes
+from epochal._core.change import plugin_calls as phase
+from epochal._core.change import queue as changes
 from epochal._core.change.transaction import Running
-from epochal._core.generation.generation import side_effects as footprint
+from epochal._core.generation import side_effects as footprint
 from epochal._core.plugin.artifact import Artifact
 from epochal._core.sync.watchdog import Watchdog
 from tests.conftest import HEADER

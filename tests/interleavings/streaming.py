@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
     from epochal.jobs.endpoints import End
 
-ENDS: Final = ("kinds/stream.py", "_core/use/gate.py:Closing.open", "interleavings/streaming.py")
+ENDS: Final = (
+    "kinds/stream.py",
+    "_core/use/gate.py:GateClosure.open",
+    "interleavings/streaming.py",
+)
 ASKING: Final = (
     *(f"jobs/flow.py:Flow.{name}" for name in ("wait_idle", "_rest", "_attempt", "_move")),
     "interleavings/streaming.py",

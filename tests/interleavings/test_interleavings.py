@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from epochal._core.change.executor import plugin_calls as phase
+from epochal._core.change import plugin_calls as phase
 from epochal._core.introspect.collector import collect
 from epochal._core.sync.watchdog import watchdog
 from epochal._core.use import lease
