@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -358,4 +358,6 @@ class _Subscription:
                 self._callback(event)
             except Exception as error:  # noqa: BLE001  foreign code: told to the others, survived
                 name = getattr(self._callback, "__qualname__", type(self._callback).__qualname__)
-                self._stream.tell_others(self, SubscriberFailed(subscriber=name, error=said(error)))
+                self._stream.tell_others(
+                    self, SubscriberFailed(subscriber=name, error=format_error(error))
+                )

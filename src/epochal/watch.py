@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.discovery import children_of, sources_in
 from epochal._core.plugin.manifest import has_manifest, read_manifest
@@ -195,7 +195,7 @@ class Watcher:
         return {g.candidate.artifact.origin: plugin for plugin, g in generations}
 
     def _refused(self, path: Path, error: Exception) -> None:
-        code, text = "internal", said(error)
+        code, text = "internal", format_error(error)
         if isinstance(error, EpochalError):
             code, text = error.code, str(error)
         self._runtime.events.emit(SourceRefused(path=str(path), code=code, error=text))

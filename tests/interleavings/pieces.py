@@ -1,6 +1,6 @@
-"""Programs over the sets of live objects and the turns.
+"""Programs over the registry of live objects and the fair lock.
 
-All of the code that meets is stepped through here: `live.py` and `turn.py`, whole. Locks are
+Both modules are stepped through whole: `weak_registry.py` and `fifo_lock.py`. Locks are
 `frontrun`'s cooperative ones, whose inside is one step; futures are the standard library's own, on
 top of them. An object dies when None is stored over it.
 """
@@ -81,7 +81,7 @@ def iterating_live(self: WeakRegistry[Any]) -> list[Any]:
 def queued(callers: int) -> Callable[[], SimpleNamespace]:
     def setup() -> SimpleNamespace:
         turn = FifoLock()
-        tickets = [turn.take() for _ in range(callers)]
+        tickets = [turn.acquire() for _ in range(callers)]
         return SimpleNamespace(turn=turn, tickets=tickets, inside=0, order=[])
 
     return setup
@@ -95,24 +95,24 @@ def taking_its_turn(number: int) -> Callable[[Any], None]:
         at.order.append(number)
         assert at.inside == 1, "two at once"
         at.inside -= 1
-        at.turn.give_back(ticket)
+        at.turn.release(ticket)
 
     return take
 
 
 def coming_late(at: Any) -> None:
-    ticket = at.turn.take()
+    ticket = at.turn.acquire()
     ticket.result()
     at.order.append("late")
     at.inside += 1
     assert at.inside == 1, "two at once"
     at.inside -= 1
-    at.turn.give_back(ticket)
+    at.turn.release(ticket)
 
 
 def giving_up(number: int) -> Callable[[Any], None]:
     def give_up(at: Any) -> None:
-        at.turn.give_back(at.tickets[number])
+        at.turn.release(at.tickets[number])
 
     return give_up
 
@@ -125,7 +125,7 @@ def in_order(*order: Any) -> Callable[[Any], None]:
     return check
 
 
-def give_back_to_the_newest(self: FifoLock, ticket: Any) -> None:
+def release_to_the_newest(self: FifoLock, ticket: Any) -> None:
     with self._lock:
         if ticket in self._queue:
             self._queue.remove(ticket)
@@ -134,7 +134,7 @@ def give_back_to_the_newest(self: FifoLock, ticket: Any) -> None:
         following.set_result(None)
 
 
-def torn_give_back(self: FifoLock, ticket: Any) -> None:
+def torn_release(self: FifoLock, ticket: Any) -> None:
     """Looks at the queue, and then takes the ticket out."""
     had_turn = bool(self._queue) and self._queue[0] is ticket
     if ticket in self._queue:
@@ -149,8 +149,8 @@ def torn_give_back(self: FifoLock, ticket: Any) -> None:
 
 PROGRAMS = (
     Program(
-        "live-add-against-look-against-death",
-        "LiveSet: a look is whole while others add to it and die",
+        "registry-add-against-look-against-death",
+        "WeakRegistry: a look is whole while others add to it and die",
         "the look iterates over the dictionary itself",
         living,
         (looking, adding, dying_first),
@@ -160,8 +160,8 @@ PROGRAMS = (
         soak=every(2, at_least=10000),
     ),
     Program(
-        "live-drop-against-death",
-        "LiveSet: of a drop and a death exactly one counts the object out",
+        "registry-drop-against-death",
+        "WeakRegistry: of a drop and a death exactly one counts the object out",
         "drop looks first and removes afterwards",
         living,
         (dropping_first, dying_first),
@@ -171,26 +171,26 @@ PROGRAMS = (
         soak=every(4, at_least=10000),
     ),
     Program(
-        "turn-in-order",
-        "Turn: three take their turns one at a time, in the order in which they came",
-        "a turn that is given back goes to the newest",
+        "fifo-lock-in-order",
+        "FifoLock: three tickets are granted one at a time, in the order of their requests",
+        "a released lock goes to the newest ticket",
         queued(3),
         (taking_its_turn(2), taking_its_turn(1), taking_its_turn(0)),
         in_order(0, 1, 2),
-        replaced(FifoLock, "give_back", give_back_to_the_newest),
+        replaced(FifoLock, "release", release_to_the_newest),
         ci=every(1, at_least=460),
         soak=every(2, at_least=10000),
         where=TURN,
         orderings=10,
     ),
     Program(
-        "turn-against-giving-up",
-        "Turn: whoever gives up loses nobody else's turn, and gives none twice",
-        "give_back looks at the queue without the lock",
+        "fifo-lock-against-leaving",
+        "FifoLock: a ticket that leaves the queue grants no other ticket twice, and blocks none",
+        "release looks at the queue without the lock",
         queued(2),
         (taking_its_turn(0), giving_up(1), coming_late),
         in_order(0, "late"),
-        replaced(FifoLock, "give_back", torn_give_back),
+        replaced(FifoLock, "release", torn_release),
         ci=every(1, at_least=660),
         soak=every(2, at_least=10000),
         where=TURN,

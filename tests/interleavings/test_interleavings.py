@@ -49,7 +49,7 @@ def test_it_holds_in_every_ordering_and_its_breakage_does_not(program):
 
 
 def test_what_fails_fails_in_the_same_schedule_again():
-    program = next(one for one in PROGRAMS if one.name == "turn-against-giving-up")
+    program = next(one for one in PROGRAMS if one.name == "fifo-lock-against-leaving")
     first, again = explore(program, broken=True), explore(program, broken=True)
     assert first == again
     assert first.schedules > 1

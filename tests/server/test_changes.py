@@ -142,7 +142,7 @@ class Held:
 
     def __init__(self, runtime):
         self._turn = runtime._site.turn
-        self._ticket = self._turn.take()
+        self._ticket = self._turn.acquire()
         self._ticket.result(10)
         self._threads = []
 
@@ -159,7 +159,7 @@ class Held:
         return answers
 
     def let_go(self):
-        self._turn.give_back(self._ticket)
+        self._turn.release(self._ticket)
         for thread in self._threads:
             thread.join(30)
 

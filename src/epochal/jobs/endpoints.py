@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.kinds.stream import sink, source
 from epochal.kinds.toolkit.gated_state import state_ref_of
 
@@ -59,7 +59,7 @@ class End:
         try:
             return self._side.method(method)(*arguments)
         except BaseException as error:  # noqa: BLE001  the plugin's own: told, and tried again
-            told = f"{self.told}, {method}: {said(error)}"
+            told = f"{self.told}, {method}: {format_error(error)}"
         # Not from within: the error's frames would hold the plugin in use.
         raise EndFailedError(told)
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.errors import HostError, RuntimeClosedError
 from epochal.events import FlowFailed
 from epochal.jobs.endpoints import EndFailedError, engaged
@@ -190,7 +190,7 @@ class Flow:
                 self._rest(self._attempt(self._flow))
             self._attempt(self._finish, wait=True)
         except RuntimeClosedError as error:
-            self._last_error = said(error)
+            self._last_error = format_error(error)
         finally:
             self._on_end()
             with self._changed:
@@ -238,7 +238,7 @@ class Flow:
         except EndFailedError as error:
             told = str(error)
         except Exception as error:  # noqa: BLE001  a position that cannot be compared, say
-            told = said(error)
+            told = format_error(error)
         if told:
             return self._failed(told), True
         self._breaker.succeeded()

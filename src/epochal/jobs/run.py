@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.errors import ForkedRuntimeError, RuntimeClosedError
 from epochal.kinds.job import job
 
@@ -72,7 +72,7 @@ def _run(operation: Operation, name: str, context: Context) -> Outcome | None:
         context.run(_call, function)
     except BaseException as error:  # noqa: BLE001  the plugin's own: told, and tried again
         # Only its text is kept: its traceback would hold the plugin in use.
-        told = said(error)
+        told = format_error(error)
     return Outcome(generation, (perf_counter() - started) * 1000.0, told)
 
 

@@ -37,7 +37,7 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError
 from epochal.events import ChangeCommitted, Event, EventsMissed
 from epochal.jobs.clock_monitor import Clock, Drift, Pulse
@@ -238,7 +238,7 @@ class Jobs:
                 try:
                     self._take_over_one(name, schedule, generation)
                 except Exception as error:  # noqa: BLE001  one that cannot be kept stops no other
-                    self._refuse(name, schedule, generation, said(error))
+                    self._refuse(name, schedule, generation, format_error(error))
 
     def _take_over_one(self, name: str, schedule: Schedule, generation: int) -> None:
         line = self._lines.get(name)
@@ -312,7 +312,7 @@ class Jobs:
             if (begun := self._begin(name, by_hand)) is not None:
                 self._run(*begun)
         except Exception as error:  # noqa: BLE001  ours: the job must go on, and somebody know
-            self._broke(name, said(error))
+            self._broke(name, format_error(error))
 
     def _begin(self, name: str, by_hand: bool) -> tuple[Line, Run] | None:
         """Begin what is due, if it is."""
@@ -424,7 +424,7 @@ class Jobs:
         try:
             self._look_around()
         except Exception as error:  # noqa: BLE001  ours: the next beat comes, and somebody knows
-            self._tell.broke(said(error))
+            self._tell.broke(format_error(error))
 
     def _look_around(self) -> None:
         """Was the clock set? Does a run outlast its interval? Is a worker free?"""

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from epochal._core.generation.kind import Kind, marks_of
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -171,8 +171,8 @@ def _reading(codec: Codec, where: str) -> Step:
         try:
             return decode(stored)
         except Exception as error:
-            told = f"the data type {codec.name} cannot read {reprlib.repr(stored)}: {said(error)}"
-            raise CodecError(f"{where}: {told}") from error
+            text = f"the data type {codec.name} cannot read {reprlib.repr(stored)}"
+            raise CodecError(f"{where}: {text}: {format_error(error)}") from error
 
     return read
 
@@ -186,7 +186,7 @@ def _writing(codec: Codec, where: str) -> Step:
         try:
             return encode(value)
         except Exception as error:
-            told = f"the data type {codec.name} cannot store {reprlib.repr(value)}: {said(error)}"
-            raise CodecError(f"{where}: {told}") from error
+            text = f"the data type {codec.name} cannot store {reprlib.repr(value)}"
+            raise CodecError(f"{where}: {text}: {format_error(error)}") from error
 
     return write

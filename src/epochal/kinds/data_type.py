@@ -54,7 +54,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Union
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.kinds.codec import Codec, Coding, declared_codec, step_of
 from epochal.kinds.signature import is_arrow_type
 from epochal.kinds.toolkit.value_equality import alike
@@ -247,7 +247,7 @@ def _called(step: Callable[[Any], Any], name: str, value: Any) -> Any:
     try:
         return step(value)
     except Exception as error:
-        raise ValueError(f"{name}({value!r}) raised {said(error)}") from error
+        raise ValueError(f"{name}({value!r}) raised {format_error(error)}") from error
 
 
 data_type: Final = DataType("data_type", "an Arrow extension type")

@@ -46,7 +46,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal._core.generation.kind import Export, Handover, Kind, Opened
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal._core.use.lease import Lease
 from epochal._core.use.lease_carrier import carry
 from epochal.errors import EpochalError, FunctionError, HostError
@@ -282,7 +282,7 @@ def _told(shelf: IndexSlot, side: StateRef, step: str) -> Iterator[None]:
         lease = side.lease if isinstance(side.lease, Lease) else side.lease.lease
         who = "" if lease is None else f" (plugin {lease.label})"
         raise FunctionError(
-            f"index {shelf.name}{who}: {step} raised {said(error)}", function=shelf.name
+            f"index {shelf.name}{who}: {step} raised {format_error(error)}", function=shelf.name
         ) from error
 
 
@@ -307,7 +307,8 @@ def _persisted_again(name: str, built: Built) -> Build:
     except Exception as error:
         raise OSError(
             f"files are gone from {built.place.path}, where it was persisted, and it cannot be "
-            f"persisted again ({said(error)}): build it again, with folder= where nobody cleans up"
+            f"persisted again ({format_error(error)}): build it again, with folder= where nobody "
+            "cleans up"
         ) from error
     return place
 

@@ -48,7 +48,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Handover, Kind, Opened
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.kinds.toolkit.class_checks import check_class, close_object
 from epochal.kinds.toolkit.gated_state import GatedState, GatedTransfer, StateRef
 
@@ -180,7 +180,7 @@ def _take(before: StreamEnd, move: GatedTransfer) -> _Taken | None:
         try:
             return _Taken(before.target.checkpoint())
         except Exception as error:  # noqa: BLE001  the plugin's own, and told by the flow
-            return _Taken(None, f"checkpoint, as it was replaced: {said(error)}")
+            return _Taken(None, f"checkpoint, as it was replaced: {format_error(error)}")
 
 
 source: Final = Stream(

@@ -12,7 +12,7 @@ import atexit
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.loaders._module_proxies import ModuleProxy
 
@@ -59,7 +59,7 @@ class ExitHooks(ModuleProxy):
             try:
                 call()
             except BaseException as error:  # noqa: BLE001  reported; the others still run
-                failures.append(f"exit hook {name} raised {said(error)}")
+                failures.append(f"exit hook {name} raised {format_error(error)}")
             ran.append(f"exit hook {name}, which was run")
         return ran
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from datafusion.catalog import Catalog
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.errors import HostError
 from epochal.kinds.storage import storage
 from epochal.sql.conversion import ReturnTypeError
@@ -129,7 +129,7 @@ def schema_of(uri: str, epoch: Epoch) -> pa.Schema:
     except ReturnTypeError as error:
         raise HostError(f"{uri} {error}") from None
     except BaseException as error:
-        raise HostError(f"{uri} cannot be opened: {said(error)}") from error
+        raise HostError(f"{uri} cannot be opened: {format_error(error)}") from error
     return schema
 
 

@@ -36,7 +36,7 @@ from epochal._core.change.retirement import Retirement, RetiringGeneration
 from epochal._core.change.staging import Staging
 from epochal._core.change.state_transfer import StateTransfer, StateTransfers
 from epochal._core.generation.lifecycle import LifecycleState
-from epochal._core.introspect.tracebacks import said, without_machinery, without_variables
+from epochal._core.introspect.tracebacks import format_error, without_machinery, without_variables
 from epochal.errors import EpochalError, IncompatibleError, PauseTimeoutError, WelcomeError
 from epochal.events import (
     ChangeCommitted,
@@ -114,7 +114,7 @@ class ChangeRun:
         self._dry_run: Final = dry_run
         self._reason: Final = reason
         # Queued here, in the caller's thread, so that changes run in the order of the calls.
-        self._ticket: Final = site.turn.take()
+        self._ticket: Final = site.turn.acquire()
         self._started: Final = perf_counter()
         # All below belong to the thread that has the change. Leases and epochs stand in these two,
         # and in no local variable of a frame that plugin code runs under: see `Staging`.
@@ -209,7 +209,7 @@ class ChangeRun:
         except EpochalError as error:
             raise error.with_traceback(None) from None  # its frames hold the epoch
         except Exception as error:  # noqa: BLE001  a host's own, whatever it is
-            told = f"a host of this runtime refuses the change: {said(error)}"
+            told = f"a host of this runtime refuses the change: {format_error(error)}"
             raise IncompatibleError(told) from without_variables(error)
 
     def _settle_parties(self, *, published: bool) -> list[Callable[[], object]]:
@@ -347,7 +347,7 @@ class ChangeRun:
         except Abandoned:
             pass  # another thread goes on with the rollback
         except BaseException as worse:  # noqa: BLE001  our own fault, and the caller must not wait
-            worse.add_note(f"while rolling back after {said(error)}")
+            worse.add_note(f"while rolling back after {format_error(error)}")
             self._answer_failure(worse)
 
     def _roll_back(self, error: BaseException | None) -> None:
@@ -418,7 +418,7 @@ class ChangeRun:
         self.answer.set_exception(without_machinery(error))
 
     def _give_turn_back(self) -> None:
-        self._site.turn.give_back(self._ticket)
+        self._site.turn.release(self._ticket)
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -491,7 +491,7 @@ def _welcome(party: Participant, generation: Generation) -> None:
         raise
     except BaseException as error:
         raise WelcomeError(
-            f"plugin {generation.plugin!r} raised {said(error)} as a host met it",
+            f"plugin {generation.plugin!r} raised {format_error(error)} as a host met it",
             plugin=generation.plugin,
         ) from error
 
@@ -517,4 +517,4 @@ def _code(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     """What an event says of an error: our own say it all themselves."""
-    return str(error) if isinstance(error, EpochalError) else said(error)
+    return str(error) if isinstance(error, EpochalError) else format_error(error)

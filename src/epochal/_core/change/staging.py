@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.generation.generation import Generation
 from epochal._core.generation.lifecycle import LifecycleState
-from epochal._core.introspect.tracebacks import said, without_variables
+from epochal._core.introspect.tracebacks import format_error, without_variables
 from epochal._core.plugin.dependencies import check_distributions
 from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
 from epochal.events import StateChanged
@@ -144,7 +144,7 @@ class Staging:
             raise
         except BaseException as error:
             raise InitError(
-                f"init() of plugin {generation.plugin!r} raised {said(error)}",
+                f"init() of plugin {generation.plugin!r} raised {format_error(error)}",
                 plugin=generation.plugin,
             ) from error
         self._site.tell(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
@@ -158,7 +158,7 @@ class Staging:
             opened = generation.wrap(self.staged[plugin].lease)
         except BaseException as error:  # noqa: BLE001  raised again, as what it is
             raise ExportError(
-                f"what {generation} opened cannot be offered: {said(error)}", plugin=plugin
+                f"what {generation} opened cannot be offered: {format_error(error)}", plugin=plugin
             ) from without_variables(error)
         carried = {**self.staged[plugin].carried, **opened}
         self.staged[plugin] = replace(self.staged[plugin], carried=carried)
@@ -205,6 +205,6 @@ def _compare_exports(old: Generation, new: Generation) -> None:
             else:
                 kind.compare(before, after)
         except (TypeError, ValueError) as error:
-            raise IncompatibleError(f"{told}: {said(error)}") from without_variables(error)
+            raise IncompatibleError(f"{told}: {format_error(error)}") from without_variables(error)
     if old.entry_point("export_state") and not new.entry_point("import_state"):
         new.dropped.append("what export_state() returns: there is no import_state() to take it")

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.own_state import named, translate_errors
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal._core.use.gate import GateClosure
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class StateTransfer:
                 how(key, handover)
             except BaseException as error:  # noqa: BLE001  told; the others are ended
                 told = named(key, self.plugin)
-                failures.append(f"ending the hand-over of {told}: {said(error)}")
+                failures.append(f"ending the hand-over of {told}: {format_error(error)}")
         return failures
 
 

@@ -14,7 +14,7 @@ from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from epochal._core.generation.kind import Export, Kind, marks_of
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal._core.plugin.capabilities import allows
 from epochal.errors import CapabilityError, ExportError, LinkError
 
@@ -219,7 +219,7 @@ def _validate(export: Export, candidate: Candidate) -> None:
         kind.validate(export)
     except (TypeError, ValueError) as error:
         raise ExportError(
-            f"{export.name} cannot be a {kind.name}: {said(error)}", plugin=plugin
+            f"{export.name} cannot be a {kind.name}: {format_error(error)}", plugin=plugin
         ) from error
     if not kind.opens and not callable(export.target):
         raise ExportError(

@@ -29,7 +29,7 @@ from epochal._core.generation.own_state import PluginState, named, translate_err
 from epochal._core.generation.reclaim import Reclaim, reclaim
 from epochal._core.generation.side_effects import Footprint
 from epochal._core.introspect.running_code import cancel_tasks, find_stragglers
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal._core.plugin.capabilities import allows
 from epochal._core.use.holders import describe_holders, described, first_of
 from epochal._core.use.lease import RevocableLease
@@ -229,7 +229,7 @@ class Generation:
                 try:
                     operation.cancel()
                 except ExceptionGroup as errors:
-                    self.failures.append(said(errors))
+                    self.failures.append(format_error(errors))
         del lease
         return (*asked, *cancel_tasks(self._globals_ids()))
 
@@ -282,7 +282,7 @@ class Generation:
                 raise
             except BaseException as error:
                 raise LinkError(
-                    f"plugin {self.plugin!r} failed to load: {_said(error)}",
+                    f"plugin {self.plugin!r} failed to load: {format_error(error)}",
                     plugin=self.plugin,
                 ) from error
             asked = self._context.take_exports()
@@ -387,7 +387,7 @@ class Generation:
                 try:
                     self._call(root, "shutdown")
                 except BaseException as error:  # noqa: BLE001  reported; the rest goes on
-                    self.failures.append(f"shutdown() of {self} raised {said(error)}")
+                    self.failures.append(f"shutdown() of {self} raised {format_error(error)}")
             self._close_resources()
         self._undo_footprint()
 
@@ -397,7 +397,9 @@ class Generation:
             try:
                 kind.close(opened.instance)
             except BaseException as error:  # noqa: BLE001  reported; the rest goes on
-                self.failures.append(f"closing {kind.name} {name} of {self} raised {said(error)}")
+                self.failures.append(
+                    f"closing {kind.name} {name} of {self} raised {format_error(error)}"
+                )
 
     def _close_resources(self) -> None:
         if self._context is None:
@@ -406,7 +408,7 @@ class Generation:
         try:
             self._context.resources.close(errors)
         finally:
-            self.failures.extend(f"a resource of {self}: {said(error)}" for error in errors)
+            self.failures.extend(f"a resource of {self}: {format_error(error)}" for error in errors)
 
     def _undo_footprint(self) -> None:
         namespace = self._namespace
@@ -500,15 +502,3 @@ class _threads_noted:  # noqa: N801  reads as a phrase: `with _threads_noted(own
         after = {thread.ident for thread in threading.enumerate()}
         self._own.update(ident for ident in after - self._before if ident is not None)
         self._inside.discard(threading.get_ident())
-
-
-def _said(error: BaseException) -> str:
-    """What a plugin's code raised; a syntax error with its file's path, which its text lacks."""
-    if not isinstance(error, SyntaxError):
-        return said(error)
-    path, tagged, _ = (error.filename or "").rpartition("@g")
-    return (
-        f"{type(error).__name__}: {error.msg} ({path}, line {error.lineno})"
-        if tagged
-        else said(error)
-    )

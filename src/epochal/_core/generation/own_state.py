@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.errors import EpochalError, HandOverError, IncompatibleError
 
 if TYPE_CHECKING:
@@ -72,6 +72,6 @@ def translate_errors(told: str, plugin: str) -> Iterator[None]:
     except EpochalError:
         raise
     except (TypeError, ValueError) as error:
-        raise IncompatibleError(f"{told}: {said(error)}") from error
+        raise IncompatibleError(f"{told}: {format_error(error)}") from error
     except BaseException as error:
-        raise HandOverError(f"{told}: {said(error)}", plugin=plugin) from error
+        raise HandOverError(f"{told}: {format_error(error)}", plugin=plugin) from error

@@ -35,7 +35,7 @@ from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleTyp
 from typing import Any, Final, TypeAlias, cast
 
 from epochal._core.introspect.referrers import is_a, type_name
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal._core.sync.weak_registry import WeakRegistry
 
 Owns: TypeAlias = Callable[[object], bool]
@@ -505,7 +505,7 @@ def _undo(entry: Entry, undone: list[str], failures: list[str]) -> None:
         if entry.undo():
             undone.append(entry.said)
     except BaseException as error:  # noqa: BLE001  the table's own code; the rest goes on
-        failures.append(f"{entry.said} raised {said(error)}")
+        failures.append(f"{entry.said} raised {format_error(error)}")
 
 
 def _named(item: Any) -> str:

@@ -28,7 +28,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ def _run(what: str, end: Callable[[], Any]) -> None:
     try:
         end()
     except BaseException as error:  # noqa: BLE001  foreign code, on nobody's behalf: told, no more
-        _logger.warning("ending %s raised %s", what, said(error))
+        _logger.warning("ending %s raised %s", what, format_error(error))
 
 
 endings: Final = Endings()

@@ -24,7 +24,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal._core.sync.durable_files import sync_all, sync_folder, write_durably
 from epochal.errors import HostError
 from epochal.kinds.toolkit.build_locks import SUFFIX, BuildLock, lock_of, remove_if_unused
@@ -119,7 +119,7 @@ def publish(build: Build, index: str) -> None:
             "index %s is built into %s, but may be gone after a power failure: %s",
             index,
             home,
-            said(error),
+            format_error(error),
         )
 
 
@@ -175,7 +175,7 @@ def _newest(home: Path) -> tuple[str, str] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(home, said(error)) from error
+        raise _damaged(home, format_error(error)) from error
     if not _NAME.fullmatch(name):
         raise _damaged(home, f"{name!r} is no build")
     return index, name

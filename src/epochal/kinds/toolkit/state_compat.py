@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.tracebacks import said
+from epochal._core.introspect.tracebacks import format_error
 from epochal.kinds.codec import reader
 from epochal.kinds.toolkit.value_equality import alike
 
@@ -129,7 +129,7 @@ def _about(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(
-            f"{what}: {error if isinstance(error, ValueError) else said(error)}"
+            f"{what}: {error if isinstance(error, ValueError) else format_error(error)}"
         ) from error
 
 
