@@ -12,10 +12,12 @@ Hosts start at `Runtime`; plugin authors at `epochal.kinds`; hosts with a regist
 from epochal._core.change.transaction import Change
 from epochal._core.generation.context import PluginContext
 from epochal._core.generation.epoch import Epoch
+from epochal._core.generation.epoch_fenced_reload import EpochFencedReload
 from epochal._core.generation.generation import Generation
 from epochal._core.generation.kind import Export, Handover, Kind, Opened
-from epochal._core.generation.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
+from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.operation import Operation
+from epochal._core.generation.states import LifecycleState
 from epochal._core.use.lease import Lease
 from epochal.errors import (
     DrainError,

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from epochal._core.generation.lifecycle import LifecycleState
+    from epochal._core.generation.states import LifecycleState
 
 
 class EpochalError(Exception):

@@ -29,7 +29,7 @@ from epochal._core.introspect.tracebacks import format_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epochal._core.generation.lifecycle import LifecycleState
+    from epochal._core.generation.states import LifecycleState
     from epochal.report import Cutover
 
 BACKLOG: Final = 10_000

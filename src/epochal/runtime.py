@@ -37,8 +37,8 @@ from epochal._core.change.request import RollbackRequest, resolve
 from epochal._core.change.staging import Site
 from epochal._core.change.transaction import Change
 from epochal._core.generation.epoch import Epoch
-from epochal._core.generation.lifecycle import LifecycleState
 from epochal._core.generation.operation import Operation
+from epochal._core.generation.states import LifecycleState
 from epochal._core.plugin.capabilities import DEFAULT_GRANTS, checked_grants
 from epochal._core.sync.fifo_lock import FifoLock
 from epochal._core.sync.threads import call_on_thread

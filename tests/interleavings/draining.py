@@ -12,7 +12,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from epochal._core.generation.lifecycle import EpochFencedReload, LifecycleState, PluginLifecycle
+from epochal._core.generation.epoch_fenced_reload import EpochFencedReload
+from epochal._core.generation.lifecycle import PluginLifecycle
+from epochal._core.generation.states import LifecycleState
 from epochal._core.use import lease as leases_module
 from epochal._core.use.lease import Drained, Ledger, Waiter
 from epochal.errors import DrainTimeoutError, InUseError, NotActiveError

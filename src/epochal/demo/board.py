@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.generation.lifecycle import LifecycleState
+from epochal._core.generation.states import LifecycleState
 from epochal.demo.lanes import Phase
 from epochal.events import ChangeCommitted, ChangeFailed, ChangeFinished, StateChanged
 

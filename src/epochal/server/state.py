@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.generation.lifecycle import LifecycleState
+from epochal._core.generation.states import LifecycleState
 from epochal.events import StateChanged
 from epochal.observe.prometheus import Metrics
 from epochal.observe.query_stats import Meter

@@ -300,7 +300,7 @@ MUTANTS = (
         edit=replace(
             "state = $body[0].value\n__import__('time').sleep(0)\nself.state = state\nreturn state"
         ),
-        shape="15e489",
+        shape="0bce83",
         test=LIFECYCLE + "test_concurrent_advances_take_distinct_steps",
     ),
     Mutant(

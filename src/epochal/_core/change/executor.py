@@ -35,7 +35,7 @@ from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.change.retirement import Retirement, RetiringGeneration
 from epochal._core.change.staging import Staging
 from epochal._core.change.state_transfer import StateTransfer, StateTransfers
-from epochal._core.generation.lifecycle import LifecycleState
+from epochal._core.generation.states import LifecycleState
 from epochal._core.introspect.tracebacks import format_error, without_machinery, without_variables
 from epochal.errors import EpochalError, IncompatibleError, PauseTimeoutError, WelcomeError
 from epochal.events import (

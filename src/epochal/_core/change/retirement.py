@@ -15,7 +15,7 @@ from __future__ import annotations
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.generation.lifecycle import LifecycleState
+from epochal._core.generation.states import LifecycleState
 from epochal._core.use.lease import CollectionSchedule, Waiter, Wake, wakeup_of
 from epochal.events import (
     DrainTimedOut,

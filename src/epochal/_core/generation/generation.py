@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from epochal._core.generation.context import PluginContext, Required
 from epochal._core.generation.exports import check_entry_points, collect_exports
 from epochal._core.generation.kind import Opened
-from epochal._core.generation.lifecycle import LifecycleState, PluginLifecycle
+from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.orphan_threads import end_threads
 from epochal._core.generation.own_state import PluginState, named, translate_errors
 from epochal._core.generation.reclaim import Reclaim, reclaim
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from epochal._core.generation.kind import Export, Handover, Kind
     from epochal._core.generation.operation import Operation
+    from epochal._core.generation.states import LifecycleState
     from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.candidate import Candidate
     from epochal._core.sync.weak_registry import WeakRegistry

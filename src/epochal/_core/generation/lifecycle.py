@@ -1,70 +1,40 @@
-"""The life of one generation of a plugin, and the protocol that ends it.
+"""The state machine of one generation: its state, its leases, and every legal move.
 
-::
+Which thread reads, which writes
+--------------------------------
 
-    LOADED -> LINKED -> INITIALIZED -> ACTIVE -> DRAINING -> REMOVED        (0 … 5, never backwards)
+``PluginLifecycle.state`` is one slot. Any thread reads it without a lock (one attribute read on the
+query path); threads write it only under ``_lock``. Every move is therefore a compare-and-set: of
+any number of threads that try the same step, exactly one takes it. A reader may see a state that
+has just passed; it never sees a state that the generation was not in.
 
-`PluginLifecycle` is the state machine; `EpochFencedReload` is the hand-driven form of the protocol
-that retires an old generation: begin to drain, wait until nobody can call it, finalize. The runtime
-drives the same pieces; a host with its own registry can drive them by hand.
-
-Who reads, who writes
----------------------
-
-``PluginLifecycle.state`` is one slot. It is read without a lock, anywhere (one attribute read on
-the query path), and written only under ``_lock``, so every move is a compare-and-set: of any number
-of callers that try one step, exactly one takes it. A reader may see a state that has just passed;
-it never sees one that was not. ``lease`` tests the state and issues the lease under the same lock,
-so no lease is issued after `begin_drain` has won. No code but our own runs under the lock.
+``lease`` tests the state and issues the lease under the same lock. Testing before taking the lock
+would allow a lease to be issued after `begin_drain` has won, and the drain's waiter, which was
+armed with the leases of that moment, would miss it. Only our own code runs under the lock.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from enum import IntEnum
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.sync.threads import call_on_thread
-from epochal._core.use.holders import describe_holders
-from epochal._core.use.lease import Drained, Ledger
-from epochal.errors import (
-    DrainTimeoutError,
-    InUseError,
-    NotActiveError,
-    UnexpectedTransitionError,
-)
+from epochal._core.generation.states import LifecycleState
+from epochal._core.use.lease import Ledger
+from epochal.errors import InUseError, NotActiveError, UnexpectedTransitionError
 
 if TYPE_CHECKING:
-    from epochal._core.use.lease import Lease, Waiter
-
-
-class LifecycleState(IntEnum):
-    """Where a generation stands in its life."""
-
-    # Bytes ingested, manifest parsed. No plugin code has run.
-    LOADED = 0
-    # Capabilities negotiated, code executed, exports known and valid.
-    LINKED = 1
-    # init() ran successfully, in dependency order.
-    INITIALIZED = 2
-    # In the current epoch: visible to planning and execution.
-    ACTIVE = 3
-    # In no current epoch; operations that captured it go on against it.
-    DRAINING = 4
-    # All leases released, shutdown() ran, resources closed, memory released.
-    REMOVED = 5
+    from epochal._core.use.lease import Lease
 
 
 class PluginLifecycle:
     """The state machine of one generation.
 
     Args:
-        plugin: whose life it is; any name that helps a person.
+        plugin: a name for the generation, used in messages.
 
     Attributes:
         state: the current state; a plain attribute read, wait-free.
+        ledger: the leases that are alive.
     """
 
     __slots__ = ("__weakref__", "_lock", "ledger", "plugin", "state")
@@ -79,51 +49,56 @@ class PluginLifecycle:
         """Take exactly one step; n concurrent callers take n distinct steps.
 
         Returns:
-            The state that this call stepped to; REMOVED when there is nowhere further to go.
+            The state that this call stepped to; REMOVED if the generation was already there.
         """
         with self._lock:
-            self.state = LifecycleState(min(self.state + 1, LifecycleState.REMOVED))
+            # Load and store under one lock: otherwise two callers could take the same step.
+            self.state = self.state.following
             return self.state
 
     def set(self, state: LifecycleState) -> None:
-        """Force a state, backwards too: for tests, and to unwind what a failed change staged."""
+        """Force a state, backwards too: for tests, and to unwind a failed change."""
         with self._lock:
             self.state = state
 
     def try_move(self, source: LifecycleState, target: LifecycleState) -> bool:
-        """Go from `source` to `target` if that is where it stands; of many callers one succeeds.
+        """Go from `source` to `target`, if the state is `source`; one of many callers succeeds.
 
         Returns:
             Whether this call made the move.
         """
         with self._lock:
+            # Check and act under one lock: otherwise two reloads could both win.
             moved = self.state is source
             if moved:
                 self.state = target
             return moved
 
     def lease(self, label: str = "a lease taken by hand") -> Lease:
-        """Hold this generation in use until the lease is released or nothing refers to it.
+        """Hold this generation in use until the lease is released or garbage-collected.
 
         Args:
-            label: what for; names the holder in `DrainTimeoutError`.
+            label: the lease's purpose, shown as the holder in `DrainTimeoutError`.
 
         Raises:
-            NotActiveError: it is draining or removed; nothing may begin to use it any more.
+            NotActiveError: the generation is draining or removed; no new use may begin.
         """
         with self._lock:
+            # The test and the issue stay under one lock: see the module's docstring.
             if not self.is_winding_down:
                 return self.ledger.issue(label)
-        raise NotActiveError(f"{self.plugin} is {self.state.name}: no lease on it", self.state)
+        raise NotActiveError(
+            f"{self.plugin} is {self.state.name}: it gives out no more leases", self.state
+        )
 
     def finish(self, *, force: bool = False) -> bool:
-        """Go from DRAINING to REMOVED if nobody holds a lease (or by force).
+        """Go from DRAINING to REMOVED if no lease is alive (or by force).
 
         Returns:
-            True if this call made the move, False if it was REMOVED before.
+            True if this call made the move, False if the state was already REMOVED.
 
         Raises:
-            UnexpectedTransitionError: it is not draining.
+            UnexpectedTransitionError: the generation is not draining.
             InUseError: leases are alive, and `force` is not set.
         """
         with self._lock:
@@ -146,115 +121,13 @@ class PluginLifecycle:
 
     @property
     def is_active(self) -> bool:
-        """In the current epoch."""
+        """Whether the generation is in the current epoch."""
         return self.state is LifecycleState.ACTIVE
 
     @property
     def is_winding_down(self) -> bool:
-        """DRAINING or REMOVED: nothing may begin to use it."""
+        """Whether the generation is DRAINING or REMOVED, so that no new use may begin."""
         return self.state >= LifecycleState.DRAINING
 
     def __repr__(self) -> str:
         return f"<lifecycle of {self.plugin}: {self.state.name}, {len(self.ledger)} leases>"
-
-
-class EpochFencedReload:
-    """The hand-driven protocol that retires an old generation, for hosts with their own registry.
-
-    The host makes the new version visible, then::
-
-        reload = EpochFencedReload(old_lifecycle)
-        reload.begin_drain()                  # nothing may begin to use the old one
-        reload.wait_for_drain(timeout=30.0)   # those who use it end
-        old_module.shutdown()
-        reload.finalize()
-
-    Args:
-        old: the lifecycle of the generation to retire.
-    """
-
-    __slots__ = ("old_lifecycle",)
-
-    def __init__(self, old: PluginLifecycle) -> None:
-        self.old_lifecycle: Final = old
-
-    def begin_drain(self) -> None:
-        """Go from ACTIVE to DRAINING; of any number of concurrent callers exactly one succeeds.
-
-        Raises:
-            NotActiveError: it was not ACTIVE, or another caller was first.
-        """
-        old = self.old_lifecycle
-        if not old.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING):
-            state = old.state
-            raise NotActiveError(
-                f"{old.plugin} is {state.name}, not ACTIVE: nothing to drain", state
-            )
-
-    def wait_for_drain(self, threshold: int = 0, timeout: float | None = 30.0) -> Drained:
-        """Block until at most `threshold` leases are alive. The last release wakes this thread.
-
-        Args:
-            threshold: so many leases may stay.
-            timeout: seconds; None waits for ever.
-
-        Returns:
-            How long it waited, and how long after the last release it woke.
-
-        Raises:
-            DrainTimeoutError: the time ran out; it says who holds on.
-            UnexpectedTransitionError: `begin_drain` has not happened, so new leases could come.
-            ForkedRuntimeError: in a forked child, whose inherited leases nobody can release.
-        """
-        started = monotonic()
-        drained = self._waiter(threshold).wait(timeout)
-        return drained if drained is not None else self._late(started, threshold)
-
-    async def await_drain(self, threshold: int = 0, timeout: float | None = 30.0) -> Drained:
-        """`wait_for_drain` for event loops: the same wait, on a thread of its own.
-
-        Cancelling the task ends the wait at once; the generation goes on draining.
-        """
-        started = monotonic()
-        waiter = self._waiter(threshold)
-        try:
-            call = call_on_thread(
-                lambda: waiter.wait(timeout), name=f"epochal-drain-{self.old_lifecycle.plugin}"
-            )
-            drained = await asyncio.wrap_future(call)
-        except asyncio.CancelledError:
-            waiter.cancel()
-            raise
-        return drained if drained is not None else self._late(started, threshold)
-
-    def finalize(self, *, force: bool = False) -> None:
-        """Go to REMOVED. Calling it again does nothing.
-
-        Args:
-            force: remove it although leases are alive; the caller answers for what they call then.
-
-        Raises:
-            InUseError: leases are alive, and `force` is not set.
-            UnexpectedTransitionError: it is not draining.
-        """
-        self.old_lifecycle.finish(force=force)
-
-    def _waiter(self, threshold: int) -> Waiter:
-        old = self.old_lifecycle
-        if not old.is_winding_down:
-            raise UnexpectedTransitionError(
-                f"{old.plugin} is {old.state.name}: call begin_drain before waiting for its drain",
-                old.state,
-            )
-        return old.ledger.waiter(threshold)
-
-    def _late(self, started: float, threshold: int) -> Drained:
-        """The time has run out; but what was waited for may have come true just now."""
-        ledger = self.old_lifecycle.ledger
-        in_flight = len(ledger)
-        if in_flight <= threshold:
-            return Drained(monotonic() - started, wakeup=None)
-        holders = [
-            line for lease in ledger.live() for line in describe_holders(lease, label=lease.label)
-        ]
-        raise DrainTimeoutError(monotonic() - started, in_flight, holders)
