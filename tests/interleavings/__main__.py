@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from tests.documents import ATTACKS, write_table
 from tests.interleavings.catalogue import PROGRAMS, table
 from tests.interleavings.exploring import explore
 
@@ -15,10 +16,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="interleavings", description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of names, such as drain; all by default")
     parser.add_argument("--broken", action="store_true", help="with the guarantee taken out")
-    parser.add_argument("--table", action="store_true", help="print them for docs/guarantees.md")
+    parser.add_argument("--table", action="store_true", help="write them into docs/attacks.md")
     options = parser.parse_args()
     if options.table:
-        print(table())
+        write_table(ATTACKS, "interleavings", table())
         return 0
     wanted = options.names
     chosen = [p for p in PROGRAMS if not wanted or any(part in p.name for part in wanted)]

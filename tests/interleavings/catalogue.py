@@ -1,4 +1,4 @@
-"""All programs, and the table of them in docs/guarantees.md."""
+"""All programs, and the table of them in docs/attacks.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TESTS = "tests/interleavings/test_interleavings.py"
 
 
 def table() -> str:
-    """The programs as they stand in docs/guarantees.md."""
+    """The programs as they stand in docs/attacks.md."""
     rows = [
         f"| {one.promise} | {_schedules(one)} | {one.breakage} "
         f"| `make test ARGS=\"{TESTS} -k '[{one.name}]'\"` |"

@@ -3,7 +3,6 @@
 import gc
 import threading
 import time
-from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -12,10 +11,9 @@ from epochal._core.change import plugin_calls as phase
 from epochal._core.introspect.collector import collect
 from epochal._core.sync.watchdog import watchdog
 from epochal._core.use import lease
+from tests.documents import ATTACKS, table_in
 from tests.interleavings.catalogue import PROGRAMS, table
 from tests.interleavings.exploring import IS_SOAK, explore, explore_orderings
-
-ROOT = Path(__file__).parents[2]
 
 each_program = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 # A soak goes through some hundred thousand schedules.
@@ -65,5 +63,6 @@ def test_nothing_stays_replaced():
     assert gc.isenabled()
 
 
-def test_the_documentation_lists_them_all():
-    assert table() in (ROOT / "docs/guarantees.md").read_text()
+def test_the_document_of_attacks_has_the_table_of_programs():
+    written = table_in(ATTACKS, "interleavings")
+    assert written == table(), "python -m tests.interleavings --table writes it"

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from tests.documents import ATTACKS, write_table
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.places import broken_by, path_of
 from tests.mutants.refresh import refresh
@@ -32,15 +33,16 @@ _PYTEST = ("-m", "pytest", "-qx", "-pno:cacheprovider", "--timeout=20")
 def main() -> int:
     """Run what was asked for; 0 if each breakage was caught."""
     parser = argparse.ArgumentParser(prog="mutants", description=__doc__.splitlines()[0])
-    parser.add_argument("promises", nargs="*", help="such as E4, 'flaw 3' or a line's number; all")
+    wanted_help = "such as E4, E4.shutdown-runs-once or 'flaw 3'; all by default"
+    parser.add_argument("promises", nargs="*", help=wanted_help)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time")
-    parser.add_argument("--table", action="store_true", help="print them for docs/guarantees.md")
+    parser.add_argument("--table", action="store_true", help="write them into docs/attacks.md")
     parser.add_argument(
         "--refresh", action="store_true", help="write the shapes of the code as it is now"
     )
     options = parser.parse_args()
     if options.table:
-        print(table())
+        write_table(ATTACKS, "breakages", table())
         return 0
     wanted = options.promises
     chosen = {n: m for n, m in enumerate(MUTANTS, 1) if not wanted or is_wanted(n, m, wanted)}
@@ -64,7 +66,7 @@ def run(chosen: dict[int, Mutant], jobs: int) -> int:
                 mutant = chosen[number]
                 missed += not caught
                 said = "caught" if caught else "MISSED"
-                print(f"{said} {number:>4}  {mutant.promise:<18} {mutant.broken}", flush=True)
+                print(f"{said} {number:>4}  {mutant.id:<44} {mutant.broken}", flush=True)
                 if not caught:
                     print(f"             by {mutant.test}", flush=True)
         finally:
@@ -74,18 +76,19 @@ def run(chosen: dict[int, Mutant], jobs: int) -> int:
 
 
 def table() -> str:
-    """The breakages as they stand in docs/guarantees.md."""
+    """The breakages as they stand in docs/attacks.md."""
     rows = [
-        f'| {m.promise} | {m.broken} | `make mutants ARGS={n}` | `make test ARGS="{m.test}"` |'
-        for n, m in enumerate(MUTANTS, 1)
+        f'| {m.id} | {m.broken} | `make mutants ARGS={m.id}` | `make test ARGS="{m.test}"` |'
+        for m in MUTANTS
     ]
-    head = "| promise | breakage | break it | the test that attacks it |"
+    head = "| breakage | what is broken | break it | the test that must fail |"
     return "\n".join([head, "|---|---|---|---|", *rows])
 
 
 def is_wanted(number: int, mutant: Mutant, wanted: list[str]) -> bool:
-    """Whether somebody asked for this one, by its promise or its number."""
-    return any(w == str(number) or (w in mutant.promise and not w.isdigit()) for w in wanted)
+    """Whether the arguments ask for this breakage, by its id, its promise or its number."""
+    promises = f"{mutant.promise}, {mutant.id.partition('.')[0]}".split(", ")
+    return any(w in {str(number), mutant.id, *promises} or w in mutant.promise for w in wanted)
 
 
 def is_caught(mutant: Mutant) -> bool:

@@ -36,7 +36,8 @@ class Mutant:
     """One guarantee taken out.
 
     Attributes:
-        promise: which one, as `docs/guarantees.md` numbers it.
+        id: its name for good, such as `E4.shutdown-runs-once`; the promise comes first.
+        promise: which promises it takes out, as `docs/guarantees.md` names them.
         broken: what is broken, in words.
         module: the module that keeps the promise.
         where: the qualified name of a definition in it; empty for the module itself.
@@ -46,6 +47,7 @@ class Mutant:
         test: the test that must fail.
     """
 
+    id: str
     promise: str
     broken: str
     module: str

@@ -1,10 +1,12 @@
 """The catalogue of breakages must not rot: `make mutants` runs it, these look at it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.documents import ATTACKS, table_in
 from tests.mutants.__main__ import table
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.mutant import after, before, delete, replace
@@ -20,7 +22,7 @@ from tests.mutants.places import (
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.broken)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
 def test_a_breakage_has_its_place_and_its_names(mutant):
     place = place_of(mutant)
     broken = changed(place, mutant.edit)
@@ -32,7 +34,7 @@ def test_a_breakage_has_its_place_and_its_names(mutant):
     assert f"def {name}(" in (ROOT / path).read_text()
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.broken)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
 def test_the_code_that_a_breakage_breaks_has_its_shape(mutant):
     new = shape_of(place_of(mutant))
     where = f"{mutant.module}:{mutant.where}, {mutant.at}"
@@ -48,8 +50,20 @@ def test_every_promise_has_a_breakage():
         assert wanted in promises, wanted
 
 
-def test_the_documentation_lists_them_all():
-    assert table() in (ROOT / "docs/guarantees.md").read_text()
+def test_ids_are_stable_names_and_stand_once():
+    ids = [mutant.id for mutant in MUTANTS]
+    assert len(set(ids)) == len(ids) >= 192
+    assert all(re.fullmatch(r"(E\d|[a-z]+(-[a-z0-9]+)*)\.[a-z0-9-]+", i) for i in ids), ids
+
+
+def test_the_document_of_attacks_has_the_table_of_breakages():
+    assert table_in(ATTACKS, "breakages") == table(), "python -m tests.mutants --table writes it"
+
+
+def test_every_promise_of_the_catalogue_is_a_row_of_the_guarantees():
+    rows = (ROOT / "docs/guarantees.md").read_text()
+    for promise in sorted({mutant.id.partition(".")[0] for mutant in MUTANTS}):
+        assert f"| **{promise}** |" in rows, promise
 
 
 SOURCE = b"""

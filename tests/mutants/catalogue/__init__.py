@@ -1,7 +1,7 @@
 """The breakages: which guarantee, where, what is changed, and the test that must fail then.
 
-A breakage's number is its place in all of them: a new one comes last in its area, and the table in
-`docs/guarantees.md` is printed anew.
+A breakage's id is its name for good: `E4.shutdown-runs-once` breaks promise E4. After a new one or
+another name, `python -m tests.mutants --table` writes the table in `docs/attacks.md`.
 """
 
 from tests.mutants.catalogue import (

@@ -19,6 +19,7 @@ STORE_UNIT = "tests/unit/store/test_store.py::"
 
 MUTANTS = (
     Mutant(
+        "E1.one-store-publishes-all",
         "E1",
         "a change of several plugins is published one plugin at a time",
         module="epochal._core.change.executor",
@@ -36,6 +37,7 @@ MUTANTS = (
         test=RUNTIME + "test_e1_a_change_of_several_plugins_is_seen_at_once",
     ),
     Mutant(
+        "E1.epoch-is-immutable",
         "E1",
         "an epoch is altered instead of followed by another",
         module="epochal._core.generation.epoch",
@@ -46,6 +48,7 @@ MUTANTS = (
         test=RUNTIME + "test_e1_an_operation_sees_one_epoch_from_first_line_to_last",
     ),
     Mutant(
+        "E2.old-exports-stay-until-publish",
         "E2, flaw 6",
         "the old exports go before the new ones are in",
         module="epochal._core.change.executor",
@@ -56,6 +59,7 @@ MUTANTS = (
         test=RUNTIME + "test_e2_a_name_that_both_versions_have_is_never_missing",
     ),
     Mutant(
+        "E3.dependents-are-relinked",
         "E3",
         "dependents of a reloaded plugin keep the old generation's exports",
         module="epochal._core.change.plan",
@@ -66,6 +70,7 @@ MUTANTS = (
         test=RUNTIME + "test_e3_a_reload_relinks_dependents_in_the_same_change",
     ),
     Mutant(
+        "E3.borrowed-exports-are-returned",
         "E3",
         "what a dependent borrowed is never taken back",
         module="epochal._core.change.retirement",
@@ -76,6 +81,7 @@ MUTANTS = (
         test=RUNTIME + "test_e3_what_was_required_is_given_back_even_by_a_dependent_that_leaks",
     ),
     Mutant(
+        "E4.last-lease-before-shutdown",
         "E4, flaws 5 and 8",
         "a generation is shut down without waiting for its last lease",
         module="epochal._core.change.retirement",
@@ -86,6 +92,7 @@ MUTANTS = (
         test=RUNTIME + "test_e4_an_epoch_held_in_a_variable_holds_everything_in_it",
     ),
     Mutant(
+        "E4.drain-timeout-shuts-nothing-down",
         "E4, flaw 8",
         "a drain that outlasts its timeout ends in a shutdown of what is in use",
         module="epochal._core.change.retirement",
@@ -96,6 +103,7 @@ MUTANTS = (
         test=RUNTIME + "test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on",
     ),
     Mutant(
+        "E4.shutdown-runs-once",
         "E4",
         "shutdown runs again when what it is called in is called again",
         module="epochal._core.generation.generation",
@@ -106,6 +114,7 @@ MUTANTS = (
         test=RUNTIME + "test_e4_shutdown_runs_once_and_never_without_init",
     ),
     Mutant(
+        "E4.helper-threads-count",
         "E4",
         "threads that an export started on its own helper are not looked for",
         module="epochal._core.change.retirement",
@@ -116,6 +125,7 @@ MUTANTS = (
         test=RUNTIME + "test_stragglers_count_as_in_use_and_are_named",
     ),
     Mutant(
+        "E4.threads-yet-to-start-count",
         "E4",
         "a thread that is yet to come to the plugin's function is nobody",
         module="epochal._core.introspect.running_code",
@@ -129,6 +139,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "holders.no-collection-in-frame-look",
         "holders",
         "a collection may begin while a frame is made (before Python 3.12)",
         module="epochal._core.introspect.frames",
@@ -142,6 +153,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "events.last-event-before-answer",
         "events",
         "a change answers before its last event",
         module="epochal._core.change.executor",
@@ -155,6 +167,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "E5.old-version-stays-until-link",
         "E5, flaw 7",
         "the old version is taken out before the new one has linked",
         module="epochal._core.change.staging",
@@ -168,6 +181,7 @@ MUTANTS = (
         test=RUNTIME + "test_e5_a_version_that_fails_leaves_everything_as_it_was",
     ),
     Mutant(
+        "E5.staged-code-is-torn-down",
         "E5",
         "what a failed change staged is not torn down",
         module="epochal._core.change.executor",
@@ -178,6 +192,7 @@ MUTANTS = (
         test=RUNTIME + "test_e5_what_was_staged_is_shut_down_and_its_resources_closed",
     ),
     Mutant(
+        "E5.blocked-code-is-given-up",
         "E5",
         "plugin code that blocks is waited for without a limit",
         module="epochal._core.change.plugin_calls",
@@ -188,6 +203,7 @@ MUTANTS = (
         test=RUNTIME + "test_e5_plugin_code_that_blocks_ends_the_change_and_its_thread_is_named",
     ),
     Mutant(
+        "E6.no-finalizer-in-publish",
         "E6",
         "the old epoch dies, and runs finalizers, in the middle of publishing",
         module="epochal._core.change.executor",
@@ -202,6 +218,7 @@ MUTANTS = (
         test=RUNTIME + "test_e6_no_foreign_code_runs_while_an_epoch_is_published",
     ),
     Mutant(
+        "E7.memory-returns-without-collector",
         "E7",
         "memory is left to the collector",
         module="epochal._core.generation.reclaim",
@@ -212,6 +229,7 @@ MUTANTS = (
         test=MEMORY + "test_functions_and_globals_are_gone_at_once_though_nobody_collects",
     ),
     Mutant(
+        "E7.leaks-are-named",
         "E7",
         "a leak is not named",
         module="epochal._core.generation.reclaim",
@@ -222,6 +240,7 @@ MUTANTS = (
         test=MEMORY + "test_what_keeps_a_generation_is_named_by_its_path",
     ),
     Mutant(
+        "E7.held-code-stays-whole",
         "E7",
         "code is taken apart though somebody holds it",
         module="epochal._core.generation.reclaim",
@@ -232,6 +251,7 @@ MUTANTS = (
         test=MEMORY + "test_what_leaks_keeps_working_for_whoever_holds_it",
     ),
     Mutant(
+        "E7.imports-stay-whole",
         "E7",
         "what the plugin only imported is taken apart with it",
         module="epochal._core.introspect.object_graph",
@@ -242,6 +262,7 @@ MUTANTS = (
         test=MEMORY + "test_what_a_plugin_only_imported_is_not_taken_apart_with_it",
     ),
     Mutant(
+        "E7.module-scan-keeps-nothing",
         "E7",
         "a look at sys.modules keeps other generations in memory",
         module="epochal._core.generation.side_effects",
@@ -252,6 +273,7 @@ MUTANTS = (
         test=RESOURCES + "test_a_look_at_the_process_keeps_no_generation_in_memory",
     ),
     Mutant(
+        "E5.process-tables-are-restored",
         "E5",
         "what a failed change left in the process stays there",
         module="epochal._core.generation.side_effects",
@@ -262,6 +284,7 @@ MUTANTS = (
         test=RESOURCES + "test_what_a_failed_change_left_is_taken_out_too",
     ),
     Mutant(
+        "resources.all-closers-run",
         "resources",
         "after a closer that blocks the others are forgotten",
         module="epochal._core.change.retirement",
@@ -272,6 +295,7 @@ MUTANTS = (
         test=RESOURCES + "test_after_a_shutdown_that_blocks_the_rest_is_closed_all_the_same",
     ),
     Mutant(
+        "E7.finalizers-before-globals",
         "E7",
         "globals are cleared before finalizers run",
         module="epochal._core.generation.reclaim",
@@ -282,6 +306,7 @@ MUTANTS = (
         test=MEMORY + "test_finalizers_run_while_the_code_that_they_use_is_there",
     ),
     Mutant(
+        "E7.process-tables-are-left",
         "E7",
         "a generation stays in the process-wide tables",
         module="epochal.loaders._namespace",
@@ -292,6 +317,7 @@ MUTANTS = (
         test=RUNTIME + "test_e7_nothing_of_a_generation_stays_in_process_wide_tables",
     ),
     Mutant(
+        "flaw-1.advance-is-atomic",
         "flaw 1",
         "advance is load-then-store",
         module="epochal._core.generation.lifecycle",
@@ -304,6 +330,7 @@ MUTANTS = (
         test=LIFECYCLE + "test_concurrent_advances_take_distinct_steps",
     ),
     Mutant(
+        "flaw-2.one-drain-begins",
         "flaw 2",
         "begin_drain is check-then-act",
         module="epochal._core.generation.lifecycle",
@@ -314,6 +341,7 @@ MUTANTS = (
         test=LIFECYCLE + "test_exactly_one_of_many_begin_drains_wins",
     ),
     Mutant(
+        "flaw-3.wait-does-not-poll",
         "flaw 3",
         "the wait polls",
         module="epochal._core.use.lease",
@@ -324,6 +352,7 @@ MUTANTS = (
         test=LIFECYCLE + "test_the_wait_does_not_poll",
     ),
     Mutant(
+        "flaw-3.release-wakes-the-wait",
         "flaw 3",
         "a release wakes nobody",
         module="epochal._core.use.lease",
@@ -334,6 +363,7 @@ MUTANTS = (
         test=LIFECYCLE + "test_the_wait_is_woken_by_the_release_itself",
     ),
     Mutant(
+        "flaw-4.finalize-needs-draining",
         "flaw 4",
         "finalize goes to REMOVED from any state",
         module="epochal._core.generation.lifecycle",
@@ -344,6 +374,7 @@ MUTANTS = (
         test=LIFECYCLE + "test_finalize_from_active_is_refused_even_by_force",
     ),
     Mutant(
+        "flaw-4.finalize-needs-no-use",
         "flaw 4",
         "finalize goes to REMOVED with operations in flight",
         module="epochal._core.generation.lifecycle",
@@ -354,6 +385,7 @@ MUTANTS = (
         test=LIFECYCLE + "test_finalize_is_refused_while_in_use_unless_forced",
     ),
     Mutant(
+        "flaw-5.exports-carry-the-lease",
         "flaw 5",
         "what is called does not hold what is counted",
         module="epochal._core.use.lease_carrier",
@@ -364,6 +396,7 @@ MUTANTS = (
         test=CARRY + "test_an_export_called_where_it_is_looked_up_is_held_while_it_runs",
     ),
     Mutant(
+        "flaw-9.init-is-called",
         "flaw 9",
         "init is never called",
         module="epochal._core.generation.generation",
@@ -374,6 +407,7 @@ MUTANTS = (
         test=RUNTIME + "test_e4_shutdown_runs_once_and_never_without_init",
     ),
     Mutant(
+        "holders.look-keeps-no-variables",
         "holders",
         "looking keeps other threads' variables alive (before Python 3.13)",
         module="epochal._core.introspect.referrers",
@@ -384,6 +418,7 @@ MUTANTS = (
         test=HOLDERS + "test_looking_does_not_prolong_the_life_of_other_threads_variables",
     ),
     Mutant(
+        "holders.errors-keep-no-variables",
         "holders",
         "an error keeps the caller's variables until a collection",
         module="epochal._core.introspect.tracebacks",
@@ -394,6 +429,7 @@ MUTANTS = (
         test=RUNTIME + "test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once",
     ),
     Mutant(
+        "E8.store-before-publish",
         "E8",
         "an epoch is published before the store has it",
         module="epochal._core.change.executor",
@@ -404,6 +440,7 @@ MUTANTS = (
         test=STORE + "test_e8_nothing_is_published_before_the_store_has_it",
     ),
     Mutant(
+        "E8.store-error-holds-nothing",
         "E5, E8",
         "an error of the store holds what its change staged",
         module="epochal._core.change.executor",
@@ -414,6 +451,7 @@ MUTANTS = (
         test=STORE + "test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused",
     ),
     Mutant(
+        "E8.artifacts-are-checked",
         "E8",
         "an artifact is not checked when it is read",
         module="epochal.store.artifacts",
@@ -424,6 +462,7 @@ MUTANTS = (
         test=STORE_FAULTS + "test_e8_a_damaged_artifact_is_named_and_never_run",
     ),
     Mutant(
+        "E8.artifact-names-are-durable",
         "E8",
         "a transaction names artifacts whose names a power cut would lose",
         module="epochal.store.artifacts",
@@ -434,6 +473,7 @@ MUTANTS = (
         test=STORE_UNIT + "test_bytes_then_names_then_the_transaction",
     ),
     Mutant(
+        "E8.commit-is-durable",
         "E8",
         "a commit is not on the disk when it returns",
         module="epochal.store.sqlite",
@@ -444,6 +484,7 @@ MUTANTS = (
         test=STORE_UNIT + "test_bytes_then_names_then_the_transaction",
     ),
     Mutant(
+        "E8.close-commits-nothing",
         "E8",
         "closing a runtime is committed as a removal of everything",
         module="epochal.runtime",
@@ -457,6 +498,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "E8.numbers-survive-a-restart",
         "E8",
         "a restart forgets the numbers that it gave out",
         module="epochal.store.rows",
@@ -467,6 +509,7 @@ MUTANTS = (
         test=STORE + "test_generation_numbers_go_on_and_never_repeat",
     ),
     Mutant(
+        "E8.lost-end-is-noticed",
         "E8",
         "a journal that lost its end is taken for whole",
         module="epochal.store.store",
@@ -477,6 +520,7 @@ MUTANTS = (
         test=STORE_FAULTS + "test_a_journal_that_lost_its_end_is_noticed",
     ),
     Mutant(
+        "E8.artifacts-in-use-stay",
         "E8",
         "artifacts are collected while they are in use",
         module="epochal.store.artifacts",
@@ -487,6 +531,7 @@ MUTANTS = (
         test=STORE_UNIT + "test_what_the_history_refers_to_or_somebody_uses_is_never_collected",
     ),
     Mutant(
+        "E8.one-runtime-per-store",
         "E8",
         "two runtimes have one store",
         module="epochal.store.lock",
@@ -497,6 +542,7 @@ MUTANTS = (
         test=STORE + "test_one_store_serves_one_runtime_and_the_error_names_the_holder",
     ),
     Mutant(
+        "own-copies.vendored-before-installed",
         "own copies",
         "what a plugin carries is looked for among what is installed",
         module="epochal.loaders._namespace",
@@ -507,6 +553,7 @@ MUTANTS = (
         test=CARRIED + "test_each_generation_has_its_own_copy_however_it_asks",
     ),
     Mutant(
+        "own-copies.import-binds-the-vendored-root",
         "own copies",
         "`import a.b` of what it carries binds the plugin",
         module="epochal.loaders._imports",
@@ -517,6 +564,7 @@ MUTANTS = (
         test=CARRIED + "test_each_generation_has_its_own_copy_however_it_asks",
     ),
     Mutant(
+        "resources.replaced-twice-is-restored",
         "resources",
         "what two generations replaced one after the other stays the first one's",
         module="epochal._core.generation.side_effects",
@@ -527,6 +575,7 @@ MUTANTS = (
         test=RESOURCES + "test_what_generations_replaced_one_after_another_is_as_before_the_first",
     ),
     Mutant(
+        "resources.replaced-in-a-call-is-restored",
         "resources",
         "what was replaced in a call is deleted instead of given back",
         module="epochal._core.generation.side_effects",
@@ -537,6 +586,7 @@ MUTANTS = (
         test=RESOURCES + "test_what_it_replaced_in_a_call_is_given_back_not_taken_away",
     ),
     Mutant(
+        "resources.metrics-go-on-counting",
         "resources",
         "a metric that both generations have begins at 0 again",
         module="epochal.loaders._prometheus",
@@ -547,6 +597,7 @@ MUTANTS = (
         test=PROMETHEUS + "test_both_generations_count_in_the_same_metrics_and_nothing_is_lost",
     ),
     Mutant(
+        "E5.metrics-are-restored",
         "E5",
         "a metric whose place a failed change took does not get it back",
         module="epochal.loaders._prometheus",
@@ -557,6 +608,7 @@ MUTANTS = (
         test=PROMETHEUS + "test_a_change_that_fails_leaves_the_metrics_as_they_were",
     ),
     Mutant(
+        "E7.class-in-a-hint-is-local",
         "E7",
         "a class in a hint is looked for through the whole heap",
         module="epochal._core.generation.reclaim",
@@ -570,6 +622,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "E7.concurrent-collection-is-no-leak",
         "E7",
         "what another thread collects is taken for a leak",
         module="epochal._core.generation.reclaim",
@@ -583,6 +636,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "waiting.collection-is-confirmed",
         "waiting",
         "a collection that another thread kept away is waited for as if it had run",
         module="epochal._core.use.lease",
@@ -593,6 +647,7 @@ MUTANTS = (
         test=BUGS + "test_collection_in_another_thread.py::test_who_waits_collects_again_soon",
     ),
     Mutant(
+        "holders.unreadable-error-keeps-no-epoch",
         "holders",
         "an error of a change that cannot be read keeps the runtime's frame, and so the epoch",
         module="epochal._core.introspect.tracebacks",
@@ -603,6 +658,7 @@ MUTANTS = (
         test=BUGS + "test_kept_error_holds_epoch.py::test_an_error_that_is_kept_holds_no_epoch",
     ),
     Mutant(
+        "E3.model-dependents-are-relinked",
         "E3, model",
         "dependents of a reloaded plugin keep the old generation's exports",
         module="epochal._core.change.plan",
@@ -613,6 +669,7 @@ MUTANTS = (
         test=MODEL,
     ),
     Mutant(
+        "E4.model-last-lease-before-shutdown",
         "E4, model",
         "a generation is shut down without waiting for its last lease",
         module="epochal._core.change.retirement",
@@ -623,6 +680,7 @@ MUTANTS = (
         test=MODEL,
     ),
     Mutant(
+        "E5.model-staged-code-is-torn-down",
         "E5, model",
         "a change that is given up leaves what it staged",
         module="epochal._core.change.executor",
@@ -633,6 +691,7 @@ MUTANTS = (
         test=MODEL,
     ),
     Mutant(
+        "E4.soak-last-lease-before-shutdown",
         "E4, soak",
         "a generation is shut down without waiting for its last lease",
         module="epochal._core.change.retirement",

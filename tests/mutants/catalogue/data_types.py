@@ -9,6 +9,7 @@ STATES = "tests/integration/test_mergeable_state.py::"
 
 MUTANTS = (
     Mutant(
+        "data-types.stored-values-read-the-same",
         "data types",
         "a version may read what the old one stored as something else",
         module="epochal.kinds.data_type",
@@ -19,6 +20,7 @@ MUTANTS = (
         test=TYPES + "test_what_a_value_is_made_of_counts_and_not_its_class",
     ),
     Mutant(
+        "data-types.values-store-the-same",
         "data types",
         "a version may store otherwise what the old one stored",
         module="epochal.kinds.data_type",
@@ -29,6 +31,7 @@ MUTANTS = (
         test=TYPES + "test_a_difference_in_what_is_read_or_stored_is_spelled_out",
     ),
     Mutant(
+        "data-types.named-tuples-compare-by-name",
         "data types",
         "named tuples are compared by position alone",
         module="epochal.kinds.toolkit.value_equality",
@@ -39,6 +42,7 @@ MUTANTS = (
         test=ALIKE + "test_another",
     ),
     Mutant(
+        "data-types.opaque-values-differ",
         "data types",
         "values that nothing compares are taken for the same",
         module="epochal.kinds.toolkit.value_equality",
@@ -49,6 +53,7 @@ MUTANTS = (
         test=ALIKE + "test_where_nothing_decides_that_is_said",
     ),
     Mutant(
+        "data-types.types-outlive-plugins",
         "data types",
         "a type is read back as its storage when its plugin has gone",
         module="epochal.kinds.extension",
@@ -59,6 +64,7 @@ MUTANTS = (
         test=TYPES + "test_a_table_keeps_its_type_when_the_plugin_has_gone",
     ),
     Mutant(
+        "data-types.other-types-are-refused",
         "data types",
         "a column of another type is passed",
         module="epochal.sql.type_check",
@@ -69,6 +75,7 @@ MUTANTS = (
         test=IDENTITY + "test_another_type_is_refused_when_the_query_is_planned",
     ),
     Mutant(
+        "data-types.parameters-are-part-of-a-type",
         "data types",
         "parameters are no part of a type",
         module="epochal.sql.type_check",
@@ -79,6 +86,7 @@ MUTANTS = (
         test=IDENTITY + "test_parameters_are_a_part_of_the_type",
     ),
     Mutant(
+        "data-types.parquet-types-count",
         "data types",
         "a Parquet file's types are left out",
         module="epochal.sql.tables",
@@ -89,6 +97,7 @@ MUTANTS = (
         test=IDENTITY + "test_a_parquet_file_says_its_types",
     ),
     Mutant(
+        "data-types.used-types-are-exported",
         "data types",
         "a function may name a type that nobody compares",
         module="epochal._core.generation.exports",
@@ -99,6 +108,7 @@ MUTANTS = (
         test=TYPES + "test_a_function_names_only_types_that_its_plugin_exports",
     ),
     Mutant(
+        "data-types.types-are-not-dropped",
         "data types",
         "a version may leave a type out",
         module="epochal._core.change.staging",
@@ -109,6 +119,7 @@ MUTANTS = (
         test=TYPES + "test_a_version_without_the_type_is_refused_and_removing_it_is_not",
     ),
     Mutant(
+        "mergeable-state.old-states-restore",
         "mergeable state",
         "states of the old version are not restored by the new one",
         module="epochal.kinds.mergeable_state",
@@ -119,6 +130,7 @@ MUTANTS = (
         test=STATES + "test_a_version_that_makes_something_else_of_a_state_is_refused",
     ),
     Mutant(
+        "mergeable-state.new-rows-fit-old-states",
         "mergeable state",
         "a version may make of rows what does not fit what is kept",
         module="epochal.kinds.toolkit.state_compat",
@@ -129,6 +141,7 @@ MUTANTS = (
         test=STATES + "test_a_version_that_does_not_go_on_with_a_state_is_refused",
     ),
     Mutant(
+        "mergeable-state.rollback-reads-new-states",
         "mergeable state",
         "a rollback may not understand what the new version kept",
         module="epochal.kinds.toolkit.state_compat",
@@ -139,6 +152,7 @@ MUTANTS = (
         test=STATES + "test_a_version_that_does_not_go_on_with_a_state_is_refused",
     ),
     Mutant(
+        "mergeable-state.sample-states-are-typed",
         "mergeable state",
         "states of samples are not checked by their type",
         module="epochal.kinds.toolkit.state_compat",

@@ -10,6 +10,7 @@ AGREES_PLUGGY = "tests/integration/test_pluggy_agrees.py::"
 
 MUTANTS = (
     Mutant(
+        "requests.one-read-per-request",
         "requests",
         "a request reads the current epoch whenever it looks something up",
         module="epochal.asgi",
@@ -22,6 +23,7 @@ MUTANTS = (
         test=ASGI + "test_requests_beside_reloads_see_no_mix",
     ),
     Mutant(
+        "compiling.once-per-source",
         "compiling aside",
         "every reload compiles again",
         module="epochal.loaders._compiler",
@@ -32,6 +34,7 @@ MUTANTS = (
         test=COMPILER + "test_a_generation_is_compiled_once_and_its_successors_are_not",
     ),
     Mutant(
+        "compiling.ended-helper-is-replaced",
         "compiling aside",
         "a helper that has ended is asked once more, and the source compiled here",
         module="epochal.loaders._compiler",
@@ -42,6 +45,7 @@ MUTANTS = (
         test=COMPILER + "test_a_helper_that_has_ended_is_replaced_at_once",
     ),
     Mutant(
+        "compiling.cached-code-is-renamed",
         "compiling aside",
         "code that is kept bears the name of the generation that it was first compiled for",
         module="epochal.loaders._compiler",
@@ -52,6 +56,7 @@ MUTANTS = (
         test=COMPILER + "test_code_bears_the_name_that_it_was_asked_for_also_inside",
     ),
     Mutant(
+        "hooks.coroutine-is-no-consent",
         "hooks",
         "a coroutine passes for consent",
         module="epochal.kinds.hook",
@@ -62,6 +67,7 @@ MUTANTS = (
         test=HOOK + "test_an_async_veto_never_passes_for_consent",
     ),
     Mutant(
+        "hooks.calls-are-by-keyword",
         "hooks",
         "an implementation is asked to take a call by position alone",
         module="epochal.kinds.hook",
@@ -72,6 +78,7 @@ MUTANTS = (
         test=HOOK + "test_an_implementation_must_take_it_by_name_and_by_place",
     ),
     Mutant(
+        "hooks.generators-are-refused",
         "hooks",
         "a function with a yield takes part",
         module="epochal.kinds.hook",
@@ -82,6 +89,7 @@ MUTANTS = (
         test=HOOK + "test_a_generator_function_is_refused",
     ),
     Mutant(
+        "order.reload-keeps-its-place",
         "places",
         "a reloaded plugin comes last",
         module="epochal._core.generation.epoch",
@@ -92,6 +100,7 @@ MUTANTS = (
         test=PLUGGY + "test_a_reload_of_identical_code_gives_the_same_answers",
     ),
     Mutant(
+        "participants.refusal-stops-the-change",
         "parties",
         "what a party refuses is published",
         module="epochal._core.change.executor",
@@ -102,6 +111,7 @@ MUTANTS = (
         test=PLUGGY + "test_an_implementation_that_does_not_fit_its_specification_is_refused",
     ),
     Mutant(
+        "participants.finish-knows-the-outcome",
         "parties",
         "what a party does after a change is done although it went back",
         module="epochal.pluggy._manager",
@@ -112,6 +122,7 @@ MUTANTS = (
         test=PLUGGY + "test_a_newcomer_that_raises_when_it_is_told_does_not_come_in",
     ),
     Mutant(
+        "pluggy.unfit-specification-is-refused",
         "pluggy",
         "what the host says is kept although it does not fit",
         module="epochal.pluggy._manager",
@@ -122,6 +133,7 @@ MUTANTS = (
         test=PLUGGY + "test_what_raises_is_forgotten",
     ),
     Mutant(
+        "pluggy.failed-historic-call-is-forgotten",
         "pluggy",
         "a historic call that raised is told to newcomers",
         module="epochal.pluggy._manager",
@@ -132,6 +144,7 @@ MUTANTS = (
         test=PLUGGY + "test_what_raises_is_forgotten",
     ),
     Mutant(
+        "pluggy.historic-call-reaches-pending-plugins",
         "pluggy",
         "a historic call is not told to who is about to come in",
         module="epochal.pluggy._manager",
@@ -142,6 +155,7 @@ MUTANTS = (
         test=PLUGGY + "test_whoever_is_on_its_way_in_is_told_of_a_call_made_meanwhile",
     ),
     Mutant(
+        "pluggy.historic-call-reaches-newcomers-during-replay",
         "pluggy",
         "the historic calls that are made while a newcomer is told are not told to it",
         module="epochal.pluggy._manager",
@@ -152,6 +166,7 @@ MUTANTS = (
         test=PLUGGY + "test_each_generation_is_told_of_each_historic_call_once",
     ),
     Mutant(
+        "pluggy.epoch-manager-has-no-cycle",
         "pluggy",
         "a view's callers refer to it, and wait for a collection",
         module="epochal.pluggy._epoch_manager",
@@ -162,6 +177,7 @@ MUTANTS = (
         test=PLUGGY + "test_nothing_is_held_though_nobody_collects",
     ),
     Mutant(
+        "pluggy.epoch-manager-drops-its-predecessor",
         "pluggy",
         "a view keeps the one before",
         module="epochal.pluggy._epoch_manager",
@@ -172,6 +188,7 @@ MUTANTS = (
         test=PLUGGY + "test_nothing_is_held_though_nobody_collects",
     ),
     Mutant(
+        "pluggy.epoch-manager-drops-its-manager",
         "pluggy",
         "a view keeps its manager",
         module="epochal.pluggy._epoch_manager",
@@ -182,6 +199,7 @@ MUTANTS = (
         test=PLUGGY + "test_a_manager_that_is_dropped_goes",
     ),
     Mutant(
+        "pluggy.kept-hook-is-live",
         "pluggy",
         "a hook that is kept stays with its epoch",
         module="epochal.pluggy._hooks",
@@ -192,6 +210,7 @@ MUTANTS = (
         test=PLUGGY + "test_what_is_kept_is_live_and_holds_nothing",
     ),
     Mutant(
+        "pluggy.verified-once",
         "pluggy",
         "whoever was verified is verified again, and warned of",
         module="epochal.pluggy._epoch_manager",
@@ -202,6 +221,7 @@ MUTANTS = (
         test=PLUGGY + "test_a_warning_of_a_specification_is_given_once",
     ),
     Mutant(
+        "pluggy.one-capability-per-project",
         "pluggy",
         "two projects share a capability",
         module="epochal.pluggy._marks",
@@ -212,6 +232,7 @@ MUTANTS = (
         test=PLUGGY + "test_each_project_has_a_capability_of_its_own",
     ),
     Mutant(
+        "pluggy.host-objects-come-last",
         "pluggy",
         "the host's objects come before the plugins",
         module="epochal.pluggy._manager",

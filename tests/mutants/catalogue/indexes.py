@@ -6,6 +6,7 @@ INDEX = "tests/integration/test_index.py::"
 
 MUTANTS = (
     Mutant(
+        "indexes.new-version-opens-the-build",
         "indexes",
         "what is persisted is not opened by the new version",
         module="epochal.kinds.index",
@@ -16,6 +17,7 @@ MUTANTS = (
         test=INDEX + "test_a_reload_opens_what_was_built_and_builds_nothing",
     ),
     Mutant(
+        "indexes.change-during-a-build-is-refused",
         "indexes",
         "a change while an index is being built is let through",
         module="epochal.kinds.index",
@@ -26,6 +28,7 @@ MUTANTS = (
         test=INDEX + "test_a_search_goes_on_in_the_old_object_while_another_is_built",
     ),
     Mutant(
+        "indexes.build-has-its-own-folder",
         "indexes",
         "a build is written over the one before",
         module="epochal.kinds.toolkit.index_storage",
@@ -36,6 +39,7 @@ MUTANTS = (
         test=INDEX + "test_no_build_writes_over_another_and_the_one_before_goes",
     ),
     Mutant(
+        "indexes.searched-build-stays",
         "indexes",
         "a build goes while somebody searches it",
         module="epochal.kinds.index",
@@ -46,6 +50,7 @@ MUTANTS = (
         test=INDEX + "test_no_build_writes_over_another_and_the_one_before_goes",
     ),
     Mutant(
+        "indexes.replaced-object-is-closed",
         "indexes",
         "an object that was replaced is not closed before the generation's end",
         module="epochal.kinds.index",
@@ -58,6 +63,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "indexes.searched-object-stays-open",
         "indexes",
         "an object is closed while it is searched",
         module="epochal.kinds.index",
@@ -70,6 +76,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "indexes.fork-removes-nothing",
         "indexes",
         "a fork removes what its parent serves",
         module="epochal.kinds.toolkit.index_storage",
@@ -80,6 +87,7 @@ MUTANTS = (
         test=INDEX + "test_a_fork_removes_nothing_of_its_parents",
     ),
     Mutant(
+        "indexes.build-is-locked-across-processes",
         "indexes",
         "a build is not held against other processes",
         module="epochal.kinds.toolkit.build_locks",
@@ -90,6 +98,7 @@ MUTANTS = (
         test=INDEX + "test_processes_that_share_a_folder_leave_each_other_what_they_use",
     ),
     Mutant(
+        "indexes.pointer-stays-in-its-folder",
         "indexes",
         "a pointer may name any folder",
         module="epochal.kinds.toolkit.index_storage",
@@ -100,6 +109,7 @@ MUTANTS = (
         test=INDEX + "test_a_damaged_pointer_has_nothing_removed",
     ),
     Mutant(
+        "indexes.missing-build-is-rebuilt",
         "indexes",
         "what a cleaner took away is opened all the same",
         module="epochal.kinds.index",

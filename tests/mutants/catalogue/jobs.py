@@ -8,6 +8,7 @@ GRID = "tests/unit/jobs/test_triggers.py::"
 
 MUTANTS = (
     Mutant(
+        "jobs.reload-keeps-the-schedule",
         "jobs",
         "a reload begins every schedule anew",
         module="epochal.jobs.runner",
@@ -18,6 +19,7 @@ MUTANTS = (
         test=SCHEDULES + "test_reloads_move_no_schedule_so_no_tick_is_lost_or_doubled",
     ),
     Mutant(
+        "jobs.run-is-an-operation",
         "jobs",
         "a tick keeps no operation, so a drain does not see it",
         module="epochal.jobs.run",
@@ -28,6 +30,7 @@ MUTANTS = (
         test=JOBS + "test_a_tick_under_way_ends_on_the_old_code_and_holds_the_drain",
     ),
     Mutant(
+        "jobs.run-holds-its-plugin-alone",
         "jobs",
         "a tick holds up every plugin",
         module="epochal.jobs.run",
@@ -38,6 +41,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_tick_holds_up_no_other_plugin",
     ),
     Mutant(
+        "jobs.runs-have-own-contexts",
         "jobs",
         "ticks share a context",
         module="epochal.jobs.runner",
@@ -48,6 +52,7 @@ MUTANTS = (
         test=JOBS + "test_what_a_tick_sets_in_a_context_is_gone_with_it",
     ),
     Mutant(
+        "jobs.missing-function-is-a-failure",
         "jobs",
         "a tick that finds no function ended well",
         module="epochal.jobs.run",
@@ -58,6 +63,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_tick_that_finds_no_function_is_none",
     ),
     Mutant(
+        "jobs.breaker-opens",
         "jobs",
         "a breaker never opens",
         module="epochal.jobs.retry",
@@ -68,6 +74,7 @@ MUTANTS = (
         test=SCHEDULES + "test_failures_back_off_open_the_breaker_and_a_trial_closes_it",
     ),
     Mutant(
+        "jobs.failure-is-retried-early",
         "jobs",
         "what failed waits for its next regular time",
         module="epochal.jobs.job_state",
@@ -78,6 +85,7 @@ MUTANTS = (
         test=SCHEDULES + "test_what_failed_is_tried_again_before_the_next_night",
     ),
     Mutant(
+        "jobs.new-code-starts-unfailed",
         "jobs",
         "a failure of replaced code is held against the new",
         module="epochal.jobs.job_state",
@@ -88,6 +96,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_one_shot_whose_code_is_replaced_while_it_fails_runs_on_the_new",
     ),
     Mutant(
+        "jobs.reload-retries-at-once",
         "jobs",
         "a reload leaves what failed to its wait",
         module="epochal.jobs.job_state",
@@ -98,6 +107,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_reload_gives_what_failed_a_trial_at_once_and_moves_nothing_else",
     ),
     Mutant(
+        "jobs.manual-failure-holds-nothing-back",
         "jobs",
         "a failure by hand is held against the schedule",
         module="epochal.jobs.job_state",
@@ -108,6 +118,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_run_by_hand_moves_no_schedule_and_is_not_tried_again",
     ),
     Mutant(
+        "jobs.manual-success-resets",
         "jobs",
         "success by hand leaves the schedule held back",
         module="epochal.jobs.job_state",
@@ -118,6 +129,7 @@ MUTANTS = (
         test=SCHEDULES + "test_success_by_hand_brings_the_regular_schedule_back",
     ),
     Mutant(
+        "jobs.runs-do-not-overlap",
         "jobs",
         "a line goes with its plugin while it runs, so its ticks overlap",
         module="epochal.jobs.runner",
@@ -128,6 +140,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_job_that_is_removed_and_loaded_while_it_runs_does_not_overlap",
     ),
     Mutant(
+        "jobs.end-is-stored-after-removal",
         "jobs",
         "the end of a tick is not kept if its plugin is gone",
         module="epochal.jobs.runner",
@@ -138,6 +151,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_one_shot_that_is_removed_while_it_runs_runs_once",
     ),
     Mutant(
+        "jobs.late-run-keeps-a-one-shot",
         "jobs",
         "a tick that was too late finishes a one-shot",
         module="epochal.jobs.job_state",
@@ -148,6 +162,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_one_shot_too_late_for_the_grace_is_not_finished_by_that",
     ),
     Mutant(
+        "jobs.last-run-stores-its-end",
         "jobs",
         "a close that gives up does not let the last tick write its end",
         module="epochal.jobs.runner",
@@ -158,6 +173,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_tick_that_outlives_close_keeps_its_job",
     ),
     Mutant(
+        "jobs.positions-are-stored-at-close",
         "jobs",
         "positions are forgotten at the end",
         module="epochal.jobs.positions",
@@ -168,6 +184,7 @@ MUTANTS = (
         test=SCHEDULES + "test_only_success_finishes_a_one_shot",
     ),
     Mutant(
+        "jobs.first-time-is-stored",
         "jobs",
         "the first time of a schedule is not kept",
         module="epochal.jobs.runner",
@@ -178,6 +195,7 @@ MUTANTS = (
         test=JOBS + "test_a_process_that_ends_before_the_first_tick_does_not_put_it_off",
     ),
     Mutant(
+        "jobs.failed-write-is-retried",
         "jobs",
         "what could not be written is given up",
         module="epochal.jobs.positions",
@@ -189,6 +207,7 @@ MUTANTS = (
         "test_a_file_that_cannot_be_written_is_told_once_and_written_when_it_can",
     ),
     Mutant(
+        "jobs.clock-set-back-is-noticed",
         "jobs",
         "a clock that is set back holds up every job",
         module="epochal.jobs.runner",
@@ -199,6 +218,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_clock_that_is_set_back_holds_up_no_job",
     ),
     Mutant(
+        "jobs.fixed-hour-runs-once-in-autumn",
         "jobs",
         "a fixed hour comes twice in autumn",
         module="epochal.jobs.triggers",
@@ -209,6 +229,7 @@ MUTANTS = (
         test=GRID + "test_autumn_has_fixed_hours_once_and_every_hour_twice",
     ),
     Mutant(
+        "jobs.one-refusal-stops-no-other",
         "jobs",
         "one job that cannot be kept stops the others",
         module="epochal.jobs.runner",
@@ -219,6 +240,7 @@ MUTANTS = (
         test=SCHEDULES + "test_one_job_that_cannot_be_kept_is_in_the_status_and_stops_no_other",
     ),
     Mutant(
+        "jobs.one-runner-per-runtime",
         "jobs",
         "two run the jobs of one runtime",
         module="epochal.jobs.ownership",
@@ -229,6 +251,7 @@ MUTANTS = (
         test=SCHEDULES + "test_a_runtime_s_jobs_are_run_once",
     ),
     Mutant(
+        "jobs.cron-range-is-checked",
         "jobs",
         "a cron expression out of range is accepted",
         module="epochal.kinds.cron",

@@ -10,6 +10,7 @@ DEPTH = "tests/unit/sql/test_complexity.py::"
 
 MUTANTS = (
     Mutant(
+        "if-match.compared-in-the-turn",
         "If-Match",
         "the epoch that was seen is looked for before the change's turn, not in it",
         module="epochal.runtime",
@@ -20,6 +21,7 @@ MUTANTS = (
         test=CHANGES + "test_of_many_who_saw_one_epoch_one_changes_it",
     ),
     Mutant(
+        "service.origin-is-checked",
         "the service",
         "a page of another origin may change plugins",
         module="epochal.server.security",
@@ -30,6 +32,7 @@ MUTANTS = (
         test=SECURITY + "test_a_foreign_origin_is_refused_whatever_the_token",
     ),
     Mutant(
+        "service.cookie-changes-nothing",
         "the service",
         "the page's cookie is enough to change plugins",
         module="epochal.server.security",
@@ -40,6 +43,7 @@ MUTANTS = (
         test=SECURITY + "test_the_pages_session_needs_cookie_key_and_origin",
     ),
     Mutant(
+        "service.archive-size-is-bounded",
         "the service",
         "an archive is as large as it says",
         module="epochal.server.uploads",
@@ -50,6 +54,7 @@ MUTANTS = (
         test=SECURITY + "test_a_bomb_is_refused_by_what_it_unpacks_to",
     ),
     Mutant(
+        "service.disconnect-cancels-the-query",
         "the service",
         "a query goes on when its client has gone",
         module="epochal.server.responses",
@@ -60,6 +65,7 @@ MUTANTS = (
         test=QUERIES + "test_a_query_ends_with_its_client",
     ),
     Mutant(
+        "service.slow-reader-is-dropped",
         "the service",
         "a client that does not read its answer holds the query for ever",
         module="epochal.server.responses",
@@ -70,6 +76,7 @@ MUTANTS = (
         test=QUERIES + "test_a_client_that_does_not_read_holds_nothing",
     ),
     Mutant(
+        "service.head-does-not-wait",
         "the service",
         "an answer waits for the acknowledgement of its head",
         module="epochal.server.serve",
@@ -81,6 +88,7 @@ MUTANTS = (
         "test_an_answer_in_two_parts_does_not_wait_for_an_acknowledgement",
     ),
     Mutant(
+        "service.answer-bytes-are-bounded",
         "the service",
         "an answer has as many bytes as its rows have",
         module="epochal.server.result_chunks",
@@ -91,6 +99,7 @@ MUTANTS = (
         test=QUERIES + "test_a_limit_of_bytes_cuts_off_and_says_so",
     ),
     Mutant(
+        "service.reload-reads-the-current-epoch",
         "the service",
         "a reload takes what was active when it was asked for",
         module="epochal.server.plugin_routes",
@@ -103,6 +112,7 @@ MUTANTS = (
         test=CHANGES + "test_a_reload_takes_what_is_active_in_its_turn",
     ),
     Mutant(
+        "service.idle-connections-make-room",
         "the service",
         "idle connections make no room",
         module="epochal.server.connection",
@@ -113,6 +123,7 @@ MUTANTS = (
         test=CONNECTIONS + "test_idle_connections_make_room_the_longest_idle_first",
     ),
     Mutant(
+        "service.head-timeout",
         "the service",
         "a connection waits for a head for ever",
         module="epochal.server.connection",
@@ -123,6 +134,7 @@ MUTANTS = (
         test=CONNECTIONS + "test_a_head_that_does_not_end_is_answered_and_closed",
     ),
     Mutant(
+        "service.pipelining-does-not-hide-a-disconnect",
         "the service",
         "requests that were sent ahead hide that the client left",
         module="epochal.server.connection",
@@ -133,6 +145,7 @@ MUTANTS = (
         test=CONNECTIONS + "test_requests_behind_one_do_not_hide_that_the_client_left",
     ),
     Mutant(
+        "service.third-signal-always-exits",
         "the service",
         "the third signal is heard by the main thread alone, which may be stuck",
         module="epochal.server.shutdown",
@@ -144,6 +157,7 @@ MUTANTS = (
         "test_the_third_leaves_though_the_main_thread_hears_nothing",
     ),
     Mutant(
+        "service.cut-off-clients-get-an-answer",
         "the service",
         "who the stop cuts off is told nothing",
         module="epochal.server.shutdown",
@@ -154,6 +168,7 @@ MUTANTS = (
         test="tests/server/test_service.py::test_a_query_that_outlasts_the_stop_is_told_so",
     ),
     Mutant(
+        "service.ready-needs-a-free-thread",
         "the service",
         "it is ready though plugins hold every thread of the engine",
         module="epochal.server.engine_health",
@@ -165,6 +180,7 @@ MUTANTS = (
         "test_functions_that_hold_every_thread_of_the_engine_are_told",
     ),
     Mutant(
+        "sql.depth-is-bounded",
         "SQL",
         "a text is as deep as it likes",
         module="epochal.sql.complexity",
@@ -175,6 +191,7 @@ MUTANTS = (
         test=DEPTH + "test_a_deep_text_is_refused",
     ),
     Mutant(
+        "sql.planning-is-bounded",
         "SQL",
         "everybody waits to be planned",
         module="epochal.sql.planner_pool",
@@ -185,6 +202,7 @@ MUTANTS = (
         test=DEPTH + "test_who_comes_when_all_plan_and_enough_wait_is_told_so_at_once",
     ),
     Mutant(
+        "sql.dates-bypass-python",
         "SQL",
         "dates and times go through Python's",
         module="epochal.sql.json_values",
@@ -195,6 +213,7 @@ MUTANTS = (
         test="tests/unit/sql/test_json_values.py::test_what_python_has_no_date_for_is_told",
     ),
     Mutant(
+        "service.close-waits-for-the-body",
         "the service",
         "a connection is closed under a client that has not sent all yet",
         module="epochal.server.unread_bodies",

@@ -7,6 +7,7 @@ GATE = "tests/unit/core/use/test_gate.py::"
 
 MUTANTS = (
     Mutant(
+        "services.dropped-state-is-reported",
         "services",
         "state that a new version has no place for goes without a word",
         module="epochal.kinds.service",
@@ -17,6 +18,7 @@ MUTANTS = (
         test=SERVICE + "test_state_that_a_new_version_has_no_place_for_is_told",
     ),
     Mutant(
+        "services.dropped-plugin-state-is-reported",
         "services",
         "a plugin without exports loses its state without a word",
         module="epochal._core.change.staging",
@@ -27,6 +29,7 @@ MUTANTS = (
         test=SERVICE + "test_a_plugin_with_nothing_but_state_is_told_of_too",
     ),
     Mutant(
+        "services.no-call-inside-an-export",
         "services",
         "state is exported while calls are inside",
         module="epochal._core.use.gate",
@@ -37,6 +40,7 @@ MUTANTS = (
         test=SERVICE + "test_a_call_that_is_inside_ends_before_the_state_is_exported",
     ),
     Mutant(
+        "services.old-epochs-reach-current-state",
         "services",
         "a call through an older epoch goes to the instance that it was captured with",
         module="epochal.kinds.toolkit.gated_state",
@@ -47,6 +51,7 @@ MUTANTS = (
         test=SERVICE + "test_a_call_through_an_older_epoch_goes_where_the_state_is",
     ),
     Mutant(
+        "services.one-closure-admits-its-callers",
         "services",
         "a call that is waited for waits at another gate of the same closing",
         module="epochal._core.use.gate",
@@ -57,6 +62,7 @@ MUTANTS = (
         test=SERVICE + "test_a_call_on_its_way_to_a_service_holds_up_no_change_of_that",
     ),
     Mutant(
+        "services.owner-passes-its-gate",
         "services",
         "who takes a state over waits at the gate that the change has closed",
         module="epochal._core.use.gate",
@@ -67,6 +73,7 @@ MUTANTS = (
         test=SERVICE + "test_whoever_takes_a_state_over_finds_that_of_what_it_requires",
     ),
     Mutant(
+        "services.owner-reaches-new-dependencies",
         "services",
         "who takes a state over is sent to the old generation of what it requires",
         module="epochal.kinds.toolkit.gated_state",
@@ -77,6 +84,7 @@ MUTANTS = (
         test=SERVICE + "test_whoever_takes_a_state_over_finds_that_of_what_it_requires",
     ),
     Mutant(
+        "services.failed-transfer-opens-the-gate",
         "services",
         "a hand-over that fails leaves the gate closed",
         module="epochal._core.change.state_transfer",
@@ -87,6 +95,7 @@ MUTANTS = (
         test=SERVICE + "test_what_raises_in_a_hand_over_rolls_the_change_back",
     ),
     Mutant(
+        "services.interrupted-call-has-left",
         "services",
         "a call that was interrupted as it began is inside for ever",
         module="epochal._core.use.gate",
@@ -97,6 +106,7 @@ MUTANTS = (
         test=GATE + "test_a_visit_that_is_dropped_has_left",
     ),
     Mutant(
+        "services.opening-wakes-waiters",
         "services",
         "who waits as the gate is opened is not woken",
         module="epochal._core.use.gate",
@@ -107,6 +117,7 @@ MUTANTS = (
         test=GATE + "test_a_wait_that_begins_as_it_opens_ends",
     ),
     Mutant(
+        "services.blocking-call-does-not-stop-the-loop",
         "services",
         "a plain call blocks the loop in which one that is waited for goes on",
         module="epochal._core.use.gate",
@@ -117,6 +128,7 @@ MUTANTS = (
         test=GATE + "test_a_loop_is_not_blocked_under_a_call_that_goes_on_in_it",
     ),
     Mutant(
+        "services.init-reaches-the-state",
         "services",
         "what init does to a required service goes to one that has no state yet",
         module="epochal.kinds.toolkit.gated_state",
@@ -127,6 +139,7 @@ MUTANTS = (
         test=SERVICE + "test_what_init_does_to_a_required_service_moves_along",
     ),
     Mutant(
+        "services.pause-limit-rolls-back",
         "services",
         "calls that were held up for too long are told so by a change that went through",
         module="epochal._core.change.executor",

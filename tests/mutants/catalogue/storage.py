@@ -7,6 +7,7 @@ AGREES = "tests/integration/test_storage_agrees.py::"
 
 MUTANTS = (
     Mutant(
+        "storage.limit-needs-all-filters",
         "storage",
         "a limit is told although a filter was not understood",
         module="epochal.sql.pushdown",
@@ -17,6 +18,7 @@ MUTANTS = (
         test=STORAGE + "test_what_a_query_needs_reaches_the_scan",
     ),
     Mutant(
+        "storage.scans-get-common-needs-only",
         "storage",
         "two scans are told what one of them needs",
         module="epochal.sql.pushdown",
@@ -27,6 +29,7 @@ MUTANTS = (
         test=STORAGE + "test_two_scans_of_one_table_are_told_what_they_have_in_common",
     ),
     Mutant(
+        "storage.common-limit-needs-common-filters",
         "storage",
         "two scans have a limit in common though not their filters",
         module="epochal.sql.pushdown",
@@ -37,6 +40,7 @@ MUTANTS = (
         test=AGREES + "test_every_query_has_the_engines_answer",
     ),
     Mutant(
+        "storage.subquery-scans-count",
         "storage",
         "the scans of subqueries in expressions are not counted",
         module="epochal.sql.pushdown",
@@ -47,6 +51,7 @@ MUTANTS = (
         test=AGREES + "test_every_query_has_the_engines_answer",
     ),
     Mutant(
+        "storage.engine-applies-filters",
         "storage",
         "filters are left to the table",
         module="epochal.sql.planning",
@@ -57,6 +62,7 @@ MUTANTS = (
         test=STORAGE + "test_filters_are_applied_whether_the_plugin_does_or_not",
     ),
     Mutant(
+        "storage.one-table-per-schema",
         "storage",
         "a table is another one where its schema is written too",
         module="epochal.sql.pushdown",
@@ -67,6 +73,7 @@ MUTANTS = (
         test=STORAGE + "test_what_a_query_needs_reaches_the_scan",
     ),
     Mutant(
+        "storage.none-is-an-error",
         "storage",
         "None ends a scan",
         module="epochal.sql.plugin_tables",
@@ -77,6 +84,7 @@ MUTANTS = (
         test=STORAGE + "test_batches_that_are_not_what_was_promised_are_refused",
     ),
     Mutant(
+        "storage.plugin-exit-is-an-error",
         "storage",
         "a plugin's SystemExit leaves through the query",
         module="epochal.sql.execution",
@@ -87,6 +95,7 @@ MUTANTS = (
         test=STORAGE + "test_whatever_a_scan_raises_is_an_error_of_the_query",
     ),
     Mutant(
+        "storage.only-named-tables-open",
         "storage",
         "a table is opened by whoever writes its name",
         module="epochal.sql.catalog",
@@ -97,6 +106,7 @@ MUTANTS = (
         test=STORAGE + "test_a_table_is_opened_by_those_who_name_it_as_a_table",
     ),
     Mutant(
+        "storage.scan-ends-off-thread",
         "storage",
         "who ends a result runs the end of its scans",
         module="epochal.kinds.toolkit.cleanup",
@@ -107,6 +117,7 @@ MUTANTS = (
         test=STORAGE + "test_whoever_ends_a_result_runs_no_plugin_code",
     ),
     Mutant(
+        "storage.hanging-end-blocks-no-other",
         "storage",
         "an end that hangs keeps all others waiting",
         module="epochal.kinds.toolkit.cleanup",
@@ -117,6 +128,7 @@ MUTANTS = (
         test=STORAGE + "test_an_end_that_hangs_keeps_no_other_waiting",
     ),
     Mutant(
+        "storage.scanned-table-stays-open",
         "storage",
         "a table is closed while it is scanned",
         module="epochal.sql.plugin_tables",
@@ -127,6 +139,7 @@ MUTANTS = (
         test=STORAGE + "test_whoever_ends_a_result_runs_no_plugin_code",
     ),
     Mutant(
+        "storage.unused-plugin-is-released",
         "storage",
         "a plugin that a query does not use is held until its end",
         module="epochal.sql.query",
@@ -137,6 +150,7 @@ MUTANTS = (
         test=STORAGE + "test_a_query_that_only_might_name_a_table_holds_its_plugin_no_longer",
     ),
     Mutant(
+        "storage.parquet-limit-needs-all-filters",
         "storage",
         "a limit is told to Parquet files though not every filter",
         module="epochal.examples.partitions",
@@ -147,6 +161,7 @@ MUTANTS = (
         test=STORAGE + "test_parquet_columns_of_every_type_are_filtered_as_the_engine_does",
     ),
     Mutant(
+        "storage.one-version-per-sqlite-query",
         "storage",
         "two scans of a SQLite file see two versions",
         module="epochal.examples.lite",
@@ -157,6 +172,7 @@ MUTANTS = (
         test=STORAGE + "test_a_query_sees_one_version_of_a_sqlite_file",
     ),
     Mutant(
+        "storage.text-order-is-the-engines",
         "storage",
         "texts are ordered by an encoding that is not the engine's",
         module="epochal.examples.lite",
@@ -167,6 +183,7 @@ MUTANTS = (
         test=STORAGE + "test_texts_are_compared_as_the_engine_does_in_every_encoding",
     ),
     Mutant(
+        "storage.alternatives-stay-whole",
         "storage",
         "a part of an alternative is taken for all of it",
         module="epochal.sql.filters",
@@ -177,6 +194,7 @@ MUTANTS = (
         test=STORAGE + "test_what_a_query_needs_reaches_the_scan",
     ),
     Mutant(
+        "storage.table-function-runs-once",
         "storage",
         "a table function is called each time that the query is planned",
         module="epochal.sql.execution",

@@ -10,6 +10,7 @@ LAKE = "tests/integration/test_lake.py::"
 
 MUTANTS = (
     Mutant(
+        "streams.failure-restarts-from-the-sink",
         "streams",
         "after a failure the source goes on where it was",
         module="epochal.jobs.flow",
@@ -20,6 +21,7 @@ MUTANTS = (
         test=STREAMS + "test_a_step_that_fails_is_tried_again_and_nothing_is_lost",
     ),
     Mutant(
+        "streams.flow-knows-its-own-ends",
         "streams",
         "a new flow takes ends that stand for another's for its own",
         module="epochal.jobs.flow",
@@ -30,6 +32,7 @@ MUTANTS = (
         test=STREAMS + "test_what_a_closed_flow_could_not_deliver_comes_to_who_connects_next",
     ),
     Mutant(
+        "streams.partial-write-loses-nothing",
         "streams",
         "a sink that says less than it was given loses the rest on its reload",
         module="epochal.kinds.stream",
@@ -40,6 +43,7 @@ MUTANTS = (
         test=STREAMS + "test_a_sink_that_says_less_than_it_was_given_is_given_the_rest_again",
     ),
     Mutant(
+        "streams.given-up-transfer-excludes-batches",
         "streams",
         "a batch enters an object that a hand-over is still in that was given up",
         module="epochal.jobs.endpoints",
@@ -57,6 +61,7 @@ MUTANTS = (
         test=STREAMS + "test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters",
     ),
     Mutant(
+        "streams.given-up-transfer-calls-nothing",
         "streams",
         "a hand-over that was given up while it waited calls the object",
         module="epochal.kinds.stream",
@@ -67,6 +72,7 @@ MUTANTS = (
         test=STREAMS + "test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters",
     ),
     Mutant(
+        "streams.broken-checkpoint-can-be-replaced",
         "streams",
         "a bug in checkpoint refuses the version that mends it",
         module="epochal.kinds.stream",
@@ -77,6 +83,7 @@ MUTANTS = (
         test=STREAMS + "test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost",
     ),
     Mutant(
+        "streams.sink-is-flushed-without-its-source",
         "streams",
         "what a sink holds waits for its source to come back",
         module="epochal.jobs.flow",
@@ -87,6 +94,7 @@ MUTANTS = (
         test=FLOWS + "test_without_its_source_a_sink_saves_what_it_holds",
     ),
     Mutant(
+        "streams.one-flow-per-pair",
         "streams",
         "a source and a sink have more than one flow",
         module="epochal.jobs.ownership",
@@ -97,6 +105,7 @@ MUTANTS = (
         test=FLOWS + "test_an_end_is_connected_once_on_a_runtime",
     ),
     Mutant(
+        "streams.batch-holds-its-plugins-alone",
         "streams",
         "a batch holds all plugins in use",
         module="epochal.jobs.endpoints",
@@ -107,6 +116,7 @@ MUTANTS = (
         test=FLOWS + "test_a_batch_holds_no_plugin_but_its_own",
     ),
     Mutant(
+        "streams.idle-look-begins-after-the-question",
         "streams",
         "a flow is taken for idle by a look that began before the question",
         module="epochal.jobs.flow",
@@ -117,6 +127,7 @@ MUTANTS = (
         test=FLOWS + "test_a_look_that_began_before_the_question_does_not_answer_it",
     ),
     Mutant(
+        "streams.gap-is-not-the-end",
         "streams",
         "a source that leaves events out is taken for one at its end",
         module="epochal.jobs.flow",
@@ -127,6 +138,7 @@ MUTANTS = (
         test=FLOWS + "test_a_source_that_leaves_events_out_is_idle_at_its_end",
     ),
     Mutant(
+        "streams.reload-closes-the-breaker",
         "streams",
         "a reload leaves an open breaker to its rest",
         module="epochal.jobs.streams",
@@ -137,6 +149,7 @@ MUTANTS = (
         test=STREAMS + "test_a_reload_closes_the_breaker_at_once",
     ),
     Mutant(
+        "streams.feed-checks-its-log",
         "streams",
         "the feed takes a position of another log for its own",
         module="epochal.examples.feed",
@@ -147,6 +160,7 @@ MUTANTS = (
         test=FEED + "test_a_position_that_the_log_did_not_give_is_refused",
     ),
     Mutant(
+        "streams.feed-reports-gaps",
         "streams",
         "the feed bridges a gap without a word",
         module="epochal.examples.feed",
@@ -157,6 +171,7 @@ MUTANTS = (
         test=EXAMPLES + "test_what_a_rebuilt_table_did_not_note_is_told_until_it_is_accepted",
     ),
     Mutant(
+        "streams.lake-drops-duplicates",
         "streams",
         "the lake keeps what it has already",
         module="epochal.examples.lake",
