@@ -242,7 +242,7 @@ def test_a_call_from_inside_a_call_does_not_wait_for_itself(rt, plugins):
     rt.load(write(plugins, more=again))
     inside = in_background(lambda: limiter(rt).again(limiter(rt)))
     assert ENTERED.wait(10)
-    gate = limiter(rt)._side.kept.gate
+    gate = limiter(rt)._ref.state.gate
     reload = in_background(lambda: rt.reload("quota", write(plugins, "2.0", more=again)))
     while gate._closing is None:  # ends with the test's time limit
         pass
@@ -625,7 +625,7 @@ def books(rt):
 
 
 def gate_of(handle):
-    return handle._side.kept.gate
+    return handle._ref.state.gate
 
 
 def test_a_call_on_its_way_to_a_service_holds_up_no_change_of_that(rt, plugins):

@@ -91,7 +91,7 @@ def test_both_ends_and_a_service_between_them_are_moved_in_one_change(rt, plugin
     rt.load(write_source(plugins))
     rt.load(plugins.write("holder", HOLDER, requires=["numbers"]))
     rt.load(write_sink(plugins, requires=["holder"]))
-    keeper = state_ref_of(rt.epoch[sink]["keeper.keeper"]).kept.gate
+    keeper = state_ref_of(rt.epoch[sink]["keeper.keeper"]).state.gate
     WORLD["last"] = 10**12
     with Streams(rt) as streams, ThreadPoolExecutor() as pool:
         flow = connect(streams, batch=50)
@@ -117,7 +117,7 @@ def test_the_batch_under_way_ends_before_the_position_moves(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, write=hold + '; WORLD["order"].append("written")'))
     WORLD.update(last=10, order=[])
-    gate = state_ref_of(rt.epoch[sink]["keeper.keeper"]).kept.gate
+    gate = state_ref_of(rt.epoch[sink]["keeper.keeper"]).state.gate
     with Streams(rt) as streams, ThreadPoolExecutor() as pool:
         flow = connect(streams)
         assert WORLD["entered"].wait(30)

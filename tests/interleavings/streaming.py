@@ -83,10 +83,10 @@ def giving_it_up(at: Any) -> None:
 def writing(at: Any) -> None:
     """A batch, as `ends.engaged` lets it in."""
     visit = at.end.gate.enter()
-    if at.end.busy.acquire(blocking=False):
+    if at.end.call_lock.acquire(blocking=False):
         at.end.target.write(2)
         at.written.append(2)
-        at.end.busy.release()
+        at.end.call_lock.release()
     visit.gate.leave(visit)
 
 
@@ -108,7 +108,7 @@ class ListEnd:
     told = "a list"
 
     def __init__(self) -> None:
-        self.kept = SimpleNamespace(standing=None, is_started=False, fault="")
+        self.kept = SimpleNamespace(sync_token=None, is_started=False, handover_error="")
         self.coming: list[int] = []
         self.saved: list[int] = []
 

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from epochal._core.generation.operation import Operation
-    from epochal.kinds.stream import Stream, StreamEnd
+    from epochal.kinds.stream import StreamEndpoint, StreamKind
     from epochal.kinds.toolkit.gated_state import StateRef
     from epochal.runtime import Runtime
 
-KINDS: Final[tuple[Stream, Stream]] = (source, sink)
+KINDS: Final[tuple[StreamKind, StreamKind]] = (source, sink)
 
 
 class EndFailedError(Exception):
@@ -48,7 +48,7 @@ class End:
     def __init__(self, told: str, side: StateRef) -> None:
         self.told: Final = told
         self._side: Final = side
-        self.kept: Final[StreamEnd] = side.kept  # type: ignore[assignment]  # of a stream's kind
+        self.kept: Final[StreamEndpoint] = side.state  # type: ignore[assignment]  # a stream's
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the plugin's object.
@@ -107,8 +107,8 @@ def engaged(runtime: Runtime, names: tuple[str, str], *, wait: bool = False) -> 
                 end = End(f"{kind.name} {name}", side) if side is not None else None
                 if end is None:
                     waiting.append(f"{name} not active")
-                elif end.kept.busy.acquire(blocking=wait):
-                    alone.callback(end.kept.busy.release)
+                elif end.kept.call_lock.acquire(blocking=wait):
+                    alone.callback(end.kept.call_lock.release)
                 else:
                     end = None
                     waiting.append(f"{name} busy: in checkpoint for a change that was given up")

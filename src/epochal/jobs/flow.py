@@ -258,7 +258,7 @@ class Flow:
 
     def _stand(self, source: End, sink: End) -> None:
         """Have the source go on where the sink's checkpoint is, unless it did from there."""
-        if source.kept.standing is sink.kept.standing is self._standing:
+        if source.kept.sync_token is sink.kept.sync_token is self._standing:
             return
         if not sink.kept.is_started:
             sink.call("start", None)
@@ -268,7 +268,7 @@ class Flow:
         source.kept.is_started = False
         source.call("start", self._position)
         source.kept.is_started = True
-        self._standing = source.kept.standing = sink.kept.standing = object()
+        self._standing = source.kept.sync_token = sink.kept.sync_token = object()
         self._read_to = self._position
         self._dirty = False
         self._acknowledge(source)
@@ -323,9 +323,9 @@ class Flow:
     def _tell_faults(self, ends: Ends) -> None:
         """Tell what the old ones failed with as those that are here took over."""
         for end in (ends.source, ends.sink):
-            if end is not None and end.kept.fault:
-                self._tell(f"{end.told}, {end.kept.fault}", 0.0)
-                end.kept.fault = ""
+            if end is not None and end.kept.handover_error:
+                self._tell(f"{end.told}, {end.kept.handover_error}", 0.0)
+                end.kept.handover_error = ""
 
     def _tell(self, told: str, wait_s: float) -> None:
         self._last_error = told

@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args, get_origin
 
 from epochal._core.generation.kind import Export, Kind
-from epochal.kinds.codec import is_coded
+from epochal.kinds.codec import has_codec
 from epochal.kinds.signature import (
     AnnotationError,
     Faults,
@@ -69,24 +69,24 @@ class AggregateShape:
         update: the parameters that SQL passes.
         returns: what `evaluate` gives.
         state: the types of its state, by attribute; by position where the class writes it itself.
-        own_state: whether the class has `state` and `restore`.
+        has_own_state: whether the class has `state` and `restore`.
         retracts: whether it has `retract`.
     """
 
     update: Signature
     returns: ValueType
     state: Mapping[str, ValueType]
-    own_state: bool
+    has_own_state: bool
     retracts: bool
 
     @property
-    def is_coded(self) -> bool:
+    def has_codec(self) -> bool:
         """Whether a data type is in any of it."""
         taken = (one.type for one in self.update.parameters)
-        return is_coded([*taken, self.returns, *self.state.values()])
+        return has_codec([*taken, self.returns, *self.state.values()])
 
 
-class Aggregate(Kind["type[Any]"]):
+class AggregateKind(Kind["type[Any]"]):
     """The kind of aggregate functions; its one instance is `epochal.kinds.aggregate`."""
 
     __slots__ = ()
@@ -138,13 +138,17 @@ class Aggregate(Kind["type[Any]"]):
         evaluate = _method(cls, "evaluate", faults, read_value)
         _check_merge(cls, faults)
         _check_retract(cls, update, faults, read)
-        own_state = hasattr(cls, "state")
-        state = _own_state(cls, faults) if own_state else _attributes(cls, faults)
-        if not update.parameters and not faults.found:
+        has_own_state = hasattr(cls, "state")
+        state = _own_state(cls, faults) if has_own_state else _attributes(cls, faults)
+        if not update.parameters and not faults.messages:
             faults.check("update has no parameters; an aggregate needs a value to look at")
         faults.raise_any()
         return AggregateShape(
-            update, evaluate.returns or ValueType(None), state, own_state, hasattr(cls, "retract")
+            update,
+            evaluate.returns or ValueType(None),
+            state,
+            has_own_state,
+            hasattr(cls, "retract"),
         )
 
 
@@ -226,7 +230,7 @@ def _attributes(cls: type, faults: Faults) -> dict[str, ValueType]:
                 faults.check(
                     f"state attribute {name!r} is shared by all groups; set it in __init__"
                 )
-    if not state and not faults.found:
+    if not state and not faults.messages:
         faults.check(
             "has no state: annotate its attributes (count: int = 0), or give it state and restore"
         )
@@ -245,9 +249,9 @@ def _own_state(cls: type, faults: Faults) -> dict[str, ValueType]:
     written = _method(cls, "state", faults, read_value, read_return=read_state)
     if written.parameters:
         faults.check("state must take no arguments")
-    if [one.type for one in restore.parameters] != read and not faults.found:
+    if [one.type for one in restore.parameters] != read and not faults.messages:
         faults.check("restore must take what state returns, each with the same annotation")
     return {f"state{index}": kind for index, kind in enumerate(read)}
 
 
-aggregate: Final = Aggregate("aggregate", "one SQL value out of many rows")
+aggregate: Final = AggregateKind("aggregate", "one SQL value out of many rows")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from epochal.kinds.codec import reader, writer
+from epochal.kinds.codec import decoder_for, encoder_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,66 +64,66 @@ def metadata_of(value: ValueType, plugin: str | None) -> dict[str, str] | None:
     }
 
 
-def written(values: list[Any], kind: pa.DataType) -> pa.Array:
+def to_array(values: list[Any], kind: pa.DataType) -> pa.Array:
     """An array of Python values, each of which is of the type.
 
     Raises:
         TypeError, ValueError, OverflowError, pa.ArrowException: one is not.
     """
-    if refused(kind) and _holds_refused(values, kind):
+    if lossy_sources(kind) and _holds_refused(values, kind):
         raise TypeError("pyarrow would make something else of it")
     return pa.array(values, kind)
 
 
-def as_stored(value: Any, kind: pa.DataType) -> Any:
+def round_trip(value: Any, kind: pa.DataType) -> Any:
     """What Arrow makes of a value: numbers of its width, the order of its fields, lists of tuples.
 
     Raises:
         ValueError: it is not of the type.
     """
     try:
-        return written([value], kind)[0].as_py()
+        return to_array([value], kind)[0].as_py()
     except CONVERSION_ERRORS as error:
         raise ValueError(f"{value!r} is not of the type {kind}: {error}") from None
 
 
-def plain_storage(kind: pa.DataType) -> pa.DataType:
+def storage_type(kind: pa.DataType) -> pa.DataType:
     """The type itself; of an extension type (`pa.uuid()`), what that is stored as."""
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
-def plain(array: pa.Array) -> pa.Array:
+def storage_array(array: pa.Array) -> pa.Array:
     """The array itself; of an extension array, its storage."""
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
-def pylist(array: Any, kind: pa.DataType) -> list[Any]:
+def to_pylist(array: Any, kind: pa.DataType) -> list[Any]:
     """What a type makes of an array of it, or of its storage, or of an extension of it."""
     chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
     if isinstance(kind, pa.BaseExtensionType):
-        chunks = [kind.wrap_array(plain(chunk)) for chunk in chunks]
+        chunks = [kind.wrap_array(storage_array(chunk)) for chunk in chunks]
     else:
-        chunks = [plain(chunk) for chunk in chunks]
+        chunks = [storage_array(chunk) for chunk in chunks]
     return [value for chunk in chunks for value in chunk.to_pylist()]
 
 
-def stored_of(value: Any, kind: ValueType) -> Any:
+def encode_value(value: Any, kind: ValueType) -> Any:
     """What is stored of a value that stands in a signature.
 
     Raises:
         ValueError: it is not of the type.
     """
-    write = writer(kind, "a value")
-    return as_stored(value if write is None else write(value), arrow_type(kind))
+    write = encoder_for(kind, "a value")
+    return round_trip(value if write is None else write(value), arrow_type(kind))
 
 
-def read_of(stored: Any, kind: ValueType) -> Any:
+def decode_value(stored: Any, kind: ValueType) -> Any:
     """What a function gets of what is stored."""
-    read = reader(kind, "a value")
+    read = decoder_for(kind, "a value")
     return stored if read is None else read(stored)
 
 
-def refused(kind: pa.DataType) -> tuple[type, ...]:
+def lossy_sources(kind: pa.DataType) -> tuple[type, ...]:
     """Python types that pyarrow would take for this type, and quietly make something else of."""
     if pa.types.is_integer(kind):
         return (float, Decimal)
@@ -137,7 +137,7 @@ def refused(kind: pa.DataType) -> tuple[type, ...]:
 
 
 def _holds_refused(values: Iterable[Any], kind: pa.DataType) -> bool:
-    not_taken = refused(kind)
+    not_taken = lossy_sources(kind)
     if not_taken and any(issubclass(one, not_taken) for one in set(map(type, values))):
         return True
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):

@@ -33,7 +33,7 @@ class CodecError(ValueError):
     """A value cannot be stored or read; the message says which, where, and of what type."""
 
 
-class Coding(Kind[Any]):
+class CodecKind(Kind[Any]):
     """A kind whose exports say how values are stored."""
 
     __slots__ = ()
@@ -73,7 +73,7 @@ def codec_of(hint: Any) -> Codec | None:
     if not inspect.isclass(hint):
         codec = getattr(hint, CODEC, None)
         return codec if isinstance(codec, Codec) else None
-    mark = next((mark for mark in marks_of(hint) if isinstance(mark.kind, Coding)), None)
+    mark = next((mark for mark in marks_of(hint) if isinstance(mark.kind, CodecKind)), None)
     return None if mark is None else declared_codec(hint, mark.name or hint.__name__)
 
 
@@ -118,12 +118,14 @@ def _same(value: Any) -> Any:
 def data_types_in(hint: Any) -> Iterator[tuple[Kind[Any], Any]]:
     """The classes in an annotation that are marked as data types, each with the kind it has."""
     if inspect.isclass(hint):
-        yield from ((mark.kind, hint) for mark in marks_of(hint) if isinstance(mark.kind, Coding))
+        yield from (
+            (mark.kind, hint) for mark in marks_of(hint) if isinstance(mark.kind, CodecKind)
+        )
     for inner in get_args(hint):  # of Annotated[…], what stands behind the type too
         yield from data_types_in(inner)
 
 
-def reader(kind: ValueType, where: str) -> Step | None:
+def decoder_for(kind: ValueType, where: str) -> Step | None:
     """Makes of what is stored what functions get; None where that is the same.
 
     Args:
@@ -132,10 +134,10 @@ def reader(kind: ValueType, where: str) -> Step | None:
     """
     if kind.codec is not None:
         return _reading(kind.codec, where)
-    return each(reader(kind.element, where)) if kind.element is not None else None
+    return for_each(decoder_for(kind.element, where)) if kind.element is not None else None
 
 
-def writer(kind: ValueType, where: str) -> Step | None:
+def encoder_for(kind: ValueType, where: str) -> Step | None:
     """Makes of what functions give what is stored; None where that is the same.
 
     Args:
@@ -144,15 +146,15 @@ def writer(kind: ValueType, where: str) -> Step | None:
     """
     if kind.codec is not None:
         return _writing(kind.codec, where)
-    return each(writer(kind.element, where)) if kind.element is not None else None
+    return for_each(encoder_for(kind.element, where)) if kind.element is not None else None
 
 
-def is_coded(kinds: Iterable[ValueType]) -> bool:
+def has_codec(kinds: Iterable[ValueType]) -> bool:
     """Whether a data type is in any of these."""
-    return any(reader(kind, "") is not None for kind in kinds)
+    return any(decoder_for(kind, "") is not None for kind in kinds)
 
 
-def each(step: Step | None) -> Step | None:
+def for_each(step: Step | None) -> Step | None:
     """A step for every value of a list."""
     return None if step is None else partial(_map, step)
 

@@ -55,9 +55,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Union
 
 from epochal._core.introspect.tracebacks import format_error
-from epochal.kinds.codec import Codec, Coding, declared_codec, step_of
+from epochal.kinds.codec import Codec, CodecKind, declared_codec, step_of
 from epochal.kinds.signature import is_arrow_type
-from epochal.kinds.toolkit.value_equality import alike
+from epochal.kinds.toolkit.value_equality import values_equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from epochal._core.use.lease import Lease, RevocableLease
 
 
-GONE: Final = (
+REMOVAL_REFUSED: Final = (
     "what is stored of it outlives a version, and a later one would not be compared with this; "
     "to break with it on purpose, remove the plugin and load the new version"
 )
@@ -83,12 +83,12 @@ class TypeHandle:
     # Whoever is inside of a method has this handle in its frame, and so the lease.
 
     def __init__(self, export: Export, lease: Lease | RevocableLease) -> None:
-        from epochal.kinds.arrow import plain_storage
+        from epochal.kinds.arrow import storage_type
         from epochal.kinds.extension import extension_type
 
         self._lease: Final = lease
         self._codec: Final = declared_codec(export.target, export.name.partition(".")[2])
-        storage = plain_storage(self._codec.storage)
+        storage = storage_type(self._codec.storage)
         self.type: Final[Any] = extension_type(export.name, storage, self._codec.parameters)
 
     # What a plugin gets of one that it requires stands in its annotations as a class does; `typing`
@@ -114,23 +114,23 @@ class TypeHandle:
 
     def array(self, values: Iterable[Any]) -> Any:
         """An Arrow extension array of values; None is null."""
-        from epochal.kinds.arrow import plain, written
+        from epochal.kinds.arrow import storage_array, to_array
 
         stored = [None if value is None else self._codec.encode(value) for value in values]
-        return self.type.wrap_array(plain(written(stored, self._codec.storage)))
+        return self.type.wrap_array(storage_array(to_array(stored, self._codec.storage)))
 
     def values(self, array: Any) -> list[Any]:
         """The values of an array, chunked array or column of this type, or of its storage."""
-        from epochal.kinds.arrow import pylist
+        from epochal.kinds.arrow import to_pylist
 
-        stored = pylist(array, self._codec.storage)
+        stored = to_pylist(array, self._codec.storage)
         return [None if one is None else self._codec.decode(one) for one in stored]
 
     def __repr__(self) -> str:
         return f"<data type {self.type.extension_name}>"
 
 
-class DataType(Coding):
+class DataTypeKind(CodecKind):
     """The kind of data types; its one instance is `epochal.kinds.data_type`."""
 
     __slots__ = ()
@@ -147,7 +147,7 @@ class DataType(Coding):
         cls: Any = export.target
         if not is_arrow_type(getattr(cls, "storage", None)):
             raise TypeError("it has no `storage`, the pyarrow type that its values are stored as")
-        if not keep_samples(cls):
+        if not freeze_samples(cls):
             raise TypeError("it has no `samples`, which show that other versions read its values")
         if (step_of(cls, "encode") is None) != (step_of(cls, "decode") is None):
             raise TypeError("it has one of encode(value) and decode(stored); expected both or none")
@@ -155,7 +155,7 @@ class DataType(Coding):
         for sample in cls.samples:
             stored = _stored(codec, sample)
             back = _read(codec, stored)
-            if not alike(sample, back, cls):
+            if not values_equal(sample, back, cls):
                 raise ValueError(f"sample {sample!r} is stored as {stored!r} and read as {back!r}")
 
     def compare(self, old: Export, new: Export) -> None:
@@ -179,7 +179,7 @@ class DataType(Coding):
         Raises:
             ValueError: always.
         """
-        raise ValueError(GONE)
+        raise ValueError(REMOVAL_REFUSED)
 
     def open(self, export: Export) -> Export:
         """Nothing to open: what is offered is made of the class."""
@@ -195,9 +195,9 @@ def _compare_sample(sample: Any, before: Codec, after: Codec, owner: Any) -> Non
     stored = _stored(before, sample)
     was, now = _read(before, stored), _read(after, stored)
     told = f"sample {sample!r} of the old version is stored as {stored!r}, which"
-    if not alike(was, now, owner):
+    if not values_equal(was, now, owner):
         raise ValueError(f"{told} it reads as {was!r}, and the new one would read as {now!r}")
-    if not alike(stored, again := _stored(after, now)):
+    if not values_equal(stored, again := _stored(after, now)):
         raise ValueError(f"{told} the new one reads as {now!r} and stores as {again!r}")
 
 
@@ -219,7 +219,7 @@ def compare_parameters(before: str, after: str) -> None:
         raise ValueError(f"its parameters differ: {'; '.join(told)}")
 
 
-def keep_samples(cls: Any) -> tuple[Any, ...]:
+def freeze_samples(cls: Any) -> tuple[Any, ...]:
     """The `samples` of a class, kept there as a tuple: an iterator would be empty at a second look.
 
     Raises:
@@ -234,9 +234,9 @@ def keep_samples(cls: Any) -> tuple[Any, ...]:
 
 
 def _stored(codec: Codec, value: Any) -> Any:
-    from epochal.kinds.arrow import as_stored
+    from epochal.kinds.arrow import round_trip
 
-    return as_stored(_called(codec.encode, "encode", value), codec.storage)
+    return round_trip(_called(codec.encode, "encode", value), codec.storage)
 
 
 def _read(codec: Codec, stored: Any) -> Any:
@@ -250,4 +250,4 @@ def _called(step: Callable[[Any], Any], name: str, value: Any) -> Any:
         raise ValueError(f"{name}({value!r}) raised {format_error(error)}") from error
 
 
-data_type: Final = DataType("data_type", "an Arrow extension type")
+data_type: Final = DataTypeKind("data_type", "an Arrow extension type")

@@ -71,7 +71,7 @@ _METHODS: Final = {
 }
 
 
-class Use:
+class SearchUse:
     """Stands for the use of one object: held while it serves, and by each search of it."""
 
     __slots__ = ("__weakref__",)
@@ -88,7 +88,7 @@ class Built(NamedTuple):
 
     target: Any
     place: Build
-    use: Use
+    use: SearchUse
 
 
 class IndexSlot(GatedState):
@@ -128,7 +128,7 @@ class IndexSlot(GatedState):
             BaseException: whatever the plugin raises.
         """
         endings.be_ready()
-        use = Use()
+        use = SearchUse()
         watch = _Watch(use, _unused)
         watch.made, watch.number = self.made, next(_numbers)
         watch.lease, watch.name = self.lease, self.name
@@ -144,7 +144,7 @@ class IndexSlot(GatedState):
 _no_lease: Final[Any] = lambda: None  # noqa: E731  of a shelf that nobody was offered
 
 
-class _Watch(weakref.ref[Use]):
+class _Watch(weakref.ref[SearchUse]):
     """Waits for the end of an object's use; refers to its generation's lease weakly."""
 
     __slots__ = ("lease", "made", "name", "number")
@@ -181,12 +181,12 @@ class IndexHandle:
     """What an epoch offers of an index."""
 
     def __init__(self, side: StateRef) -> None:
-        self._side: Final = side
+        self._ref: Final = side
 
     @property
     def is_built(self) -> bool:
         """Whether there is anything to search."""
-        return _shelf(self._side).built is not None
+        return _shelf(self._ref).built is not None
 
     @property
     def search(self) -> Callable[..., Any]:
@@ -195,14 +195,14 @@ class IndexHandle:
         Raises:
             HostError: nothing is built yet.
         """
-        shelf = _shelf(self._side)
+        shelf = _shelf(self._ref)
         built = shelf.built
         if built is None:
             raise HostError(
                 f"index {shelf.name} is not built yet: build it with "
                 f"Database.build_index({shelf.name!r}, 'SELECT …')"
             )
-        search = functools.partial(carry(built.target.search, self._side.lease))
+        search = functools.partial(carry(built.target.search, self._ref.lease))
         search.built = built  # type: ignore[attr-defined]  # its object and files stay that long
         return search
 
@@ -249,7 +249,7 @@ class IndexHandle:
         self._replace(open_)
 
     def _replace(self, fill: Callable[[IndexSlot, StateRef, Any], Build]) -> None:
-        with self._side.inside() as side:
+        with self._ref.inside() as side:
             shelf = _shelf(side)
             if not shelf.building.acquire(blocking=False):
                 raise HostError(f"index {shelf.name} is being built already")
@@ -259,11 +259,11 @@ class IndexHandle:
                 shelf.building.release()
 
     def __repr__(self) -> str:
-        return f"<index {_shelf(self._side).name}>"
+        return f"<index {_shelf(self._ref).name}>"
 
 
 def _shelf(side: StateRef) -> IndexSlot:
-    shelf = side.kept
+    shelf = side.state
     assert isinstance(shelf, IndexSlot)
     return shelf
 
@@ -313,7 +313,7 @@ def _persisted_again(name: str, built: Built) -> Build:
     return place
 
 
-class Index(Kind[Any]):
+class IndexKind(Kind[Any]):
     """The kind of indexes; its one instance is `epochal.kinds.index`."""
 
     __slots__ = ()
@@ -371,4 +371,4 @@ class Index(Kind[Any]):
         )
 
 
-index: Final = Index("index", "built from a table, searched from SQL")
+index: Final = IndexKind("index", "built from a table, searched from SQL")

@@ -91,7 +91,7 @@ def read_duration(text: float | str) -> float:
     return seconds
 
 
-class Job(Kind[Callable[[], Any]]):
+class JobKind(Kind[Callable[[], Any]]):
     """The kind of jobs; its one instance is `epochal.kinds.job`."""
 
     __slots__ = ()
@@ -158,4 +158,4 @@ def _read_time(at: datetime | str | None) -> datetime:
     return read
 
 
-job: Final = Job("job", "a function that runs by a schedule")
+job: Final = JobKind("job", "a function that runs by a schedule")

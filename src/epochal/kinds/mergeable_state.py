@@ -41,23 +41,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.kinds.aggregate import Aggregate, AggregateShape
+from epochal.kinds.aggregate import AggregateKind, AggregateShape
 from epochal.kinds.codec import parameters_of
-from epochal.kinds.data_type import GONE, compare_parameters, keep_samples
+from epochal.kinds.data_type import REMOVAL_REFUSED, compare_parameters, freeze_samples
 from epochal.kinds.toolkit.state_compat import Trial, compare_states
 
 if TYPE_CHECKING:
     from epochal._core.generation.kind import Export
     from epochal.kinds.signature import ValueType
 
-STATE: Final = "_state"
+STATE_SUFFIX: Final = "_state"
 """What the name of the function adds that gives a state."""
 
-MERGE: Final = "_merge"
+MERGE_SUFFIX: Final = "_merge"
 """What the name of the function adds that merges states."""
 
 
-class MergeableState(Aggregate):
+class MergeableStateKind(AggregateKind):
     """The kind of mergeable state; its one instance is `epochal.kinds.mergeable_state`."""
 
     __slots__ = ()
@@ -69,7 +69,7 @@ class MergeableState(Aggregate):
             TypeError: it is no aggregate with one value as its state, or has no samples.
         """
         shape = super().shape(export)
-        if not shape.own_state or len(shape.state) != 1:
+        if not shape.has_own_state or len(shape.state) != 1:
             raise TypeError("it must write its state as one value: state(self) -> bytes, say")
         return shape
 
@@ -104,7 +104,7 @@ class MergeableState(Aggregate):
         Raises:
             ValueError: always.
         """
-        raise ValueError(GONE)
+        raise ValueError(REMOVAL_REFUSED)
 
 
 def _trial(export: Export, shape: AggregateShape) -> Trial:
@@ -117,7 +117,7 @@ def _keep_rows(cls: Any) -> None:
     Raises:
         TypeError: they are none.
     """
-    for group in keep_samples(cls):
+    for group in freeze_samples(cls):
         if isinstance(group, (str, bytes, Mapping)):
             raise TypeError(f"of its `samples`, {group!r} is no list of rows")
     cls.samples = tuple(tuple(group) for group in cls.samples)
@@ -142,4 +142,4 @@ def _said(kind: Any) -> str:
     return str(kind.arrow or getattr(kind.python, "__name__", kind.python))
 
 
-mergeable_state: Final = MergeableState("mergeable_state", "an aggregate whose state is kept")
+mergeable_state: Final = MergeableStateKind("mergeable_state", "an aggregate whose state is kept")

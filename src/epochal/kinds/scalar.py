@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VOLATILITIES: Final = ("immutable", "stable", "volatile")
 
 
-class Scalar(Kind[Callable[..., Any]]):
+class ScalarKind(Kind[Callable[..., Any]]):
     """The kind of scalar functions; its one instance is `epochal.kinds.scalar`."""
 
     __slots__ = ()
@@ -100,4 +100,4 @@ class Scalar(Kind[Callable[..., Any]]):
         return signature
 
 
-scalar: Final = Scalar("scalar", "one SQL value out of the values of one row")
+scalar: Final = ScalarKind("scalar", "one SQL value out of the values of one row")

@@ -54,11 +54,11 @@ class ServiceHandle:
     """
 
     def __init__(self, side: StateRef) -> None:
-        self._side: Final = side
+        self._ref: Final = side
 
     def __getattr__(self, name: str) -> Any:
         # Only for what is not in `__dict__`, where methods that were made before are found.
-        service = type(self._side.kept.target)
+        service = type(self._ref.state.target)
         methods = _methods(service)
         if name not in methods:
             raise AttributeError(
@@ -68,20 +68,20 @@ class ServiceHandle:
         function = getattr(service, name)
         gated = _gated_async if inspect.iscoroutinefunction(function) else _gated
         # It refers to the side, not to the handle that it is kept in: a cycle would hold the lease.
-        method = self.__dict__[name] = functools.update_wrapper(gated(self._side, name), function)
+        method = self.__dict__[name] = functools.update_wrapper(gated(self._ref, name), function)
         return method
 
     def __repr__(self) -> str:
-        return f"<service {type(self._side.kept.target).__name__}>"
+        return f"<service {type(self._ref.state.target).__name__}>"
 
 
 def _gated(side: StateRef, name: str) -> Callable[..., Any]:
     def call(*args: Any, **kw: Any) -> Any:
-        gate = side.kept.gate
+        gate = side.state.gate
         visit = gate.enter()
         goes_on = False
         try:
-            result = side.newest().method(name)(*args, **kw)
+            result = side.current().method(name)(*args, **kw)
             goes_on = isinstance(result, _GOING_ON)
             return _going_on(name, result, visit) if goes_on else result
         finally:
@@ -115,17 +115,17 @@ async def _finished(result: CoroutineType[Any, Any, Any], visit: Admission) -> A
 
 def _gated_async(side: StateRef, name: str) -> Callable[..., Any]:
     async def call(*args: Any, **kw: Any) -> Any:
-        gate = side.kept.gate
+        gate = side.state.gate
         visit = await gate.aenter()
         try:
-            return await side.newest().method(name)(*args, **kw)
+            return await side.current().method(name)(*args, **kw)
         finally:
             gate.leave(visit)
 
     return call
 
 
-class Service(Kind[Any]):
+class ServiceKind(Kind[Any]):
     """The kind of a stateful object; see the module."""
 
     __slots__ = ()
@@ -231,4 +231,4 @@ def _ways_to_call(signature: inspect.Signature) -> Iterator[tuple[list[None], di
 
 _EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
-service: Final = Service("service", "a stateful object, whose state is handed over on reload")
+service: Final = ServiceKind("service", "a stateful object, whose state is handed over on reload")

@@ -35,7 +35,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin
 
-from epochal.kinds.codec import codec_of, data_types_in, is_coded
+from epochal.kinds.codec import codec_of, data_types_in, has_codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -132,10 +132,10 @@ class Signature:
     returns: ValueType | None
 
     @property
-    def is_coded(self) -> bool:
+    def has_codec(self) -> bool:
         """Whether a data type is in it."""
         result = () if self.returns is None else (self.returns,)
-        return is_coded([*(one.type for one in self.parameters), *result])
+        return has_codec([*(one.type for one in self.parameters), *result])
 
 
 # --- one annotation ----------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def _read_annotated(hint: Any, metadata: tuple[Any, ...]) -> ValueType:
         plain = read_value(hint)
     except AnnotationError:
         return ValueType(None, arrow=exact)  # the Arrow type says it all
-    if is_coded([plain]):
+    if has_codec([plain]):
         raise AnnotationError(f"{_show(hint)} is a data type, and says itself how it is stored")
     return replace(plain, arrow=exact, element=None)
 
@@ -294,20 +294,20 @@ def data_types_of(*targets: Any) -> Iterator[tuple[Kind[Any], Any]]:
 class Faults:
     """Collects what is wrong, so that an author is told everything at once."""
 
-    __slots__ = ("_hint", "found")
+    __slots__ = ("_hint", "messages")
 
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self.messages: list[str] = []
         self._hint = ""
 
     def check(self, fault: str | None) -> None:
         """Note a fault, if there is one."""
         if fault is not None:
-            self.found.append(fault)
+            self.messages.append(fault)
 
     def add(self, what: str, error: AnnotationError) -> None:
         """Note the faults of an error, each with its place."""
-        self.found += [f"{what}{fault}" for fault in error.faults]
+        self.messages += [f"{what}{fault}" for fault in error.faults]
         self._hint = self._hint or error.hint
 
     def read(
@@ -325,8 +325,8 @@ class Faults:
 
     def raise_any(self) -> None:
         """Raise `AnnotationError` with all that was found."""
-        if self.found:
-            raise AnnotationError(*self.found, hint=self._hint)
+        if self.messages:
+            raise AnnotationError(*self.messages, hint=self._hint)
 
 
 def _is_sql(parameter: inspect.Parameter, faults: Faults) -> bool:

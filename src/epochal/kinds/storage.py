@@ -72,7 +72,7 @@ class Filter:
     value: Any = None
 
 
-class Opened:
+class OpenedTable:
     """A table as one query sees it: the plugin's object, and the lease of its generation.
 
     Whoever opens one closes it; it is a context manager too.
@@ -108,7 +108,7 @@ class Opened:
         if callable(close):
             carry(close, self._lease)()
 
-    def __enter__(self) -> Opened:
+    def __enter__(self) -> OpenedTable:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -122,15 +122,15 @@ class StorageHandle:
         self._backend: Final = backend
         self._lease: Final = lease
 
-    def table(self, uri: str) -> Opened:
+    def table(self, uri: str) -> OpenedTable:
         """Open a table; raises whatever the plugin raises."""
-        return Opened(carry(self._backend.table, self._lease)(uri), self._lease)
+        return OpenedTable(carry(self._backend.table, self._lease)(uri), self._lease)
 
     def __repr__(self) -> str:
         return f"<storage {type(self._backend).__name__}>"
 
 
-class Storage(Kind[Any]):
+class StorageKind(Kind[Any]):
     """The kind of storage backends; its one instance is `epochal.kinds.storage`."""
 
     __slots__ = ()
@@ -190,4 +190,4 @@ class Storage(Kind[Any]):
         return StorageHandle(instance, lease)
 
 
-storage: Final = Storage("storage", "tables by the scheme of their address")
+storage: Final = StorageKind("storage", "tables by the scheme of their address")

@@ -56,42 +56,44 @@ if TYPE_CHECKING:
     from epochal._core.use.lease import Lease, RevocableLease
 
 
-class StreamEnd(GatedState):
+class StreamEndpoint(GatedState):
     """What is opened for one generation of a source or sink.
 
     All but the lock is written inside the gate and under the lock, or while the gate is closed.
 
     Attributes:
-        busy: held by whoever calls the object. Foreign code runs under it, and must: the gate lets
-            batches in again when a hand-over is given up, and its `checkpoint` may go on. So a
-            batch only tries it, and a hand-over that waits for it does so under its time limit.
-        is_started: whether it was told where to start; only then it has a position to hand over.
-        standing: for whom it stands where the sink's checkpoint was: what the flow that started it
-            wrote here; None for nobody.
-        fault: what the one before failed with as this one took over, to be told; empty for nothing.
+        call_lock: held by the thread that calls the object. Plugin code runs under it, and must:
+            after a hand-over is given up the gate lets batches in again, while its `checkpoint`
+            may still be running. So a batch only tries the lock, and a hand-over waits for it
+            within its time limit.
+        is_started: whether `start` was called; only then is there a position to hand over.
+        sync_token: written by the flow that last brought source and sink to one position; None
+            where the two are not known to agree.
+        handover_error: the error of the previous object's `checkpoint` as this one took over, for
+            the flow to report; empty for none.
     """
 
-    __slots__ = ("busy", "fault", "is_started", "standing")
+    __slots__ = ("call_lock", "handover_error", "is_started", "sync_token")
 
     def __init__(self, target: Any) -> None:
         super().__init__(target)
-        self.busy: Final = threading.Lock()
+        self.call_lock: Final = threading.Lock()
         self.is_started = False
-        self.standing: object | None = None
-        self.fault = ""
+        self.sync_token: object | None = None
+        self.handover_error = ""
 
 
 class StreamHandle:
     """What an epoch offers of a source or sink: something for `epochal.jobs.Streams` to connect."""
 
     def __init__(self, side: StateRef) -> None:
-        self._side: Final = side
+        self._ref: Final = side
 
     def __repr__(self) -> str:
-        return f"<end of a stream: {type(self._side.kept.target).__name__}>"
+        return f"<end of a stream: {type(self._ref.state.target).__name__}>"
 
 
-class Stream(Kind[Any]):
+class StreamKind(Kind[Any]):
     """The kind of one end of a stream: `source` or `sink`.
 
     Args:
@@ -99,11 +101,11 @@ class Stream(Kind[Any]):
         description: one line for people.
         methods: what it must have, each with the names of its arguments.
         optional: what it may have besides.
-        hands_place: whether the new one stands, for a flow, where the old one stood. A sink does
+        keeps_position: whether the new one stands, for a flow, where the old one stood. A sink does
             not: it may have said less than it was given, and the source has to give that again.
     """
 
-    __slots__ = ("_hands_place", "_methods", "_optional")
+    __slots__ = ("_keeps_position", "_methods", "_optional")
 
     def __init__(
         self,
@@ -112,12 +114,12 @@ class Stream(Kind[Any]):
         methods: dict[str, tuple[str, ...]],
         *,
         optional: dict[str, tuple[str, ...]],
-        hands_place: bool,
+        keeps_position: bool,
     ) -> None:
         super().__init__(name, description)
         self._methods: Final = methods
         self._optional: Final = optional
-        self._hands_place: Final = hands_place
+        self._keeps_position: Final = keeps_position
 
     def validate(self, export: Export) -> None:
         """Ask for a class that is made without arguments and has the methods.
@@ -128,32 +130,32 @@ class Stream(Kind[Any]):
         has = {name: how for name, how in self._optional.items() if hasattr(export.target, name)}
         check_class(export.target, self._methods | has)
 
-    def open(self, export: Export) -> StreamEnd:
+    def open(self, export: Export) -> StreamEndpoint:
         """Make the object; it starts when it is connected, or takes over."""
-        return StreamEnd(export.target())
+        return StreamEndpoint(export.target())
 
-    def close(self, instance: StreamEnd) -> None:
+    def close(self, instance: StreamEndpoint) -> None:
         """Call its `close()`, if it has one."""
         close_object(instance.target)
 
-    def wrap(self, instance: StreamEnd, lease: Lease | RevocableLease) -> StreamHandle:
+    def wrap(self, instance: StreamEndpoint, lease: Lease | RevocableLease) -> StreamHandle:
         """Something to connect."""
         return StreamHandle(StateRef(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
         """`checkpoint()` on the old, `start(position)` on the new; meanwhile nothing flows."""
-        before: StreamEnd = old.instance
-        after: StreamEnd = new.instance
+        before: StreamEndpoint = old.instance
+        after: StreamEndpoint = new.instance
 
         def give(taken: _Taken | None) -> None:
             if taken is None:
                 return
-            after.fault = taken.fault
+            after.handover_error = taken.handover_error
             # Where a source should start that has no position is known to the flow alone.
-            if not (taken.fault and self._hands_place):
+            if not (taken.handover_error and self._keeps_position):
                 after.target.start(taken.position)
                 after.is_started = True
-                after.standing = before.standing if self._hands_place else None
+                after.sync_token = before.sync_token if self._keeps_position else None
 
         move = GatedTransfer(before, after, lambda: _take(before, move), give)
         return move
@@ -164,17 +166,17 @@ class _Taken:
     """What the old object said: a position, or what it failed with."""
 
     position: Any
-    fault: str = ""
+    handover_error: str = ""
 
 
-def _take(before: StreamEnd, move: GatedTransfer) -> _Taken | None:
+def _take(before: StreamEndpoint, move: GatedTransfer) -> _Taken | None:
     """Ask the old one for its position.
 
     Returns:
         None where there is nothing to take: it never started, or the change was given up while
         another's call was waited for.
     """
-    with before.busy:
+    with before.call_lock:
         if move.is_given_up or not before.is_started:
             return None
         try:
@@ -183,17 +185,17 @@ def _take(before: StreamEnd, move: GatedTransfer) -> _Taken | None:
             return _Taken(None, f"checkpoint, as it was replaced: {format_error(error)}")
 
 
-source: Final = Stream(
+source: Final = StreamKind(
     "source",
     "a stream's beginning: events with positions",
     {"start": ("position",), "read": ("limit",), "checkpoint": ()},
     optional={"acknowledge": ("position",)},
-    hands_place=True,
+    keeps_position=True,
 )
-sink: Final = Stream(
+sink: Final = StreamKind(
     "sink",
     "a stream's end: makes events durable",
     {"start": ("position",), "write": ("events",), "checkpoint": ()},
     optional={},
-    hands_place=False,
+    keeps_position=False,
 )

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints, is_typeddict
 
 from epochal._core.generation.kind import Export, Kind
-from epochal.kinds.codec import data_types_in, is_coded
+from epochal.kinds.codec import data_types_in, has_codec
 from epochal.kinds.signature import (
     AnnotationError,
     Faults,
@@ -67,20 +67,20 @@ class TableShape:
     Attributes:
         signature: its parameters.
         columns: the columns of its rows; None where it returns Arrow data that says so itself.
-        mappings: whether a row is a mapping (a `TypedDict`); otherwise it has attributes.
+        has_mapping_rows: whether a row is a mapping (a `TypedDict`); otherwise it has attributes.
     """
 
     signature: Signature
     columns: Mapping[str, ValueType] | None
-    mappings: bool = False
+    has_mapping_rows: bool = False
 
     @property
-    def is_coded(self) -> bool:
+    def has_codec(self) -> bool:
         """Whether a data type is in any of it."""
-        return self.signature.is_coded or is_coded((self.columns or {}).values())
+        return self.signature.has_codec or has_codec((self.columns or {}).values())
 
 
-class TableFunction(Kind[Callable[..., Any]]):
+class TableFunctionKind(Kind[Callable[..., Any]]):
     """The kind of table functions; its one instance is `epochal.kinds.table_function`."""
 
     __slots__ = ()
@@ -121,12 +121,12 @@ def table_shape(function: Any, *, method: bool = False) -> TableShape:
     signature = Signature((), None)
     try:
         signature = read_signature(function, returns=False, method=method)
-        columns, mappings = _read_result(annotations_of(function).get("return"), faults)
+        columns, has_mapping_rows = _read_result(annotations_of(function).get("return"), faults)
     except AnnotationError as error:
         faults.add("", error)
-        columns, mappings = None, False
+        columns, has_mapping_rows = None, False
     faults.raise_any()
-    return TableShape(signature, columns, mappings)
+    return TableShape(signature, columns, has_mapping_rows)
 
 
 def table_data_types(function: Any) -> Iterator[tuple[Kind[Any], Any]]:
@@ -169,4 +169,4 @@ def _is_named_tuple(row: Any) -> bool:
     return inspect.isclass(row) and issubclass(row, tuple) and hasattr(row, "_fields")
 
 
-table_function: Final = TableFunction("table_function", "a table made by code")
+table_function: Final = TableFunctionKind("table_function", "a table made by code")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-class Window(Kind[Callable[..., Any]]):
+class WindowKind(Kind[Callable[..., Any]]):
     """The kind of window functions; its one instance is `epochal.kinds.window`."""
 
     __slots__ = ()
@@ -89,4 +89,4 @@ class Window(Kind[Callable[..., Any]]):
         return signature
 
 
-window: Final = Window("window", "a SQL value for each row, out of the rows around it")
+window: Final = WindowKind("window", "a SQL value for each row, out of the rows around it")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from datafusion.user_defined import Accumulator, AggregateUDF
 
-from epochal.kinds.mergeable_state import MERGE, STATE
+from epochal.kinds.mergeable_state import MERGE_SUFFIX, STATE_SUFFIX
 from epochal.kinds.signature import Parameter, Signature
 from epochal.sql.codec_adapters import CodedClass
 from epochal.sql.conversion import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Export
-    from epochal.kinds.aggregate import Aggregate, AggregateShape
+    from epochal.kinds.aggregate import AggregateKind, AggregateShape
     from epochal.sql.execution import Execution
 
 T = TypeVar("T")
@@ -75,8 +75,8 @@ class AggregateFunction(Function):
         self.takes = typed_fields(self._inputs)
         self._result: Final = ResultColumn(shape.returns)
         self._state: Final = {name: ResultColumn(kind) for name, kind in shape.state.items()}
-        self._is_coded: Final = shape.is_coded
-        self._own_state: Final = shape.own_state or shape.is_coded
+        self._is_coded: Final = shape.has_codec
+        self._own_state: Final = shape.has_own_state or shape.has_codec
         self._vectorized: bool = export.options["vectorized"]
 
     def callable_of(self, epoch: Epoch) -> Any:
@@ -85,7 +85,7 @@ class AggregateFunction(Function):
         if not self._is_coded:
             return make
         export = epoch.export(self.kind, self.exported)
-        shape = cast("Aggregate", self.kind).shape(export)
+        shape = cast("AggregateKind", self.kind).shape(export)
         return CodedClass(make, shape, vectorized=export.options["vectorized"])
 
     def install(self, context: SessionContext, execution: Execution) -> None:
@@ -165,7 +165,7 @@ class StateFunction(AggregateFunction):
 
     def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
         (kept,) = shape.state.values()
-        super().__init__(export, generation, replace(shape, returns=kept), STATE)
+        super().__init__(export, generation, replace(shape, returns=kept), STATE_SUFFIX)
 
     def evaluate(self, instance: Any) -> pa.Scalar:
         """The group's state."""
@@ -181,7 +181,7 @@ class MergeFunction(AggregateFunction):
         (kept,) = shape.state.values()
         update = Signature((Parameter("state", kept),), None)
         taken = replace(shape, update=update, retracts=False)
-        super().__init__(export, generation, taken, MERGE)
+        super().__init__(export, generation, taken, MERGE_SUFFIX)
         self._vectorized = False
 
     def update(self, instance: Any, columns: Sequence[pa.Array]) -> None:

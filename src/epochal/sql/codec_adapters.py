@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.kinds.codec import each, reader, writer
+from epochal.kinds.codec import decoder_for, encoder_for, for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,7 +46,7 @@ def coded_scalar(function: Callable[..., Any], signature: Signature) -> CodedCal
     """A scalar function, which gets the values of a row."""
     assert signature.returns is not None
     return CodedCall(
-        function, _readers(signature.parameters), writer(signature.returns, "the result")
+        function, _readers(signature.parameters), encoder_for(signature.returns, "the result")
     )
 
 
@@ -55,10 +55,10 @@ def coded_window(
 ) -> CodedCall:
     """A window function, which gets columns and returns one, or a value."""
     assert signature.returns is not None
-    readers = [] if vectorized else [each(one) for one in _readers(signature.parameters)]
-    write = writer(signature.returns, "the result")
+    readers = [] if vectorized else [for_each(one) for one in _readers(signature.parameters)]
+    write = encoder_for(signature.returns, "the result")
     if not by_frame:
-        write = None if vectorized else each(write)
+        write = None if vectorized else for_each(write)
     return CodedCall(function, readers, write)
 
 
@@ -70,9 +70,10 @@ class CodedTable:
     def __init__(self, function: Callable[..., Any], shape: TableShape) -> None:
         self._function: Final = function
         self._readers: Final = _readers(shape.signature.parameters)
-        self._mappings: Final = shape.mappings
+        self._mappings: Final = shape.has_mapping_rows
         self._writers: Final = {
-            name: writer(kind, f"column {name!r}") for name, kind in (shape.columns or {}).items()
+            name: encoder_for(kind, f"column {name!r}")
+            for name, kind in (shape.columns or {}).items()
         }
 
     def __call__(self, *given: Any) -> Any:
@@ -96,10 +97,10 @@ class CodedClass:
         self._make: Final = make
         self.shape: Final = shape
         self.readers: Final = [] if vectorized else _readers(shape.update.parameters)
-        self.write: Final = writer(shape.returns, "the result")
+        self.write: Final = encoder_for(shape.returns, "the result")
         state = [(kind, _place(name, shape)) for name, kind in shape.state.items()]
-        self.read_state: Final = [reader(*one) for one in state]
-        self.write_state: Final = [writer(*one) for one in state]
+        self.read_state: Final = [decoder_for(*one) for one in state]
+        self.write_state: Final = [encoder_for(*one) for one in state]
 
     def __call__(self) -> CodedGroup:
         """Make an instance, for one group."""
@@ -139,7 +140,7 @@ class CodedGroup:
     def state(self) -> Any:
         """What is stored of the state: one value, or a tuple of several."""
         names = [*self._coded.shape.state]
-        if not self._coded.shape.own_state:
+        if not self._coded.shape.has_own_state:
             given = tuple(getattr(self._instance, name) for name in names)
         else:
             own = self._instance.state()
@@ -150,7 +151,7 @@ class CodedGroup:
     def restore(self, *state: Any) -> None:
         """Read what is stored of a state."""
         values = _through(self._coded.read_state, state)
-        if self._coded.shape.own_state:
+        if self._coded.shape.has_own_state:
             self._instance.restore(*values)
             return
         for name, value in zip(self._coded.shape.state, values, strict=True):
@@ -158,11 +159,11 @@ class CodedGroup:
 
 
 def _place(name: str, shape: AggregateShape) -> str:
-    return "the state" if shape.own_state else f"state attribute {name!r}"
+    return "the state" if shape.has_own_state else f"state attribute {name!r}"
 
 
 def _readers(parameters: Iterable[Parameter]) -> Steps:
-    return [reader(one.type, f"parameter {one.name!r}") for one in parameters]
+    return [decoder_for(one.type, f"parameter {one.name!r}") for one in parameters]
 
 
 def _through(steps: Steps, values: Sequence[Any]) -> Sequence[Any]:

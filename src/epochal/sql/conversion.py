@@ -22,11 +22,11 @@ import pyarrow.compute as compute
 from epochal.kinds.arrow import (
     CONVERSION_ERRORS,
     arrow_type,
+    lossy_sources,
     metadata_of,
-    plain,
-    plain_storage,
-    refused,
-    written,
+    storage_array,
+    storage_type,
+    to_array,
 )
 from epochal.sql.type_check import says_type
 from epochal.sql.types import sql_name
@@ -64,7 +64,7 @@ class ResultColumn:
         self.kind: Final[pa.DataType] = arrow_type(value, plugin)
         self.metadata: Final = metadata_of(value, plugin)
         self.optional: Final = value.optional
-        self._strict: Final = bool(refused(self.kind))
+        self._strict: Final = bool(lossy_sources(self.kind))
         self._write: Final[Callable[[list[Any]], pa.Array]] = (
             _write_int64 if self.kind == pa.int64() else self._write_any
         )
@@ -113,7 +113,7 @@ class ResultColumn:
                 f"expected a pyarrow array of {self.kind}"
             )
         if result.type != self.kind:
-            result = plain(result)  # an array of the data type itself is as good as its storage
+            result = storage_array(result)  # the data type itself is as good as its storage
         if result.type != self.kind:
             raise ReturnTypeError(f"returned an array of {result.type}; expected {self.kind}")
         if len(result) != rows:
@@ -121,7 +121,7 @@ class ResultColumn:
         return result
 
     def _write_any(self, values: list[Any]) -> pa.Array:
-        return written(values, self.kind) if self._strict else pa.array(values, self.kind)
+        return to_array(values, self.kind) if self._strict else pa.array(values, self.kind)
 
     def _write_carefully(self, values: list[Any], verb: str) -> pa.Array:
         try:
@@ -189,7 +189,7 @@ class ParameterColumn:
 
 
 def _accepted(kind: pa.DataType) -> pa.DataType:
-    kind = plain_storage(kind)
+    kind = storage_type(kind)
     if pa.types.is_timestamp(kind) and kind.tz is None and kind.unit != "ns":
         return pa.timestamp(kind.unit, "UTC")
     return kind

@@ -20,7 +20,7 @@ from epochal.kinds import (
     table_function,
     window,
 )
-from epochal.kinds.mergeable_state import MERGE, STATE
+from epochal.kinds.mergeable_state import MERGE_SUFFIX, STATE_SUFFIX
 from epochal.sql.aggregates import AggregateFunction, MergeFunction, StateFunction
 from epochal.sql.scalars import ScalarFunction
 from epochal.sql.table_functions import IndexSearch, TableMaker
@@ -40,7 +40,7 @@ SQL_KINDS: Final = cast(
 )
 """The kinds that SQL calls."""
 
-_SUFFIXES: Final = {mergeable_state.name: ("", STATE, MERGE)}
+_SUFFIXES: Final = {mergeable_state.name: ("", STATE_SUFFIX, MERGE_SUFFIX)}
 """What the names in SQL add to the name of one export."""
 
 _KEY: Final = "epochal.sql.function_registry"
@@ -144,7 +144,10 @@ def _make_mergeable(epoch: Epoch, name: str) -> Function:
     return make(export, epoch.generation(export.plugin), mergeable_state.shape(export))
 
 
-_MERGEABLE: Final[dict[str, type[AggregateFunction]]] = {STATE: StateFunction, MERGE: MergeFunction}
+_MERGEABLE: Final[dict[str, type[AggregateFunction]]] = {
+    STATE_SUFFIX: StateFunction,
+    MERGE_SUFFIX: MergeFunction,
+}
 
 
 def _state_behind(epoch: Epoch, name: str) -> str:

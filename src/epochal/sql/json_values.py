@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from epochal.errors import QueryError
-from epochal.kinds.arrow import plain_storage
+from epochal.kinds.arrow import storage_type
 from epochal.sql.type_check import identity_of
 from epochal.sql.types import sql_name
 
@@ -60,7 +60,7 @@ def described(field: pa.Field) -> dict[str, Any]:
     extension = {} if said is None else {"name": said.name, "metadata": said.metadata or ""}
     return {
         "name": field.name,
-        "type": sql_name(plain_storage(field.type)),
+        "type": sql_name(storage_type(field.type)),
         **({"extension": extension} if extension else {}),
     }
 

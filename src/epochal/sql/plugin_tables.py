@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from epochal._core.generation.epoch import Epoch
-    from epochal.kinds.storage import Opened, StorageHandle
+    from epochal.kinds.storage import OpenedTable, StorageHandle
     from epochal.sql.execution import Execution
 
 _END: Final = object()
@@ -92,7 +92,7 @@ class _Reading:
 
     __slots__ = ("_is_over", "_open", "_scans")
 
-    def __init__(self, table: Opened) -> None:
+    def __init__(self, table: OpenedTable) -> None:
         self._open: Final = [table]
         self._scans: Final[dict[int, None]] = {}
         self._is_over = False
@@ -125,7 +125,7 @@ class _Reading:
                 self._open.pop().close()
 
 
-def open_table(backend: StorageHandle, uri: str) -> tuple[Opened, pa.Schema]:
+def open_table(backend: StorageHandle, uri: str) -> tuple[OpenedTable, pa.Schema]:
     """Have a plugin open a table, and look at its columns; the one way in which that is done.
 
     Raises:

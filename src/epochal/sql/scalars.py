@@ -67,7 +67,7 @@ class ScalarFunction(Function):
         self._converts: Final = any(one.converts for one in self._inputs)
         self._volatility: Final[str] = export.options["volatility"]
         # Arrays are passed as they are stored.
-        self._is_coded: Final = not export.options["vectorized"] and signature.is_coded
+        self._is_coded: Final = not export.options["vectorized"] and signature.has_codec
         self._work: Final = self._apply_arrays if export.options["vectorized"] else self._apply_rows
 
     def callable_of(self, epoch: Epoch) -> Any:

@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Export
-    from epochal.kinds.index import Index as IndexKind
+    from epochal.kinds.index import IndexKind
     from epochal.kinds.signature import Parameter, ValueType
-    from epochal.kinds.table_function import TableFunction as TableFunctionKind
-    from epochal.kinds.table_function import TableShape
+    from epochal.kinds.table_function import TableFunctionKind, TableShape
     from epochal.sql.execution import Execution
 
 BATCH_ROWS: Final = 8192
@@ -47,8 +46,8 @@ class TableMaker(Function):
         super().__init__(export, generation)
         self._parameters: Final = shape.signature.parameters
         self._columns: Final = _slots(shape.columns, export.plugin)
-        self._is_coded: Final = shape.is_coded
-        self._mappings: Final = shape.mappings or shape.is_coded
+        self._is_coded: Final = shape.has_codec
+        self._mappings: Final = shape.has_mapping_rows or shape.has_codec
 
     def callable_of(self, epoch: Epoch) -> Any:
         """The function; where it has data types, between their codecs."""

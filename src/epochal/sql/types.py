@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from epochal.kinds.aggregate import Aggregate
+from epochal.kinds.aggregate import AggregateKind
 from epochal.kinds.arrow import arrow_type
-from epochal.kinds.index import Index
-from epochal.kinds.mergeable_state import MERGE, STATE, MergeableState
-from epochal.kinds.scalar import Scalar
-from epochal.kinds.table_function import TableFunction
-from epochal.kinds.window import Window
+from epochal.kinds.index import IndexKind
+from epochal.kinds.mergeable_state import MERGE_SUFFIX, STATE_SUFFIX, MergeableStateKind
+from epochal.kinds.scalar import ScalarKind
+from epochal.kinds.table_function import TableFunctionKind
+from epochal.kinds.window import WindowKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -90,15 +90,15 @@ def sql_signatures(export: Export) -> list[str]:
     Raises:
         TypeError: as `sql_signature`.
     """
-    if not isinstance(export.kind, MergeableState):
+    if not isinstance(export.kind, MergeableStateKind):
         return [sql_signature(export)]
     shape = export.kind.shape(export)
     (state,) = shape.state.values()
     taken, stored, value = shape.update.parameters, _value(state), _value(shape.returns)
     return [
         _call(export.name, taken, value),
-        _call(f"{export.name}{STATE}", taken, stored),
-        f"{export.name}{MERGE}(state {stored}) -> {value}",
+        _call(f"{export.name}{STATE_SUFFIX}", taken, stored),
+        f"{export.name}{MERGE_SUFFIX}(state {stored}) -> {value}",
     ]
 
 
@@ -111,14 +111,14 @@ def sql_signature(export: Export) -> str:
         TypeError: the export's annotations are not SQL's, or its kind is not one that SQL knows.
     """
     match export.kind:
-        case Scalar() | Window() as kind:
+        case ScalarKind() | WindowKind() as kind:
             signature = kind.signature(export)
             assert signature.returns is not None
             return _call(export.name, signature.parameters, _value(signature.returns))
-        case Aggregate() as kind:
+        case AggregateKind() as kind:
             shape = kind.shape(export)
             return _call(export.name, shape.update.parameters, _value(shape.returns))
-        case TableFunction() | Index() as kind:
+        case TableFunctionKind() | IndexKind() as kind:
             table = kind.shape(export)
             columns = [f"{name} {_value(one)}" for name, one in (table.columns or {}).items()]
             returns = f"TABLE({', '.join(columns)})" if columns else "TABLE"

@@ -55,7 +55,7 @@ class WindowFunction(Function):
         self.takes = typed_fields(self._inputs)
         self._result: Final = ResultColumn(signature.returns)
         self._vectorized: Final[bool] = export.options["vectorized"]
-        self._is_coded: Final = signature.is_coded
+        self._is_coded: Final = signature.has_codec
 
     def callable_of(self, epoch: Epoch) -> Any:
         """The function; where it has data types, between their codecs."""

@@ -123,7 +123,7 @@ MUTANTS = (
         "mergeable state",
         "states of the old version are not restored by the new one",
         module="epochal.kinds.mergeable_state",
-        where="MergeableState.compare",
+        where="MergeableStateKind.compare",
         at="expr 2 / value.args[0]",
         edit=replace("_trial(new, shapes[1])"),
         shape="a1584a",

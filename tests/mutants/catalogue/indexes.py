@@ -21,7 +21,7 @@ MUTANTS = (
         "indexes",
         "a change while an index is being built is let through",
         module="epochal.kinds.index",
-        where="Index.hand_over",
+        where="IndexKind.hand_over",
         at="if 0 / test",
         edit=replace("False"),
         shape="2a4095",

@@ -52,7 +52,7 @@ MUTANTS = (
         edit=replace(
             "if $test:\n"
             "    $body\n"
-            "elif end.kept.busy.locked() is not None:\n"
+            "elif end.kept.call_lock.locked() is not None:\n"
             "    pass\n"
             "else:\n"
             "    $orelse[0].orelse"

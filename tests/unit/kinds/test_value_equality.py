@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from epochal.kinds.toolkit.value_equality import UndecidedError, alike
+from epochal.kinds.toolkit.value_equality import UndecidedError, values_equal
 
 
 def tuples(name, *fields):
@@ -74,7 +74,7 @@ NAN = float("nan")
     ],
 )
 def test_the_same(a, b):
-    assert alike(a, b)
+    assert values_equal(a, b)
 
 
 @pytest.mark.parametrize(
@@ -101,21 +101,21 @@ def test_the_same(a, b):
     ],
 )
 def test_another(a, b):
-    assert not alike(a, b)
+    assert not values_equal(a, b)
 
 
 def test_where_nothing_decides_that_is_said():
     with pytest.raises(UndecidedError, match=r"two values of Bare .* same\(a, b\)"):
-        alike([Bare()], [Bare()])
+        values_equal([Bare()], [Bare()])
 
 
 def test_the_classs_own_word_decides():
     close = SimpleNamespace(same=lambda a, b: math.isclose(a, b, rel_tol=0.1))
-    assert alike(1.0, 1.05, close)
-    assert not alike(1.0, 1.2, close)
+    assert values_equal(1.0, 1.05, close)
+    assert not values_equal(1.0, 1.2, close)
     broken = SimpleNamespace(same=lambda a, b: 1 / 0)
     with pytest.raises(ValueError, match=r"same\(a, b\) raised ZeroDivisionError"):
-        alike(1, 1, broken)
+        values_equal(1, 1, broken)
 
 
 def test_a_comparison_that_raises_is_told():
@@ -126,4 +126,4 @@ def test_a_comparison_that_raises_is_told():
         __hash__ = None
 
     with pytest.raises(ValueError, match="comparing them raised OSError: no"):
-        alike(Sulking(), Sulking())
+        values_equal(Sulking(), Sulking())

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from epochal._core.use.lease import Lease, RevocableLease
 
-__all__ = ["Admission", "GatedState", "GatedTransfer", "KeptGate", "StateRef", "state_ref_of"]
+__all__ = ["Admission", "ExportGate", "GatedState", "GatedTransfer", "StateRef", "state_ref_of"]
 
 
-class KeptGate(Gate):
+class ExportGate(Gate):
     """The gate of one export, shared by the generations that its state goes through.
 
     Attributes:
@@ -58,27 +58,27 @@ class GatedState:
     def __init__(self, target: Any) -> None:
         self.target: Any = target
         # Replaced once, by a `GatedTransfer`, before anybody else knows this.
-        self.gate = KeptGate()
+        self.gate = ExportGate()
 
 
 class StateRef:
     """One generation's end of what is kept: its object, and the lease that calls of it carry."""
 
-    __slots__ = ("__weakref__", "_methods", "kept", "lease")
+    __slots__ = ("__weakref__", "_methods", "lease", "state")
 
-    def __init__(self, kept: GatedState, lease: Lease | RevocableLease) -> None:
-        self.kept: Final = kept
+    def __init__(self, state: GatedState, lease: Lease | RevocableLease) -> None:
+        self.state: Final = state
         self.lease: Final = lease
         self._methods: Final[dict[str, Any]] = {}
-        if kept.gate.current is None:
-            kept.gate.current = weakref.ref(self)
+        if state.gate.current is None:
+            state.gate.current = weakref.ref(self)
 
     def method(self, name: str) -> Any:
         """A method of this very generation's object, carrying its lease, past the gate."""
         try:
             return self._methods[name]
         except KeyError:
-            method = carry(getattr(self.kept.target, name), self.lease)
+            method = carry(getattr(self.state.target, name), self.lease)
             return self._methods.setdefault(name, method)
 
     @contextmanager
@@ -88,19 +88,19 @@ class StateRef:
         Yields:
             Where the call goes, `newest`.
         """
-        visit = self.kept.gate.enter()
+        visit = self.state.gate.enter()
         try:
-            yield self.newest()
+            yield self.current()
         finally:
             visit.gate.leave(visit)
 
-    def newest(self) -> StateRef:
+    def current(self) -> StateRef:
         """Where a call goes that is inside the gate: to who has the state.
 
         What moves the state finds the very generation that it asks instead: of what it requires,
         an old one the old, and a new one the new, which has its state by then.
         """
-        gate = self.kept.gate
+        gate = self.state.gate
         side = gate.current() if gate.current is not None else None
         return side if side is not None and not gate.is_moving_here() else self
 
@@ -157,5 +157,5 @@ class GatedTransfer:
 
 def state_ref_of(handle: Any) -> StateRef:
     """The side that a handle of a gated kind stands for."""
-    side: StateRef = vars(handle)["_side"]
+    side: StateRef = vars(handle)["_ref"]
     return side

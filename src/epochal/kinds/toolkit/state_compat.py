@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.tracebacks import format_error
-from epochal.kinds.codec import reader
-from epochal.kinds.toolkit.value_equality import alike
+from epochal.kinds.codec import decoder_for
+from epochal.kinds.toolkit.value_equality import values_equal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -118,7 +118,7 @@ def _compare_sample(old: Trial, new: Trial, rows: Rows) -> tuple[Any, Any]:
 
 
 def _compare(new: Trial, was: Any, now: Any, how: str) -> None:
-    if not alike(was, now, new.cls):
+    if not values_equal(was, now, new.cls):
         raise ValueError(f"the value was {was!r}, and {how} {now!r}")
 
 
@@ -134,22 +134,22 @@ def _about(what: str) -> Iterator[None]:
 
 
 def _columns(rows: list[list[Any]], kinds: Sequence[ValueType]) -> Iterable[Any]:
-    from epochal.kinds.arrow import arrow_type, written  # vectorized: the plugin has pyarrow
+    from epochal.kinds.arrow import arrow_type, to_array  # vectorized: the plugin has pyarrow
 
     columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
-    return [written(list(c), arrow_type(kind)) for c, kind in zip(columns, kinds, strict=True)]
+    return [to_array(list(c), arrow_type(kind)) for c, kind in zip(columns, kinds, strict=True)]
 
 
 def _stored(value: Any, kind: ValueType) -> Any:
     try:
-        from epochal.kinds.arrow import stored_of
+        from epochal.kinds.arrow import encode_value
     except ImportError:  # nothing is stored by SQL where there is no Arrow
         return value
-    return stored_of(value, kind)
+    return encode_value(value, kind)
 
 
 def _read(stored: Any, kind: ValueType) -> Any:
     if stored is None:
         return None
-    read = reader(kind, "a state")
+    read = decoder_for(kind, "a state")
     return stored if read is None else read(stored)

@@ -30,7 +30,7 @@ class UndecidedError(ValueError):
         )
 
 
-def alike(a: Any, b: Any, owner: Any = None) -> bool:
+def values_equal(a: Any, b: Any, owner: Any = None) -> bool:
     """Whether two values are the same.
 
     Args:
