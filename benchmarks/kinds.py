@@ -23,7 +23,7 @@ from benchmarks.figure import (
     ratios,
 )
 from epochal import Runtime
-from epochal._core.plugin.artifact import Artifact
+from epochal.artifact import Artifact
 from epochal.demo.data import load_flights
 from epochal.examples import path
 from epochal.kinds import service

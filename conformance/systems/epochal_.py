@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformance.plugin import export
 from epochal import Runtime
-from epochal._core.plugin.artifact import Artifact
+from epochal.artifact import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.manifest import read_manifest
+from epochal.artifact import Artifact, read_artifact
 from epochal.runtime import Runtime
 
 if TYPE_CHECKING:

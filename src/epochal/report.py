@@ -41,7 +41,7 @@ class Swap:
             running calls; where there are none, whoever a look through the heap finds.
         leaks: what keeps the old generation's memory alive, if it was not reclaimed.
         failures: what raised while the old generation was shut down.
-        undone: what the old generation had left in the process's tables (log handlers, warnings
+        cleaned_up: what the old generation had left in the process's tables (log handlers, warnings
             filters, exit hooks, …), and was taken out with it.
         dropped: state that the old generation kept and the new one has no place for.
     """
@@ -56,7 +56,7 @@ class Swap:
     holders: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
-    undone: tuple[str, ...] = ()
+    cleaned_up: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
 
 
@@ -116,9 +116,9 @@ class Cutover:
         return self._gather("failures")
 
     @property
-    def undone(self) -> tuple[str, ...]:
+    def cleaned_up(self) -> tuple[str, ...]:
         """What old generations had left in the process's tables, and was taken out."""
-        return self._gather("undone")
+        return self._gather("cleaned_up")
 
     @property
     def dropped(self) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.introspect.tracebacks import format_error
-from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.discovery import children_of, sources_in
 from epochal._core.plugin.manifest import has_manifest, read_manifest
+from epochal.artifact import Artifact, read_artifact
 from epochal.errors import EpochalError, HostError, RuntimeClosedError
 from epochal.events import SourceGone, SourceRefused
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 from tests.conftest import tool
 
-from epochal._core.plugin.artifact import Artifact
 from epochal._core.plugin.manifest import read_manifest
+from epochal.artifact import Artifact
 from epochal.errors import ManifestError
 
 TOOL = "from tests.conftest import tool\n"

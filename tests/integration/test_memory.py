@@ -420,7 +420,7 @@ def test_the_hosts_caches_and_registries_let_go(rt, plugins, case):
     refs = watch(rt, "geo")
     cut = rt.remove("geo")
     assert cut.reclaimed, cut.leaks
-    assert any(line in said for said in cut.undone), cut.undone
+    assert any(line in said for said in cut.cleaned_up), cut.cleaned_up
     gc.collect()
     assert [ref() for ref in refs if ref() is not None] == []
     assert host_render(1) == "1"

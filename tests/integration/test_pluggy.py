@@ -9,7 +9,7 @@ import pluggy
 import pytest
 
 from epochal import Runtime
-from epochal._core.plugin.artifact import Artifact
+from epochal.artifact import Artifact
 from epochal.errors import CapabilityError, ExportError, WelcomeError
 from epochal.pluggy import HookimplMarker, PluginManager, PluginValidationError, kind_of
 

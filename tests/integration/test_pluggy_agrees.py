@@ -12,7 +12,7 @@ import pluggy
 import pytest
 
 from epochal import Runtime
-from epochal._core.plugin.artifact import Artifact
+from epochal.artifact import Artifact
 from epochal.pluggy import PluginManager
 
 hookspec = pluggy.HookspecMarker("shop")

@@ -84,11 +84,11 @@ def test_a_generation_that_goes_takes_what_no_other_has_and_says_so(rt, plugins)
     )
     cut = rt.reload("geo")
     assert cut.reclaimed, cut.leaks
-    assert "prometheus metric geo_depth" in cut.undone
-    assert "prometheus metric geo_calls" not in cut.undone
+    assert "prometheus metric geo_depth" in cut.cleaned_up
+    assert "prometheus metric geo_calls" not in cut.cleaned_up
     assert scraped() == {"geo_calls_total": 1}
     cut = rt.remove("geo")
-    assert "prometheus metric geo_calls" in cut.undone
+    assert "prometheus metric geo_calls" in cut.cleaned_up
     assert cut.reclaimed, cut.leaks
     assert scraped() == {}
 

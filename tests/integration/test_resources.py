@@ -293,7 +293,7 @@ def test_what_it_left_in_the_process_goes_with_it(rt, plugins, case, where):
     cut = rt.remove("geo")
     if where != "call":
         assert footprint() == before
-        assert cut.undone, "and it is told"
+        assert cut.cleaned_up, "and it is told"
         # A thread that was made meanwhile has the hook in it for as long as it lives.
         assert cut.reclaimed or "excepthook" in case or "of threads" in case, cut.leaks
     else:
@@ -339,7 +339,7 @@ def test_its_own_code_is_found_in_the_process_whenever_it_was_put_there(rt, plug
     rt.load(write(plugins, f"@tool\ndef leave():\n{indented}"))
     rt.epoch[tool]["geo.leave"]()
     cut = rt.remove("geo")
-    assert cut.undone
+    assert cut.cleaned_up
     assert cut.reclaimed, cut.leaks
     assert footprint() == before
 
@@ -444,7 +444,7 @@ del gone
     others = weakref.finalize(plugins, print)
     cut = rt.reload("geo")
     assert LOG == ["gone", "gone", "kept"], "the second generation's, then the first's own"
-    assert len([line for line in cut.undone if line.startswith("finalizer geo")]) == 2
+    assert len([line for line in cut.cleaned_up if line.startswith("finalizer geo")]) == 2
     assert cut.reclaimed, cut.leaks
     assert others.detach(), "those of others are let alone"
 
@@ -630,7 +630,7 @@ def shutdown(): LOG.append("shutdown")
     rt.load(write(plugins, code))
     cut = rt.reload("geo")
     assert LOG == ["shutdown", "second", "first"]
-    assert any("exit hook" in line for line in cut.undone)
+    assert any("exit hook" in line for line in cut.cleaned_up)
     assert cut.reclaimed, cut.leaks
     rt.close()
     assert atexit._ncallbacks() == hooks
@@ -671,8 +671,8 @@ def init(ctx):
     assert EVENT.wait(10)
     cut = rt.remove("geo")
     assert not epochal_threads()
-    assert {"thread 'geo-timer', which shutdown() had left running"} <= set(cut.undone)
-    assert {"thread 'geo-poll', which shutdown() had left running"} <= set(cut.undone)
+    assert {"thread 'geo-timer', which shutdown() had left running"} <= set(cut.cleaned_up)
+    assert {"thread 'geo-poll', which shutdown() had left running"} <= set(cut.cleaned_up)
     assert cut.reclaimed, cut.leaks
     assert LOG == []
 

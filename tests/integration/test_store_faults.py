@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.integration.test_store import call, versioned
 
-from epochal._core.plugin.artifact import read_artifact
+from epochal.artifact import read_artifact
 from epochal.errors import (
     NotKeptError,
     RestoreError,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.conftest import tool
 
 from epochal import Runtime
-from epochal._core.plugin.artifact import Artifact
+from epochal.artifact import Artifact
 from epochal.errors import EpochalError
 
 PLUGINS = ("geo", "units")

@@ -8,7 +8,7 @@ called after its own shutdown raises `UsedLateError`.
 from collections import Counter
 
 from epochal import Kind
-from epochal._core.plugin.artifact import Artifact
+from epochal.artifact import Artifact
 
 tool = Kind("soak.tool")
 

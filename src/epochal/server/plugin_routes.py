@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from epochal._core.change.transaction import Change
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
-    from epochal._core.plugin.artifact import Artifact
+    from epochal.artifact import Artifact
     from epochal.report import Cutover
     from epochal.server.state import Service
 

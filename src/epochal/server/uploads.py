@@ -17,7 +17,7 @@ import zlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.plugin.artifact import EXTENSIONS, MAX_FILES, Artifact
+from epochal.artifact import EXTENSIONS, MAX_FILES, Artifact
 from epochal.errors import ArtifactError
 from epochal.server.problem_details import Problem
 

@@ -507,7 +507,7 @@ def _outcome(swap: Swap, leaver: RetiringGeneration | None) -> Swap:
         holders=leaver.holders,
         leaks=leaver.leaks,
         failures=leaver.failures,
-        undone=leaver.undone,
+        cleaned_up=leaver.cleaned_up,
     )
 
 

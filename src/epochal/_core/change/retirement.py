@@ -92,10 +92,10 @@ class RetiringGeneration:
         return tuple(self.generation.failures)
 
     @property
-    def undone(self) -> tuple[str, ...]:
+    def cleaned_up(self) -> tuple[str, ...]:
         """What it had left in the process's tables."""
-        reclaimed = self.reclaim.undone if self.reclaim is not None else ()
-        return (*self.generation.undone, *reclaimed)
+        reclaimed = self.reclaim.cleaned_up if self.reclaim is not None else ()
+        return (*self.generation.cleaned_up, *reclaimed)
 
     @property
     def leaks(self) -> tuple[str, ...]:
@@ -250,7 +250,7 @@ class Retirement:
 
     def _remove(self, leaver: RetiringGeneration) -> None:
         generation = leaver.generation
-        generation.give_back()
+        generation.return_borrowed()
         leaver.waiter.close()
         leaver.drained = True
         generation.lifecycle.finish()

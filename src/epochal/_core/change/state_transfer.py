@@ -14,7 +14,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.generation.own_state import named, translate_errors
+from epochal._core.generation.own_state import describe, translate_errors
 from epochal._core.introspect.tracebacks import format_error
 from epochal._core.use.gate import GateClosure
 
@@ -77,7 +77,7 @@ class StateTransfer:
             HandOverError: something raised.
         """
         for key, handover in self._handovers:
-            told = f"{named(key, self.plugin)} could not be handed over"
+            told = f"{describe(key, self.plugin)} could not be handed over"
             with translate_errors(told, self.plugin), self._inside():
                 self._begun.append((key, handover))
                 if self._is_over:
@@ -108,7 +108,7 @@ class StateTransfer:
             try:
                 how(key, handover)
             except BaseException as error:  # noqa: BLE001  told; the others are ended
-                told = named(key, self.plugin)
+                told = describe(key, self.plugin)
                 failures.append(f"ending the hand-over of {told}: {format_error(error)}")
         return failures
 

@@ -235,7 +235,7 @@ class PluginContext:
         pending, self._pending = self._pending or [], None
         return iter(pending)
 
-    def give_back(self) -> None:
+    def return_borrowed(self) -> None:
         """Let go of every plugin that this one requires; doing so again does nothing."""
         for required in self._required.values():
             required.close()

@@ -25,7 +25,7 @@ from epochal._core.generation.exports import check_entry_points, collect_exports
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.orphan_threads import end_threads
-from epochal._core.generation.own_state import PluginState, named, translate_errors
+from epochal._core.generation.own_state import PluginState, describe, translate_errors
 from epochal._core.generation.reclaim import Reclaim, reclaim
 from epochal._core.generation.side_effects import Footprint
 from epochal._core.introspect.running_code import cancel_tasks, find_stragglers
@@ -111,7 +111,7 @@ class Generation:
             down. Written by the thread of the change that has it.
         requires: the ids of the plugins that it requires.
         failures: what raised while it was shut down.
-        undone: what it had left in the process's tables, and was taken out.
+        cleaned_up: what it had left in the process's tables, and was taken out.
     """
 
     __slots__ = (
@@ -125,6 +125,7 @@ class Generation:
         "_own_threads",
         "_root",
         "candidate",
+        "cleaned_up",
         "dropped",
         "exports",
         "failures",
@@ -133,7 +134,6 @@ class Generation:
         "opened",
         "plugin",
         "requires",
-        "undone",
     )
 
     def __init__(
@@ -150,7 +150,7 @@ class Generation:
         # Belong to the change's thread; read by others once it has ended.
         self.failures: Final[list[str]] = []
         self.dropped: Final[list[str]] = []
-        self.undone: Final[list[str]] = []
+        self.cleaned_up: Final[list[str]] = []
         self._footprint: Final = Footprint()
         # Idents of the threads that the plugin's code started while it linked, began or ended, and
         # of the changes' threads that are in its code, or were abandoned there.
@@ -330,7 +330,9 @@ class Generation:
         for key, opened in self.opened.items():
             if key not in old.opened:
                 continue
-            with translate_errors(f"{named(key, self.plugin)} cannot be handed over", self.plugin):
+            with translate_errors(
+                f"{describe(key, self.plugin)} cannot be handed over", self.plugin
+            ):
                 handover = key[0].hand_over(old.opened[key], opened)
             if handover is not None:
                 yield key, handover
@@ -355,7 +357,7 @@ class Generation:
         """Whether it has something that the next generation may take over."""
         return bool(self.opened) or self.entry_point("export_state") is not None
 
-    def lend(self, lease: Lease, to: str) -> Required:
+    def exports_for(self, lease: Lease, to: str) -> Required:
         """What a generation that requires this one gets: its exports, carrying what it borrowed."""
         borrow = RevocableLease(lease, to)
         offered = self.wrap(borrow)
@@ -373,7 +375,7 @@ class Generation:
         """Close what was opened, call `shutdown()`, close what it acquired, undo its footprint.
 
         Called again after it was given up, it goes on with what comes next. What raises is added to
-        `failures`, what is taken out of the process's tables to `undone`.
+        `failures`, what is taken out of the process's tables to `cleaned_up`.
 
         Args:
             initialized: whether `init` succeeded; what never began is not shut down, but what it
@@ -415,20 +417,20 @@ class Generation:
         namespace = self._namespace
         if namespace is None:
             return
-        self.undone.extend(namespace.run_exit_hooks(self.failures))
-        undone, failures = self._footprint.undo(namespace.owns)
-        self.undone.extend(undone)
+        self.cleaned_up.extend(namespace.run_exit_hooks(self.failures))
+        cleaned_up, failures = self._footprint.undo(namespace.owns)
+        self.cleaned_up.extend(cleaned_up)
         self.failures.extend(failures)
         # Taken first: whoever goes on after this was given up must not begin with it again.
         own, self._own_threads = frozenset(self._own_threads), set()
         ended, alive = end_threads(own, self._globals_ids(), namespace.owns)
-        self.undone.extend(ended)
+        self.cleaned_up.extend(ended)
         self.failures.extend(alive)
 
-    def give_back(self) -> None:
+    def return_borrowed(self) -> None:
         """Let go of every plugin that this one requires, whatever else went wrong."""
         if self._context is not None:
-            self._context.give_back()
+            self._context.return_borrowed()
 
     def release(self, *, thorough: bool = True) -> Reclaim:
         """Let go of everything of the plugin and take its memory apart.
@@ -458,7 +460,7 @@ class Generation:
             self.candidate.config,
             lambda capability: allows(manifest.capabilities, grants, capability),
             {
-                plugin: linked.generation.lend(linked.lease, str(self))
+                plugin: linked.generation.exports_for(linked.lease, str(self))
                 for plugin, linked in required.items()
             },
         )

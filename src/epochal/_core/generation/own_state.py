@@ -54,13 +54,13 @@ class PluginState:
         """The old generation has all that it had."""
 
 
-def named(key: Key | None, plugin: str) -> str:
+def describe(key: Key | None, plugin: str) -> str:
     """What is handed over, in words."""
     return f"the state of plugin {plugin!r}" if key is None else f"{key[0].name} {key[1]}"
 
 
 @contextmanager
-def translate_errors(told: str, plugin: str) -> Iterator[None]:
+def translate_errors(message: str, plugin: str) -> Iterator[None]:
     """Have what is raised inside say what could not be done, and whose fault that is.
 
     Raises:
@@ -72,6 +72,6 @@ def translate_errors(told: str, plugin: str) -> Iterator[None]:
     except EpochalError:
         raise
     except (TypeError, ValueError) as error:
-        raise IncompatibleError(f"{told}: {format_error(error)}") from error
+        raise IncompatibleError(f"{message}: {format_error(error)}") from error
     except BaseException as error:
-        raise HandOverError(f"{told}: {format_error(error)}", plugin=plugin) from error
+        raise HandOverError(f"{message}: {format_error(error)}", plugin=plugin) from error

@@ -70,12 +70,12 @@ class Reclaim:
     Attributes:
         leaks: what keeps it alive, a line each; empty when nothing does.
         shells: what had to be left to the next ordinary collection, held weakly.
-        undone: which of the host's caches and registries had to let go.
+        cleaned_up: which of the host's caches and registries had to let go.
     """
 
     leaks: tuple[str, ...] = ()
     shells: tuple[weakref.ref[Any], ...] = ()
-    undone: tuple[str, ...] = ()
+    cleaned_up: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -99,20 +99,20 @@ def reclaim(
     """
     owned = list(modules.values())
     modules.clear()
-    undone: list[str] = []
+    cleaned_up: list[str] = []
     graph = Graph(owned, root_name, broad=False)
     for remedy in _REMEDIES if thorough else _REMEDIES[:1]:
         if graph.is_closed():
             break
         found = remedy(graph)
         del graph  # it refers to all that the remedy is to free
-        undone += found()
+        cleaned_up += found()
         graph = Graph(owned, root_name, broad=True)
     if graph.is_closed():
         owned.clear()
-        return Reclaim(shells=_take_apart(graph), undone=tuple(undone))
+        return Reclaim(shells=_take_apart(graph), cleaned_up=tuple(cleaned_up))
     leaks = _explain(graph, id(owned)) if thorough else ()
-    return Reclaim(leaks, undone=tuple(undone))
+    return Reclaim(leaks, cleaned_up=tuple(cleaned_up))
 
 
 Remedy: TypeAlias = "Callable[[Graph], Callable[[], list[str]]]"
@@ -137,10 +137,10 @@ def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
     ours = graph.ours()
 
     def empty() -> list[str]:
-        undone = let_go(holders, ours)
+        cleaned_up = let_go(holders, ours)
         holders.clear()
         collect(1)
-        return undone
+        return cleaned_up
 
     return empty
 

@@ -488,22 +488,22 @@ class Footprint:
         """Take everything out, newest first; what appeared later is known by whose code it is.
 
         Returns:
-            What was undone, and what raised meanwhile, a line each.
+            What was taken out, and what raised meanwhile, a line each.
         """
-        undone: list[str] = []
+        cleaned_up: list[str] = []
         failures: list[str] = []
         while self._entries:
-            _undo(self._entries.pop(), undone, failures)
+            _undo(self._entries.pop(), cleaned_up, failures)
         for table in (*_TABLES, *_logger_tables().values()):
             for entry in list(table.owned(cast("Any", table.now()), owns)):
-                _undo(entry, undone, failures)
-        return undone, failures
+                _undo(entry, cleaned_up, failures)
+        return cleaned_up, failures
 
 
-def _undo(entry: Entry, undone: list[str], failures: list[str]) -> None:
+def _undo(entry: Entry, cleaned_up: list[str], failures: list[str]) -> None:
     try:
         if entry.undo():
-            undone.append(entry.said)
+            cleaned_up.append(entry.said)
     except BaseException as error:  # noqa: BLE001  the table's own code; the rest goes on
         failures.append(f"{entry.said} raised {format_error(error)}")
 

@@ -15,8 +15,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from epochal._core.plugin.artifact import read_artifact
 from epochal._core.plugin.manifest import read_manifest
+from epochal.artifact import read_artifact
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
 from epochal.errors import EpochalError, ManifestError
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from epochal._core.generation.kind import Export
-    from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.manifest import Manifest
+    from epochal.artifact import Artifact
     from epochal.runtime import Runtime
 
 

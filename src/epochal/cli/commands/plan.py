@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from epochal._core.plugin.artifact import read_artifact
 from epochal._core.plugin.manifest import read_manifest
+from epochal.artifact import read_artifact
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
 
-    from epochal._core.plugin.artifact import Artifact
+    from epochal.artifact import Artifact
     from epochal.server import Limits, Service
     from epochal.server.tokens import Tokens
 

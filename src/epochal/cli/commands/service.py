@@ -18,8 +18,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from epochal._core.plugin.artifact import read_artifact
 from epochal._core.plugin.manifest import is_plugin_id, read_manifest
+from epochal.artifact import read_artifact
 from epochal.cli.client import DEFAULT, Client, Server
 from epochal.cli.console import Json, console, error_console, warn, write_json
 from epochal.errors import HostError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from rich.status import Status
 
-    from epochal._core.plugin.artifact import Artifact
+    from epochal.artifact import Artifact
 
 STILL_IN_USE: Final = 3
 """Exit status: the change is published, and its old code still in use after the wait."""
