@@ -83,7 +83,7 @@ def test_another_type_is_refused_when_the_query_is_planned(db, sql):
 
 
 def test_the_refusal_says_what_the_argument_is(db):
-    told = r"geo\.lat takes .*, and mars\.at\(.*\) is a mars\.point: what is stored alike need not"
+    told = r"geo\.lat takes .*, and mars\.at\(.*\) is a mars\.point: the two types share a"
     with pytest.raises(QueryError, match=told):
         db.query("SELECT geo.lat(mars.at(1, 2))")
 
@@ -104,7 +104,7 @@ def test_parameters_are_a_part_of_the_type(db, name, parameters, fine):
     if fine:
         assert rows(db, "SELECT geo.lat(p) FROM places") == [(1.0,)]
         return
-    with pytest.raises(QueryError, match="what is stored alike need not mean the same"):
+    with pytest.raises(QueryError, match="share a storage format but not a meaning"):
         db.query("SELECT geo.lat(p) FROM places")
 
 
@@ -149,6 +149,6 @@ def test_a_parquet_file_says_its_types(db, tmp_path):
     db.register("other", tmp_path / "other")  # the engine keeps nothing where files contradict
     for name in ("one", "same"):
         assert rows(db, f"SELECT mars.lat(p) FROM {name}")[0] == (1.0,)
-        with pytest.raises(QueryError, match="what is stored alike"):
+        with pytest.raises(QueryError, match="share a storage format"):
             db.query(f"SELECT geo.lat(p) FROM {name}")
     assert rows(db, "SELECT geo.lat(p) FROM other") == [(1.0,)] * 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from rich.console import Console
 
-from epochal.sql.json_values import plain
+from epochal.sql.json_values import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,4 +46,4 @@ def warn(message: str) -> None:
 def write_json(document: Mapping[str, Any]) -> None:
     """Write a document to stdout, indented where a person reads it."""
     indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(document, indent=indent, ensure_ascii=False, default=plain))
+    print(json.dumps(document, indent=indent, ensure_ascii=False, default=json_value))

@@ -6,35 +6,22 @@ any number. Needs pyarrow, so kinds import it only where a plugin has done so, o
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from epochal.kinds.codec import decoder_for, encoder_for
+from epochal.kinds.sql_types import FAMILIES, by_annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from epochal.kinds.signature import ValueType
-
-DECIMAL: Final = pa.decimal128(38, 10)
+    from epochal.kinds.sql_types import Family
 
 CONVERSION_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError)
 """What pyarrow raises for values that do not fit."""
-
-_ARROW: Final[Mapping[type, pa.DataType]] = {
-    float: pa.float64(),
-    int: pa.int64(),
-    str: pa.string(),
-    bool: pa.bool_(),
-    bytes: pa.binary(),
-    datetime: pa.timestamp("us"),
-    date: pa.date32(),
-    Decimal: DECIMAL,
-}
 
 
 def arrow_type(value: ValueType, plugin: str | None = None) -> pa.DataType:
@@ -51,7 +38,7 @@ def arrow_type(value: ValueType, plugin: str | None = None) -> pa.DataType:
         inner = arrow_type(value.element, plugin)
         return pa.list_(pa.field("item", inner, metadata=metadata_of(value.element, plugin)))
     assert value.python is not None  # only an Arrow type leaves it out
-    return _ARROW[value.python]
+    return by_annotation(value.python).make(pa)
 
 
 def metadata_of(value: ValueType, plugin: str | None) -> dict[str, str] | None:
@@ -123,17 +110,18 @@ def decode_value(stored: Any, kind: ValueType) -> Any:
     return stored if read is None else read(stored)
 
 
+def family_of(kind: pa.DataType) -> Family | None:
+    """The family of an Arrow type; None for a type without one."""
+    return next((family for family, is_of in _FAMILIES if is_of(kind)), None)
+
+
+_FAMILIES: Final = [(family, getattr(pa.types, f"is_{family.arrow}")) for family in FAMILIES]
+
+
 def lossy_sources(kind: pa.DataType) -> tuple[type, ...]:
-    """Python types that pyarrow would take for this type, and quietly make something else of."""
-    if pa.types.is_integer(kind):
-        return (float, Decimal)
-    if pa.types.is_temporal(kind):
-        return (int, float)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return (str,)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return (str, bytes)
-    return ()
+    """Python types that pyarrow takes for this type, and silently changes."""
+    family = family_of(kind)
+    return () if family is None else family.lossy
 
 
 def _holds_refused(values: Iterable[Any], kind: pa.DataType) -> bool:

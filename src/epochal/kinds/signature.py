@@ -6,7 +6,7 @@ so that a mistake is told then and by name; and by processes that have neither p
 DataFusion installed.
 
 The idea: read annotations into `ValueType`, a small description of our own. A host turns it into
-its engine's types (`epochal.sql.types` makes Arrow of it). Arrow types that an author wrote down
+its engine's types (`epochal.kinds.arrow` makes Arrow of it). Arrow types that an author wrote down
 himself, for the exact ones, are carried along as they are: whoever wrote them has imported pyarrow,
 so they are recognised through `sys.modules` and this module never imports it.
 
@@ -31,47 +31,26 @@ import inspect
 import sys
 import types
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin
 
 from epochal.kinds.codec import codec_of, data_types_in, has_codec
+from epochal.kinds.sql_types import annotated_types, by_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from epochal._core.generation.kind import Kind
 
-PLAIN: Final = (float, int, str, bool, bytes, datetime, date, Decimal)
-"""The Python types that are SQL values by themselves."""
-
-EXPECTED: Final = (
-    "SQL types are float, int, str, bool, bytes, datetime, date, Decimal, list[...] of these, "
+_EXPECTED: Final = (
+    "SQL types are {}, list[...] of these, "
     "each also `| None`, Annotated[..., <a pyarrow type>], and data types: classes marked with "
     "@data_type, of the plugin's own or of one that it requires"
 )
 
-_ARRAYS: Final[Mapping[str, str]] = {
-    "BooleanArray": "bool_",
-    "Int8Array": "int8",
-    "Int16Array": "int16",
-    "Int32Array": "int32",
-    "Int64Array": "int64",
-    "UInt8Array": "uint8",
-    "UInt16Array": "uint16",
-    "UInt32Array": "uint32",
-    "UInt64Array": "uint64",
-    "HalfFloatArray": "float16",
-    "FloatArray": "float32",
-    "DoubleArray": "float64",
-    "StringArray": "string",
-    "LargeStringArray": "large_string",
-    "BinaryArray": "binary",
-    "LargeBinaryArray": "large_binary",
-    "Date32Array": "date32",
-    "Date64Array": "date64",
-}
-"""pyarrow's array classes that stand for exactly one type, and the function that makes the type."""
+
+def _expected() -> str:
+    return _EXPECTED.format(", ".join(python.__name__ for python in annotated_types()))
+
 
 _VARIADIC: Final = "has {}, but a SQL function has a fixed number of parameters"
 
@@ -151,7 +130,7 @@ def read_value(hint: Any) -> ValueType:
         return ValueType(None, arrow=hint)
     if (codec := codec_of(hint)) is not None:
         return ValueType(None, arrow=codec.storage, codec=codec)
-    if isinstance(hint, type) and hint in PLAIN:
+    if isinstance(hint, type) and hint in annotated_types():
         return ValueType(hint)
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -162,7 +141,7 @@ def read_value(hint: Any) -> ValueType:
         return ValueType(list, element=read_value(args[0]))
     if hint is list:
         raise AnnotationError("list does not say of what; write list[float], say")
-    raise AnnotationError(f"{_show(hint)} is not a SQL type", hint=EXPECTED)
+    raise AnnotationError(f"{_show(hint)} is not a SQL type", hint=_expected())
 
 
 def read_column(hint: Any) -> ValueType:
@@ -184,14 +163,14 @@ def read_array(hint: Any) -> ValueType:
         AnnotationError: it is not understood, or does not say what the array holds.
     """
     if isinstance(hint, type) and hint.__module__.partition(".")[0] == "pyarrow":
-        make = _ARRAYS.get(hint.__name__)
-        if make is None:
+        sql_type = by_array(hint.__name__)
+        if sql_type is None:
             raise AnnotationError(
                 f"{_show(hint)} does not say what it holds; write pa.DoubleArray, say, or "
                 "Annotated[pa.Array, pa.float64()]"
             )
         # An array's nulls are in the array: the vectorized form always sees them.
-        return ValueType(None, arrow=getattr(sys.modules["pyarrow"], make)(), optional=True)
+        return ValueType(None, arrow=sql_type.make(sys.modules["pyarrow"]), optional=True)
     return replace(read_value(hint), optional=True)
 
 
@@ -220,7 +199,7 @@ def _read_annotated(hint: Any, metadata: tuple[Any, ...]) -> ValueType:
 def _read_union(hint: Any, args: tuple[Any, ...]) -> ValueType:
     members = [arg for arg in args if arg is not types.NoneType]
     if len(members) != 1 or len(members) == len(args):
-        raise AnnotationError(f"{_show(hint)} is more than one SQL type", hint=EXPECTED)
+        raise AnnotationError(f"{_show(hint)} is more than one SQL type", hint=_expected())
     return replace(read_value(members[0]), optional=True)
 
 
@@ -315,7 +294,7 @@ class Faults:
     ) -> ValueType | None:
         """Read one annotation, noting what is wrong with it."""
         if name not in hints:
-            self.add(f"{what}: ", AnnotationError("no annotation", hint=EXPECTED))
+            self.add(f"{what}: ", AnnotationError("no annotation", hint=_expected()))
             return None
         try:
             return read(hints[name])

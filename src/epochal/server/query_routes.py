@@ -32,7 +32,7 @@ from epochal.server.request_bodies import (
 from epochal.server.responses import CancelOnDisconnect
 from epochal.server.result_chunks import JsonRows, pieces
 from epochal.server.schemas import epoch_of, provenance_of
-from epochal.sql.json_values import described
+from epochal.sql.json_values import json_field
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,7 +105,7 @@ async def _document(service: Service, question: Question) -> tuple[bytes, dict[s
                 if not rows.add(piece):
                     break
                 rows.truncated = more
-        columns = [described(one) for one in result.schema]
+        columns = [json_field(one) for one in result.schema]
         facts = {
             "truncated": rows.truncated,
             "elapsed_ms": round((perf_counter() - started) * 1000.0, 3),

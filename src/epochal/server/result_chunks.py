@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from epochal.sql.json_values import plain_columns
+from epochal.sql.json_values import json_columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -60,7 +60,7 @@ class JsonRows:
 
     def add(self, piece: pa.RecordBatch) -> bool:
         """Add rows; returns whether all of them fitted."""
-        for row in zip(*plain_columns(piece), strict=True):
+        for row in zip(*json_columns(piece), strict=True):
             written = _write(row).encode()
             self._left -= len(written) + len(_BETWEEN)
             if self._left < 0:

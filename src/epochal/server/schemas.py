@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from epochal.errors import HostError
 from epochal.sql import sql_signature
 from epochal.sql.function_registry import SQL_KINDS
-from epochal.sql.json_values import described
+from epochal.sql.json_values import json_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,4 +124,4 @@ def catalog_of(database: Database) -> dict[str, Any]:
 def _table_of(name: str, found: pa.Schema | HostError) -> dict[str, Any]:
     if isinstance(found, HostError):
         return {"name": name, "columns": [], "error": str(found)}
-    return {"name": name, "columns": [described(field) for field in found], "error": None}
+    return {"name": name, "columns": [json_field(field) for field in found], "error": None}

@@ -1,11 +1,12 @@
 """Aggregate functions in the engine: one instance of the plugin's class for each group.
 
-The engine aggregates in parts, on several threads. It asks a part for its state, as Arrow scalars,
-and has another instance merge it. Here the state is read from the instance's annotated attributes
-(or written by its own `state`), and merging makes a fresh instance of it and hands that to `merge`.
+The engine aggregates in parts, on several threads. It asks one part for its state, as Arrow
+scalars, and another part's instance to merge that state. The state is read from the instance's
+annotated attributes, or returned by its own `state`. To merge, a fresh instance is made of the
+state and passed to the plugin's `merge`.
 
-The instances are in the query's `Execution`, not in what the engine holds: an instance keeps its
-plugin in use, and the engine drops what it holds when it pleases.
+The query's `Execution` holds the instances, not the engine's objects: an instance keeps its plugin
+in use, and the engine drops its objects at an unknown time.
 """
 
 from __future__ import annotations
@@ -15,19 +16,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from datafusion import SessionContext
 from datafusion.user_defined import Accumulator, AggregateUDF
 
 from epochal.kinds.mergeable_state import MERGE_SUFFIX, STATE_SUFFIX
 from epochal.kinds.signature import Parameter, Signature
 from epochal.sql.codec_adapters import CodedClass
-from epochal.sql.conversion import (
-    ResultColumn,
-    complete_rows,
-    inputs_of,
-    kept,
-    received,
-    typed_fields,
-)
+from epochal.sql.conversion import ResultColumn
 from epochal.sql.engine_refs import EngineRef
 from epochal.sql.function import Function
 
@@ -35,92 +30,69 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     import pyarrow as pa
-    from datafusion import SessionContext
 
-    from epochal._core.generation.epoch import Epoch
-    from epochal._core.generation.generation import Generation
-    from epochal._core.generation.kind import Export
+    from epochal import Epoch, Export, Generation
     from epochal.kinds.aggregate import AggregateKind, AggregateShape
     from epochal.sql.execution import Execution
 
 T = TypeVar("T")
 
-_groups: Final = itertools.count(1)
-"""Numbers groups over all queries: its `next` is one step under the interpreter lock."""
+_group_numbers: Final = itertools.count(1)
+"""Numbers the groups of all queries: `next` is one step under the interpreter lock."""
 
 
 class AggregateFunction(Function):
     """One aggregate of an epoch.
 
     Attributes:
-        retracts: whether rows can be taken out again, for window frames that slide.
+        retracts: whether rows can be removed again, for window frames that slide.
     """
 
-    __slots__ = (
-        "_inputs",
-        "_is_coded",
-        "_own_state",
-        "_result",
-        "_state",
-        "_vectorized",
-        "retracts",
-    )
+    __slots__ = ("_has_codec", "_own_state", "_result", "_state", "_vectorized", "retracts")
+
+    deregister = SessionContext.deregister_udaf
 
     def __init__(
         self, export: Export, generation: Generation, shape: AggregateShape, suffix: str = ""
     ) -> None:
-        super().__init__(export, generation, suffix)
+        super().__init__(export, generation, shape.update.parameters, suffix)
         self.retracts: Final = shape.retracts
-        self._inputs: Final = inputs_of(shape.update.parameters, export.plugin)
-        self.takes = typed_fields(self._inputs)
         self._result: Final = ResultColumn(shape.returns)
         self._state: Final = {name: ResultColumn(kind) for name, kind in shape.state.items()}
-        self._is_coded: Final = shape.has_codec
+        self._has_codec: Final = shape.has_codec
         self._own_state: Final = shape.has_own_state or shape.has_codec
         self._vectorized: bool = export.options["vectorized"]
 
     def callable_of(self, epoch: Epoch) -> Any:
-        """The class; where it has data types, between their codecs."""
+        """The class; wrapped in its codecs if its signature has data types."""
         make = super().callable_of(epoch)
-        if not self._is_coded:
+        if not self._has_codec:
             return make
         export = epoch.export(self.kind, self.exported)
         shape = cast("AggregateKind", self.kind).shape(export)
         return CodedClass(make, shape, vectorized=export.options["vectorized"])
 
     def install(self, context: SessionContext, execution: Execution) -> None:
-        """Put it into a planning context, for this one query."""
-        state = [slot.kind for slot in self._state.values()]
+        """Register it in a planning context, for one query."""
         make = execution.track(partial(Group, self, execution))
-        context.register_udaf(
-            AggregateUDF(
-                self.name,
-                make,
-                [one.kind for one in self._inputs],
-                self._result.kind,
-                state,
-                "immutable",
-            )
-        )
+        kinds, result = self.parameters.kinds, self._result.kind
+        state = [column.kind for column in self._state.values()]
+        context.register_udaf(AggregateUDF(self.name, make, kinds, result, state, "immutable"))
 
-    def uninstall(self, context: SessionContext) -> None:
-        """Take it out of a planning context again."""
-        context.deregister_udaf(self.name)
-
-    # --- what a group does, each run by `Execution.call` with the group's instance -------------
+    # --- a group's work, which `Execution.call` runs with the group's instance ------------------
 
     def update(self, instance: Any, columns: Sequence[pa.Array]) -> None:
-        """Take rows in."""
+        """Add rows."""
         self._feed(instance.update, columns)
 
     def retract(self, instance: Any, columns: Sequence[pa.Array]) -> None:
-        """Take rows out."""
+        """Remove rows."""
         self._feed(instance.retract, columns)
 
     def merge(self, instance: Any, states: Sequence[pa.Array]) -> None:
-        """Take other parts in."""
+        """Merge the states of other parts into an instance."""
         for state in zip(*[column.to_pylist() for column in states], strict=True):
-            other = instance.another() if self._is_coded else type(instance)()
+            other = instance.another() if self._has_codec else type(instance)()
             if self._own_state:
                 other.restore(*state)
             else:
@@ -129,77 +101,75 @@ class AggregateFunction(Function):
             instance.merge(other)
 
     def state(self, instance: Any) -> list[pa.Scalar]:
-        """What another part needs to know."""
+        """The state that another part merges."""
         if not self._own_state:
             return [
-                slot.scalar(getattr(instance, name), f"has {name} =")
-                for name, slot in self._state.items()
+                column.scalar(getattr(instance, name), f"has {name} =")
+                for name, column in self._state.items()
             ]
-        given = instance.state()
-        state = given if len(self._state) > 1 else (given,)
+        returned = instance.state()
+        state = returned if len(self._state) > 1 else (returned,)
         return [
-            slot.scalar(value, "gave as state")
-            for slot, value in zip(self._state.values(), state, strict=True)
+            column.scalar(value, "gave as state")
+            for column, value in zip(self._state.values(), state, strict=True)
         ]
 
     def evaluate(self, instance: Any) -> pa.Scalar:
-        """The group's result."""
+        """Compute the group's result."""
         return self._result.scalar(instance.evaluate(), "evaluated to")
 
-    def _feed(self, take: Callable[..., object], columns: Sequence[pa.Array]) -> None:
-        columns = received(self._inputs, columns)
+    def _feed(self, consume: Callable[..., object], columns: Sequence[pa.Array]) -> None:
+        columns = self.parameters.received(columns)
         if self._vectorized:
-            take(*columns)
+            consume(*columns)
             return
-        mask = complete_rows(self._inputs, columns)
-        if mask is not None:
-            columns = kept(columns, mask)
+        columns = self.parameters.drop_incomplete(columns)
         for values in zip(*[column.to_pylist() for column in columns], strict=True):
-            take(*values)
+            consume(*values)
 
 
 class StateFunction(AggregateFunction):
-    """A mergeable state itself, to be kept in a column."""
+    """The function that returns a mergeable state, to be stored in a column."""
 
     __slots__ = ()
 
     def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
-        (kept,) = shape.state.values()
-        super().__init__(export, generation, replace(shape, returns=kept), STATE_SUFFIX)
+        (state,) = shape.state.values()
+        super().__init__(export, generation, replace(shape, returns=state), STATE_SUFFIX)
 
     def evaluate(self, instance: Any) -> pa.Scalar:
-        """The group's state."""
+        """Return the group's state."""
         return self.state(instance)[0]
 
 
 class MergeFunction(AggregateFunction):
-    """The value of states that were kept in a column, merged."""
+    """The function that merges stored states and returns their value."""
 
     __slots__ = ()
 
     def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
-        (kept,) = shape.state.values()
-        update = Signature((Parameter("state", kept),), None)
-        taken = replace(shape, update=update, retracts=False)
-        super().__init__(export, generation, taken, MERGE_SUFFIX)
+        (state,) = shape.state.values()
+        update = Signature((Parameter("state", state),), None)
+        merging = replace(shape, update=update, retracts=False)
+        super().__init__(export, generation, merging, MERGE_SUFFIX)
         self._vectorized = False
 
     def update(self, instance: Any, columns: Sequence[pa.Array]) -> None:
-        """Take kept states in."""
+        """Merge stored states."""
         (states,) = columns
         self.merge(instance, [states.drop_null()])
 
 
 class Group(Accumulator):
-    """What the engine holds of one group."""
+    """The engine's object for one group."""
 
-    __slots__ = ("_execution", "_function", "_key", "_lent")
+    __slots__ = ("_execution", "_function", "_key", "_ref")
 
     def __init__(self, function: AggregateFunction, execution: Execution) -> None:
         self._function: Final = function
         self._execution: Final = execution
-        self._key: Final = next(_groups)
-        self._lent: EngineRef | None = execution.track(EngineRef())
+        self._key: Final = next(_group_numbers)
+        self._ref: EngineRef | None = execution.track(EngineRef())
         self._call(function.key, self._open)
 
     def _open(self, make: Callable[[], Any]) -> None:
@@ -209,19 +179,19 @@ class Group(Accumulator):
         self._execution.release(self._key)
 
     def update(self, *values: pa.Array) -> None:
-        """Take rows in."""
+        """Add rows."""
         self._call(self._key, self._function.update, values)
 
     def merge(self, states: list[pa.Array]) -> None:
-        """Take the states of other parts in."""
+        """Merge the states of other parts."""
         self._call(self._key, self._function.merge, states)
 
     def state(self) -> list[pa.Scalar]:
-        """What another part needs to know."""
+        """The state that another part merges."""
         return self._call(self._key, self._function.state)
 
     def evaluate(self) -> pa.Scalar:
-        """The group's result."""
+        """Compute the group's result."""
         return self._call(self._key, self._function.evaluate)
 
     def supports_retract_batch(self) -> bool:
@@ -229,12 +199,12 @@ class Group(Accumulator):
         return self._function.retracts
 
     def retract_batch(self, *values: pa.Array) -> None:
-        """Take rows out again."""
+        """Remove rows."""
         self._call(self._key, self._function.retract, values)
 
     def _call(self, key: Hashable, work: Callable[..., T], *args: Any) -> T:
         try:
             return self._execution.call(self._function, key, work, *args)
         except BaseException:
-            self._lent = None  # a traceback may keep this group
+            self._ref = None  # a traceback may keep this group
             raise

@@ -1,13 +1,14 @@
-"""Between columns of Arrow data and Python values, with a plugin's promises checked.
+"""Converts between columns of Arrow data and Python values, and checks a plugin's return values.
 
-A function that returns something other than it promised must be told of by its name, and must never
-become a wrong value. pyarrow converts what it can, and some of that is quietly wrong, so those
-cases are refused (`epochal.kinds.arrow`).
+A function that returns a value of the wrong type must cause an error that names the function, and
+never a silently wrong value. pyarrow converts most values correctly and some wrongly without an
+error; those are refused (`lossy` in `epochal.kinds.sql_types`).
 
-How strict, and what it costs (a column of 8,192, CPython 3.11): looking at the type of every value
-takes 0.12 ms, which is a fifth of a simple function's whole batch. So it is done only where pyarrow
-would be quietly wrong, not for floats, strings and booleans, where it refuses by itself; for
-integers, `array.array` refuses and is faster than pyarrow besides (0.11 against 0.14 ms).
+The checks are as strict as their cost allows (a column of 8,192 values, CPython 3.11): looking at
+the type of every value takes 0.12 ms, a fifth of a simple function's whole batch. So it is done
+only where pyarrow would convert wrongly, and not for floats, strings and booleans, where pyarrow
+refuses by itself. For integers, `array.array` refuses too and is faster than pyarrow (0.11 against
+0.14 ms).
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ import pyarrow.compute as compute
 from epochal.kinds.arrow import (
     CONVERSION_ERRORS,
     arrow_type,
+    family_of,
     lossy_sources,
     metadata_of,
     storage_array,
     storage_type,
     to_array,
 )
-from epochal.sql.type_check import says_type
+from epochal.sql.type_check import has_identity
 from epochal.sql.types import sql_name
 
 if TYPE_CHECKING:
@@ -36,26 +38,26 @@ if TYPE_CHECKING:
 
     from epochal.kinds.signature import Parameter, ValueType
 
-# Its functions are made at run time, which type checkers cannot see.
+# The functions of `pyarrow.compute` are made at run time, so type checkers do not see them.
 pc: Final[Any] = compute
 
 
 class ReturnTypeError(Exception):
-    """A plugin returned what it did not promise; the message goes on from the function's name."""
+    """A plugin returned a value of the wrong type; the message continues the function's name."""
 
 
 class ResultColumn:
-    """One SQL value's place: its type, and how Python values get into it.
+    """A column that is made of a plugin's Python values: its type, and the conversion.
 
     Args:
-        value: the type, as the author's annotation says it.
-        plugin: the author's, whose data types have its name; None for a place that cannot say
-            which data type it is of (the engine keeps no metadata of what aggregates make).
+        value: the type that the author annotated.
+        plugin: the author's plugin, which prefixes the names of its data types; None for a column
+            without metadata (the engine drops the metadata of what aggregates make).
 
     Attributes:
         kind: the Arrow type.
-        metadata: what the column says besides: which data type it is of.
-        optional: whether None may be in it.
+        metadata: the column's metadata, which names its data type.
+        optional: whether the column may have nulls.
     """
 
     __slots__ = ("_strict", "_write", "kind", "metadata", "optional")
@@ -70,32 +72,32 @@ class ResultColumn:
         )
 
     def field(self, name: str) -> pa.Field:
-        """The column by a name, as Arrow says it."""
+        """The Arrow field of this column, under the given name."""
         return pa.field(name, self.kind, metadata=self.metadata)
 
     def column(self, values: list[Any], verb: str = "returned") -> pa.Array:
-        """A column of Python values.
+        """Convert Python values to a column.
 
         Args:
             values: one for each row.
-            verb: how they came about, for the message.
+            verb: how the plugin produced them, for the error message.
 
         Raises:
-            MisfitError: one is not of the type, or None where it may not be.
+            ReturnTypeError: a value is of another type, or None in a column that is not optional.
         """
         try:
             column = self._write(values)
         except CONVERSION_ERRORS:
-            column = self._write_carefully(values, verb)
+            column = self._write_or_explain(values, verb)
         if not self.optional and column.null_count:
-            raise ReturnTypeError(self._blame(values, verb))
+            raise ReturnTypeError(self._first_misfit(values, verb))
         return column
 
     def scalar(self, value: Any, verb: str) -> pa.Scalar:
-        """One Python value.
+        """Convert one Python value.
 
         Raises:
-            MisfitError: it is not of the type.
+            ReturnTypeError: the value is of another type.
         """
         return self.column([value], verb)[0]
 
@@ -103,7 +105,7 @@ class ResultColumn:
         """Check the array that a vectorized function returned.
 
         Raises:
-            MisfitError: it is no array of the type, or not as long as it must be.
+            ReturnTypeError: the result is not an array of the type, or has another length.
         """
         if isinstance(result, pa.ChunkedArray):
             result = result.combine_chunks()
@@ -113,7 +115,9 @@ class ResultColumn:
                 f"expected a pyarrow array of {self.kind}"
             )
         if result.type != self.kind:
-            result = storage_array(result)  # the data type itself is as good as its storage
+            result = storage_array(
+                result
+            )  # an array of the data type is as good as one of its storage
         if result.type != self.kind:
             raise ReturnTypeError(f"returned an array of {result.type}; expected {self.kind}")
         if len(result) != rows:
@@ -123,20 +127,20 @@ class ResultColumn:
     def _write_any(self, values: list[Any]) -> pa.Array:
         return to_array(values, self.kind) if self._strict else pa.array(values, self.kind)
 
-    def _write_carefully(self, values: list[Any], verb: str) -> pa.Array:
+    def _write_or_explain(self, values: list[Any], verb: str) -> pa.Array:
         try:
             return self._write_any(values)
         except CONVERSION_ERRORS as error:
-            raise ReturnTypeError(self._blame(values, verb) or str(error)) from None
+            raise ReturnTypeError(self._first_misfit(values, verb) or str(error)) from None
 
-    def _blame(self, values: Sequence[Any], verb: str) -> str:
-        """The first value that does not fit, in words; empty where each fits by itself."""
+    def _first_misfit(self, values: Sequence[Any], verb: str) -> str:
+        """Describe the first value of the wrong type; empty if each value fits by itself."""
         for row, value in enumerate(values):
             if not self._fits(value):
-                where = f" for row {row} of {len(values)}" if len(values) > 1 else ""
+                place = f" for row {row} of {len(values)}" if len(values) > 1 else ""
                 none = ", or None" if self.optional else ""
                 shown = "None" if value is None else f"{reprlib.repr(value)} ({_type(value)})"
-                return f"{verb} {shown}{where}; expected {sql_name(self.kind)}{none}"
+                return f"{verb} {shown}{place}; expected {sql_name(self.kind)}{none}"
         return ""
 
     def _fits(self, value: Any) -> bool:
@@ -150,117 +154,132 @@ class ResultColumn:
 
 
 class ParameterColumn:
-    """One parameter's place: the type that the engine is told, the column that the function gets.
+    """One parameter: the type declared to the engine, and the column that the function receives.
 
-    The engine reads `TIMESTAMP '…'`, `now()` and the times in CSV files as nanoseconds and converts
-    these to no other type without a zone; to one in UTC it converts every timestamp, date and text.
-    So where a function takes times without a zone the engine is told UTC, and the zone is taken
-    off again, which copies nothing.
+    The engine reads `TIMESTAMP '…'`, `now()` and the times in CSV files as nanoseconds, and
+    converts these to no other timestamp type without a zone; to a type in UTC it converts every
+    timestamp, date and text. So for a function that takes times without a zone, UTC is declared to
+    the engine, and the zone is removed again before the call, which copies nothing.
 
     Attributes:
-        kind: what the engine is told.
-        field: its name, and which data type it is of.
-        optional: whether the function sees nulls.
+        kind: the type declared to the engine.
+        field: the parameter's name and data type, for the check of data types.
+        optional: whether the function receives nulls.
     """
 
-    __slots__ = ("_given", "field", "kind", "optional")
+    __slots__ = ("_received", "field", "kind", "optional")
 
     def __init__(self, parameter: Parameter, plugin: str) -> None:
         value = parameter.type
-        self._given: Final = arrow_type(value)
-        self.kind: Final[pa.DataType] = _accepted(self._given)
-        # The engine is told of storage alone: it would cast lists to say it, and does not.
-        said = arrow_type(value, plugin), metadata_of(value, plugin)
-        self.field: Final = pa.field(parameter.name, said[0], metadata=said[1])
+        self._received: Final = arrow_type(value)
+        # Storage types alone: for lists of a data type the engine would insert a cast, and fail.
+        self.kind: Final[pa.DataType] = _declared(self._received)
+        typed, metadata = arrow_type(value, plugin), metadata_of(value, plugin)
+        self.field: Final = pa.field(parameter.name, typed, metadata=metadata)
         self.optional: Final = value.optional
 
     @property
     def converts(self) -> bool:
-        """Whether the function gets another type than the engine is told."""
-        return self.kind is not self._given
+        """Whether the function receives another type than the one declared to the engine."""
+        return self.kind is not self._received
 
-    def column(self, column: pa.Array) -> pa.Array:
-        """The column as the function is promised it."""
+    def received(self, column: pa.Array) -> pa.Array:
+        """Convert the engine's column to the one that the function receives."""
         if not self.converts:
             return column
-        if isinstance(self._given, pa.BaseExtensionType):
-            return self._given.wrap_array(column)
-        return column.view(self._given)
+        if isinstance(self._received, pa.BaseExtensionType):
+            return self._received.wrap_array(column)
+        return column.view(self._received)
 
 
-def _accepted(kind: pa.DataType) -> pa.DataType:
+def _declared(kind: pa.DataType) -> pa.DataType:
     kind = storage_type(kind)
     if pa.types.is_timestamp(kind) and kind.tz is None and kind.unit != "ns":
         return pa.timestamp(kind.unit, "UTC")
     return kind
 
 
-def inputs_of(parameters: Iterable[Parameter], plugin: str) -> tuple[ParameterColumn, ...]:
-    """The places of the parameters of a plugin's function."""
-    return tuple(ParameterColumn(one, plugin) for one in parameters)
+class ParameterColumns:
+    """The parameters of one plugin function.
+
+    Args:
+        parameters: of its signature.
+        plugin: the function's plugin.
+
+    Attributes:
+        kinds: the types declared to the engine.
+        converts: whether any parameter needs a conversion.
+        typed_fields: the fields of all parameters if any has a data type; otherwise empty.
+    """
+
+    __slots__ = ("_columns", "converts", "kinds", "typed_fields")
+
+    def __init__(self, parameters: Iterable[Parameter], plugin: str) -> None:
+        self._columns: Final = tuple(ParameterColumn(one, plugin) for one in parameters)
+        self.kinds: Final = [column.kind for column in self._columns]
+        self.converts: Final = any(column.converts for column in self._columns)
+        fields = tuple(column.field for column in self._columns)
+        self.typed_fields: Final = fields if any(map(has_identity, fields)) else ()
+
+    def received(self, columns: Sequence[pa.Array]) -> list[pa.Array]:
+        """Convert the engine's columns to those that the function receives."""
+        # Not strict: the engine also passes the columns of an aggregate's ORDER BY.
+        pairs = zip(self._columns, columns, strict=False)
+        return [parameter.received(column) for parameter, column in pairs]
+
+    def on_complete_rows(
+        self, columns: Sequence[pa.Array], apply: Callable[[Sequence[pa.Array]], pa.Array]
+    ) -> pa.Array:
+        """Apply a function to the rows without a forbidden null; the other rows' result is null."""
+        mask = self._complete_rows(columns)
+        if mask is None:
+            return apply(columns)
+        return spread(apply(_filter(columns, mask)), mask)
+
+    def drop_incomplete(self, columns: Sequence[pa.Array]) -> Sequence[pa.Array]:
+        """The rows without a forbidden null."""
+        mask = self._complete_rows(columns)
+        return columns if mask is None else _filter(columns, mask)
+
+    def _complete_rows(self, columns: Sequence[pa.Array]) -> pa.Array | None:
+        """Mask the rows without a null in a column that is not optional; None for all rows."""
+        mask: pa.Array | None = None
+        for parameter, column in zip(self._columns, columns, strict=True):
+            if not parameter.optional and column.null_count:
+                valid = column.is_valid()
+                mask = valid if mask is None else pc.and_(mask, valid)
+        return mask
 
 
-def typed_fields(inputs: Sequence[ParameterColumn]) -> tuple[pa.Field, ...]:
-    """The columns of the parameters, where any is of a data type; otherwise none."""
-    fields = tuple(one.field for one in inputs)
-    return fields if any(map(says_type, fields)) else ()
+def _filter(columns: Iterable[pa.Array], mask: pa.Array) -> list[pa.Array]:
+    return [_filter_column(column, mask) for column in columns]
 
 
-def received(inputs: Sequence[ParameterColumn], columns: Sequence[pa.Array]) -> list[pa.Array]:
-    """What a function gets of the columns that the engine passed: not those of an ORDER BY."""
-    return [place.column(column) for place, column in zip(inputs, columns, strict=False)]
-
-
-def kept(columns: Iterable[pa.Array], mask: pa.Array) -> list[pa.Array]:
-    """The rows of columns where the mask is true."""
-    return [_kept(column, mask) for column in columns]
-
-
-def _kept(column: pa.Array, mask: pa.Array) -> pa.Array:
+def _filter_column(column: pa.Array, mask: pa.Array) -> pa.Array:
     try:
         return column.filter(mask)
-    except pa.ArrowNotImplementedError:  # views of text and bytes, and what holds them
+    except pa.ArrowNotImplementedError:  # views of text and bytes, and types that contain them
         pairs = zip(column.to_pylist(), mask.to_pylist(), strict=True)
-        return pa.array([value for value, is_kept in pairs if is_kept], column.type)
+        return pa.array([value for value, is_wanted in pairs if is_wanted], column.type)
 
 
 def spread(values: pa.Array, mask: pa.Array) -> pa.Array:
     """Put the values where the mask is true, and nulls elsewhere."""
-    if _is_replaced(values.type):  # 57 µs for 8,192 integers, where taking them costs 259
+    family = family_of(values.type)
+    if family is not None and family.by_mask:  # 57 µs for 8,192 integers, where `take` costs 259
         return pc.replace_with_mask(pa.nulls(len(mask), values.type), mask, values)
     order = pc.cumulative_sum(mask.cast(pa.int64()))
     try:
         return values.take(pc.if_else(mask, pc.subtract(order, 1), None))
-    except pa.ArrowNotImplementedError:  # views of text and bytes, and what holds them
+    except pa.ArrowNotImplementedError:  # views of text and bytes, and types that contain them
         rows = iter(values.to_pylist())
         return pa.array([next(rows) if one else None for one in mask.to_pylist()], values.type)
 
 
-def _is_replaced(kind: pa.DataType) -> bool:
-    """Whether `replace_with_mask` knows the type; of others it is not said which it does."""
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return is_number or kind in _REPLACED or pa.types.is_timestamp(kind)
-
-
-_REPLACED: Final = (pa.string(), pa.binary(), pa.bool_(), pa.date32())
-
-
-def complete_rows(
-    inputs: Sequence[ParameterColumn], columns: Sequence[pa.Array]
-) -> pa.Array | None:
-    """A mask of the rows without a null in a column that is not optional; None for all rows."""
-    mask: pa.Array | None = None
-    for place, column in zip(inputs, columns, strict=True):
-        if not place.optional and column.null_count:
-            valid = column.is_valid()
-            mask = valid if mask is None else pc.and_(mask, valid)
-    return mask
-
-
 def _write_int64(values: list[Any]) -> pa.Array:
     packed = array("q", values)
-    # Copied (2 µs) into memory of Arrow's: an engine thread frees it, and must not need the
-    # interpreter for that, which may be at its end.
+    # Copied (2 µs) into Arrow's memory: an engine thread frees the column, and freeing Python's
+    # memory would need the interpreter, which may already be shutting down.
     buffer = pa.allocate_buffer(len(packed) * packed.itemsize)
     memoryview(buffer).cast("B")[:] = memoryview(packed).cast("B")
     return pa.Array.from_buffers(pa.int64(), len(packed), [None, buffer])

@@ -1,51 +1,67 @@
-"""A plugin's function as a query finds it: what it is called, where it is from, how it is put in.
+"""The base of every plugin function in SQL: names, origin, and installation in the engine.
 
-A `Function` is made once for each epoch and name, holds types and names, and no plugin code: that
-is in each query's `Execution`. It is put into a planning context for one query and taken out again.
+A `Function` is made once for each epoch and name. It holds types and names and no plugin code: the
+code belongs to each query's `Execution`. A query installs the function in a planning context and
+uninstalls it once the query is planned.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from epochal.sql.conversion import ParameterColumns
 from epochal.sql.provenance import provenance_of
 from epochal.sql.types import sql_signatures
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Callable, Iterable
+
     from datafusion import SessionContext
 
-    from epochal._core.generation.epoch import Epoch
-    from epochal._core.generation.generation import Generation
-    from epochal._core.generation.kind import Export, Kind
+    from epochal import Epoch, Export, Generation, Kind
+    from epochal.kinds.signature import Parameter
     from epochal.sql.execution import Execution
 
 
 class Function(ABC):
-    """One function of an epoch, ready to be put into planning contexts.
+    """One function of an epoch.
+
+    Args:
+        export: the plugin's export.
+        generation: the generation of the plugin.
+        parameters: the columns that the function takes.
+        suffix: what its name in SQL adds to the export's name.
 
     Attributes:
-        kind: the kind it was exported as.
+        kind: the kind of its export.
         name: its full name in SQL, `plugin.name`.
-        exported: the full name of the export behind it, mostly the same.
-        key: what its carrying callable is looked up by, in the query that calls it; a text, since
-            that is hashed once.
-        origin: where its code is from.
+        exported: the full name of its export.
+        key: the key of its callable in the query that calls it; text, whose hash is cached.
+        origin: the provenance of its code.
         label: name, plugin and version, for messages.
-        usage: how SQL calls it.
-        takes: the columns that it takes, where any says which data type it is of; otherwise empty.
+        usage: its signature in SQL.
+        parameters: the columns that it takes.
     """
 
-    __slots__ = ("exported", "key", "kind", "label", "name", "origin", "takes", "usage")
+    __slots__ = ("exported", "key", "kind", "label", "name", "origin", "parameters", "usage")
 
-    def __init__(self, export: Export, generation: Generation, suffix: str = "") -> None:
+    deregister: ClassVar[Callable[[SessionContext, str], object]]
+    """The engine's method that removes a function of this class from a context."""
+
+    def __init__(
+        self,
+        export: Export,
+        generation: Generation,
+        parameters: Iterable[Parameter] = (),
+        suffix: str = "",
+    ) -> None:
         self.kind: Final[Kind[Any]] = export.kind
         self.exported: Final = export.name
         self.name: Final = export.name + suffix
         self.key: Final = f"{export.kind.name} {self.name}"
         self.origin: Final = provenance_of(export, generation)
-        self.takes: tuple[pa.Field, ...] = ()
+        self.parameters: Final = ParameterColumns(parameters, export.plugin)
         self.label: Final = f"{self.name} (plugin {export.plugin} {generation.version})"
         self.usage: Final = next(
             usage for usage in sql_signatures(export) if usage.startswith(f"{self.name}(")
@@ -57,13 +73,13 @@ class Function(ABC):
         return self.name
 
     def callable_of(self, epoch: Epoch) -> Any:
-        """What a query calls, out of its epoch; it carries the lease."""
+        """The callable of a query that runs in the given epoch; it carries the lease."""
         return epoch[self.kind][self.exported]
 
     @abstractmethod
     def install(self, context: SessionContext, execution: Execution) -> None:
-        """Put it into a planning context, for one query."""
+        """Register it in a planning context, for one query."""
 
-    @abstractmethod
     def uninstall(self, context: SessionContext) -> None:
-        """Take it out of a planning context again."""
+        """Remove it from a planning context."""
+        type(self).deregister(context, self.engine_name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import pyarrow as pa
 
 from epochal.sql.execution import INTERRUPTS, EndReason
-from epochal.sql.json_values import converted
+from epochal.sql.json_values import convert_columns
 from epochal.sql.off_thread import next_batch
 
 if TYPE_CHECKING:
@@ -271,4 +271,4 @@ class Result:
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
-    return list(zip(*converted(table, lambda column: column.to_pylist()), strict=True))
+    return list(zip(*convert_columns(table, lambda column: column.to_pylist()), strict=True))

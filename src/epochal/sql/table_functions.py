@@ -40,19 +40,19 @@ _maker: Final = SessionContext()
 class TableMaker(Function):
     """One table function of an epoch."""
 
-    __slots__ = ("_columns", "_is_coded", "_mappings", "_parameters")
+    __slots__ = ("_columns", "_has_codec", "_mappings", "_parameters")
 
     def __init__(self, export: Export, generation: Generation, shape: TableShape) -> None:
         super().__init__(export, generation)
         self._parameters: Final = shape.signature.parameters
         self._columns: Final = _slots(shape.columns, export.plugin)
-        self._is_coded: Final = shape.has_codec
+        self._has_codec: Final = shape.has_codec
         self._mappings: Final = shape.has_mapping_rows or shape.has_codec
 
     def callable_of(self, epoch: Epoch) -> Any:
         """The function; where it has data types, between their codecs."""
         function = self._function_of(epoch)
-        if not self._is_coded:
+        if not self._has_codec:
             return function
         kind = cast("TableFunctionKind | IndexKind", self.kind)
         return CodedTable(function, kind.shape(epoch.export(self.kind, self.exported)))

@@ -1,15 +1,16 @@
-"""Which data type a column is of: a function for one type refuses a column that is of another.
+"""Checks that no function receives a column of another data type than its parameter's.
 
 The problem: to the engine a `geo.point` and a `mars.point` are the same struct, so it would pass
-one for the other, and degrees for metres. A column says in its metadata which it is, and the engine
-carries that through most of a plan, but compares it with nothing.
+one for the other, and degrees for metres. A column's metadata names its data type, and the engine
+carries the metadata through most of a plan, but compares it nowhere.
 
-The idea: a plan is walked before it is optimised, and of each argument to a parameter of a data
-type the engine is asked what its column says. Where both say what they are and differ, the query is
-refused. A column that says nothing (plain storage, or what the engine makes anew: the result of
-CASE, coalesce, max, of an aggregate) is taken. Subqueries within expressions cannot be walked to.
+The idea: before a plan is optimised it is walked, and for each argument to a parameter of a data
+type the engine is asked for the argument's column. If both columns name a data type and the two
+differ, the query is refused. A column without a data type is accepted: plain storage, or a value
+that the engine computes (CASE, coalesce, max, an aggregate). Subqueries inside expressions cannot
+be walked.
 
-It costs 50 µs for each such argument, and nothing where no function of the query has one.
+It costs 50 µs for each such argument, and nothing in a query without one.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ METADATA: Final = b"ARROW:extension:metadata"
 
 
 class Identity(NamedTuple):
-    """What a column says that it is.
+    """The data type that a column's metadata names.
 
     Attributes:
-        name: the extension's.
-        metadata: what that says besides, its parameters as JSON mostly; None where it says nothing.
+        name: of the Arrow extension type.
+        metadata: of the extension type, mostly its parameters as JSON; None if there is none.
     """
 
     name: str
     metadata: str | None
 
     def differs(self, other: Identity) -> bool:
-        """Whether both say what they are, and that is not the same."""
+        """Whether this is another data type; without metadata, names alone are compared."""
         if self.name != other.name or self.metadata is None or other.metadata is None:
             return self.name != other.name
         return self.metadata != other.metadata and _parsed(self) != _parsed(other)
@@ -57,30 +58,39 @@ class Identity(NamedTuple):
 
 
 def identity_of(field: pa.Field) -> Identity | None:
-    """What a column says that it is; None where it says nothing."""
+    """The data type that a column's metadata names; None for a plain column."""
     if isinstance(field.type, pa.ExtensionType):
         kind: Any = field.type
         return Identity(kind.extension_name, _text(kind.__arrow_ext_serialize__()))
-    said = field.metadata or {}
-    if NAME not in said:
+    metadata = field.metadata or {}
+    if NAME not in metadata:
         return None
-    return Identity(_text(said[NAME]), _text(said[METADATA]) if METADATA in said else None)
+    return Identity(
+        _text(metadata[NAME]), _text(metadata[METADATA]) if METADATA in metadata else None
+    )
+
+
+def has_identity(field: pa.Field) -> bool:
+    """Whether the metadata of a column, or of its lists' elements, names a data type."""
+    is_named = NAME in (field.metadata or {})
+    return is_named or (_is_list(field) and has_identity(field.type.value_field))
 
 
 def check_identities(
     context: SessionContext, frame: DataFrame, functions: Iterable[Function]
 ) -> None:
-    """See that no argument of a plan is of another data type than the parameter.
+    """Check the data types of every argument in a plan.
 
     Args:
         context: any planning context.
         frame: the plan, as it was parsed.
-        functions: those of plugins that it calls.
+        functions: the plugin functions that it calls.
 
     Raises:
-        QueryError: one is; it names the function, the parameter and both types.
+        QueryError: an argument has another data type than its parameter; the message names the
+            function, the parameter and both types.
     """
-    typed = {one.name: one for one in functions if one.takes}
+    typed = {function.name: function for function in functions if function.parameters.typed_fields}
     if typed:
         _check(context, frame.logical_plan(), typed)
 
@@ -91,61 +101,51 @@ def _check(context: SessionContext, plan: LogicalPlan, typed: Mapping[str, Funct
         function = typed.get(call.name)
         if function is None:
             continue
-        for place, argument in zip(function.takes, call.arguments, strict=False):
-            if says_type(place):
-                given = _column(context, inputs, plan, argument)
-                _compare(function.name, place.name, place, given, argument)
+        for parameter, argument in zip(
+            function.parameters.typed_fields, call.arguments, strict=False
+        ):
+            if has_identity(parameter):
+                given = _field_of(context, inputs, plan, argument)
+                _compare(function.name, parameter.name, parameter, given, argument)
     for inner in inputs:
         _check(context, inner, typed)
 
 
 def _compare(
-    function: str, parameter: str, place: pa.Field, given: pa.Field | None, argument: Expr
+    function: str, parameter: str, expected: pa.Field, given: pa.Field | None, argument: Expr
 ) -> None:
     if given is None:
         return
-    wanted, found = identity_of(place), identity_of(given)
-    if wanted is not None and found is not None and wanted.differs(found):
+    expected_type, given_type = identity_of(expected), identity_of(given)
+    if expected_type is not None and given_type is not None and expected_type.differs(given_type):
         raise QueryError(
-            f"{function} takes a {wanted} as {parameter!r}, and {argument.canonical_name()} is a "
-            f"{found}: what is stored alike need not mean the same"
+            f"{function} takes a {expected_type} as {parameter!r}, and "
+            f"{argument.canonical_name()} is a {given_type}: the two types share a storage format "
+            "but not a meaning; cast explicitly"
         )
-    if _is_list(place) and _is_list(given):
-        inner = place.type.value_field, given.type.value_field
-        _compare(function, parameter, *inner, argument)
+    if _is_list(expected) and _is_list(given):
+        _compare(function, parameter, expected.type.value_field, given.type.value_field, argument)
 
 
-def _column(
+def _field_of(
     context: SessionContext, inputs: list[LogicalPlan], plan: LogicalPlan, argument: Expr
 ) -> pa.Field | None:
-    """What the engine knows of an argument; None where it cannot be asked."""
-    # A join's condition names columns of both of its inputs, which are together in its own.
+    """Ask the engine for an argument's column; None if it cannot answer."""
+    # A join's condition names columns of both inputs, which only the join's own output combines.
     below = inputs[0] if len(inputs) == 1 else plan
     try:
         frame = context.create_dataframe_from_logical_plan(below)
         return frame.select(argument).schema().field(0)
-    except Exception:  # noqa: BLE001  # the engine's, of any class: what it cannot say is not said
+    except Exception:  # noqa: BLE001  # the engine raises any class; an unknown type is accepted
         return None
 
 
-class _Call(NamedTuple):
+# --- the calls in a plan -----------------------------------------------------------------------
+
+
+class _FunctionCall(NamedTuple):
     name: str
     arguments: list[Expr]
-
-
-def _calls_in(plan: LogicalPlan) -> Iterator[_Call]:
-    """The calls in a node of a plan, not in those below it."""
-    try:
-        node: Any = plan.to_variant()
-    except Exception:  # noqa: BLE001  # a node that the binding does not know
-        return
-    match type(node).__name__:
-        case "WindowExpr":
-            yield from _window_calls(node)
-        case kind:
-            for name in _EXPRESSIONS.get(kind, ()):
-                for one in _listed(getattr(node, name)()):
-                    yield from _calls(one)
 
 
 _EXPRESSIONS: Final = {
@@ -155,48 +155,59 @@ _EXPRESSIONS: Final = {
     "Sort": ("sort_exprs",),
     "Join": ("filter", "on"),
 }
-"""The nodes that have expressions, and where."""
+"""The nodes of a plan that have expressions, and the methods that return them."""
 
 
-def _window_calls(node: Any) -> Iterator[_Call]:
-    for one in node.get_window_expr():
-        arguments = [Expr(argument) for argument in node.get_args(one)]
-        yield _Call(node.window_func_name(one), arguments)
-        parts = (arguments, node.get_partition_exprs(one), node.get_sort_exprs(one))
+def _calls_in(plan: LogicalPlan) -> Iterator[_FunctionCall]:
+    """The function calls in a node of a plan, without the nodes below it."""
+    try:
+        node: Any = plan.to_variant()
+    except Exception:  # noqa: BLE001  # a node that the binding does not know
+        return
+    match type(node).__name__:
+        case "WindowExpr":
+            yield from _window_calls(node)
+        case kind:
+            for method in _EXPRESSIONS.get(kind, ()):
+                for expression in _flattened(getattr(node, method)()):
+                    yield from _calls(expression)
+
+
+def _window_calls(node: Any) -> Iterator[_FunctionCall]:
+    for window in node.get_window_expr():
+        arguments = [Expr(argument) for argument in node.get_args(window)]
+        yield _FunctionCall(node.window_func_name(window), arguments)
+        parts = (arguments, node.get_partition_exprs(window), node.get_sort_exprs(window))
         for inner in (expression for part in parts for expression in part):
             yield from _calls(inner)
 
 
-def _listed(found: Any) -> Iterator[Any]:
-    """Expressions out of what the binding gives: one, a list, pairs, or none."""
-    if isinstance(found, (list, tuple)):
-        for one in found:
-            yield from _listed(one)
-    elif found is not None:
-        yield found
+def _flattened(expressions: Any) -> Iterator[Any]:
+    """The expressions that the binding returns: one, a list, pairs, or none."""
+    if isinstance(expressions, (list, tuple)):
+        for expression in expressions:
+            yield from _flattened(expression)
+    elif expressions is not None:
+        yield expressions
 
 
-def _calls(expression: Any) -> Iterator[_Call]:
+def _calls(expression: Any) -> Iterator[_FunctionCall]:
     raw = expression.expr if isinstance(expression, Expr) else expression
     if type(raw).__name__ == "SortExpr":
         raw = raw.expr()
     kind = raw.variant_name()
     try:
-        inner = [] if kind in ("Column", "Literal") else raw.rex_call_operands()
-    except Exception:  # noqa: BLE001  # a subquery, say
+        operands = [] if kind in ("Column", "Literal") else raw.rex_call_operands()
+    except Exception:  # noqa: BLE001  # a subquery, for example
         return
     if kind == "ScalarFunction":
-        yield _Call(raw.rex_call_operator(), [Expr(one) for one in inner])
+        yield _FunctionCall(raw.rex_call_operator(), [Expr(operand) for operand in operands])
     if kind == "AggregateFunction":
-        yield _Call(raw.to_variant().aggregate_type(), [Expr(one) for one in inner])
-    for one in inner:
-        yield from _calls(one)
-
-
-def says_type(field: pa.Field) -> bool:
-    """Whether a column, or the elements of its lists, say that they are of a data type."""
-    said = NAME in (field.metadata or {})
-    return said or (_is_list(field) and says_type(field.type.value_field))
+        yield _FunctionCall(
+            raw.to_variant().aggregate_type(), [Expr(operand) for operand in operands]
+        )
+    for operand in operands:
+        yield from _calls(operand)
 
 
 def _is_list(field: pa.Field) -> bool:
@@ -204,12 +215,12 @@ def _is_list(field: pa.Field) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _parsed(one: Identity) -> Any:
+def _parsed(identity: Identity) -> Any:
     try:
-        return json.loads(one.metadata or "")
+        return json.loads(identity.metadata or "")
     except ValueError:
-        return one.metadata
+        return identity.metadata
 
 
-def _text(said: bytes) -> str:
-    return said.decode(errors="replace")
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")

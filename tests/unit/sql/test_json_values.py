@@ -1,4 +1,4 @@
-"""What JSON is told of a column's values, and that no value breaks an answer."""
+"""Columns as JSON, and that no value breaks an answer."""
 
 import math
 from datetime import date, datetime, time
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from epochal.errors import QueryError
-from epochal.sql.json_values import plain, plain_column, plain_columns
+from epochal.sql.json_values import json_column, json_columns, json_value
 
 MOMENT = datetime(2024, 1, 2, 3, 4, 5, 678_900)
 UNITS = ("s", "ms", "us", "ns")
@@ -53,9 +53,9 @@ ORDINARY = [
 
 
 @pytest.mark.parametrize("column", ORDINARY, ids=lambda column: str(column.type))
-def test_a_column_by_its_type_is_what_its_values_one_by_one_are(column):
+def test_converting_a_column_equals_converting_its_values(column):
     for part in (column, column[1:], column[:2], column[1:2], column[:0]):
-        assert plain_column(part) == [plain(value) for value in part.to_pylist()]
+        assert json_column(part) == [json_value(value) for value in part.to_pylist()]
 
 
 def of(values, kind, whole=None):
@@ -63,7 +63,7 @@ def of(values, kind, whole=None):
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "expected"),
     [
         (of([1], pa.timestamp("ns", "UTC")), ["1970-01-01T00:00:00.000000001+00:00"]),
         (of([253402300800], pa.timestamp("s")), ["10000-01-01T00:00:00"]),
@@ -80,11 +80,11 @@ def of(values, kind, whole=None):
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
-def test_what_python_has_no_date_for_is_told(column, told):
-    assert plain_column(column) == told
+def test_dates_beyond_pythons_range_are_converted(column, expected):
+    assert json_column(column) == expected
 
 
-def test_what_cannot_be_told_names_its_column():
+def test_an_unreadable_value_is_an_error_that_names_its_column():
     column = of([0], pa.timestamp("ns", "Nowhere/Town"))
     with pytest.raises(QueryError, match=r"column 'at' .*Nowhere/Town"):
-        plain_columns(pa.record_batch({"fine": [1], "at": column}))
+        json_columns(pa.record_batch({"fine": [1], "at": column}))

@@ -20,7 +20,7 @@ from epochal.cli.console import Json, console, error_console
 from epochal.cli.local_runtime import Grants, Plugins, checked_limit, open_runtime
 from epochal.errors import HostError
 from epochal.sql import Database
-from epochal.sql.json_values import converted, described, plain, plain_column
+from epochal.sql.json_values import convert_columns, json_column, json_field, json_value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -171,7 +171,7 @@ def read_tables(given: Sequence[str]) -> dict[str, str]:
 async def _rows(result: Result | RemoteResult) -> AsyncIterator[tuple[Any, ...]]:
     """Rows as JSON says them, but for numbers, which keep what it has no word for."""
     async for batch in result:
-        for row in zip(*converted(batch, _values), strict=True):
+        for row in zip(*convert_columns(batch, _values), strict=True):
             yield row
 
 
@@ -179,7 +179,7 @@ def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_floating(column.type):
         values: list[Any] = column.to_pylist()
         return values
-    return plain_column(column)
+    return json_column(column)
 
 
 # --- for machines ------------------------------------------------------------------------------
@@ -207,12 +207,12 @@ async def _write_json(result: Result | RemoteResult) -> None:
         raise HostError(
             f"two columns are named {twice[0]!r}, and in JSON each needs a name of its own: use AS"
         )
-    columns = [described(one) for one in result.schema]
+    columns = [json_field(one) for one in result.schema]
     write = sys.stdout.write
     write(f'{{"columns": {json.dumps(columns, ensure_ascii=False)}, "rows": [')
     separator = ""
     async for row in _rows(result):
-        record = {name: plain(value) for name, value in zip(names, row, strict=True)}
+        record = {name: json_value(value) for name, value in zip(names, row, strict=True)}
         write(f"{separator}\n  {json.dumps(record, ensure_ascii=False)}")
         separator = ","
     write(f'],\n"epoch": {json.dumps({"number": result.epoch.number, "id": result.epoch.id})},')
