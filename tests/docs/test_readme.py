@@ -20,7 +20,7 @@ def output_of(program, folder):
 def test_the_first_example_reloads_under_an_operation(tmp_path):
     assert len([line for line in FIRST.splitlines() if line.strip()]) <= 15
     (tmp_path / "first.py").write_text(FIRST)
-    printed = re.search(r"```\n(this order.*?)```", README, re.DOTALL)[1]
+    printed = re.search(r"```\n(10 for.*?)```", README, re.DOTALL)[1]
     assert output_of("first.py", tmp_path) == printed
 
 

@@ -13,7 +13,7 @@ from epochal.server.api import document
 
 DOCS = Path(__file__).parents[2] / "docs"
 pytest_plugins = ["pytester"]
-GEO = re.findall(r"```python\n(.*?)```", (DOCS.parent / "README.md").read_text(), re.DOTALL)[0]
+GEO = re.findall(r"```python\n(.*?)```", (DOCS.parent / "README.md").read_text(), re.DOTALL)[1]
 
 
 def test_the_page_names_every_route():

@@ -10,7 +10,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_the_examples_print_what_the_page_says(tmp_path, monkeypatch):
-    plugin = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    plugin = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
     (tmp_path / "geo.py").write_text(plugin)
     (tmp_path / "geo_next.py").write_text(plugin.replace("1.0.0", "1.1.0"))
     monkeypatch.chdir(tmp_path)
