@@ -45,7 +45,7 @@ from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import EpochMovedError, NoStoreError
 from epochal.events import EventStream, StoreFaulted
-from epochal.loaders.python import open_namespace
+from epochal.loaders.python_namespace import PythonNamespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -534,10 +534,10 @@ class Runtime:
         # Here, since some builds of Python come without sqlite3.
         from epochal.store import Store
 
-        def tell(text: str) -> None:
+        def warn(text: str) -> None:
             self.events.emit(StoreFaulted(error=text))
 
-        return Store(folder, keep=keep, tell=tell)
+        return Store(folder, keep=keep, warn=warn)
 
     def _restore(self, store: Store, mode: Restore) -> None:
         from epochal.store.restore import restore_last
@@ -560,9 +560,9 @@ class Runtime:
     def _open_namespace(
         self, artifact: Artifact, plugin: str, generation: int, vendored: str
     ) -> Namespace:
-        # Before the first epoch nobody is there whom compiling could stop.
+        # Before the first epoch there are no operations that compiling could hold up.
         serves = self.epoch.number > 0
-        return open_namespace(artifact, plugin, generation, vendored, aside=serves)
+        return PythonNamespace(artifact, plugin, generation, vendored, in_subprocess=serves)
 
     def _publish(self, epoch: Epoch) -> None:
         # Not through `__dict__`: a plain attribute is read by its offset (3 ns instead of 12).

@@ -156,7 +156,7 @@ def test_a_manifest_that_names_no_such_folder_is_refused(vendored, files, fault)
 
 
 def test_an_artifact_that_never_was_a_folder_carries_its_data_too():
-    from epochal.loaders.python import open_namespace
+    from epochal.loaders.python_namespace import PythonNamespace
 
     code = b"import pkgutil\nDATA = pkgutil.get_data('shapes', 'data.txt')"
     files = {
@@ -164,7 +164,7 @@ def test_an_artifact_that_never_was_a_folder_carries_its_data_too():
         "_vendor/shapes/__init__.py": b"",
         "_vendor/shapes/data.txt": b"x",
     }
-    namespace = open_namespace(Artifact("geo", files, is_package=True), "geo", 0, "_vendor")
+    namespace = PythonNamespace(Artifact("geo", files, is_package=True), "geo", 0, "_vendor")
     try:
         assert namespace.execute().DATA == b"x"
     finally:

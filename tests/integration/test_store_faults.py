@@ -99,7 +99,7 @@ def test_e5_a_file_system_limit_refuses_the_change(start, plugins):
 def test_e5_a_full_database_refuses_the_change(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1))
-    run = rt._store._database.connection.execute
+    run = rt._store._journal.connection.execute
     (pages,) = run("PRAGMA page_count").fetchone()
     (limit,) = run("PRAGMA max_page_count").fetchone()
     config = {"large": "x" * 100_000}
@@ -115,7 +115,7 @@ def test_e5_a_full_database_refuses_the_change(start, plugins):
 def test_e5_a_database_that_cannot_be_written_refuses_the_change(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1))
-    run = rt._store._database.connection.execute
+    run = rt._store._journal.connection.execute
     with refuses(rt, plugins, "readonly") as reload:
         run("PRAGMA query_only = ON")
         try:
@@ -153,7 +153,7 @@ def test_e5_a_folder_that_became_read_only_refuses_the_change(start, plugins, st
 def test_a_refusal_that_cannot_be_noted_says_so(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1))
-    run = rt._store._database.connection.execute
+    run = rt._store._journal.connection.execute
     run("PRAGMA query_only = ON")
     with pytest.raises(StoreWriteError) as caught:
         rt.reload("geo", versioned(plugins, 2))

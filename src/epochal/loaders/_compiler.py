@@ -1,20 +1,21 @@
-"""Compiles sources where that stops nobody: in a helper process, once for each source.
+"""Compiles sources in a helper process, once for each source, so that no operation is held up.
 
 `compile` holds the interpreter's lock from its beginning to its end, 1 to 2 ms for 300 lines, and
-meanwhile no operation of the process runs. So a source that is to replace code under traffic is
-compiled by another interpreter of the same version, which gives back what `marshal` writes; to read
-that takes a twentieth. What was compiled once is kept by the digest of its source, for as long as
-somebody who had it compiled keeps it: a generation, which the next one of the same source outlives.
+no operation of the process runs meanwhile. A source that is to replace code under traffic is
+therefore compiled by another interpreter of the same version, which returns it in the format of
+`marshal`; to read that takes a twentieth of the time. The result is cached by the digest of the
+source for as long as a generation retains it. A reload of unchanged modules does not compile: the
+new generation is brought up while the old one is alive.
 
-The helper is started by the first source that needs it, ends itself when nobody asks for a while,
-and only ever compiles. Whatever is not plain sailing (no other process may be started, the helper
-dies, the source is wrong or makes the compiler warn) is compiled here instead, so that errors and
-warnings are those that everybody knows.
+The helper is started by the first source that needs it, ends by itself when it is idle, and only
+ever compiles. If anything goes wrong (no process can be started, the helper dies, the source has an
+error or makes the compiler warn), the source is compiled in this process instead. Errors and
+warnings are therefore always the interpreter's own.
 
 Who reads, who writes: the helper is used under ``_lock``, one source at a time, and no foreign code
-runs under it. ``_kept`` is read and written by any thread, each look and each entry one step; two
-that compile the same source both put what is equal. A fork has neither helper nor use for its
-parent's.
+runs under it. ``_cache`` is read and written by any thread, each look-up and each entry in one
+step; two threads that compile the same source both enter an equal result. After a fork the child
+has no helper, and does not use its parent's.
 """
 
 from __future__ import annotations
@@ -37,10 +38,14 @@ if TYPE_CHECKING:
     from types import CodeType
 
 _SMALL: Final = 2_000
-"""Bytes of source below which compiling takes no longer than asking the helper."""
+"""Bytes of source below which compiling takes no longer than the way to the helper and back."""
 
-_LONGEST_S: Final = 10.0
+_ANSWER_TIMEOUT_S: Final = 10.0
+"""A helper that takes longer hangs, and is replaced."""
+
 _IDLE_S: Final = 60.0
+"""The helper ends by itself after so long without a source."""
+
 _HELPER: Final = f"""\
 import marshal, select, sys, warnings
 warnings.simplefilter("error")
@@ -61,7 +66,7 @@ while select.select([source], [], [], {_IDLE_S})[0]:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Compiled:
-    """A compiled module, as `marshal` writes it."""
+    """A compiled module, in the format of `marshal`."""
 
     dumped: bytes
 
@@ -71,45 +76,46 @@ class Compiler:
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
-        self._kept: Final[WeakValueDictionary[bytes, Compiled]] = WeakValueDictionary()
+        self._cache: Final[WeakValueDictionary[bytes, Compiled]] = WeakValueDictionary()
         self._helper: _Helper | None = None
 
-    def compile(self, source: bytes, file: str, *, keeper: list[Compiled] | None) -> CodeType:
+    def compile(self, source: bytes, file: str, *, retain_in: list[Compiled] | None) -> CodeType:
         """Compile a module.
 
         Args:
             source: its bytes.
-            file: how tracebacks name it.
-            keeper: where what the helper made is kept, so that the same source is not compiled
-                again while that lives; None to compile here, where nobody is disturbed.
+            file: its name in tracebacks.
+            retain_in: gets the helper's result; the same source is not compiled again while the
+                list keeps it. None compiles in this process (no operation runs yet).
 
         Raises:
-            SyntaxError: and whatever else `compile` raises.
+            SyntaxError: as `compile`, which may raise other errors, too.
         """
-        if keeper is None or len(source) < _SMALL:
+        if retain_in is None or len(source) < _SMALL:
             return compile(source, file, "exec", dont_inherit=True)
         digest = hashlib.sha256(source).digest()
-        compiled = self._kept.get(digest)
+        compiled = self._cache.get(digest)
         if compiled is None:
-            compiled = Compiled(self._ask(source))
+            compiled = Compiled(self._compile_in_helper(source))
             if not compiled.dumped:
                 return compile(source, file, "exec", dont_inherit=True)
-            self._kept[digest] = compiled
-        keeper.append(compiled)
+            self._cache[digest] = compiled
+        retain_in.append(compiled)
         code = cast("CodeType", marshal.loads(compiled.dumped))
-        # What the import system does with code from a cache: in place, and in what lies inside it.
+        # The code names no file yet. As the import system does with code from its cache, set the
+        # name in place, also in the code objects of nested functions.
         _imp._fix_co_filename(code, file)  # type: ignore[attr-defined]  # noqa: SLF001
         return code
 
     def close(self) -> None:
-        """End the helper; the next source that needs one starts another."""
+        """End the helper; the next source that needs one starts another. Idempotent."""
         with self._lock:
             helper, self._helper = self._helper, None
         if helper is not None:
             helper.close()
 
-    def _ask(self, source: bytes) -> bytes:
-        """What the helper makes of a source; nothing if it cannot."""
+    def _compile_in_helper(self, source: bytes) -> bytes:
+        """The helper's result; empty if it has none."""
         with self._lock:
             helper = self._helper
             if helper is not None and not (helper.is_ours and helper.is_alive):
@@ -122,14 +128,14 @@ class Compiler:
             try:
                 return helper.ask(source)
             except (OSError, EOFError, ValueError):
-                # Somebody ended it meanwhile: the next source starts another.
+                # It ended, or does not answer: the next source starts another.
                 self._helper = None
                 helper.close()
                 return b""
 
 
 class _Helper:
-    """The other interpreter."""
+    """The other interpreter, and the pipes to it."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
@@ -141,7 +147,7 @@ class _Helper:
 
     @classmethod
     def start(cls) -> _Helper | None:
-        """Start one; None where that cannot be done."""
+        """Start one; None if no process can be started."""
         if not sys.executable or not hasattr(select, "poll"):
             return None
         level = ["-O"] * min(sys.flags.optimize, 2)
@@ -153,7 +159,7 @@ class _Helper:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    # Ctrl-C is for the process that serves.
+                    # Ctrl-C shall reach the serving process alone.
                     start_new_session=True,
                 )
             )
@@ -162,20 +168,20 @@ class _Helper:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process started it, and not the one that it was forked from."""
+        """Whether this process started it, not the process that this one was forked from."""
         return self._pid == os.getpid()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended, as it does by itself when reloads are rare."""
+        """Whether it runs; it ends by itself when reloads are rare."""
         return self._process.poll() is None
 
     def ask(self, source: bytes) -> bytes:
-        """Have it compile.
+        """Send it a source and wait for the compiled module; empty if it could not compile it.
 
         Raises:
-            OSError: it is gone, or does not answer.
-            EOFError: it went while it answered.
+            OSError: it has ended, or does not answer in time.
+            EOFError: it ended while it answered.
         """
         self._to.write(len(source).to_bytes(8, "little") + source)
         self._to.flush()
@@ -187,7 +193,7 @@ class _Helper:
         waiting = select.poll()
         waiting.register(self._from, select.POLLIN)
         while len(parts) < count:
-            if not waiting.poll(_LONGEST_S * 1000.0):
+            if not waiting.poll(_ANSWER_TIMEOUT_S * 1000.0):
                 raise TimeoutError("the compiling process does not answer")
             part = os.read(self._from.fileno(), count - len(parts))
             if not part:
@@ -196,17 +202,17 @@ class _Helper:
         return bytes(parts)
 
     def close(self) -> None:
-        """End it."""
+        """Kill it and close the pipes; does nothing to the helper of a parent process."""
         if not self.is_ours:
             return
         self._process.kill()
-        with suppress(OSError):  # what was not sent needs nobody any more
+        with suppress(OSError):  # flushes what the killed process did not read
             self._to.close()
         self._from.close()
         self._process.wait()
 
 
 COMPILER: Final = Compiler()
-"""The one of this process: helper and memory are shared by all its runtimes."""
+"""The compiler of this process: all its runtimes share the helper and the cache."""
 
 atexit.register(COMPILER.close)

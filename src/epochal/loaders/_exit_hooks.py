@@ -1,9 +1,9 @@
-"""Exit hooks of a generation: its exit is when it is removed, or the process's, whichever is first.
+"""Exit hooks of a generation: they run when it is removed, or when the process exits.
 
-`atexit` keeps what is registered until the process ends, and cannot be listed: a plugin's hook
-would keep its generation's memory, and the hooks of all its versions would run at the end. Code of
-a plugin that imports `atexit` is therefore given a stand-in, which keeps its hooks. Nothing is
-replaced for anybody else.
+`atexit` keeps each registered function until the process ends, and cannot be listed: a plugin's
+hook would keep its generation's memory, and the hooks of all its versions would run at the end. A
+plugin that imports `atexit` therefore gets a proxy, which keeps the generation's hooks. For the
+rest of the process nothing is replaced.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ class ExitHooks(ModuleProxy):
         self._hooks: Final[list[tuple[Callable[..., object], Callable[[], object]]]] = []
 
     def register(self, function: F, /, *args: Any, **kw: Any) -> F:
-        """What `atexit.register` does, for this generation."""
+        """As `atexit.register`, for this generation."""
         if not callable(function):
             raise TypeError("the first argument must be callable")
         if not self._hooks:
-            _used.add(self)
+            _with_hooks.add(self)
         self._hooks.append((function, lambda: function(*args, **kw)))
         return function
 
     def unregister(self, function: Callable[..., object], /) -> None:
-        """What `atexit.unregister` does, for this generation."""
+        """As `atexit.unregister`, for this generation."""
         self._hooks[:] = [hook for hook in self._hooks if hook[0] != function]
 
     def run_hooks(self, failures: list[str]) -> list[str]:
-        """Run and forget every hook, newest first; calling it again goes on with the next.
+        """Run and forget every hook, newest first; a second call goes on with the next hook.
 
         Args:
-            failures: what raises is added here, a line each.
+            failures: gets a line for each hook that raises.
 
         Returns:
-            What was run, a line each.
+            A line for each hook.
         """
         ran: list[str] = []
         while self._hooks:
@@ -64,13 +64,13 @@ class ExitHooks(ModuleProxy):
         return ran
 
 
-_used: Final[WeakRegistry[ExitHooks]] = WeakRegistry()
+_with_hooks: Final[WeakRegistry[ExitHooks]] = WeakRegistry()
 
 
 @atexit.register
 def _run_all() -> None:
-    """The process exits before these generations: newest first, as `atexit` does."""
-    for hooks in reversed(_used.live()):
+    """Run the hooks of the generations that outlive the process, newest first as `atexit`."""
+    for hooks in reversed(_with_hooks.live()):
         failures: list[str] = []
         hooks.run_hooks(failures)
         for failure in failures:

@@ -1,10 +1,13 @@
-"""Modules that a plugin is given in place of others, for itself alone.
+"""Module proxies: what a plugin gets when it imports certain modules of the standard library.
 
-Some modules of the standard library act on a name or a process, where a plugin means its own
-generation: `importlib` (`import_module`, `util` and `resources` by string; `metadata`, see
-`_metadata`), `pkgutil`, `pickle` (what it loads by name), `logging` (`getLogger(__name__)`),
-`atexit` (see `_exit_hooks`). Code of a plugin that imports one of them gets a stand-in: a module
-that forwards everything else.
+These modules act on a name or on the process, where a plugin means its own generation:
+
+- `importlib`: `import_module`, `util` and `resources` by string; `metadata` (`_metadata_proxy`);
+- `pkgutil` by string; `pickle`, for what it loads by name;
+- `logging`: `getLogger(__name__)`;
+- `atexit` (`_exit_hooks`), and `prometheus_client`, should the host have it (`_prometheus`).
+
+A proxy forwards every other attribute to the module, and only this generation's code gets it.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from epochal.loaders._import_resolution import NameMap
+
 
 class ModuleProxy(ModuleType):
-    """Forwards every attribute to the module that it stands in for; subclasses override some."""
+    """Forwards every attribute to a module; subclasses override some."""
 
     def __init__(self, module: ModuleType) -> None:
         super().__init__(module.__name__, module.__doc__)
@@ -36,18 +41,17 @@ class ModuleProxy(ModuleType):
         return dir(self._module)
 
 
-class ByName(ModuleProxy):
+class ByNameProxy(ModuleProxy):
     """A module with functions whose first argument may be a module's name (or the module).
 
     Args:
         module: `pkgutil`, `importlib.util`, `importlib.resources`.
-        own: maps an absolute module name of the plugin to this generation's private one; None for
-            any other name.
+        names: this generation's names.
     """
 
-    def __init__(self, module: ModuleType, own: Callable[[str], str | None]) -> None:
+    def __init__(self, module: ModuleType, names: NameMap) -> None:
         super().__init__(module)
-        self._own: Final = own
+        self._names: Final = names
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._module, name)
@@ -55,8 +59,9 @@ class ByName(ModuleProxy):
             return function
 
         @functools.wraps(function)
-        def call(of: Any, /, *args: Any, **kw: Any) -> Any:
-            return function((isinstance(of, str) and self._own(of)) or of, *args, **kw)
+        def call(module: Any, /, *args: Any, **kw: Any) -> Any:
+            private = self._names(module) if isinstance(module, str) else None
+            return function(private or module, *args, **kw)
 
         return call
 
@@ -70,78 +75,77 @@ _BY_NAME: Final = frozenset(
 )
 
 
-class Importlib(ModuleProxy):
-    """`importlib` for one generation: `import_module` knows what its own name means.
+class ImportlibProxy(ModuleProxy):
+    """`importlib` for one generation: `import_module` resolves names as an import statement does.
 
     Args:
-        own: maps an absolute module name of the plugin to this generation's private one; None for
-            any other name.
-        own_metadata: makes what it is given as `importlib.metadata`.
+        names: this generation's names.
+        metadata_proxy: given `import_module`, makes the proxy for `importlib.metadata`.
     """
 
     def __init__(
         self,
-        own: Callable[[str], str | None],
-        own_metadata: Callable[[Callable[[str], ModuleType]], ModuleType],
+        names: NameMap,
+        metadata_proxy: Callable[[Callable[[str], ModuleType]], ModuleType],
     ) -> None:
         super().__init__(importlib)
-        self._own: Final = own
-        self.metadata: Final = own_metadata(self.import_module)
-        self.resources: Final = ByName(importlib.resources, own)
-        self.util: Final = ByName(importlib.util, own)
+        self._names: Final = names
+        self.metadata: Final = metadata_proxy(self.import_module)
+        self.resources: Final = ByNameProxy(importlib.resources, names)
+        self.util: Final = ByNameProxy(importlib.util, names)
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
-        """What `importlib.import_module` does, for this generation."""
+        """As `importlib.import_module`, for this generation."""
         if name.startswith("."):
-            return importlib.import_module(name, package and (self._own(package) or package))
-        return importlib.import_module(self._own(name) or name, package)
+            return importlib.import_module(name, package and (self._names(package) or package))
+        return importlib.import_module(self._names(name) or name, package)
 
 
-class Pickle(ModuleProxy):
-    """`pickle` for one generation: a module's public name in what it loads is its own module's.
+class PickleProxy(ModuleProxy):
+    """`pickle` for one generation: a pickle that names a module of the plugin loads this one's.
 
     Args:
-        own: as for `Importlib`.
+        names: this generation's names.
     """
 
-    def __init__(self, own: Callable[[str], str | None]) -> None:
+    def __init__(self, names: NameMap) -> None:
         super().__init__(pickle)
-        self._own: Final = own
+        self._names: Final = names
 
     def load(self, file: Any, **kw: Any) -> Any:
-        """What `pickle.load` does, for this generation."""
-        return _Unpickler(self._own, file, **kw).load()
+        """As `pickle.load`, for this generation."""
+        return _PrivateUnpickler(self._names, file, **kw).load()
 
     def loads(self, data: Any, /, **kw: Any) -> Any:
-        """What `pickle.loads` does, for this generation."""
+        """As `pickle.loads`, for this generation."""
         return self.load(io.BytesIO(data), **kw)
 
     @property
     def Unpickler(self) -> type[pickle.Unpickler]:  # noqa: N802  its name there
-        """What `pickle.Unpickler` is, for this generation."""
-        own = self._own
+        """As `pickle.Unpickler`, for this generation; a class, which a plugin may subclass."""
+        names = self._names
 
-        class Unpickler(_Unpickler):
+        class Unpickler(_PrivateUnpickler):
             def __init__(self, file: Any, **kw: Any) -> None:
-                super().__init__(own, file, **kw)
+                super().__init__(names, file, **kw)
 
         return Unpickler
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, own: Callable[[str], str | None], file: Any, **kw: Any) -> None:
+class _PrivateUnpickler(pickle.Unpickler):
+    def __init__(self, names: NameMap, file: Any, **kw: Any) -> None:
         super().__init__(file, **kw)
-        self._own: Final = own
+        self._names: Final = names
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """A class or function by name; plugin subclasses may override it."""
-        return super().find_class(self._own(module_name) or module_name, global_name)
+        return super().find_class(self._names(module_name) or module_name, global_name)
 
 
-class Logging(ModuleProxy):
-    """`logging` for one generation: loggers by module name are the plugin's, whatever generation.
+class LoggingProxy(ModuleProxy):
+    """`logging` for one generation: a module's logger is named as if there were no generations.
 
-    So the host configures logger `geo`, and log lines say `geo.sub`.
+    The host configures the logger `geo`, and log lines show `geo.sub`.
 
     Args:
         root_name: the private name of the root module.
@@ -154,7 +158,7 @@ class Logging(ModuleProxy):
         self._plugin: Final = plugin
 
     def getLogger(self, name: str | None = None) -> logging.Logger:  # noqa: N802  its name there
-        """What `logging.getLogger` does; the private name of a module becomes its public one."""
+        """As `logging.getLogger`; the private name of a module becomes its public one."""
         if name is not None and name.partition(".")[0] == self._root_name:
             name = self._plugin + name[len(self._root_name) :]
         return logging.getLogger(name)

@@ -4,24 +4,25 @@ The problem: a registry of metrics refuses a second metric of a name, so a modul
 as it is imported, as nearly all do, could be loaded once and never reloaded; and the registry would
 keep the old generation's collectors for ever.
 
-The idea: code of a plugin that imports `prometheus_client` is given a stand-in, in which the
-default registry is the generation's *view* of it. What is registered through a view is in the real
-registry at once, and a scrape shows each metric once:
+The idea: a plugin that imports `prometheus_client` gets a proxy, in which the default registry is
+the generation's *view* of it. A collector registered through a view is in the real registry at
+once, and a scrape shows each metric once:
 
 - a metric like one that another generation of the plugin has (same type, labels and buckets) is
   *that* metric: both generations count in it, so no count is lost, none begins at 0 again, and the
   scrape has it at every instant;
-- anything else of that name (the metric was changed; a collector of the plugin's own class) takes
-  the other's place, and gives it back if its change fails.
+- any other collector of that name (the metric was changed; a class of the plugin's own) takes the
+  old one's place, and gives it back if its change fails.
 
 When a generation is removed, the metrics that no other generation has leave the registry. A name
-that the host, or another plugin, has registered is refused as ever. What a library of the host
-registers on a plugin's behalf is the host's.
+that the host, or another plugin, has registered is refused as ever. A collector that a library of
+the host registers on a plugin's behalf is the host's.
 
-Nothing is imported here: a plugin that imports `prometheus_client` finds it installed by the host.
+This module does not import `prometheus_client`: a plugin that does finds the host's installation.
 
-Who reads, who writes: collectors change places under ``_lock``, which is re-entrant: the registry
-calls a collector's `describe` as it takes it in, under a lock of its own, which is not.
+Who reads, who writes: collectors change places under ``_lock``. It is re-entrant, because the
+registry calls a collector's `describe` as it takes the collector in, which is code of the plugin.
+The registry does so under a lock of its own, which is not re-entrant; it is taken inside of ours.
 """
 
 from __future__ import annotations
@@ -50,20 +51,20 @@ class _Metric:
     """A collector that a generation registered.
 
     Attributes:
-        own: what its code has in hand.
-        standing: what is in the registry for it: itself, or the like metric of another generation.
-        names: what no other may be called.
-        displaced: what stood there before, and gets its place back if this one goes first.
+        collector: the object that the generation's code has.
+        registered: the object in the registry: the same, or the like metric of another generation.
+        names: the names that it occupies in the registry.
+        displaced: the metric whose place it took, and which gets it back if this one goes first.
     """
 
-    own: Any
-    standing: Any
+    collector: Any
+    registered: Any
     names: tuple[str, ...]
     displaced: _Metric | None = None
 
 
-class Metrics:
-    """What one generation has to do with `prometheus_client`.
+class GenerationMetrics:
+    """The collectors of one generation, and the proxies through which it registers them.
 
     Args:
         plugin: its plugin's id; generations of one plugin hand metrics over.
@@ -71,12 +72,12 @@ class Metrics:
 
     def __init__(self, plugin: str) -> None:
         self.plugin: Final = plugin
-        self.metrics: Final[list[_Metric]] = []  # altered under `_lock`
-        self._registry: Any = None  # the real one, from its first use on
+        self.metrics: Final[list[_Metric]] = []  # changed under `_lock`
+        self._registry: Any = None  # the real one, once it was used
 
-    def stand_in(self, module: ModuleType) -> ModuleType:
-        """What the generation's code gets for `prometheus_client` or a submodule of it."""
-        return _Module(module, self)
+    def proxy_for(self, module: ModuleType) -> ModuleType:
+        """The proxy for `prometheus_client` or a submodule of it."""
+        return _PrometheusProxy(module, self)
 
     def view(self, registry: Any) -> Any:
         """This generation's view of the default registry."""
@@ -89,79 +90,84 @@ class Metrics:
     def register(self, collector: Any) -> None:
         """Register a collector, in the place of another generation's where there is one."""
         registry = self._registry
-        # The registry's own rule of what clashes; it has no public name.
+        # The registry's own rule of which names clash; it has no public name.
         names = tuple(registry._get_names(collector))  # noqa: SLF001
         with _lock:
-            old = self._of_others(names)
-            if old is not None and _is_like(collector, old.standing):
-                # Two views of one metric.
-                collector.__dict__ = vars(old.standing)
-                self.metrics.append(_Metric(collector, old.standing, names))
+            old = self._metric_of_others(names)
+            if old is not None and _is_like(collector, old.registered):
+                # Two objects of one metric: they share their values.
+                collector.__dict__ = vars(old.registered)
+                self.metrics.append(_Metric(collector, old.registered, names))
                 return
             if old is not None:
-                registry.unregister(old.standing)
+                registry.unregister(old.registered)
             try:
                 registry.register(collector)
             except BaseException:
                 if old is not None:
-                    registry.register(old.standing)
+                    registry.register(old.registered)
                 raise
             self.metrics.append(_Metric(collector, collector, names, old))
 
     def unregister(self, collector: Any) -> None:
-        """Take a collector out; the plugin's own wish."""
+        """Unregister a collector at the plugin's request."""
         with _lock:
-            found = next((metric for metric in self.metrics if metric.own is collector), None)
-            if found is None:
-                self._registry.unregister(collector)
-            else:
-                self._take_out(found)
+            for metric in self.metrics:
+                if metric.collector is collector:
+                    self._remove(metric)
+                    return
+            self._registry.unregister(collector)
 
-    def take_out_all(self) -> list[str]:
-        """Take out whatever no other generation has; returns what was taken out, a line each."""
-        taken: list[str] = []
+    def unregister_all(self) -> list[str]:
+        """Unregister every metric that no other generation has; returns a line for each."""
+        removed: list[str] = []
         with _lock:
             for metric in reversed(self.metrics.copy()):
-                if self._take_out(metric):
-                    name = metric.names[0] if metric.names else type(metric.own).__qualname__
-                    taken.append(f"prometheus metric {name}")
-        return taken
+                if self._remove(metric):
+                    name = metric.names[0] if metric.names else type(metric.collector).__qualname__
+                    removed.append(f"prometheus metric {name}")
+        return removed
 
-    def _take_out(self, metric: _Metric) -> bool:
+    def _remove(self, metric: _Metric) -> bool:
+        """Forget a metric; returns whether it left the registry."""
         self.metrics.remove(metric)
-        others = list(self._others())
-        heirs = [m for m in others if m.displaced is not None and m.displaced.own is metric.own]
+        others = list(self._metrics_of_others())
+        heirs = [
+            other
+            for other in others
+            if other.displaced is not None and other.displaced.collector is metric.collector
+        ]
         for heir in heirs:
             heir.displaced = metric.displaced
-        if heirs or any(other.standing is metric.standing for other in others):
+        if heirs or any(other.registered is metric.registered for other in others):
             return False
         try:
-            self._registry.unregister(metric.standing)
-        except KeyError:  # somebody else has taken it out
+            self._registry.unregister(metric.registered)
+        except KeyError:  # the host has unregistered it
             return False
         if metric.displaced is not None and metric.displaced in others:
-            self._registry.register(metric.displaced.standing)
+            self._registry.register(metric.displaced.registered)
         return True
 
-    def _others(self) -> Iterator[_Metric]:
-        """What the other generations of this plugin have."""
+    def _metrics_of_others(self) -> Iterator[_Metric]:
+        """The metrics of the other generations of this plugin."""
         for user in _users.live():
             if user is not self and user.plugin == self.plugin:
                 yield from user.metrics
 
-    def _of_others(self, names: tuple[str, ...]) -> _Metric | None:
-        """The metric of another generation that has one of these names, if it stands."""
-        others = list(self._others())
-        gone = [metric.displaced for metric in others if metric.displaced is not None]
-        found = [m for m in others if {*m.names} & {*names} and not any(m is one for one in gone)]
-        return found[-1] if found else None
+    def _metric_of_others(self, names: tuple[str, ...]) -> _Metric | None:
+        """The registered metric of another generation that has one of these names."""
+        others = list(self._metrics_of_others())
+        displaced = {id(metric.displaced) for metric in others}
+        metrics = [m for m in others if {*m.names} & {*names} and id(m) not in displaced]
+        return metrics[-1] if metrics else None
 
 
-_users: Final[WeakRegistry[Metrics]] = WeakRegistry()
+_users: Final[WeakRegistry[GenerationMetrics]] = WeakRegistry()
 
 
 def _is_like(new: Any, old: Any) -> bool:
-    """Whether two metrics are the library's own and defined alike."""
+    """Whether two metrics are of the library's own classes and have one definition."""
     if type(new) is not type(old) or type(new).__module__.partition(".")[0] != NAME:
         return False
     if vars(new).keys() != vars(old).keys():
@@ -170,7 +176,7 @@ def _is_like(new: Any, old: Any) -> bool:
 
 
 def _definition(metric: Any) -> dict[str, Any]:
-    """What a metric was made with: the attributes that are texts, numbers, or several of those."""
+    """The arguments that a metric was made with: attributes that are text, numbers, or several."""
     return {
         name: value
         for name, value in vars(metric).items()
@@ -186,13 +192,13 @@ def _items(value: object) -> Sequence[object]:
     return value if isinstance(value, (tuple, list)) else (value,)
 
 
-# --- what the plugin sees ------------------------------------------------------------------------
+# --- the plugin's side ---------------------------------------------------------------------------
 
 
-class _Module(ModuleProxy):
+class _PrometheusProxy(ModuleProxy):
     """`prometheus_client`, or a submodule, whose default registry is the generation's view."""
 
-    def __init__(self, module: ModuleType, metrics: Metrics) -> None:
+    def __init__(self, module: ModuleType, metrics: GenerationMetrics) -> None:
         super().__init__(module)
         self._metrics: Final = metrics
 
@@ -202,9 +208,9 @@ class _Module(ModuleProxy):
         if value is registry:
             return self._metrics.view(registry)
         if isinstance(value, ModuleType) and value.__name__.startswith(f"{NAME}."):
-            return _Module(value, self._metrics)
+            return _PrometheusProxy(value, self._metrics)
         if isinstance(value, type) and _registers_by_default(value, registry):
-            return _of_view(value, self._metrics.view(registry))
+            return _metric_class(value, self._metrics.view(registry))
         return value
 
 
@@ -219,7 +225,7 @@ def _registers_by_default(cls: type, registry: Any) -> bool:
 
 @functools.cache
 def _signature(cls: type) -> inspect.Signature:
-    # The cache is of the library's classes, which stay.
+    # The cache holds the library's classes, which live as long as the process.
     try:
         return inspect.signature(cls)
     except ValueError:
@@ -228,12 +234,13 @@ def _signature(cls: type) -> inspect.Signature:
 
 @functools.cache
 def _metaclass(base: type) -> type:
-    """The metaclass of metric classes that register with a view unless told otherwise.
+    """The metaclass of metric classes that register with a view by default.
 
-    What they make are plain metrics; a subclass of one is an ordinary class.
+    Calling such a class makes a metric of the library's own class, which another generation can
+    share; a subclass that a plugin defines is an ordinary class.
     """
 
-    class OfView(base):  # type: ignore[misc]  # the host's class, known at run time
+    class RegistersWithView(base):  # type: ignore[misc]  # the host's class, known at run time
         def __call__(cls, *args: Any, **kw: Any) -> Any:  # noqa: N805  a metaclass's
             plain = vars(cls).get("_plain")
             if plain is None:
@@ -246,15 +253,17 @@ def _metaclass(base: type) -> type:
         def __subclasscheck__(cls, subclass: type) -> bool:  # noqa: N805
             return type.__subclasscheck__(vars(cls).get("_plain", cls), subclass)
 
-    return OfView
+    return RegistersWithView
 
 
-def _of_view(base: type, view: Any) -> type:
+def _metric_class(base: type, view: Any) -> type:
+    """A metric class of the library, whose metrics register with a view by default."""
+
     def with_view(args: tuple[Any, ...], kw: dict[str, Any]) -> dict[str, Any]:
         given = _signature(base).bind_partial(*args, **kw).arguments
         return kw if "registry" in given else {**kw, "registry": view}
 
-    def __init__(self: Any, *args: Any, **kw: Any) -> None:  # noqa: N807  a subclass's way here
+    def __init__(self: Any, *args: Any, **kw: Any) -> None:  # noqa: N807  called by subclasses
         base.__init__(self, *args, **with_view(args, kw))  # type: ignore[misc]  # its own
 
     names = {"_plain": base, "_with_view": with_view, "__init__": __init__}
@@ -265,10 +274,11 @@ def _of_view(base: type, view: Any) -> type:
 
 @functools.cache
 def _view_class(base: type) -> type:
-    """A registry that is another one, but for who registers."""
+    """A registry that forwards to another one, and registers through a generation's metrics."""
 
-    class View(base):  # type: ignore[misc]  # the host's class, known at run time
-        def __init__(self, registry: Any, metrics: Metrics) -> None:
+    class RegistryView(base):  # type: ignore[misc]  # the host's class, known at run time
+        def __init__(self, registry: Any, metrics: GenerationMetrics) -> None:
+            # Past our own `__setattr__`, which would set them on the real registry.
             object.__setattr__(self, "_registry", registry)
             object.__setattr__(self, "_metrics", metrics)
 
@@ -284,4 +294,4 @@ def _view_class(base: type) -> type:
         def __setattr__(self, name: str, value: object) -> None:
             setattr(self._registry, name, value)
 
-    return View
+    return RegistryView

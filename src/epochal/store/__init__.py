@@ -1,6 +1,6 @@
-"""The durable store: what was committed is there after a crash.
+"""The durable store: a committed epoch is there after a crash.
 
-One folder, for one runtime at a time:
+It is one folder, for one runtime at a time:
 
 ``journal.db``
     SQLite in WAL mode (`-wal` and `-shm` beside it): epochs, generations with their configuration
@@ -8,11 +8,11 @@ One folder, for one runtime at a time:
 ``artifacts/``
     The plugins' bytes, each file named by its SHA-256: `sha256sum artifacts/*` checks them.
 ``head``
-    The last committed epoch once more, so that a journal which lost its end is noticed.
+    The last committed epoch's number once more, so that a journal which lost its end is noticed.
 ``lock``, ``holder``
     Held while a runtime has the store; the holder's process id, for people.
 
-Hosts use it through `Runtime(store=path)`; `Store` reads one on its own.
+Hosts use it through `Runtime(store=path)`; `Store` reads one without a runtime.
 """
 
 from epochal.store.records import AuditRecord, EpochRecord, Keep

@@ -1,11 +1,11 @@
-"""The plugins' bytes on disk, each file named by the SHA-256 of what is in it.
+"""The plugins' bytes on disk, each file named by the SHA-256 of its content.
 
-A single-file plugin is one such file, and its name is the plugin's digest. A package is one for
+A single-file plugin is one such file, whose name is the plugin's digest. A package is a file for
 each of its files and one for its listing, `<digest>  <path>` a line, whose SHA-256 is the package's
-digest. So versions share what they have in common, and `sha256sum artifacts/*` shows at any time
-that every file is what its name says.
+digest. Versions share the files that they have in common, and `sha256sum artifacts/*` shows at any
+time that each file has the content that its name promises.
 
-Everything read is checked against its name; what differs is refused by name.
+Every file is checked against its name when it is read; an error names the file that differs.
 """
 
 from __future__ import annotations
@@ -27,45 +27,46 @@ _OURS: Final = re.compile(rf"[0-9a-f]{{64}}({re.escape(UNFINISHED)})?")
 
 
 class Artifacts:
-    """The folder of artifacts. Its callers take turns: the store calls it under its lock.
+    """The folder of artifacts. Not thread-safe: the store calls it under its lock.
 
     Args:
         folder: made if it is not there.
-        tell: is told of what cannot be removed.
+        warn: called with a line about each file that cannot be removed.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
     """
 
-    __slots__ = ("_folder", "_in_use", "_kept", "_tell")
+    __slots__ = ("_durable", "_folder", "_in_use", "_warn")
 
-    def __init__(self, folder: Path, tell: Callable[[str], object]) -> None:
+    def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
         make_folder(folder)
-        self._tell: Final = tell
+        self._warn: Final = warn
         self._folder: Final = folder
-        # What this process runs, or still drains, was read here or written here: while one is
-        # alive, its files stay.
+        # Every artifact that this process runs, or still drains, was read or written here. Its
+        # files stay for as long as it lives, also after its epochs have left the history.
         self._in_use: Final[WeakRegistry[Artifact]] = WeakRegistry()
         # The names that are known to be durable.
-        self._kept: Final[set[str]] = set()
+        self._durable: Final[set[str]] = set()
 
     def write(self, artifacts: Iterable[Artifact]) -> None:
-        """Keep artifacts, durably.
+        """Store artifacts, durably.
 
         Raises:
             OSError: they cannot be written.
-            StoreError: a package's file cannot be listed.
+            StoreError: a package has a file that cannot be listed.
         """
         written: set[str] = set()
         for artifact in artifacts:
             self._in_use.add(artifact)
             for name, content in self._contents(artifact):
-                if name not in self._kept or not (self._folder / name).is_file():
+                if name not in self._durable or not (self._folder / name).is_file():
                     write_durably(self._folder / name, content)
                     written.add(name)
         if written:
+            # Before the journal names them: a power cut would lose a file whose name is not synced.
             sync_folder(self._folder)
-            self._kept.update(written)
+            self._durable.update(written)
 
     def read(
         self, digest: str, *, name: str, root: str | None, origin: Path | None, plugin: str
@@ -77,10 +78,10 @@ class Artifacts:
             name: the artifact's.
             root: the name of the one file; None for a package.
             origin: the artifact's.
-            plugin: whose it is, for errors.
+            plugin: the plugin's id, for errors.
 
         Raises:
-            StoreCorruptError: a file is gone, cannot be read, or is not what it was.
+            StoreCorruptError: a file is missing, cannot be read, or has changed.
         """
         content = self._blob(digest, plugin)
         if root is None:
@@ -88,19 +89,19 @@ class Artifacts:
             files = {path: self._blob(blob, plugin) for path, blob in names.items()}
         else:
             files = {root: content}
-        found = Artifact(name, files, is_package=root is None, origin=origin)
-        if found.root not in files:
-            raise self._corrupt(digest, plugin, "is no listing of a package")
-        self._in_use.add(found)
-        return found
+        artifact = Artifact(name, files, is_package=root is None, origin=origin)
+        if artifact.root not in files:
+            raise self._corrupt(digest, plugin, "is not the listing of a package")
+        self._in_use.add(artifact)
+        return artifact
 
     def collect(self, referred: Iterable[tuple[str, bool]]) -> None:
-        """Remove what nothing refers to and nothing in this process was made of.
+        """Remove the files that neither the history nor a live artifact of this process needs.
 
-        A file that cannot be removed is told and stays until the next time.
+        A file that cannot be removed is reported through `warn` and stays until the next time.
 
         Args:
-            referred: digest and whether it is a package's, of all that the history refers to.
+            referred: the artifacts in the history: digest, and whether it is a package's.
         """
         keep: set[str] = set()
         try:
@@ -109,11 +110,11 @@ class Artifacts:
                 if is_package:
                     keep.update(_listed(self._blob(digest, "?")).values())
         except StoreCorruptError as error:
-            # Without a listing nobody knows what belongs to it.
-            self._tell(f"artifacts are not collected: {error}")
+            # The files of a package whose listing cannot be read are not known: remove none.
+            self._warn(f"artifacts are not collected: {error}")
             return
         for path in list(self._folder.iterdir()):
-            # Whatever else is in the folder was not put there by us.
+            # A file with another sort of name was not written by the store.
             if path.name not in keep and _OURS.fullmatch(path.name):
                 self._remove(path)
 
@@ -121,11 +122,11 @@ class Artifacts:
         return ((artifact.digest, artifact.is_package) for artifact in self._in_use.live())
 
     def _remove(self, path: Path) -> None:
-        self._kept.discard(path.name)
+        self._durable.discard(path.name)
         try:
             path.unlink()
         except OSError as error:
-            self._tell(f"{path} cannot be removed: {error.strerror}")
+            self._warn(f"{path} cannot be removed: {error.strerror}")
 
     def _contents(self, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
         """The files that hold an artifact, by name; a package's listing last."""
@@ -151,20 +152,20 @@ class Artifacts:
         except OSError as error:
             raise self._corrupt(name, plugin, f"cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != name:
-            raise self._corrupt(name, plugin, "is not what was stored: its SHA-256 is another one")
-        self._kept.add(name)
+            raise self._corrupt(name, plugin, "has changed: its SHA-256 differs from its name")
+        self._durable.add(name)
         return content
 
-    def _corrupt(self, name: str, plugin: str, what: str) -> StoreCorruptError:
+    def _corrupt(self, name: str, plugin: str, fault: str) -> StoreCorruptError:
         path = self._folder / name
         return StoreCorruptError(
-            f"the stored file {path} of plugin {plugin!r} {what}; put the file back from a backup",
+            f"the stored file {path} of plugin {plugin!r} {fault}; put the file back from a backup",
             path=path,
             plugin=plugin,
         )
 
 
 def _listed(content: bytes) -> dict[str, str]:
-    """A listing as path -> name; what is none gives something else, and its digest shows it."""
+    """A listing as path -> name. Lines of another form are left out: the digest is checked."""
     lines = content.decode("utf-8", "replace").split("\n")[:-1]
     return {line[66:]: line[:64] for line in lines if line[64:66] == "  "}

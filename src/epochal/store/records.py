@@ -1,4 +1,4 @@
-"""What the store tells people: frozen records that hold nothing of any plugin."""
+"""The store's records: frozen data that refers to no object of a plugin."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 class Keep:
     """How much history is kept. The current epoch always is.
 
-    An epoch is dropped when either limit is passed; what served until a minute ago can therefore
-    always be rolled back to, however long it served.
+    An epoch is dropped when it passes either limit. Its age counts from the day on which it was
+    replaced, so an epoch that served until a minute ago can be rolled back to however old it is.
 
     Attributes:
-        epochs: how many, the current one included; at least 1.
-        days: for how long after an epoch stopped being the current one.
-        audit: how many entries of the audit log, which keeps to the same number of days.
+        epochs: how many epochs, the current one included; at least 1.
+        days: how long an epoch is kept after it was replaced.
+        audit: how many entries of the audit log; entries older than `days` are dropped, too.
 
     Raises:
-        ValueError: a limit that nothing could keep to.
+        ValueError: a number is negative, or no epoch would be kept.
     """
 
     epochs: int = 100
@@ -41,10 +41,10 @@ class EpochRecord:
     Attributes:
         number: its number.
         id: its id: two epochs with the same id run the same code, configuration and grants.
-        at: when it was committed, in seconds since the Unix epoch.
+        at: the time of the commit, in seconds since the Unix epoch.
         reason: the label of the change that made it.
-        plugins: which code it is made of, by plugin id; generations as they were committed (a
-            restart gives them new numbers).
+        plugins: its plugins' versions, in the order of their ids; generations have the numbers
+            with which they were committed (a restart gives them new ones).
     """
 
     number: int
@@ -59,14 +59,14 @@ class AuditRecord:
     """A change that was committed or refused.
 
     Attributes:
-        at: when, in seconds since the Unix epoch.
+        at: the time, in seconds since the Unix epoch.
         change: its number in the runtime that ran it.
-        reason: its label: who asked for it, and why.
-        epoch_before: the epoch that it found.
-        epoch_after: the epoch that it made; the same if it was refused.
-        plugins: the plugins that it touched.
-        code: the stable code of the error that it was refused for; None if it was committed.
-        error: that error's text.
+        reason: its label: the person or system that asked for it, and why.
+        epoch_before: the number of the epoch that it began with.
+        epoch_after: the number of the epoch that it made; the same if it was refused.
+        plugins: the plugins that it changed.
+        code: the stable code of the error; None if it was committed.
+        error: the text of the error; None if it was committed.
     """
 
     at: float
@@ -80,5 +80,5 @@ class AuditRecord:
 
     @property
     def committed(self) -> bool:
-        """Whether it was committed."""
+        """Whether it was committed, not refused."""
         return self.code is None

@@ -1,6 +1,6 @@
-"""The journal's tables as the rest of the store sees them: what is written, what is read.
+"""The journal's tables: every statement that writes rows or reads them.
 
-Every function here takes the connection; those that write are called inside a transaction.
+Each function takes the connection; those that write are called inside a transaction.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DAY_S: Final = 86_400.0
 
 
 def write_epoch(db: Connection, commit: Commit, at: float) -> None:
-    """An epoch, the generations that come in with it, and the end of those that go."""
+    """Write an epoch and its new generations, and mark the end of those that it removed."""
     db.execute(
         "INSERT INTO epoch (number, id, at, reason) VALUES (?, ?, ?, ?)",
         [commit.epoch, commit.id, at, storable(commit.reason)],
@@ -38,16 +38,16 @@ def write_epoch(db: Connection, commit: Commit, at: float) -> None:
     db.executemany(
         "INSERT INTO generation (plugin, number, version, identity, digest, name, root, origin,"
         " config, grants, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [_generation(brought, commit.epoch) for brought in commit.brought],
+        [_generation(added, commit.epoch) for added in commit.brought],
     )
-    write_numbers(db, {b.candidate.plugin: b.number for b in commit.brought})
+    write_numbers(db, {added.candidate.plugin: added.number for added in commit.brought})
 
 
-def _generation(brought: AddedGeneration, since: int) -> tuple[object, ...]:
-    candidate, artifact = brought.candidate, brought.candidate.artifact
+def _generation(added: AddedGeneration, since: int) -> tuple[object, ...]:
+    candidate, artifact = added.candidate, added.candidate.artifact
     return (
         candidate.plugin,
-        brought.number,
+        added.number,
         str(candidate.manifest.version),
         candidate.identity,
         artifact.digest,
@@ -61,8 +61,8 @@ def _generation(brought: AddedGeneration, since: int) -> tuple[object, ...]:
 
 
 def write_restored(db: Connection, restored: Iterable[AddedGeneration]) -> None:
-    """The numbers that a restart gave to generations of the last epoch."""
-    numbers = {b.candidate.plugin: b.number for b in restored}
+    """Write the numbers that a restart gave to generations of the last epoch."""
+    numbers = {added.candidate.plugin: added.number for added in restored}
     db.executemany(
         "UPDATE generation SET restored = ? WHERE plugin = ? AND until IS NULL",
         [(number, plugin) for plugin, number in numbers.items()],
@@ -71,7 +71,7 @@ def write_restored(db: Connection, restored: Iterable[AddedGeneration]) -> None:
 
 
 def write_numbers(db: Connection, numbers: Mapping[str, int]) -> None:
-    """Numbers that are given out: plugin -> the one; none is given out again."""
+    """Write each plugin's newest generation number, so that it is not given out again."""
     db.executemany(
         "INSERT INTO number (plugin, next) VALUES (?, ?)"
         " ON CONFLICT (plugin) DO UPDATE SET next = max(next, excluded.next)",
@@ -80,12 +80,12 @@ def write_numbers(db: Connection, numbers: Mapping[str, int]) -> None:
 
 
 def skip_numbers(db: Connection, count: int) -> None:
-    """Leave out as many numbers of each plugin: they may have been given out."""
+    """Skip `count` numbers of each plugin: lost commits may have given them out."""
     db.execute("UPDATE number SET next = next + ?", [count])
 
 
 def write_audit(db: Connection, entry: AuditRecord, keep: Keep) -> None:
-    """An entry of the audit log; the oldest ones go."""
+    """Write an entry of the audit log, and drop the entries that pass its limits."""
     error = None if entry.error is None else storable(entry.error)
     db.execute(
         "INSERT INTO audit (at, change, reason, epoch_before, epoch_after, plugins, code, error)"
@@ -108,8 +108,8 @@ def write_audit(db: Connection, entry: AuditRecord, keep: Keep) -> None:
 
 
 def drop_old(db: Connection, current: int, keep: Keep, now: float) -> int:
-    """Forget the epochs that the policy does not keep; returns how many generations went."""
-    # An epoch stopped being the current one when the next was committed.
+    """Drop the epochs that the policy does not keep; returns how many generations went."""
+    # An epoch's age counts from the commit of the next one, which replaced it.
     (replaced,) = db.execute(
         "SELECT coalesce(min(number), ?) - 1 FROM epoch WHERE at >= ?",
         [current + 1, now - keep.days * _DAY_S],
@@ -138,14 +138,14 @@ def generations(db: Connection, epoch: int) -> list[Row]:
 
 
 def generations_of(db: Connection, plugin: str) -> list[Row]:
-    """The generations of one plugin that are kept, newest first."""
+    """The generations of one plugin in the history, newest first."""
     return db.execute(
         "SELECT * FROM generation WHERE plugin = ? ORDER BY number DESC", [plugin]
     ).fetchall()
 
 
 def digests(db: Connection) -> list[tuple[str, bool]]:
-    """Of every artifact that is referred to: its digest, and whether it is a package's."""
+    """The artifacts in the history: digest, and whether it is a package's."""
     rows = db.execute("SELECT DISTINCT digest, root IS NULL FROM generation").fetchall()
     return [(digest, bool(is_package)) for digest, is_package in rows]
 
@@ -156,7 +156,7 @@ def numbers(db: Connection) -> dict[str, int]:
 
 
 def epochs(db: Connection, limit: int | None) -> list[EpochRecord]:
-    """The epochs that are kept, newest first."""
+    """The epochs in the history, newest first; None for all."""
     rows = db.execute("SELECT * FROM epoch ORDER BY number DESC LIMIT ?", [_limit(limit)])
     return [
         EpochRecord(
@@ -165,8 +165,8 @@ def epochs(db: Connection, limit: int | None) -> list[EpochRecord]:
             row["at"],
             row["reason"],
             tuple(
-                Version(each["plugin"], each["number"], each["version"], each["digest"])
-                for each in generations(db, row["number"])
+                Version(part["plugin"], part["number"], part["version"], part["digest"])
+                for part in generations(db, row["number"])
             ),
         )
         for row in rows.fetchall()
@@ -174,7 +174,7 @@ def epochs(db: Connection, limit: int | None) -> list[EpochRecord]:
 
 
 def audit(db: Connection, limit: int | None) -> list[AuditRecord]:
-    """The audit log, newest first."""
+    """The entries of the audit log, newest first; None for all."""
     rows = db.execute(
         "SELECT at, change, reason, epoch_before, epoch_after, plugins, code, error"
         " FROM audit ORDER BY entry DESC LIMIT ?",
@@ -187,7 +187,7 @@ def audit(db: Connection, limit: int | None) -> list[AuditRecord]:
 
 
 def storable(text: str) -> str:
-    """A text that SQLite takes: what is no Unicode (half a surrogate pair) is spelled out."""
+    """The text as SQLite takes it, with escapes for lone surrogates, which are not Unicode."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,7 +1,7 @@
-"""The SQLite side of the store: opening, the schema, transactions, what its errors mean.
+"""The journal's SQLite file: opening, schema, transactions, and SQLite's errors as the store's.
 
-WAL mode with `synchronous=FULL`: a transaction that was committed is on the disk. The schema has a
-number (`PRAGMA user_version`); a later one is refused instead of guessed at.
+WAL mode with `synchronous=FULL`: a committed transaction is on the disk. The schema has a number
+(`PRAGMA user_version`); a file with a later one is refused.
 """
 
 from __future__ import annotations
@@ -50,27 +50,31 @@ PRAGMA user_version = {SCHEMA};
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-class Database:
-    """The journal's file. Its callers take turns: the store calls it under its lock.
+class JournalFile:
+    """The journal's file. Not thread-safe: the store calls it under its lock.
 
     Args:
         path: of the file; made if it is not there.
 
     Raises:
         StoreError: it cannot be opened, is damaged, or was written by a later version.
+
+    Attributes:
+        connection: the only one to the file, for whichever thread has the store's lock.
+        path: of the file.
     """
 
     __slots__ = ("connection", "path")
 
     def __init__(self, path: Path) -> None:
         self.path: Final = path
-        with told("open the store", path):
+        with store_errors("open the store", path):
             touch(path)
             self.connection: Final = sqlite3.connect(
                 path, timeout=5.0, isolation_level=None, check_same_thread=False
             )
         try:
-            with told("open the store", path):
+            with store_errors("open the store", path):
                 self._prepare()
         except BaseException:
             self.connection.close()
@@ -99,7 +103,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
-        """All of the block, or nothing of it."""
+        """Commit the block's statements at its end; roll them back if it raises."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield self.connection
@@ -110,17 +114,21 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the file; doing so again does nothing."""
+        """Close the file. Idempotent."""
         self.connection.close()
 
 
 @contextmanager
-def told(what: str, path: Path) -> Generator[None]:
-    """Say what goes wrong in the block in the store's own errors.
+def store_errors(action: str, path: Path) -> Generator[None]:
+    """Turn the block's errors of SQLite and of the file system into the store's.
 
     Args:
-        what: what is being done: "keep epoch 7".
-        path: where, if the error does not say.
+        action: the block's purpose, for the message: "keep epoch 7".
+        path: the file, for errors that name none.
+
+    Raises:
+        StoreCorruptError: SQLite finds the file damaged.
+        StoreWriteError: any other of these errors.
     """
     try:
         yield
@@ -128,22 +136,22 @@ def told(what: str, path: Path) -> Generator[None]:
         # The low byte is the kind of error, the rest its details.
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
             raise _damaged(path, str(error)) from error
-        raise _failed(what, path, str(error)) from error
+        raise _failed(action, path, str(error)) from error
     except OSError as error:
-        raise _failed(what, error.filename or path, error.strerror or str(error)) from error
+        raise _failed(action, error.filename or path, error.strerror or str(error)) from error
 
 
-def _damaged(path: Path, what: str) -> StoreCorruptError:
+def _damaged(path: Path, fault: str) -> StoreCorruptError:
     return StoreCorruptError(
-        f"{path} is damaged: {what}; put it back from a backup (with its -wal file, and the "
+        f"{path} is damaged: {fault}; put it back from a backup (with its -wal file, and the "
         "artifacts folder), or move the whole store away and load the plugins anew",
         path=path,
     )
 
 
-def _failed(what: str, path: Path | str, why: str) -> StoreWriteError:
+def _failed(action: str, path: Path | str, fault: str) -> StoreWriteError:
     return StoreWriteError(
-        f"cannot {what} in {path}: {why}; nothing was changed: make room there, or make it "
+        f"cannot {action} in {path}: {fault}; nothing was changed: make room there, or make it "
         "writable, and try again",
         path=path,
     )

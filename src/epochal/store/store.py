@@ -1,15 +1,16 @@
 """The store: the journal of one runtime, and its artifacts.
 
-A commit is durable in this order: the artifacts' bytes, their names, then one transaction with the
-epoch, its generations, their configuration and grants, and the audit log's entry. So whatever the
-journal names is there, and a crash at any instant leaves the epoch before or the epoch after.
+A commit is made durable in this order: the artifacts' bytes, their names, then one transaction with
+the epoch, its generations, their configuration and grants, and the entry of the audit log. All that
+the journal names is therefore there, and a crash at any instant leaves the epoch before or the
+epoch after.
 
 SQLite drops the end of a journal that was cut off, and opens it as if those epochs had never been.
-So the last committed epoch stands in `head` too, written after each commit and never ahead of it:
-a head ahead of the journal says that the journal lost its end.
+The number of the last committed epoch is therefore in `head`, too, written after each commit and
+never ahead of it: a head ahead of the journal proves that the journal lost its end.
 
-Who reads, who writes: every method takes ``_lock``; no foreign code runs under it. The connection
-is one, used by whatever thread has the lock.
+Who reads, who writes: every method takes ``_lock``, and no foreign code runs under it. There is one
+connection, used by the thread that has the lock.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from epochal.store.artifacts import Artifacts
 from epochal.store.head import Head
 from epochal.store.lock import StoreLock
 from epochal.store.records import AuditRecord, Keep
-from epochal.store.sqlite import Database, told
+from epochal.store.sqlite import JournalFile, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -48,28 +49,28 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger("epochal.store")
 
 _COLLECT_AFTER: Final = 64
-"""How many generations leave the history before their artifacts are looked for."""
+"""Artifacts are collected once so many generations have left the history: it reads the folder."""
 
 
 class Store:
-    """What a runtime has committed, on disk.
+    """The commits of a runtime, on disk; implements `Journal` of the core.
 
-    Made by `Runtime(store=path)`; on its own it reads the history of a store that no runtime has
-    open. A context manager: it closes at the end of the block.
+    `Runtime(store=path)` makes one; without a runtime it reads the history of a store that no
+    runtime has open. A context manager: it closes at the end of the block.
 
     Args:
         folder: of the store; made if it is not there.
-        keep: how much history is kept.
-        clock: seconds since the Unix epoch.
-        tell: is told of what went wrong and stops nothing, under the store's lock: it must neither
-            block nor raise nor ask the store. By default a warning is logged.
+        keep: how much history is kept; None for the defaults of `Keep`.
+        clock: returns seconds since the Unix epoch.
+        warn: called with a line about each fault that stops nothing. It is called under the store's
+            lock, so it must neither block nor raise nor call the store. By default it logs.
 
     Raises:
-        StoreInUseError: somebody else has it.
-        StoreError: it cannot be opened: the message names the file and says what to do.
+        StoreInUseError: another runtime or process has it open.
+        StoreError: it cannot be opened; the message names the file and the remedy.
 
     Attributes:
-        folder: where it is.
+        folder: the store's folder.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Store:
         *,
         keep: Keep | None = None,
         clock: Callable[[], float] = time.time,
-        tell: Callable[[str], object] = logger.warning,
+        warn: Callable[[str], object] = logger.warning,
     ) -> None:
         self.folder: Final = Path(folder).absolute()
         self._keep: Final = keep or Keep()
@@ -86,47 +87,46 @@ class Store:
         self._lock: Final = threading.Lock()
         self._dropped = 0
         with ExitStack() as opened:
-            with told("open the store", self.folder):
+            with store_errors("open the store", self.folder):
                 make_folder(self.folder)
-                self._held: Final = StoreLock(self.folder)
-                opened.callback(self._held.release)
-            self._database: Final = Database(self.folder / "journal.db")
-            opened.callback(self._database.close)
-            with told("open the store", self.folder):
-                self._head: Final = Head(self.folder / "head", tell)
+                opened.callback(StoreLock(self.folder).release)
+            self._journal: Final = JournalFile(self.folder / "journal.db")
+            opened.callback(self._journal.close)
+            with store_errors("open the store", self.folder):
+                self._head: Final = Head(self.folder / "head", warn)
                 opened.callback(self._head.close)
-                self._artifacts: Final = Artifacts(self.folder / "artifacts", tell)
+                self._artifacts: Final = Artifacts(self.folder / "artifacts", warn)
             self._opened: Final = opened.pop_all()
 
-    # --- what a change tells -----------------------------------------------------------------
+    # --- written by changes ------------------------------------------------------------------
 
     def commit(self, commit: Commit, restored: Sequence[AddedGeneration] = ()) -> None:
-        """Keep an epoch, durably; see `Journal.commit`.
+        """Store an epoch, durably; see `Journal.commit`.
 
         Args:
-            commit: what is about to be published.
-            restored: generations that it brings in which the epoch before had, too, under numbers
-                of an earlier run.
+            commit: the epoch that is about to be published.
+            restored: generations that the last epoch has, too, with their new numbers in this run.
 
         Raises:
-            StoreWriteError: it cannot be kept, and is not.
+            StoreWriteError: it cannot be stored, and is not.
         """
-        with self._doing(f"keep epoch {commit.epoch}"):
+        with self._access(f"keep epoch {commit.epoch}"):
             if self._dropped >= _COLLECT_AFTER:
                 self._collect()
-            self._artifacts.write(brought.candidate.artifact for brought in commit.brought)
+            # Before the transaction: all that the journal names must be on the disk.
+            self._artifacts.write(added.candidate.artifact for added in commit.brought)
             dropped = self._write(commit, restored)
-            # Durable: from here nothing may fail.
+            # Durable: from here nothing may fail. `head` comes last, so it is never ahead.
             self._dropped += dropped
             self._head.note(commit.epoch)
 
     def _write(self, commit: Commit, restored: Sequence[AddedGeneration]) -> int:
         now = self._clock()
-        touched = dict.fromkeys([*(b.candidate.plugin for b in commit.brought), *commit.gone])
+        plugins = dict.fromkeys([*(a.candidate.plugin for a in commit.brought), *commit.gone])
         entry = AuditRecord(
-            now, commit.change, commit.reason, commit.epoch_before, commit.epoch, tuple(touched)
+            now, commit.change, commit.reason, commit.epoch_before, commit.epoch, tuple(plugins)
         )
-        with self._database.transaction() as db:
+        with self._journal.transaction() as db:
             self._check_follows(db, commit)
             rows.write_epoch(db, commit, now)
             rows.write_restored(db, restored)
@@ -134,19 +134,19 @@ class Store:
             return rows.drop_old(db, commit.epoch, self._keep, now)
 
     def restore(self, restored: Sequence[AddedGeneration]) -> None:
-        """Note the numbers that a restart gave to the generations of the last epoch.
+        """Store the numbers that a restart gave to the generations of the last epoch.
 
         Raises:
-            StoreWriteError: they cannot be noted.
+            StoreWriteError: they cannot be stored.
         """
-        with self._doing("note the restart"), self._database.transaction() as db:
+        with self._access("note the restart"), self._journal.transaction() as db:
             rows.write_restored(db, restored)
 
     def refuse(self, refusal: Refusal) -> None:
-        """Note a change that failed; see `Journal.refuse`.
+        """Store the audit entry of a change that failed; see `Journal.refuse`.
 
         Raises:
-            StoreWriteError: it cannot be noted.
+            StoreWriteError: it cannot be stored.
         """
         entry = AuditRecord(
             self._clock(),
@@ -158,26 +158,28 @@ class Store:
             refusal.code,
             refusal.error,
         )
-        with self._doing("note a refused change"), self._database.transaction() as db:
+        with self._access("note a refused change"), self._journal.transaction() as db:
             rows.write_numbers(db, refusal.numbers)
             rows.write_audit(db, entry, self._keep)
 
-    # --- what it is asked --------------------------------------------------------------------
+    # --- read --------------------------------------------------------------------------------
 
     def candidate(self, plugin: str, to: int | str) -> Candidate:
-        """What a generation was made of; see `Journal.candidate`."""
-        with self._doing("read the history") as db:
-            kept = rows.generations_of(db, plugin)
-            for row in kept:
-                if _is_meant(row, to):
+        """The artifact, configuration and grants of a generation; see `Journal.candidate`."""
+        with self._access("read the history") as db:
+            history = rows.generations_of(db, plugin)
+            for row in history:
+                if _matches(row, to):
                     return self._candidate(row)
-        known = ", ".join(f"{row['number']} ({row['version']})" for row in reversed(kept)) or "none"
-        what = f"version {to!r}" if isinstance(to, str) else f"generation {to}"
-        raise NotKeptError(f"{what} of plugin {plugin!r} is not in the history; kept: {known}")
+        kept = ", ".join(f"{row['number']} ({row['version']})" for row in reversed(history))
+        wanted = f"version {to!r}" if isinstance(to, str) else f"generation {to}"
+        raise NotKeptError(
+            f"{wanted} of plugin {plugin!r} is not in the history; kept: {kept or 'none'}"
+        )
 
     def candidates(self, epoch: int) -> Mapping[str, Candidate]:
-        """What each plugin of a committed epoch was made of; see `Journal.candidates`."""
-        with self._doing("read the history") as db:
+        """The candidates of a committed epoch, by plugin; see `Journal.candidates`."""
+        with self._access("read the history") as db:
             if db.execute("SELECT 1 FROM epoch WHERE number = ?", [epoch]).fetchone():
                 return {row["plugin"]: self._candidate(row) for row in rows.generations(db, epoch)}
             first, last = db.execute("SELECT min(number), max(number) FROM epoch").fetchone()
@@ -188,63 +190,63 @@ class Store:
         """Like `candidates`, but goes on after a plugin that cannot be read.
 
         Returns:
-            By plugin: what can be read, and what is wrong with the rest.
+            By plugin: the candidates that can be read, and the errors of the others.
         """
-        found: dict[str, Candidate] = {}
-        faults: dict[str, EpochalError] = {}
-        with self._doing("read the last epoch") as db:
+        candidates: dict[str, Candidate] = {}
+        errors: dict[str, EpochalError] = {}
+        with self._access("read the last epoch") as db:
             for row in rows.generations(db, epoch):
                 try:
-                    found[row["plugin"]] = self._candidate(row)
+                    candidates[row["plugin"]] = self._candidate(row)
                 except (StoreCorruptError, PluginError) as error:
-                    faults[row["plugin"]] = error
-        return found, faults
+                    errors[row["plugin"]] = error
+        return candidates, errors
 
     def last(self) -> EpochRecord | None:
         """The last committed epoch; None before the first."""
         return next(iter(self.history(1)), None)
 
     def history(self, limit: int | None = None) -> tuple[EpochRecord, ...]:
-        """The committed epochs that are kept, newest first; `limit` of them at most."""
-        with self._doing("read the history") as db:
+        """The committed epochs in the history, newest first; at most `limit`, None for all."""
+        with self._access("read the history") as db:
             return tuple(rows.epochs(db, limit))
 
     def audit(self, limit: int | None = None) -> tuple[AuditRecord, ...]:
-        """The audit log, newest first; `limit` entries at most."""
-        with self._doing("read the audit log") as db:
+        """The audit log, newest first; at most `limit` entries, None for all."""
+        with self._access("read the audit log") as db:
             return tuple(rows.audit(db, limit))
 
     def numbers(self) -> dict[str, int]:
         """Plugin -> the number of its next generation."""
-        with self._doing("read the history") as db:
+        with self._access("read the history") as db:
             return rows.numbers(db)
 
-    # --- keeping house -----------------------------------------------------------------------
+    # --- maintenance -------------------------------------------------------------------------
 
     def lost(self) -> int | None:
-        """The epoch that was committed last, if the journal lost it; else None."""
-        with self._doing("read the history") as db:
+        """The number of the last committed epoch if the journal lost it; None if it did not."""
+        with self._access("read the history") as db:
             head = self._head.read()
             return head if head is not None and head > rows.last_epoch(db) else None
 
     def accept_loss(self) -> None:
-        """Go on from what the journal has, and give no number out again that may be lost."""
+        """Go on from the journal's last epoch; skips generation numbers that may be lost."""
         lost = self.lost()
         if lost is None:
             return
-        with self._doing("go on from the last epoch"):
-            with self._database.transaction() as db:
+        with self._access("go on from the last epoch"):
+            with self._journal.transaction() as db:
                 last = rows.last_epoch(db)
                 rows.skip_numbers(db, lost - last)
             self._head.note(last)
 
     def collect(self) -> None:
-        """Remove the artifacts that nothing kept or running refers to."""
-        with self._doing("collect artifacts"):
+        """Remove the artifacts that neither the history nor a running generation needs."""
+        with self._access("collect artifacts"):
             self._collect()
 
     def close(self) -> None:
-        """Let the store go; doing so again does nothing."""
+        """Close the files, so that another runtime can have the store. Idempotent."""
         with self._lock:
             self._opened.close()
 
@@ -257,9 +259,10 @@ class Store:
     # --- inside ------------------------------------------------------------------------------
 
     @contextmanager
-    def _doing(self, what: str) -> Generator[Connection]:
-        with self._lock, told(what, self._database.path):
-            yield self._database.connection
+    def _access(self, action: str) -> Generator[Connection]:
+        """The connection, under the lock; `action` is the block's purpose, for error messages."""
+        with self._lock, store_errors(action, self._journal.path):
+            yield self._journal.connection
 
     def _check_follows(self, db: Connection, commit: Commit) -> None:
         last = rows.last_epoch(db)
@@ -271,7 +274,7 @@ class Store:
             )
 
     def _collect(self) -> None:
-        self._artifacts.collect(rows.digests(self._database.connection))
+        self._artifacts.collect(rows.digests(self._journal.connection))
         self._dropped = 0
 
     def _candidate(self, row: Row) -> Candidate:
@@ -290,16 +293,16 @@ class Store:
             candidate = None
         if candidate is None or candidate.identity != row["identity"]:
             raise StoreCorruptError(
-                f"{self._database.path} is damaged: its configuration or grants of generation "
-                f"{row['number']} of plugin {row['plugin']!r} are not what was stored; put the "
-                "file back from a backup",
-                path=self._database.path,
+                f"{self._journal.path} is damaged: the configuration or grants of generation "
+                f"{row['number']} of plugin {row['plugin']!r} have changed since they were stored; "
+                "put the file back from a backup",
+                path=self._journal.path,
                 plugin=row["plugin"],
             )
         return candidate
 
 
-def _is_meant(row: Row, to: int | str) -> bool:
+def _matches(row: Row, to: int | str) -> bool:
     if not isinstance(to, str):
         return to in (row["number"], row["restored"])
     try:

@@ -40,10 +40,10 @@ def candidate(n, plugin="geo"):
 
 
 def commit(store, n, *, first=False, plugin="geo", reason=""):
-    """Epoch n brings generation n of the plugin."""
-    brought = (AddedGeneration(n, candidate(n, plugin)),)
-    gone = () if first else (plugin,)
-    store.commit(Commit(n, reason, n - 1, n, f"id{n}", brought, gone))
+    """Commit epoch n, with generation n of the plugin."""
+    added = (AddedGeneration(n, candidate(n, plugin)),)
+    removed = () if first else (plugin,)
+    store.commit(Commit(n, reason, n - 1, n, f"id{n}", added, removed))
 
 
 def numbers(store):
@@ -57,7 +57,7 @@ def blobs(store):
 # --- the policy ----------------------------------------------------------------------------------
 
 
-def test_more_epochs_than_the_policy_keeps_are_dropped_oldest_first(tmp_path):
+def test_epochs_beyond_the_limit_are_dropped_oldest_first(tmp_path):
     with Store(tmp_path, keep=Keep(epochs=3)) as store:
         for n in range(1, 6):
             commit(store, n, first=n == 1)
@@ -67,7 +67,7 @@ def test_more_epochs_than_the_policy_keeps_are_dropped_oldest_first(tmp_path):
             store.candidate("geo", 2)
 
 
-def test_age_counts_from_the_day_on_which_an_epoch_was_replaced(tmp_path, clock):
+def test_an_epochs_age_counts_from_its_replacement(tmp_path, clock):
     with Store(tmp_path, keep=Keep(days=10), clock=clock) as store:
         commit(store, 1, first=True)
         clock.now += 400 * DAY  # it serves for more than a year
@@ -94,7 +94,7 @@ def test_the_current_epoch_is_always_kept(tmp_path, clock, keep):
         assert set(store.candidates(3)) == {"geo"}
 
 
-def test_the_audit_log_keeps_to_its_own_number(tmp_path):
+def test_the_audit_log_has_a_limit_of_its_own(tmp_path):
     with Store(tmp_path, keep=Keep(audit=3)) as store:
         for n in range(1, 6):
             store.refuse(Refusal(n, f"try {n}", 0, "init", "no", {"geo": n}))
@@ -104,7 +104,7 @@ def test_the_audit_log_keeps_to_its_own_number(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"days": -1.0}, {"audit": -1}])
-def test_a_policy_that_nothing_could_keep_to_is_refused(wrong):
+def test_an_impossible_policy_is_refused(wrong):
     with pytest.raises(ValueError, match="expected at least 1 epoch"):
         Keep(**wrong)
 
@@ -112,21 +112,21 @@ def test_a_policy_that_nothing_could_keep_to_is_refused(wrong):
 # --- artifacts -----------------------------------------------------------------------------------
 
 
-def test_what_the_history_refers_to_or_somebody_uses_is_never_collected(tmp_path):
+def test_artifacts_in_the_history_or_in_use_are_never_collected(tmp_path):
     with Store(tmp_path, keep=Keep(epochs=2)) as store:
         in_use = candidate(1)
         store.commit(Commit(1, "", 0, 1, "id1", (AddedGeneration(1, in_use),)))
         for n in (2, 3, 4):
             commit(store, n)
         store.collect()
-        kept = {candidate(n).artifact.digest for n in (3, 4)}
-        assert blobs(store) == kept | {in_use.artifact.digest}
+        referred = {candidate(n).artifact.digest for n in (3, 4)}
+        assert blobs(store) == referred | {in_use.artifact.digest}
         del in_use
         store.collect()
-        assert blobs(store) == kept
+        assert blobs(store) == referred
 
 
-def test_collecting_goes_on_by_itself(tmp_path, monkeypatch):
+def test_commits_collect_artifacts_from_time_to_time(tmp_path, monkeypatch):
     monkeypatch.setattr("epochal.store.store._COLLECT_AFTER", 3)
     with Store(tmp_path, keep=Keep(epochs=1)) as store:
         for n in range(1, 30):
@@ -134,29 +134,29 @@ def test_collecting_goes_on_by_itself(tmp_path, monkeypatch):
             assert len(blobs(store)) <= 5
 
 
-def test_what_a_crash_left_unfinished_is_collected_and_what_is_not_ours_stays(tmp_path):
+def test_unfinished_files_are_collected_and_foreign_files_stay(tmp_path):
     with Store(tmp_path) as store:
         commit(store, 1, first=True)
         folder = tmp_path / "artifacts"
         (folder / ("0" * 64 + UNFINISHED)).write_bytes(b"half")
-        (folder / ("1" * 64)).write_bytes(b"of a commit that never was")
-        (folder / "notes.txt").write_text("somebody's own")
+        (folder / ("1" * 64)).write_bytes(b"of a commit that failed")
+        (folder / "notes.txt").write_text("a file of the user")
         store.collect()
         assert blobs(store) == {candidate(1).artifact.digest, "notes.txt"}
 
 
-def test_a_listing_that_cannot_be_read_stops_the_collection_and_is_told(tmp_path):
+def test_an_unreadable_listing_stops_the_collection_with_a_warning(tmp_path):
     package = make_package(tmp_path / "geo")
-    told = []
-    with Store(tmp_path / "store", tell=told.append) as store:
+    warnings = []
+    with Store(tmp_path / "store", warn=warnings.append) as store:
         made = Candidate(package, read_manifest(package), {}, frozenset({"*"}))
         store.commit(Commit(1, "", 0, 1, "id1", (AddedGeneration(0, made),)))
         before = blobs(store)
         (store.folder / "artifacts" / package.digest).write_bytes(b"#")
         store.collect()
         assert blobs(store) == before
-    assert len(told) == 1
-    assert package.digest in told[0]
+    assert len(warnings) == 1
+    assert package.digest in warnings[0]
 
 
 def make_package(folder, name="data.txt"):
@@ -167,7 +167,7 @@ def make_package(folder, name="data.txt"):
     return read_artifact(folder)
 
 
-def test_every_file_is_what_its_name_says(tmp_path):
+def test_every_artifact_file_is_named_by_its_sha256(tmp_path):
     package = make_package(tmp_path / "geo")
     with Store(tmp_path / "store") as store:
         made = Candidate(package, read_manifest(package), {}, frozenset({"*"}))
@@ -178,7 +178,7 @@ def test_every_file_is_what_its_name_says(tmp_path):
         assert store.candidate("geo", 0).artifact.files == package.files
 
 
-def test_a_package_that_cannot_be_listed_is_refused(tmp_path):
+def test_a_package_with_a_line_break_in_a_name_is_refused(tmp_path):
     package = make_package(tmp_path / "geo", "line\nbreak")
     made = Candidate(package, read_manifest(package), {}, frozenset({"*"}))
     with Store(tmp_path / "store") as store:
@@ -190,7 +190,7 @@ def test_a_package_that_cannot_be_listed_is_refused(tmp_path):
 # --- the order of writing ------------------------------------------------------------------------
 
 
-def test_bytes_then_names_then_the_transaction(tmp_path, monkeypatch):
+def test_a_commit_syncs_bytes_then_names_then_the_transaction(tmp_path, monkeypatch):
     steps = []
     real_fsync, real_replace = os.fsync, os.replace
 
@@ -204,7 +204,7 @@ def test_bytes_then_names_then_the_transaction(tmp_path, monkeypatch):
         real_replace(old, new)
 
     with Store(tmp_path) as store:
-        connection = store._database.connection
+        connection = store._journal.connection
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         assert (synchronous, mode) == (2, "wal")  # 2 is FULL
@@ -219,20 +219,20 @@ def test_bytes_then_names_then_the_transaction(tmp_path, monkeypatch):
     assert (tmp_path / "head").read_text().strip("0\n") == "1"
 
 
-def test_a_commit_that_fails_leaves_no_half_of_it(tmp_path):
+def test_a_failing_commit_leaves_nothing_of_itself(tmp_path):
     with Store(tmp_path) as store:
         commit(store, 1, first=True)
         with pytest.raises(StoreError, match="at epoch 5, its store"):
             store.commit(Commit(9, "", 5, 6, "id6", (AddedGeneration(9, candidate(9)),), ("geo",)))
         again = Commit(9, "", 1, 2, "id2", (AddedGeneration(1, candidate(9)),), ("geo",))
-        with pytest.raises(StoreError):  # that generation is there already
+        with pytest.raises(StoreError):  # the generation exists already
             store.commit(again)
         assert numbers(store) == [1]
         assert [entry.change for entry in store.audit()] == [1]
         assert store.candidates(1)["geo"].identity == candidate(1).identity
 
 
-def test_text_that_is_no_unicode_is_kept_spelled_out(tmp_path):
+def test_lone_surrogates_are_stored_as_escapes(tmp_path):
     with Store(tmp_path) as store:
         commit(store, 1, first=True, reason="half \ud83d")
         store.refuse(Refusal(2, "\ud83d", 1, "init", "broken \udc80", {}))
@@ -240,7 +240,7 @@ def test_text_that_is_no_unicode_is_kept_spelled_out(tmp_path):
         assert store.audit()[0].error == "broken \\udc80"
 
 
-def test_the_configuration_is_what_a_restart_will_read():
+def test_a_candidates_configuration_is_as_a_restart_reads_it():
     artifact = candidate(1).artifact
     config = {"pair": (1, 2), "by": {10: "a", 9: "b"}}
     made = Candidate(artifact, read_manifest(artifact), config, frozenset())
@@ -278,7 +278,7 @@ def test_a_child_that_outlives_its_parent_does_not_hold_the_store(tmp_path):
         done.stdout.close()
 
 
-def test_an_empty_epoch_has_the_id_that_a_runtime_gives_it(tmp_path):
+def test_an_empty_epoch_has_the_runtimes_id(tmp_path):
     with Store(tmp_path) as store:
         assert store.last() is None
         commit(store, 1, first=True)

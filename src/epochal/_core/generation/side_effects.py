@@ -9,7 +9,7 @@ init, shutdown). What appeared in between is the generation's, and goes when it 
 What it registers later, inside a call, is found at the end by whose code it is.
 
 An entry is undone only if it is still there as the plugin left it: if somebody has since replaced
-it, it is theirs. (Exit hooks cannot be listed; `loaders._exit_hooks` deals with them.)
+it, it is theirs. (Exit hooks cannot be listed; `loaders._exit_hooks` runs them.)
 
 Honest limit: what another thread of the host registers in the very milliseconds in which a plugin
 is linked counts as the plugin's. Register process-wide things before you load plugins, or after.

@@ -1,9 +1,9 @@
-"""`importlib.metadata` for a plugin that carries distributions: what it carries is found there.
+"""`importlib.metadata` for a plugin that carries distributions, which are found there.
 
 A carried distribution asks for its own version, or for the entry points by which its parts find one
-another (`markdown.extensions`). Both are in the `.dist-info` folder that lies beside its packages,
-and an entry point of it means the plugin's own copy. Anything else is what it is everywhere; an
-installed distribution of the same name is not seen.
+another (`markdown.extensions`). Both are in the `.dist-info` folder beside its packages, and an
+entry point of it loads the plugin's own copy. An installed distribution of the same name is hidden;
+all others are found as ever.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-class Metadata(ModuleProxy):
+class MetadataProxy(ModuleProxy):
     """`importlib.metadata` for one generation.
 
     Args:
         files: the artifact's.
-        folder: where the carried distributions are; empty for none.
+        folder: of the carried distributions; empty for none.
         load: imports a module by the name that it has inside the plugin.
     """
 
@@ -44,36 +44,36 @@ class Metadata(ModuleProxy):
         }
 
     def distribution(self, distribution_name: str) -> metadata.Distribution:
-        """What `importlib.metadata.distribution` does, for this generation."""
+        """As `importlib.metadata.distribution`, for this generation."""
         carried = self._carried.get(_normal(distribution_name))
         return carried or metadata.distribution(distribution_name)
 
     def distributions(self, **params: Any) -> Iterator[metadata.Distribution]:
-        """What `importlib.metadata.distributions` does, for this generation."""
+        """As `importlib.metadata.distributions`, for this generation."""
         yield from self._carried.values()
-        for found in metadata.distributions(**params):
-            if _normal(found.metadata["Name"] or "") not in self._carried:
-                yield found
+        for installed in metadata.distributions(**params):
+            if _normal(installed.metadata["Name"] or "") not in self._carried:
+                yield installed
 
     def entry_points(self, **params: Any) -> metadata.EntryPoints:
-        """What `importlib.metadata.entry_points` does, for this generation."""
-        points = (point for found in self.distributions() for point in found.entry_points)
+        """As `importlib.metadata.entry_points`, for this generation."""
+        points = (point for each in self.distributions() for point in each.entry_points)
         return metadata.EntryPoints(points).select(**params)
 
     def version(self, distribution_name: str) -> str:
-        """What `importlib.metadata.version` does, for this generation."""
+        """As `importlib.metadata.version`, for this generation."""
         return self.distribution(distribution_name).version
 
     def metadata(self, distribution_name: str) -> Any:
-        """What `importlib.metadata.metadata` does, for this generation."""
+        """As `importlib.metadata.metadata`, for this generation."""
         return self.distribution(distribution_name).metadata
 
     def requires(self, distribution_name: str) -> list[str] | None:
-        """What `importlib.metadata.requires` does, for this generation."""
+        """As `importlib.metadata.requires`, for this generation."""
         return self.distribution(distribution_name).requires
 
     def files(self, distribution_name: str) -> list[importlib.metadata.PackagePath] | None:
-        """What `importlib.metadata.files` does, for this generation."""
+        """As `importlib.metadata.files`, for this generation."""
         return self.distribution(distribution_name).files
 
 
@@ -88,17 +88,17 @@ class _Carried(metadata.Distribution):
         self._load: Final = load
 
     def read_text(self, filename: str) -> str | None:
-        """A file of its `.dist-info`; None if it has none of that name."""
+        """A file of its `.dist-info`; None if there is none of that name."""
         content = self._files.get(f"{self._info}/{filename}")
         return content.decode() if content is not None else None
 
     def locate_file(self, path: str | os.PathLike[str]) -> Any:
-        """Where in the artifact a file of it is."""
+        """The path of one of its files in the artifact."""
         return PurePosixPath(self._info).parent / path
 
     @property
     def entry_points(self) -> metadata.EntryPoints:
-        """Its entry points, which load the plugin's own copy."""
+        """Its entry points; they load the plugin's own copy."""
         points = super().entry_points
         return metadata.EntryPoints(_OwnEntryPoint(point, self, self._load) for point in points)
 
@@ -113,10 +113,10 @@ class _OwnEntryPoint(metadata.EntryPoint):
         load: Callable[[str], ModuleType],
     ) -> None:
         super().__init__(point.name, point.value, point.group)
-        vars(self).update(dist=dist, _load=load)  # its attributes cannot be set
+        vars(self).update(dist=dist, _load=load)  # entry points refuse assignment
 
     def load(self) -> Any:
-        """What it points to."""
+        """Import the carried module and return the object that the entry point names."""
         names = filter(None, (self.attr or "").split("."))
         return functools.reduce(getattr, names, vars(self)["_load"](self.module))
 

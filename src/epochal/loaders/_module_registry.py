@@ -1,16 +1,16 @@
-"""The process-wide tables that a generation's modules stand in, and how they leave them.
+"""The process-wide tables in which a generation's modules are registered.
 
 Modules have to be in `sys.modules` for the import system, `pickle`, `dataclasses`, `typing` and
 `inspect` to find them; sources have to be in `linecache` for tracebacks to show them. Both are
-keyed by names that only one generation has (see `_namespace`), so nobody else's entry is ever
-touched.
+keyed by names that only one generation has (see `python_namespace`), so an entry of the host or of
+another generation is never touched.
 
 Who reads, who writes
 ---------------------
 
-``_namespaces`` (private root name -> namespace): written under ``_lock`` by `enter` and `leave`;
-read by the finder without a lock, one dict step. It is the finder's whole knowledge: a name whose
-root is not in it is none of our business, and costs an import elsewhere one `str.split` and one
+``_namespaces`` (private root name -> namespace) is written under ``_lock`` by `enter` and `leave`,
+and read by the finder without a lock, in one dict step. It is all that the finder knows: a name
+whose root is not in it is not a plugin's, and costs an import elsewhere one `str.partition` and one
 dict look-up.
 """
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-    from epochal.loaders._namespace import Namespace
+    from epochal.loaders.python_namespace import PythonNamespace
 
 _lock: Final = threading.Lock()
-_namespaces: Final[dict[str, Namespace]] = {}
+_namespaces: Final[dict[str, PythonNamespace]] = {}
 
 
 class Finder:
@@ -42,7 +42,7 @@ class Finder:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Part of the import protocol: the spec of a generation's module, or None."""
+        """The spec of a generation's module; None for any other module (import protocol)."""
         namespace = _namespaces.get(root_of(name))
         return namespace.find_spec(name) if namespace is not None else None
 
@@ -52,26 +52,26 @@ def root_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def enter(namespace: Namespace, plugin: str, tag: str) -> str:
+def enter(namespace: PythonNamespace, plugin: str, tag: str) -> str:
     """Reserve a private root name and begin to serve it.
 
     Returns:
-        The tag that is now taken: the one asked for, or with a suffix where another runtime of this
-        process has it.
+        The reserved tag: the requested one, or with a suffix where another runtime of this process
+        has that.
     """
     with _lock:
-        taken, count = tag, 1
-        while f"{plugin}__{taken}" in _namespaces:
+        reserved, count = tag, 1
+        while f"{plugin}__{reserved}" in _namespaces:
             count += 1
-            taken = f"{tag}_{count}"
+            reserved = f"{tag}_{count}"
         if not _namespaces:
             sys.meta_path.insert(0, Finder)
-        _namespaces[f"{plugin}__{taken}"] = namespace
-    return taken
+        _namespaces[f"{plugin}__{reserved}"] = namespace
+    return reserved
 
 
 def leave(root_name: str, files: Iterable[str]) -> None:
-    """Take every trace of a generation out of the tables; doing so again does nothing."""
+    """Remove every trace of a generation from the tables. Idempotent."""
     with _lock:
         if _namespaces.pop(root_name, None) is None:
             return
@@ -81,37 +81,37 @@ def leave(root_name: str, files: Iterable[str]) -> None:
         sys.modules.pop(name, None)
     for file in files:
         linecache.cache.pop(file, None)
-    # What `typing.overload` keeps for `typing.get_overloads`, by module; it has no public way out
-    # but for everybody's.
-    for name in _at_or_below(root_name, typing._overload_registry):  # type: ignore[attr-defined]  # noqa: SLF001
-        typing._overload_registry.pop(name, None)  # type: ignore[attr-defined]  # noqa: SLF001
-    _forget_loggers(root_name)
+    # `typing.overload` keeps its functions for `typing.get_overloads`, by module. The public
+    # `typing.clear_overloads` would drop those of the whole process.
+    overloads = typing._overload_registry  # type: ignore[attr-defined]  # noqa: SLF001
+    for name in _at_or_below(root_name, overloads):
+        overloads.pop(name, None)
+    _remove_loggers(root_name)
 
 
 def _at_or_below(root_name: str, names: Iterable[str]) -> list[str]:
     below = f"{root_name}."
-    # One test for nearly all of what may be thousands of names.
-    found = [name for name in list(names) if name.startswith(root_name)]
-    return [name for name in found if name == root_name or name.startswith(below)]
+    # One test rules out nearly all of what may be thousands of names.
+    candidates = [name for name in list(names) if name.startswith(root_name)]
+    return [name for name in candidates if name == root_name or name.startswith(below)]
 
 
-def _forget_loggers(root_name: str) -> None:
+def _remove_loggers(root_name: str) -> None:
     """Remove the loggers that a generation made for its module names, and their place-holders.
 
     `logging` keeps every logger for ever, by name, and each place-holder keeps those below it.
     """
-    manager = logging.root.manager
-    table = manager.loggerDict
+    table = logging.root.manager.loggerDict
     if not _at_or_below(root_name, table):
         return
     with _logging_lock():
-        gone = {id(table.pop(name)) for name in _at_or_below(root_name, table)}
+        removed = {id(table.pop(name)) for name in _at_or_below(root_name, table)}
         parent = root_name.rpartition(".")[0]
         while parent:
             holder = table.get(parent)
             if isinstance(holder, logging.PlaceHolder):
                 for logger in list(holder.loggerMap):
-                    if id(logger) in gone:
+                    if id(logger) in removed:
                         del holder.loggerMap[logger]
                 if not holder.loggerMap:
                     del table[parent]

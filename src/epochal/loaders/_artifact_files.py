@@ -1,12 +1,14 @@
-"""An artifact's files as `importlib.resources` reads them: from memory, whatever the disk says."""
+"""An artifact's files as `importlib.resources` reads them: from memory, whatever the disk has."""
 
 from __future__ import annotations
 
 import io
-from typing import IO, TYPE_CHECKING, Any, Final
+from importlib.resources.abc import TraversableResources
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from importlib.resources.abc import Traversable
 
 
 class ArtifactPath:
@@ -30,13 +32,13 @@ class ArtifactPath:
         return not self._path or any(name.startswith(f"{self._path}/") for name in self._files)
 
     def iterdir(self) -> Iterator[ArtifactPath]:
-        """What is in the folder."""
+        """The files and folders in this folder, by name."""
         prefix = f"{self._path}/" if self._path else ""
         names = {n[len(prefix) :].partition("/")[0] for n in self._files if n.startswith(prefix)}
         return (self.joinpath(name) for name in sorted(names))
 
     def joinpath(self, *parts: str) -> ArtifactPath:
-        """What is below it."""
+        """The path below it, whether or not it is there."""
         return ArtifactPath(self._files, "/".join(filter(None, (self._path, *parts))))
 
     __truediv__ = joinpath
@@ -54,32 +56,16 @@ class ArtifactPath:
             raise FileNotFoundError(f"the plugin's artifact has no file {self._path}") from None
 
     def read_text(self, encoding: str | None = None) -> str:
-        """The file's text."""
+        """The file's text, UTF-8 by default."""
         return self.read_bytes().decode(encoding or "utf-8")
 
 
-class ArtifactFolder:
-    """A package's resources (`importlib.resources.abc.TraversableResources`)."""
+class ArtifactFolder(TraversableResources):
+    """A package's resources; the base class derives the rest of the protocol from `files`."""
 
     def __init__(self, files: Mapping[str, bytes], folder: str) -> None:
         self._root: Final = ArtifactPath(files, folder)
 
-    def files(self) -> ArtifactPath:
+    def files(self) -> Traversable:
         """The package's folder."""
-        return self._root
-
-    def open_resource(self, resource: str) -> IO[bytes]:
-        """Open one file."""
-        return self._root.joinpath(resource).open("rb")
-
-    def resource_path(self, resource: str) -> str:
-        """There is no path: the file is in memory (the protocol's answer for that)."""
-        raise FileNotFoundError(resource)
-
-    def is_resource(self, path: str) -> bool:
-        """Whether it is a file."""
-        return self._root.joinpath(path).is_file()
-
-    def contents(self) -> Iterator[str]:
-        """The names in the folder."""
-        return (item.name for item in self._root.iterdir())
+        return cast("Traversable", self._root)  # it has the parts that are used

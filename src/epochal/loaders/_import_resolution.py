@@ -1,0 +1,106 @@
+"""How an import by a plugin's code is resolved: early or late, by statement or by string.
+
+A plugin's own name means *this generation* of it: at the top of a module, or late, inside a call
+that began before a reload. Where the manifest says `vendored = "_vendor"`, the same is true of
+every package and module in that folder, as `pip install --target _vendor …` puts them there:
+`import jinja2.ext` is then the plugin's own copy, for the plugin and for all that it carries, and
+for nothing else in the process. So two plugins, or two generations of one, may carry different
+versions of one distribution. Every other name means what it means elsewhere.
+
+`NameMap` holds that rule. It is applied by `private_builtins` to the import statement, and by
+`_module_proxies` to `importlib.import_module` and other functions that take a module's name. The
+private name is that of the module's file: ``geo__g7_3fa9c1d2._vendor.jinja2.ext``. The import
+system finds the module under that name (`_module_registry`).
+
+The interpreter looks `__import__` up in the builtins of the running function's globals. Each
+generation therefore has builtins of its own, a copy with that one entry replaced; the copy is of
+the host's builtins, without what another generation has replaced there.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any, Final
+
+from epochal._core.generation.side_effects import host_builtins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import ModuleType
+
+
+class NameMap:
+    """Maps an absolute module name to this generation's private one; None for any other name.
+
+    Args:
+        tops: first part of a name -> the private name of the module that it means.
+        check_open: called with the requested name; raises once the generation's modules are gone.
+    """
+
+    __slots__ = ("_check_open", "_tops")
+
+    def __init__(self, tops: Mapping[str, str], check_open: Callable[[str], None]) -> None:
+        self._tops: Final = tops
+        self._check_open: Final = check_open
+
+    def __call__(self, name: str) -> str | None:
+        """The private name of a module; "" for "", with which a relative import begins."""
+        top, dot, rest = name.partition(".")
+        private = self._tops.get(top) if top else ""
+        if private is None:
+            return None
+        self._check_open(name)
+        return f"{private}{dot}{rest}"
+
+
+def top_names(files: Iterable[str], folder: str) -> frozenset[str]:
+    """The names that can be imported from a folder: its modules, and packages of either form.
+
+    Args:
+        files: the artifact's files.
+        folder: below the plugin's root.
+    """
+    prefix = f"{folder}/"
+    below = (path[len(prefix) :] for path in files if path.startswith(prefix))
+    names = (path.partition("/")[0].removesuffix(".py") for path in below if path.endswith(".py"))
+    return frozenset(name for name in names if name.isidentifier())
+
+
+def private_builtins(
+    names: NameMap, proxy_for: Callable[[str, ModuleType], ModuleType]
+) -> dict[str, Any]:
+    """The builtins of one generation's modules.
+
+    Args:
+        names: this generation's names.
+        proxy_for: given a module's name and the module, returns what this generation gets for it.
+    """
+    namespace = host_builtins()
+    namespace["__import__"] = _importer(names, proxy_for)
+    return namespace
+
+
+def _importer(
+    names: NameMap, proxy_for: Callable[[str, ModuleType], ModuleType]
+) -> Callable[..., Any]:
+    def import_name(
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002  the builtin's parameter
+        locals: Mapping[str, object] | None = None,  # noqa: A002  the builtin's parameter
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        private = names("" if level else name)
+        if private is not None:
+            module = builtins.__import__(private or name, globals, locals, fromlist, level)
+            if fromlist or level:
+                return module
+            # `import jinja2.ext` binds `jinja2`, wherever below the root that is. Without the
+            # `fromlist` the import system would return the root, which is the plugin itself.
+            top = name.partition(".")[0]
+            return builtins.__import__(names(top) or name, fromlist=("__name__",))
+        module = builtins.__import__(name, globals, locals, fromlist, level)
+        # `import a.b` binds `a`, `from a.b import c` looks into `a.b`.
+        return proxy_for(name if fromlist else name.partition(".")[0], module)
+
+    return import_name

@@ -1,0 +1,254 @@
+"""The modules of one generation, apart from those of every other.
+
+Two generations of one plugin must coexist: an operation that began before a reload goes on with the
+old modules, late imports included. Each generation's modules therefore have private names, and
+those names are in `sys.modules` for as long as the generation lives:
+
+``geo__g7_3fa9c1d2`` is the root module of generation 7 of plugin `geo`, whose artifact's digest
+begins with 3fa9c1d2; submodules are below it. The digest is in the name, so that a pickle made by
+name can never be read as another version's class. (No dot before the number: parts of the import
+system, and `pickle`, import the part before the first dot.)
+
+``/plugins/geo.py@g7_3fa9c1d2`` is its file, to tracebacks, `inspect` and `linecache`: each
+generation shows its own source, also after the file on disk has changed. Its folder is the real
+one, so `Path(__file__).parent` still works; files read through it are today's on the disk, not the
+artifact's (`importlib.resources` reads the artifact).
+
+An import by the plugin's code is resolved in `_import_resolution`, found by the finder in
+`_module_registry`, and loaded by `_module_loader`.
+
+Who reads, who writes: `modules` grows under the import system's own per-module locks, one dict step
+each; `_closed` goes from False to True once. A later import fails, with the reason.
+"""
+
+from __future__ import annotations
+
+import linecache
+import pkgutil
+import sys
+from functools import partial
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+from pathlib import PurePosixPath
+from types import FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Final
+
+from epochal.loaders import _module_registry as registry
+from epochal.loaders._exit_hooks import ExitHooks
+from epochal.loaders._import_resolution import NameMap, private_builtins, top_names
+from epochal.loaders._metadata_proxy import MetadataProxy
+from epochal.loaders._module_loader import MemoryLoader
+from epochal.loaders._module_proxies import ByNameProxy, ImportlibProxy, LoggingProxy, PickleProxy
+from epochal.loaders._prometheus import NAME as PROMETHEUS
+from epochal.loaders._prometheus import GenerationMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from epochal._core.plugin.artifact import Artifact
+    from epochal.loaders._compiler import Compiled
+
+
+class PythonNamespace:
+    """The namespace of one generation; the plugin's code does not run before `execute`.
+
+    Args:
+        artifact: the plugin's bytes: one file, or a package.
+        plugin: its id, by which the plugin's own code imports this generation.
+        generation: its number.
+        vendored: the folder of the distributions that it carries with it; empty for none.
+        in_subprocess: whether its code is compiled in another process, which keeps compiling from
+            holding up operations and costs a process.
+
+    Attributes:
+        root_name: the private name of the root module.
+        modules: the modules loaded so far, by private name.
+        artifact: the plugin's bytes.
+        compiled: results of the other process, for the next generation of the same source; None if
+            code is compiled in this process.
+        exit_hooks: the functions that its code registered with `atexit`.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        plugin: str,
+        generation: int,
+        vendored: str = "",
+        *,
+        in_subprocess: bool = False,
+    ) -> None:
+        tag = registry.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
+        self.root_name: Final = f"{plugin}__{tag}"
+        self.modules: Final[dict[str, ModuleType]] = {}
+        self.artifact: Final = artifact
+        self.compiled: Final[list[Compiled] | None] = [] if in_subprocess else None
+        self.exit_hooks: Final = ExitHooks()
+        self._plugin: Final = plugin
+        self._described: Final = f"generation {generation} of plugin {plugin!r}"
+        self._suffix: Final = f"@{tag}"
+        self._closed = False
+        self._files: Final[list[str]] = []
+        self._packages: Final = (
+            _folders_with_code(artifact.files) if artifact.is_package else frozenset()
+        )
+        self._metrics: Final = GenerationMetrics(plugin)
+        names = NameMap(self._tops(plugin, vendored), self._check_open)
+        self._builtins: Final = private_builtins(names, self._proxies(names, vendored))
+
+    def _proxies(self, names: NameMap, vendored: str) -> Callable[[str, ModuleType], ModuleType]:
+        importlib_ = ImportlibProxy(names, partial(MetadataProxy, self.artifact.files, vendored))
+        proxies: dict[str, ModuleType] = {
+            "atexit": self.exit_hooks,
+            "importlib": importlib_,
+            "importlib.metadata": importlib_.metadata,
+            "importlib.resources": importlib_.resources,
+            "importlib.util": importlib_.util,
+            "logging": LoggingProxy(self.root_name, self._plugin),
+            "pickle": PickleProxy(names),
+            "pkgutil": ByNameProxy(pkgutil, names),
+        }
+
+        def proxy_for(name: str, module: ModuleType) -> ModuleType:
+            if name.partition(".")[0] == PROMETHEUS:
+                return self._metrics.proxy_for(module)
+            return proxies.get(name, module)
+
+        return proxy_for
+
+    def _tops(self, plugin: str, vendored: str) -> dict[str, str]:
+        tops: dict[str, str] = {}
+        if vendored:
+            folder = f"{self.root_name}.{vendored.replace('/', '.')}"
+            tops = {name: f"{folder}.{name}" for name in top_names(self.artifact.files, vendored)}
+        if self.artifact.is_package:
+            tops.setdefault(self.artifact.name, self.root_name)
+        return {**tops, plugin: self.root_name}
+
+    def execute(self) -> ModuleType:
+        """Run the root module's code.
+
+        Raises:
+            BaseException: raised by the code.
+        """
+        spec = self.find_spec(self.root_name)
+        assert spec is not None  # every artifact has a root
+        module = module_from_spec(spec)
+        sys.modules[self.root_name] = module
+        assert spec.loader is not None
+        spec.loader.exec_module(module)
+        return module
+
+    def find_spec(self, name: str) -> ModuleSpec | None:
+        """The spec of one of this generation's modules; None if it has no such module."""
+        located = self._locate(name)
+        if located is None:
+            return None
+        path, is_package = located
+        if path not in self.artifact.files:
+            spec, file = ModuleSpec(name, None, is_package=True), self.file_name(path)
+        else:
+            loader = MemoryLoader(self, name, path, is_package=is_package)
+            file = loader.file
+            spec = ModuleSpec(name, loader, origin=file, is_package=is_package)  # type: ignore[arg-type]  # typeshed wants the old load_module
+            spec.has_location = True  # so that `__file__` is set
+        if is_package:
+            spec.submodule_search_locations = [str(PurePosixPath(file).parent)]
+        return spec
+
+    def owns(self, obj: object) -> bool:
+        """Whether an object was defined by this generation's code."""
+        if isinstance(obj, MethodType):
+            obj = obj.__func__
+        if isinstance(obj, FunctionType):
+            return any(obj.__globals__ is vars(module) for module in list(self.modules.values()))
+        if isinstance(obj, ModuleType):
+            return self.modules.get(obj.__name__) is obj
+        cls = obj if isinstance(obj, type) else type(obj)
+        name = cls.__dict__.get("__module__")
+        if isinstance(name, str) and registry.root_of(name) == self.root_name:
+            return True
+        # A wrapper around one of our functions (`functools.lru_cache`, a partial) counts as ours.
+        inner = getattr(obj, "__wrapped__", None) or getattr(obj, "func", None)
+        return inner is not None and inner is not obj and self.owns(inner)
+
+    def run_exit_hooks(self, failures: list[str]) -> list[str]:
+        """Run the exit hooks of the plugin's code and unregister its metrics.
+
+        Args:
+            failures: gets a line for each hook that raises.
+
+        Returns:
+            A line for each hook and metric.
+        """
+        return [*self.exit_hooks.run_hooks(failures), *self._metrics.unregister_all()]
+
+    def close(self) -> None:
+        """Leave every process-wide table. Idempotent."""
+        self._closed = True  # first: a late import must not enter what the next line removes
+        registry.leave(self.root_name, self._files)
+        self.modules.clear()
+        if self.compiled is not None:
+            self.compiled.clear()
+
+    def add_module(self, module: ModuleType, loader: MemoryLoader) -> None:
+        """Register a module that is about to run; called by its loader.
+
+        Raises:
+            ImportError: the generation was removed.
+        """
+        self._check_open(loader.name)
+        vars(module)["__builtins__"] = self._builtins
+        self.modules[loader.name] = module
+        self._files.append(loader.file)
+        source = loader.source
+        # The one-entry form: lines are split when a traceback asks for them, and never checked
+        # against the disk.
+        linecache.cache[loader.file] = (lambda: source.decode("utf-8-sig", "replace"),)
+
+    def _check_open(self, name: str) -> None:
+        if self._closed:
+            raise ImportError(
+                f"{self._described} was removed, and can no longer import its own modules"
+                + (f" (asked for {name!r})" if name else ""),
+                name=name or None,
+            )
+
+    def file_name(self, path: str) -> str:
+        """The name of one of the artifact's files in tracebacks."""
+        origin = self.artifact.origin
+        if origin is None:
+            file = f"<{self.artifact.name}>/{path}"
+        elif self.artifact.is_package:
+            file = str(origin / path)
+        else:
+            file = str(origin)
+        return file + self._suffix
+
+    def _locate(self, name: str) -> tuple[str, bool] | None:
+        """The file behind a module name, and whether it is a package.
+
+        For a package without `__init__.py` that file is not in the artifact.
+        """
+        if name == self.root_name:
+            return self.artifact.root, self.artifact.is_package
+        if not self.artifact.is_package or not name.startswith(f"{self.root_name}."):
+            return None
+        stem = name[len(self.root_name) + 1 :].replace(".", "/")
+        files = self.artifact.files
+        if f"{stem}/__init__.py" in files:
+            return f"{stem}/__init__.py", True
+        if f"{stem}.py" in files:
+            return f"{stem}.py", False
+        return (f"{stem}/__init__.py", True) if stem in self._packages else None
+
+
+def _folders_with_code(files: Iterable[str]) -> frozenset[str]:
+    """Every folder with Python files in or below it: a package, with `__init__.py` or without."""
+    folders: set[str] = set()
+    for path in files:
+        folder = path.rpartition("/")[0] if path.endswith(".py") else ""
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return frozenset(folders)
