@@ -566,7 +566,7 @@ def ending(rt, plugins):
 
 def ended(count):
     found = [ENDED.get(timeout=10) for _ in range(count)]
-    assert found[-1][1] == "epochal-endings"
+    assert found[-1][1] == "epochal-cleanup"
     return [what for what, _ in found]
 
 
@@ -592,7 +592,7 @@ def test_whoever_ends_a_result_runs_no_plugin_code(rt, ending, end):
     assert ENDED.empty()
     assert CLOSED == []
     GATE.set()
-    assert ENDED.get(timeout=10) == ("scan", "epochal-endings")
+    assert ENDED.get(timeout=10) == ("scan", "epochal-cleanup")
     assert ended(1) == ["table"]
     assert rt.reload("ending", drain_timeout=10.0).drained
     assert CLOSED == ["backend"] * 2

@@ -29,16 +29,16 @@ READING = ("sql/plugin_tables.py:_Reading", "interleavings/holding.py")
 class AtOnce:
     """In place of the threads that end things."""
 
-    def be_ready(self) -> None:
+    def prepare(self) -> None:
         """There is nothing to start."""
 
-    def put(self, what: str, end: Callable[[], Any]) -> None:
+    def schedule(self, name: str, close: Callable[[], Any]) -> None:
         """Run it."""
-        end()
+        close()
 
 
 def at_once() -> AbstractContextManager[Any]:
-    return mock.patch.object(module, "endings", AtOnce())
+    return mock.patch.object(module, "cleanup", AtOnce())
 
 
 # --- a call against the end of its query ----------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from epochal import examples
 from epochal.server import Limits
 from epochal.server.query_routes import ARROW
-from epochal.sql.planner_pool import Crew
+from epochal.sql.off_thread import PlanningThreads
 
 
 def wait_until_idle(served):
@@ -187,7 +187,7 @@ def test_an_answer_that_nobody_reads_is_dropped(start_service, caplog):
 
 
 def test_a_query_that_nobody_has_time_to_plan_is_told_so(served):
-    served.service.database._crew = Crew(0, 0)
+    served.service.database._planning_threads = PlanningThreads(0, 0)
     answer = served.query("SELECT 1")
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")
     assert answer.headers["retry-after"] == "1"

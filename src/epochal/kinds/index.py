@@ -52,7 +52,7 @@ from epochal._core.use.lease_carrier import carry
 from epochal.errors import EpochalError, FunctionError, HostError
 from epochal.kinds.table_function import TableShape, table_data_types, table_shape
 from epochal.kinds.toolkit.class_checks import check_class
-from epochal.kinds.toolkit.cleanup import endings
+from epochal.kinds.toolkit.cleanup import cleanup
 from epochal.kinds.toolkit.gated_state import GatedState, GatedTransfer, StateRef
 from epochal.kinds.toolkit.index_storage import Build, begin, find, publish
 
@@ -127,7 +127,7 @@ class IndexSlot(GatedState):
         Raises:
             BaseException: whatever the plugin raises.
         """
-        endings.be_ready()
+        cleanup.prepare()
         use = SearchUse()
         watch = _Watch(use, _unused)
         watch.made, watch.number = self.made, next(_numbers)
@@ -167,7 +167,7 @@ def _unused(watch: _Watch) -> None:
     lease = watch.lease()
     if lease is not None:  # otherwise the generation's end closes it
         end = functools.partial(_close, watch.made, watch.number, lease)
-        endings.put(f"index {watch.name}", end)
+        cleanup.schedule(f"index {watch.name}", end)
 
 
 def _close(made: dict[int, Any], number: int, lease: Lease | RevocableLease | None) -> None:

@@ -37,8 +37,7 @@ from epochal.sql.catalog import schema_of, stored_tables
 from epochal.sql.engine_refs import Engagement
 from epochal.sql.execution import EndReason, Execution
 from epochal.sql.function_registry import index_of, signatures
-from epochal.sql.off_thread import Fetcher, Waiters
-from epochal.sql.planner_pool import Crew
+from epochal.sql.off_thread import BatchFetcher, PlanningThreads
 from epochal.sql.planning import Planner, bind, resolve
 from epochal.sql.plugin_tables import StoredTable
 from epochal.sql.provenance import EpochRecord
@@ -62,8 +61,6 @@ if TYPE_CHECKING:
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
 
 _LABEL: Final = 200
-_PLANNING: Final = 16
-_WAITING: Final = 256
 _EXIT_TIMEOUT_S: Final = 10.0
 _EXIT_GRACE_S: Final = 0.05
 
@@ -84,23 +81,21 @@ class Database:
     __slots__ = (
         "__weakref__",
         "_closed",
-        "_crew",
         "_engagement",
         "_fetcher",
         "_planner",
+        "_planning_threads",
         "_running",
         "_runtime",
         "_tables",
-        "_waiters",
     )
 
     def __init__(self, runtime: Runtime, *, partitions: int | None = None) -> None:
         self._runtime: Final = runtime
         self._tables: Final = Tables()
         self._planner: Final = Planner(partitions)
-        self._waiters: Final = Waiters()
-        self._crew: Final = Crew(_PLANNING, _WAITING)
-        self._fetcher: Final = Fetcher()
+        self._planning_threads: Final = PlanningThreads()
+        self._fetcher: Final = BatchFetcher()
         self._engagement: Final = Engagement()
         self._running: Final[dict[int, Execution]] = {}
         self._closed = False
@@ -253,7 +248,7 @@ class Database:
         if timeout is None:
             return query.start()
         try:
-            return self._waiters.run(query.start, query.execution)
+            return self._planning_threads.run(query.start, query.execution)
         except BaseException:
             query.execution.stop(EndReason.CANCELLED)  # Ctrl-C, unless it has failed by itself
             raise
@@ -271,7 +266,7 @@ class Database:
         query = self._begin(sql, params, timeout)
         try:
             async with asyncio.timeout(timeout):
-                return await self._crew.run(query.start)
+                return await self._planning_threads.arun(query.start)
         except TimeoutError as error:
             query.execution.stop(EndReason.EXPIRED)
             if isinstance(error, EpochalError):

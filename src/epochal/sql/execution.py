@@ -25,7 +25,7 @@ decided by `dict.setdefault`: of several that end a query at once, one does. Not
 lock, because `stop` also runs where a dropped result is collected: anywhere, in any thread.
 
 What is held of plugins' instances (`hold`) is not ended by whoever ends the query, which may be an
-event loop or the collector, but on a thread of `endings`, which holds the plugin in use until it
+event loop or the collector, but on a thread of `cleanup`, which holds the plugin in use until it
 has. `stop` adds the ends to ``_late`` *before* it looks at ``_visits``, and a call leaves
 ``_visits`` *before* it looks at ``_late``: so one of the two hands them on, and no call is inside.
 
@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
 from epochal.kinds.codec import CodecError
-from epochal.kinds.toolkit.cleanup import endings
+from epochal.kinds.toolkit.cleanup import cleanup
 from epochal.sql.conversion import ReturnTypeError
 from epochal.sql.engine_refs import Engagement
 
@@ -308,11 +308,11 @@ class Execution:
         Args:
             key: what it is looked up by.
             instance: it.
-            end: ends it, on a thread of `endings`; holds its plugin in use until then. None for
+            end: ends it, on a thread of `cleanup`; holds its plugin in use until then. None for
                 what just goes.
         """
         if end is not None:
-            endings.be_ready()
+            cleanup.prepare()
             self._held[key] = end
         self._targets[key] = instance
         if self._ending:
@@ -322,13 +322,13 @@ class Execution:
         """Let an instance go that no call is inside of."""
         self._targets.pop(key, None)
         if (end := self._held.pop(key, None)) is not None:
-            endings.put(self.sql, end)
+            cleanup.schedule(self.sql, end)
 
     def _hand_on(self) -> None:
         """Have what was held be ended; of several that do this at once each takes some."""
         with suppress(IndexError):
             while True:
-                endings.put(self.sql, self._late.pop(0))
+                cleanup.schedule(self.sql, self._late.pop(0))
 
     def fault_in(self, message: str) -> BaseException | None:
         """The exception behind an engine's error message; None if no function of ours raised."""

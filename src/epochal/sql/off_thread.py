@@ -1,14 +1,14 @@
-"""Waiting for the engine elsewhere, so that the caller may stop waiting.
+"""Waiting for the engine on other threads, so that the caller can stop waiting.
 
-The problem: a thread that plans a query or fetches a batch is inside native code until that is
-done, which may take minutes, and nothing gets it out: no other thread, no time limit. A query that
-calls plugin functions is stopped by these; one that calls none is not.
+The problem: a thread that plans a query or fetches a batch is inside native code until that
+returns, which may take minutes, and nothing interrupts it: no other thread, no time limit. A query
+that calls plugin functions is stopped by these; one that calls none is not.
 
-The idea: in the cases where that matters, somebody else does it, and the caller waits for the
-answer or for the query's end, whichever is first. Batches are awaited by an event loop on a thread
-of its own (`Fetcher`): giving such a wait up stops the engine too, at its next yield. Planning
-cannot be awaited, so it has threads (`Waiters`); a planning that nobody waits for any more goes on
-to its end, and its thread then takes the next.
+The idea: in the cases where that matters, another thread does the work, and the caller waits for
+the result or for the query's end, whichever comes first. An event loop on a thread of its own
+awaits batches (`BatchFetcher`): cancelling such a wait stops the engine too, at its next yield.
+Planning cannot be awaited, so threads do it (`PlanningThreads`). An abandoned planning runs to its
+end, and its thread then takes the next.
 
 Fetching this way costs 0.1 ms a batch, a fifth of a small query, so it is not done for queries that
 call plugin functions and have no time limit.
@@ -18,14 +18,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextvars import copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from epochal._core.sync.threads import LoopThread, ThreadPool
+from epochal.errors import BusyError
 from epochal.sql.execution import EndReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from concurrent.futures import Future
+    from collections.abc import Callable
 
     from datafusion.record_batch import RecordBatch
 
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_IDLE_S: Final = 10.0
-"""For so long a thread without work waits for more before it ends."""
+_PLANNING: Final = 16
+_WAITING: Final = 256
+"""So many queries of event loops are planned at once, and so many wait for that."""
 
 
 async def next_batch(execution: Execution) -> RecordBatch | None:
@@ -47,28 +51,23 @@ async def next_batch(execution: Execution) -> RecordBatch | None:
         return None
 
 
-class Fetcher:
-    """An event loop that awaits batches for threads; its thread starts with the first."""
+class BatchFetcher:
+    """An event loop that awaits batches for threads; its thread starts with the first batch."""
 
-    __slots__ = ("_is_ending", "_lock", "_loop", "_thread")
-
-    # All three are set once, under ``_lock``. The thread does not refer to the fetcher, so that
-    # dropping the fetcher ends it.
+    __slots__ = ("_lock", "_loop")
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._is_ending = False
+        self._loop: LoopThread | None = None  # set once, under `_lock`
 
     def fetch(self, execution: Execution) -> RecordBatch | None:
         """A query's next batch; None at its end.
 
         Raises:
-            QueryError: the query ended first: by its time limit, or by somebody else.
-            Exception: whatever the engine raises.
+            QueryError: the query ended first: its time ran out, or another thread ended it.
+            Exception: as raised by the engine.
         """
-        fetching = self._begin(next_batch(execution))
+        fetching = self._running_loop().submit(next_batch(execution))
         try:
             with execution.waking(fetching.cancel):
                 return fetching.result(execution.remaining)
@@ -76,142 +75,93 @@ class Fetcher:
             execution.check()
             raise
         finally:
-            fetching.cancel()  # late, or interrupted by Ctrl-C; otherwise it does nothing
+            fetching.cancel()  # the time ran out, or Ctrl-C; otherwise it does nothing
 
-    def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self._running_loop())
-        except RuntimeError:  # closed this instant, after the query was stopped
-            work.close()
-            raise
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
+    def _running_loop(self) -> LoopThread:
         with self._lock:
             if self._loop is None:
-                # The thread makes the loop: were this one interrupted by Ctrl-C between the two
-                # steps, there would be a loop that nobody runs.
-                made = SimpleQueue[asyncio.AbstractEventLoop]()
-                self._thread = threading.Thread(
-                    target=_run, args=(made,), name="epochal-fetcher", daemon=True
-                )
-                self._thread.start()
-                self._loop = made.get()
+                self._loop = LoopThread("epochal-fetcher")
             return self._loop
 
     def close(self, timeout: float) -> None:
         """End the thread; waits `timeout` seconds for it. May be called again, to wait longer."""
         with self._lock:
-            loop, thread, is_ending = self._loop, self._thread, self._is_ending
-            self._is_ending = loop is not None
-        if loop is None or thread is None:
-            return
-        if not is_ending:  # once: stopped again it would leave what is ending in it unfinished
-            loop.call_soon_threadsafe(loop.stop)
-        if thread is not threading.current_thread():  # it may be where the fetcher is dropped
-            thread.join(timeout)
+            loop = self._loop
+        if loop is not None:
+            loop.stop(timeout)
 
     def __del__(self) -> None:
-        self.close(0.0)
+        self.close(0.0)  # the loop's thread does not refer to the fetcher
 
 
-def _run(made: SimpleQueue[asyncio.AbstractEventLoop]) -> None:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    made.put(loop)
-    try:
-        loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-    finally:
-        loop.close()
+class PlanningThreads:
+    """Threads that plan queries: for event loops, and for threads that have a time limit.
 
+    A query text of a few kilobytes can take minutes of planning. In an event loop's own thread pool
+    a handful of such texts would hold up all other work there, and an unbounded pool would let
+    clients start any number of threads. So event loops share a bounded pool with a bounded queue.
+    A thread that plans with a time limit waits for its own planning alone, and needs no bound.
 
-class Waiters:
-    """Threads that plan on behalf of others; started as needed."""
+    Args:
+        threads: how many plan for event loops at once.
+        waiting: how many more may wait for one of them.
+    """
 
-    __slots__ = ("_idle",)
+    __slots__ = ("_bounded", "_unbounded")
 
-    # ``_idle`` is a list used from both sides by any thread: `pop`, `append` and `remove` are one
-    # step each. A waiter is in it, or has work, or is about to end.
+    def __init__(self, threads: int = _PLANNING, waiting: int = _WAITING) -> None:
+        self._bounded: Final = ThreadPool(
+            "epochal-planner", max_threads=threads, max_waiting=waiting
+        )
+        self._unbounded: Final = ThreadPool("epochal-planner")
 
-    def __init__(self) -> None:
-        self._idle: Final[list[_Waiter]] = []
+    async def arun(self, work: Callable[[], T]) -> T:
+        """Run `work` on a thread, in this context; cancelling drops it if it has not begun.
+
+        Raises:
+            BusyError: too many are waiting already.
+            Exception: as raised by `work`.
+        """
+        planning = self._bounded.try_submit(partial(copy_context().run, work))
+        del work  # a cancelled task leaves this frame behind, which must not keep a query
+        if planning is None:
+            raise BusyError
+        try:
+            return await asyncio.wrap_future(planning)
+        finally:
+            planning.cancel()
+            del planning  # no cycle through this frame, which an error's traceback holds
 
     def run(self, work: Callable[[], T], execution: Execution) -> T:
         """Run `work` on another thread until it is done or the query ends.
 
         Raises:
-            QueryError: the query ended first: by its time limit, or by somebody else.
-            BaseException: whatever `work` raises.
+            QueryError: the query ended first: its time ran out, or another thread ended it.
+            BaseException: as raised by `work`.
         """
-        answer: SimpleQueue[tuple[Any, BaseException | None] | None] = SimpleQueue()
+        planning = self._unbounded.try_submit(work)
+        assert planning is not None, "the pool has no bound"
+        # True when the planning is done, False when the query ends. Not the future itself: one that
+        # its own callback keeps would wait for the collector, and the query with it.
+        news: SimpleQueue[bool] = SimpleQueue()
+        planning.add_done_callback(lambda _: news.put(True))
         try:
-            waiter = self._idle.pop()
-        except IndexError:
-            waiter = _Waiter(self._idle)
-        waiter.work.put((work, answer))
-        with execution.waking(lambda: answer.put(None)):
-            got = _get(answer, execution)
-        if got is None and execution.ending is EndReason.FAILED:
-            got = answer.get()  # the work itself failed, and says why in a moment
-        if got is None:
-            execution.check()
-            raise AssertionError("woken without an end")  # pragma: no cover
-        value, error = got
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error, got  # no cycle through this frame
-        return cast("T", value)
+            with execution.waking(lambda: news.put(False)):
+                is_done = _next(news, execution)
+            # A query that failed did so in its own planning, which returns the error in a moment.
+            while not is_done and execution.ending is EndReason.FAILED:
+                is_done = news.get()
+            if not is_done:
+                execution.check()
+                raise AssertionError("woken without an end")  # pragma: no cover
+            return planning.result()
+        finally:
+            del planning  # no cycle through this frame, which an error's traceback holds
 
 
-def _get(
-    answer: SimpleQueue[tuple[Any, BaseException | None] | None], execution: Execution
-) -> tuple[Any, BaseException | None] | None:
+def _next(news: SimpleQueue[bool], execution: Execution) -> bool:
     try:
-        return answer.get(timeout=execution.remaining)
+        return news.get(timeout=execution.remaining)
     except Empty:
         execution.stop(EndReason.EXPIRED)
-        return None
-
-
-class _Waiter:
-    """One such thread."""
-
-    __slots__ = ("_idle", "work")
-
-    def __init__(self, idle: list[_Waiter]) -> None:
-        self._idle: Final = idle
-        self.work: Final[SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]]]] = SimpleQueue()
-        threading.Thread(target=self._serve, name="epochal-waiter", daemon=True).start()
-
-    def _serve(self) -> None:
-        while (job := self._next()) is not None:
-            work, answer = job
-            del job
-            outcome = _attempt(work)
-            del work
-            self._idle.append(self)  # before the answer, so that who gets it finds this one idle
-            answer.put(outcome)
-            del answer, outcome
-
-    def _next(self) -> tuple[Callable[[], Any], SimpleQueue[Any]] | None:
-        while True:
-            try:
-                return self.work.get(timeout=_IDLE_S)
-            except Empty:
-                try:
-                    self._idle.remove(self)
-                except ValueError:  # taken this instant: its work is about to come
-                    continue
-                return None
-
-
-def _attempt(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return work(), None
-    except BaseException as error:  # noqa: BLE001  # raised where the answer is read
-        return None, error
+        return False

@@ -84,7 +84,7 @@ class StoredTable:
 class _Reading:
     """A plugin's table while a query reads it: it is closed after the last of its scans.
 
-    `begin` is called inside calls of the query, `end_scan` and `end` on threads of `endings`, each
+    `begin` is called inside calls of the query, `end_scan` and `end` on threads of `cleanup`, each
     for one scan, the last once no call is inside. A scan leaves ``_scans`` *before* it looks at
     ``_is_over``, which is set *before* ``_scans`` is looked at; of two that find the end, one takes
     it out of ``_open``.

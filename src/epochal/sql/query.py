@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from epochal.sql.execution import Execution
     from epochal.sql.function import Function
     from epochal.sql.function_registry import FunctionIndex
-    from epochal.sql.off_thread import Fetcher
+    from epochal.sql.off_thread import BatchFetcher
     from epochal.sql.planning import Planner, Resolved
     from epochal.sql.provenance import EpochRecord, Provenance
     from epochal.sql.tables import Snapshot
@@ -51,7 +51,7 @@ class Query:
     def __init__(
         self,
         planner: Planner,
-        fetcher: Fetcher,
+        fetcher: BatchFetcher,
         operation: Operation,
         execution: Execution,
         resolved: Resolved,

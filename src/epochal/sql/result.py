@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datafusion.record_batch import RecordBatch
 
     from epochal.sql.execution import Execution
-    from epochal.sql.off_thread import Fetcher
+    from epochal.sql.off_thread import BatchFetcher
     from epochal.sql.provenance import EpochRecord, Provenance
 
 
@@ -66,7 +66,7 @@ class Result:
         provenance: tuple[Provenance, ...],
         execution: Execution,
         explain: Callable[[BaseException], BaseException],
-        apart: Fetcher | None,
+        apart: BatchFetcher | None,
     ) -> None:
         self.schema: Final = schema
         self.epoch: Final = epoch

@@ -9,43 +9,43 @@ from queue import SimpleQueue
 
 import pytest
 
-from epochal.kinds.toolkit.cleanup import Endings
+from epochal.kinds.toolkit.cleanup import Cleanup
 
 
 @pytest.fixture
-def endings():
-    made = Endings()
-    made.be_ready()
+def cleanup():
+    made = Cleanup()
+    made.prepare()
     return made
 
 
-def test_every_end_is_run_once_on_a_thread_of_ours(endings):
+def test_every_end_is_run_once_on_a_thread_of_ours(cleanup):
     ended = SimpleQueue()
 
     def put(number):
-        endings.be_ready()
-        endings.put("x", lambda: ended.put((number, threading.current_thread().name)))
+        cleanup.prepare()
+        cleanup.schedule("x", lambda: ended.put((number, threading.current_thread().name)))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(put, range(200)))
     found = [ended.get(timeout=10) for _ in range(200)]
     assert sorted(number for number, _ in found) == list(range(200))
-    assert {name for _, name in found} == {"epochal-endings"}
+    assert {name for _, name in found} == {"epochal-cleanup"}
     assert ended.empty()
 
 
-def test_ends_that_hang_keep_nobody_waiting(endings):
+def test_ends_that_hang_keep_nobody_waiting(cleanup):
     gate, ended = threading.Event(), SimpleQueue()
     for number in range(5):
-        endings.put("hangs", lambda number=number: (gate.wait(10), ended.put(number)))
-    endings.put("goes on", lambda: ended.put("other"))
+        cleanup.schedule("hangs", lambda number=number: (gate.wait(10), ended.put(number)))
+    cleanup.schedule("goes on", lambda: ended.put("other"))
     assert ended.get(timeout=10) == "other"
     gate.set()
     assert sorted(ended.get(timeout=10) for _ in range(5)) == list(range(5))
 
 
 @pytest.mark.parametrize("error", [OSError("no room"), SystemExit(3)])
-def test_an_end_that_fails_is_logged_and_the_next_one_runs(endings, error):
+def test_an_end_that_fails_is_logged_and_the_next_one_runs(cleanup, error):
     ended, logged = SimpleQueue(), SimpleQueue()
     handler = QueueHandler(logged)
     logging.getLogger("epochal.kinds").addHandler(handler)
@@ -53,9 +53,9 @@ def test_an_end_that_fails_is_logged_and_the_next_one_runs(endings, error):
     def fail():
         raise error
 
-    endings.put("index library.words", fail)
-    endings.put("next", lambda: ended.put(1))
-    endings.put("and next", lambda: ended.put(2))
+    cleanup.schedule("index library.words", fail)
+    cleanup.schedule("next", lambda: ended.put(1))
+    cleanup.schedule("and next", lambda: ended.put(2))
     assert {ended.get(timeout=10), ended.get(timeout=10)} == {1, 2}
     try:
         told = logged.get(timeout=10).getMessage()
@@ -65,13 +65,13 @@ def test_an_end_that_fails_is_logged_and_the_next_one_runs(endings, error):
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_fork_has_threads_of_its_own(endings):
+def test_a_fork_has_threads_of_its_own(cleanup):
     pid = os.fork()
     if pid == 0:
         try:
             ended = threading.Event()
-            endings.be_ready()
-            endings.put("x", ended.set)
+            cleanup.prepare()
+            cleanup.schedule("x", ended.set)
             os._exit(0 if ended.wait(10) else 1)
         finally:
             os._exit(2)

@@ -9,7 +9,7 @@ from epochal import Runtime
 from epochal.errors import BusyError, QueryError
 from epochal.sql import Database
 from epochal.sql.complexity import DEEPEST, LONGEST
-from epochal.sql.planner_pool import Crew
+from epochal.sql.off_thread import PlanningThreads
 from epochal.sql.sql_scan import scan
 
 MANY = DEEPEST + 2
@@ -71,7 +71,7 @@ def test_what_the_process_would_die_of_is_an_error():
 
 
 def test_who_comes_when_all_plan_and_enough_wait_is_told_so_at_once():
-    crew, go_on, began = Crew(1, 1), threading.Event(), threading.Event()
+    planning, go_on, began = PlanningThreads(1, 1), threading.Event(), threading.Event()
 
     def work():
         began.set()
@@ -79,33 +79,33 @@ def test_who_comes_when_all_plan_and_enough_wait_is_told_so_at_once():
         return "done"
 
     async def main():
-        first = asyncio.create_task(crew.run(work))
+        first = asyncio.create_task(planning.arun(work))
         await asyncio.to_thread(began.wait, 20)
-        second = asyncio.create_task(crew.run(lambda: "too"))
+        second = asyncio.create_task(planning.arun(lambda: "too"))
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
-            await crew.run(work)
+            await planning.arun(work)
         go_on.set()
         assert await asyncio.gather(first, second) == ["done", "too"]
-        assert await crew.run(lambda: 3) == 3
+        assert await planning.arun(lambda: 3) == 3
 
     asyncio.run(main())
 
 
 def test_work_that_nobody_waits_for_any_more_is_not_begun():
-    crew, go_on, began = Crew(1, 9), threading.Event(), threading.Event()
+    planning, go_on, began = PlanningThreads(1, 9), threading.Event(), threading.Event()
     done = []
 
     async def main():
-        first = asyncio.create_task(crew.run(lambda: (began.set(), go_on.wait(20))))
+        first = asyncio.create_task(planning.arun(lambda: (began.set(), go_on.wait(20))))
         await asyncio.to_thread(began.wait, 20)
-        second = asyncio.create_task(crew.run(lambda: done.append(2)))
+        second = asyncio.create_task(planning.arun(lambda: done.append(2)))
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.wait([second])
         go_on.set()
         await first
-        await crew.run(lambda: done.append(3))
+        await planning.arun(lambda: done.append(3))
 
     asyncio.run(main())
     assert done == [3]
@@ -116,4 +116,4 @@ def test_an_error_of_the_work_is_raised_where_it_is_awaited():
         raise ValueError("so it is")
 
     with pytest.raises(ValueError, match="so it is"):
-        asyncio.run(Crew(1, 1).run(work))
+        asyncio.run(PlanningThreads(1, 1).arun(work))

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from epochal.sql.off_thread import Fetcher
+from epochal.sql.off_thread import BatchFetcher
 
 
 def test_a_fetcher_that_is_closed_again_while_it_ends_lets_its_work_end():
@@ -18,12 +18,12 @@ def test_a_fetcher_that_is_closed_again_while_it_ends_lets_its_work_end():
                 await asyncio.sleep(0.001)
             ended.set()
 
-    fetcher = Fetcher()
-    fetcher._begin(work())
+    fetcher = BatchFetcher()
+    fetcher._running_loop().submit(work())
     assert begun.wait(10)
     for _ in range(20):  # each used to stop the loop, under the work that was ending
         fetcher.close(0.005)
     gate.set()
     fetcher.close(10.0)
     assert ended.is_set()
-    assert not fetcher._thread.is_alive()
+    assert not fetcher._running_loop().thread.is_alive()

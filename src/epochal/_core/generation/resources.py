@@ -15,15 +15,16 @@ the one thread that closes; both are one step. `_threads` only grows.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.sync.threads import LoopThread
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
 
 _LIMIT_S: Final = 5.0
@@ -49,7 +50,7 @@ class Resources:
         self._owner: Final = owner
         self._closers: Final[list[Callable[[], object]]] = []
         self._threads: Final[list[threading.Thread]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: LoopThread | None = None
         self._closed = False
         self.stopping: Final = threading.Event()
 
@@ -116,7 +117,7 @@ class Resources:
 
     def loop_ids(self) -> frozenset[int]:
         """The `id` of the event loop whose tasks end with the generation, if there is one."""
-        return frozenset() if self._loop is None else frozenset({id(self._loop)})
+        return frozenset() if self._loop is None else frozenset({id(self._loop.loop)})
 
     def close(self, failures: list[BaseException]) -> None:
         """Close everything in reverse; calling it again goes on where it was given up.
@@ -134,36 +135,15 @@ class Resources:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            loop = self._loop = asyncio.new_event_loop()
-            thread = threading.Thread(
-                target=_run_loop, args=(loop,), name=f"{self._owner} loop", daemon=True
-            )
+            loop = self._loop = LoopThread(f"{self._owner} loop")
 
             def end() -> None:
-                loop.call_soon_threadsafe(loop.stop)
-                thread.join(_LIMIT_S)
-                if thread.is_alive():
+                if not loop.stop(_LIMIT_S):
                     raise DidNotEndError(f"the event loop of {self._owner} did not end")
 
             self.defer(end)
-            self._threads.append(thread)
-            thread.start()
-        return self._loop
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-        # What the tasks left behind: tasks that they started, and asynchronous generators.
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+            self._threads.append(loop.thread)
+        return self._loop.loop
 
 
 def _pass_on(done: asyncio.Task[Any], outcome: Future[Any]) -> None:

@@ -1,30 +1,59 @@
-"""One call on a thread of its own, which both threads and event loops can wait for.
+"""Work on other threads: one call on a thread of its own, an elastic pool, an event loop.
 
-Why not a pool: what runs here may block for as long as a drain lasts, or for ever (a plugin's
-`init`). In a shared pool a few of those would hold up the work that is to end them.
+All of them are daemon threads. They run foreign code (a plugin's `init()`, a native query engine)
+that may block for ever, and a stuck thread must not hold up the end of the process.
+
+Which one to use
+----------------
+
+* `call_on_thread` for work that may block for as long as a drain lasts. In a shared pool a few such
+  calls would hold up the work that is to end them.
+* `ThreadPool` for short work in numbers, with a bound on threads and on the queue before them.
+* `LoopThread` for coroutines that must run in no event loop of the host's.
+
+Who reads, who writes (the pool)
+--------------------------------
+
+Submitting threads and the pool's own threads change ``_idle``, ``_threads`` and ``_taken`` under
+``_lock``. ``_queue`` is a `SimpleQueue`: `post` puts into it from anywhere, the collector included,
+and therefore takes no lock and starts no thread.
+
+A worker counts itself out of ``_idle`` *before* it runs a job, and if no worker is left waiting it
+starts one *before* it runs the job: so a job that hangs delays no other. A worker ends only under
+the lock and with the queue empty, and a submitter puts under the lock: so no job is left behind.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+import os
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from epochal._core.sync.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+_IDLE_S: Final = 10.0
+"""A worker ends when it has had no work for this long; the next one costs 0.1 ms to start."""
 
 
 def call_on_thread(work: Callable[[], T], *, name: str) -> Future[T]:
     """Start `work` on a new daemon thread.
 
     Args:
-        work: what to call.
-        name: the thread's name, for whoever reads a stack dump.
+        work: the call.
+        name: the thread's name, as a stack dump shows it.
 
     Returns:
-        A future that has begun to run: it cannot be cancelled. Its exception may be any
+        A future that is already running and cannot be cancelled. Its exception may be any
         `BaseException`; `asyncio.wrap_future` makes it awaitable.
     """
     future: Future[T] = Future()
@@ -33,15 +62,242 @@ def call_on_thread(work: Callable[[], T], *, name: str) -> Future[T]:
     return future
 
 
-def _run(work: Callable[[], T], future: Future[T]) -> None:
+def _run(work: Callable[[], Any], future: Future[Any]) -> None:
+    outcome = _attempt(work)
+    del work
+    _settle(future, outcome)
+
+
+_Outcome: TypeAlias = "tuple[Any, BaseException | None]"
+
+
+def _attempt(work: Callable[[], Any]) -> _Outcome:
     try:
-        result = work()
-    except BaseException as error:  # noqa: BLE001  handed to whoever waits, whatever it is
-        future.set_exception(error)
-    else:
-        future.set_result(result)
-        del result
+        return work(), None
+    except BaseException as error:  # noqa: BLE001  raised where the future is read
+        return None, error
     finally:
-        # The exception's traceback holds this frame; a frame that held the future would close a
-        # circle, and the plugin's frames in that traceback would wait for the collector.
-        del work, future
+        # The error's traceback holds this frame, and the frame its caller's. None of them may hold
+        # the error's future, or the plugin's frames in the traceback would wait for the collector.
+        del work
+
+
+def _settle(future: Future[Any], outcome: _Outcome) -> None:
+    result, error = outcome
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+    del result, error, outcome, future  # see `_attempt`
+
+
+_Job: TypeAlias = "tuple[list[Callable[[], Any]], Future[Any] | None]"
+"""The work in a list of its own, so that a cancelled future can drop it, and its future."""
+
+
+class ThreadPool:
+    """An elastic pool of daemon threads.
+
+    A thread is started when a job finds none idle, and ends when it has been idle for 10 seconds.
+    In a forked child the pool is empty and works again.
+
+    Args:
+        name: of its threads.
+        max_threads: None for no limit.
+        max_waiting: how many jobs may wait while all `max_threads` are busy; None for any number.
+        spare: how many threads wait even when there is no work, from `prepare` on. `post` needs
+            one, since it cannot start any.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_threads: int | None = None,
+        max_waiting: int | None = None,
+        spare: int = 0,
+    ) -> None:
+        self._name: Final = name
+        self._max_threads: Final = math.inf if max_threads is None else max_threads
+        self._capacity: Final = self._max_threads + (
+            math.inf if max_waiting is None else max_waiting
+        )
+        self._spare: Final = spare
+        self.reset()
+        _pools.add(self)
+
+    def reset(self) -> None:
+        """Forget all threads and jobs: for a forked child, which has none of the threads."""
+        # Reentrant: an allocation under it may run a finalizer that submits to this pool.
+        self._lock = threading.RLock()
+        self._queue: SimpleQueue[_Job] = SimpleQueue()
+        self._threads = 0
+        self._idle = 0
+        self._taken = 0  # submitted jobs that wait or run
+
+    def try_submit(self, work: Callable[[], T]) -> Future[T] | None:
+        """Run `work` on a thread of the pool.
+
+        Returns:
+            Its future; cancelling it before the work has begun drops the work at once. None if the
+            pool and its queue are full.
+
+        Raises:
+            RuntimeError: the system starts no more threads.
+        """
+        future: Future[T] = Future()
+        cell: list[Callable[[], Any]] = [work]
+        del work
+        future.add_done_callback(lambda _: cell.clear())
+        with self._lock:
+            if self._taken >= self._capacity:
+                return None
+            if not self._idle and self._threads < self._max_threads:
+                self._start()
+            self._taken += 1
+            self._queue.put((cell, future))
+        return future
+
+    def prepare(self) -> None:
+        """Make sure that a thread waits for what is posted from now on."""
+        if not self._idle:
+            with self._lock:
+                if not self._idle:
+                    self._start()
+
+    def post(self, work: Callable[[], object]) -> None:
+        """Run `work` soon; may be called anywhere, by the collector and by weak references too.
+
+        Args:
+            work: the call. It must not raise: nothing reports its error.
+        """
+        self._queue.put(([work], None))
+
+    def _start(self) -> None:
+        # Before the start: the new thread counts itself out when it takes its first job.
+        self._threads += 1
+        self._idle += 1
+        try:
+            threading.Thread(
+                target=self._serve, args=(self._queue,), name=self._name, daemon=True
+            ).start()
+        except RuntimeError:  # the interpreter shuts down, or the system has no more threads
+            self._threads -= 1
+            self._idle -= 1
+            raise
+
+    def _serve(self, queue: SimpleQueue[_Job]) -> None:
+        while (job := self._next(queue)) is not None:
+            cell, future = job
+            is_wanted = future is None or future.set_running_or_notify_cancel()
+            outcome = _attempt(cell.pop()) if is_wanted else (None, None)
+            with self._lock:
+                # Before the result: a caller that has it finds this thread idle and a place free.
+                self._idle += 1
+                self._taken -= future is not None
+            if future is not None and is_wanted:
+                _settle(future, outcome)
+            del job, cell, future, outcome  # a waiting thread holds nothing of its last job
+
+    def _next(self, queue: SimpleQueue[_Job]) -> _Job | None:
+        timeout: float | None = _IDLE_S
+        while True:
+            try:
+                job = queue.get(timeout=timeout)
+            except Empty:
+                with self._lock:
+                    if not queue.empty():
+                        continue
+                    if self._idle > self._spare:
+                        self._idle -= 1
+                        self._threads -= 1
+                        return None
+                timeout = None  # this one is the spare
+                continue
+            with self._lock:
+                self._idle -= 1
+                is_needed = self._spare or not queue.empty()
+                if is_needed and not self._idle and self._threads < self._max_threads:
+                    with suppress(RuntimeError):  # then the next idle thread takes it
+                        self._start()
+            return job
+
+
+_pools: Final[WeakRegistry[ThreadPool]] = WeakRegistry()
+
+
+def _after_fork() -> None:
+    for pool in _pools.live():
+        pool.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class LoopThread:
+    """An asyncio event loop on a daemon thread, from now until `stop`.
+
+    The thread does not refer to this object.
+
+    Attributes:
+        loop: the event loop.
+        thread: its thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        # The thread makes the loop: were the caller interrupted by Ctrl-C between making a loop and
+        # starting its thread, there would be a loop that never runs.
+        made = SimpleQueue[asyncio.AbstractEventLoop]()
+        self.thread: Final = threading.Thread(
+            target=_run_loop, args=(made,), name=name, daemon=True
+        )
+        self.thread.start()
+        self.loop: Final = made.get()
+        self._stop_claim: Final = threading.Lock()  # acquired by the first `stop`, never released
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the loop; cancelling the future cancels it.
+
+        Raises:
+            RuntimeError: the loop is closed; the coroutine is closed too.
+        """
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except RuntimeError:
+            coroutine.close()
+            raise
+
+    def stop(self, timeout: float) -> bool:
+        """Cancel what runs in the loop and end the thread. May be called again, to wait longer.
+
+        Args:
+            timeout: seconds to wait for that.
+
+        Returns:
+            Whether the thread has ended; True in the thread itself, which cannot wait for its end.
+        """
+        # Once: a second stop would cut off the tasks that are being cancelled.
+        if self._stop_claim.acquire(blocking=False):
+            with suppress(RuntimeError):  # the loop has ended by itself
+                self.loop.call_soon_threadsafe(self.loop.stop)
+        if self.thread is threading.current_thread():
+            return True
+        self.thread.join(timeout)
+        return not self.thread.is_alive()
+
+
+def _run_loop(made: SimpleQueue[asyncio.AbstractEventLoop]) -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    made.put(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

@@ -1,14 +1,15 @@
 """Where an index is persisted: each build in a folder of its own.
 
-An index is read where it lies for as long as it serves, a page at a time even. So no build writes
-over another: in the folder that a host gave, each gets a folder, and a file names the newest that
-is whole. That is replaced, in one step, once all of it is on the disk; a build that fails, or a
-process that dies in one, leaves the one before. What a later build has taken the place of goes when
-nobody refers to it any more, in this process or another: each holds it by a lock (`build_locks`).
+An index is read in place for as long as it serves, even a page at a time, so no build writes over
+another. In the folder that a host gave, each build gets a subfolder, and a file names the newest
+whole one. That file is replaced, in one step, once all of the build is on the disk; a build that
+fails, or whose process dies, leaves the one before. A superseded build is removed when no process
+refers to it any more: each process that uses one holds a shared lock on the file beside its folder,
+and its remover must have that lock exclusively.
 
-Without a folder of the host's, a build is temporary and goes with the last reference to it. Whoever
-cleans temporary folders may take it away before: so what is in it is noted, and looked for again
-before it is read.
+Without a folder of the host's, a build is temporary and goes with the last reference to it. A
+cleaner of temporary folders may remove it earlier: so its files are noted, and checked before it is
+read again.
 """
 
 from __future__ import annotations
@@ -18,16 +19,23 @@ import logging
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 import uuid
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.introspect.tracebacks import format_error
-from epochal._core.sync.durable_files import sync_all, sync_folder, write_durably
+from epochal._core.sync.durable_files import (
+    FileLock,
+    sync_all,
+    sync_folder,
+    touch,
+    write_durably,
+)
 from epochal.errors import HostError
-from epochal.kinds.toolkit.build_locks import SUFFIX, BuildLock, lock_of, remove_if_unused
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -37,52 +45,54 @@ _NEWEST: Final = "epochal-index.json"
 _PREFIX: Final = "build-"
 _NAME: Final = re.compile(rf"{_PREFIX}\w+")
 _TRIES: Final = 10
+_LOCK_SUFFIX: Final = ".lock"
+_LOCK_TIMEOUT_S: Final = 1.0
+"""A remover holds its lock for a moment only; then the folder is gone."""
 
 
 class Build:
     """A folder with one build of an index.
 
     Attributes:
-        path: of it.
-        home: the host's folder that it is in; None for a temporary one.
+        path: the folder.
+        home: the host's folder that it is in; None for a temporary build.
     """
 
     __slots__ = ("__weakref__", "_files", "home", "path")
 
-    def __init__(self, path: Path, home: Path | None = None, lock: BuildLock | None = None) -> None:
+    def __init__(self, path: Path, home: Path | None = None, lock: FileLock | None = None) -> None:
         self.path: Final = path
         self.home: Final = home
         self._files: dict[str, int] = {}
         weakref.finalize(self, _discard, path, home, lock, os.getpid())
 
     def note(self) -> None:
-        """Note what is in it."""
+        """Note which files the build has."""
         self._files = _files_in(self.path)
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that was noted is there."""
+        """Whether all noted files are there, with their sizes."""
         return self._files.items() <= _files_in(self.path).items()
 
 
-_referred: Final[weakref.WeakValueDictionary[Path, Build]] = weakref.WeakValueDictionary()
-"""The builds in folders of hosts: one object for each, however often it is opened.
+_builds: Final[weakref.WeakValueDictionary[Path, Build]] = weakref.WeakValueDictionary()
+"""The builds in hosts' folders that this process uses, by resolved path: one object for each.
 
-By where the folder really is, whatever links lead there. Read and written by any thread, one step
-each.
+Read and written by any thread, one step each.
 """
 
 
 def begin(given: str | PathLike[str] | None, index: str) -> Build:
-    """An empty folder to build an index into; it goes with the object unless it is published.
+    """Make an empty folder to build an index into; it goes with the object unless published.
 
     Args:
-        given: the host's folder, which is made; None for a temporary one.
+        given: the host's folder, which is made if need be; None for a temporary build.
         index: the index's full name.
 
     Raises:
-        HostError: the folder is another index's.
-        OSError: it cannot be made.
+        HostError: the folder belongs to another index.
+        OSError: the folder cannot be made.
     """
     if given is None:
         return Build(Path(tempfile.mkdtemp(prefix="epochal-index-")))
@@ -93,25 +103,26 @@ def begin(given: str | PathLike[str] | None, index: str) -> Build:
         raise HostError(f"{given} holds the index {newest[0]}; give {index} a folder of its own")
     _clean(home, newest)
     path = home / f"{_PREFIX}{uuid.uuid4().hex}"
-    lock = BuildLock(path, make=True)  # before the folder, or it would be taken for a left one
+    # The lock before the folder: an unlocked folder is taken for one that a dead process left.
+    lock = _hold(path, make=True)
     path.mkdir(0o700)
-    return _referred.setdefault(path, Build(path, home, lock))
+    return _builds.setdefault(path, Build(path, home, lock))
 
 
 def publish(build: Build, index: str) -> None:
-    """Have a build be what is found in the host's folder; all of it is on the disk before.
+    """Make a build the newest in the host's folder, after all of it is on the disk.
 
     Raises:
-        OSError: it cannot be kept; what was found before still is.
+        OSError: it cannot be written; the build before stays the newest.
     """
     build.note()
     home = build.home
     if home is None:
         return
     sync_all(build.path)
-    said_of_it = {"index": index, "build": build.path.name}
-    write_durably(home / _NEWEST, json.dumps(said_of_it).encode())
-    # It is found from here on, so it must serve; what is not durable is a name, and that is told.
+    record = {"index": index, "build": build.path.name}
+    write_durably(home / _NEWEST, json.dumps(record).encode())
+    # It is found from here on, so it must serve. If its name is not durable, that is logged only.
     try:
         sync_folder(home)
     except OSError as error:
@@ -124,60 +135,61 @@ def publish(build: Build, index: str) -> None:
 
 
 def find(given: str | PathLike[str]) -> Build:
-    """The newest build in a folder.
+    """Open the newest build in a folder.
 
     Raises:
-        HostError: there is none.
+        HostError: the folder holds no build, or its pointer is damaged.
     """
     home = Path(given).resolve()
     for _ in range(_TRIES):  # another process may publish and remove between two steps
         newest = _newest(home)
         if newest is None or not (home / newest[1]).is_dir():
             break
-        if (found := _hold(home, newest[1])) is not None:
-            return found
+        if (build := _open(home, newest[1])) is not None:
+            return build
     raise HostError(f"there is no index in {given}; build one into it first")
 
 
-def _hold(home: Path, name: str) -> Build | None:
-    """The build of that name in a host's folder; None if it is removed this instant."""
+def _open(home: Path, name: str) -> Build | None:
+    """The build of that name in a host's folder; None if it is being removed."""
     path = home / name
-    if (found := _referred.get(path)) is not None:
-        return found
+    if (known := _builds.get(path)) is not None:
+        return known
+    lock: FileLock | None = None
     try:
-        lock = BuildLock(path, make=path.is_dir() and not lock_of(path).exists())
+        lock = _hold(path, make=path.is_dir() and not _lock_file(path).exists())
     except (BlockingIOError, FileNotFoundError):
         return None
-    except OSError:  # a read-only disk: nobody removes anything there
-        lock = None
+    except OSError:
+        pass  # a read-only disk: no process removes anything there
     if not path.is_dir():
         if lock is not None:
             lock.release()
         return None
-    build = _referred.setdefault(path, Build(path, home, lock))
+    build = _builds.setdefault(path, Build(path, home, lock))
     build.note()
     return build
 
 
 def _clean(home: Path, newest: tuple[str, str] | None) -> None:
-    """Remove what processes left that died."""
-    names = {one.name.removesuffix(SUFFIX) for one in home.glob(f"{_PREFIX}*")}
+    """Remove the builds that dead processes left."""
+    names = {path.name.removesuffix(_LOCK_SUFFIX) for path in home.glob(f"{_PREFIX}*")}
     for name in names:
         if _NAME.fullmatch(name) and (newest is None or name != newest[1]):
-            remove_if_unused(home / name, _remove)
+            _remove_unused(home / name)
 
 
 def _newest(home: Path) -> tuple[str, str] | None:
-    """Which index, and which build of it; None where there is none that is whole."""
+    """The index and the name of its newest whole build; None if there is none."""
     try:
-        found = json.loads((home / _NEWEST).read_text())
-        index, name = str(found["index"]), str(found["build"])
+        record = json.loads((home / _NEWEST).read_text())
+        index, name = str(record["index"]), str(record["build"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(home, format_error(error)) from error
     if not _NAME.fullmatch(name):
-        raise _damaged(home, f"{name!r} is no build")
+        raise _damaged(home, f"{name!r} is not the name of a build")
     return index, name
 
 
@@ -185,12 +197,9 @@ def _damaged(home: Path, why: str) -> HostError:
     return HostError(f"{home / _NEWEST} is damaged: {why}; remove it, and build the index again")
 
 
-def _discard(path: Path, home: Path | None, lock: BuildLock | None, pid: int) -> None:
-    """Remove a build to which nobody refers, unless it is the newest in a host's folder.
-
-    It is still in use by whom this process was forked from, if it was.
-    """
-    if pid != os.getpid():
+def _discard(path: Path, home: Path | None, lock: FileLock | None, pid: int) -> None:
+    """Remove a build without references, unless it is the newest in a host's folder."""
+    if pid != os.getpid():  # a fork: the parent still uses the build
         return
     if lock is not None:
         lock.release()
@@ -200,9 +209,43 @@ def _discard(path: Path, home: Path | None, lock: BuildLock | None, pid: int) ->
     try:
         newest = _newest(home)
     except (HostError, OSError):
-        return  # nobody knows which is the newest
+        return  # the newest cannot be determined: it may be this one
     if newest is None or newest[1] != path.name:
-        remove_if_unused(path, _remove)
+        _remove_unused(path)
+
+
+def _hold(folder: Path, *, make: bool = False) -> FileLock:
+    """Hold a folder in use, against removal by any process.
+
+    Args:
+        folder: need not exist yet.
+        make: make the lock's file too.
+
+    Raises:
+        OSError: a process is removing the folder, or has.
+    """
+    if make:
+        touch(_lock_file(folder))
+    try:
+        return FileLock(_lock_file(folder), shared=True, timeout=_LOCK_TIMEOUT_S)
+    except (BlockingIOError, sqlite3.Error) as error:
+        raise BlockingIOError(f"{folder} is being removed") from error
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder and its lock, unless a process uses it: this one or another."""
+    with suppress(OSError, sqlite3.Error):  # in use, or not this process's to remove
+        touch(_lock_file(folder))  # a crash may have left a folder without
+        lock = FileLock(_lock_file(folder))
+        try:
+            _remove(folder)
+            _lock_file(folder).unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(folder.name + _LOCK_SUFFIX)
 
 
 def _remove(path: Path) -> None:
@@ -210,7 +253,7 @@ def _remove(path: Path) -> None:
 
 
 def _files_in(folder: Path) -> dict[str, int]:
-    """The sizes of the files in a folder; none where it is not there."""
+    """The sizes of the files in a folder; empty if there is no such folder."""
     return {
         str(path.relative_to(folder)): path.stat().st_size
         for path in folder.rglob("*")
