@@ -261,7 +261,7 @@ def test_what_cannot_be_read_is_told_with_its_parameter(rt, db, plugins):
         ),
         (
             "@scalar\ndef f(p: Annotated[point, pa.int64()]) -> float: return 1.0",
-            "point is a data type, and says itself how it is stored",
+            "point is a data type, which has a storage type of its own",
         ),
         (
             "@scalar\ndef f(p: Point) -> float: return 1.0",

@@ -354,7 +354,7 @@ def test_methods_of_builtin_classes_are_no_codec(rt, plugins, base, sample):
         ("samples = [1]", "no `storage`"),
         ("storage = pa.int64()", "no `samples`"),
         ("storage = pa.int64()\n    samples = ['x']", "'x' is not of the type int64"),
-        ("storage = pa.int64()\n    samples = [1]\n    parameters = 7", "no mapping of JSON"),
+        ("storage = pa.int64()\n    samples = [1]\n    parameters = 7", "not a mapping of JSON"),
         (
             "storage = pa.int64()\n    samples = [1]\n    encode = staticmethod(lambda v: v)",
             "expected both or none",
@@ -365,7 +365,7 @@ def test_methods_of_builtin_classes_are_no_codec(rt, plugins, base, sample):
             "sample 1 is stored as 2 and read as 2",
         ),
         ("storage = pa.int64()\n    samples = [1.5]", "1.5 is not of the type int64"),
-        ("storage = pa.int64()\n    samples = 7", "`samples` are no list of values"),
+        ("storage = pa.int64()\n    samples = 7", "`samples` are not a list of values"),
         (
             "storage = pa.int64()\n    samples = [1]\n    encode = decode = 7",
             "'encode' cannot be called",

@@ -24,10 +24,10 @@ There is one instance for each group. `update` is called for each row (`vectoriz
 each batch, with Arrow arrays); a row with a null in a parameter that is not optional is left out,
 as SQL aggregates do.
 
-An engine aggregates in parts, on several threads, and puts the parts together. For that, a part's
-state travels through the engine as SQL values: the class's *annotated attributes are its state*.
-They are read after a part is done and set on a fresh instance, which `merge` gets. State that is
-not of SQL types (a set, say) is written and read by two methods of your own::
+An engine aggregates in parts, on several threads, and merges the parts. For that, a part's state
+travels through the engine as SQL values: the class's *annotated attributes are its state*. They are
+read after a part is done and set on a fresh instance, which is passed to `merge`. State that is not
+of SQL types (a set, say) is written and read by two methods of your own::
 
     def state(self) -> list[str]: return sorted(self.seen)      # or tuple[int, list[str]]
     def restore(self, seen: list[str]) -> None: self.seen = set(seen)
@@ -60,14 +60,16 @@ from epochal.kinds.signature import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    Read = Callable[[Any], ValueType]
+
 
 @dataclass(frozen=True, slots=True)
 class AggregateShape:
-    """What an aggregate class is like.
+    """The SQL types of an aggregate class.
 
     Attributes:
         update: the parameters that SQL passes.
-        returns: what `evaluate` gives.
+        returns: the result of `evaluate`.
         state: the types of its state, by attribute; by position where the class writes it itself.
         has_own_state: whether the class has `state` and `restore`.
         retracts: whether it has `retract`.
@@ -81,9 +83,9 @@ class AggregateShape:
 
     @property
     def has_codec(self) -> bool:
-        """Whether a data type is in any of it."""
-        taken = (one.type for one in self.update.parameters)
-        return has_codec([*taken, self.returns, *self.state.values()])
+        """Whether any of these types is, or contains, a data type."""
+        parameters = (parameter.type for parameter in self.update.parameters)
+        return has_codec([*parameters, self.returns, *self.state.values()])
 
 
 class AggregateKind(Kind["type[Any]"]):
@@ -92,14 +94,14 @@ class AggregateKind(Kind["type[Any]"]):
     __slots__ = ()
 
     def options(self, *, vectorized: bool = False, **unknown: Any) -> Mapping[str, Any]:
-        """What the marker takes.
+        """Check the marker's options.
 
         Args:
             vectorized: `update` (and `retract`) take Arrow arrays, a batch at a time.
             **unknown: refused.
 
         Raises:
-            TypeError: an option that is not known.
+            TypeError: the kind has no such option.
         """
         if unknown:
             raise TypeError(
@@ -109,7 +111,7 @@ class AggregateKind(Kind["type[Any]"]):
         return {"vectorized": bool(vectorized)}
 
     def validate(self, export: Export) -> None:
-        """Check that the class can aggregate: its methods, their annotations, its state.
+        """Require a class that can aggregate, by its methods, their annotations and its state.
 
         Raises:
             TypeError: it cannot; the message names each method, parameter or attribute.
@@ -117,11 +119,14 @@ class AggregateKind(Kind["type[Any]"]):
         self.shape(export)
 
     def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
-        """The data types of its plugin that it names."""
-        return _data_types(export.target)
+        """Return the plugin's own data types that the class's annotations name."""
+        cls = export.target
+        names = ("update", "evaluate", "state")
+        methods = [getattr(cls, name) for name in names if hasattr(cls, name)]
+        return data_types_of(*methods, *cls.__mro__)
 
     def shape(self, export: Export) -> AggregateShape:
-        """What the class is like.
+        """Return the types of the class's parameters, result and state.
 
         Raises:
             TypeError: as `validate`.
@@ -134,124 +139,115 @@ class AggregateKind(Kind["type[Any]"]):
         faults = Faults()
         _check_class(cls, faults)
         read = read_array if export.options["vectorized"] else read_value
-        update = _method(cls, "update", faults, read, returns=False)
-        evaluate = _method(cls, "evaluate", faults, read_value)
+        update = _read_method(cls, "update", faults, read, returns=False)
+        evaluate = _read_method(cls, "evaluate", faults, read_value)
         _check_merge(cls, faults)
         _check_retract(cls, update, faults, read)
-        has_own_state = hasattr(cls, "state")
-        state = _own_state(cls, faults) if has_own_state else _attributes(cls, faults)
+        own_state = hasattr(cls, "state")
+        state = _read_own_state(cls, faults) if own_state else _read_attributes(cls, faults)
         if not update.parameters and not faults.messages:
-            faults.check("update has no parameters; an aggregate needs a value to look at")
+            faults.add("update has no parameters; an aggregate needs a value to look at")
         faults.raise_any()
-        return AggregateShape(
-            update,
-            evaluate.returns or ValueType(None),
-            state,
-            has_own_state,
-            hasattr(cls, "retract"),
-        )
-
-
-def _data_types(cls: type) -> Iterator[tuple[Kind[Any], Any]]:
-    methods = [getattr(cls, name) for name in ("update", "evaluate", "state") if hasattr(cls, name)]
-    yield from data_types_of(*methods, *cls.__mro__)
+        returns = evaluate.returns or ValueType(None)
+        return AggregateShape(update, returns, state, own_state, hasattr(cls, "retract"))
 
 
 _NOTHING: Final = Signature((), None)
 
 
-def _method(
+def _read_method(
     cls: type,
     name: str,
     faults: Faults,
-    read: Callable[[Any], ValueType],
+    read: Read,
     *,
-    read_return: Callable[[Any], ValueType] | None = None,
+    read_return: Read | None = None,
     returns: bool = True,
 ) -> Signature:
     method = inspect.getattr_static(cls, name, None)
     if not inspect.isfunction(method):
-        faults.check(f"has no method {name}(self, …)")
+        faults.add(f"has no method {name}(self, …)")
         return _NOTHING
     try:
         return read_signature(method, read, read_return=read_return, returns=returns, method=True)
     except AnnotationError as error:
-        faults.add(f"{name}: ", error)
+        faults.add_error(f"{name}: ", error)
         return _NOTHING
+
+
+def _types_of(signature: Signature) -> list[ValueType]:
+    return [parameter.type for parameter in signature.parameters]
 
 
 def _check_class(cls: type, faults: Faults) -> None:
     try:
         inspect.signature(cls).bind()
     except TypeError as error:
-        faults.check(
+        faults.add(
             f"{cls.__name__}() must work without arguments, to make a group's state: {error}"
         )
     if not cls.__weakrefoffset__:
-        faults.check("its __slots__ lack '__weakref__', by which its use is known")
+        faults.add("its __slots__ lack '__weakref__', by which its use is known")
 
 
 def _check_merge(cls: type, faults: Faults) -> None:
     merge = inspect.getattr_static(cls, "merge", None)
     if not inspect.isfunction(merge):
-        faults.check("has no method merge(self, other), which adds another part of the group")
+        faults.add("has no method merge(self, other), which adds another part of the group")
         return
     try:
         inspect.signature(merge).bind(None, None)
     except TypeError:
-        faults.check("merge must take one argument, the other part: merge(self, other)")
+        faults.add("merge must take one argument, the other part: merge(self, other)")
 
 
-def _check_retract(
-    cls: type, update: Signature, faults: Faults, read: Callable[[Any], ValueType]
-) -> None:
-    if not hasattr(cls, "retract"):
-        return
-    retract = _method(cls, "retract", faults, read, returns=False)
-    if [one.type for one in retract.parameters] != [one.type for one in update.parameters]:
-        faults.check("retract must take the parameters of update")
+def _check_retract(cls: type, update: Signature, faults: Faults, read: Read) -> None:
+    if hasattr(cls, "retract"):
+        retract = _read_method(cls, "retract", faults, read, returns=False)
+        if _types_of(retract) != _types_of(update):
+            faults.add("retract must take the parameters of update")
 
 
-def _attributes(cls: type, faults: Faults) -> dict[str, ValueType]:
+def _read_attributes(cls: type, faults: Faults) -> dict[str, ValueType]:
+    """Read the state from the annotated attributes of a class and its bases."""
     state: dict[str, ValueType] = {}
     for base in reversed(cls.__mro__):
         try:
             hints = annotations_of(base)
         except AnnotationError as error:
-            faults.add("", error)
+            faults.add_error("", error)
             continue
-        for name in hints:
-            if get_origin(hints[name]) is ClassVar or hints[name] is ClassVar:
+        for name, hint in hints.items():
+            if get_origin(hint) is ClassVar or hint is ClassVar:
                 continue
-            kind = faults.read(f"state attribute {name!r}", name, hints, read_value)
-            if kind is not None:
-                state[name] = kind
+            value_type = faults.read(f"state attribute {name!r}", name, hints, read_value)
+            if value_type is not None:
+                state[name] = value_type
             if isinstance(vars(base).get(name), (list, dict, set)):
-                faults.check(
-                    f"state attribute {name!r} is shared by all groups; set it in __init__"
-                )
+                faults.add(f"state attribute {name!r} is shared by all groups; set it in __init__")
     if not state and not faults.messages:
-        faults.check(
+        faults.add(
             "has no state: annotate its attributes (count: int = 0), or give it state and restore"
         )
     return state
 
 
-def _own_state(cls: type, faults: Faults) -> dict[str, ValueType]:
-    restore = _method(cls, "restore", faults, read_value, returns=False)
-    read: list[ValueType] = []
+def _read_own_state(cls: type, faults: Faults) -> dict[str, ValueType]:
+    """Read the state from the annotations of `state` and `restore`, which must agree."""
+    restore = _read_method(cls, "restore", faults, read_value, returns=False)
+    types: list[ValueType] = []
 
     def read_state(hint: Any) -> ValueType:
         parts = get_args(hint) if get_origin(hint) is tuple else (hint,)
-        read.extend(read_value(part) for part in parts)
+        types.extend(read_value(part) for part in parts)
         return ValueType(None)
 
-    written = _method(cls, "state", faults, read_value, read_return=read_state)
-    if written.parameters:
-        faults.check("state must take no arguments")
-    if [one.type for one in restore.parameters] != read and not faults.messages:
-        faults.check("restore must take what state returns, each with the same annotation")
-    return {f"state{index}": kind for index, kind in enumerate(read)}
+    method = _read_method(cls, "state", faults, read_value, read_return=read_state)
+    if method.parameters:
+        faults.add("state must take no arguments")
+    if _types_of(restore) != types and not faults.messages:
+        faults.add("restore must take what state returns, each with the same annotation")
+    return {f"state{index}": value_type for index, value_type in enumerate(types)}
 
 
 aggregate: Final = AggregateKind("aggregate", "one SQL value out of many rows")

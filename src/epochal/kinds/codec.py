@@ -1,9 +1,9 @@
-"""How the values of a plugin's data types become what is stored, and back.
+"""Codecs: how the values of a plugin's data types become stored values, and back.
 
-A signature that names a data type has its `Codec` in the `ValueType`: the plugin's `encode` and
-`decode`. `reader` and `writer` make functions of it for one place of a signature, a parameter say:
-None where nothing is to be done, so plain functions cost nothing. All of this is plugin code: it is
-read anew for each query, and nothing that outlives a query may keep it.
+A signature that names a data type has a `Codec` in its `ValueType`: the plugin's `encode` and
+`decode`. `decoder_for` and `encoder_for` make functions of it for one place of a signature, such as
+a parameter; they return None where nothing has to be done, so plain types cost nothing. All of this
+is plugin code: it is read anew for each query, and nothing that outlives a query may keep it.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     Step = Callable[[Any], Any]
 
 CODEC: Final = "__epochal_codec__"
-"""The attribute under which what stands for a data type of another plugin has its codec."""
+"""The attribute in which a handle of another plugin's data type offers its codec."""
 
 
 class CodecError(ValueError):
-    """A value cannot be stored or read; the message says which, where, and of what type."""
+    """A value cannot be stored or read; the message names the place, the type and the value."""
 
 
 class CodecKind(Kind[Any]):
-    """A kind whose exports say how values are stored."""
+    """A kind whose exports define how values are stored."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How values of a type are stored; plugin code, so not to be kept.
+    """How values of a data type are stored. It holds plugin code, so do not keep it.
 
     Attributes:
         name: the type's name within its plugin.
         parameters: as JSON.
-        storage: the `pyarrow.DataType` that they are stored as.
+        storage: the `pyarrow.DataType` that the values are stored as.
         encode: value to storage.
         decode: storage to value.
-        plugin: whose type it is; empty for the plugin's own that names it.
+        plugin: id of the plugin that exports the type; empty for the plugin that names it.
     """
 
     name: str
@@ -60,15 +60,15 @@ class Codec:
     plugin: str = ""
 
     def full_name(self, plugin: str) -> str:
-        """The extension's name, where a plugin names it."""
+        """Return the type's full name, as seen from a plugin that names it."""
         return f"{self.plugin or plugin}.{self.name}"
 
 
 def codec_of(hint: Any) -> Codec | None:
-    """The codec of what an annotation names, if it is a data type; None for anything else.
+    """Return the codec of a data type that an annotation names; None for anything else.
 
     Args:
-        hint: a class that is marked as one, or what a plugin got of another that it requires.
+        hint: a class that is marked as a data type, or the handle of another plugin's data type.
     """
     if not inspect.isclass(hint):
         codec = getattr(hint, CODEC, None)
@@ -78,16 +78,19 @@ def codec_of(hint: Any) -> Codec | None:
 
 
 def declared_codec(cls: Any, name: str) -> Codec:
-    """The codec that a class declares, whatever it is marked as."""
-    encode, decode = step_of(cls, "encode") or _same, step_of(cls, "decode") or _same
+    """Return the codec that a class declares, whatever it is marked as."""
+    encode = declared_step(cls, "encode") or _identity
+    decode = declared_step(cls, "decode") or _identity
     return Codec(name, parameters_of(cls), cls.storage, encode, decode)
 
 
-def step_of(cls: Any, name: str) -> Step | None:
-    """The function that a class, or a base of it, gives a name; not what `str` and the like have.
+def declared_step(cls: Any, name: str) -> Step | None:
+    """Return the function `name` that a class or its base defines; None if neither does.
+
+    A built-in base does not count: `str` has an `encode` that is no codec.
 
     Raises:
-        TypeError: it cannot be called.
+        TypeError: the class has something of that name that cannot be called.
     """
     owner = next((base for base in cls.__mro__ if name in vars(base)), None)
     if owner is None or owner.__module__ == "builtins":
@@ -99,96 +102,88 @@ def step_of(cls: Any, name: str) -> Step | None:
 
 
 def parameters_of(cls: Any) -> str:
-    """The `parameters` of a class, as JSON.
+    """Return the `parameters` of a class, as JSON.
 
     Raises:
-        TypeError: they are no mapping of JSON values.
+        TypeError: they are not a mapping of JSON values.
     """
     given: Mapping[str, Any] = getattr(cls, "parameters", {})
     try:
         return json.dumps(dict(given), sort_keys=True)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"its `parameters` are no mapping of JSON values: {error}") from None
+        raise TypeError(f"its `parameters` are not a mapping of JSON values: {error}") from None
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
 def data_types_in(hint: Any) -> Iterator[tuple[Kind[Any], Any]]:
-    """The classes in an annotation that are marked as data types, each with the kind it has."""
+    """Yield the classes in an annotation that are marked as data types, each with its kind."""
     if inspect.isclass(hint):
-        yield from (
-            (mark.kind, hint) for mark in marks_of(hint) if isinstance(mark.kind, CodecKind)
-        )
-    for inner in get_args(hint):  # of Annotated[…], what stands behind the type too
+        marks = marks_of(hint)
+        yield from ((mark.kind, hint) for mark in marks if isinstance(mark.kind, CodecKind))
+    for inner in get_args(hint):  # includes the metadata of Annotated[…]
         yield from data_types_in(inner)
 
 
-def decoder_for(kind: ValueType, where: str) -> Step | None:
-    """Makes of what is stored what functions get; None where that is the same.
+def decoder_for(value_type: ValueType, place: str) -> Step | None:
+    """Return a function from stored values to the values that plugin functions get.
 
     Args:
-        kind: the type of the place.
-        where: the place, for messages: "parameter 'p'".
+        value_type: the type of the place.
+        place: the place, for error messages: "parameter 'p'".
+
+    Returns:
+        None where stored values are passed as they are.
     """
-    if kind.codec is not None:
-        return _reading(kind.codec, where)
-    return for_each(decoder_for(kind.element, where)) if kind.element is not None else None
+    if value_type.codec is not None:
+        codec: Codec = value_type.codec
+        return _guarded(codec.decode, f"{place}: the data type {codec.name} cannot read")
+    return for_each(decoder_for(value_type.element, place)) if value_type.element else None
 
 
-def encoder_for(kind: ValueType, where: str) -> Step | None:
-    """Makes of what functions give what is stored; None where that is the same.
+def encoder_for(value_type: ValueType, place: str) -> Step | None:
+    """Return a function from the values that plugin functions return to stored values.
 
     Args:
-        kind: the type of the place.
-        where: the place, for messages.
+        value_type: the type of the place.
+        place: the place, for error messages.
+
+    Returns:
+        None where values are stored as they are.
     """
-    if kind.codec is not None:
-        return _writing(kind.codec, where)
-    return for_each(encoder_for(kind.element, where)) if kind.element is not None else None
+    if value_type.codec is not None:
+        codec: Codec = value_type.codec
+        return _guarded(codec.encode, f"{place}: the data type {codec.name} cannot store")
+    return for_each(encoder_for(value_type.element, place)) if value_type.element else None
 
 
-def has_codec(kinds: Iterable[ValueType]) -> bool:
-    """Whether a data type is in any of these."""
-    return any(decoder_for(kind, "") is not None for kind in kinds)
+def has_codec(value_types: Iterable[ValueType]) -> bool:
+    """Return whether any of these types is, or contains, a data type."""
+    return any(decoder_for(value_type, "") is not None for value_type in value_types)
 
 
 def for_each(step: Step | None) -> Step | None:
-    """A step for every value of a list."""
+    """Return a function that applies a step to every value of a list; None for no step."""
     return None if step is None else partial(_map, step)
 
 
 def _map(step: Step, values: Any) -> Any:
-    # What is no list is for whoever checks the type, who says so.
+    # A value that is not a list passes unchanged: the later check of its type reports it.
     return [step(value) for value in values] if isinstance(values, (list, tuple)) else values
 
 
-def _reading(codec: Codec, where: str) -> Step:
-    decode = codec.decode
+def _guarded(step: Step, failure: str) -> Step:
+    """Return a step that leaves None alone, and names the place when the plugin's code raises."""
 
-    def read(stored: Any) -> Any:
-        if stored is None:
-            return None
-        try:
-            return decode(stored)
-        except Exception as error:
-            text = f"the data type {codec.name} cannot read {reprlib.repr(stored)}"
-            raise CodecError(f"{where}: {text}: {format_error(error)}") from error
-
-    return read
-
-
-def _writing(codec: Codec, where: str) -> Step:
-    encode = codec.encode
-
-    def write(value: Any) -> Any:
+    def guarded(value: Any) -> Any:
         if value is None:
             return None
         try:
-            return encode(value)
+            return step(value)
         except Exception as error:
-            text = f"the data type {codec.name} cannot store {reprlib.repr(value)}"
-            raise CodecError(f"{where}: {text}: {format_error(error)}") from error
+            reason = format_error(error)
+            raise CodecError(f"{failure} {reprlib.repr(value)}: {reason}") from error
 
-    return write
+    return guarded

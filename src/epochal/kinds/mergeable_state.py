@@ -1,4 +1,4 @@
-"""Mergeable state: an aggregate whose state is kept, and merged with others later.
+"""Mergeable state: an aggregate whose state is stored, and merged with other states later.
 
 ::
 
@@ -20,19 +20,20 @@ calls it in three ways:
 
 ======================================  =======================================================
 `web.visitors(user)`                    the value of these rows
-`web.visitors_state(user)`              their state, to be kept in a column
-`web.visitors_merge(state)`             the value of kept states, merged
+`web.visitors_state(user)`              their state, to be stored in a column
+`web.visitors_merge(state)`             the value of stored states, merged
 ======================================  =======================================================
 
-A function of the plugin's own that has one of these names makes a call of it an error.
+If the plugin has a function of its own under one of these names, a call of the name is an error.
 
-Kept states outlive the code that wrote them. So a version with another type of state, or other
-`parameters`, is refused; and so is one that does not get the same value as the old one out of its
-`samples`, a list of groups of rows: out of the states that the old one wrote of them, out of the
-same rows, out of both merged (a hash that changed would count one user twice), and for the old
-one, after a rollback, out of the states that the new one writes. NaN is the same as itself; a
-static `same(a, b)` of the class says how near two estimates must be. A version that leaves the
-state out is refused too; `remove` and `load` break with what is kept, on purpose.
+Stored states outlive the code that wrote them. A new version is therefore refused if its state has
+another type, its `parameters` differ, or it does not get the old version's value out of the old
+version's `samples`, a list of groups of rows, in each of four ways: out of the states that the old
+version made of them, out of the same rows, out of both merged (a hash that changed would count one
+user twice), and, for a rollback, by the old version out of the states that the new one makes. NaN
+is the same as NaN; a static `same(a, b)` of the class can say how near two estimates must be. A
+version that leaves the state out is refused too; `remove` and `load` break with stored states on
+purpose.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal.kinds.aggregate import AggregateKind, AggregateShape
 from epochal.kinds.codec import parameters_of
 from epochal.kinds.data_type import REMOVAL_REFUSED, compare_parameters, freeze_samples
-from epochal.kinds.toolkit.state_compat import Trial, compare_states
+from epochal.kinds.toolkit.state_compat import StateVersion, compare_states
 
 if TYPE_CHECKING:
     from epochal._core.generation.kind import Export
     from epochal.kinds.signature import ValueType
 
 STATE_SUFFIX: Final = "_state"
-"""What the name of the function adds that gives a state."""
+"""The end of the name of the SQL function that returns a state."""
 
 MERGE_SUFFIX: Final = "_merge"
-"""What the name of the function adds that merges states."""
+"""The end of the name of the SQL function that merges states."""
 
 
 class MergeableStateKind(AggregateKind):
@@ -63,43 +64,44 @@ class MergeableStateKind(AggregateKind):
     __slots__ = ()
 
     def shape(self, export: Export) -> AggregateShape:
-        """What the class is like.
+        """Return the types of the class's parameters, state and value.
 
         Raises:
-            TypeError: it is no aggregate with one value as its state, or has no samples.
+            TypeError: the class is not an aggregate with one value as its state.
         """
         shape = super().shape(export)
         if not shape.has_own_state or len(shape.state) != 1:
-            raise TypeError("it must write its state as one value: state(self) -> bytes, say")
+            raise TypeError("it must write its state as one value, such as state(self) -> bytes")
         return shape
 
     def validate(self, export: Export) -> None:
-        """Check that it can aggregate, has samples, and that its own states come back.
+        """Require an aggregate with samples, whose restored states have the same value.
 
         Raises:
-            TypeError: it cannot, or something is missing.
-            ValueError: what it restores has another value than what it wrote.
+            TypeError: the class is no such aggregate, or lacks something.
+            ValueError: a restored state has another value than the one that was written.
         """
-        trial = _trial(export, self.shape(export))
+        version = _version(export, self.shape(export))
         parameters_of(export.target)
-        _keep_rows(export.target)
-        compare_states(trial, trial)
+        _freeze_rows(export.target)
+        compare_states(version, version)
 
     def compare(self, old: Export, new: Export) -> None:
-        """Refuse a version that would make something else of the states that are kept.
+        """Refuse a version that would get other values out of stored states.
 
         Raises:
             ValueError: the difference, spelled out.
         """
         shapes = self.shape(old), self.shape(new)
         (before,), (after,) = (shape.state.values() for shape in shapes)
-        if _plainly(before) != _plainly(after):
-            raise ValueError(f"its state was {_said(before)}, and would be {_said(after)}")
+        if _without_code(before) != _without_code(after):
+            was, now = _type_name(before), _type_name(after)
+            raise ValueError(f"its state was {was}, and would be {now}")
         compare_parameters(parameters_of(old.target), parameters_of(new.target))
-        compare_states(_trial(old, shapes[0]), _trial(new, shapes[1]))
+        compare_states(_version(old, shapes[0]), _version(new, shapes[1]))
 
     def check_removed(self, old: Export) -> None:
-        """Refuse a version without it, as for a data type.
+        """Refuse a version without the state, as for a data type.
 
         Raises:
             ValueError: always.
@@ -107,39 +109,43 @@ class MergeableStateKind(AggregateKind):
         raise ValueError(REMOVAL_REFUSED)
 
 
-def _trial(export: Export, shape: AggregateShape) -> Trial:
-    return Trial(export.target, shape, vectorized=export.options["vectorized"])
+def _version(export: Export, shape: AggregateShape) -> StateVersion:
+    return StateVersion(export.target, shape, vectorized=export.options["vectorized"])
 
 
-def _keep_rows(cls: Any) -> None:
-    """Keep `samples` as groups of rows on the class, each a tuple.
+def _freeze_rows(cls: Any) -> None:
+    """Replace the `samples` of a class by a tuple of groups of rows.
 
     Raises:
-        TypeError: they are none.
+        TypeError: they are not groups of rows, or there is no row.
     """
     for group in freeze_samples(cls):
         if isinstance(group, (str, bytes, Mapping)):
-            raise TypeError(f"of its `samples`, {group!r} is no list of rows")
+            raise TypeError(f"its `samples` hold {group!r}, which is not a list of rows")
     cls.samples = tuple(tuple(group) for group in cls.samples)
     rows = [row for group in cls.samples for row in group]
-    if wrong := [row for row in rows if not isinstance(row, (tuple, list))]:
-        raise TypeError(f"of its `samples`, {wrong[0]!r} is no row, which is a tuple of values")
+    for row in rows:
+        if not isinstance(row, (tuple, list)):
+            raise TypeError(f"its `samples` hold {row!r}, which is not a row: a tuple of values")
     if not rows:
         raise TypeError("it has no `samples`, which show that other versions read its states")
 
 
-def _plainly(kind: ValueType) -> ValueType:
-    """The type without a version's own code: a data type by its name and parameters."""
-    codec, element = kind.codec, kind.element
+def _without_code(value_type: ValueType) -> ValueType:
+    """Return the type without a version's own code: a data type by its name and parameters."""
+    codec, element = value_type.codec, value_type.element
     return replace(
-        kind,
+        value_type,
         codec=codec and (codec.name, codec.parameters),
-        element=element and _plainly(element),
+        element=element and _without_code(element),
     )
 
 
-def _said(kind: Any) -> str:
-    return str(kind.arrow or getattr(kind.python, "__name__", kind.python))
+def _type_name(value_type: Any) -> str:
+    python = value_type.python
+    return str(value_type.arrow or getattr(python, "__name__", python))
 
 
-mergeable_state: Final = MergeableStateKind("mergeable_state", "an aggregate whose state is kept")
+mergeable_state: Final = MergeableStateKind(
+    "mergeable_state", "an aggregate whose state is stored and merged later"
+)

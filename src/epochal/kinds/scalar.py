@@ -5,7 +5,7 @@
     @scalar
     def distance(lat1: float, lon1: float, lat2: float, lon2: float) -> float: ...
 
-The function takes and returns plain Python values; whoever runs it applies it over batches. Where a
+The function takes and returns plain Python values; the engine applies it over batches. Where a
 parameter is not optional, a null there makes the result null without a call, as SQL expects.
 `@scalar(vectorized=True)` takes whole Arrow arrays and returns one of the same length; of a data
 type (`epochal.kinds.data_type`), arrays of its storage.
@@ -40,22 +40,22 @@ class ScalarKind(Kind[Callable[..., Any]]):
     def options(
         self, *, volatility: str = "volatile", vectorized: bool = False, **unknown: Any
     ) -> Mapping[str, Any]:
-        """What the marker takes.
+        """Check the marker's options.
 
         Args:
-            volatility: what an engine may assume. `"volatile"`, the default, promises nothing: the
-                function is called for every row, which is never wrong. `"stable"` promises the same
-                result for the same arguments within one query, `"immutable"` for ever. Both let the
-                engine call it once, *while it plans*, where all arguments are constants, compute an
-                expression that occurs twice only once, and filter earlier. A function that draws
-                random numbers or counts its calls must stay volatile; nearly any other gains from
-                saying that it is not.
-            vectorized: it takes and returns Arrow arrays, and deals with nulls itself.
+            volatility: the promise that an engine may rely on. `"volatile"`, the default, promises
+                nothing: the function is called for every row, which is never wrong. `"stable"`
+                promises the same result for the same arguments within one query, `"immutable"` for
+                ever. Both let the engine call the function once, *while it plans*, where all
+                arguments are constants; compute an expression that occurs twice only once; and
+                filter earlier. A function that draws random numbers or counts its calls must stay
+                volatile; nearly any other gains from promising more.
+            vectorized: the function takes and returns Arrow arrays, and deals with nulls itself.
             **unknown: refused.
 
         Raises:
-            TypeError: an option that is not known.
-            ValueError: a volatility that is not known.
+            TypeError: the kind has no such option.
+            ValueError: there is no such volatility.
         """
         if unknown:
             raise TypeError(
@@ -69,31 +69,31 @@ class ScalarKind(Kind[Callable[..., Any]]):
         return {"volatility": volatility, "vectorized": bool(vectorized)}
 
     def validate(self, export: Export) -> None:
-        """Check that it can be called from SQL, by its signature.
+        """Require a function that SQL can call.
 
         Raises:
-            TypeError: it cannot; the message names each parameter and what was expected of it.
+            TypeError: SQL cannot; the message names each parameter and the types expected of it.
         """
         super().validate(export)
         self.signature(export)
 
     def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
-        """The data types of its plugin that it names."""
+        """Return the plugin's own data types that the function's annotations name."""
         return data_types_of(export.target)
 
     def signature(self, export: Export) -> Signature:
-        """Its parameters and result.
+        """Return the SQL types of the function's parameters and result.
 
         Raises:
             TypeError: as `validate`.
         """
         if inspect.isclass(export.target) or inspect.isgeneratorfunction(export.target):
-            raise TypeError("is no plain function; a scalar function returns a value for each row")
+            raise TypeError("is not a plain function; a scalar function returns a value for a row")
         read = read_array if export.options["vectorized"] else read_value
         signature = read_signature(export.target, read)
         if not signature.parameters and export.options["volatility"] == "volatile":
             raise TypeError(
-                "has no parameters, so the engine cannot say how many rows it should make; "
+                "has no parameters, so the engine cannot know how many rows to make; "
                 "mark it volatility='stable' to have it called once for each query, "
                 "or give it a parameter"
             )

@@ -1,14 +1,13 @@
-"""What a plugin author's annotations say about SQL, read without any engine.
+"""Signatures: the SQL types in a plugin author's annotations, read without any engine.
 
 The problem: a SQL function needs the types of its arguments and of its result, and a plugin's
-author has written them already, as annotations. They must be understood while a plugin is staged,
-so that a mistake is told then and by name; and by processes that have neither pyarrow nor
-DataFusion installed.
+author has written them already, as annotations. They must be read while a plugin is staged, so that
+a mistake is reported then and by name; also in processes that have neither pyarrow nor DataFusion.
 
 The idea: read annotations into `ValueType`, a small description of our own. A host turns it into
-its engine's types (`epochal.kinds.arrow` makes Arrow of it). Arrow types that an author wrote down
-himself, for the exact ones, are carried along as they are: whoever wrote them has imported pyarrow,
-so they are recognised through `sys.modules` and this module never imports it.
+its engine's types (`epochal.kinds.arrow` makes Arrow types of it). An exact Arrow type that an
+author wrote down is passed on as it is. Such an author has imported pyarrow, so this module
+recognises the type through `sys.modules` and never imports pyarrow.
 
 =============================================  ===================================================
 annotation                                     one SQL value
@@ -56,10 +55,11 @@ _VARIADIC: Final = "has {}, but a SQL function has a fixed number of parameters"
 
 
 class AnnotationError(TypeError):
-    """Something about a target's annotations cannot be SQL.
+    """An annotation is not a SQL type, or is missing.
 
     Attributes:
-        faults: everything that is wrong, each with its place and what was expected.
+        faults: every fault, each with its place and the expected types.
+        hint: the list of SQL types, where a fault is explained by it; empty otherwise.
     """
 
     def __init__(self, *faults: str, hint: str = "") -> None:
@@ -70,15 +70,15 @@ class AnnotationError(TypeError):
 
 @dataclass(frozen=True, slots=True)
 class ValueType:
-    """The type of one SQL value, as an annotation says it.
+    """The type of one SQL value, as an annotation gives it.
 
     Attributes:
-        python: one of `PLAIN`, or `list`, or None where only an Arrow type was given.
+        python: one of `sql_types.annotated_types()`, or `list`, or None where only an Arrow type was given.
         arrow: the exact `pyarrow.DataType` that the author gave, or None.
-        element: of a list, the type of its elements.
+        element: the type of a list's elements; None for any other type.
         optional: whether None is a value of it.
-        codec: of a plugin's data type, how values are stored (`epochal.kinds.data_type.Codec`).
-            Plugin code: not to be kept past the look at a signature.
+        codec: how values of a plugin's data type are stored (`epochal.kinds.codec.Codec`); None for
+            any other type. It holds plugin code, so do not keep it longer than a query.
     """
 
     python: type | None
@@ -93,9 +93,9 @@ class Parameter:
     """One parameter of a SQL function.
 
     Attributes:
-        name: as the author named it.
-        type: what it takes.
-        required: whether a call from Python must give it.
+        name: the name that the author gave it.
+        type: the type of its values.
+        required: whether a call must give it.
     """
 
     name: str
@@ -112,9 +112,9 @@ class Signature:
 
     @property
     def has_codec(self) -> bool:
-        """Whether a data type is in it."""
+        """Whether a parameter or the result is, or contains, a data type."""
         result = () if self.returns is None else (self.returns,)
-        return has_codec([*(one.type for one in self.parameters), *result])
+        return has_codec([*(parameter.type for parameter in self.parameters), *result])
 
 
 # --- one annotation ----------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def read_value(hint: Any) -> ValueType:
     """Read the annotation of one SQL value.
 
     Raises:
-        AnnotationError: it is not understood.
+        AnnotationError: it is not a SQL type.
     """
     if is_arrow_type(hint):
         return ValueType(None, arrow=hint)
@@ -140,7 +140,7 @@ def read_value(hint: Any) -> ValueType:
     if origin is list:
         return ValueType(list, element=read_value(args[0]))
     if hint is list:
-        raise AnnotationError("list does not say of what; write list[float], say")
+        raise AnnotationError("list has no element type; write list[float], for example")
     raise AnnotationError(f"{_show(hint)} is not a SQL type", hint=_expected())
 
 
@@ -151,8 +151,8 @@ def read_column(hint: Any) -> ValueType:
         AnnotationError: it is not such a list.
     """
     if get_origin(hint) is not list:
-        what = "a data type, and not a column" if codec_of(hint) is not None else "not a column"
-        raise AnnotationError(f"{_show(hint)} is {what}; expected list[...], one value a row")
+        fault = "a data type, and not a column" if codec_of(hint) is not None else "not a column"
+        raise AnnotationError(f"{_show(hint)} is {fault}; expected list[...], one value a row")
     return read_value(get_args(hint)[0])
 
 
@@ -160,13 +160,13 @@ def read_array(hint: Any) -> ValueType:
     """Read the annotation of a whole column in vectorized form: an Arrow array, or its values.
 
     Raises:
-        AnnotationError: it is not understood, or does not say what the array holds.
+        AnnotationError: it is not a SQL type, or an array class that holds any type.
     """
     if isinstance(hint, type) and hint.__module__.partition(".")[0] == "pyarrow":
         sql_type = by_array(hint.__name__)
         if sql_type is None:
             raise AnnotationError(
-                f"{_show(hint)} does not say what it holds; write pa.DoubleArray, say, or "
+                f"{_show(hint)} has no value type; write pa.DoubleArray, for example, or "
                 "Annotated[pa.Array, pa.float64()]"
             )
         # An array's nulls are in the array: the vectorized form always sees them.
@@ -175,24 +175,24 @@ def read_array(hint: Any) -> ValueType:
 
 
 def is_arrow_type(value: object) -> bool:
-    """Whether this is a `pyarrow.DataType`, found out without importing pyarrow."""
+    """Return whether this is a `pyarrow.DataType`, without importing pyarrow."""
     pyarrow = sys.modules.get("pyarrow")
     return pyarrow is not None and isinstance(value, pyarrow.DataType)
 
 
 def _read_annotated(hint: Any, metadata: tuple[Any, ...]) -> ValueType:
     exact = next((item for item in metadata if is_arrow_type(item)), None)
-    typed = next((item for item in metadata if codec_of(item) is not None), None)
-    if typed is not None:
-        return read_value(typed)  # what stands first is for type checkers
+    data_type = next((item for item in metadata if codec_of(item) is not None), None)
+    if data_type is not None:
+        return read_value(data_type)  # the first argument is for type checkers
     if exact is None:
         return read_value(hint)
     try:
         plain = read_value(hint)
     except AnnotationError:
-        return ValueType(None, arrow=exact)  # the Arrow type says it all
+        return ValueType(None, arrow=exact)  # the Arrow type is enough
     if has_codec([plain]):
-        raise AnnotationError(f"{_show(hint)} is a data type, and says itself how it is stored")
+        raise AnnotationError(f"{_show(hint)} is a data type, which has a storage type of its own")
     return replace(plain, arrow=exact, element=None)
 
 
@@ -223,38 +223,38 @@ def read_signature(
     Args:
         function: a function or other callable.
         read: reads a parameter's annotation.
-        read_return: reads the result's; the same when left out.
-        returns: whether the result matters.
-        method: whether the first parameter is `self`, which is not SQL's.
+        read_return: reads the result's; None for `read`.
+        returns: whether to read the result.
+        method: whether the first parameter is `self`, which SQL does not pass.
 
     Raises:
-        AnnotationError: every fault of it, each with the parameter's name and what was expected.
+        AnnotationError: the function has faults; the message names the place of each.
     """
     hints = annotations_of(function)
     faults = Faults()
-    faults.check(_kind_fault(function))
-    given = list(inspect.signature(function).parameters.values())[1 if method else 0 :]
-    parameters = [
-        Parameter(one.name, kind, one.default is one.empty)
-        for one in given
-        if _is_sql(one, faults)
-        and (kind := faults.read(f"parameter {one.name!r}", one.name, hints, read)) is not None
-    ]
+    faults.add(_callable_fault(function))
+    parameters: list[Parameter] = []
+    for name, given in list(inspect.signature(function).parameters.items())[1 if method else 0 :]:
+        if not _is_passed_by_sql(given, faults):
+            continue
+        value_type = faults.read(f"parameter {name!r}", name, hints, read)
+        if value_type is not None:
+            parameters.append(Parameter(name, value_type, given.default is given.empty))
     result = faults.read("the result", "return", hints, read_return or read) if returns else None
     faults.raise_any()
     return Signature(tuple(parameters), result)
 
 
 def annotations_of(target: Any) -> Mapping[str, Any]:
-    """The annotations of a function, callable object or class, with strings evaluated.
+    """Return the annotations of a function, callable object or class, with strings evaluated.
 
     Raises:
-        AnnotationError: one of them names something that is not there at run time.
+        AnnotationError: a string cannot be evaluated at run time.
     """
     if not inspect.isclass(target) and not inspect.isroutine(target):
         target = getattr(target, "func", None) or type(target).__call__
     try:
-        # Not typing.get_type_hints: that refuses an Arrow type in a string, since it is no class.
+        # Not typing.get_type_hints: it refuses an Arrow type in a string, which is not a class.
         return inspect.get_annotations(target, eval_str=True)
     except Exception as error:
         raise AnnotationError(
@@ -264,14 +264,18 @@ def annotations_of(target: Any) -> Mapping[str, Any]:
 
 
 def data_types_of(*targets: Any) -> Iterator[tuple[Kind[Any], Any]]:
-    """The plugin's own data types that annotations of these name, for `Kind.dependencies`."""
+    """Yield the plugin's own data types in annotations of these, for `Kind.dependencies`."""
     for target in targets:
         for hint in annotations_of(target).values():
             yield from data_types_in(hint)
 
 
 class Faults:
-    """Collects what is wrong, so that an author is told everything at once."""
+    """Collects faults, so that an author gets all of them in one error.
+
+    Attributes:
+        messages: one for each fault.
+    """
 
     __slots__ = ("_hint", "messages")
 
@@ -279,52 +283,52 @@ class Faults:
         self.messages: list[str] = []
         self._hint = ""
 
-    def check(self, fault: str | None) -> None:
-        """Note a fault, if there is one."""
+    def add(self, fault: str | None) -> None:
+        """Add a fault; None adds nothing."""
         if fault is not None:
             self.messages.append(fault)
 
-    def add(self, what: str, error: AnnotationError) -> None:
-        """Note the faults of an error, each with its place."""
-        self.messages += [f"{what}{fault}" for fault in error.faults]
+    def add_error(self, place: str, error: AnnotationError) -> None:
+        """Add the faults of an error, each with the place in front."""
+        self.messages += [f"{place}{fault}" for fault in error.faults]
         self._hint = self._hint or error.hint
 
     def read(
-        self, what: str, name: str, hints: Mapping[str, Any], read: Callable[[Any], ValueType]
+        self, place: str, name: str, hints: Mapping[str, Any], read: Callable[[Any], ValueType]
     ) -> ValueType | None:
-        """Read one annotation, noting what is wrong with it."""
+        """Read one annotation; returns None after adding its faults."""
         if name not in hints:
-            self.add(f"{what}: ", AnnotationError("no annotation", hint=_expected()))
+            self.add_error(f"{place}: ", AnnotationError("no annotation", hint=_expected()))
             return None
         try:
             return read(hints[name])
         except AnnotationError as error:
-            self.add(f"{what}: ", error)
+            self.add_error(f"{place}: ", error)
             return None
 
     def raise_any(self) -> None:
-        """Raise `AnnotationError` with all that was found."""
+        """Raise `AnnotationError` with all faults, if there are any."""
         if self.messages:
             raise AnnotationError(*self.messages, hint=self._hint)
 
 
-def _is_sql(parameter: inspect.Parameter, faults: Faults) -> bool:
-    """Whether a parameter is one that SQL passes; notes the ones that cannot be."""
+def _is_passed_by_sql(parameter: inspect.Parameter, faults: Faults) -> bool:
+    """Return whether SQL passes a parameter; adds a fault for one that it cannot pass but must."""
     if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
         return True
     if parameter.kind is parameter.VAR_POSITIONAL:
-        faults.check(_VARIADIC.format(f"*{parameter.name}"))
+        faults.add(_VARIADIC.format(f"*{parameter.name}"))
     elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-        faults.check(f"parameter {parameter.name!r} is keyword-only, but SQL passes by position")
-    return False  # others keep their defaults: they are for callers in Python
+        faults.add(f"parameter {parameter.name!r} is keyword-only, but SQL passes by position")
+    return False  # a keyword with a default, or **options: for callers in Python
 
 
-def _kind_fault(function: Any) -> str | None:
-    names: Iterable[tuple[Callable[[Any], bool], str]] = (
+def _callable_fault(function: Any) -> str | None:
+    tests: Iterable[tuple[Callable[[Any], bool], str]] = (
         (inspect.iscoroutinefunction, "a coroutine function"),
         (inspect.isasyncgenfunction, "an asynchronous generator"),
     )
-    for test, name in names:
+    for test, name in tests:
         if test(function):
             return f"is {name}, which a SQL engine cannot await; make it a plain function"
     return None

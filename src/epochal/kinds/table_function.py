@@ -15,7 +15,7 @@
 
 The annotation of the result names the columns: a list, or an iterator, of a `NamedTuple`, dataclass
 or `TypedDict` whose fields are of SQL types. A function that returns a `pyarrow.Table`,
-`RecordBatch` or `RecordBatchReader` is annotated with that, and its columns are what it returns.
+`RecordBatch` or `RecordBatchReader` is annotated with that, and its columns are those of the data.
 
 SQL passes constants and query parameters, never columns. The function runs *while the query is
 planned* (the engine must know the columns to plan), and its rows are kept in memory until the query
@@ -62,11 +62,11 @@ _EXPECTED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class TableShape:
-    """What a table function is like.
+    """The SQL types of a table function.
 
     Attributes:
         signature: its parameters.
-        columns: the columns of its rows; None where it returns Arrow data that says so itself.
+        columns: the columns of its rows; None where it returns Arrow data, which has its own.
         has_mapping_rows: whether a row is a mapping (a `TypedDict`); otherwise it has attributes.
     """
 
@@ -76,7 +76,7 @@ class TableShape:
 
     @property
     def has_codec(self) -> bool:
-        """Whether a data type is in any of it."""
+        """Whether a parameter or a column is, or contains, a data type."""
         return self.signature.has_codec or has_codec((self.columns or {}).values())
 
 
@@ -86,20 +86,20 @@ class TableFunctionKind(Kind[Callable[..., Any]]):
     __slots__ = ()
 
     def validate(self, export: Export) -> None:
-        """Check that it can be called from SQL, and that its columns are known.
+        """Require a function that SQL can call, and whose columns are known.
 
         Raises:
-            TypeError: it cannot; the message names each parameter or column.
+            TypeError: it is not such a function; the message names each parameter or column.
         """
         super().validate(export)
         self.shape(export)
 
     def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
-        """The data types of its plugin that it names."""
+        """Return the plugin's own data types that the function's annotations name."""
         return table_data_types(export.target)
 
     def shape(self, export: Export) -> TableShape:
-        """What the function is like.
+        """Return the SQL types of the function's parameters and columns.
 
         Raises:
             TypeError: as `validate`.
@@ -108,14 +108,14 @@ class TableFunctionKind(Kind[Callable[..., Any]]):
 
 
 def table_shape(function: Any, *, method: bool = False) -> TableShape:
-    """What a function that returns a table is like.
+    """Return the SQL types of a function that returns a table.
 
     Args:
-        function: it.
-        method: whether its first parameter is `self`, which is not SQL's.
+        function: the function.
+        method: whether its first parameter is `self`, which SQL does not pass.
 
     Raises:
-        TypeError: it cannot be called from SQL; the message names each parameter or column.
+        TypeError: SQL cannot call it; the message names each parameter or column.
     """
     faults = Faults()
     signature = Signature((), None)
@@ -123,14 +123,14 @@ def table_shape(function: Any, *, method: bool = False) -> TableShape:
         signature = read_signature(function, returns=False, method=method)
         columns, has_mapping_rows = _read_result(annotations_of(function).get("return"), faults)
     except AnnotationError as error:
-        faults.add("", error)
+        faults.add_error("", error)
         columns, has_mapping_rows = None, False
     faults.raise_any()
     return TableShape(signature, columns, has_mapping_rows)
 
 
 def table_data_types(function: Any) -> Iterator[tuple[Kind[Any], Any]]:
-    """The data types of its plugin that a function that returns a table names."""
+    """Yield the plugin's own data types that a function names in its parameters and columns."""
     yield from data_types_of(function)
     for row in get_args(annotations_of(function).get("return")):
         for hint in _fields_of(row).values():
@@ -140,17 +140,17 @@ def table_data_types(function: Any) -> Iterator[tuple[Kind[Any], Any]]:
 def _read_result(hint: Any, faults: Faults) -> tuple[dict[str, ValueType] | None, bool]:
     if inspect.isclass(hint) and hint.__module__.partition(".")[0] == "pyarrow":
         if hint.__name__ not in _ARROW:
-            faults.check(f"the result: {hint.__name__} is not a table; {_EXPECTED}")
+            faults.add(f"the result: {hint.__name__} is not a table; {_EXPECTED}")
         return None, False
     row = get_args(hint)[0] if get_origin(hint) in _ITERABLES else None
     if not (is_typeddict(row) or dataclasses.is_dataclass(row) or _is_named_tuple(row)):
-        faults.check(f"the result: {hint!r} does not name its columns; {_EXPECTED}")
+        faults.add(f"the result: {hint!r} does not name its columns; {_EXPECTED}")
         return None, False
     hints = _fields_of(row)
     columns = {
-        name: kind
+        name: value_type
         for name in hints
-        if (kind := faults.read(f"column {name!r}", name, hints, read_value)) is not None
+        if (value_type := faults.read(f"column {name!r}", name, hints, read_value)) is not None
     }
     return columns, is_typeddict(row)
 

@@ -44,15 +44,16 @@ class WindowKind(Kind[Callable[..., Any]]):
     def options(
         self, *, frame: bool = False, vectorized: bool = False, **unknown: Any
     ) -> Mapping[str, Any]:
-        """What the marker takes.
+        """Check the marker's options.
 
         Args:
-            frame: call it for each row with that row's frame, rather than once for a partition.
-            vectorized: it takes Arrow arrays, and deals with nulls itself.
+            frame: call the function for each row with that row's frame, rather than once for a
+                partition.
+            vectorized: the function takes Arrow arrays, and deals with nulls itself.
             **unknown: refused.
 
         Raises:
-            TypeError: an option that is not known.
+            TypeError: the kind has no such option.
         """
         if unknown:
             raise TypeError(
@@ -62,20 +63,20 @@ class WindowKind(Kind[Callable[..., Any]]):
         return {"frame": bool(frame), "vectorized": bool(vectorized)}
 
     def validate(self, export: Export) -> None:
-        """Check that it can be called from SQL, by its signature.
+        """Require a function that SQL can call.
 
         Raises:
-            TypeError: it cannot; the message names each parameter and what was expected of it.
+            TypeError: SQL cannot; the message names each parameter and the types expected of it.
         """
         super().validate(export)
         self.signature(export)
 
     def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
-        """The data types of its plugin that it names."""
+        """Return the plugin's own data types that the function's annotations name."""
         return data_types_of(export.target)
 
     def signature(self, export: Export) -> Signature:
-        """Its parameters and result, each the type of one row's value.
+        """Return the function's parameters and result, each with the type of one row's value.
 
         Raises:
             TypeError: as `validate`.

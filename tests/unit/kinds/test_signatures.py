@@ -64,7 +64,7 @@ def test_an_annotation_says_the_sql_type(hint, sql):
     ("hint", "complaint"),
     [
         (dict, "dict is not a SQL type"),
-        (list, r"list does not say of what; write list\[float\], say"),
+        (list, r"list has no element type; write list\[float\], for example"),
         (int | str, "is more than one SQL type"),
         (Any, "is not a SQL type"),
         (list[dict], "dict is not a SQL type"),
@@ -115,8 +115,8 @@ def defaults(x: int, *, y: int = 0, **more: int) -> int:
     ("target", "complaint"),
     [
         (coroutine, "is a coroutine function, which a SQL engine cannot await"),
-        (generator, "is no plain function"),
-        (int, "is no plain function"),
+        (generator, "is not a plain function"),
+        (int, "is not a plain function"),
         (nothing, "has no parameters, .*volatility='stable'"),
         (keyword_only, "parameter 'y' is keyword-only"),
         (7, "expected something that can be called"),
@@ -148,7 +148,7 @@ def test_the_vectorized_form_reads_array_classes():
 
     def vague(x: pa.Array) -> pa.DoubleArray: ...
 
-    with pytest.raises(TypeError, match="'x': Array does not say what it holds; write"):
+    with pytest.raises(TypeError, match="'x': Array has no value type; write"):
         check(scalar, vague, vectorized=True)
 
 

@@ -1,18 +1,17 @@
-"""What kinds are made of, for kinds of your own that keep something.
+"""The parts of which kinds that keep state are made, for kinds of your own.
 
-The built-in kinds are made of this and of what `epochal` exports, and of nothing else.
+The built-in kinds use these and the names that `epochal` exports, and nothing else.
 
-==============================  ================================================================
-`GatedState`, `StateRef`, `GatedTransfer`     an object that moves from generation to generation,
-its gate,
-                                and the move (`epochal.kinds.toolkit.gated_state`)
-`Gate`                          the gate itself, for a `Handover` of your own
-`carry(callable, lease)`        the same callable, holding its generation in use while it runs
-`tie(object, lease)`            hold the generation in use for as long as an object lives
-`Handle`                        what the plain `Kind.wrap` offers
-`RevocableLease`                        what a plugin that requires this one holds instead of a
-lease `marks_of(object)`              the marks that a plugin's author put on it
-==============================  ================================================================
+===============================  ===============================================================
+`GatedState`, `StateRef`,        an object that moves from generation to generation, a reference to
+`GatedTransfer`                  it, and the move (`epochal.kinds.toolkit.gated_state`)
+`Gate`                           the gate itself, for a `Handover` of your own
+`carry(callable, lease)`         the same callable, keeping its generation in use while it runs
+`tie(object, lease)`             keep the generation in use for as long as an object lives
+`Handle`                         the handle that a plain `Kind.wrap` offers
+`RevocableLease`                 the lease that a plugin holds of a plugin that it requires
+`marks_of(object)`               the marks that a plugin's author put on an object
+===============================  ===============================================================
 """
 
 from epochal._core.generation.kind import marks_of

@@ -1,4 +1,4 @@
-"""Classes that plugins export: what they must be like, and how their objects end."""
+"""Checks of the classes that plugins export: how they are made, and which methods they have."""
 
 from __future__ import annotations
 
@@ -12,53 +12,55 @@ if TYPE_CHECKING:
 def check_class(
     target: Any, methods: Mapping[str, tuple[str, ...] | None], *, plain: Collection[str] = ()
 ) -> None:
-    """Ask for a class that is made without arguments and has the methods.
+    """Require a class that is made without arguments and has these methods.
 
     Args:
-        target: what was marked.
-        methods: by name, the arguments that each is called with; None for any.
-        plain: those that must do their work when they are called, and so are no generators.
+        target: the object that was marked.
+        methods: the names of the methods, each with the arguments that it is called with; None for
+            any arguments.
+        plain: the methods that must not be generators, since calling one runs none of its code.
 
     Raises:
-        TypeError: it is not; the message says all that is wrong.
+        TypeError: the class does not meet this; the message names every fault.
     """
     if not isinstance(target, type):
         raise TypeError(f"expected a class, not {target!r}")
-    faults = [_fault(target, name, arguments) for name, arguments in methods.items()]
-    faults += [_generator(target, name) for name in plain]
+    checks = [_method_fault(target, name, arguments) for name, arguments in methods.items()]
+    checks += [_generator_fault(target, name) for name in plain]
+    faults = [fault for fault in checks if fault]
     try:
         inspect.signature(target).bind()
     except TypeError as error:
-        faults.append(f"it is made without arguments, and {error}")
-    if told := [fault for fault in faults if fault]:
-        raise TypeError("; ".join(told))
+        faults.append(f"it is made without arguments, but {error}")
+    if faults:
+        raise TypeError("; ".join(faults))
 
 
 def close_object(instance: Any) -> None:
-    """Call its `close()`, if it has one."""
+    """Call the object's `close()`, if it has one."""
     close = getattr(instance, "close", None)
     if callable(close):
         close()
 
 
-def _generator(target: type, name: str) -> str:
+def _generator_fault(target: type, name: str) -> str:
     method = getattr(target, name, None)
     if not (inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)):
         return ""
-    return f"{name} has a `yield`, so that calling it does nothing: it must do its work and return"
+    return f"{name} has a `yield`, so calling it does nothing: it must do its work and return"
 
 
-def _fault(target: type, name: str, arguments: tuple[str, ...] | None) -> str:
-    wanted = f"{name}({'…' if arguments is None else ', '.join(arguments)})"
+def _method_fault(target: type, name: str, arguments: tuple[str, ...] | None) -> str:
+    expected = f"{name}({'…' if arguments is None else ', '.join(arguments)})"
     method = getattr(target, name, None)
     if not callable(method):
-        return f"it has no method {wanted}"
+        return f"it has no method {expected}"
     if inspect.iscoroutinefunction(method):
-        return f"{wanted} must be a plain method, not async def"
+        return f"{expected} must be a plain method, not async def"
     if arguments is None:
         return ""
     try:
         inspect.signature(method).bind("self", *arguments)
     except TypeError as error:
-        return f"{wanted}: {error}"
+        return f"{expected}: {error}"
     return ""

@@ -1,17 +1,25 @@
-"""What a kind keeps for one generation, behind a gate that its successors share.
+"""State that moves from generation to generation, behind a gate that the generations share.
 
-A kind that keeps something opens a `GatedState`: the plugin's object, and the gate before it
-(`epochal._core.use.gate`). What the epoch offers is made of a `StateRef`: that object, and the
-lease that calls of it carry. When a new generation takes the state over it shares the gate, and
-calls go to whichever generation has the state, also through an epoch that was captured before: what
-an older one would do to its own object after the state has moved would be lost.
+The problem: a service or a sink keeps state, and on reload the state moves to the new generation's
+object. A call that reaches the old object after that would be lost.
 
-The new one shares the gate from its beginning. So what calls it before it has its state, the `init`
-of a plugin that requires it say, reaches the old one, and is moved along with the rest.
+The idea: all calls pass a gate (`epochal._core.use.gate`), which the change closes while it moves
+the state. Three pieces:
 
-Who reads, who writes: ``current`` of a gate is written by the change that has the turn, while the
-gate is closed or before anybody knows the handle, and read by calls that are inside: so it does not
-change under a call. It is weak, since whoever it names refers to the gate.
+- `GatedState` is made by `Kind.open`, once for each generation: the plugin's object and the gate.
+- `StateRef` is made by `Kind.wrap`, for each handle that an epoch offers: the state and the lease
+  that calls of it carry. Inside the gate, `StateRef.current` leads to the generation that has the
+  state, also for a handle from an older epoch.
+- `GatedTransfer` is made by `Kind.hand_over`: it moves the state under the closed gate.
+
+The new generation shares the gate from the moment its transfer is made, before it has the state. So
+a call that reaches it early, from the `init` of a plugin that requires it say, is led to the old
+object, and its effect is moved with the rest.
+
+Who reads, who writes: ``current`` of a gate is written by the change, one thread at a time, while
+the gate is closed or before any caller has the handle. Calls read it inside the gate. So it does
+not change under a call. The reference is weak: a `StateRef` refers to its gate, and a strong
+reference back would be a cycle that keeps the lease alive until the collector runs.
 """
 
 from __future__ import annotations
@@ -32,10 +40,10 @@ __all__ = ["Admission", "ExportGate", "GatedState", "GatedTransfer", "StateRef",
 
 
 class ExportGate(Gate):
-    """The gate of one export, shared by the generations that its state goes through.
+    """The gate of one export, shared by the generations that its state moves through.
 
     Attributes:
-        current: the side that has the state.
+        current: the reference that has the state; None until a handle is offered.
     """
 
     __slots__ = ("current",)
@@ -46,23 +54,23 @@ class ExportGate(Gate):
 
 
 class GatedState:
-    """What a kind opened for one generation: the plugin's object, and the gate before it.
+    """The plugin's object of one generation, and the gate in front of it.
 
     Attributes:
         target: the plugin's object; most kinds never replace it.
-        gate: shared with the other generations that the state came from, or goes to.
+        gate: shared with the generations that the state came from, or goes to.
     """
 
     __slots__ = ("gate", "target")
 
     def __init__(self, target: Any) -> None:
         self.target: Any = target
-        # Replaced once, by a `GatedTransfer`, before anybody else knows this.
+        # Replaced at most once, by a `GatedTransfer`, before any other thread knows this object.
         self.gate = ExportGate()
 
 
 class StateRef:
-    """One generation's end of what is kept: its object, and the lease that calls of it carry."""
+    """A reference to one generation's state, with the lease that calls through it carry."""
 
     __slots__ = ("__weakref__", "_methods", "lease", "state")
 
@@ -70,11 +78,12 @@ class StateRef:
         self.state: Final = state
         self.lease: Final = lease
         self._methods: Final[dict[str, Any]] = {}
+        # The first reference has the state, until a transfer commits.
         if state.gate.current is None:
             state.gate.current = weakref.ref(self)
 
     def method(self, name: str) -> Any:
-        """A method of this very generation's object, carrying its lease, past the gate."""
+        """Return a method of this generation's own object, carrying its lease, past the gate."""
         try:
             return self._methods[name]
         except KeyError:
@@ -83,41 +92,42 @@ class StateRef:
 
     @contextmanager
     def inside(self) -> Generator[StateRef]:
-        """Go through the gate, in a thread; waits while it is closed.
+        """Pass the gate in a thread; waits while the gate is closed.
 
         Yields:
-            Where the call goes, `newest`.
+            The reference that has the state now: call its methods.
         """
-        visit = self.state.gate.enter()
+        admission = self.state.gate.enter()
         try:
             yield self.current()
         finally:
-            visit.gate.leave(visit)
+            admission.gate.leave(admission)
 
     def current(self) -> StateRef:
-        """Where a call goes that is inside the gate: to who has the state.
+        """Return the reference that has the state, for a call that is inside the gate.
 
-        What moves the state finds the very generation that it asks instead: of what it requires,
-        an old one the old, and a new one the new, which has its state by then.
+        The thread that moves the state is an exception: it gets this very reference. So an old
+        generation's `export_state` reaches the old generation of a plugin that it requires, and a
+        new one's `import_state` the new generation, which has its state by then.
         """
         gate = self.state.gate
-        side = gate.current() if gate.current is not None else None
-        return side if side is not None and not gate.is_moving_here() else self
+        ref = gate.current() if gate.current is not None else None
+        return ref if ref is not None and not gate.is_moving_here() else self
 
 
 class GatedTransfer:
-    """Moves state while the gate before it is closed; a `Handover`.
+    """Moves state while the gate in front of it is closed; a `Handover`.
 
     Args:
-        old: where from.
-        new: where to; it gets the gate of the old one.
-        take: gives the state of the old one.
-        give: has the new one take it over.
+        old: the state to move from.
+        new: the state to move to; it gets the gate of the old one.
+        take: returns the state of the old object.
+        give: passes that state to the new object.
 
     Attributes:
         gate: the change closes it before `run`, and opens it after `commit` or `roll_back`.
-        is_given_up: whether the change went back. Written before the gate is opened, by whoever
-            takes the change over; read by the thread in which it may still be under way.
+        is_given_up: whether the change was rolled back. Written before the gate is opened, by the
+            thread that took the change over; read by the thread that may still be in `run`.
     """
 
     __slots__ = ("_steps", "gate", "is_given_up")
@@ -130,13 +140,18 @@ class GatedTransfer:
         give: Callable[[Any], object],
     ) -> None:
         self.gate: Final = old.gate
+        # Here and not in `commit`: the `init` of a plugin that requires the new one runs next, may
+        # call it, and must be led to the object that has the state.
         new.gate = old.gate
         self._steps: tuple[Callable[[], Any], Callable[[Any], object]] | None = (take, give)
         self.is_given_up = False
 
     def run(self) -> None:
-        """Take, give. Ends early if it was given up meanwhile."""
-        steps = self._steps
+        """Take the state from the old object and give it to the new one.
+
+        Does nothing, or only takes, if the change was rolled back meanwhile.
+        """
+        steps = self._steps  # read once: `roll_back` may clear it from another thread
         if steps is None:
             return
         take, give = steps
@@ -145,17 +160,21 @@ class GatedTransfer:
             give(state)
 
     def commit(self, offered: Any) -> None:
-        """Calls go to the new one from now on."""
+        """Lead calls to the new object from now on.
+
+        Args:
+            offered: the handle that the new epoch offers.
+        """
         self.gate.current = weakref.ref(state_ref_of(offered))
-        self._steps = None  # they hold both objects, and may refer to this
+        self._steps = None  # the two functions hold both objects, and may refer to this transfer
 
     def roll_back(self) -> None:
-        """Calls go on with the old one."""
+        """Leave calls with the old object."""
         self.is_given_up = True
         self._steps = None
 
 
 def state_ref_of(handle: Any) -> StateRef:
-    """The side that a handle of a gated kind stands for."""
-    side: StateRef = vars(handle)["_ref"]
-    return side
+    """Return the reference inside a handle of a gated kind."""
+    ref: StateRef = vars(handle)["_ref"]
+    return ref

@@ -4,9 +4,10 @@ The problem: `==` answers that within one version. Two generations of `class Poi
 so their equal points are not equal to Python; a class may have no `__eq__` at all; and NaN is not
 equal to itself.
 
-The idea: containers and objects of the plugins' classes are compared by what is in them, by name
-where they have names; `==` decides on everything else. A class may be renamed, but what its values
-are made of may not. Where nothing decides, that is said, and the plugin's own `same(a, b)` may.
+The idea: containers and objects of the plugins' classes are compared by their contents, by name
+where the contents have names; `==` decides on everything else. A class may be renamed, its fields
+may not. Where neither decides, the comparison raises `UndecidedError`, and the exported class can
+have a static `same(a, b)` that decides.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 class UndecidedError(ValueError):
     """Two values cannot be compared."""
 
-    def __init__(self, a: object) -> None:
+    def __init__(self, value: object) -> None:
         super().__init__(
-            f"nothing says whether two values of {type(a).__qualname__} are the same: give the "
-            "class that is exported a static same(a, b), or the values' class an __eq__"
+            f"nothing says whether two values of {type(value).__qualname__} are the same: give the "
+            "exported class a static same(a, b), or the values' class an __eq__"
         )
 
 
 def values_equal(a: Any, b: Any, owner: Any = None) -> bool:
-    """Whether two values are the same.
+    """Return whether two values are the same.
 
     Args:
         a: a value, mostly of the old version.
@@ -39,75 +40,72 @@ def values_equal(a: Any, b: Any, owner: Any = None) -> bool:
         owner: the exported class, whose `same(a, b)` decides if it has one.
 
     Raises:
-        ValueError: nothing decides, or what should raised.
+        UndecidedError: neither `same`, nor `==`, nor the contents decide.
+        ValueError: `same` or a comparison raised.
     """
     same = getattr(owner, "same", None)
     try:
-        return bool(same(a, b)) if callable(same) else _alike(a, b)
+        return bool(same(a, b)) if callable(same) else _equal(a, b)
     except UndecidedError:
         raise
     except Exception as error:
-        what = "same(a, b)" if callable(same) else "comparing them"
+        step = "same(a, b)" if callable(same) else "comparing them"
         raise ValueError(
-            f"{what} raised {type(error).__name__}: {error} for {a!r} and {b!r}"
+            f"{step} raised {type(error).__name__}: {error} for {a!r} and {b!r}"
         ) from error
 
 
-def _alike(a: Any, b: Any) -> bool:
+def _equal(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
     match a, b:
         case Enum(), Enum():
-            return a.name == b.name and _alike(a.value, b.value)
+            return a.name == b.name and _equal(a.value, b.value)
         case tuple(), tuple():
-            return _names_agree(a, b) and _all_alike(a, b)
+            return _field_names_agree(a, b) and _all_equal(a, b)
         case list(), list():
-            return _all_alike(a, b)
+            return _all_equal(a, b)
         case Mapping(), Mapping():
-            return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+            return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     if _is_array(a) and _is_array(b):
-        return _alike(a.tolist(), b.tolist())
+        return _equal(a.tolist(), b.tolist())
     if dataclasses.is_dataclass(a) and dataclasses.is_dataclass(b):
-        return _fields_alike(a, b)
-    return _leaves_alike(a, b)
+        return _equal(_compared_fields(a), _compared_fields(b))
+    return _leaves_equal(a, b)
 
 
-def _all_alike(a: Iterable[Any], b: Iterable[Any]) -> bool:
+def _all_equal(a: Iterable[Any], b: Iterable[Any]) -> bool:
     ours, theirs = list(a), list(b)
-    return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    return len(ours) == len(theirs) and all(map(_equal, ours, theirs))
 
 
-def _names_agree(a: Any, b: Any) -> bool:
-    """Of named tuples, that positions mean the same; a plain tuple has no names to differ."""
+def _field_names_agree(a: Any, b: Any) -> bool:
+    """Whether two tuples mean the same by a position; a plain tuple has no names to differ."""
     none: tuple[str, ...] = ()
     ours, theirs = getattr(a, "_fields", none), getattr(b, "_fields", none)
     return not ours or not theirs or ours == theirs
 
 
-def _fields_alike(a: Any, b: Any) -> bool:
-    ours, theirs = _compared(a), _compared(b)
-    return ours.keys() == theirs.keys() and all(_alike(ours[key], theirs[key]) for key in ours)
+def _compared_fields(value: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(value)
+    return {field.name: getattr(value, field.name) for field in fields if field.compare}
 
 
-def _compared(value: Any) -> dict[str, Any]:
-    return {one.name: getattr(value, one.name) for one in dataclasses.fields(value) if one.compare}
-
-
-def _leaves_alike(a: Any, b: Any) -> bool:
-    if bool(a == b) or (bool(a != a) and bool(b != b)):  # NaN is itself
+def _leaves_equal(a: Any, b: Any) -> bool:
+    if bool(a == b) or (bool(a != a) and bool(b != b)):  # NaN is the same as NaN
         return True
-    if type(a) is type(b) and _compares(a):
+    if type(a) is type(b) and _has_eq(a):
         return False
     ours, theirs = _attributes(a), _attributes(b)
     if ours and ours.keys() == theirs.keys():
-        return all(_alike(ours[key], theirs[key]) for key in ours)
-    if ours or theirs or (_compares(a) and _compares(b)):
+        return all(_equal(ours[key], theirs[key]) for key in ours)
+    if ours or theirs or (_has_eq(a) and _has_eq(b)):
         return False
     raise UndecidedError(a)
 
 
-def _compares(value: Any) -> bool:
-    """Whether its class says what is equal."""
+def _has_eq(value: Any) -> bool:
+    """Whether the value's class defines equality."""
     return getattr(type(value), "__eq__", None) is not object.__eq__
 
 
@@ -115,7 +113,7 @@ def _attributes(value: Any) -> dict[str, Any]:
     slots = [
         name
         for cls in type(value).__mro__
-        for name in _slots(vars(cls).get("__slots__", ()))
+        for name in _slot_names(vars(cls).get("__slots__", ()))
         if name not in _NO_SLOTS and hasattr(value, name)
     ]
     return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
@@ -124,10 +122,10 @@ def _attributes(value: Any) -> dict[str, Any]:
 _NO_SLOTS: Final = ("__dict__", "__weakref__")
 
 
-def _slots(named: Any) -> tuple[str, ...]:
-    return (named,) if isinstance(named, str) else tuple(named)
+def _slot_names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _is_array(value: Any) -> bool:
-    """Whether it is an array of NumPy's kind, whose `==` gives an array."""
+    """Whether the value is an array as NumPy has them, whose `==` returns an array."""
     return hasattr(value, "dtype") and hasattr(value, "tolist") and getattr(value, "ndim", 0) > 0
