@@ -73,7 +73,7 @@ class ValueType:
     """The type of one SQL value, as an annotation gives it.
 
     Attributes:
-        python: one of `sql_types.annotated_types()`, or `list`, or None where only an Arrow type was given.
+        python: one of `annotated_types()`, or `list`; None where only an Arrow type was given.
         arrow: the exact `pyarrow.DataType` that the author gave, or None.
         element: the type of a list's elements; None for any other type.
         optional: whether None is a value of it.
