@@ -1,28 +1,34 @@
-"""What happened, as typed records, delivered without ever touching what happens.
+"""A runtime's events: typed records of what happened, delivered without delaying the runtime.
 
-Every move of a generation, every change, drain, time-out and failure is an `Event`. Subscribers are
-foreign code: they may be slow, block or raise. So `emit` only puts the event on a queue per
-subscriber, and each subscriber has a thread of its own, started with its subscription and ended
-with it. A subscriber that blocks delays nobody but itself; one that raises is told of in a
-`SubscriberFailed` event, to the others. A subscriber that falls `BACKLOG` events behind misses the
-rest of the burst, and the next event it gets is an `EventsMissed` that says how many.
+Every state change of a generation, every change, drain, time-out and failure is an `Event`. An
+event describes itself: `describe()` is its line in a log and `level` the line's level, so logs, the
+server's event stream and a host's own subscribers need no table of events. A host or a kind may
+emit its own: derive from `Event`. The events of jobs and streams are in `epochal.jobs`, those of
+the folder watcher in `epochal.watch`.
+
+Subscribers are foreign code: they may be slow, block or raise. So `emit` only puts the event on one
+queue per subscriber, and each subscriber has its own thread, which starts and ends with the
+subscription. A subscriber that blocks delays only itself; if it raises, the others get a
+`SubscriberFailed` event. A subscriber that falls `BACKLOG` events behind misses the rest of the
+burst, and the next event that it gets is an `EventsMissed` with their number.
 
 Who reads, who writes
 ---------------------
 
-``EventStream._subscribers`` is an immutable tuple, replaced under ``_lock`` by `subscribe` and by
-the function that it returns; `emit` reads it without a lock and sees one or the other, whole. A
-subscription's queue has many writers and one reader. ``_missed`` may lose a count to a race between
-two emitters in an overflow, which only makes its report a lower bound.
+``EventStream._subscribers`` is an immutable tuple. `subscribe` and `remove` replace it under
+``_lock``; `emit` reads it without a lock and sees either the old or the new tuple, whole. A
+subscription's queue has many writers and one reader. Two emitters that overflow one queue at once
+may lose an increment of ``_missed``, so the number in an `EventsMissed` is a lower bound.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from epochal._core.introspect.tracebacks import format_error
 
@@ -34,22 +40,45 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 10_000
 """How many events a subscriber may be behind before it misses some."""
+_END_S: Final = 5.0
+"""Seconds that ending a subscription waits for its callback: that may never return."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happened.
 
+    A subclass sets ``_LEVEL`` and ``_TEXT``, or overrides `level` and `describe`.
+
     Attributes:
         at: seconds since the Unix epoch.
     """
 
+    _LEVEL: ClassVar[int] = logging.INFO
+    _TEXT: ClassVar[str] = ""
+
     at: float = field(default_factory=time.time)
+
+    @property
+    def level(self) -> int:
+        """The event's level in a log: `logging.DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+        return self._LEVEL
+
+    def describe(self) -> str:
+        """The event in one line, for a log. The text is stable; the facts are in the attributes."""
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in facts.items():
+            if isinstance(value, tuple):
+                facts[name] = "; ".join(map(str, value))
+        return self._TEXT.format_map(facts) if self._TEXT else repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged(Event):
-    """A generation moved in its life."""
+    """A generation went from one lifecycle state to another."""
+
+    _LEVEL: ClassVar[int] = logging.DEBUG
+    _TEXT: ClassVar[str] = "{plugin}#{generation} {old.name} -> {new.name}"
 
     plugin: str
     generation: int
@@ -59,7 +88,10 @@ class StateChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeStarted(Event):
-    """A change began to run; `steps` is its plan, a line each."""
+    """A change began to run; `steps` is its plan, a line for each step."""
+
+    _LEVEL: ClassVar[int] = logging.DEBUG
+    _TEXT: ClassVar[str] = "change {change} started: {steps}"
 
     change: int
     steps: tuple[str, ...]
@@ -74,13 +106,21 @@ class ChangeCommitted(Event):
     epoch_after: int
     plugins: tuple[str, ...]
 
+    def describe(self) -> str:
+        """The number, the new epoch and the plugins."""
+        plugins = ", ".join(self.plugins)
+        return f"change {self.change} published epoch {self.epoch_after}: {plugins}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDropped(Event):
-    """A new generation serves that has no place for some state of the old one; `dropped` says what.
+    """The active generation has no place for some state (`dropped`) of its predecessor.
 
     To refuse such a version, export a service: its `import_state` may raise.
     """
+
+    _LEVEL: ClassVar[int] = logging.WARNING
+    _TEXT: ClassVar[str] = "{plugin}#{generation} has no place for {dropped}"
 
     plugin: str
     generation: int
@@ -89,7 +129,13 @@ class StateDropped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFailed(Event):
-    """A change failed before publish and was rolled back; nothing that serves was touched."""
+    """A change failed before publish and was rolled back; the active generations are untouched.
+
+    `code` is the error's stable code, `error` its text.
+    """
+
+    _LEVEL: ClassVar[int] = logging.ERROR
+    _TEXT: ClassVar[str] = "change {change} rolled back [{code}]: {error}"
 
     change: int
     code: str
@@ -98,34 +144,63 @@ class ChangeFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFinished(Event):
-    """Every old generation of a committed change is removed; the final report."""
+    """Every old generation of a committed change is removed; `cutover` is the final report."""
 
     change: int
     cutover: Cutover
 
+    def describe(self) -> str:
+        """Whether the memory came back, and how long the cutover took."""
+        memory = "memory reclaimed" if self.cutover.reclaimed else "memory not reclaimed"
+        took = f"{self.cutover.cutover_ms:.1f} ms"
+        return f"change {self.change} finished: drained, {memory}, {took}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainTimedOut(Event):
-    """A drain outlasted its limit and goes on in the background."""
+    """A drain outlasted its limit (`waited`, in seconds) and goes on in the background.
+
+    `holders` are what still uses the generation.
+    """
+
+    _LEVEL: ClassVar[int] = logging.WARNING
 
     plugin: str
     generation: int
     waited: float
     holders: tuple[str, ...]
 
+    def describe(self) -> str:
+        """The generation, the wait and the holders."""
+        holders = "; ".join(map(str, self.holders)) or "nobody that can be named"
+        return (
+            f"{self.plugin}#{self.generation} still in use after {self.waited:.1f} s, "
+            f"drains on: {holders}"
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldersAsked(Event):
-    """A drain outlasted its limit, and those who use the generation were asked to stop."""
+    """A drain outlasted its limit, and the generation's holders were asked to stop."""
+
+    _LEVEL: ClassVar[int] = logging.WARNING
 
     plugin: str
     generation: int
     holders: tuple[str, ...]
 
+    def describe(self) -> str:
+        """The generation and the holders."""
+        holders = "; ".join(map(str, self.holders)) or "nobody that can be asked"
+        return f"{self.plugin}#{self.generation} asked to stop: {holders}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShutdownFailed(Event):
-    """Something raised while a generation was shut down; the shutdown went on."""
+    """A step of a generation's shutdown raised; the shutdown went on."""
+
+    _LEVEL: ClassVar[int] = logging.ERROR
+    _TEXT: ClassVar[str] = "{plugin}#{generation} shutdown: {error}"
 
     plugin: str
     generation: int
@@ -134,7 +209,10 @@ class ShutdownFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationLeaked(Event):
-    """A removed generation's memory did not come back; `leaks` says what keeps it."""
+    """A removed generation's memory did not come back; `leaks` are the references that keep it."""
+
+    _LEVEL: ClassVar[int] = logging.WARNING
+    _TEXT: ClassVar[str] = "{plugin}#{generation} is still in memory: {leaks}"
 
     plugin: str
     generation: int
@@ -143,127 +221,23 @@ class GenerationLeaked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreFaulted(Event):
-    """Something in the store went wrong that stops nothing, such as a file that cannot be removed.
+    """A fault of the store that stops nothing, such as a file that cannot be removed.
 
-    What stops a change is that change's error.
+    A fault that stops a change is that change's error instead.
     """
 
+    _LEVEL: ClassVar[int] = logging.WARNING
+    _TEXT: ClassVar[str] = "store: {error}"
+
     error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceRefused(Event):
-    """A plugin in a watched folder was saved and cannot serve; what served serves on.
-
-    Attributes:
-        path: of the plugin's file or folder.
-        code: the error's stable code.
-        error: its text.
-    """
-
-    path: str
-    code: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceGone(Event):
-    """An active plugin's file or folder was deleted; it serves on: nobody asked to remove it."""
-
-    path: str
-    plugin: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TickEnded(Event):
-    """A job ran and ended well."""
-
-    plugin: str
-    generation: int
-    job: str
-    took_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TickFailed(Event):
-    """A job ran and raised.
-
-    Attributes:
-        failures: how many ticks in a row.
-        wait_s: seconds until it is tried again.
-        by_hand: whether somebody ran it: that is not tried again, and not counted in a row.
-    """
-
-    plugin: str
-    generation: int
-    job: str
-    error: str
-    failures: int
-    wait_s: float
-    by_hand: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TicksSkipped(Event):
-    """Ticks of a job were left out.
-
-    Attributes:
-        count: how many, since the last that was told.
-        reason: "too late" for the grace; "still running", the one before; "busy", no worker was
-            free, or the process away, and one tick stands for all.
-    """
-
-    plugin: str
-    job: str
-    count: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRefused(Event):
-    """A job is not run: its schedule cannot be kept. The others are."""
-
-    plugin: str
-    job: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkersBusy(Event):
-    """Jobs are due, and no worker has been free for a while.
-
-    Attributes:
-        waiting: how many are due.
-        running: the jobs that have the workers.
-    """
-
-    waiting: int
-    running: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerMoved(Event):
-    """A job's circuit breaker is "closed", "open" or "half-open" now."""
-
-    plugin: str
-    job: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowFailed(Event):
-    """A batch of a stream failed; it goes on from the sink's last position after `wait_s`."""
-
-    source: str
-    sink: str
-    error: str
-    failures: int
-    wait_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriberFailed(Event):
-    """A subscriber raised; it goes on getting events."""
+    """A subscriber raised. It still gets events."""
+
+    _LEVEL: ClassVar[int] = logging.ERROR
+    _TEXT: ClassVar[str] = "subscriber {subscriber} raised {error}"
 
     subscriber: str
     error: str
@@ -273,11 +247,14 @@ class SubscriberFailed(Event):
 class EventsMissed(Event):
     """This subscriber was too far behind and missed at least `count` events."""
 
+    _LEVEL: ClassVar[int] = logging.WARNING
+    _TEXT: ClassVar[str] = "at least {count} events were missed: this log is too slow"
+
     count: int
 
 
 class EventStream:
-    """Where a runtime tells what it does."""
+    """Delivers a runtime's events to its subscribers."""
 
     __slots__ = ("_lock", "_subscribers")
 
@@ -289,8 +266,8 @@ class EventStream:
         """Call `callback` with each event from now on, in order, on a thread of its own.
 
         Returns:
-            A function that ends the subscription: what was emitted before is still delivered; it
-            returns when that is done (at once when called from the callback itself).
+            A function that ends the subscription. Events that were emitted before are still
+            delivered, and it returns when that is done (at once if the callback itself calls it).
         """
         subscription = _Subscription(callback, self)
         with self._lock:
@@ -298,23 +275,23 @@ class EventStream:
         return subscription.end
 
     def emit(self, event: Event) -> None:
-        """Tell every subscriber; never blocks and never raises what a subscriber raised."""
+        """Queue the event for every subscriber. Never blocks; no subscriber's error comes back."""
         for subscription in self._subscribers:
             subscription.put(event)
 
     def close(self) -> None:
-        """End every subscription; each still gets what was emitted before."""
+        """End every subscription; each still gets the events that were emitted before."""
         for subscription in self._subscribers:
             subscription.end()
 
-    def tell_others(self, failed: _Subscription, event: Event) -> None:
-        """Emit to every subscription but one (the one that the event is about)."""
+    def emit_to_others(self, failed: _Subscription, event: Event) -> None:
+        """Queue the event for every subscriber but the one that it is about."""
         for subscription in self._subscribers:
             if subscription is not failed:
                 subscription.put(event)
 
-    def forget(self, subscription: _Subscription) -> None:
-        """Stop emitting to a subscription."""
+    def remove(self, subscription: _Subscription) -> None:
+        """Emit nothing more to this subscription."""
         with self._lock:
             self._subscribers = tuple(s for s in self._subscribers if s is not subscription)
 
@@ -327,6 +304,8 @@ class _Subscription:
     def __init__(self, callback: Callable[[Event], object], stream: EventStream) -> None:
         self._callback: Final = callback
         self._stream: Final = stream
+        # A SimpleQueue's put is re-entrant: an event may be emitted inside a weak reference's
+        # callback, in the middle of another put.
         self._queue: Final[SimpleQueue[Event | None]] = SimpleQueue()
         self._missed = 0
         self._thread: Final = threading.Thread(target=self._run, name="epochal-events", daemon=True)
@@ -336,28 +315,28 @@ class _Subscription:
         if self._queue.qsize() >= BACKLOG:
             self._missed += 1
             return
-        self._tell_missed()
+        # Before the event: the subscriber learns of the gap at the place where it is.
+        self._put_missed()
         self._queue.put(event)
 
-    def _tell_missed(self) -> None:
+    def _put_missed(self) -> None:
         missed, self._missed = self._missed, 0
         if missed:
             self._queue.put(EventsMissed(count=missed))
 
     def end(self) -> None:
-        self._stream.forget(self)
-        self._tell_missed()
+        # In this order: an event behind the None would never be read.
+        self._stream.remove(self)
+        self._put_missed()
         self._queue.put(None)
         if threading.current_thread() is not self._thread:
-            # A subscriber that never returns must not hold up whoever ends it.
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=_END_S)
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
             try:
                 self._callback(event)
-            except Exception as error:  # noqa: BLE001  foreign code: told to the others, survived
+            except Exception as error:  # noqa: BLE001  foreign code: reported to the others
                 name = getattr(self._callback, "__qualname__", type(self._callback).__qualname__)
-                self._stream.tell_others(
-                    self, SubscriberFailed(subscriber=name, error=format_error(error))
-                )
+                failed = SubscriberFailed(subscriber=name, error=format_error(error))
+                self._stream.emit_to_others(self, failed)

@@ -1,58 +1,90 @@
-"""Watching a folder of plugins: what is saved there is loaded or reloaded once it has settled.
+"""Watches a folder of plugins: a saved plugin is loaded or reloaded once the folder is quiet.
 
-Editors write in several steps, and a checkout writes many files, so nothing is done until the
-folder has been quiet for a moment. Then it is looked at: events only say *when* to look, the
-difference between two looks says *what* has changed. So no event that is missed (the system's queue
-overflows, the folder lies on another machine) loses a change: a look every few seconds finds it.
+Editors write in several steps, and a checkout writes many files, so the watcher waits until the
+folder has been quiet for a moment. Then it takes a snapshot of the folder: the system's
+notifications only say *when* to look, the difference between two snapshots says *what* has changed.
+So a missed notification (the system's queue overflows, the folder lies on another machine) loses no
+change: there is a snapshot every few seconds anyway.
 
-What changed together is asked for together, in one change; if that is refused, each on its own, so
-that a broken plugin keeps no other from its new version. What is refused is told as an event, and
-what served serves on. A deleted plugin serves on too, unless the watcher was told to remove it.
+Plugins that changed together go into one change. If that is refused, each is tried on its own, so
+that a broken plugin does not keep another from its new version. A refused plugin causes a
+`SourceRefused` event, and its active generation stays. So does the active generation of a deleted
+plugin, unless the watcher was made with ``remove=True``.
 
 Who reads, who writes: everything but ``_stop`` belongs to the watcher's own thread.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from epochal._core.introspect.tracebacks import format_error
 from epochal._core.plugin.discovery import children_of, sources_in
 from epochal._core.plugin.manifest import has_manifest, read_manifest
 from epochal.artifact import Artifact, read_artifact
 from epochal.errors import EpochalError, HostError, RuntimeClosedError
-from epochal.events import SourceGone, SourceRefused
+from epochal.events import Event
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
-    from epochal._core.change.transaction import Change
     from epochal.runtime import Runtime
 
     Stamp = tuple[tuple[str, int, int, int], ...]
 
 _LONGEST_S: Final = 5.0
-"""How long a folder that is never quiet is waited for."""
+"""How long the watcher waits for a folder that is never quiet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRefused(Event):
+    """A plugin in a watched folder was saved and refused; its active generation stays.
+
+    Attributes:
+        path: of the plugin's file or folder.
+        code: the error's stable code.
+        error: the error's text.
+    """
+
+    _LEVEL: ClassVar[int] = logging.ERROR
+    _TEXT: ClassVar[str] = "{path} refused [{code}]: {error}"
+
+    path: str
+    code: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceGone(Event):
+    """An active plugin's file or folder was deleted; the plugin stays active."""
+
+    _LEVEL: ClassVar[int] = logging.WARNING
+    _TEXT: ClassVar[str] = "{path} is gone, {plugin} serves on"
+
+    path: str
+    plugin: str
 
 
 class Watcher:
     """Reloads a runtime's plugins from a folder, until it is closed; a context manager.
 
     Each `.py` file and each package with a manifest in the folder is a plugin; hidden ones are left
-    out. What is there when it starts is taken as seen: load it yourself first.
+    out. Files that are there at the start count as seen: load them first.
 
     Args:
-        runtime: whose plugins.
+        runtime: loads the plugins.
         folder: of plugins.
         remove: whether a deleted plugin is removed.
         settle: seconds without a further write after which a change has settled.
-        look: seconds after which the folder is looked at although no event came.
+        look: seconds between two snapshots without a notification.
 
     Raises:
-        HostError: there is no such folder, or `watchfiles` is not installed.
+        HostError: the folder does not exist, or `watchfiles` is not installed.
     """
 
     def __init__(
@@ -76,8 +108,8 @@ class Watcher:
             ) from None
         self._remove: Final = remove
         self._stop: Final = threading.Event()
-        self._seen = _look(self._folder)
-        self._wakes: Final = watchfiles.watch(
+        self._seen = _snapshot(self._folder)
+        self._notifications: Final = watchfiles.watch(
             self._folder,
             stop_event=self._stop,
             step=round(settle * 1000),
@@ -89,7 +121,7 @@ class Watcher:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop watching; a change under way is finished first. Doing so again does nothing."""
+        """Stop watching, after the change under way. Idempotent."""
         self._stop.set()
         self._thread.join()
 
@@ -102,11 +134,11 @@ class Watcher:
     # --- the watcher's thread ----------------------------------------------------------------
 
     def _run(self) -> None:
-        for _ in self._wakes:
-            found, before = _look(self._folder), self._seen
-            self._seen = found
-            saved = [path for path, stamp in found.items() if before.get(path) != stamp]
-            gone = [path for path in before if path not in found]
+        for _ in self._notifications:
+            now, before = _snapshot(self._folder), self._seen
+            self._seen = now
+            saved = [path for path, stamp in now.items() if before.get(path) != stamp]
+            gone = [path for path in before if path not in now]
             try:
                 self._apply(saved, gone)
             except RuntimeClosedError:
@@ -122,48 +154,38 @@ class Watcher:
             return
         paths = (*artifacts, *removed)
         if len(paths) == 1:
-            self._refused(paths[0], error)
+            self._emit_refused(paths[0], error)
             return
         for path in paths:
-            one = {path: artifacts[path]} if path in artifacts else {}
-            goer = {path: removed[path]} if path in removed else {}
-            if (error := self._try(one, goer)) is not None:
-                self._refused(path, error)
+            saved_alone = {path: artifacts[path]} if path in artifacts else {}
+            removed_alone = {path: removed[path]} if path in removed else {}
+            if (error := self._try(saved_alone, removed_alone)) is not None:
+                self._emit_refused(path, error)
 
     def _try(
         self, artifacts: Mapping[Path, tuple[str, Artifact]], removed: Mapping[Path, str]
     ) -> Exception | None:
+        """Load and remove in one change; returns the error if it is refused."""
+        names = ", ".join(path.name for path in (*artifacts, *removed))
         try:
-            self._change(artifacts, removed)
+            # Without a wait for the drain: the next save must not wait for a long query.
+            with self._runtime.change(drain_timeout=0.0, reason=f"watch: {names}") as change:
+                for _, artifact in artifacts.values():
+                    change.put(artifact)
+                for plugin in removed.values():
+                    change.remove(plugin)
         except RuntimeClosedError:
             raise
-        except Exception as error:  # noqa: BLE001  a host's kind may raise anything; it is told
+        except Exception as error:  # noqa: BLE001  a host's kind may raise anything; it is emitted
             return error
         return None
 
-    def _change(
-        self, artifacts: Mapping[Path, tuple[str, Artifact]], removed: Mapping[Path, str]
-    ) -> None:
-        names = ", ".join(path.name for path in (*artifacts, *removed))
-        # Not waiting for the drain: the next save must not wait for a long query.
-        with self._runtime.change(drain_timeout=0.0, reason=f"watch: {names}") as change:
-            self._record(change, artifacts, removed)
-
-    def _record(
-        self,
-        change: Change,
-        artifacts: Mapping[Path, tuple[str, Artifact]],
-        removed: Mapping[Path, str],
-    ) -> None:
-        for _, artifact in artifacts.values():
-            change.put(artifact)
-        for plugin in removed.values():
-            change.remove(plugin)
-
     def _read(self, path: Path) -> tuple[str, Artifact] | None:
-        """What was saved: which plugin, and its bytes.
+        """The id and the bytes of a saved plugin.
 
-        None if it is refused, serves already, or is none and never was.
+        Returns:
+            None if the plugin is refused or already active in this version, or if the file is not a
+            plugin and never was one.
         """
         try:
             artifact = read_artifact(path)
@@ -171,38 +193,39 @@ class Watcher:
                 return None
             plugin = read_manifest(artifact).id
         except EpochalError as error:
-            self._refused(path, error)
+            self._emit_refused(path, error)
             return None
-        active = self._runtime.epoch.generations.get(plugin)
-        serving = active.candidate.artifact if active is not None else None
-        if serving is not None and serving.digest == artifact.digest and serving.origin == path:
+        generation = self._runtime.epoch.generations.get(plugin)
+        active = generation.candidate.artifact if generation is not None else None
+        if active is not None and active.digest == artifact.digest and active.origin == path:
             return None
         return plugin, artifact
 
     def _removed(self, gone: list[Path], staying: set[str]) -> dict[Path, str]:
-        """The plugins whose source is gone, if they are to be removed; otherwise it is told."""
+        """The plugins to remove, because their files are gone; else emits that they are."""
         origins = self._origins()
-        found = {p: origins[p] for p in gone if p in origins and origins[p] not in staying}
+        # A renamed file is gone, but its plugin is among the saved ones.
+        plugins = {p: origins[p] for p in gone if p in origins and origins[p] not in staying}
         if self._remove:
-            return found
-        for path, plugin in found.items():
+            return plugins
+        for path, plugin in plugins.items():
             self._runtime.events.emit(SourceGone(path=str(path), plugin=plugin))
         return {}
 
     def _origins(self) -> dict[Path | None, str]:
-        """Where each active plugin was read from."""
+        """The path of each active plugin's file or folder."""
         generations = self._runtime.epoch.generations.items()
         return {g.candidate.artifact.origin: plugin for plugin, g in generations}
 
-    def _refused(self, path: Path, error: Exception) -> None:
+    def _emit_refused(self, path: Path, error: Exception) -> None:
         code, text = "internal", format_error(error)
         if isinstance(error, EpochalError):
             code, text = error.code, str(error)
         self._runtime.events.emit(SourceRefused(path=str(path), code=code, error=text))
 
 
-def _look(folder: Path) -> dict[Path, Stamp]:
-    """Each file and package of a folder, and what tells that it was written."""
+def _snapshot(folder: Path) -> dict[Path, Stamp]:
+    """Each plugin file and package of a folder, with a stamp that changes when it is written."""
     return {
         path: _stamp(iter([path]) if path.suffix == ".py" and path.is_file() else _files(path))
         for path in sources_in(folder)
@@ -222,7 +245,8 @@ def _stamp(paths: Iterator[Path]) -> Stamp:
     for path in paths:
         try:
             stat = path.stat()
-        except OSError:  # it was deleted meanwhile
+        except OSError:  # deleted since the folder was listed
             continue
+        # The inode too: an editor that saves by renaming may keep the time and the size.
         stamps.append((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino))
     return tuple(stamps)

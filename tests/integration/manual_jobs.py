@@ -10,28 +10,28 @@ from epochal.jobs import Jobs, runner
 START = 1_800_000_000.0
 
 
-class ManualTimetable:
-    """What `Timetable` offers; rings when `Manual` says so."""
+class ManualTimer:
+    """What `JobTimer` offers; rings when `Manual` says so."""
 
-    def __init__(self, *, workers, ring):
+    def __init__(self, *, workers, on_timer):
         del workers
-        self.ring = ring
+        self.on_timer = on_timer
         self.alarms = {}
         self.asked = []
 
-    def put(self, name, at):
+    def set(self, name, at):
         self.alarms[name] = at
 
-    def put_now(self, name):
+    def run_now(self, name):
         self.asked.append(name)
 
-    def drop(self, name):
+    def cancel(self, name):
         self.alarms.pop(name, None)
 
     def wake(self):
         pass
 
-    def pause(self):
+    def stop(self):
         self.alarms.clear()
         self.asked.clear()
 
@@ -46,7 +46,7 @@ class Manual:
         self.wall = START
         self.steady = 0.0
         self._opened = []
-        monkeypatch.setattr(runner, "Timetable", ManualTimetable)
+        monkeypatch.setattr(runner, "JobTimer", ManualTimer)
         monkeypatch.setattr(runner, "Clock", lambda: self)
 
     def now(self):
@@ -65,8 +65,8 @@ class Manual:
             jobs.close()
 
     @property
-    def _timetables(self):
-        return [jobs._timetable for jobs in self._opened]
+    def _timers(self):
+        return [jobs._timer for jobs in self._opened]
 
     def settle(self):
         """Ring for whatever is due now."""
@@ -76,16 +76,16 @@ class Manual:
         raise AssertionError("it rings without end")
 
     def _ring_one(self, until):
-        for table in self._timetables:
-            if table.asked:
-                table.ring(table.asked.pop(0), True)
+        for timer in self._timers:
+            if timer.asked:
+                timer.on_timer(timer.asked.pop(0), True)
                 return True
-            due = [(at, name) for name, at in table.alarms.items() if at <= until]
+            due = [(at, name) for name, at in timer.alarms.items() if at <= until]
             if due:
                 at, name = min(due)
                 self._move(max(0.0, at - self.wall))
-                del table.alarms[name]
-                table.ring(name, False)
+                del timer.alarms[name]
+                timer.on_timer(name, False)
                 return True
         return False
 
@@ -112,10 +112,10 @@ class Manual:
 
     def ring_beside(self, name, *, by_hand=False):
         """Ring on another thread, for a tick that lasts; join what comes back."""
-        table = self._timetables[-1]
+        timer = self._timers[-1]
         if not by_hand:
-            del table.alarms[name]
-        thread = threading.Thread(target=table.ring, args=(name, by_hand))
+            del timer.alarms[name]
+        thread = threading.Thread(target=timer.on_timer, args=(name, by_hand))
         thread.start()
         return thread
 

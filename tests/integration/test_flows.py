@@ -75,7 +75,7 @@ def test_without_its_source_a_flow_is_closed_with_all_durable(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, checkpoint="if WORLD['fail']: raise OSError('full')"))
     WORLD["last"] = 10**12
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         flow = connect(streams, checkpoint_s=3600.0, batch=1)
         while not flow.status().events:
             time.sleep(0.002)
@@ -210,7 +210,7 @@ def test_who_asks_for_the_end_of_a_failing_flow_does_not_hurry_it(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, write="raise OSError('full')"))
     WORLD["last"] = 100
-    with Streams(rt, patience=RetryPolicy(first_s=3600.0, most_s=3600.0)) as streams:
+    with Streams(rt, retry=RetryPolicy(first_s=3600.0, most_s=3600.0)) as streams:
         flow = connect(streams)
         while not flow.status().failures_in_row:
             time.sleep(0.002)

@@ -164,7 +164,7 @@ def test_async_jobs_are_awaited(rt, plugins):
 
 def test_a_reload_closes_the_breaker(rt, plugins):
     rt.load(write(plugins, body="raise OSError('broken')"))
-    with Jobs(rt, patience=RetryPolicy(first_s=0.01, after=2, rest_s=3600.0)) as jobs:
+    with Jobs(rt, retry=RetryPolicy(first_s=0.01, after=2, rest_s=3600.0)) as jobs:
         wait_for(lambda: one(jobs).circuit is Circuit.OPEN)
         rt.reload("house", write(plugins, "2.0"))
         assert tick() == "2.0"
@@ -172,7 +172,7 @@ def test_a_reload_closes_the_breaker(rt, plugins):
 
 def test_a_failed_tick_lets_its_plugin_go(rt, plugins):
     rt.load(write(plugins, body="raise OSError('broken')"))
-    with Jobs(rt, patience=RetryPolicy(first_s=3600.0, most_s=3600.0)) as jobs:
+    with Jobs(rt, retry=RetryPolicy(first_s=3600.0, most_s=3600.0)) as jobs:
         wait_for(lambda: one(jobs).failures == 1)
         assert rt.reload("house", write(plugins, "2.0", schedule='every="1h"')).reclaimed
 
@@ -181,7 +181,7 @@ def test_a_one_shot_that_failed_is_tried_again_and_then_no_more(rt, plugins):
     at = (datetime.now(UTC) + timedelta(seconds=0.05)).isoformat()
     body = "ERRORS.append(1)\n    if len(ERRORS) < 3: raise OSError('not yet')"
     rt.load(write(plugins, schedule=f'at="{at}"', body=body))
-    with Jobs(rt, patience=QUICK) as jobs:
+    with Jobs(rt, retry=QUICK) as jobs:
         tick()
         wait_for(lambda: one(jobs).ticks == 1)
         assert one(jobs).next_at is None
@@ -257,10 +257,10 @@ def test_closing_waits_for_the_tick_under_way(plugins):
 
 def test_a_failure_of_replaced_code_is_not_held_against_the_new(rt, plugins):
     rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10); raise OSError('old')"))
-    with Jobs(rt, patience=RetryPolicy(first_s=3600.0, most_s=3600.0)) as jobs:
+    with Jobs(rt, retry=RetryPolicy(first_s=3600.0, most_s=3600.0)) as jobs:
         assert ENTERED.wait(10)
         rt.reload("house", write(plugins, "2.0"), drain_timeout=0.0)
-        wait_for(lambda: jobs._lines["house.sweep"].generation == 1)
+        wait_for(lambda: jobs._table.jobs["house.sweep"].generation == 1)
         GATE.set()
         assert tick() == "2.0"
         assert (one(jobs).failures, one(jobs).failures_in_row) == (1, 0)

@@ -11,17 +11,21 @@ from tests.integration.manual_jobs import START, Manual
 
 from epochal import Runtime
 from epochal.errors import ForkedRuntimeError, HostError
-from epochal.events import (
+from epochal.events import StoreFaulted
+from epochal.jobs import (
     BreakerMoved,
+    Circuit,
     JobRefused,
-    StoreFaulted,
+    Jobs,
+    RetryPolicy,
     TickEnded,
     TickFailed,
     TicksSkipped,
     WorkersBusy,
+    job_table,
+    runner,
 )
-from epochal.jobs import Circuit, Jobs, RetryPolicy, runner
-from epochal.jobs.runner import _BUSY_BEATS
+from epochal.jobs.job_table import BUSY_BEATS
 
 RUNS: list[object] = []
 FAIL = threading.Event()
@@ -86,7 +90,7 @@ def one(jobs):
 
 def reload(rt, jobs, plugins, version="2.0", **options):
     rt.reload("house", write(plugins, version, **options), drain_timeout=0.0)
-    jobs._take_over()  # the news of it, now and not a moment later
+    jobs._update_jobs()  # the news of it, now and not a moment later
 
 
 # --- restarts ------------------------------------------------------------------------------------
@@ -138,7 +142,7 @@ def test_a_month_away_is_counted_by_a_division(start, plugins, manual):
         manual.jobs(rt).close()
         manual.skip(30 * 86400.0)
         jobs = manual.jobs(rt)
-        jobs._ring("house.sweep", False)
+        jobs._on_timer("house.sweep", False)
         assert RUNS == ["1.0"]
         assert abs(one(jobs).skipped - 30 * 86400 * 1000) <= 2
         jobs.close()
@@ -164,18 +168,18 @@ def test_a_tick_that_outlives_close_keeps_its_job(start, plugins, manual, tmp_pa
 def test_only_success_finishes_a_one_shot(start, plugins, manual, tmp_path):
     with start() as rt:
         rt.load(write(plugins, schedule=once(START + 60.0)))
-        jobs = manual.jobs(rt, patience=PATIENT)
+        jobs = manual.jobs(rt, retry=PATIENT)
         FAIL.set()
         manual.advance(61.0)
         jobs.close()
         assert stored(tmp_path) == [(START + 60.0, START + 70.0, 0)]
         FAIL.clear()
-        jobs = manual.jobs(rt, patience=PATIENT)
+        jobs = manual.jobs(rt, retry=PATIENT)
         manual.advance(10.0)
         assert RUNS == ["1.0"] * 2
         jobs.close()
         assert stored(tmp_path) == [(None, None, 1)]
-        jobs = manual.jobs(rt, patience=PATIENT)
+        jobs = manual.jobs(rt, retry=PATIENT)
         manual.advance(1000.0)
         assert one(jobs).next_at is None
         assert len(RUNS) == 2
@@ -200,7 +204,7 @@ def test_a_position_from_a_clock_that_was_wrong_holds_nothing_up(start, plugins,
         rt.load(write(plugins))
         manual.jobs(rt).close()
         stored(tmp_path, "regular = regular + 14 * 365 * 86400, not_before = regular + 1e9")
-        jobs = manual.jobs(rt, patience=PATIENT)
+        jobs = manual.jobs(rt, retry=PATIENT)
         assert manual.in_s(one(jobs).next_at) <= 7200.0
         jobs.close()
 
@@ -244,7 +248,7 @@ def test_a_locked_file_holds_up_nobody_and_is_written_when_it_is_free(start, plu
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             rt.load(write(plugins, plugin="late"))
-            jobs._take_over()
+            jobs._update_jobs()
             manual.advance(3600.0)
             assert sorted(RUNS) == ["1.0"] * 2
             assert [status.ticks for status in jobs.status()] == [1, 1]
@@ -289,7 +293,7 @@ def test_a_one_shot_whose_code_is_replaced_while_it_fails_runs_on_the_new(rt, pl
 
 def test_a_reload_gives_what_failed_a_trial_at_once_and_moves_nothing_else(rt, plugins, manual):
     rt.load(write(plugins))
-    jobs = manual.jobs(rt, patience=RetryPolicy(first_s=1e6, most_s=1e6))
+    jobs = manual.jobs(rt, retry=RetryPolicy(first_s=1e6, most_s=1e6))
     FAIL.set()
     manual.advance(3600.0)
     assert manual.in_s(one(jobs).next_at) == 1e6
@@ -303,12 +307,12 @@ def test_a_reload_gives_what_failed_a_trial_at_once_and_moves_nothing_else(rt, p
 
 def test_new_code_that_fails_before_the_news_of_it_is_held_back_once(rt, plugins, manual):
     rt.load(write(plugins))
-    jobs = manual.jobs(rt, patience=PATIENT)
+    jobs = manual.jobs(rt, retry=PATIENT)
     jobs._unsubscribe()  # the news of it takes its time
     FAIL.set()
     rt.reload("house", write(plugins, "2.0"))
     manual.advance(3600.0)
-    jobs._take_over()
+    jobs._update_jobs()
     assert manual.in_s(one(jobs).next_at) == 10.0
 
 
@@ -347,10 +351,10 @@ def test_a_job_that_is_removed_and_loaded_while_it_runs_does_not_overlap(rt, plu
     thread = manual.ring_beside("house.sweep", by_hand=True)
     assert ENTERED.wait(10)
     rt.remove("house", drain_timeout=0.0)
-    jobs._take_over()
+    jobs._update_jobs()
     assert jobs.status() == []
     rt.load(path)
-    jobs._take_over()
+    jobs._update_jobs()
     assert one(jobs).running
     manual.settle()  # the other run that was asked for
     assert one(jobs).skipped == 1
@@ -369,12 +373,12 @@ def test_a_one_shot_that_is_removed_while_it_runs_runs_once(
     thread = manual.ring_beside("house.sweep")
     assert ENTERED.wait(10)
     rt.remove("house", drain_timeout=0.0)
-    jobs._take_over()
+    jobs._update_jobs()
     if ends_before_it_comes_back:
         GATE.set()
         thread.join()
     rt.load(path)
-    jobs._take_over()
+    jobs._update_jobs()
     GATE.set()
     thread.join()
     manual.advance(10.0)
@@ -417,7 +421,7 @@ def test_news_that_was_overtaken_brings_nothing_back(rt, plugins, manual, monkey
 
 def test_failures_back_off_open_the_breaker_and_a_trial_closes_it(rt, plugins, manual, events):
     rt.load(write(plugins, schedule='every="1s"'))
-    jobs = manual.jobs(rt, patience=PATIENT)
+    jobs = manual.jobs(rt, retry=PATIENT)
     FAIL.set()
     manual.advance(1.0 + 10.0 + 20.0)
     assert one(jobs).circuit is Circuit.OPEN
@@ -436,7 +440,7 @@ def test_failures_back_off_open_the_breaker_and_a_trial_closes_it(rt, plugins, m
 
 def test_what_failed_is_tried_again_before_the_next_night(rt, plugins, manual):
     rt.load(write(plugins, schedule='every="1d"'))
-    jobs = manual.jobs(rt, patience=PATIENT)
+    jobs = manual.jobs(rt, retry=PATIENT)
     FAIL.set()
     manual.advance(86400.0)
     assert manual.in_s(one(jobs).next_at) == 10.0
@@ -449,7 +453,7 @@ def test_what_failed_is_tried_again_before_the_next_night(rt, plugins, manual):
 
 def test_a_breaker_may_stay_open_until_a_reload(rt, plugins, manual, events):
     rt.load(write(plugins, schedule='every="1s"'))
-    jobs = manual.jobs(rt, patience=RetryPolicy(first_s=1.0, after=2, rest_s=float("inf")))
+    jobs = manual.jobs(rt, retry=RetryPolicy(first_s=1.0, after=2, rest_s=float("inf")))
     FAIL.set()
     manual.advance(1e6)
     assert len(RUNS) == 2
@@ -463,7 +467,7 @@ def test_a_breaker_may_stay_open_until_a_reload(rt, plugins, manual, events):
 
 def test_pauses_that_are_shorter_than_a_look_lose_no_one_shot(rt, plugins, manual):
     rt.load(write(plugins, schedule=once(START), body="if len(RUNS) < 9: raise OSError"))
-    jobs = manual.jobs(rt, patience=RetryPolicy(first_s=0.0, most_s=0.0, after=99))
+    jobs = manual.jobs(rt, retry=RetryPolicy(first_s=0.0, most_s=0.0, after=99))
     manual.settle()
     assert len(RUNS) == 9
     assert one(jobs).next_at is None
@@ -473,7 +477,7 @@ def test_a_fault_of_ours_is_told_and_the_job_goes_on(rt, plugins, manual, monkey
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     with monkeypatch.context() as broken:
-        broken.setattr(runner, "run_tick", lambda *_: 1 / 0)
+        broken.setattr(runner, "run_job", lambda *_: 1 / 0)
         manual.advance(3600.0)
     assert "ZeroDivisionError" in one(jobs).last_error
     assert not one(jobs).running
@@ -491,17 +495,17 @@ def test_one_job_that_cannot_be_kept_is_in_the_status_and_stops_no_other(
     def of(schedule):
         if schedule.cron:
             raise OverflowError("no such time")
-        return grid_of(schedule)
+        return trigger_of(schedule)
 
-    grid_of = runner.grid_of
-    monkeypatch.setattr(runner, "grid_of", of)
+    trigger_of = job_table.trigger_of
+    monkeypatch.setattr(job_table, "trigger_of", of)
     jobs = manual.jobs(rt)
     another, house = jobs.status()
     assert (another.next_at, another.last_error) == (None, "OverflowError: no such time")
     manual.advance(3600.0)
     assert RUNS == ["1.0"]
     assert house.last_error == ""
-    jobs._take_over()
+    jobs._update_jobs()
     jobs.run_now("another.sweep")  # whoever wants to may still
     manual.settle()
     assert len(RUNS) == 2
@@ -541,7 +545,7 @@ def test_a_tick_that_is_due_during_a_run_by_hand_comes_after_it(rt, plugins, man
 
 def test_a_finished_one_shot_that_fails_by_hand_stays_finished(rt, plugins, manual):
     rt.load(write(plugins, schedule=once(START)))
-    jobs = manual.jobs(rt, patience=PATIENT)
+    jobs = manual.jobs(rt, retry=PATIENT)
     manual.settle()
     FAIL.set()
     jobs.run_now("house.sweep")
@@ -552,7 +556,7 @@ def test_a_finished_one_shot_that_fails_by_hand_stays_finished(rt, plugins, manu
 
 def test_success_by_hand_brings_the_regular_schedule_back(rt, plugins, manual):
     rt.load(write(plugins))
-    jobs = manual.jobs(rt, patience=RetryPolicy(first_s=1.0, after=1, rest_s=1e6))
+    jobs = manual.jobs(rt, retry=RetryPolicy(first_s=1.0, after=1, rest_s=1e6))
     FAIL.set()
     manual.advance(3600.0)
     assert one(jobs).circuit is Circuit.OPEN
@@ -574,7 +578,7 @@ def test_what_is_left_out_is_counted_and_told(rt, plugins, manual, events):
     thread = manual.ring_beside("house.sweep")
     assert ENTERED.wait(10)
     manual.skip(2 * 3600.0)
-    jobs._look_around()
+    jobs._check()
     assert one(jobs).skipped == 2
     GATE.set()
     thread.join()
@@ -584,7 +588,7 @@ def test_what_is_left_out_is_counted_and_told(rt, plugins, manual, events):
     manual.settle()
     assert one(jobs).skipped == 4
     manual.skip(3600.0 + 3599.0)
-    jobs._grace_s = 60.0
+    jobs._table._grace_s = 60.0
     manual.settle()
     assert one(jobs).skipped == 5
     told = [(event.count, event.reason) for event in events(TicksSkipped)]
@@ -598,8 +602,8 @@ def test_jobs_that_wait_for_a_worker_are_seen_and_told(rt, plugins, manual, even
     manual.skip(3600.0)
     thread = manual.ring_beside("house.sweep")
     assert ENTERED.wait(10)
-    for _ in range(_BUSY_BEATS + 2):
-        jobs._beat()
+    for _ in range(BUSY_BEATS + 2):
+        jobs._on_heartbeat()
     assert [(s.name, s.queued) for s in jobs.status()] == [
         ("house.sweep", False),
         ("other.sweep", True),
@@ -614,8 +618,8 @@ def test_a_ring_that_was_lost_is_rung_again(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     manual.skip(3600.0)
-    jobs._timetable.alarms.clear()  # the system had no thread for it
-    jobs._beat()
+    jobs._timer.alarms.clear()  # the system had no thread for it
+    jobs._on_heartbeat()
     manual.settle()
     assert RUNS == ["1.0"]
 
@@ -630,7 +634,7 @@ def test_a_clock_that_is_set_back_holds_up_no_job(rt, plugins, manual):
     manual.advance(7.0)
     before = len(RUNS)
     manual.set_clock(-3600.0)
-    jobs._beat()
+    jobs._on_heartbeat()
     house, other = jobs.status()
     assert manual.in_s(house.next_at) == 3.0
     assert manual.in_s(other.next_at) <= 60.0
@@ -645,10 +649,10 @@ def test_a_clock_that_is_set_back_a_little_repeats_no_fixed_time(rt, plugins, ma
     assert len(RUNS) == 1
     following = one(jobs).next_at
     manual.set_clock(-60.0)
-    jobs._beat()
+    jobs._on_heartbeat()
     assert one(jobs).next_at == following
     manual.set_clock(-4 * 3600.0)  # that is no correction: the clock was wrong
-    jobs._beat()
+    jobs._on_heartbeat()
     assert manual.in_s(one(jobs).next_at) == 4 * 3600.0 + 30.0
 
 
@@ -656,7 +660,7 @@ def test_a_machine_that_slept_catches_up_once(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     manual.set_clock(2.5 * 3600.0)  # the monotonic clock stood still
-    jobs._beat()
+    jobs._on_heartbeat()
     manual.settle()
     assert len(RUNS) == 1
     assert one(jobs).skipped == 1

@@ -25,7 +25,7 @@ def shop(tmp_path):
 def streams(rt, tmp_path):
     rt.load(examples.path("feed"), config=feed(tmp_path))
     rt.load(examples.path("lake"), config={"folder": str(tmp_path / "lake")})
-    with Streams(rt, patience=QUICK) as made:
+    with Streams(rt, retry=QUICK) as made:
         yield made
 
 

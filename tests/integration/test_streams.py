@@ -22,8 +22,7 @@ from epochal.errors import (
     IncompatibleError,
     PhaseTimeoutError,
 )
-from epochal.events import FlowFailed
-from epochal.jobs import Circuit, RetryPolicy, Streams
+from epochal.jobs import Circuit, FlowFailed, RetryPolicy, Streams
 from epochal.kinds import service, sink
 from epochal.kinds.toolkit.gated_state import state_ref_of
 
@@ -151,7 +150,7 @@ def test_a_step_that_fails_is_tried_again_and_nothing_is_lost(rt, plugins, end, 
     rt.load(write_source(plugins, **(at if end == "source" else {})))
     rt.load(write_sink(plugins, **(at if end == "sink" else {})))
     WORLD.update(last=5_000, fail=3)
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         flow = connect(streams, batch=100)
         arrived(flow)
         assert "no room" in flow.status().last_error
@@ -171,7 +170,7 @@ def test_a_version_that_cannot_start_changes_nothing_and_the_old_goes_on(
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     WORLD["last"] = 2_000
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         flow = connect(streams, batch=100)
         arrived(flow)
         epoch = rt.epoch
@@ -193,7 +192,7 @@ def test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost(rt, plugi
     rt.load(write_source(plugins, **(bug if end == "source" else {})))
     rt.load(write_sink(plugins, **(bug if end == "sink" else {})))
     WORLD["last"] = 100
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         flow = connect(streams)
         arrived(flow)
         WORLD.update(last=200, fail=1)
@@ -213,7 +212,7 @@ def test_a_source_that_could_not_start_again_is_not_asked_where_it_is(rt, plugin
     rt.load(write_source(plugins, start=fails))
     rt.load(write_sink(plugins, write="if WORLD['fail']: raise OSError('full')"))
     WORLD["last"] = 100
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         flow = connect(streams)
         arrived(flow)
         WORLD.update(last=200, fail=1)
@@ -278,7 +277,7 @@ def test_a_reload_closes_the_breaker_at_once(rt, plugins, end):
     rt.reload(name, write(plugins, **{step: "raise OSError('broken')"}))
     WORLD["last"] = 100
     rest_s = {"source": 3600.0, "sink": float("inf")}[end]
-    with Streams(rt, patience=RetryPolicy(first_s=0.01, after=2, rest_s=rest_s)) as streams:
+    with Streams(rt, retry=RetryPolicy(first_s=0.01, after=2, rest_s=rest_s)) as streams:
         flow = connect(streams)
         while flow.status().circuit is not Circuit.OPEN:
             time.sleep(0.002)
@@ -294,7 +293,7 @@ def test_what_was_not_durable_is_delivered_again_after_a_restart(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, checkpoint="if WORLD['fail']: raise OSError('pulled the plug')"))
     WORLD["last"] = 100
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         arrived(connect(streams))
         WORLD.update(last=200, fail=1)
     rt.remove("keeper")  # with what it held
@@ -309,15 +308,15 @@ def test_what_a_closed_flow_could_not_deliver_comes_to_who_connects_next(rt, plu
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, **{step: "if WORLD['fail']: raise OSError('full')"}))
     WORLD["last"] = 100
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         arrived(connect(streams))
     WORLD.update(last=200, fail=1)
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         flow = connect(streams)
         while not flow.status().failures_in_row:
             time.sleep(0.002)
     WORLD["fail"] = 0
-    with Streams(rt, patience=QUICK) as streams:
+    with Streams(rt, retry=QUICK) as streams:
         arrived(connect(streams))
 
 

@@ -7,8 +7,8 @@ import pytest
 from tests.conftest import tool
 
 from epochal.errors import HostError
-from epochal.events import ChangeCommitted, SourceGone, SourceRefused
-from epochal.watch import Watcher
+from epochal.events import ChangeCommitted
+from epochal.watch import SourceGone, SourceRefused, Watcher
 
 VERSIONED = "@tool\ndef version(): return {n}\n"
 TOLD = (ChangeCommitted, SourceGone, SourceRefused)

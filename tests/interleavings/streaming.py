@@ -14,7 +14,7 @@ from unittest import mock
 from epochal._core.generation.kind import Export, Opened
 from epochal._core.use.gate import GateClosure
 from epochal.jobs import flow as flows
-from epochal.jobs.endpoints import Ends
+from epochal.jobs.endpoints import Endpoints
 from epochal.jobs.flow import Flow, StreamOptions
 from epochal.jobs.retry import RetryPolicy
 from epochal.kinds import sink, stream
@@ -23,7 +23,7 @@ from tests.interleavings.exploring import Program, every, replaced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from epochal.jobs.endpoints import End
+    from epochal.jobs.endpoints import Endpoint
 
 ENDS: Final = (
     "kinds/stream.py",
@@ -31,7 +31,7 @@ ENDS: Final = (
     "interleavings/streaming.py",
 )
 ASKING: Final = (
-    *(f"jobs/flow.py:Flow.{name}" for name in ("wait_idle", "_rest", "_attempt", "_move")),
+    *(f"jobs/flow.py:Flow.{name}" for name in ("wait_idle", "_wait", "_attempt", "_transfer")),
     "interleavings/streaming.py",
 )
 
@@ -81,7 +81,7 @@ def giving_it_up(at: Any) -> None:
 
 
 def writing(at: Any) -> None:
-    """A batch, as `ends.engaged` lets it in."""
+    """A batch, as `endpoints.locked_endpoints` lets it in."""
     visit = at.end.gate.enter()
     if at.end.call_lock.acquire(blocking=False):
         at.end.target.write(2)
@@ -96,7 +96,7 @@ def kept_what_was_written(at: Any) -> None:
 
 
 def take_unguarded(before: Any, move: Any) -> Any:
-    return stream._Checkpoint(before.target.checkpoint())
+    return stream._Taken(before.target.checkpoint())
 
 
 # --- who asks whether a flow is idle --------------------------------------------------------------
@@ -105,10 +105,10 @@ def take_unguarded(before: Any, move: Any) -> Any:
 class ListEnd:
     """Both ends of a flow: what is read of a list is saved in another."""
 
-    told = "a list"
+    label = "a list"
 
     def __init__(self) -> None:
-        self.kept = SimpleNamespace(sync_token=None, is_started=False, handover_error="")
+        self.state = SimpleNamespace(sync_token=None, is_started=False, handover_error="")
         self.coming: list[int] = []
         self.saved: list[int] = []
 
@@ -120,7 +120,7 @@ class ListEnd:
             self.saved += [event for _, event in arguments[0]]
         return self.saved[-1] if self.saved else None
 
-    def can(self, method: str) -> bool:
+    def has(self, method: str) -> bool:
         return False
 
 
@@ -167,20 +167,20 @@ def saw_what_came_before(at: Any) -> None:
 @contextmanager
 def with_list_ends() -> Iterator[None]:
     @contextmanager
-    def engaged(end: Any, names: Any, *, wait: bool = False) -> Iterator[Ends]:
-        yield Ends(end, end, "")
+    def locked_endpoints(end: Any, names: Any, *, wait: bool = False) -> Iterator[Endpoints]:
+        yield Endpoints(end, end, "")
 
-    with mock.patch.object(flows, "engaged", engaged):
+    with mock.patch.object(flows, "locked_endpoints", locked_endpoints):
         yield
 
 
-def answering_all(self: Flow, source: End, sink: End) -> float:
+def answering_all(self: Flow, source: Endpoint, sink: Endpoint) -> float:
     """Answers who asked while it looked."""
     if events := source.call("read", 10):
         sink.call("write", events)
         return 0.0
     with self._changed:
-        self._looked = self._answered = self._asked
+        self._seen = self._answered = self._asked
         self._changed.notify_all()
     return 3600.0
 
@@ -205,7 +205,7 @@ PROGRAMS = (
         idle_flow,
         (flowing, asking),
         saw_what_came_before,
-        replaced(Flow, "_move", answering_all),
+        replaced(Flow, "_transfer", answering_all),
         ci=every(1, at_least=200),
         soak=every(2, at_least=1000),
         where=ASKING,

@@ -1,9 +1,9 @@
-"""Notices that the wall clock was set: it is compared with the one that is never set.
+"""Detects that the wall clock was set, by comparing it with the monotonic clock.
 
 Schedules are kept in wall time, so that they survive a restart and mean what people mean. But a
-clock that is set back by an hour would hold every job for an hour. A thread looks every few seconds
-whether the two clocks went on alike. A machine that slept looks like a clock that was set forward:
-the monotonic one stands still meanwhile.
+clock that is set back by an hour would delay every job by an hour. Every few seconds a thread
+compares how far the two clocks went. A machine that slept looks like a clock that was set forward:
+its monotonic clock stood still meanwhile.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BEAT_S: Final = 10.0
+HEARTBEAT_S: Final = 10.0
 _AT_ONCE_S: Final = 0.1
+"""Two readings of the monotonic clock less than this apart were made without a long stop."""
 
 
 class Clock:
-    """What the time is; replaced in tests."""
+    """The two clocks; tests put their own in its place."""
 
     __slots__ = ()
 
@@ -34,49 +35,51 @@ class Clock:
 
 
 class Drift:
-    """By how much the wall clock was set since the last look; for one thread."""
+    """Measures by how much the wall clock was set; for one thread."""
 
     __slots__ = ("_clock", "_offset")
 
     def __init__(self, clock: Clock) -> None:
         self._clock: Final = clock
-        self._offset = self._now()
+        self._offset = self._read_offset()
 
-    def _now(self) -> float:
+    def _read_offset(self) -> float:
         while True:
             before = self._clock.monotonic()
             now = self._clock.now()
-            # Stopped between the two, the process would see a clock that was set back.
+            # Stopped between the two readings, the process would see a clock that was set.
             if self._clock.monotonic() - before < _AT_ONCE_S:
                 return now - before
 
-    def look(self) -> float:
-        """Seconds; negative if it was set back."""
-        before, self._offset = self._offset, self._now()
+    def measure(self) -> float:
+        """Seconds by which the clock was set since the last call; negative if it was set back."""
+        before, self._offset = self._offset, self._read_offset()
         return self._offset - before
 
 
-class Pulse:
-    """Calls a function every `BEAT_S` seconds on a thread of its own, until it is stopped.
+class Heartbeat:
+    """Calls a function every `HEARTBEAT_S` seconds on a thread of its own, until it is stopped.
 
     Args:
-        beat: what to call; it raises nothing.
+        callback: the function; it must not raise.
     """
 
-    __slots__ = ("_beat", "_over", "_thread")
+    __slots__ = ("_callback", "_stopped", "_thread")
 
-    def __init__(self, beat: Callable[[], object]) -> None:
-        self._beat: Final = beat
-        self._over: Final = threading.Event()
-        self._thread: Final = threading.Thread(target=self._run, name="epochal-pulse", daemon=True)
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._callback: Final = callback
+        self._stopped: Final = threading.Event()
+        self._thread: Final = threading.Thread(
+            target=self._run, name="epochal-heartbeat", daemon=True
+        )
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._over.wait(BEAT_S):
-            self._beat()
+        while not self._stopped.wait(HEARTBEAT_S):
+            self._callback()
 
     def stop(self) -> None:
-        """Beat no more; waits for the beat under way."""
-        self._over.set()
+        """Stop, after the call in progress."""
+        self._stopped.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()

@@ -1,12 +1,12 @@
-"""The two ends of a flow, for one unit of work.
+"""The two endpoints of a flow, for one unit of work.
 
-Between units a flow knows its ends by name only. For each it looks them up in the epoch of that
-moment, lets the rest of the epoch go, enters the gates of both, and has each object for itself. So
-a hand-over, which closes a gate, finds every event that was read also written, and no change waits
-for a batch but those of its two plugins.
+Between units a flow knows its endpoints by name only. For each unit it looks them up in the current
+epoch, releases the rest of that epoch, enters the gates of both, and locks each object for itself.
+So a hand-over, which closes a gate, finds every event that was read also written, and a batch
+delays no change but those of its two plugins.
 
-An end may be absent: its plugin is not active, or its object is busy with a `checkpoint` for a
-change that was given up at its time limit. What can be done without it, is.
+An endpoint may be absent: its plugin is not active, or its object is busy with a `checkpoint` for a
+change that was given up at its time limit. The flow then does what it can without it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from epochal.kinds.toolkit.gated_state import state_ref_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from epochal._core.generation.operation import Operation
+    from epochal import Operation
     from epochal.kinds.stream import StreamEndpoint, StreamKind
     from epochal.kinds.toolkit.gated_state import StateRef
     from epochal.runtime import Runtime
@@ -30,94 +30,97 @@ if TYPE_CHECKING:
 KINDS: Final[tuple[StreamKind, StreamKind]] = (source, sink)
 
 
-class EndFailedError(Exception):
-    """A call of an end raised; the text says which, and what."""
+class EndpointError(Exception):
+    """A call of an endpoint raised; the text has the endpoint, the method and the error."""
 
 
 @final
-class End:
-    """A source or sink that nobody else calls meanwhile.
+class Endpoint:
+    """A source or sink, for the exclusive use of one thread.
 
     Attributes:
-        told: what it is, for people.
-        kept: its object's record.
+        label: its kind and name, for errors.
+        state: the record of its object.
     """
 
-    __slots__ = ("_side", "kept", "told")
+    __slots__ = ("_ref", "label", "state")
 
-    def __init__(self, told: str, side: StateRef) -> None:
-        self.told: Final = told
-        self._side: Final = side
-        self.kept: Final[StreamEndpoint] = side.state  # type: ignore[assignment]  # a stream's
+    def __init__(self, label: str, ref: StateRef) -> None:
+        self.label: Final = label
+        self._ref: Final = ref
+        self.state: Final[StreamEndpoint] = ref.state  # type: ignore[assignment]  # a stream's
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the plugin's object.
 
         Raises:
-            EndFailedError: it raised, whatever it was.
+            EndpointError: it raised any exception.
         """
         try:
-            return self._side.method(method)(*arguments)
-        except BaseException as error:  # noqa: BLE001  the plugin's own: told, and tried again
-            told = f"{self.told}, {method}: {format_error(error)}"
-        # Not from within: the error's frames would hold the plugin in use.
-        raise EndFailedError(told)
+            return self._ref.method(method)(*arguments)
+        except BaseException as error:  # noqa: BLE001  the plugin's own: reported, and retried
+            text = f"{self.label}, {method}: {format_error(error)}"
+        # Not inside `except`: as the error's context, its frames would hold the plugin in use.
+        raise EndpointError(text)
 
-    def can(self, method: str) -> bool:
-        """Whether it has an optional method."""
-        return callable(getattr(self.kept.target, method, None))
+    def has(self, method: str) -> bool:
+        """Whether the object has an optional method."""
+        return callable(getattr(self.state.target, method, None))
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """Both ends, as far as they are there.
+class Endpoints:
+    """Both endpoints of a flow, or those that are there.
 
     Attributes:
-        source: None for absent.
-        sink: None for absent.
-        waiting: who is absent and why; empty for nobody.
+        source: None if it is absent.
+        sink: None if it is absent.
+        waiting: the absent ones and the reason; empty if both are there.
     """
 
-    source: End | None
-    sink: End | None
+    source: Endpoint | None
+    sink: Endpoint | None
     waiting: str
 
 
 @contextmanager
-def engaged(runtime: Runtime, names: tuple[str, str], *, wait: bool = False) -> Iterator[Ends]:
-    """Have both ends of a flow for one unit of work.
+def locked_endpoints(
+    runtime: Runtime, names: tuple[str, str], *, wait: bool = False
+) -> Iterator[Endpoints]:
+    """Lock both endpoints of a flow for one unit of work.
 
     Args:
-        runtime: whose.
+        runtime: has their plugins.
         names: the full names of the source and the sink.
-        wait: wait for an object that is busy, rather than do without it.
+        wait: wait for an object that is busy, instead of doing without it.
 
     Yields:
-        Both, as far as they are there.
+        Those that are there.
 
     Raises:
-        RuntimeClosedError: there is no work any more.
+        RuntimeClosedError: the runtime is closed.
     """
     with runtime.operation(f"stream {names[0]} -> {names[1]}") as operation:
-        sides = _looked_up(operation, names)
-        with _inside(sides) as newest, ExitStack() as alone:
-            ends: list[End | None] = []
+        refs = _look_up(operation, names)
+        # The gates first, the locks inside: a hand-over waits for the lock behind a closed gate.
+        with _inside_gates(refs) as current, ExitStack() as locks:
+            endpoints: list[Endpoint | None] = []
             waiting: list[str] = []
-            for kind, name, side in zip(KINDS, names, newest, strict=True):
-                end = End(f"{kind.name} {name}", side) if side is not None else None
-                if end is None:
+            for kind, name, ref in zip(KINDS, names, current, strict=True):
+                endpoint = Endpoint(f"{kind.name} {name}", ref) if ref is not None else None
+                if endpoint is None:
                     waiting.append(f"{name} not active")
-                elif end.kept.call_lock.acquire(blocking=wait):
-                    alone.callback(end.kept.call_lock.release)
+                elif endpoint.state.call_lock.acquire(blocking=wait):
+                    locks.callback(endpoint.state.call_lock.release)
                 else:
-                    end = None
+                    endpoint = None
                     waiting.append(f"{name} busy: in checkpoint for a change that was given up")
-                ends.append(end)
-            yield Ends(ends[0], ends[1], " and ".join(waiting))
+                endpoints.append(endpoint)
+            yield Endpoints(endpoints[0], endpoints[1], " and ".join(waiting))
 
 
-def _looked_up(operation: Operation, names: tuple[str, str]) -> list[StateRef | None]:
-    """Both ends as the operation sees them, which holds no other plugin from then on."""
+def _look_up(operation: Operation, names: tuple[str, str]) -> list[StateRef | None]:
+    """Look both endpoints up; from then on the operation holds no other plugin."""
     handles = [operation[kind].get(name) for kind, name in zip(KINDS, names, strict=True)]
     there = [name for name, handle in zip(names, handles, strict=True) if handle is not None]
     operation.narrow({name.partition(".")[0] for name in there})
@@ -125,11 +128,11 @@ def _looked_up(operation: Operation, names: tuple[str, str]) -> list[StateRef | 
 
 
 @contextmanager
-def _inside(sides: Sequence[StateRef | None]) -> Iterator[list[StateRef | None]]:
-    """Be inside the gates of those that are there.
+def _inside_gates(refs: Sequence[StateRef | None]) -> Iterator[list[StateRef | None]]:
+    """Enter the gates of those that are there.
 
     Yields:
-        For each, where calls go now.
+        For each, the reference that calls go to now.
     """
     with ExitStack() as gates:
-        yield [gates.enter_context(side.inside()) if side is not None else None for side in sides]
+        yield [gates.enter_context(ref.inside()) if ref is not None else None for ref in refs]

@@ -1,100 +1,150 @@
-"""What `Jobs` tells of: each thing that can happen to a job, as its event.
-
-`emit` puts an event on queues and calls nobody, so all of this may be used under a lock, and is:
-what is told is in the order in which it happened.
-"""
+"""The events of jobs and streams, which `Jobs` and `Streams` emit on the runtime's event stream."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+import logging
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar
 
-from epochal.events import (
-    BreakerMoved,
-    JobRefused,
-    StoreFaulted,
-    SubscriberFailed,
-    TickEnded,
-    TickFailed,
-    TicksSkipped,
-    WorkersBusy,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from epochal.events import EventStream
-    from epochal.jobs.job_state import Line
-    from epochal.jobs.retry import Breaker
-    from epochal.jobs.run import Outcome
+from epochal.events import Event
 
 
-class Telling:
-    """Tells a runtime's subscribers.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickEnded(Event):
+    """A run of a job succeeded."""
 
-    Args:
-        events: the runtime's.
+    _LEVEL: ClassVar[int] = logging.DEBUG
+    _TEXT: ClassVar[str] = "job {job} ran on {plugin}#{generation}: {took_ms:.1f} ms"
+
+    plugin: str
+    generation: int
+    job: str
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickFailed(Event):
+    """A run of a job raised.
+
+    Attributes:
+        plugin: its id.
+        generation: the number of the generation that ran.
+        job: the job's full name.
+        error: the error in one line.
+        failures: how many ticks failed in a row.
+        wait_s: seconds until the retry; infinite for a retry after the next reload.
+        by_hand: whether `Jobs.run_now` asked for the run: such a run is not retried, and does not
+            count in `failures`.
     """
 
-    __slots__ = ("_emit",)
+    _LEVEL: ClassVar[int] = logging.ERROR
 
-    def __init__(self, events: EventStream) -> None:
-        self._emit: Final = events.emit
+    plugin: str
+    generation: int
+    job: str
+    error: str
+    failures: int
+    wait_s: float
+    by_hand: bool = False
 
-    def ended(self, line: Line, outcome: Outcome) -> None:
-        """A run ended well."""
-        plugin, generation = _plugin(line.name), outcome.generation
-        took_ms = outcome.took_ms
-        self._emit(TickEnded(plugin=plugin, generation=generation, job=line.name, took_ms=took_ms))
-
-    def failed(
-        self, line: Line, generation: int, error: str, wait_s: float, *, by_hand: bool = False
-    ) -> None:
-        """A run failed."""
-        self._emit(
-            TickFailed(
-                plugin=_plugin(line.name),
-                generation=generation,
-                job=line.name,
-                error=error,
-                failures=line.breaker.failures,
-                wait_s=wait_s,
-                by_hand=by_hand,
-            )
+    def describe(self) -> str:
+        """The job, the wait before its retry, and the error."""
+        if self.by_hand:
+            return f"job {self.job} failed when it was run by hand: {self.error}"
+        pause = f"for {self.wait_s:g} s" if isfinite(self.wait_s) else "until a reload"
+        return (
+            f"job {self.job} failed, {self.failures} in a row, not tried again {pause}: "
+            f"{self.error}"
         )
 
-    def skipped(self, line: Line, count: int, reason: str) -> None:
-        """Ticks were left out, if any were."""
-        if count:
-            plugin = _plugin(line.name)
-            self._emit(TicksSkipped(plugin=plugin, job=line.name, count=count, reason=reason))
 
-    @contextmanager
-    def breaker(self, line: Line) -> Generator[Breaker]:
-        """Around what may move a job's breaker: tells of it if it did."""
-        breaker = line.breaker
-        before = breaker.state
-        yield breaker
-        if breaker.state is not before:
-            state = breaker.state.value
-            self._emit(BreakerMoved(plugin=_plugin(line.name), job=line.name, state=state))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicksSkipped(Event):
+    """Ticks of a job were left out.
 
-    def refused(self, name: str, error: str) -> None:
-        """A job cannot be kept."""
-        self._emit(JobRefused(plugin=_plugin(name), job=name, error=error))
+    Attributes:
+        plugin: its id.
+        job: the job's full name.
+        count: how many, since the last such event.
+        reason: "too late": later than the grace allows; "still running": the previous run was;
+            "busy": no worker was free, or the process was away, and one tick stands for all.
+    """
 
-    def busy(self, waiting: int, running: tuple[str, ...]) -> None:
-        """No worker is free."""
-        self._emit(WorkersBusy(waiting=waiting, running=running))
+    _TEXT: ClassVar[str] = "job {job}: {count} ticks left out, {reason}"
 
-    def fault(self, text: str) -> None:
-        """Something is wrong with the file of positions."""
-        self._emit(StoreFaulted(error=text))
+    plugin: str
+    job: str
+    count: int
+    reason: str
 
-    def broke(self, error: str) -> None:
-        """A fault of ours that is no job's."""
-        self._emit(SubscriberFailed(subscriber="Jobs", error=error))
+    @property
+    def level(self) -> int:
+        """WARNING for "too late". The others are INFO: a slow job emits them by the thousand."""
+        return logging.WARNING if self.reason == "too late" else logging.INFO
 
 
-def _plugin(name: str) -> str:
-    return name.partition(".")[0]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRefused(Event):
+    """A job does not run, because its schedule cannot be kept. The other jobs do."""
+
+    _LEVEL: ClassVar[int] = logging.ERROR
+    _TEXT: ClassVar[str] = "job {job} is not run: {error}"
+
+    plugin: str
+    job: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersBusy(Event):
+    """Jobs are due, and no worker has been free for a while.
+
+    Attributes:
+        waiting: how many jobs are due.
+        running: the jobs that occupy the workers.
+    """
+
+    _LEVEL: ClassVar[int] = logging.WARNING
+
+    waiting: int
+    running: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The number of waiting jobs and the running ones."""
+        running = ", ".join(self.running)
+        return f"{self.waiting} jobs are due and no worker is free; running: {running}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerMoved(Event):
+    """A job's circuit breaker is "closed", "open" or "half-open" now."""
+
+    _LEVEL: ClassVar[int] = logging.WARNING
+    _TEXT: ClassVar[str] = "the circuit breaker of job {job} is {state}"
+
+    plugin: str
+    job: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowFailed(Event):
+    """A batch of a stream failed. It is retried from the sink's last position.
+
+    Attributes:
+        source: full name.
+        sink: full name.
+        error: which end failed, and the error in one line.
+        failures: how many batches failed in a row.
+        wait_s: seconds until the retry.
+    """
+
+    _LEVEL: ClassVar[int] = logging.ERROR
+    _TEXT: ClassVar[str] = "{source} -> {sink} failed, goes on in {wait_s:g} s: {error}"
+
+    source: str
+    sink: str
+    error: str
+    failures: int
+    wait_s: float

@@ -1,21 +1,21 @@
-"""A flow: events on their way from one source to one sink, by a thread of its own.
+"""A flow: moves events from one source to one sink, on a thread of its own.
 
-One batch, read and written, is one unit of work (`ends.engaged`). What the flow is sure of between
-two of them is one thing: both ends *stand* where the sink's checkpoint was, or went on from there
-together. It knows that by a token, which it writes to both as it starts them. If it finds another
-one there, since an end is new, or was another flow's, or a failure made it forget its own, it asks
-the sink for its checkpoint, and starts the source there. So whatever a flow was not told, or was
-told wrongly, costs events that come twice, and none that does not come.
+One batch, read and written, is one unit of work (`endpoints.locked_endpoints`). Between two units
+the flow relies on one fact: both endpoints started at the sink's checkpoint, and went on together.
+It recognises that by a *sync token*, which it writes to both as it starts them. If it finds another
+token (an endpoint is new, or was another flow's, or the flow dropped its own after a failure), it
+asks the sink for its checkpoint and starts the source there. So a missing or wrong token causes
+duplicates, never loss (at-least-once).
 
 Who reads, who writes
 ---------------------
 
-``_asked``, ``_forgiven`` and ``_stopping`` are written by others, ``_answered`` and ``_is_over`` by
-the flow's thread; all of these under ``_changed``, which wakes whoever waits for one of them, and
-under which no foreign code is called. Who asks whether the flow is idle takes the next number; the
-thread notes the highest *before* it looks, and if the look finds nothing it answers that one. So
-no answer is by a look that began before the question. What is left is the thread's own, and what
-`status` tells of it is one reference each.
+Callers write ``_asked``, ``_reset`` and ``_stopping``; the flow's thread writes ``_answered`` and
+``_ended``. All of these are guarded by ``_changed``, which wakes their waiters, and under which no
+plugin code is called. `wait_idle` takes the next number of ``_asked``. The thread notes the highest
+number *before* it looks for events, and if it finds none, it answers that number. So no answer
+comes from a look that began before the question. The other attributes are the thread's own; those
+that `status` reads are one reference each.
 """
 
 from __future__ import annotations
@@ -27,31 +27,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.tracebacks import format_error
 from epochal.errors import HostError, RuntimeClosedError
-from epochal.events import FlowFailed
-from epochal.jobs.endpoints import EndFailedError, engaged
+from epochal.jobs.endpoints import EndpointError, locked_endpoints
+from epochal.jobs.events import FlowFailed
 from epochal.jobs.retry import Breaker, Circuit, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epochal.jobs.endpoints import End, Ends
+    from epochal.jobs.endpoints import Endpoint, Endpoints
     from epochal.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class FlowStatus:
-    """How a flow stands.
+    """The status of a flow at one moment.
 
     Attributes:
         source: full name.
         sink: full name.
-        events: written to the sink, in this process; one that was given again counts again.
-        position: up to which the sink has made them durable, as it said last.
-        waiting: for what it waits: an end whose plugin is not active, or whose object is busy;
-            empty for nothing.
-        failures_in_row: batches that failed since the last that went well.
-        circuit: whether failures hold it back.
-        last_error: of the last failure, in one line, and of which end; empty for none.
+        events: written to the sink in this process; an event that is repeated counts again.
+        position: up to which the sink's last checkpoint is durable.
+        waiting: an endpoint whose plugin is not active, or whose object is busy; else empty.
+        failures_in_row: batches that failed since the last that succeeded.
+        circuit: whether failures stop the flow.
+        last_error: of the last failure, in one line, with its endpoint; empty for none.
     """
 
     source: str
@@ -66,45 +65,45 @@ class FlowStatus:
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How a flow goes.
+    """The options of `Streams.connect`.
 
     Attributes:
         batch: how many events are read at once, at most.
-        idle_s: seconds between two looks at a source that had nothing.
-        checkpoint_s: seconds between two checkpoints while there is something.
-        patience: how failures are dealt with.
+        idle_s: seconds between two looks at a source that had none.
+        checkpoint_s: seconds between two checkpoints while there are events.
+        retry: how long to wait after failures.
     """
 
     batch: int
     idle_s: float
     checkpoint_s: float
-    patience: RetryPolicy
+    retry: RetryPolicy
 
 
 class Flow:
-    """Events on their way from one source to one sink; made by `Streams.connect`."""
+    """Moves events from one source to one sink; made by `Streams.connect`."""
 
     def __init__(
         self,
         runtime: Runtime,
         names: tuple[str, str],
-        pace: StreamOptions,
+        options: StreamOptions,
         on_end: Callable[[], object],
     ) -> None:
         self._runtime: Final = runtime
         self._names: Final = names
-        self._pace: Final = pace
+        self._options: Final = options
         self._on_end: Final = on_end
         self._changed: Final = threading.Condition()
         self._asked = 0
-        self._forgiven = False
+        self._reset = False
         self._stopping = False
         self._answered = 0
-        self._is_over = False
+        self._ended = False
         # Below: written by the flow's thread alone.
-        self._breaker: Final = Breaker(pace.patience)
-        self._looked = 0
-        self._standing = object()
+        self._breaker: Final = Breaker(options.retry)
+        self._seen = 0
+        self._sync_token = object()
         self._read_to: Any = None
         self._events = 0
         self._position: Any = None
@@ -119,16 +118,16 @@ class Flow:
 
     @property
     def plugins(self) -> frozenset[str]:
-        """The ids of the plugins of both ends."""
+        """The ids of the endpoints' plugins."""
         return frozenset(name.partition(".")[0] for name in self._names)
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended: it was closed, or its runtime was."""
-        return self._is_over
+        return self._ended
 
     def status(self) -> FlowStatus:
-        """How it stands."""
+        """The flow's status now."""
         return FlowStatus(
             *self._names,
             events=self._events,
@@ -140,7 +139,7 @@ class Flow:
         )
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until the source has nothing more and the sink was asked to make all of it durable.
+        """Wait until the source has no more events and the sink has checkpointed them all.
 
         The flow looks at once, unless it waits after a failure.
 
@@ -148,29 +147,32 @@ class Flow:
             timeout: seconds; None for no limit.
 
         Returns:
-            Whether that came; not so when the flow ended before.
+            False if the time ran out, or the flow ended first.
         """
         with self._changed:
             self._asked += 1
             question = self._asked
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._answered >= question or self._is_over, timeout)
+            self._changed.wait_for(lambda: self._answered >= question or self._ended, timeout)
             return self._answered >= question
 
-    def forgive(self) -> None:
-        """Forget what has failed and try again now: an end was replaced."""
+    def reset_failures(self) -> None:
+        """Forget the failures and retry now; called when an endpoint was replaced."""
         with self._changed:
-            self._forgiven = True
+            self._reset = True
             self._changed.notify_all()
 
     def close(self, timeout: float = 10.0) -> None:
-        """End after the batch that is under way, and have the sink make all durable.
+        """End after the batch in progress and a last checkpoint of the sink.
 
-        If it cannot, that is told as any failure. What it held then, or held when it was removed,
-        comes again to who connects next.
+        A checkpoint that fails is reported like any failure. Its events, like those that the sink
+        held when it was removed, are repeated to the next flow.
+
+        Args:
+            timeout: seconds to wait for that.
 
         Raises:
-            HostError: that took longer than `timeout` seconds; it goes on.
+            HostError: it took longer, and goes on.
         """
         with self._changed:
             self._stopping = True
@@ -182,23 +184,24 @@ class Flow:
                 "a call of its plugins is still under way"
             )
 
-    # --- the thread --------------------------------------------------------------------------
+    # --- the flow's thread -------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             while not self._stopping:
-                self._rest(self._attempt(self._flow))
+                self._wait(self._attempt(self._step))
             self._attempt(self._finish, wait=True)
         except RuntimeClosedError as error:
             self._last_error = format_error(error)
         finally:
+            # Before `_ended`: after `close`, the endpoints can be connected again.
             self._on_end()
             with self._changed:
-                self._is_over = True
+                self._ended = True
                 self._changed.notify_all()
 
-    def _rest(self, pause: tuple[float, bool]) -> None:
-        """Wait, or until there is something to do."""
+    def _wait(self, pause: tuple[float, bool]) -> None:
+        """Wait for the pause that `_attempt` returned, or until there is something to do."""
         seconds, has_failed = pause
         if not seconds:
             return
@@ -206,76 +209,85 @@ class Flow:
             self._changed.wait_for(
                 lambda: (
                     self._stopping
-                    or self._forgiven
-                    # Who waits for the end of a failing flow must not make it try more often.
-                    or (self._asked > self._looked and not has_failed)
+                    or self._reset
+                    # A caller of `wait_idle` must not shorten the wait after a failure.
+                    or (self._asked > self._seen and not has_failed)
                 ),
-                min(seconds, threading.TIMEOUT_MAX),  # a breaker may rest until a reload
+                min(seconds, threading.TIMEOUT_MAX),  # an open breaker may wait for a reload
             )
-            forgiven, self._forgiven = self._forgiven, False
-        if forgiven:
-            self._breaker.succeeded()
+            reset, self._reset = self._reset, False
+        if reset:
+            self._breaker.record_success()
 
-    def _attempt(self, work: Callable[[Ends], float], *, wait: bool = False) -> tuple[float, bool]:
-        """Do one thing with both ends.
+    def _attempt(
+        self, work: Callable[[Endpoints], float], *, wait: bool = False
+    ) -> tuple[float, bool]:
+        """Do one unit of work.
 
         Returns:
             Seconds to wait before the next, and whether it failed.
 
         Raises:
-            RuntimeClosedError: there is nothing to work with any more.
+            RuntimeClosedError: the runtime is closed.
         """
-        self._looked = self._asked
+        # Before the look: a question that comes during it is answered by the next one.
+        self._seen = self._asked
         self._breaker.begin()
-        told = ""
+        failure = ""
         try:
-            with engaged(self._runtime, self._names, wait=wait) as ends:
-                self._waiting = ends.waiting
-                self._tell_faults(ends)
-                pause_s = work(ends)
+            with locked_endpoints(self._runtime, self._names, wait=wait) as endpoints:
+                self._waiting = endpoints.waiting
+                self._report_faults(endpoints)
+                pause_s = work(endpoints)
         except RuntimeClosedError:
-            raise  # not of a plugin's: those come as the next
-        except EndFailedError as error:
-            told = str(error)
-        except Exception as error:  # noqa: BLE001  a position that cannot be compared, say
-            told = format_error(error)
-        if told:
-            return self._failed(told), True
-        self._breaker.succeeded()
+            raise  # of our own call: a plugin's comes as an EndpointError
+        except EndpointError as error:
+            failure = str(error)
+        except Exception as error:  # noqa: BLE001  such as a position that cannot be compared
+            failure = format_error(error)
+        if failure:
+            # The source may be ahead of the sink now: drop the token, so that it starts again.
+            self._sync_token = object()
+            wait_s = self._breaker.record_failure()
+            self._report(failure, wait_s)
+            return wait_s, True
+        self._breaker.record_success()
         return pause_s, False
 
-    def _flow(self, ends: Ends) -> float:
-        if ends.source is None or ends.sink is None:
-            # It may be long until both are there again.
-            self._save(ends)
-            return self._pace.idle_s
-        self._stand(ends.source, ends.sink)
-        return self._move(ends.source, ends.sink)
+    def _step(self, endpoints: Endpoints) -> float:
+        if endpoints.source is None or endpoints.sink is None:
+            # Without its partner the sink may wait for long: save the events that it holds.
+            self._save(endpoints)
+            return self._options.idle_s
+        self._synchronize(endpoints.source, endpoints.sink)
+        return self._transfer(endpoints.source, endpoints.sink)
 
-    def _finish(self, ends: Ends) -> float:
-        self._save(ends)
+    def _finish(self, endpoints: Endpoints) -> float:
+        self._save(endpoints)
         return 0.0
 
-    def _stand(self, source: End, sink: End) -> None:
-        """Have the source go on where the sink's checkpoint is, unless it did from there."""
-        if source.kept.sync_token is sink.kept.sync_token is self._standing:
+    def _synchronize(self, source: Endpoint, sink: Endpoint) -> None:
+        """Start the source at the sink's checkpoint, unless both have our token."""
+        if source.state.sync_token is sink.state.sync_token is self._sync_token:
             return
-        if not sink.kept.is_started:
+        if not sink.state.is_started:
             sink.call("start", None)
-            sink.kept.is_started = True
+            sink.state.is_started = True
         self._position = sink.call("checkpoint")
-        # One that fails to start again has no position any more that a new one could start at.
-        source.kept.is_started = False
+        # False first: if `start` fails, the object has no position that a new one could start at.
+        source.state.is_started = False
         source.call("start", self._position)
-        source.kept.is_started = True
-        self._standing = source.kept.sync_token = sink.kept.sync_token = object()
+        source.state.is_started = True
+        # Last, so that a failure above leaves the endpoints without a valid token.
+        self._sync_token = source.state.sync_token = sink.state.sync_token = object()
         self._read_to = self._position
         self._dirty = False
         self._acknowledge(source)
 
-    def _move(self, source: End, sink: End) -> float:
-        events = source.call("read", self._pace.batch)
+    def _transfer(self, source: Endpoint, sink: Endpoint) -> float:
+        events = source.call("read", self._options.batch)
         if events:
+            # Before `write`, which may have taken some of the events even if it fails.
             self._dirty = True
             sink.call("write", events)
             self._events += len(events)
@@ -286,58 +298,46 @@ class Flow:
         if goes_on:
             return 0.0
         with self._changed:
-            self._answered = self._looked
+            self._answered = self._seen
             self._changed.notify_all()
-        return self._pace.idle_s
+        return self._options.idle_s
 
-    def _has_moved(self, source: End) -> bool:
-        """Whether a source that gave nothing went on all the same: it leaves events out."""
+    def _has_moved(self, source: Endpoint) -> bool:
+        """Whether a source that returned no event has moved on: it leaves events out."""
         before, self._read_to = self._read_to, source.call("checkpoint")
         return bool(self._read_to != before)
 
-    def _save(self, ends: Ends) -> None:
-        """Have what the sink holds made durable, which needs no source."""
-        if self._dirty and ends.sink is not None and ends.sink.kept.is_started:
-            self._checkpoint(ends.source, ends.sink)
+    def _save(self, endpoints: Endpoints) -> None:
+        """Make the events durable that the sink holds; this needs no source."""
+        if self._dirty and endpoints.sink is not None and endpoints.sink.state.is_started:
+            self._checkpoint(endpoints.source, endpoints.sink)
 
-    def _checkpoint(self, source: End | None, sink: End) -> None:
+    def _checkpoint(self, source: Endpoint | None, sink: Endpoint) -> None:
         self._position = sink.call("checkpoint")
         self._dirty = False
-        self._checkpoint_at = monotonic() + self._pace.checkpoint_s
+        self._checkpoint_at = monotonic() + self._options.checkpoint_s
         if source is not None:
             self._acknowledge(source)
 
-    def _acknowledge(self, source: End) -> None:
-        if self._position is not None and source.can("acknowledge"):
+    def _acknowledge(self, source: Endpoint) -> None:
+        if self._position is not None and source.has("acknowledge"):
             source.call("acknowledge", self._position)
 
-    # --- telling -----------------------------------------------------------------------------
+    # --- reports -----------------------------------------------------------------------------
 
-    def _failed(self, told: str) -> float:
-        # What was read and not written is read again.
-        self._standing = object()
-        wait_s = self._breaker.failed()
-        self._tell(told, wait_s)
-        return wait_s
+    def _report_faults(self, endpoints: Endpoints) -> None:
+        """Report the errors of old objects whose `checkpoint` failed as these replaced them."""
+        for endpoint in (endpoints.source, endpoints.sink):
+            if endpoint is not None and endpoint.state.handover_error:
+                self._report(f"{endpoint.label}, {endpoint.state.handover_error}", 0.0)
+                endpoint.state.handover_error = ""
 
-    def _tell_faults(self, ends: Ends) -> None:
-        """Tell what the old ones failed with as those that are here took over."""
-        for end in (ends.source, ends.sink):
-            if end is not None and end.kept.handover_error:
-                self._tell(f"{end.told}, {end.kept.handover_error}", 0.0)
-                end.kept.handover_error = ""
-
-    def _tell(self, told: str, wait_s: float) -> None:
-        self._last_error = told
-        self._runtime.events.emit(
-            FlowFailed(
-                source=self._names[0],
-                sink=self._names[1],
-                error=told,
-                failures=self._breaker.failures,
-                wait_s=wait_s,
-            )
-        )
+    def _report(self, error: str, wait_s: float) -> None:
+        self._last_error = error
+        source, sink = self._names
+        failures = self._breaker.failures
+        failed = FlowFailed(source=source, sink=sink, error=error, failures=failures, wait_s=wait_s)
+        self._runtime.events.emit(failed)
 
     def __repr__(self) -> str:
         return f"<flow {' -> '.join(self._names)}, {self._events} events>"

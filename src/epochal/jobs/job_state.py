@@ -1,16 +1,16 @@
-"""One job: where it stands in its schedule, and what its failures hold back.
+"""The state of one job: its place in its schedule, and the delay after failures.
 
-Two times are the whole truth. `regular` is the earliest tick of the schedule that is not done yet:
-it goes on when a tick has ended well or was left out, and stays where it is when one fails.
-`not_before` holds that back, after failures. The job runs next at the later of the two. So a tick
-that failed is owed until it succeeds or the next one takes its place, and whatever clears
-`not_before` (new code, somebody's success by hand) moves no schedule.
+Two times are the whole truth. `next_due` is the earliest tick of the schedule that is not done: it
+moves on when a tick succeeds or is left out, and stays when one fails. `retry_at` delays that
+tick after failures. The job runs next at the later of the two. So a failed tick is owed until it
+succeeds or the next one takes its place, and clearing `retry_at` (new code was loaded, a run by
+hand succeeded) moves no schedule.
 
-A tick that is due while the one before still runs is left out, unless there is no other: a one-shot
-waits. A run by hand is no tick. It touches neither of the two times; a tick that is due meanwhile
-comes after it.
+A tick that is due during the previous run is left out, unless it is the only one: a one-shot waits.
+A run by hand is not a tick. It changes neither time, and a tick that is due during it comes after
+it.
 
-No clock, no lock, no thread: `Jobs` calls all of this with the time, under its lock.
+No clock, no lock, no thread: `Jobs` calls every method with the time, under its own lock.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from epochal.jobs.positions import Position
 
 if TYPE_CHECKING:
     from epochal.jobs.retry import Breaker
-    from epochal.jobs.triggers import Grid
+    from epochal.jobs.triggers import Trigger
     from epochal.kinds.job import Schedule
 
 NEVER_S: Final = 253_370_764_800.0
-"""The year 9999: a calendar has no later times, and who waits until then waits for a reload."""
-LOOK_S: Final = 1.0
-"""Seconds after which a job is looked at again that was due and could not run."""
+"""The year 9999, the calendar's last: a job that is due later runs after a reload only."""
+RECHECK_S: Final = 1.0
+"""Seconds after which a job is tried again that was due, but whose function was not there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run under way.
+    """A run in progress.
 
     Attributes:
-        by_hand: whether it is no tick of the schedule.
-        version: of the line's schedule, as it began: the end of a run under an old one says nothing
-            about a new one.
+        by_hand: whether `Jobs.run_now` asked for it; otherwise it is a tick.
+        version: the job's `version` at the start: the result of a run under an old schedule does
+            not count for a new one.
     """
 
     by_hand: bool
@@ -46,212 +46,225 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of a tick that was due.
+class TickStart:
+    """The result of `JobState.start_tick`.
 
     Attributes:
-        run: the run that it began; None where it was too late for one.
-        left_out: how many ticks were left out with that.
+        run: the run that began; None if the tick was too late for one.
+        skipped: how many ticks were left out.
     """
 
     run: Run | None
-    left_out: int
+    skipped: int
 
 
 @dataclass(slots=True)
-class Line:
+class JobState:
     """One job.
 
     Attributes:
-        name: `plugin.name`.
-        schedule: its schedule.
-        grid: the times of that; None where it cannot be kept, and `last_error` says why.
-        breaker: counts its failures.
-        generation: of the code that serves.
-        active: whether its plugin is. A line that runs is kept until that has ended.
+        name: full name, `plugin.name`.
+        schedule: from the job's marker.
+        trigger: computes the schedule's ticks; None if the schedule cannot be kept, and
+            `last_error` has the reason.
+        breaker: counts the failures in a row.
+        generation: the number of the active generation.
+        active: whether the plugin is. The state of a removed job stays until its run has ended.
         version: how often the schedule was changed.
-        regular: the earliest tick that is not done; None if there is none any more.
-        not_before: what failures hold it back to; infinite for until a reload.
-        is_done: it is a one-shot, and has succeeded. Nothing else makes it so.
-        run: the run under way.
-        counted: ticks that passed while that ran, and are counted already.
+        next_due: the earliest tick that is not done; None if there is none left.
+        retry_at: failures delay the tick until then; infinite for until the next reload.
+        is_done: a one-shot succeeded. Nothing else sets it.
+        run: the run in progress.
+        run_skipped: ticks that passed during that run and are counted in `skipped` already.
+        ticks: runs that succeeded.
+        failures: runs that failed.
+        skipped: ticks that were left out.
+        last_error: in one line; empty for none.
     """
 
     name: str
     schedule: Schedule
-    grid: Grid | None
+    trigger: Trigger | None
     breaker: Breaker
     generation: int
     active: bool = True
     version: int = 0
-    regular: float | None = None
-    not_before: float | None = None
+    next_due: float | None = None
+    retry_at: float | None = None
     is_done: bool = False
     run: Run | None = None
-    counted: int = 0
+    run_skipped: int = 0
     ticks: int = 0
     failures: int = 0
     skipped: int = 0
     last_error: str = field(default="", repr=False)
 
-    # --- where it stands ---------------------------------------------------------------------
+    @property
+    def plugin(self) -> str:
+        """The id of the job's plugin."""
+        return self.name.partition(".")[0]
 
-    def begin_schedule(self, schedule: Schedule, grid: Grid, now: float) -> None:
-        """Have a schedule from now on, in place of whatever it had."""
+    # --- the place in the schedule -----------------------------------------------------------
+
+    def set_schedule(self, schedule: Schedule, trigger: Trigger, now: float) -> None:
+        """Begin this schedule now, in place of any earlier one."""
         self.version += 1
-        self.schedule, self.grid = schedule, grid
-        self.counted = 0
-        self.is_done, self.not_before = False, None
-        self.regular = grid.first(now)
+        self.schedule, self.trigger = schedule, trigger
+        self.run_skipped = 0
+        self.is_done, self.retry_at = False, None
+        self.next_due = trigger.first(now)
 
-    def go_on(self, position: Position, now: float, most_s: float) -> None:
-        """Take up a position that was kept; failures held it back by `most_s` at most."""
-        assert self.grid is not None
+    def restore(self, position: Position, now: float, longest_wait_s: float) -> None:
+        """Continue from a stored position. Failures delay it by `longest_wait_s` at most."""
+        assert self.trigger is not None
         self.is_done = position.is_done
-        self.regular = None
-        if position.is_done or position.regular is None:
+        self.next_due = None
+        if position.is_done or position.next_due is None:
             return
-        self.regular = self.grid.restored(position.regular, now)
-        if position.not_before is not None and position.not_before < NEVER_S:
-            self.not_before = min(position.not_before, now + most_s)
+        self.next_due = self.trigger.restored(position.next_due, now)
+        if position.retry_at is not None and position.retry_at < NEVER_S:
+            # The clock may have been wrong when this was stored.
+            self.retry_at = min(position.retry_at, now + longest_wait_s)
 
     @property
     def position(self) -> Position:
-        """What to keep of it."""
-        return Position(str(self.schedule), self.regular, self.not_before, self.is_done)
+        """The part of the state that survives a restart."""
+        return Position(str(self.schedule), self.next_due, self.retry_at, self.is_done)
 
     @property
     def next_at(self) -> float | None:
-        """When it runs next, if it does not run now; None if it does not."""
-        if not self.active or self.regular is None:
+        """The time of the next run, unless one is in progress; None if there is none."""
+        if not self.active or self.next_due is None:
             return None
-        at = self.regular if self.not_before is None else max(self.regular, self.not_before)
+        at = self.next_due if self.retry_at is None else max(self.next_due, self.retry_at)
         return at if at < NEVER_S else None
 
-    def following(self, now: float) -> float | None:
-        """The first tick after the one that runs."""
-        if not self.active or self.grid is None or self.regular is None:
+    def tick_after_run(self, now: float) -> float | None:
+        """The first tick after the one that is running."""
+        if not self.active or self.trigger is None or self.next_due is None:
             return None
-        return self.grid.after(self.regular, now)
+        return self.trigger.after(self.next_due, now)
 
     def is_due(self, now: float) -> bool:
-        """Whether it should run."""
+        """Whether the job should start now."""
         at = self.next_at
         return at is not None and at <= now and self.run is None
 
-    # --- what happens to it ------------------------------------------------------------------
+    # --- runs --------------------------------------------------------------------------------
 
-    def begin_by_hand(self) -> Run:
-        """Begin a run that is no tick."""
+    def start_by_hand(self) -> Run:
+        """Start a run that is not a tick."""
         self.run = Run(by_hand=True, version=self.version)
         return self.run
 
-    def take(self, now: float, grace_s: float) -> Taken:
-        """Begin the tick that is due, or leave it out if it is too late.
+    def start_tick(self, now: float, grace_s: float) -> TickStart:
+        """Start the tick that is due, or leave it out if it is later than `grace_s` allows.
 
-        It stands for all that were due by now: those that failures held back, which were never to
-        run, and those that came while no worker was free, which are left out.
+        It stands for every tick that is due. Of these, the ticks that came during the delay after
+        a failure were never to run; the ticks that came while no worker was free are left out.
         """
-        assert self.grid is not None
-        assert self.regular is not None
-        grid, regular = self.grid, self.regular
-        held = max(regular, regular if self.not_before is None else self.not_before)
-        left_out = grid.passed(regular, now) - grid.passed(regular, held)
-        latest = grid.latest(regular, now)
-        if now - max(latest, held) > grace_s:
-            self.skipped += left_out + 1
-            self.regular = grid.after(regular, now)
-            self.not_before = None
-            return Taken(None, left_out + 1)
-        self.skipped += left_out
-        self.regular = latest
+        assert self.trigger is not None
+        assert self.next_due is not None
+        trigger, next_due = self.trigger, self.next_due
+        delayed_to = max(next_due, next_due if self.retry_at is None else self.retry_at)
+        skipped = trigger.passed(next_due, now) - trigger.passed(next_due, delayed_to)
+        latest = trigger.latest(next_due, now)
+        if now - max(latest, delayed_to) > grace_s:
+            self.skipped += skipped + 1
+            # Not `is_done`: a one-shot that was too late may still run with a longer grace.
+            self.next_due = trigger.after(next_due, now)
+            self.retry_at = None
+            return TickStart(None, skipped + 1)
+        self.skipped += skipped
+        self.next_due = latest
         self.run = Run(by_hand=False, version=self.version)
-        return Taken(self.run, left_out)
+        return TickStart(self.run, skipped)
 
-    def leave_out(self, now: float) -> int:
-        """Count the ticks that passed while the one before ran; those that were not counted yet."""
-        if self.run is None or self.run.by_hand or self.grid is None or self.regular is None:
+    def count_skipped(self, now: float) -> int:
+        """Count the ticks that passed during this run, and return those not counted before."""
+        if self.run is None or self.run.by_hand or self.trigger is None or self.next_due is None:
             return 0
         if self.run.version != self.version:
             return 0
-        new = self.grid.passed(self.regular, now) - self.counted
-        if new <= 0:  # the clock was set back, or cron's bound is reached
+        new = self.trigger.passed(self.next_due, now) - self.run_skipped
+        if new <= 0:  # the clock was set back, or the bound of a cron expression is reached
             return 0
-        self.counted += new
+        self.run_skipped += new
         self.skipped += new
         return new
 
     def succeed(self, run: Run, now: float) -> bool:
-        """A run ended well.
+        """Record that a run succeeded.
 
         Returns:
-            Whether that moved its position.
+            Whether the position changed.
         """
         self.ticks += 1
-        if run.version != self.version or self.regular is None or self.grid is None:
+        if run.version != self.version or self.next_due is None or self.trigger is None:
             return False
         if run.by_hand:
             return self._succeed_by_hand(now)
-        self.breaker.succeeded()
-        self.not_before = None
-        self.regular = self.grid.after(self.regular, now)
-        self.is_done = self.regular is None
+        self.breaker.record_success()
+        self.retry_at = None
+        self.next_due = self.trigger.after(self.next_due, now)
+        self.is_done = self.next_due is None
         return True
 
     def _succeed_by_hand(self, now: float) -> bool:
-        """It works again. A retry that was owed is not needed any more; a one-shot's is."""
-        assert self.grid is not None
-        assert self.regular is not None
-        if not self.forgive(now):
+        """The job works again: an owed retry is not needed any more, but a one-shot's tick is."""
+        assert self.trigger is not None
+        assert self.next_due is not None
+        if not self.reset_failures(now):
             return False
-        following = self.grid.after(self.regular, now)
-        if self.regular <= now and following is not None:
-            self.regular = following
+        following = self.trigger.after(self.next_due, now)
+        if self.next_due <= now and following is not None:
+            self.next_due = following
         return True
 
     def fail(self, run: Run, now: float, error: str, *, is_replaced: bool) -> float:
-        """A run failed.
+        """Record that a run failed.
 
         Args:
-            run: it.
+            run: the run.
             now: the time.
-            error: of it, in one line.
-            is_replaced: whether its code is: then that is not held against the new code.
+            error: in one line.
+            is_replaced: whether the code that ran is; its failure does not delay the new code.
 
         Returns:
-            Seconds for which it is held back.
+            Seconds until the retry.
         """
         self.failures += 1
         self.last_error = error
         if run.by_hand or run.version != self.version:
             return 0.0
-        wait_s = 0.0 if is_replaced else self.breaker.failed()
-        self.not_before = now + wait_s
-        if self.regular is not None and self.grid is not None:
-            self.regular = self.grid.latest(self.regular, now)
+        wait_s = 0.0 if is_replaced else self.breaker.record_failure()
+        self.retry_at = now + wait_s
+        if self.next_due is not None and self.trigger is not None:
+            # The owed tick is the latest: earlier ones were superseded during the run.
+            self.next_due = self.trigger.latest(self.next_due, now)
         return wait_s
 
-    def end(self) -> None:
-        """The run is over, in whatever way."""
+    def end_run(self) -> None:
+        """The run is over, with any result."""
         self.run = None
-        self.counted = 0
+        self.run_skipped = 0
 
-    def forgive(self, now: float) -> bool:
-        """Try again what failed, without the wait; returns whether there was one.
+    def reset_failures(self, now: float) -> bool:
+        """Retry a failed tick without the wait; returns whether there was anything to reset.
 
-        The schedule stays as it is. What is owed becomes due now, and not in the past: for the
-        grace it would be too late.
+        The schedule stays. An owed tick becomes due now, not at its own time in the past, which the
+        grace might call too late.
         """
-        if not self.breaker.failures and self.not_before is None:
+        if not self.breaker.failures and self.retry_at is None:
             return False
-        self.breaker.succeeded()
-        is_owed = self.regular is not None and self.regular <= now
-        self.not_before = now if is_owed else None
+        self.breaker.record_success()
+        is_owed = self.next_due is not None and self.next_due <= now
+        self.retry_at = now if is_owed else None
         return True
 
     def rewind(self, now: float, by: float) -> None:
-        """The clock was set back by so many seconds, to `now`."""
-        if self.grid is not None and self.regular is not None:
-            self.regular = self.grid.rewound(self.regular, now, by)
-        if self.not_before is not None:
-            self.not_before -= by
+        """The clock was set back by `by` seconds, to `now`."""
+        if self.trigger is not None and self.next_due is not None:
+            self.next_due = self.trigger.rewound(self.next_due, now, by)
+        if self.retry_at is not None:
+            self.retry_at -= by

@@ -1,10 +1,10 @@
-"""Claims: what only one at a time may do with a runtime, such as read one of its sources.
+"""Claims: a part of a runtime that one owner at a time may use, such as one of its sources.
 
-Two that ran the jobs of one runtime would run each tick twice, and neither could tell. So a claim
-belongs to the runtime, not to the object that made it, and is weak on it.
+Two objects that ran the jobs of one runtime would run each tick twice, and neither could notice. So
+a claim belongs to the runtime, not to the object that made it, and refers to it weakly.
 
-Who reads, who writes: each claim is one `setdefault`, which of any number of threads succeeds for
-one; its release is one step too.
+Who reads, who writes: a claim is one `dict.setdefault`, which succeeds for one of any number of
+threads; its release is one step too.
 """
 
 from __future__ import annotations
@@ -21,39 +21,40 @@ if TYPE_CHECKING:
 
 
 class _Claim:
-    """Somebody's; of two alike each is itself."""
+    """One owner's claim; compared by identity, so equal descriptions are different claims."""
 
-    __slots__ = ("told",)
+    __slots__ = ("description",)
 
-    def __init__(self, told: str) -> None:
-        self.told: Final = told
+    def __init__(self, description: str) -> None:
+        self.description: Final = description
 
 
 _claims: Final[WeakKeyDictionary[Runtime, dict[Hashable, _Claim]]] = WeakKeyDictionary()
 
 
-def claim(runtime: Runtime, what: Hashable, told: str) -> Callable[[], None]:
-    """Have something of a runtime for oneself.
+def claim(runtime: Runtime, key: Hashable, description: str) -> Callable[[], None]:
+    """Claim a part of a runtime.
 
     Args:
-        runtime: whose.
-        what: is claimed.
-        told: what whoever comes second is told, a sentence without its end: "… is connected".
+        runtime: the runtime.
+        key: names the part.
+        description: for the error of the next claim, a sentence without its end: "… is connected".
 
     Returns:
-        What ends the claim; doing so again does nothing.
+        A function that ends the claim. Idempotent.
 
     Raises:
-        HostError: somebody has it.
+        HostError: the part is claimed already.
     """
-    mine = _Claim(told)
+    mine = _Claim(description)
     held = _claims.setdefault(runtime, {})
-    holder = held.setdefault(what, mine)
+    holder = held.setdefault(key, mine)
     if holder is not mine:
-        raise HostError(f"{holder.told} already, on this runtime; close that first")
+        raise HostError(f"{holder.description} already, on this runtime; close that first")
 
     def release() -> None:
-        if held.get(what) is mine:
-            del held[what]
+        # Only our own: after the release, the claim may be another's.
+        if held.get(key) is mine:
+            del held[key]
 
     return release

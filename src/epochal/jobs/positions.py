@@ -1,22 +1,21 @@
-"""Where each job stands in its schedule: in memory, and in the store's folder from run to run.
+"""The position of each job in its schedule: in memory, and in the store's folder across restarts.
 
-A position is kept when a job is first scheduled, and when a tick has ended or was left out, not
-when it begins. It is written to the file a moment later, by one thread: no tick waits for a disk,
-nor does anybody's question, and of a job that ticks a thousand times a second the last is written.
-So a crash may have a tick run again at the next start, and loses none: what it was not written to
-have done, it is still to do. A start makes up for what was missed meanwhile once, if it is not
-older than the grace of `Jobs`.
+A position is stored when a job is first scheduled, and when a tick has ended or was left out, not
+when it begins. One thread writes it to the file a moment later: no tick and no caller waits for a
+disk, and of a job that ticks a thousand times a second only the last position is written. So after
+a crash a tick may run again, and none is lost: a tick that is not written as done is still to do. A
+start makes up once for the ticks that were missed, if they are within the grace of `Jobs`.
 
-A file that cannot be read or written stops nothing: jobs run, it is told once, and writing is tried
-again until it succeeds. The position of a job whose plugin was removed stays, so that it goes on
-from there if it comes back; one that nobody has loaded for a year is forgotten.
+A file that cannot be read or written stops nothing: jobs run, the fault is reported once, and
+writing is retried until it succeeds. The position of a removed plugin's job stays, so that the job
+goes on from there if it comes back; after a year without a write it is deleted.
 
 Who reads, who writes
 ---------------------
 
-``_known`` is written and read by `Jobs`, under its lock. ``_changed`` and ``_is_over`` have a lock
-of their own, which is held for a moment, and never while the file is used. The connection belongs
-to the writer, and before it is started, to the constructor.
+`Jobs` reads and writes ``_known`` under its lock. ``_changed`` and ``_closed`` are guarded by
+``_woken``, which is held for a moment, and never while the file is used. The connection belongs to
+the writer's thread, and before that starts, to the constructor.
 """
 
 from __future__ import annotations
@@ -33,37 +32,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+# The column `regular` is `next_due` here, `not_before` is `retry_at`.
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS job_position (job TEXT PRIMARY KEY, schedule TEXT NOT NULL, "
     "regular REAL, not_before REAL, is_done INTEGER NOT NULL, kept_at REAL NOT NULL)"
 )
-_FORGET: Final = "DELETE FROM job_position WHERE kept_at < ?"
+_DELETE_OLD: Final = "DELETE FROM job_position WHERE kept_at < ?"
 _WRITE: Final = "INSERT OR REPLACE INTO job_position VALUES (?, ?, ?, ?, ?, ?)"
 _READ: Final = "SELECT job, schedule, regular, not_before, is_done FROM job_position"
 _KEPT_S: Final = 366 * 86400.0
 _BUSY_S: Final = 5.0
-_WRITE_BUSY_S: Final = 1.0  # it is tried again
-# Between two writes: what ticks meanwhile is written together.
+_WRITE_BUSY_S: Final = 1.0
+"""Shorter than for reading: a write is retried."""
 _PAUSE_S: Final = 0.05
+"""Between two writes, so that the ticks of this time are written together."""
 _REMEDY: Final = "make room there, make it writable, or remove it if it is damaged"
-_AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 _TIMES: Final = (0.0, 253_370_764_800.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a job stands.
+    """The position of a job in its schedule.
 
     Attributes:
-        schedule: for which this holds.
-        regular: the earliest tick that is not done, in seconds since the Unix epoch.
-        not_before: what failures hold it back to; None for nothing.
-        is_done: it is a one-shot, and has succeeded.
+        schedule: the schedule, in words.
+        next_due: the earliest tick that is not done, in seconds since the Unix epoch.
+        retry_at: failures delay the tick until then; None for no delay.
+        is_done: the job is a one-shot, and has succeeded.
     """
 
     schedule: str
-    regular: float | None
-    not_before: float | None = None
+    next_due: float | None
+    retry_at: float | None = None
     is_done: bool = False
 
 
@@ -71,17 +72,17 @@ class Positions:
     """The position of each job, by its full name.
 
     Args:
-        path: of the file, which is made; None keeps them for this object's life only.
-        tell: is told what is wrong with the file, in a sentence, from any thread.
+        path: the file, which is created; None stores positions for this object's life only.
+        on_fault: called, on any thread, with a sentence about a fault of the file.
     """
 
-    def __init__(self, path: Path | None, tell: Callable[[str], object]) -> None:
+    def __init__(self, path: Path | None, on_fault: Callable[[str], object]) -> None:
         self._path: Final = path
-        self._tell: Final = tell
-        self._told = ""
+        self._on_fault: Final = on_fault
+        self._last_fault = ""
         self._known: Final[dict[str, Position]] = {}
         self._changed: dict[str, Position] = {}
-        self._is_over = False
+        self._closed = False
         self._woken: Final = threading.Condition()
         self._writer: threading.Thread | None = None
         if path is not None:
@@ -93,13 +94,13 @@ class Positions:
 
     # --- for `Jobs`, under its lock ----------------------------------------------------------
 
-    def of(self, job: str, schedule: str) -> Position | None:
-        """Where a job stands; None if it is not known under that schedule."""
-        known = self._known.get(job)
-        return known if known is not None and known.schedule == schedule else None
+    def get(self, job: str, schedule: str) -> Position | None:
+        """The job's position; None if there is none for this schedule."""
+        position = self._known.get(job)
+        return position if position is not None and position.schedule == schedule else None
 
-    def keep(self, job: str, position: Position) -> None:
-        """Keep where a job stands."""
+    def put(self, job: str, position: Position) -> None:
+        """Store the job's position."""
         self._known[job] = position
         if self._path is not None:
             with self._woken:
@@ -107,9 +108,13 @@ class Positions:
                 self._woken.notify()
 
     def close(self, timeout: float | None = None) -> None:
-        """Write what is not written yet, if it can be, and end; doing so again does nothing."""
+        """Write the remaining positions, if the file allows it, and end. Idempotent.
+
+        Args:
+            timeout: seconds to wait for that; None for no limit.
+        """
         with self._woken:
-            self._is_over = True
+            self._closed = True
             self._woken.notify()
         if self._writer is not None:
             self._writer.join(timeout)
@@ -124,12 +129,12 @@ class Positions:
                 connection.execute(_TABLE)
                 rows = connection.execute(_READ).fetchall()
         except sqlite3.DatabaseError as error:
-            self._fault(f"cannot be read, so every schedule begins anew: {error}")
+            self._report(f"cannot be read, so every schedule begins anew: {error}")
             return
-        for job, schedule, regular, not_before, is_done in rows:
-            if _is_time(regular) or is_done:
-                held = not_before if _is_time(not_before) else None
-                self._known[job] = Position(schedule, regular, held, bool(is_done))
+        for job, schedule, next_due, retry_at, is_done in rows:
+            if _is_time(next_due) or is_done:
+                delay = retry_at if _is_time(retry_at) else None
+                self._known[job] = Position(schedule, next_due, delay, bool(is_done))
 
     def _write_all(self, path: Path) -> None:
         connection: sqlite3.Connection | None = None
@@ -140,42 +145,43 @@ class Positions:
                     connection = _open(path)
                 now = time()
                 rows = [
-                    (job, p.schedule, p.regular, p.not_before, p.is_done, now)
+                    (job, p.schedule, p.next_due, p.retry_at, p.is_done, now)
                     for job, p in changed.items()
                 ]
                 with connection:
                     connection.executemany(_WRITE, rows)
-                failures, self._told = 0, ""
+                failures, self._last_fault = 0, ""
                 wait_s = _PAUSE_S
             except sqlite3.Error as error:
                 _close(connection)
                 connection = None
                 self._put_back(changed)
-                self._fault(f"cannot be kept: {error}; {_REMEDY}")
-                wait_s = _AGAIN_S[min(failures, len(_AGAIN_S) - 1)]
+                self._report(f"cannot be kept: {error}; {_REMEDY}")
+                wait_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
                 failures += 1
             with self._woken:
-                self._woken.wait_for(lambda: self._is_over, wait_s)
-                if self._is_over and failures > 1:
-                    break  # it was tried once more after the end was asked for
+                self._woken.wait_for(lambda: self._closed, wait_s)
+                if self._closed and failures > 1:
+                    break  # `close` waits, and one more attempt was made since
         _close(connection)
 
     def _next(self) -> dict[str, Position] | None:
-        """What is to be written; None once there is nothing and it is over."""
+        """Wait for positions to write; None once it is closed and all are written."""
         with self._woken:
-            self._woken.wait_for(lambda: self._changed or self._is_over)
+            self._woken.wait_for(lambda: self._changed or self._closed)
             changed, self._changed = self._changed, {}
             return changed or None
 
     def _put_back(self, changed: dict[str, Position]) -> None:
         with self._woken:
+            # In this order: a position that was put meanwhile is the newer one.
             self._changed = changed | self._changed
 
-    def _fault(self, text: str) -> None:
-        """Tell once, and not each time that it is tried again."""
-        if text != self._told:
-            self._told = text
-            self._tell(f"the positions of jobs in {self._path} {text}; jobs run all the same")
+    def _report(self, text: str) -> None:
+        """Report a fault once, not with each retry."""
+        if text != self._last_fault:
+            self._last_fault = text
+            self._on_fault(f"the positions of jobs in {self._path} {text}; jobs run all the same")
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -183,7 +189,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         with connection:
             connection.execute(_TABLE)
-            connection.execute(_FORGET, (time() - _KEPT_S,))
+            connection.execute(_DELETE_OLD, (time() - _KEPT_S,))
     except BaseException:
         connection.close()
         raise

@@ -1,10 +1,10 @@
-"""When to try again what has failed: exponential backoff, and a circuit breaker.
+"""When to retry after a failure: exponential backoff, and a circuit breaker.
 
-After each failure in a row the pause doubles, up to a cap. After `after` of them the breaker opens:
-for `rest_s` seconds nothing is tried, then one trial goes through (half-open), which closes the
+After each failure in a row the wait doubles, up to a cap. After `after` failures the breaker opens:
+nothing is tried for `rest_s` seconds, then one trial is let through (half-open), which closes the
 breaker or opens it again. (M. Nygard, *Release It!*, 2007, "Circuit Breaker".)
 
-Not for several threads: whoever owns one calls it under a lock of its own.
+Not thread-safe: the owner of a `Breaker` calls it under a lock of its own.
 """
 
 from __future__ import annotations
@@ -13,27 +13,33 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+_MOST_DOUBLINGS: Final = 60
+"""A float overflows at 1,024, and any cap is reached long before this."""
+
 
 class Circuit(Enum):
-    """Where a breaker stands; the value is for people."""
+    """The state of a breaker; the value is for display."""
 
     # Everything is tried.
     CLOSED = "closed"
-    # Nothing is tried until its rest is over.
+    # Nothing is tried until the rest is over.
     OPEN = "open"
-    # One trial is under way.
+    # One trial is in progress.
     HALF_OPEN = "half-open"
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How failures are dealt with.
+    """How long to wait after failures.
 
     Attributes:
         first_s: seconds to wait after the first failure; doubles with each in a row.
         most_s: seconds to wait at most.
         after: failures in a row that open the breaker.
         rest_s: seconds for which it stays open; infinite for until a reload.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     first_s: float = 1.0
@@ -42,7 +48,7 @@ class RetryPolicy:
     rest_s: float = 60.0
 
     def __post_init__(self) -> None:
-        # Said this way round, it is false of what is not a number.
+        # `not (…)` refuses NaN too: every comparison with it is false.
         if not (0 <= self.first_s <= self.most_s and self.rest_s >= 0 and self.after >= 1):
             raise ValueError(
                 f"{self} cannot be: expected 0 <= first_s <= most_s, rest_s >= 0, after >= 1"
@@ -50,45 +56,45 @@ class RetryPolicy:
 
 
 class Breaker:
-    """Counts the failures in a row of one thing.
+    """Counts the failures in a row of one job or stream.
 
     Attributes:
-        state: where it stands.
+        state: closed, open or half-open.
         failures: in a row.
     """
 
-    __slots__ = ("_patience", "failures", "state")
+    __slots__ = ("_policy", "failures", "state")
 
-    def __init__(self, patience: RetryPolicy) -> None:
-        self._patience: Final = patience
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy: Final = policy
         self.state = Circuit.CLOSED
         self.failures = 0
 
     def begin(self) -> None:
-        """Something is tried; while it is open, that is the trial."""
+        """An attempt begins; if the breaker is open, it is the trial."""
         if self.state is Circuit.OPEN:
             self.state = Circuit.HALF_OPEN
 
-    def gave_up(self) -> None:
-        """What was tried did not come about: the trial is still to be made."""
+    def cancel(self) -> None:
+        """The attempt did not take place: the trial is still to come."""
         if self.state is Circuit.HALF_OPEN:
             self.state = Circuit.OPEN
 
-    def succeeded(self) -> None:
-        """It went well: everything is forgotten."""
+    def record_success(self) -> None:
+        """The attempt succeeded: close, and forget the failures."""
         self.state = Circuit.CLOSED
         self.failures = 0
 
-    def failed(self) -> float:
-        """It failed.
+    def record_failure(self) -> float:
+        """The attempt failed.
 
         Returns:
-            Seconds to wait before it is tried again.
+            Seconds to wait before the next.
         """
         self.failures += 1
-        patience = self._patience
-        if self.state is Circuit.HALF_OPEN or self.failures >= patience.after:
+        policy = self._policy
+        if self.state is Circuit.HALF_OPEN or self.failures >= policy.after:
             self.state = Circuit.OPEN
-            return patience.rest_s
-        # The exponent is bounded: a float has no room for a thousand doublings.
-        return min(patience.most_s, patience.first_s * 2.0 ** min(self.failures - 1, 60))
+            return policy.rest_s
+        doublings = min(self.failures - 1, _MOST_DOUBLINGS)
+        return min(policy.most_s, policy.first_s * 2.0**doublings)

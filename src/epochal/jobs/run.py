@@ -1,8 +1,8 @@
-"""One run of a job: pinned to the code that is current as it begins, and to nothing else.
+"""One run of a job, pinned to the code that is active as it begins.
 
-The operation keeps the job's own plugin from the look-up on, so a tick holds up no other plugin's
-drain. Each runs in a fresh copy of the context in which its `Jobs` was made: what one tick sets in
-a context variable is not there for the next, and does not keep its plugin in memory.
+From the look-up on, the operation holds the job's own plugin alone, so a run delays no other
+plugin's drain. Each run gets a fresh copy of the context in which its `Jobs` was made: a context
+variable that one run sets is not set in the next, and does not keep the plugin in memory.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from contextvars import Context
 
-    from epochal._core.generation.operation import Operation
+    from epochal import Operation
     from epochal.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        generation: that ran.
+        generation: the number of the generation that ran.
         took_ms: milliseconds.
-        error: in one line; None if it ended well.
+        error: in one line; None if the run succeeded.
     """
 
     generation: int
@@ -40,16 +40,16 @@ class Outcome:
     error: str | None
 
 
-def run_tick(runtime: Runtime, name: str, context: Context) -> Outcome | None:
+def run_job(runtime: Runtime, name: str, context: Context) -> Outcome | None:
     """Run a job once.
 
     Args:
-        runtime: whose.
-        name: the job's.
-        context: to run it in.
+        runtime: has the job's plugin.
+        name: the job's full name.
+        context: to run in.
 
     Returns:
-        How it ended; None if nothing ran, because the job, or the runtime, is gone.
+        The result; None if nothing ran, because the job was removed or the runtime closed.
     """
     try:
         operation = runtime.operation(f"job {name}")
@@ -67,17 +67,17 @@ def _run(operation: Operation, name: str, context: Context) -> Outcome | None:
     generation = operation.generations[plugin].number
     operation.narrow((plugin,))
     started = perf_counter()
-    told = None
+    text = None
     try:
         context.run(_call, function)
-    except BaseException as error:  # noqa: BLE001  the plugin's own: told, and tried again
-        # Only its text is kept: its traceback would hold the plugin in use.
-        told = format_error(error)
-    return Outcome(generation, (perf_counter() - started) * 1000.0, told)
+    except BaseException as error:  # noqa: BLE001  the plugin's own: it is emitted, and retried
+        # Keep the text alone: the traceback would hold the plugin in use.
+        text = format_error(error)
+    return Outcome(generation, (perf_counter() - started) * 1000.0, text)
 
 
 def _call(function: Any) -> None:
-    """Call it; what it returns to be awaited runs in an event loop of this tick's own."""
+    """Call the function; an awaitable result runs in an event loop of its own."""
     result = function()
     if inspect.isawaitable(result):
         asyncio.run(_awaited(result))

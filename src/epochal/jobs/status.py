@@ -1,4 +1,4 @@
-"""How a job stands, for people and programs."""
+"""The status of a job, for display and for programs."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from epochal.jobs.job_state import Line
+    from epochal.jobs.job_state import JobState
     from epochal.jobs.retry import Circuit
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """How a job stands.
+    """The status of a job at one moment.
 
     Attributes:
-        name: its full name, `plugin.name`.
+        name: full name, `plugin.name`.
         schedule: in words.
-        next_at: when it runs next, in UTC; None where it does not.
-        running: whether it runs now.
-        queued: whether it is due and waits for a worker.
-        ticks: runs that ended well, since this `Jobs` began.
-        failures: runs that failed, since then.
-        failures_in_row: ticks, since the last that ended well, or the last reload.
-        skipped: ticks left out: due while the one before ran, or while the machine was too busy for
-            more than one of several, or missed for longer than the grace.
-        circuit: whether failures hold it back.
-        last_error: of the last failure, in one line, or why it is not run; empty for none.
+        next_at: the time of the next run, in UTC; None if there is none.
+        running: whether a run is in progress.
+        queued: whether the job is due and waits for a worker.
+        ticks: runs that succeeded since this `Jobs` began.
+        failures: runs that failed since then.
+        failures_in_row: failed ticks since the last that succeeded, or the last reload.
+        skipped: ticks left out: due during the previous run, or one of several that came while no
+            worker was free, or missed for longer than the grace.
+        circuit: whether failures stop the job.
+        last_error: of the last failed run, in one line, or why the job does not run; else empty.
     """
 
     name: str
@@ -43,20 +43,20 @@ class JobStatus:
     last_error: str
 
 
-def status_of(line: Line, now: float) -> JobStatus:
-    """A record of it, as it stands now."""
-    is_tick = line.run is not None and not line.run.by_hand
-    at = line.following(now) if is_tick else line.next_at
+def status_of(job: JobState, now: float) -> JobStatus:
+    """The job's status now."""
+    is_tick = job.run is not None and not job.run.by_hand
+    at = job.tick_after_run(now) if is_tick else job.next_at
     return JobStatus(
-        name=line.name,
-        schedule=str(line.schedule),
+        name=job.name,
+        schedule=str(job.schedule),
         next_at=None if at is None else datetime.fromtimestamp(at, UTC),
-        running=line.run is not None,
-        queued=line.is_due(now),
-        ticks=line.ticks,
-        failures=line.failures,
-        failures_in_row=line.breaker.failures,
-        skipped=line.skipped,
-        circuit=line.breaker.state,
-        last_error=line.last_error,
+        running=job.run is not None,
+        queued=job.is_due(now),
+        ticks=job.ticks,
+        failures=job.failures,
+        failures_in_row=job.breaker.failures,
+        skipped=job.skipped,
+        circuit=job.breaker.state,
+        last_error=job.last_error,
     )

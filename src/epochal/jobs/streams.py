@@ -7,14 +7,15 @@
         flow.wait_idle()
         print(flow.status())
 
-Each flow has a thread of its own (`flow`). A source or a sink has one flow at a time, whichever
-`Streams` of the runtime made it: two would split its events between them, and call it at once.
+Each flow has a thread of its own (`flow`). A source or a sink has one flow at a time, even if the
+runtime has several `Streams`: two flows would split its events between them, and call it at once.
 
 Who reads, who writes
 ---------------------
 
-``_flows`` and ``_is_closed`` are written under ``_lock``, under which no foreign code is called.
-The tuple is never changed, only replaced: the thread that tells events and `status` read it.
+``_flows`` and ``_closed`` are written under ``_lock``, under which no plugin code is called. The
+tuple is never changed, only replaced: the thread that delivers events, and `status`, read it
+without the lock.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ class Streams:
     """The flows of a runtime, from now until it is closed; a context manager.
 
     Args:
-        runtime: whose plugins' sources and sinks.
-        patience: how failures are dealt with; None for `RetryPolicy()`.
+        runtime: has the plugins with the sources and sinks.
+        retry: how long to wait after failures; None for `RetryPolicy()`.
     """
 
-    def __init__(self, runtime: Runtime, *, patience: RetryPolicy | None = None) -> None:
+    def __init__(self, runtime: Runtime, *, retry: RetryPolicy | None = None) -> None:
         self._runtime: Final = runtime
-        self._patience: Final = patience or RetryPolicy()
+        self._retry: Final = retry or RetryPolicy()
         self._lock: Final = threading.Lock()
         self._flows: tuple[Flow, ...] = ()
-        self._is_closed = False
-        self._unsubscribe: Final = runtime.events.subscribe(self._follow)
+        self._closed = False
+        self._unsubscribe: Final = runtime.events.subscribe(self._on_event)
 
     def connect(
         self,
@@ -64,14 +65,14 @@ class Streams:
     ) -> Flow:
         """Begin to move events, from the sink's last checkpoint on.
 
-        Ends whose plugins are not active yet are waited for.
+        The flow waits for endpoints whose plugins are not active yet.
 
         Args:
             from_source: full name, `plugin.name`; a source is connected to one sink at a time.
             to_sink: full name.
             batch: how many events are read at once, at most.
-            idle_s: seconds between two looks at a source that had nothing.
-            checkpoint_s: seconds between two checkpoints while there is something.
+            idle_s: seconds between two looks at a source that had none.
+            checkpoint_s: seconds between two checkpoints while there are events.
 
         Raises:
             HostError: one of the two is connected already, or these streams are closed.
@@ -79,34 +80,32 @@ class Streams:
         """
         if batch < 1:
             raise ValueError(f"batch is {batch}; expected at least 1 event")
-        pace = StreamOptions(batch, idle_s, checkpoint_s, self._patience)
+        options = StreamOptions(batch, idle_s, checkpoint_s, self._retry)
         with self._lock:
-            if self._is_closed:
+            if self._closed:
                 raise HostError("these streams are closed; connect with others")
-            release = _claimed(self._runtime, (from_source, to_sink))
+            release = _claim_both(self._runtime, (from_source, to_sink))
             try:
-                flow = Flow(self._runtime, (from_source, to_sink), pace, release)
+                flow = Flow(self._runtime, (from_source, to_sink), options, release)
             except BaseException:
                 release()  # its thread could not be started
                 raise
-            self._flows = (*(one for one in self._flows if not one.is_over), flow)
+            self._flows = (*(flow for flow in self._flows if not flow.is_over), flow)
         return flow
 
     def status(self) -> list[FlowStatus]:
-        """How every flow stands that has not ended."""
+        """The status of every flow that has not ended."""
         return [flow.status() for flow in self._flows if not flow.is_over]
 
     def close(self) -> None:
-        """End every flow after its batch, with all durable that its sink can; see `Flow.close`.
-
-        Doing so again does nothing.
+        """End every flow after its batch and a last checkpoint; see `Flow.close`. Idempotent.
 
         Raises:
-            ExceptionGroup: of `HostError`, of the flows that did not end.
+            ExceptionGroup: of `HostError`, one for each flow that did not end.
         """
         self._unsubscribe()
         with self._lock:
-            self._is_closed = True
+            self._closed = True
             flows, self._flows = self._flows, ()
         failures: list[HostError] = []
         for flow in reversed(flows):
@@ -117,13 +116,13 @@ class Streams:
         if failures:
             raise ExceptionGroup("streams did not end", failures)
 
-    def _follow(self, event: Event) -> None:
-        """New code deserves a trial now, not when the old one's rest is over."""
+    def _on_event(self, event: Event) -> None:
+        """New code deserves a trial now, not at the end of the old code's wait."""
         for flow in self._flows:
             if isinstance(event, EventsMissed) or (
                 isinstance(event, ChangeCommitted) and not flow.plugins.isdisjoint(event.plugins)
             ):
-                flow.forgive()
+                flow.reset_failures()
 
     def __enter__(self) -> Streams:
         return self
@@ -137,13 +136,9 @@ class Streams:
         self.close()
 
 
-def _claimed(runtime: Runtime, names: tuple[str, str]) -> Callable[[], None]:
-    """Claim both ends.
-
-    Returns:
-        What lets both go.
-    """
-    told = f"{' -> '.join(names)} is connected"
+def _claim_both(runtime: Runtime, names: tuple[str, str]) -> Callable[[], None]:
+    """Claim the source and the sink; returns a function that ends both claims."""
+    description = f"{' -> '.join(names)} is connected"
     releases: list[Callable[[], None]] = []
 
     def release() -> None:
@@ -152,7 +147,7 @@ def _claimed(runtime: Runtime, names: tuple[str, str]) -> Callable[[], None]:
 
     try:
         for kind, name in zip(KINDS, names, strict=True):
-            releases.append(claim(runtime, (kind.name, name), told))
+            releases.append(claim(runtime, (kind.name, name), description))
     except HostError:
         release()
         raise

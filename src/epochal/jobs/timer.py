@@ -1,90 +1,131 @@
-"""An alarm clock and the workers that it wakes: APScheduler, behind the few words that we need.
+"""A timer for each job, and the workers that it wakes.
 
-It knows names and times, never code and never a schedule: there is one alarm for each job, and what
-a ring means is decided by whoever is rung (`jobs/job_state.py`). So nothing of the scheduler's own
-bookkeeping (its misfires, its count of instances, what it coalesces) has a say in what runs, and
-none of its threads calls back while it holds one of its locks. Its methods take them, so a caller's
-own lock comes first.
+It knows names and times, never code and never a schedule. There is one timer for each job, and
+`Jobs` decides what an expired timer means (`jobs/job_state.py`).
+
+This is a heap of times and the standard library's pool of threads. A scheduling library (once it
+was APScheduler) adds misfires, instance counts and coalescing of its own, all of which had to be
+switched off, since the state of a job decides them. The pool is not that of `_core.sync.threads`,
+whose daemon threads die with the process: a tick may finish.
+
+Who reads, who writes
+---------------------
+
+``_times`` is the truth, and ``_heap`` an index of it; both are read and written under ``_changed``.
+An entry of the heap whose time is not the name's in ``_times`` is stale and ignored: so a timer is
+moved or cancelled without a search. The timer's thread takes due names out under ``_changed``, and
+hands them to the pool *after* it has let go: a worker's first act may be to set a timer. Callers
+hold their own lock (that of `Jobs`) around every method, and `on_timer` takes it: no method waits
+for a worker.
 """
 
 from __future__ import annotations
 
-import logging
+import heapq
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
-
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.jobstores.base import JobLookupError
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.date import DateTrigger
+from time import time
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_LIMIT: Final = 1_000_000_000
-_OPTIONS: Final[dict[str, Any]] = {"misfire_grace_time": None, "max_instances": _NO_LIMIT}
-
-# Without a handler of somebody's, what it says would be written to standard error.
-logging.getLogger("apscheduler").addHandler(logging.NullHandler())
+_SPARE: Final = 64
+"""Stale entries, beside as many as there are timers, at which the heap is built anew."""
 
 
-class Timetable:
-    """Calls a function with a job's name at the time that was set for it, on threads of its own.
+class JobTimer:
+    """Calls a function with a job's name at the time that was set for it, on its own threads.
+
+    The process waits at its end for a call in progress, as it does for any worker of a
+    `ThreadPoolExecutor`.
 
     Args:
-        workers: how many at once.
-        ring: called with a name, and whether it was asked for by hand.
+        workers: how many calls may run at once; more wait.
+        on_timer: called with a name, and whether `run_now` asked for the call. It must not raise.
     """
 
-    def __init__(self, *, workers: int, ring: Callable[[str, bool], object]) -> None:
-        self._ring: Final = ring
-        self._closing: Final = threading.Lock()
-        self._scheduler: Final = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(workers)}, daemon=True, timezone=UTC
-        )
-        self._scheduler.start()
+    def __init__(self, *, workers: int, on_timer: Callable[[str, bool], object]) -> None:
+        self._on_timer: Final = on_timer
+        self._pool: Final = ThreadPoolExecutor(workers, thread_name_prefix="epochal-job")
+        self._changed: Final = threading.Condition()
+        self._times: Final[dict[str, float]] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._by_hand: list[str] = []
+        self._stopped = False
+        self._thread: Final = threading.Thread(target=self._run, name="epochal-timer", daemon=True)
+        self._thread.start()
 
-    def put(self, name: str, at: float) -> None:
-        """Ring once at a time, in seconds since the Unix epoch; instead of what was set before."""
-        # Up, to the next microsecond: a ring before its time would be one for nothing.
-        when = datetime.fromtimestamp(at, UTC) + timedelta(microseconds=1)
-        self._scheduler.add_job(
-            self._ring,
-            DateTrigger(when),
-            id=name,
-            args=[name, False],
-            replace_existing=True,
-            **_OPTIONS,
-        )
+    def set(self, name: str, at: float) -> None:
+        """Call once at a time, in seconds since the Unix epoch; replaces the name's earlier timer.
 
-    def put_now(self, name: str) -> None:
-        """Ring once as soon as a worker is free, beside what is set."""
-        self._scheduler.add_job(self._ring, DateTrigger(_ALWAYS), args=[name, True], **_OPTIONS)
+        A time in the past means now.
+        """
+        with self._changed:
+            self._times[name] = at
+            heapq.heappush(self._heap, (at, name))
+            if len(self._heap) > 2 * len(self._times) + _SPARE:
+                self._heap = [(at, name) for name, at in self._times.items()]
+                heapq.heapify(self._heap)
+            if self._heap[0] == (at, name):  # else the thread wakes early enough
+                self._changed.notify()
 
-    def drop(self, name: str) -> None:
-        """Do not ring any more."""
-        with suppress(JobLookupError):  # it has rung, or was never set
-            self._scheduler.remove_job(name)
+    def run_now(self, name: str) -> None:
+        """Call once as soon as a worker is free, beside the name's timer."""
+        with self._changed:
+            self._by_hand.append(name)
+            self._changed.notify()
+
+    def cancel(self, name: str) -> None:
+        """Remove the name's timer, if there is one."""
+        with self._changed:
+            self._times.pop(name, None)
 
     def wake(self) -> None:
-        """Look at the clock: it may have been set, or the machine have slept."""
-        self._scheduler.wakeup()
+        """Compare the timers with the clock: it may have been set, or the machine have slept."""
+        with self._changed:
+            self._changed.notify()
 
-    def pause(self) -> None:
-        """Begin nothing more."""
-        if self._scheduler.running:
-            self._scheduler.pause()
+    def stop(self) -> None:
+        """Begin no further call. Idempotent."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
 
     def close(self) -> None:
-        """End the clock, and wait for no worker; doing so again does nothing."""
-        with self._closing:
-            if self._scheduler.running:
-                # Its thread may be about to take out an alarm that has rung, which it does not find
-                # once the state is "stopped", and raises. So first there are none, and under its
-                # lock, which waits for what it is at.
-                self._scheduler.pause()
-                self._scheduler.remove_all_jobs()
-                self._scheduler.shutdown(wait=False)
+        """Stop, and end the threads once their calls have ended; does not wait. Idempotent."""
+        self.stop()
+        self._pool.shutdown(wait=False)
+
+    # --- the timer's thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while (calls := self._wait()) is not None:
+            for name, by_hand in calls:
+                # There is no thread for it, or the process ends. The call may be lost: the
+                # heartbeat of `Jobs` sets the timer again.
+                with suppress(RuntimeError):
+                    self._pool.submit(self._on_timer, name, by_hand)
+
+    def _wait(self) -> list[tuple[str, bool]] | None:
+        """Wait for the calls that are due; None once it is stopped."""
+        with self._changed:
+            while not self._stopped:
+                now = time()
+                calls = [(name, True) for name in self._by_hand]
+                self._by_hand = []
+                while self._heap and (self._is_stale(self._heap[0]) or self._heap[0][0] <= now):
+                    entry = heapq.heappop(self._heap)
+                    if not self._is_stale(entry):
+                        del self._times[entry[1]]
+                        calls.append((entry[1], False))
+                if calls:
+                    return calls
+                # By the monotonic clock, so `wake` is needed after the wall clock was set.
+                wait_s = self._heap[0][0] - now if self._heap else threading.TIMEOUT_MAX
+                self._changed.wait(min(wait_s, threading.TIMEOUT_MAX))
+            return None
+
+    def _is_stale(self, entry: tuple[float, str]) -> bool:
+        return self._times.get(entry[1]) != entry[0]

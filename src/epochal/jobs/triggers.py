@@ -1,21 +1,26 @@
-"""The times that a schedule asks for: which is next, how many have passed, which was the last.
+"""The ticks of a schedule: the next one, how many have passed, the last one.
 
-All of it is arithmetic, however long ago the last look was: a job that ran every 100 ms and was
-away for a month is asked about 26 million ticks, and answers by a division. Cron's times come from
-APScheduler, one look at a time.
+An interval's ticks are arithmetic, however long the process was away: for a job that ran every
+100 ms and was away for a month, the 26 million missed ticks are one division. A cron expression's
+ticks come from cronsim, one at a time.
 
-Times are seconds since the Unix epoch. A grid knows no position: each question brings a tick of
-the schedule, which is the phase too, and asks about what comes after it. So a position may be kept,
-moved and given back, and the schedule goes on from there.
+Times are seconds since the Unix epoch. A trigger has no position: each question brings a tick of
+the schedule, which is also the phase, and asks for the ticks after it. So a position can be stored,
+moved and restored, and the schedule goes on from there.
+
+cronsim answers "the next time that matches" for one cron expression, by Debian cron's rule for a
+day of the month *or* a day of the week. The clock's two changes in a year are decided here, not
+there, because we differ for one case: in spring a job for 02:30 runs at 03:30, one hour after
+01:30 as on every day, not at 03:00.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from math import floor
 from typing import TYPE_CHECKING, Final, Protocol
 
-from apscheduler.triggers.cron import CronTrigger
+from cronsim import CronSim, CronSimError
 
 from epochal.kinds.cron import is_at_fixed_hours
 
@@ -23,42 +28,68 @@ if TYPE_CHECKING:
     from epochal.kinds.job import Schedule
 
 _MOST_COUNTED: Final = 100
-"""Ticks of a cron expression that have passed and are counted: each costs 30 to 300 µs."""
+"""Passed ticks of a cron expression are counted up to here: each costs 20 to 300 µs."""
 _SHORT_JUMP_S: Final = 3 * 3600.0
-"""Clocks that go back by more were wrong before; by less, what was done in that time stays done
-(the rule of Debian's cron)."""
+"""A clock that goes back by more was wrong before. After a shorter jump, the ticks done in that
+time stay done (the rule of Debian's cron)."""
 _MINUTE_S: Final = 60.0
 
 
-class Grid(Protocol):
+class LocalZone(tzinfo):
+    """The system's time zone, by the C library's rules: the standard library has no name for it.
+
+    (`datetime.astimezone()` gives a fixed offset, without the changes in spring and autumn.)
+    """
+
+    def utcoffset(self, dt: datetime | None) -> timedelta | None:
+        """The local offset from UTC; `fold` tells the two passes of a repeated hour apart."""
+        return None if dt is None else dt.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, dt: datetime | None) -> None:
+        """Not known, and not needed."""
+
+    def tzname(self, dt: datetime | None) -> str | None:
+        """Such as `CET`."""
+        return None if dt is None else dt.replace(tzinfo=None).astimezone().tzname()
+
+    def fromutc(self, dt: datetime) -> datetime:
+        """The local time of an instant, with its `fold`."""
+        local = datetime.fromtimestamp(dt.replace(tzinfo=UTC).timestamp())
+        return local.replace(tzinfo=self)
+
+
+LOCAL: tzinfo = LocalZone()
+
+
+class Trigger(Protocol):
     """The ticks of one schedule."""
 
     def first(self, now: float) -> float:
-        """The first tick of a schedule that begins now; that of a one-shot may have passed."""
+        """The first tick of a schedule that begins now; a one-shot's may be in the past."""
         ...
 
     def after(self, tick: float, now: float) -> float | None:
-        """The first tick after both; None if there is none."""
+        """The first tick later than both; None if there is none."""
         ...
 
     def passed(self, tick: float, now: float) -> int:
-        """How many there are after `tick` and until `now`; of cron's, 100 at most."""
+        """The number of ticks after `tick`, up to `now`; of a cron expression at most 100."""
         ...
 
     def latest(self, tick: float, now: float) -> float:
-        """The last one until `now`, or `tick` if that is later."""
+        """The last tick up to `now`; `tick` if that is later."""
         ...
 
     def restored(self, tick: float, now: float) -> float:
-        """A kept position, as far as it can be: the clock may have been wrong when it was kept."""
+        """A stored tick, corrected: the clock may have been wrong when it was stored."""
         ...
 
     def rewound(self, tick: float, now: float, by: float) -> float:
-        """Where a position moves to when the clock was set back by so many seconds, to `now`."""
+        """The tick to go on with after the clock was set back by `by` seconds, to `now`."""
         ...
 
 
-class Every:
+class IntervalTrigger:
     """Ticks at a fixed distance."""
 
     __slots__ = ("_step",)
@@ -71,59 +102,68 @@ class Every:
         return now + self._step
 
     def after(self, tick: float, now: float) -> float:
-        """On the grid of `tick`."""
+        """A whole number of steps after `tick`."""
         following = tick + (max(0, floor((now - tick) / self._step)) + 1) * self._step
         while following <= now:  # rounding
             following += self._step
         return following
 
     def passed(self, tick: float, now: float) -> int:
-        """A division."""
+        """Computed by one division."""
         return max(0, floor((now - tick) / self._step))
 
     def latest(self, tick: float, now: float) -> float:
-        """On the grid of `tick`."""
+        """A whole number of steps after `tick`."""
         return tick + self.passed(tick, now) * self._step
 
     def restored(self, tick: float, now: float) -> float:
-        """Less than two steps from now, in the same phase: one would be a question of rounding."""
+        """In phase, less than two steps from now: a bound of one would depend on rounding."""
         return tick - max(0, floor((tick - now) / self._step) - 1) * self._step
 
     def rewound(self, tick: float, now: float, by: float) -> float:
-        """As far from now as before: what was measured is the time between two ticks."""
+        """As far from now as before: an interval measures the time between two ticks."""
         return self.restored(tick - by, now)
 
 
-class Cron:
+class CronTrigger:
     """Ticks at times of the calendar, in local time.
 
-    Clocks that are set back in autumn have an hour twice. Who says an hour gets it once, the first
-    time; who says every hour, or every so many, gets both.
+    In autumn, when clocks are set back, one hour comes twice. An expression with fixed hours runs
+    in the first pass only; one for every hour, or every so many hours, runs in both. In spring, a
+    fixed time that the clock jumps over comes as much after the jump as it would have been.
+
+    Raises:
+        ValueError: cronsim does not accept the expression.
     """
 
-    __slots__ = ("_is_fixed", "_trigger")
+    __slots__ = ("_expression", "_is_fixed")
 
     def __init__(self, cron: str) -> None:
-        self._trigger: Final = CronTrigger.from_crontab(cron)
+        # With a field for seconds, cronsim leaves the clock's changes to us.
+        self._expression: Final = f"0 {cron}"
         self._is_fixed: Final = is_at_fixed_hours(cron)
+        try:
+            CronSim(self._expression, datetime(2026, 1, 1))
+        except CronSimError as error:
+            raise ValueError(f"{cron!r} cannot be scheduled: {error}") from None
 
     def first(self, now: float) -> float:
-        """The next of the calendar."""
+        """The calendar's next."""
         return self._after(now)
 
     def after(self, tick: float, now: float) -> float:
-        """The next of the calendar."""
+        """The calendar's next."""
         return self._after(max(tick, now))
 
     def passed(self, tick: float, now: float) -> int:
-        """One by one, so not more than a hundred."""
+        """Counted one by one, so at most a hundred."""
         count = 0
         while count < _MOST_COUNTED and (tick := self._after(tick)) <= now:
             count += 1
         return count
 
     def latest(self, tick: float, now: float) -> float:
-        """Found from now backwards, in growing steps, then by halves: about thirty looks."""
+        """Searched backwards from now in growing steps, then by bisection: about thirty looks."""
         back = _MINUTE_S
         while now - back > tick and self._after(now - back) > now:
             back *= 2
@@ -136,29 +176,29 @@ class Cron:
         return self._after(early)
 
     def restored(self, tick: float, now: float) -> float:
-        """No later than the calendar's next: rather twice than not at all."""
+        """At most the calendar's next: a tick that comes twice is better than none."""
         return min(tick, self._after(now))
 
     def rewound(self, tick: float, now: float, by: float) -> float:
-        """The calendar's next; but said hours do not come again because of a small correction."""
+        """The calendar's next; but a small correction of the clock repeats no fixed hour."""
         return tick if self._is_fixed and by <= _SHORT_JUMP_S else self.restored(tick, now)
 
     def _after(self, at: float) -> float:
-        begin = datetime.fromtimestamp(floor(at), UTC)
-        zone = self._trigger.timezone
-        while True:
-            # Cron's ticks are whole minutes: the next whole second is after `at`, and before them.
-            begin += timedelta(seconds=1)
-            found: datetime | None = self._trigger.get_next_fire_time(None, begin.astimezone(zone))
-            if found is None:
-                raise ValueError("the calendar has no further day for it")
-            begin = found.astimezone(UTC)
-            if not (self._is_fixed and begin.astimezone(zone).fold):
-                return begin.timestamp()
+        begin = datetime.fromtimestamp(floor(at), LOCAL)
+        if self._is_fixed:
+            # By the clock on the wall: each time once a day, and no gap in spring.
+            begin = begin.replace(tzinfo=None, fold=0)
+        for tick in CronSim(self._expression, begin):
+            # The first pass of a repeated hour. A time in spring's gap gets the offset before it.
+            when = tick.replace(tzinfo=LOCAL, fold=0) if self._is_fixed else tick
+            # Times of the first pass are in the past if `at` is in the second.
+            if (found := when.timestamp()) > at:
+                return found
+        raise ValueError("the calendar has no further day for it")
 
 
-class Once:
-    """One tick."""
+class DateTrigger:
+    """One tick, which never moves."""
 
     __slots__ = ("_at",)
 
@@ -166,45 +206,42 @@ class Once:
         self._at: Final = at.timestamp()  # a time without a zone is local
 
     def first(self, now: float) -> float:
-        """The one."""
+        """The one tick."""
         del now
         return self._at
 
     def after(self, tick: float, now: float) -> None:
-        """There is none."""
+        """Always None."""
         del tick, now
 
     def passed(self, tick: float, now: float) -> int:
-        """None."""
+        """Always 0."""
         del tick, now
         return 0
 
     def latest(self, tick: float, now: float) -> float:
-        """The one."""
+        """The one tick."""
         del now
         return tick
 
-    def restored(self, tick: float, now: float) -> float:
-        """The one."""
-        del now
-        return tick
+    restored = latest
 
     def rewound(self, tick: float, now: float, by: float) -> float:
-        """The one."""
+        """The one tick."""
         del now, by
         return tick
 
 
-def grid_of(schedule: Schedule) -> Grid:
-    """The ticks of a schedule.
+def trigger_of(schedule: Schedule) -> Trigger:
+    """The trigger that computes the ticks of a schedule.
 
     Raises:
-        ValueError: it is one that the scheduler cannot keep.
+        ValueError: the schedule is empty, or its cron expression is invalid.
     """
     if schedule.every_s is not None:
-        return Every(schedule.every_s)
+        return IntervalTrigger(schedule.every_s)
     if schedule.cron is not None:
-        return Cron(schedule.cron)
+        return CronTrigger(schedule.cron)
     if schedule.at is None:
         raise ValueError(f"{schedule!r} says no time")
-    return Once(schedule.at)
+    return DateTrigger(schedule.at)

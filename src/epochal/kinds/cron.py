@@ -1,12 +1,13 @@
-"""Cron expressions: five fields, checked without the library that keeps them.
+"""Cron expressions: five fields, checked without the library that schedules them.
 
-A plugin is linked where there may be no scheduler, and what is accepted then is kept for ever. So
-what an expression may say is decided here and nowhere else, and it is less than schedulers take:
-numbers, names of months and weekdays, ranges, steps and lists. All of it the scheduler takes too
+A plugin may be loaded where no scheduler is installed, and a schedule that is accepted there must
+be schedulable everywhere. So this module alone decides which expressions are valid: numbers, names
+of months and weekdays, ranges, steps and lists. cronsim takes all of these, and more
 (`tests/property/test_cron.py` compares the two).
 
-Weekdays are cron's: 0 and 7 are Sunday. Schedulers disagree about these numbers, so what comes out
-has names. An expression that no day fulfils (30 February) is refused.
+The meaning is Vixie cron's. A day of the month and a day of the week that are both restricted match
+if *either* does; a field that begins with `*` is not restricted, and then both must match. Weekdays
+0 and 7 are Sunday. An expression that no day fulfils (30 February) is refused.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ _NUMBER: Final = re.compile(r"[0-9]{1,2}")
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """What one of the five may say.
+    """One of the five fields.
 
     Attributes:
-        name: for people.
+        name: for errors.
         first: the least number.
-        last: the greatest.
-        names: of the numbers from `first` on; empty where there are none.
-        is_round: whether a range may go over the end, as fri-mon does.
+        last: the greatest number.
+        names: of the numbers from `first` on; empty for no names.
+        is_round: whether a range may wrap around, as fri-mon does.
     """
 
     name: str
@@ -43,7 +44,7 @@ class _Field:
     is_round: bool = False
 
     def read(self, text: str) -> set[int]:
-        """The numbers that a field stands for."""
+        """The numbers that the field's text stands for."""
         return {number for part in text.split(",") for number in self._part(part)}
 
     def _part(self, part: str) -> range:
@@ -91,13 +92,14 @@ _FIELDS: Final = (
 
 
 def read_cron(text: str) -> str:
-    """Check a cron expression.
+    """Check and normalize a cron expression.
 
     Returns:
-        The same, in small letters, with months as numbers and weekdays as names.
+        The expression in lower case, with months as numbers and weekdays as names.
 
     Raises:
-        ValueError: it is none, or there is no such day; says which field, and what was expected.
+        ValueError: it is invalid (the message names the field and what was expected), or there is
+            no such day.
     """
     written = text.lower().split() if isinstance(text, str) else []
     if len(written) != len(_FIELDS):
@@ -109,18 +111,30 @@ def read_cron(text: str) -> str:
         )
     except ValueError as error:
         raise ValueError(f"{text!r} is no cron expression: {error}") from None
-    if not any(day <= _LONGEST[month - 1] for day in days for month in months):
+    is_either = not written[2].startswith("*") and not written[4].startswith("*")
+    if not is_either and not any(day <= _LONGEST[m - 1] for day in days for m in months):
         raise ValueError(f"{text!r} never comes: there is no such day in any of its months")
     if any(name in written[3] for name in _MONTHS):
         written[3] = ",".join(str(month) for month in sorted(months))
-    if written[4] != "*":
-        found = sorted({day % len(_DAYS) for day in weekdays})
-        every_day = len(found) == len(_DAYS)
-        written[4] = "*" if every_day else ",".join(_DAYS[day] for day in found)
+    if written[2].startswith("*"):
+        written[4] = _weekday_names(weekdays, every="*")
+    elif is_either:
+        written[4] = _weekday_names(weekdays)
+    else:  # the weekday's star stays: it means that the day must match too
+        written[4] = ",".join(
+            part if part.startswith("*") else _weekday_names(_FIELDS[4].read(part))
+            for part in written[4].split(",")
+        )
     return " ".join(written)
 
 
+def _weekday_names(numbers: set[int], *, every: str = "") -> str:
+    """The names of the weekdays; `every`, if that is given, for all seven."""
+    days = sorted({day % len(_DAYS) for day in numbers})
+    return every if every and len(days) == len(_DAYS) else ",".join(_DAYS[day] for day in days)
+
+
 def is_at_fixed_hours(cron: str) -> bool:
-    """Whether an expression that `read_cron` gave says hours, and not any or every so many."""
+    """Whether an expression from `read_cron` has fixed hours, not every hour or every so many."""
     hours = cron.split()[1]
     return "*" not in hours and len(_FIELDS[1].read(hours)) <= _FIELDS[1].last

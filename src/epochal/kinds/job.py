@@ -11,9 +11,10 @@
     @job(at="2027-01-01T00:00:00")         # once
     async def celebrate() -> None: ...
 
-Of a cron expression that has a day and a weekday, both must be met. One that says hours runs once
-at each, also on the day that has one of them twice, when clocks are set back; one that runs every
-hour, or every so many, runs in both.
+A cron expression that restricts both the day and the weekday runs on either (`0 6 13 * fri`: on
+each 13th and on each Friday), as Vixie cron does. An expression with fixed hours runs once at each,
+also on the day that has one of them twice, when clocks are set back; one that runs every hour, or
+every so many hours, runs in both.
 
 `epochal.jobs.Jobs` runs them. A tick reads the epoch once, as it begins: one that runs while its
 plugin is reloaded ends on the old code, and holds back the shutdown of that; the next runs the new

@@ -1,4 +1,7 @@
-"""Telling what happened: a runtime's events, turned into log lines."""
+"""Shows what a runtime does: logs, Prometheus metrics, OpenTelemetry spans, query statistics.
+
+`tracing` and `prometheus` need their extras, so this package itself imports `log_events` alone.
+"""
 
 from epochal.observe.logs import log_events
 

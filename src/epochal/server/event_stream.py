@@ -22,7 +22,6 @@ from enum import Enum
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.observe.logs import describe
 from epochal.report import Cutover
 from epochal.server.problem_details import Problem
 
@@ -160,10 +159,10 @@ class _Told:
 
 def document_of(event: Event) -> dict[str, Any]:
     """An event as JSON says it: its type, when, its facts, and the line that a log has for it."""
-    level, text = describe(event)
     facts = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
     kind = _CAPITAL.sub("-", type(event).__name__).lower()
-    return {"type": kind, "level": _LEVELS.get(level, "info"), "text": text, **facts}
+    level = _LEVELS.get(event.level, "info")
+    return {"type": kind, "level": level, "text": event.describe(), **facts}
 
 
 _LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error"}

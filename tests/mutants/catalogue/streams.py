@@ -14,8 +14,8 @@ MUTANTS = (
         "streams",
         "after a failure the source goes on where it was",
         module="epochal.jobs.flow",
-        where="Flow._failed",
-        at="assign 0",
+        where="Flow._attempt",
+        at="assign 6",
         edit=delete(),
         shape="ba40fb",
         test=STREAMS + "test_a_step_that_fails_is_tried_again_and_nothing_is_lost",
@@ -25,7 +25,7 @@ MUTANTS = (
         "streams",
         "a new flow takes ends that stand for another's for its own",
         module="epochal.jobs.flow",
-        where="Flow._stand",
+        where="Flow._synchronize",
         at="if 0 / test",
         edit=replace("$left is $comparators[0] is not None"),
         shape="6f16b1",
@@ -47,12 +47,12 @@ MUTANTS = (
         "streams",
         "a batch enters an object that a hand-over is still in that was given up",
         module="epochal.jobs.endpoints",
-        where="engaged",
+        where="locked_endpoints",
         at="if 0",
         edit=replace(
             "if $test:\n"
             "    $body\n"
-            "elif end.kept.call_lock.locked() is not None:\n"
+            "elif endpoint.state.call_lock.locked() is not None:\n"
             "    pass\n"
             "else:\n"
             "    $orelse[0].orelse"
@@ -79,7 +79,7 @@ MUTANTS = (
         where="_take",
         at="return 2",
         edit=replace("raise"),
-        shape="991ed8",
+        shape="091e42",
         test=STREAMS + "test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost",
     ),
     Mutant(
@@ -87,7 +87,7 @@ MUTANTS = (
         "streams",
         "what a sink holds waits for its source to come back",
         module="epochal.jobs.flow",
-        where="Flow._flow",
+        where="Flow._step",
         at="expr 0",
         edit=delete(),
         shape="de1da3",
@@ -109,7 +109,7 @@ MUTANTS = (
         "streams",
         "a batch holds all plugins in use",
         module="epochal.jobs.endpoints",
-        where="_looked_up",
+        where="_look_up",
         at="expr 1",
         edit=delete(),
         shape="00f611",
@@ -120,7 +120,7 @@ MUTANTS = (
         "streams",
         "a flow is taken for idle by a look that began before the question",
         module="epochal.jobs.flow",
-        where="Flow._move",
+        where="Flow._transfer",
         at="assign 5 / value",
         edit=replace("self._asked"),
         shape="1dd1dd",
@@ -131,7 +131,7 @@ MUTANTS = (
         "streams",
         "a source that leaves events out is taken for one at its end",
         module="epochal.jobs.flow",
-        where="Flow._move",
+        where="Flow._transfer",
         at="assign 4 / value",
         edit=replace("$values[0]"),
         shape="b6a2c6",
@@ -142,7 +142,7 @@ MUTANTS = (
         "streams",
         "a reload leaves an open breaker to its rest",
         module="epochal.jobs.streams",
-        where="Streams._follow",
+        where="Streams._on_event",
         at="expr 1",
         edit=delete(),
         shape="f00511",

@@ -1,4 +1,4 @@
-"""Positions: kept a moment later by one thread, told of when they cannot be."""
+"""Positions: written a moment later by one thread, which reports a file that fails."""
 
 import sqlite3
 import threading
@@ -14,44 +14,44 @@ HERE = Position("every 5 s", 1_800_000_000.0)
 
 
 @pytest.fixture
-def told():
+def faults():
     return SimpleQueue()
 
 
-def kept(path):
+def stored(path):
     with closing(sqlite3.connect(path)) as file:
         return file.execute("SELECT job, regular FROM job_position ORDER BY job").fetchall()
 
 
-def reopened(path, told):
-    again = Positions(path, told.put)
+def reopened(path, faults):
+    again = Positions(path, faults.put)
     again.close()
     return again
 
 
-def test_what_was_kept_is_there_again(tmp_path, told):
+def test_positions_survive_a_restart(tmp_path, faults):
     path = tmp_path / "jobs.db"
-    first = Positions(path, told.put)
+    first = Positions(path, faults.put)
     done = Position("at 2027", None, None, is_done=True)
     held = Position("every 5 s", 1_800_000_000.0, 1_800_000_060.0)
-    first.keep("a.b", held)
-    first.keep("a.once", done)
+    first.put("a.b", held)
+    first.put("a.once", done)
     first.close()
-    again = reopened(path, told)
-    assert again.of("a.b", "every 5 s") == held
-    assert again.of("a.once", "at 2027") == done
-    assert again.of("a.b", "every 6 s") is None
-    assert told.empty()
+    again = reopened(path, faults)
+    assert again.get("a.b", "every 5 s") == held
+    assert again.get("a.once", "at 2027") == done
+    assert again.get("a.b", "every 6 s") is None
+    assert faults.empty()
 
 
-def test_without_a_file_they_are_kept_in_memory(told):
-    here = Positions(None, told.put)
-    here.keep("a.b", HERE)
-    here.close()
-    assert here.of("a.b", "every 5 s") == HERE
+def test_without_a_file_positions_are_in_memory(faults):
+    positions = Positions(None, faults.put)
+    positions.put("a.b", HERE)
+    positions.close()
+    assert positions.get("a.b", "every 5 s") == HERE
 
 
-def test_of_one_job_the_last_is_written_and_all_at_once(tmp_path, told, monkeypatch):
+def test_only_the_last_position_of_a_job_is_written(tmp_path, faults, monkeypatch):
     written = []
     ready = threading.Event()
     open_file = module._open
@@ -78,32 +78,32 @@ def test_of_one_job_the_last_is_written_and_all_at_once(tmp_path, told, monkeypa
         return Noting(open_file(path))
 
     monkeypatch.setattr(module, "_open", slow)
-    here = Positions(tmp_path / "jobs.db", told.put)
+    positions = Positions(tmp_path / "jobs.db", faults.put)
     for number in range(1000):
-        here.keep(f"a.{number % 10}", Position("every 5 s", 1_800_000_000.0 + number))
+        positions.put(f"a.{number % 10}", Position("every 5 s", 1_800_000_000.0 + number))
     ready.set()
-    here.close()
+    positions.close()
     assert sum(written) <= 20
-    assert kept(tmp_path / "jobs.db")[9] == ("a.9", 1_800_000_999.0)
+    assert stored(tmp_path / "jobs.db")[9] == ("a.9", 1_800_000_999.0)
 
 
-def test_a_file_that_cannot_be_written_is_told_once_and_written_when_it_can(tmp_path, told):
+def test_a_file_that_cannot_be_written_is_reported_once_and_written_later(tmp_path, faults):
     folder = tmp_path / "there"
-    here = Positions(folder / "jobs.db", told.put)
-    here.keep("a.b", HERE)
-    assert "cannot be kept: unable to open database file; make room" in told.get(timeout=10)
+    positions = Positions(folder / "jobs.db", faults.put)
+    positions.put("a.b", HERE)
+    assert "cannot be kept: unable to open database file; make room" in faults.get(timeout=10)
     folder.mkdir()
-    here.keep("a.c", HERE)
-    here.close()
-    assert [job for job, _ in kept(folder / "jobs.db")] == ["a.b", "a.c"]
-    assert told.empty()
+    positions.put("a.c", HERE)
+    positions.close()
+    assert [job for job, _ in stored(folder / "jobs.db")] == ["a.b", "a.c"]
+    assert faults.empty()
 
 
-def test_closing_gives_up_on_a_file_that_cannot_be_written(tmp_path, told):
-    here = Positions(tmp_path / "nowhere" / "jobs.db", told.put)
-    here.keep("a.b", HERE)
-    here.close()
-    assert "cannot be kept" in told.get(timeout=10)
+def test_close_gives_up_on_a_file_that_cannot_be_written(tmp_path, faults):
+    positions = Positions(tmp_path / "nowhere" / "jobs.db", faults.put)
+    positions.put("a.b", HERE)
+    positions.close()
+    assert "cannot be kept" in faults.get(timeout=10)
 
 
 @pytest.mark.parametrize(
@@ -116,27 +116,27 @@ def test_closing_gives_up_on_a_file_that_cannot_be_written(tmp_path, told):
         ("'every 5 s'", "'soon'", 0),
     ],
 )
-def test_nonsense_is_no_position(tmp_path, told, row):
+def test_an_invalid_row_is_no_position(tmp_path, faults, row):
     path = tmp_path / "jobs.db"
-    first = Positions(path, told.put)
-    first.keep("a.b", HERE)
+    first = Positions(path, faults.put)
+    first.put("a.b", HERE)
     first.close()
     schedule, regular, done = row
     with closing(sqlite3.connect(path)) as file, file:
         file.execute(f"UPDATE job_position SET schedule={schedule}, regular={regular}")
         file.execute(f"UPDATE job_position SET is_done={done}")
-    assert reopened(path, told).of("a.b", "every 5 s") is None
+    assert reopened(path, faults).get("a.b", "every 5 s") is None
 
 
-def test_what_nobody_has_loaded_for_a_year_is_forgotten(tmp_path, told):
+def test_a_position_that_is_a_year_old_is_deleted(tmp_path, faults):
     path = tmp_path / "jobs.db"
-    first = Positions(path, told.put)
-    first.keep("a.b", HERE)
-    first.keep("old.b", HERE)
+    first = Positions(path, faults.put)
+    first.put("a.b", HERE)
+    first.put("old.b", HERE)
     first.close()
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE job_position SET kept_at = 0 WHERE job = 'old.b'")
-    again = Positions(path, told.put)
-    again.keep("a.b", HERE)
+    again = Positions(path, faults.put)
+    again.put("a.b", HERE)
     again.close()
-    assert [job for job, _ in kept(path)] == ["a.b"]
+    assert [job for job, _ in stored(path)] == ["a.b"]

@@ -5,20 +5,107 @@ import logging
 
 import pytest
 
-from epochal import events as ev
-from epochal.observe import logs
+from epochal import LifecycleState, events, watch
+from epochal.events import Event
+from epochal.jobs import events as ev
 
-EVENTS = [
-    one
-    for _, one in inspect.getmembers(ev, inspect.isclass)
-    if issubclass(one, ev.Event) and one is not ev.Event
-]
+EVENTS = {
+    event
+    for module in (events, ev, watch)
+    for _, event in inspect.getmembers(module, inspect.isclass)
+    if issubclass(event, Event) and event is not Event
+}
 
 
 def test_every_event_has_its_own_line():
-    assert len(EVENTS) >= 17
-    source = inspect.getsource(logs.describe)
-    assert [one.__name__ for one in EVENTS if f"ev.{one.__name__}(" not in source] == []
+    assert len(EVENTS) >= 22
+    assert [e.__name__ for e in EVENTS if not {"_TEXT", "describe"} & vars(e).keys()] == []
+
+
+def test_an_event_of_a_hosts_own_needs_no_table():
+    class Sold(Event):
+        pass
+
+    assert (Sold(at=0.0).level, Sold(at=0.0).describe()) == (logging.INFO, repr(Sold(at=0.0)))
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "line"),
+    [
+        (
+            events.StateChanged(
+                plugin="geo", generation=1, old=LifecycleState.LOADED, new=LifecycleState.LINKED
+            ),
+            logging.DEBUG,
+            "geo#1 LOADED -> LINKED",
+        ),
+        (
+            events.ChangeStarted(change=3, steps=("link geo", "publish")),
+            logging.DEBUG,
+            "change 3 started: link geo; publish",
+        ),
+        (
+            events.ChangeCommitted(
+                change=3, epoch_before=1, epoch_after=2, plugins=("geo", "units")
+            ),
+            logging.INFO,
+            "change 3 published epoch 2: geo, units",
+        ),
+        (
+            events.StateDropped(plugin="geo", generation=1, dropped=("a", "b")),
+            logging.WARNING,
+            "geo#1 has no place for a; b",
+        ),
+        (
+            events.ChangeFailed(change=3, code="link", error="no {name}"),
+            logging.ERROR,
+            "change 3 rolled back [link]: no {name}",
+        ),
+        (
+            events.DrainTimedOut(plugin="geo", generation=1, waited=2.04, holders=("a", "b")),
+            logging.WARNING,
+            "geo#1 still in use after 2.0 s, drains on: a; b",
+        ),
+        (
+            events.HoldersAsked(plugin="geo", generation=1, holders=()),
+            logging.WARNING,
+            "geo#1 asked to stop: nobody that can be asked",
+        ),
+        (
+            events.ShutdownFailed(plugin="geo", generation=1, error="OSError: no"),
+            logging.ERROR,
+            "geo#1 shutdown: OSError: no",
+        ),
+        (
+            events.GenerationLeaked(plugin="geo", generation=1, leaks=("a", "b")),
+            logging.WARNING,
+            "geo#1 is still in memory: a; b",
+        ),
+        (events.StoreFaulted(error="full"), logging.WARNING, "store: full"),
+        (
+            events.SubscriberFailed(subscriber="f", error="OSError: no"),
+            logging.ERROR,
+            "subscriber f raised OSError: no",
+        ),
+        (
+            events.EventsMissed(count=7),
+            logging.WARNING,
+            "at least 7 events were missed: this log is too slow",
+        ),
+        (
+            watch.SourceRefused(path="p/geo.py", code="link", error="no"),
+            logging.ERROR,
+            "p/geo.py refused [link]: no",
+        ),
+        (
+            watch.SourceGone(path="p/geo.py", plugin="geo"),
+            logging.WARNING,
+            "p/geo.py is gone, geo serves on",
+        ),
+    ],
+)
+def test_events_of_changes_and_of_the_watcher_describe_themselves(event, level, line):
+    assert (event.level, event.describe()) == (level, line)
 
 
 @pytest.mark.parametrize(
@@ -98,5 +185,5 @@ def test_every_event_has_its_own_line():
         ),
     ],
 )
-def test_work_in_the_background_is_told(event, level, line):
-    assert logs.describe(event) == (level, line)
+def test_events_of_jobs_and_streams_describe_themselves(event, level, line):
+    assert (event.level, event.describe()) == (level, line)
