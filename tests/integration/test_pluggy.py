@@ -1,4 +1,4 @@
-"""A program built on pluggy, with plugins that are reloaded: what pluggy promises holds."""
+"""A program built on pluggy, with plugins that are reloaded: pluggy's promises hold."""
 
 import gc
 import threading
@@ -125,7 +125,7 @@ def test_wrappers_of_both_sorts(rt, pm):
     assert pm.hook.each(x=0) == [1, "wrapped", "hooked"]
 
 
-def test_a_historic_call_reaches_whoever_comes_later_once(rt, pm):
+def test_a_historic_call_is_repeated_once_for_each_newcomer(rt, pm):
     body = "@hookimpl\ndef started(x): CALLS.append(({!r}, x)); return {!r}\n"
     rt.load(plugin("a", body.format("a0", "a0")))
     results = []
@@ -166,7 +166,7 @@ def test_objects_of_the_host_take_part(rt, pm):
     assert pm.hook.each(x=0) == [1]
 
 
-def test_an_operation_goes_on_with_its_epochs_hooks(rt, pm):
+def test_an_operation_goes_on_with_its_epochs_hooks_until_it_ends(rt, pm):
     rt.load(answering("a", 1))
     with rt.operation("one") as op:
         rt.reload("a", answering("a", 2), drain_timeout=0.0)
@@ -174,14 +174,14 @@ def test_an_operation_goes_on_with_its_epochs_hooks(rt, pm):
         assert pm.hook.each(x=0) == [2]
 
 
-def test_nothing_is_held_though_nobody_collects(rt, pm):
+def test_calls_hold_no_generation_even_without_the_collector(rt, pm):
     gc.collect()
     gc.disable()
     try:
         rt.load(answering("a", 1))
         pm.hook.each(x=0)
         pm.hook.each.get_hookimpls()
-        # Not a moment: one that waits asks the collector after 50 ms.
+        # No time at all: a drain that waits runs the collector after 50 ms.
         cut = rt.reload("a", answering("a", 2), drain_timeout=0.0)
         assert cut.drained, cut.holders
         assert cut.reclaimed, cut.leaks
@@ -189,7 +189,7 @@ def test_nothing_is_held_though_nobody_collects(rt, pm):
         gc.enable()
 
 
-def test_what_is_kept_is_live_and_holds_nothing(rt, pm):
+def test_kept_hooks_are_live_and_hold_no_generation(rt, pm):
     rt.load(answering("a", 1))
     hooks, caller = pm.hook, pm.hook.each
     call, extra, impls = caller.__call__, caller.call_extra, caller.get_hookimpls
@@ -204,7 +204,7 @@ def test_what_is_kept_is_live_and_holds_nothing(rt, pm):
     assert [impl.plugin.number for impl in impls()] == [1]
 
 
-def test_what_was_taken_of_an_epoch_goes_on_with_it(rt, pm):
+def test_pinned_hooks_hold_their_epoch_in_use(rt, pm):
     rt.load(answering("a", 1))
     pinned = pm.at(rt.epoch)
     caller, extra = pinned.each, pinned.each.call_extra
@@ -223,7 +223,7 @@ def test_what_was_taken_of_an_epoch_goes_on_with_it(rt, pm):
     assert not rt.draining
 
 
-def test_a_call_in_flight_ends_on_the_code_it_began_with(rt, pm):
+def test_a_running_call_ends_on_the_code_it_began_with(rt, pm):
     body = "@hookimpl\ndef each(x):\n    x()\n    return 1\n"
     rt.load(plugin("a", body))
     rt.load(plugin("b", body))
@@ -258,7 +258,7 @@ def test_calls_flow_while_plugins_are_swapped(rt, pm):
     assert not wrong
 
 
-def test_what_pluggy_offers_besides_is_there(rt, pm):
+def test_callers_answer_pluggys_other_queries(rt, pm):
     rt.load(answering("a", 1))
     assert [impl.plugin_name for impl in pm.hook.each.get_hookimpls()] == ["a"]
     assert [name for name, _ in pm.list_name_plugin()] == ["a"]
@@ -319,7 +319,7 @@ def test_a_restart_restores_plugins_before_there_is_a_manager(start):
     assert manager.hook.each(x=0) == [1]
 
 
-def test_a_hook_without_a_specification_is_for_check_pending_to_tell(rt, pm):
+def test_check_pending_reports_hooks_without_a_specification(rt, pm):
     rt.load(answering("a", 1, hook="unknown"))
     with pytest.raises(
         PluginValidationError, match="unknown hook 'unknown' in plugin <plugin a#0>"
@@ -333,7 +333,7 @@ def test_a_hook_without_a_specification_is_for_check_pending_to_tell(rt, pm):
     assert kept(x=1) == []
 
 
-# --- what does not fit ----------------------------------------------------------------------------
+# --- misfits --------------------------------------------------------------------------------------
 
 
 class Bad:
@@ -367,7 +367,7 @@ class Narrower:
         (lambda pm: pm.hook.each.call_historic(kwargs={"x": 0}), AssertionError),
     ],
 )
-def test_what_raises_is_forgotten(rt, pm, act, error):
+def test_a_registration_that_raises_leaves_nothing_behind(rt, pm, act, error):
     body = "@hookimpl\ndef started(x): CALLS.append(1 / x)\n@hookimpl\ndef loose(z): ...\n"
     rt.load(plugin("a", body + "@hookimpl\ndef each(x): return 1\n"))
     pm.register(Empty(), "host")
@@ -380,7 +380,7 @@ def test_what_raises_is_forgotten(rt, pm, act, error):
     assert not CALLS
 
 
-def test_of_one_name_the_second_is_refused(rt, pm):
+def test_a_name_that_is_taken_is_refused(rt, pm):
     pm.register(Empty(), "a")
     with pytest.raises(
         ExportError, match=r"'a' is the id of a plugin.*name of an object"
@@ -404,7 +404,7 @@ def test_a_refused_change_holds_nothing(rt, pm):
     assert rt.reload("a", answering("a", 3)).reclaimed
 
 
-def test_objects_are_told_apart_by_what_they_are(rt, pm):
+def test_host_objects_are_compared_by_identity(rt, pm):
     @dataclass
     class Equal:  # equal to each other, and not hashable
         name: str = ""
@@ -449,7 +449,7 @@ def test_registering_again_and_again_leaves_nothing_behind(rt, pm):
 STARTED = "@hookimpl\ndef started(x): CALLS.append(({!r}, x)); return {!r}\n"
 
 
-def test_a_newcomer_is_told_before_anybody_can_call_it(rt, pm):
+def test_a_newcomer_receives_historic_calls_before_any_other_call(rt, pm):
     results = []
     pm.hook.started.call_historic(results.append, {"x": 1})
     body = (
@@ -475,7 +475,7 @@ def test_a_newcomer_is_told_before_anybody_can_call_it(rt, pm):
     assert results == [1] * 11
 
 
-def test_a_newcomer_that_raises_when_it_is_told_does_not_come_in(rt, pm):
+def test_a_newcomer_that_raises_in_a_historic_call_is_not_loaded(rt, pm):
     results = []
     pm.hook.started.call_historic(results.append, {"x": 0})
     rt.load(answering("a", 1))
@@ -493,7 +493,7 @@ def test_a_newcomer_that_raises_when_it_is_told_does_not_come_in(rt, pm):
     assert results == ["b"]
 
 
-def test_a_dry_run_gives_nobody_a_result(rt, pm):
+def test_a_dry_run_delivers_no_results(rt, pm):
     results = []
     pm.hook.started.call_historic(results.append, {"x": 0})
     with rt.change(dry_run=True) as change:
@@ -501,7 +501,7 @@ def test_a_dry_run_gives_nobody_a_result(rt, pm):
     assert results == []
 
 
-def test_a_callback_that_raises_is_the_answer_and_undoes_nothing(rt, pm):
+def test_a_callback_that_raises_undoes_nothing_and_is_raised(rt, pm):
     def callback(result):
         raise LookupError(result)
 
@@ -527,7 +527,7 @@ def test_a_newcomer_that_does_not_return_is_given_up(pm):
         release.set()
 
 
-def test_objects_of_the_host_are_told_once_each(rt, pm):
+def test_each_host_object_receives_a_historic_call_once(rt, pm):
     class Mine:
         @hookimpl
         def started(self, x):
@@ -544,7 +544,7 @@ def test_objects_of_the_host_are_told_once_each(rt, pm):
     assert told == CALLS
 
 
-def test_an_object_that_raises_when_it_is_told_is_not_registered(rt, pm):
+def test_an_object_that_raises_in_a_historic_call_is_not_registered(rt, pm):
     class Mine:
         @hookimpl
         def started(self, x):
@@ -556,7 +556,7 @@ def test_an_object_that_raises_when_it_is_told_is_not_registered(rt, pm):
     assert not pm.has_plugin("mine")
 
 
-def test_whoever_is_on_its_way_in_is_told_of_a_call_made_meanwhile(rt, pm):
+def test_a_staged_plugin_receives_historic_calls_made_meanwhile(rt, pm):
     rt.load(plugin("a", STARTED.format("a0", "a0")))
     called = []
 
@@ -566,7 +566,7 @@ def test_whoever_is_on_its_way_in_is_told_of_a_call_made_meanwhile(rt, pm):
     CALLS.append(meanwhile)
     rt.load(plugin("b", STARTED.format("b0", "b0") + "def init(ctx): CALLS[0]()\n"))
     assert CALLS[1:] == [("a0", 1), ("b0", 1)]
-    # After it was told, before it is published: state is handed over then.
+    # Between the replay and the publication: state is handed over then.
     CALLS[1:] = []
     state = "def export_state(): return 1\ndef import_state(state, version): CALLS[0]()\n"
     rt.load(plugin("c", STARTED.format("c0", "c0") + state))
@@ -577,8 +577,8 @@ def test_whoever_is_on_its_way_in_is_told_of_a_call_made_meanwhile(rt, pm):
     )
 
 
-def test_each_generation_is_told_of_each_historic_call_once(rt, pm):
-    """Also of those that are made while it comes in, at whatever moment."""
+def test_each_generation_receives_each_historic_call_once(rt, pm):
+    """Also the calls made at any moment while its change is under way."""
     body = (
         "TOLD = []\n@hookimpl\ndef started(x): TOLD.append(x); x == 0 and CALLS[0]()\n"
         "@hookimpl\ndef each(x): return TOLD\n"
@@ -589,7 +589,7 @@ def test_each_generation_is_told_of_each_historic_call_once(rt, pm):
         pm.hook.started.call_historic(kwargs={"x": number})
         called.append(number)
 
-    CALLS.append(lambda: call(len(called)))  # by a newcomer, while it is told of the first
+    CALLS.append(lambda: call(len(called)))  # by a newcomer, while it receives the first
     call(0)
     rt.load(plugin("a", body))
     assert pm.hook.each(x=0) == [[0, 1]]
@@ -611,7 +611,7 @@ def test_each_generation_is_told_of_each_historic_call_once(rt, pm):
     assert sorted(told) == sorted(called)
 
 
-# --- what an author writes ------------------------------------------------------------------------
+# --- the forms of plugins -------------------------------------------------------------------------
 
 
 def test_class_based_plugins_take_part(rt, pm):
@@ -635,7 +635,7 @@ plugin = Plugin({})
     assert pm.hook.each(x=0) == ["early", 2, "Plugin"]
 
 
-def test_a_class_without_an_object_is_told_of(rt, pm):
+def test_marks_in_a_class_without_an_object_are_warned_of(rt, pm):
     with pytest.warns(UserWarning, match="methods of Plugin are marked as pluggy.shop"):
         rt.load(plugin("a", "class Plugin:\n    @hookimpl\n    def each(self, x): return 1\n"))
 
@@ -677,7 +677,7 @@ def test_each_project_has_a_capability_of_its_own(rt, project):
         rt.reload("a", Artifact("a", {"a.py": text.replace(name, "pluggy.other").encode()}))
 
 
-def test_a_warning_of_a_specification_is_given_once(rt):
+def test_a_specifications_warning_is_given_once(rt):
     class Old:
         @hookspec(warn_on_impl=DeprecationWarning("each is old"))
         def each(self, x): ...

@@ -1,6 +1,6 @@
 """The same program on pluggy and on Epochal gives the same answers.
 
-Those of pluggy 1.7: before it, a plugin that failed validation stayed registered.
+They are those of pluggy 1.7: in earlier versions a plugin that failed validation stayed registered.
 """
 
 import inspect
@@ -289,7 +289,7 @@ def refused(world):
 def raised(act):
     try:
         act()
-    except Exception as error:  # noqa: BLE001  whatever it is, it is compared
+    except Exception as error:  # noqa: BLE001  any error is compared
         return ("raised", named(error))
     return "did not raise"
 
@@ -302,12 +302,12 @@ def named(error):
 
 def answers(scenario, world):
     world.pm.add_hookspecs(Specs)
-    found = []
+    collected = []
     try:
-        found.extend(repr(answer) for answer in scenario(world))
-    except Exception as error:  # noqa: BLE001  whatever it is, it is compared
-        found.append(named(error))
-    return found
+        collected.extend(repr(answer) for answer in scenario(world))
+    except Exception as error:  # noqa: BLE001  any error is compared
+        collected.append(named(error))
+    return collected
 
 
 @pytest.mark.parametrize(
@@ -333,8 +333,8 @@ def test_the_answers_are_pluggys(scenario):
 
 
 @pytest.mark.parametrize("scenario", [arguments, objects, refused])
-def test_what_pluggy_refuses_is_refused(scenario):
-    """As an error of the change, where pluggy raises one of its own."""
+def test_the_refusals_are_pluggys(scenario):
+    """Epochal raises an error of the change where pluggy raises one of its own."""
     theirs = [
         answer.replace("PluginValidationError", "refused") for answer in answers(scenario, Pluggy())
     ]
@@ -346,8 +346,8 @@ def test_what_pluggy_refuses_is_refused(scenario):
         ] == theirs
 
 
-def test_whatever_pluggy_offers_is_answered_here():
-    """What reads pluggy's own tables must be overridden; the rest runs on what is."""
+def test_every_public_method_of_pluggy_is_answered():
+    """Methods that read pluggy's own tables must be overridden; the others use those."""
     safe = {
         "add_hookcall_monitoring",
         "enable_tracing",
@@ -370,7 +370,7 @@ def test_whatever_pluggy_offers_is_answered_here():
 
 
 class Named(PluginManager):
-    """As pytest's: functions of a prefix are hooks, marked or not."""
+    """Like pytest's: functions with a prefix are hooks, marked or not."""
 
     def parse_hookimpl_opts(self, plugin, name):
         options = super().parse_hookimpl_opts(plugin, name)
@@ -423,7 +423,7 @@ def test_entry_points_are_objects_of_the_host(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "shop_extra_for_test")
 
 
-def test_the_epochs_plugin_is_unblocked_and_told_again():
+def test_an_unblocked_plugin_receives_historic_calls():
     with Runtime() as rt:
         world = Epochal(rt)
         world.pm.add_hookspecs(Specs)
@@ -441,11 +441,11 @@ def test_a_missing_argument_warns_as_pluggy_does():
         for world in (Pluggy(), Epochal(rt)):
             world.pm.add_hookspecs(Specs)
             world.pm.hook.each()
-    assert len({str(one.message) for one in caught}) == 1
+    assert len({str(warning.message) for warning in caught}) == 1
     assert len(caught) == 2
 
 
-def test_what_is_not_marked_may_be_exported_by_hand():
+def test_unmarked_functions_may_be_exported_by_hand():
     with Runtime() as rt:
         pm = Named("shop", rt)
         world = Epochal.__new__(Epochal)

@@ -38,7 +38,7 @@ def f():
 
 
 def scraped():
-    """The plugin's samples, by name; each stands there once."""
+    """The plugin's samples, by name; asserts that each appears once."""
     text = prometheus_client.generate_latest().decode()
     lines = [line for line in text.splitlines() if line.startswith("geo_")]
     samples = dict(line.rsplit(" ", 1) for line in lines if "_created" not in line)
@@ -50,7 +50,7 @@ def call(rt, epoch=None):
     (epoch or rt.epoch)[tool]["geo.f"]()
 
 
-def test_both_generations_count_in_the_same_metrics_and_nothing_is_lost(rt, plugins):
+def test_both_generations_count_in_the_same_metrics(rt, plugins):
     path = plugins.write("geo", METRICS)
     rt.load(path)
     old = rt.epoch
@@ -76,7 +76,7 @@ def test_both_generations_count_in_the_same_metrics_and_nothing_is_lost(rt, plug
     }
 
 
-def test_a_generation_that_goes_takes_what_no_other_has_and_says_so(rt, plugins):
+def test_a_removed_generation_unregisters_metrics_of_its_own(rt, plugins):
     rt.load(plugins.write("geo", METRICS))
     call(rt)
     plugins.write(
@@ -131,7 +131,7 @@ def test_a_changed_metric_takes_the_place_of_the_old(rt, plugins, case):
 
 @pytest.mark.parametrize("changed", ["C", 'p.Counter("geo_x", "X.", ["kind"])'])
 @pytest.mark.parametrize("where", ["link", "init"])
-def test_a_change_that_fails_leaves_the_metrics_as_they_were(rt, plugins, changed, where):
+def test_a_failed_change_restores_the_metrics(rt, plugins, changed, where):
     code = 'C = p.Counter("geo_x", "X.")\n'
     rt.load(plugins.write("geo", OWN + code + F))
     call(rt)
@@ -143,7 +143,7 @@ def test_a_change_that_fails_leaves_the_metrics_as_they_were(rt, plugins, change
     assert scraped() == {"geo_x_total": 2}
 
 
-def test_the_name_of_somebody_else_is_refused_as_ever(rt, plugins):
+def test_a_metric_name_of_the_host_is_refused(rt, plugins):
     mine = prometheus_client.Counter("geo_x", "The host's.")
     mine.inc(7)
     try:
@@ -154,7 +154,7 @@ def test_the_name_of_somebody_else_is_refused_as_ever(rt, plugins):
         prometheus_client.REGISTRY.unregister(mine)
 
 
-def test_the_library_is_what_it_is_everywhere_else(rt, plugins):
+def test_prometheus_client_is_unchanged_outside_of_plugins(rt, plugins):
     code = """
 import prometheus_client, prometheus_client.core
 from prometheus_client import metrics, CollectorRegistry, Counter
@@ -174,7 +174,7 @@ assert REGISTRY.get_sample_value("geo_mine_total") == 1
 assert b"geo_mine_total 1.0" in prometheus_client.generate_latest(REGISTRY)
 G = prometheus_client.Gauge("geo_g", "G.")
 G.set_function(lambda: 5)
-gone = Counter("geo_gone", "Taken out by itself.")
+gone = Counter("geo_gone", "Unregistered by the plugin.")
 REGISTRY.unregister(gone)
 @tool
 def f(): return type(A), REGISTRY

@@ -1,4 +1,4 @@
-"""E8: a restart serves exactly the last committed epoch, from the store; and rollback, history."""
+"""E8: a restart serves exactly the last committed epoch, from the store. Rollback and history."""
 
 import asyncio
 import os
@@ -34,9 +34,7 @@ def call(rt, name="geo.version", *args):
     return rt.epoch[tool][name](*args)
 
 
-def test_e8_a_restart_serves_the_last_committed_epoch_whatever_happened_to_the_folder(
-    start, plugins
-):
+def test_e8_a_restart_serves_the_last_committed_epoch_from_the_store(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1, "units"))
     rt.load(versioned(plugins, 1, requires=["units"]), config={"unit": "km"}, grants={"*", "net:*"})
@@ -56,14 +54,14 @@ def test_e8_a_restart_serves_the_last_committed_epoch_whatever_happened_to_the_f
     assert (call(rt), rt.epoch.number) == (3, number + 1)
 
 
-def test_e8_nothing_is_published_before_the_store_has_it(start, plugins, monkeypatch):
+def test_e8_an_epoch_is_stored_before_it_is_published(start, plugins, monkeypatch):
     rt = start()
     rt.load(versioned(plugins, 1))
-    seen, keep = [], rt._store.commit
+    seen, store = [], rt._store.commit
 
     def commit(entry):
         seen.append((call(rt), rt.epoch.number, rt._store.last().number))
-        keep(entry)
+        store(entry)
         seen.append((call(rt), rt.epoch.number, rt._store.last().number))
 
     monkeypatch.setattr(type(rt._store), "commit", lambda _, entry: commit(entry))
@@ -72,7 +70,7 @@ def test_e8_nothing_is_published_before_the_store_has_it(start, plugins, monkeyp
     assert (call(rt), rt.epoch.number) == (2, 2)
 
 
-def test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused(start, plugins, monkeypatch):
+def test_e5_a_failing_journal_holds_no_lease_of_the_staged_code(start, plugins, monkeypatch):
     rt = start(drain_timeout=5.0)
     rt.load(versioned(plugins, 1))
 
@@ -82,12 +80,12 @@ def test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused(start, plugins
     monkeypatch.setattr(type(rt._store), "commit", commit)
     with pytest.raises(StoreWriteError) as caught:
         rt.reload("geo", versioned(plugins, 2))
-    # What was staged was shut down at once: the error's frames hold no lease of it.
+    # The staged generation was shut down at once: the error's frames hold no lease of it.
     assert not getattr(caught.value, "__notes__", ())
     assert rt.audit()[0].code == "store-write"
 
 
-def test_a_package_comes_back_with_all_its_files(start, tmp_path):
+def test_a_restored_package_has_all_its_files(start, tmp_path):
     folder = tmp_path / "geo"
     (folder / "data").mkdir(parents=True)
     (folder / "plugin.toml").write_text('id = "geo"\nversion = "1.0"\n')
@@ -133,7 +131,7 @@ def test_a_restart_commits_nothing(start, plugins):
     assert (rt.history(), rt.audit()) == before
 
 
-def test_closing_is_no_commit_but_removing_everything_is(start, plugins):
+def test_removing_everything_is_a_commit_and_closing_is_not(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1))
     rt.remove("geo")
@@ -144,7 +142,7 @@ def test_closing_is_no_commit_but_removing_everything_is(start, plugins):
     assert rt.epoch.number == 3
 
 
-def test_history_and_audit_tell_every_change(start, plugins):
+def test_history_and_audit_record_every_change(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1), reason="ada: first")
     with pytest.raises(InitError):
@@ -177,7 +175,7 @@ def test_one_store_serves_one_runtime_and_the_error_names_the_holder(start, plug
 # --- rollback ------------------------------------------------------------------------------------
 
 
-def test_rollback_brings_back_code_configuration_and_grants(start, plugins):
+def test_rollback_restores_code_configuration_and_grants(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1), config={"n": 1}, grants={"*"})
     rt.reload("geo", versioned(plugins, 2), config={"n": 2}, grants={"*", "net:*"})
@@ -192,7 +190,7 @@ def test_rollback_brings_back_code_configuration_and_grants(start, plugins):
     assert rt.generation("geo").candidate.grants == {"*", "net:*"}
 
 
-def test_rollback_knows_the_numbers_of_before_and_after_a_restart(start, plugins):
+def test_rollback_accepts_generation_numbers_of_before_and_after_a_restart(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1))
     rt.close()
@@ -205,7 +203,7 @@ def test_rollback_knows_the_numbers_of_before_and_after_a_restart(start, plugins
         rt.rollback("geo", to="2.0")
 
 
-def test_rollback_brings_back_what_was_removed(start, plugins):
+def test_rollback_restores_a_removed_plugin(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1))
     rt.remove("geo")
@@ -213,7 +211,7 @@ def test_rollback_brings_back_what_was_removed(start, plugins):
     assert call(rt) == 1
 
 
-def test_rollback_of_an_epoch_brings_the_whole_set_back(start, plugins):
+def test_rollback_of_an_epoch_restores_all_its_plugins(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1, "units"))
     rt.load(versioned(plugins, 1, requires=["units"]))
@@ -227,7 +225,7 @@ def test_rollback_of_an_epoch_brings_the_whole_set_back(start, plugins):
     assert set(cut.plugins) == {"units", "geo", "weather"}
 
 
-def test_rollback_stands_in_a_change_with_others(start, plugins):
+def test_rollback_joins_other_steps_of_a_change(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1))
     rt.reload("geo", versioned(plugins, 2))
@@ -237,20 +235,20 @@ def test_rollback_stands_in_a_change_with_others(start, plugins):
     assert (call(rt), call(rt, "units.version"), rt.epoch.number) == (1, 1, 3)
 
 
-def test_a_rollback_that_cannot_be_says_what_can(start, plugins):
+def test_a_rollback_error_names_the_kept_versions(start, plugins):
     rt = start()
     with pytest.raises(NotKeptError, match="kept: none"):
         rt.rollback(epoch=0)
     rt.load(versioned(plugins, 1))
     rt.load(versioned(plugins, 1, "units"))
-    for options, said in (
+    for options, message in (
         ({"plugin": "geo", "to": 7}, r"generation 7 .* kept: 0 \(1\.0\)"),
         ({"plugin": "geo", "to": "2.0"}, r"version '2\.0' .* kept: 0 \(1\.0\)"),
         ({"plugin": "geo", "to": "no version"}, "no version"),
         ({"plugin": "weather", "to": 0}, "kept: none"),
         ({"epoch": 9}, "epoch 9 .* kept: 1 to 2"),
     ):
-        with pytest.raises(NotKeptError, match=said):
+        with pytest.raises(NotKeptError, match=message):
             rt.rollback(**options)
     for options in ({}, {"plugin": "geo"}, {"to": 1}, {"plugin": "geo", "to": 0, "epoch": 1}):
         with pytest.raises(HostError, match="rollback needs"):
@@ -258,7 +256,7 @@ def test_a_rollback_that_cannot_be_says_what_can(start, plugins):
     assert rt.epoch.number == 2
 
 
-def test_a_rollback_that_fails_leaves_everything_as_it_was(start, plugins):
+def test_a_failed_rollback_leaves_the_epoch_as_it_was(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1, "units"))
     rt.reload("units", versioned(plugins, 2, "units"))
@@ -269,14 +267,14 @@ def test_a_rollback_that_fails_leaves_everything_as_it_was(start, plugins):
     assert rt.epoch is epoch
 
 
-def test_without_a_store_rollback_and_history_say_what_they_need(rt, plugins):
+def test_without_a_store_rollback_and_history_ask_for_one(rt, plugins):
     rt.load(versioned(plugins, 1))
     for ask in (lambda: rt.rollback("geo", to=0), rt.history, rt.audit):
         with pytest.raises(NoStoreError, match=r"Runtime\(store=path\)"):
             ask()
 
 
-def test_the_history_is_kept_by_its_policy(start, plugins):
+def test_the_history_is_kept_as_its_policy_says(start, plugins):
     rt = start(keep=Keep(epochs=3))
     rt.load(versioned(plugins, 1))
     for n in range(2, 7):
@@ -288,7 +286,7 @@ def test_the_history_is_kept_by_its_policy(start, plugins):
     assert call(rt) == 4
 
 
-# --- what cannot be restored -----------------------------------------------------------------
+# --- plugins that cannot be restored ------------------------------------------------------------
 
 
 BROKEN = """
@@ -309,7 +307,7 @@ def broken(monkeypatch):
     return lambda: monkeypatch.setattr(module, "BROKEN_NOW", True)
 
 
-def test_a_plugin_that_does_not_start_any_more_stops_the_start_and_is_named(start, plugins, broken):
+def test_a_plugin_that_no_longer_starts_stops_a_strict_restore(start, plugins, broken):
     rt = start()
     rt.load(plugins.write("geo", BROKEN))
     rt.load(versioned(plugins, 1, "units"))
@@ -321,10 +319,10 @@ def test_a_plugin_that_does_not_start_any_more_stops_the_start_and_is_named(star
     assert isinstance(caught.value.__cause__, InitError)
     assert "restore='available'" in str(caught.value)
     with pytest.raises(RestoreError):
-        start()  # and the store was let go
+        start()  # the store was released
 
 
-def test_what_is_available_is_served_as_an_epoch_of_its_own(start, plugins, broken):
+def test_restore_available_commits_an_epoch_without_broken_plugins(start, plugins, broken):
     rt = start()
     rt.load(plugins.write("geo", BROKEN))
     rt.load(versioned(plugins, 1, "routes", requires=["geo"]))
@@ -345,7 +343,7 @@ def test_what_is_available_is_served_as_an_epoch_of_its_own(start, plugins, brok
     assert start().epoch.id == identity
 
 
-def test_all_of_it_can_be_left_out(start, plugins, broken):
+def test_restore_available_may_leave_every_plugin_out(start, plugins, broken):
     rt = start()
     rt.load(plugins.write("geo", BROKEN))
     rt.close()
@@ -356,7 +354,7 @@ def test_all_of_it_can_be_left_out(start, plugins, broken):
     assert start().epoch.number == 2
 
 
-def test_a_distribution_that_is_gone_is_named(start, plugins, monkeypatch):
+def test_a_missing_distribution_is_named(start, plugins, monkeypatch):
     path = plugins.write("geo", "@tool\ndef version(): return 1\n")
     path.write_text(
         path.read_text().replace("# ///\n", '# dependencies = ["packaging"]\n# ///\n', 1)
@@ -374,7 +372,7 @@ def test_a_distribution_that_is_gone_is_named(start, plugins, monkeypatch):
     assert start(restore="available").epoch.number == 2
 
 
-def test_code_that_does_not_return_any_more_is_named(start, plugins, monkeypatch):
+def test_code_that_no_longer_returns_is_named(start, plugins, monkeypatch):
     code = """
     import tests.integration.test_store as world
     def init(ctx):
@@ -396,7 +394,7 @@ def test_code_that_does_not_return_any_more_is_named(start, plugins, monkeypatch
         GATE.set()
 
 
-def test_another_word_for_restore_is_refused(start):
+def test_an_unknown_restore_mode_is_refused(start):
     with pytest.raises(ValueError, match="expected 'strict' or 'available'"):
         start(restore="lenient")
-    start()  # and the store was let go
+    start()  # the store was released

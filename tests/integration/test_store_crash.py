@@ -1,4 +1,4 @@
-"""E8 under SIGKILL: what was committed last is served next, whenever the process died."""
+"""E8 under SIGKILL: the next start serves the last committed epoch, whenever the process died."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ pytestmark = [
 
 
 def crashes(*arguments):
-    """What the run of tests/crash counted; it fails at the first thing that may not be."""
+    """Run tests/crash, which fails at the first violation; returns its counts."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash", *arguments],
         cwd=Path(__file__).parents[2],
@@ -28,8 +28,8 @@ def crashes(*arguments):
 
 def test_e8_killed_at_500_random_instants_the_last_committed_epoch_comes_back():
     seen = crashes("500", "--seed", "1")
-    # Forks got so far as to restore, and died inside a change, before its commit (and after it: how
-    # often depends on the machine).
+    # Forks restored an epoch, finished changes, and died within a change before its commit. (How
+    # many die within one after its commit depends on the machine.)
     assert min(seen["restored"], seen["done"], seen["before"]) >= 10, seen
 
 

@@ -1,6 +1,6 @@
-"""What the store does when the disk is full, read-only or damaged.
+"""A full, read-only or damaged disk: the store raises an error that names the file.
 
-It says so, and what serves goes on serving; or it refuses to start and names the file.
+A running runtime goes on with its epoch; a starting one refuses to start.
 """
 
 import errno
@@ -32,14 +32,14 @@ def store(tmp_path):
 
 
 @contextmanager
-def refuses(rt, plugins, said, n=2):
-    """In the block the store cannot be written: a change is refused, what serves serves on."""
+def refuses(rt, plugins, message, n=2):
+    """In the block the store cannot be written: the change is refused, the old version goes on."""
     epoch = rt.epoch
     old = rt.generation("geo")
     path = versioned(plugins, n)
     artifact = read_artifact(path)
     try:
-        with pytest.raises(StoreWriteError, match=said) as caught:
+        with pytest.raises(StoreWriteError, match=message) as caught:
             yield lambda: rt.reload("geo", artifact)
         assert "nothing was changed" in str(caught.value)
         assert rt.epoch is epoch
@@ -51,7 +51,7 @@ def refuses(rt, plugins, said, n=2):
 
 
 def then_it_works(rt, plugins, start, n=2):
-    """The fault is cured: the next change is kept, and nothing of the refused one is left."""
+    """Without the fault the next change is stored, and nothing of the refused one is left."""
     number = rt.epoch.number
     rt.reload("geo", versioned(plugins, n))
     assert (call(rt), rt.epoch.number) == (n, number + 1)
@@ -126,8 +126,8 @@ def test_e5_a_database_that_cannot_be_written_refuses_the_change(start, plugins)
 
 
 @contextmanager
-def as_nobody(*folders):
-    """Without the right to write in these folders, even where the suite runs as superuser."""
+def without_write_access(*folders):
+    """Make these folders read-only for the process, even where the suite runs as superuser."""
     superuser = os.geteuid() == 0
     for folder in folders:
         folder.chmod(0o500)
@@ -145,12 +145,15 @@ def as_nobody(*folders):
 def test_e5_a_folder_that_became_read_only_refuses_the_change(start, plugins, store):
     rt = start()
     rt.load(versioned(plugins, 1))
-    with refuses(rt, plugins, "Permission denied") as reload, as_nobody(store / "artifacts"):
+    with (
+        refuses(rt, plugins, "Permission denied") as reload,
+        without_write_access(store / "artifacts"),
+    ):
         reload()
     then_it_works(rt, plugins, start)
 
 
-def test_a_refusal_that_cannot_be_noted_says_so(start, plugins):
+def test_a_refusal_that_cannot_be_stored_has_a_note(start, plugins):
     rt = start()
     rt.load(versioned(plugins, 1))
     run = rt._store._journal.connection.execute
@@ -161,25 +164,28 @@ def test_a_refusal_that_cannot_be_noted_says_so(start, plugins):
     assert any("not in the audit log" in note for note in caught.value.__notes__)
 
 
-def test_a_store_that_cannot_be_made_refuses_to_start_and_names_it(start, store):
+def test_a_store_that_cannot_be_made_is_named(start, store):
     store.write_text("not a folder")
     with pytest.raises(StoreWriteError, match=str(store)) as caught:
         start()
     assert caught.value.path == str(store)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with as_nobody(folder), pytest.raises(StoreWriteError, match="Permission denied"):
+        with (
+            without_write_access(folder),
+            pytest.raises(StoreWriteError, match="Permission denied"),
+        ):
             from epochal import Runtime
 
             Runtime(store=folder / "store")
 
 
-def test_what_is_stored_is_for_its_owner_alone(start, plugins, store):
+def test_stored_files_are_readable_by_their_owner_alone(start, plugins, store):
     rt = start()
     rt.load(versioned(plugins, 1), config={"password": "secret"})
-    found = [store, *store.rglob("*")]
-    assert len(found) >= 7
-    for path in found:
+    paths = [store, *store.rglob("*")]
+    assert len(paths) >= 7
+    for path in paths:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
@@ -224,7 +230,7 @@ def test_e8_a_damaged_artifact_is_named_and_never_run(start, plugins, store, how
     assert call(rt) == 1
 
 
-def test_e8_changed_configuration_is_noticed(start, plugins, store):
+def test_e8_changed_configuration_is_detected(start, plugins, store):
     rt = start()
     rt.load(versioned(plugins, 1), config={"limit": 10})
     rt.close()
@@ -235,7 +241,7 @@ def test_e8_changed_configuration_is_noticed(start, plugins, store):
         start()
 
 
-def test_e8_a_generation_missing_from_the_journal_is_noticed(start, plugins, store):
+def test_e8_a_generation_missing_from_the_journal_is_detected(start, plugins, store):
     rt = start()
     rt.load(versioned(plugins, 1))
     rt.load(versioned(plugins, 1, "units"))
@@ -249,7 +255,7 @@ def test_e8_a_generation_missing_from_the_journal_is_noticed(start, plugins, sto
 
 @pytest.mark.parametrize("at", [0, 4096])
 @pytest.mark.parametrize("mode", ["strict", "available"])
-def test_a_damaged_database_refuses_to_start_and_is_named(
+def test_a_damaged_journal_stops_the_start_and_is_named(
     start,
     plugins,
     store,
@@ -280,7 +286,7 @@ def crashed(start, plugins, store):
     return store / "journal.db-wal"
 
 
-def test_a_journal_that_lost_its_end_is_noticed(start, plugins, store):
+def test_a_journal_that_lost_its_end_is_detected(start, plugins, store):
     wal = crashed(start, plugins, store)
     os.truncate(wal, wal.stat().st_size - 100)
     with pytest.raises(StoreCorruptError, match="epoch 3 was committed, the last that is there is"):
@@ -294,7 +300,7 @@ def test_a_journal_that_lost_its_end_is_noticed(start, plugins, store):
 
 
 @pytest.mark.parametrize("name", ["journal.db-wal", "journal.db"])
-def test_a_journal_that_is_gone_is_noticed(start, plugins, store, name):
+def test_a_missing_journal_is_detected(start, plugins, store, name):
     crashed(start, plugins, store)
     for path in store.glob(f"{name}*"):
         path.unlink()
@@ -302,7 +308,7 @@ def test_a_journal_that_is_gone_is_noticed(start, plugins, store, name):
         start()
 
 
-def test_a_crash_without_damage_is_no_fault(start, plugins, store):
+def test_a_crash_without_damage_needs_no_repair(start, plugins, store):
     crashed(start, plugins, store)
     (store / "head").write_bytes(b"")  # a power cut may leave it so
     rt = start()
@@ -318,7 +324,7 @@ def test_a_store_of_a_later_version_is_refused(start, store):
         start()
 
 
-def test_what_was_written_behind_the_runtimes_back_is_not_written_over(
+def test_another_writers_epoch_is_not_overwritten(
     start,
     plugins,
     store,
@@ -334,7 +340,7 @@ def test_what_was_written_behind_the_runtimes_back_is_not_written_over(
     assert rt.epoch is epoch
 
 
-def test_a_damaged_history_does_not_keep_the_current_epoch_from_starting(
+def test_a_damaged_history_does_not_stop_the_current_epoch(
     start,
     plugins,
     store,

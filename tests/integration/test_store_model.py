@@ -40,7 +40,7 @@ def artifact(plugin, value):
 
 @dataclass
 class Model:
-    """What should be: contents are plugin -> (value, config)."""
+    """The expected epochs: contents are plugin -> (value, config)."""
 
     epochs: list = field(default_factory=lambda: [{}])
     made: dict = field(default_factory=dict)  # (plugin, generation) -> contents of the plugin
@@ -59,12 +59,12 @@ class Model:
             case "remove", plugin if plugin in self.current:
                 return {p: c for p, c in self.current.items() if p != plugin}
             case "to generation", plugin, number:
-                found = self.known.get((plugin, number))
-                return None if found is None else self.current | {plugin: found}
+                contents = self.known.get((plugin, number))
+                return None if contents is None else self.current | {plugin: contents}
             case "to version", plugin, value:
-                found = [c for (p, _), c in sorted(self.made.items()) if p == plugin]
-                found = [c for c in found if c[0] == value]
-                return self.current | {plugin: found[-1]} if found else None
+                made = [c for (p, _), c in sorted(self.made.items()) if p == plugin]
+                made = [c for c in made if c[0] == value]
+                return self.current | {plugin: made[-1]} if made else None
             case "to epoch", number if 0 < number < len(self.epochs):
                 return self.epochs[number]
         return None
@@ -122,7 +122,7 @@ def note(rt, model, *, restart=False):
 
 @settings(max_examples=60, deadline=None)
 @given(sequence=st.lists(steps, min_size=3, max_size=14))
-def test_any_sequence_of_changes_rollbacks_and_restarts_does_what_the_model_does(
+def test_any_sequence_of_changes_rollbacks_and_restarts_matches_the_model(
     sequence, tmp_path_factory
 ):
     folder, model = tmp_path_factory.mktemp("model") / "store", Model()

@@ -106,7 +106,7 @@ _check = PluginManager.check
 
 def looked_first(self: PluginManager, epoch: Epoch, newcomers: Any) -> Any:
     """Look at the state, and only then say that there is a change."""
-    self._make(epoch, self._state, base=None, strict=True)
+    self._make(epoch, self._state, older=None, strict=True)
     return _unchecked(self, epoch, newcomers)
 
 

@@ -1,6 +1,6 @@
 """pluggy's hooks, with plugins that can be swapped while they are called.
 
-A program built on pluggy gains it by changing its plugin manager::
+A program built on pluggy changes its plugin manager, and its plugins can be reloaded::
 
     from epochal.pluggy import PluginManager
 
@@ -8,14 +8,14 @@ A program built on pluggy gains it by changing its plugin manager::
     pm.add_hookspecs(specs)
     pm.register(defaults)                # the host's own objects, as ever
 
-    rt.load("plugins/points.py")         # what is marked with @hookimpl, and a manifest
-    pm.hook.order_placed(order=order)    # calls whoever is active in the current epoch
+    rt.load("plugins/points.py")         # functions marked with @hookimpl, and a manifest
+    pm.hook.order_placed(order=order)    # calls the implementations in the current epoch
     rt.reload("points")
 
-Its specifications and implementations stay as they are, also their markers: those here are pluggy's
-own. Its calls are run by pluggy itself: for each epoch there is a `pluggy.PluginManager` with
-exactly the functions of that epoch (`_view`), and the manager (`_manager`) hands out callers that
-ask for the current one once a call (`_hooks`). `docs/hooks.md` says how to use it.
+Specifications, implementations and markers stay as they are: the markers here are pluggy's own.
+Calls are run by pluggy itself. For each epoch there is an *epoch manager*, a pluggy manager with
+exactly the functions of that epoch (`_epoch_manager`); the program's manager (`_manager`) gives out
+callers that look the current one up once a call (`_hooks`). `docs/hooks.md` is the guide.
 """
 
 try:

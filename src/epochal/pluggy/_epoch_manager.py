@@ -1,10 +1,11 @@
-"""A view: pluggy's manager over one epoch, built once for it and never altered.
+"""An epoch manager: pluggy's manager over one epoch, built once for it and never changed.
 
-pluggy's manager and its callers refer to each other, so it would hold the epoch's functions until a
-collection. The callers of a view refer to a `Runner` instead, which the program's manager shares
-with all its views and which refers to none: a view goes when the last who uses it lets it go, and a
-caller, or a bound method of it, that was taken out goes on with the functions that it was taken
-with. Nor does a view keep the program's manager: an epoch has views, and outlives managers.
+pluggy's manager and its callers refer to each other: the cycle would hold the epoch's functions
+until a collection. The callers of an epoch manager refer to a `Runner` instead, which the program's
+manager shares with all its epoch managers, and which refers to none. An epoch manager therefore
+dies with its last reference, and a caller that was taken out of it, or a bound method of one, goes
+on with its functions. Nor does an epoch manager refer to the program's manager, except weakly:
+epochs outlive managers.
 """
 
 from __future__ import annotations
@@ -19,29 +20,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from epochal._core.generation.epoch import Epoch
-    from epochal.pluggy._marks import Project
+    from epochal.pluggy._marks import HookimplKind
 
     Place = tuple[int, int, int]
 
 
 class Implementations:
-    """What is registered with pluggy for one generation: its functions, as attributes.
+    """The object registered with pluggy for one generation: its functions, as attributes.
 
-    Attributes:
-        __name__: the plugin's id.
+    Args:
+        plugin: the plugin's id, also its `__name__`.
+        number: the generation's.
+        hooks: attribute -> hook; the second function of one hook has a numbered attribute.
+        functions: attribute -> function.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_hooks", "number", "plugin")
 
-    def __init__(self, plugin: str, number: int, hooks: Mapping[str, str]) -> None:
+    def __init__(
+        self, plugin: str, number: int, hooks: Mapping[str, str], functions: Mapping[str, Any]
+    ) -> None:
         self.plugin: Final = plugin
         self.number: Final = number
-        # Attribute -> hook, where a second function of one hook was given a number.
         self._hooks: Final = {name: hook for name, hook in hooks.items() if name != hook}
-        vars(self)["__name__"] = plugin
+        vars(self).update(functions, __name__=plugin)
 
     def hook_of(self, name: str) -> str | None:
-        """Which hook an attribute implements, if that is not its name."""
+        """The hook that an attribute implements, if it is not named like that hook."""
         return self._hooks.get(name)
 
     def __repr__(self) -> str:
@@ -49,12 +54,12 @@ class Implementations:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Registered:
-    """An object of the host's own, with its place among the plugins.
+class HostObject:
+    """An object that the host registered, with its place among the plugins.
 
     Attributes:
-        name: what it is registered under.
-        plugin: the object; compared by identity, whatever it says of itself.
+        name: its name in pluggy.
+        plugin: the object; compared by identity, not by its own `__eq__`.
         place: behind the plugins of the epoch that was current, before those that came later.
     """
 
@@ -64,24 +69,24 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """What the host has told its manager; replaced whole.
+class HostState:
+    """Everything that the host has registered with its manager; replaced whole.
 
     Attributes:
         version: counts up.
         specs: the namespaces of specifications.
-        hosts: the host's own objects.
+        objects: the host's own objects.
         blocked: names that do not take part.
     """
 
     version: int = 0
     specs: tuple[Any, ...] = ()
-    hosts: tuple[Registered, ...] = ()
+    objects: tuple[HostObject, ...] = ()
     blocked: tuple[str, ...] = ()
 
 
 class NameTakenError(ValueError):
-    """A plugin of the runtime and an object of the host's have one name; `plugin` is that."""
+    """A plugin of the runtime (`plugin`) and an object of the host have one name."""
 
     def __init__(self, plugin: str) -> None:
         self.plugin = plugin
@@ -92,10 +97,10 @@ class NameTakenError(ValueError):
 
 
 class Runner:
-    """Runs the calls of a manager's views.
+    """Runs the calls of a manager's epoch managers.
 
     Attributes:
-        inner: does it; replaced by pluggy's `add_hookcall_monitoring`, and by the undoing of it.
+        inner: pluggy's function for that; `add_hookcall_monitoring` replaces and restores it.
     """
 
     __slots__ = ("inner",)
@@ -104,41 +109,41 @@ class Runner:
         self.inner: Callable[..., Any]
 
     def run(self, name: str, methods: Any, kwargs: Any, firstresult: bool) -> Any:
-        """What pluggy's callers call, as they call it."""
+        """Run a call; pluggy's callers call this with these arguments."""
         return self.inner(name, methods, kwargs, firstresult)
 
 
-class View(pluggy.PluginManager):
+class EpochManager(pluggy.PluginManager):
     """pluggy's manager with the given plugins registered, in order.
 
     Args:
-        owner: the program's manager: parses marks.
+        owner: the program's manager, which parses marks.
         runner: runs calls.
         state: specifications and blocked names.
         plugins: names and objects, in the order of their registration.
-        base: an older view: what was verified in it is not verified again, nor warned of.
-        verify: whether to verify at all.
+        older: an older manager; its plugins are not verified again, and give no second warning.
+        verify: whether implementations are compared with specifications.
 
     Raises:
-        PluginValidationError, ValueError: as pluggy.
+        PluginValidationError, ValueError: as in pluggy.
     """
 
     def __init__(
         self,
         owner: pluggy.PluginManager,
         runner: Runner,
-        state: State,
+        state: HostState,
         plugins: Iterable[tuple[str, Any]],
         *,
-        base: View | None = None,
+        older: EpochManager | None = None,
         verify: bool = True,
     ) -> None:
         super().__init__(owner.project_name)
-        # Not a method of this view: its callers keep what is here.
+        # Not a bound method of this manager: its callers refer to it, and would make the cycle.
         vars(self)["_hookexec"] = runner.run
         self.version: Final = state.version
         self._owner: Final = weakref.ref(owner)
-        self._base = base
+        self._older = older
         self._verifies: Final = verify
         for namespace in state.specs:
             self.add_hookspecs(namespace)
@@ -146,10 +151,10 @@ class View(pluggy.PluginManager):
             self.set_blocked(name)
         for name, plugin in plugins:
             self.register(plugin, name)
-        self._base = None  # or each view would keep the one before
+        self._older = None  # or each manager would keep all that were before it
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        """As the program's manager does it; a numbered function implements its hook."""
+        """As the program's manager does; a function with a numbered name implements its hook."""
         options = self._parser.parse_hookimpl_opts(plugin, name)
         if options is not None and isinstance(plugin, Implementations):
             hook = plugin.hook_of(name)
@@ -158,13 +163,13 @@ class View(pluggy.PluginManager):
         return options
 
     def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
-        """As the program's manager does it."""
+        """As the program's manager does."""
         return self._parser.parse_hookspec_opts(module_or_class, name)
 
     @property
     def _parser(self) -> pluggy.PluginManager:
         owner = self._owner()
-        assert owner is not None  # it is what builds the view
+        assert owner is not None  # it builds this manager now
         return owner
 
     def _verify_hook(self, hook: Any, hookimpl: Any) -> None:
@@ -172,61 +177,65 @@ class View(pluggy.PluginManager):
             super()._verify_hook(hook, hookimpl)
 
     def _is_verified(self, hook: Any, hookimpl: Any) -> bool:
-        base = self._base
-        if base is None or base.get_plugin(hookimpl.plugin_name) is not hookimpl.plugin:
+        older = self._older
+        if older is None or older.get_plugin(hookimpl.plugin_name) is not hookimpl.plugin:
             return False
-        before = getattr(base.hook, hook.name, None)
+        before = getattr(older.hook, hook.name, None)
         return before is not None and before.has_spec()
 
 
-def members(
-    kind: Project, epoch: Epoch, state: State, *, base: View | None, strict: bool
+def plugins_of(
+    kind: HookimplKind,
+    epoch: Epoch,
+    state: HostState,
+    *,
+    older: EpochManager | None,
+    strict: bool,
 ) -> list[tuple[str, Any]]:
-    """Who takes part in an epoch, in the order in which they came: names and objects.
+    """Names and objects of the plugins that take part in an epoch, in order of registration.
 
-    A reload keeps a plugin's place; the host's own objects stand where they were registered.
+    A reload keeps a plugin's place; the host's objects stay in the order of their registration.
 
     Args:
         kind: the project's.
-        epoch: whose plugins.
-        state: the host's objects, and what is blocked.
-        base: an older view, whose objects are taken where the generation is the same.
-        strict: refuse a name that is taken twice; if not, the plugin of the epoch has it.
+        epoch: the epoch.
+        state: the host's objects, and blocked names.
+        older: an older manager; its objects are reused where the generation is the same.
+        strict: whether to refuse a name that is taken twice; if not, the epoch's plugin has it.
 
     Raises:
         NameTakenError: a name is taken twice.
     """
     index = {plugin: place for place, plugin in enumerate(epoch.generations)}
-    found: list[tuple[Place, str, Any]] = [
+    members: list[tuple[Place, str, Any]] = [
         ((epoch.since[plugin], 0, index[plugin]), plugin, implementations)
-        for plugin, implementations in _by_plugin(kind, epoch, base)
+        for plugin, implementations in _by_plugin(kind, epoch, older)
         if plugin not in state.blocked
     ]
-    plugins = {plugin for _, plugin, _ in found}
-    for host in state.hosts:
-        if host.name not in plugins:
-            found.append((host.place, host.name, host.plugin))
+    names = {name for _, name, _ in members}
+    for host in state.objects:
+        if host.name not in names:
+            members.append((host.place, host.name, host.plugin))
         elif strict:
             raise NameTakenError(host.name)
-    found.sort(key=lambda member: member[0])
-    return [(name, plugin) for _, name, plugin in found]
+    members.sort(key=lambda member: member[0])
+    return [(name, plugin) for _, name, plugin in members]
 
 
 def _by_plugin(
-    kind: Project, epoch: Epoch, base: View | None
+    kind: HookimplKind, epoch: Epoch, older: EpochManager | None
 ) -> Iterator[tuple[str, Implementations]]:
-    functions: dict[str, dict[str, Any]] = {}
+    by_plugin: dict[str, dict[str, Any]] = {}
     for full, function in epoch[kind].items():
         plugin, _, short = full.partition(".")
-        functions.setdefault(plugin, {})[short] = function
-    for plugin, found in functions.items():
-        number = epoch.generations[plugin].number
-        known = base.get_plugin(plugin) if base is not None else None
-        if not isinstance(known, Implementations) or known.number != number:
-            exports = epoch.generations[plugin].exports
+        by_plugin.setdefault(plugin, {})[short] = function
+    for plugin, functions in by_plugin.items():
+        generation = epoch.generations[plugin]
+        known = older.get_plugin(plugin) if older is not None else None
+        if not isinstance(known, Implementations) or known.number != generation.number:
             hooks = {
-                one: exports[kind, f"{plugin}.{one}"].options.get("hook", one) for one in found
+                name: generation.exports[kind, f"{plugin}.{name}"].options.get("hook", name)
+                for name in functions
             }
-            known = Implementations(plugin, number, hooks)
-            vars(known).update(found)
+            known = Implementations(plugin, generation.number, hooks, functions)
         yield plugin, known

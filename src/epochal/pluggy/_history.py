@@ -1,8 +1,8 @@
-"""Historic calls: remembered, and told to whoever comes in, before anybody else can call them.
+"""Historic calls: remembered, and repeated for each newcomer before any other code can call it.
 
-A newcomer is told by pluggy itself: it is registered with a manager of its own, in which the calls
-stand as history. Nobody is remembered as told: an `Newcomer` lives for as long as somebody comes
-in, and a generation that has come in was told.
+pluggy itself repeats them: the newcomer is registered with a manager of its own, in which the calls
+stand as history. There is no list of plugins that have received them: a `Newcomer` lives until its
+generation is in the epoch, or its object is registered, and has received all of them then.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.pluggy._epoch_manager import Implementations, View
+from epochal.pluggy._epoch_manager import EpochManager, Implementations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
-    from epochal.pluggy._epoch_manager import Runner, State
-    from epochal.pluggy._marks import Project
+    from epochal.pluggy._epoch_manager import HostState, Runner
+    from epochal.pluggy._marks import HookimplKind
 
     Result = Callable[[], None]
-    """A result on its way to the callback of the call that it answers."""
+    """Passes a result to the callback of its historic call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Historic:
+class HistoricCall:
     """One historic call.
 
     Attributes:
         serial: counts up.
         name: the hook's.
         kwargs: the arguments, defaults filled in.
-        callback: takes each result; None for nobody.
+        callback: gets each result; None for none.
     """
 
     serial: int
@@ -44,7 +44,7 @@ class Historic:
     callback: Callable[[Any], None] | None
 
     def for_newcomer(self, results: list[Result]) -> tuple[Mapping[str, Any], Any]:
-        """An entry of pluggy's history, whose results are kept back."""
+        """An entry of pluggy's history, whose results are collected instead of delivered."""
         callback = self.callback
         if callback is None:
             return self.kwargs, None
@@ -52,78 +52,78 @@ class Historic:
 
 
 class Newcomer:
-    """Somebody who comes in, and how much of the history was told so far.
+    """A generation or host object that is about to take part, and its progress in the history.
 
     Args:
-        name: what it is registered under.
+        name: its name in pluggy.
 
     Attributes:
-        told: the serial of the last historic call that it was told of, or is being told of.
-        is_ready: it was told of all; whoever calls after that tells it, too.
-        results: what it returned, for the callbacks.
+        last_serial: of the last historic call that it received, or is receiving.
+        is_ready: it received all; a later historic call must be repeated by its own caller.
+        results: its results, for the callbacks.
     """
 
-    # `told` and `is_ready` are read and written under the manager's lock; `results` is appended to.
-    __slots__ = ("is_ready", "name", "results", "told")
+    # `last_serial` and `is_ready` are read and written under the manager's lock.
+    __slots__ = ("is_ready", "last_serial", "name", "results")
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        self.told = 0
+        self.last_serial = 0
         self.is_ready = False
         self.results: Final[list[Result]] = []
 
-    def is_told(self, history: Sequence[Historic]) -> bool:
-        """Whether nothing of the history is left to tell."""
-        return not history or history[-1].serial <= self.told
+    def has_received(self, history: Sequence[HistoricCall]) -> bool:
+        """Whether it received all of the history."""
+        return not history or history[-1].serial <= self.last_serial
 
-    def take_due(self, history: Sequence[Historic]) -> list[Historic]:
-        """What is left to tell, which counts as told from now on; ready if nothing is."""
-        due = [call for call in history if call.serial > self.told]
+    def take_due(self, history: Sequence[HistoricCall]) -> list[HistoricCall]:
+        """The calls that it has yet to receive, which now count as received; ready if none."""
+        due = [call for call in history if call.serial > self.last_serial]
         self.is_ready = not due
         if due:
-            self.told = due[-1].serial
+            self.last_serial = due[-1].serial
         return due
 
 
-def tell(
+def replay(
     owner: pluggy.PluginManager,
     runner: Runner,
-    state: State,
-    arrival: Newcomer,
+    state: HostState,
+    newcomer: Newcomer,
     plugin: Any,
-    due: Sequence[Historic],
+    due: Sequence[HistoricCall],
 ) -> None:
-    """Call the implementations of a newcomer with what is due, as pluggy does; may raise."""
-    alone = View(owner, runner, state, (), verify=False)
+    """Call a newcomer's implementations (of `plugin`) with the due calls, as pluggy does.
+
+    Raises:
+        BaseException: raised by an implementation.
+    """
+    alone = EpochManager(owner, runner, state, (), verify=False)
     for call in due:
         history = getattr(alone.hook, call.name)._call_history  # noqa: SLF001  pluggy has no other
-        history.append(call.for_newcomer(arrival.results))
-    alone.register(plugin, arrival.name)
+        history.append(call.for_newcomer(newcomer.results))
+    alone.register(plugin, newcomer.name)
 
 
-class Coming:
-    """A change under way, as its manager knows it: who comes in.
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingChange:
+    """A change under way, as the manager knows it.
 
-    Args:
-        epoch: gives the epoch that would be published, while somebody else keeps it.
-        arrivals: the generations that come in.
+    Attributes:
+        epoch: returns the epoch that it would publish; None once that is gone (it is held weakly).
+        newcomers: the generations that it adds.
     """
 
-    __slots__ = ("arrivals", "epoch")
-
-    def __init__(
-        self, epoch: Callable[[], Epoch | None], arrivals: Mapping[Generation, Newcomer]
-    ) -> None:
-        self.epoch: Final = epoch
-        self.arrivals: Final = arrivals
+    epoch: Callable[[], Epoch | None]
+    newcomers: Mapping[Generation, Newcomer]
 
     @property
     def results(self) -> list[Result]:
-        """What the newcomers returned, for the callbacks."""
-        return [result for arrival in self.arrivals.values() for result in arrival.results]
+        """The newcomers' results, for the callbacks."""
+        return [result for newcomer in self.newcomers.values() for result in newcomer.results]
 
 
-def targets_of(kind: Project, generation: Generation) -> Any:
+def targets_of(kind: HookimplKind, generation: Generation) -> Implementations:
     """A newcomer's own functions, which carry no lease, as an object to register."""
     exports = {
         name.partition(".")[2]: export
@@ -131,6 +131,5 @@ def targets_of(kind: Project, generation: Generation) -> Any:
         if other is kind
     }
     hooks = {name: export.options.get("hook", name) for name, export in exports.items()}
-    made = Implementations(generation.plugin, generation.number, hooks)
-    vars(made).update({name: export.target for name, export in exports.items()})
-    return made
+    targets = {name: export.target for name, export in exports.items()}
+    return Implementations(generation.plugin, generation.number, hooks, targets)

@@ -1,138 +1,131 @@
-"""What a program calls: `pm.hook`, live, and `pm.at(epoch)`, which stays with an epoch.
+"""The program's side: `pm.hook`, which is live, and `pm.at(epoch)`, which stays with an epoch.
 
-Live is the rule. `self.hook = pm.hook` at start-up, `placed = pm.hook.order_placed`, a bound method
-of either: whatever was kept asks for the current epoch once a call, so it neither goes stale nor
-keeps an old epoch in use. A call that has begun goes on with the functions that it began with.
+Programs keep hooks: `self.hook = pm.hook` at start-up, `placed = pm.hook.order_placed`, a bound
+method of either. All of these look the current epoch up once a call, so they neither go stale nor
+hold an old epoch in use. A call goes on to its end with the functions that it began with.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from epochal.pluggy._epoch_manager import View
-
-
-class Source(Protocol):
-    """Where callers find the current view (`epochal.pluggy.PluginManager`)."""
-
-    def current_view(self) -> View:
-        """Pluggy's manager over the current epoch."""
-        ...
-
-    def call_historic(
-        self, caller: Caller, callback: Callable[[Any], None] | None, kwargs: Mapping[str, Any]
-    ) -> None:
-        """Call a historic hook now and for whoever comes later."""
-        ...
+    from epochal.pluggy._epoch_manager import EpochManager
+    from epochal.pluggy._queries import ManagerQueries
 
 
 class Hooks:
     """The hooks by name: `hooks.name(argument=…)`.
 
     Args:
-        source: where the current epoch is found.
-        view: the epoch to stay with; None for whatever is current at each call.
+        source: the program's manager, which knows the current epoch.
+        manager: of the epoch to stay with; None for the epoch that is current at each call.
     """
 
-    def __init__(self, source: Source, view: View | None = None) -> None:
+    def __init__(self, source: ManagerQueries, manager: EpochManager | None = None) -> None:
         self._source: Final = source
-        self._view: Final = view
+        self._manager: Final = manager
 
     def __getattr__(self, name: str) -> Caller:
-        # Only for what was not asked for before: callers are kept in `__dict__`.
+        # Called once for each name: callers are kept in `__dict__`. A caller gets `_manager`, which
+        # is None for live hooks; with the current manager it would stay with today's epoch.
         if name.startswith("__"):
             raise AttributeError(name)
-        getattr((self._view or self._source.current_view()).hook, name)  # or its AttributeError
-        caller = self.__dict__[name] = Caller(self._source, name, self._view)
+        getattr((self._manager or self._source.current_manager()).hook, name)  # or AttributeError
+        caller = self.__dict__[name] = Caller(self._source, name, self._manager)
         return caller
 
     def __dir__(self) -> list[str]:
-        return sorted(vars((self._view or self._source.current_view()).hook))
+        return sorted(vars((self._manager or self._source.current_manager()).hook))
 
     def __repr__(self) -> str:
-        return f"<hooks of {'the current epoch' if self._view is None else 'one epoch'}>"
+        return f"<hooks of {'the current epoch' if self._manager is None else 'one epoch'}>"
 
 
 class Caller:
-    """One hook; what is not here is an attribute of pluggy's `HookCaller`, as it is now.
+    """One hook. Attributes that are not here are those of pluggy's `HookCaller`, looked up live.
 
     Attributes:
         name: the hook's name.
     """
 
-    __slots__ = ("_source", "_view", "_without", "name")
+    __slots__ = ("_manager", "_source", "_without", "name")
 
     def __init__(
-        self, source: Source, name: str, view: View | None = None, without: Iterable[str] = ()
+        self,
+        source: ManagerQueries,
+        name: str,
+        manager: EpochManager | None = None,
+        without: Iterable[str] = (),
     ) -> None:
         self._source: Final = source
-        self._view: Final = view
+        self._manager: Final = manager
         self._without: Final = frozenset(without)
         self.name: Final = name
 
     def __call__(self, /, **kwargs: Any) -> Any:
-        """Call the hook, as for pluggy."""
-        return self._now()(**kwargs)
+        """Call the hook, as in pluggy."""
+        return self._current()(**kwargs)
 
     def call_historic(
         self,
         result_callback: Callable[[Any], None] | None = None,
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Call it now, and for every generation that comes later; as for pluggy.
+        """Call the hook now, and for every later newcomer, as in pluggy.
 
-        If it raises, it is not called for those that come later.
+        A call that raises is not repeated for newcomers.
 
         Raises:
-            TypeError: the hooks of one epoch (`pm.at`): nobody comes later to those.
+            TypeError: the hooks are those of one epoch (`pm.at`), which gets no newcomers.
         """
-        if self._view is not None:
+        if self._manager is not None:
             raise TypeError(
-                f"a historic call reaches whoever comes later: pm.hook.{self.name}.call_historic"
+                f"one epoch gets no newcomers to repeat a historic call for: use "
+                f"pm.hook.{self.name}.call_historic"
             )
         self._source.call_historic(self, result_callback, kwargs or {})
 
     def call_extra(self, methods: Sequence[Callable[..., Any]], kwargs: Mapping[str, Any]) -> Any:
-        """Call it with some more functions, as for pluggy."""
-        return self._now().call_extra(methods, kwargs)
+        """Call the hook with some more functions, as in pluggy."""
+        return self._current().call_extra(methods, kwargs)
 
     def get_hookimpls(self) -> list[pluggy.HookImpl]:
-        """The implementations; they hold their generations in use while they are kept."""
-        return self._now().get_hookimpls()
+        """The implementations; they hold their generations in use while the caller keeps them."""
+        return self._current().get_hookimpls()
 
     def has_spec(self) -> bool:
-        """Whether it was specified."""
-        return self._now().has_spec()
+        """Whether the hook has a specification."""
+        return self._current().has_spec()
 
     def is_historic(self) -> bool:
-        """Whether its calls reach whoever comes later."""
-        return self._now().is_historic()
+        """Whether calls of the hook are repeated for newcomers."""
+        return self._current().is_historic()
 
     @property
     def spec(self) -> Any:
-        """Its specification, if it has one."""
-        return self._now().spec
+        """The hook's specification; None without one."""
+        return self._current().spec
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._now(), name)
+        return getattr(self._current(), name)
 
     def __repr__(self) -> str:
         return f"<Caller {self.name!r}>"
 
-    def _now(self) -> pluggy.HookCaller:
-        return self.over(self._view or self._source.current_view())
+    def _current(self) -> pluggy.HookCaller:
+        return self.within(self._manager or self._source.current_manager())
 
-    def over(self, view: View) -> pluggy.HookCaller:
-        """Pluggy's caller of this hook in a view."""
-        caller: pluggy.HookCaller | None = getattr(view.hook, self.name, None)
-        if caller is None:  # nobody specified it, and who implemented it has gone
-            return pluggy.HookCaller(self.name, view._hookexec)  # noqa: SLF001  the same room
+    def within(self, manager: EpochManager) -> pluggy.HookCaller:
+        """Pluggy's caller of this hook in an epoch's manager."""
+        caller: pluggy.HookCaller | None = getattr(manager.hook, self.name, None)
+        if caller is None:  # the hook has no specification, and its implementations are gone
+            return pluggy.HookCaller(self.name, manager._hookexec)  # noqa: SLF001  the same room
         if not self._without:
             return caller
-        gone = [view.get_plugin(name) for name in self._without if view.has_plugin(name)]
-        return view.subset_hook_caller(self.name, gone)
+        removed = [manager.get_plugin(name) for name in self._without if manager.has_plugin(name)]
+        return manager.subset_hook_caller(self.name, removed)

@@ -1,15 +1,12 @@
-"""Finding implementations: pluggy's marks, read as marks of a kind, one for each project.
+"""pluggy's marks, read as marks of a kind: one kind for each project.
 
-pluggy's marker leaves a dictionary of options in an attribute that is named after the project. The
-core reads it through `read_marks` wherever it looks for marks, so a plugin says nothing of Epochal
-but in its manifest, and is linked the same whether a manager exists yet or not: a runtime with a
-store restores its plugins before anybody can make one.
+pluggy's marker leaves a dictionary of options in an attribute named after the project. The core
+reads it through `read_marks` wherever it looks for marks. A plugin therefore mentions Epochal only
+in its manifest, and is linked the same whether or not a manager exists yet: a runtime with a store
+restores its plugins before the program can make one.
 
-Who reads, who writes
----------------------
-
-``_kinds`` is added to with `setdefault`, one step, by whoever first meets a project; a kind is for
-the life of the process.
+Who reads, who writes: ``_kinds`` grows by `setdefault`, one step, in the thread that first meets a
+project; a kind lives as long as the process.
 """
 
 from __future__ import annotations
@@ -28,12 +25,12 @@ _OPTIONS: Final = frozenset({"hookwrapper", "optionalhook", "tryfirst", "trylast
 _PLAIN: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
-class Project(Kind[Any]):
+class HookimplKind(Kind[Any]):
     """The kind of a project's hook implementations."""
 
     __slots__ = ("project",)
 
-    # Modules of a package, and objects in them, may each implement the same hook.
+    # The modules of a package, and objects in them, may each implement the same hook.
     allow_duplicates = True
 
     def __init__(self, project: str) -> None:
@@ -41,29 +38,29 @@ class Project(Kind[Any]):
         self.project: Final = project
 
     def validate(self, export: Export) -> None:
-        """Ask for what pluggy takes; whether it fits a specification is for managers to say."""
+        """Refuse all but functions and methods; managers compare them with specifications."""
         super().validate(export)
         if not isinstance(export.target, (FunctionType, MethodType)):
             raise TypeError(f"pluggy calls functions and methods, not {export.target!r}")
 
 
-_kinds: Final[dict[str, Project]] = {}
+_kinds: Final[dict[str, HookimplKind]] = {}
 
 
-def kind_of(project: str) -> Project:
+def kind_of(project: str) -> HookimplKind:
     """The kind of a project's implementations; its name is the capability that plugins need."""
-    return _kinds.get(project) or _kinds.setdefault(project, Project(project))
+    return _kinds.get(project) or _kinds.setdefault(project, HookimplKind(project))
 
 
 def _kind_name(project: str) -> str:
-    """A name for each project, another for each other one: grants are given by it.
+    """The kind's name, different for each two projects: it is a capability that hosts grant.
 
-    `shop` is `pluggy.shop`; what cannot be a kind's name is spelled, `my-app` as
-    `pluggy.spelled.pmy_2d_app`.
+    `shop` is `pluggy.shop`; a project that cannot be in a kind's name is spelled in hexadecimal:
+    `my-app` is `pluggy.spelled.pmy_2d_app`.
     """
     if _PLAIN.fullmatch(project):
         return f"pluggy.{project}"
-    spelled = (one if one in _LETTERS else f"_{ord(one):x}_" for one in project)
+    spelled = (char if char in _LETTERS else f"_{ord(char):x}_" for char in project)
     return f"pluggy.spelled.p{''.join(spelled)}"
 
 
@@ -71,7 +68,7 @@ _LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 
 
 def _read(name: str, target: object) -> Iterator[Mark]:
-    """The marks that pluggy's marker left on what stands under a name."""
+    """The marks of pluggy's markers on the object with this name in a module or class."""
     if not isinstance(target, (FunctionType, MethodType, staticmethod, classmethod)):
         return
     inner = target if isinstance(target, FunctionType) else target.__func__

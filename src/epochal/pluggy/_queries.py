@@ -1,12 +1,13 @@
-"""What a program may ask of its plugin manager: pluggy's own answers, of the current epoch.
+"""The questions that pluggy's manager answers, answered for the current epoch by pluggy itself.
 
-Answers name plugins as they are now. What is asked for to be called later is live: callers keep
-names, and look the plugins up once a call.
+Answers name plugins as they are now. Callers among the answers are live: they keep a hook's name
+and plugins' names, and look both up once a call.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import functools
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pluggy
 
@@ -16,77 +17,69 @@ from epochal.pluggy._hooks import Caller
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from epochal.pluggy._epoch_manager import View
+    from epochal.pluggy._epoch_manager import EpochManager
+
+    F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Answers(pluggy.PluginManager):
+def _of_current_epoch(method: F) -> F:
+    """Pluggy's method, called on the manager of the current epoch."""
+
+    @functools.wraps(method)
+    def call(self: ManagerQueries, *args: Any, **kw: Any) -> Any:
+        return method(self.current_manager(), *args, **kw)
+
+    return cast("F", call)
+
+
+class ManagerQueries(pluggy.PluginManager):
     """`pluggy.PluginManager` without tables of its own."""
 
     def __init__(self, project_name: str) -> None:
         self._runner: Final = Runner()
         super().__init__(project_name)
 
-    def current_view(self) -> View:
-        """Pluggy's manager over the current epoch, as it is now: look, and let it go."""
+    def current_manager(self) -> EpochManager:
+        """Pluggy's manager over the current epoch; it holds the epoch in use while it is kept."""
         raise NotImplementedError
 
     def call_historic(
         self, caller: Caller, callback: Callable[[Any], None] | None, kwargs: Mapping[str, Any]
     ) -> None:
-        """What `pm.hook.name.call_historic` does."""
+        """Make a historic call (`pm.hook.name.call_historic`)."""
         raise NotImplementedError
 
     @property
     def _inner_hookexec(self) -> Any:
-        """What runs calls: pluggy's monitoring takes it from here and puts its own in its place."""
+        """The function that runs calls; pluggy's monitoring reads it, and sets its own."""
         return self._runner.inner
 
     @_inner_hookexec.setter
     def _inner_hookexec(self, run: Any) -> None:
         self._runner.inner = run
 
-    def get_plugins(self) -> set[Any]:
-        """As pluggy; a plugin of the runtime is an object with its functions as attributes."""
-        return self.current_view().get_plugins()
-
-    def is_registered(self, plugin: Any) -> bool:
-        """As pluggy."""
-        return self.current_view().is_registered(plugin)
-
-    def get_plugin(self, name: str) -> Any | None:
-        """As pluggy; what it returns holds its generation in use while it is kept."""
-        return self.current_view().get_plugin(name)
-
-    def get_name(self, plugin: Any) -> str | None:
-        """As pluggy."""
-        return self.current_view().get_name(plugin)
-
-    def list_name_plugin(self) -> list[tuple[str, Any]]:
-        """As pluggy: in the order of first registration, which a reload does not change."""
-        return self.current_view().list_name_plugin()
-
-    def is_blocked(self, name: str) -> bool:
-        """As pluggy."""
-        return self.current_view().is_blocked(name)
-
-    def check_pending(self) -> None:
-        """As pluggy: raise for what is implemented, not optional, and not specified."""
-        self.current_view().check_pending()
+    # A plugin of the runtime appears as an object with its functions as attributes; an answer that
+    # is such an object holds its generation in use while it is kept. The order of plugins is that
+    # of first registration, which a reload does not change.
+    get_plugins = _of_current_epoch(pluggy.PluginManager.get_plugins)
+    is_registered = _of_current_epoch(pluggy.PluginManager.is_registered)
+    get_plugin = _of_current_epoch(pluggy.PluginManager.get_plugin)
+    get_name = _of_current_epoch(pluggy.PluginManager.get_name)
+    list_name_plugin = _of_current_epoch(pluggy.PluginManager.list_name_plugin)
+    is_blocked = _of_current_epoch(pluggy.PluginManager.is_blocked)
+    check_pending = _of_current_epoch(pluggy.PluginManager.check_pending)
 
     def get_hookcallers(self, plugin: Any) -> list[Any] | None:
-        """As pluggy; the callers are live."""
-        found = self.current_view().get_hookcallers(plugin)
-        return None if found is None else [Caller(self, caller.name) for caller in found]
+        """As in pluggy; the callers are live."""
+        callers = self.current_manager().get_hookcallers(plugin)
+        return None if callers is None else [Caller(self, caller.name) for caller in callers]
 
     def subset_hook_caller(self, name: str, remove_plugins: Iterable[Any]) -> Any:
-        """As pluggy; the caller is live, and leaves out whoever has these plugins' names then."""
-        view = self.current_view()
-        getattr(view.hook, name)  # or its AttributeError
+        """As in pluggy; the caller is live, and leaves out plugins by their names."""
+        manager = self.current_manager()
+        getattr(manager.hook, name)  # or its AttributeError
         removed = list(remove_plugins)
-        names = [one.plugin for one in removed if isinstance(one, Implementations)]
-        names += [
-            other
-            for other, plugin in view.list_name_plugin()
-            if plugin is not None and any(plugin is one for one in removed)
-        ]
+        names = [plugin.plugin for plugin in removed if isinstance(plugin, Implementations)]
+        ids = {id(plugin) for plugin in removed if plugin is not None}
+        names += [other for other, plugin in manager.list_name_plugin() if id(plugin) in ids]
         return Caller(self, name, without=names)

@@ -437,7 +437,7 @@ MUTANTS = (
         at="if 0",
         edit=before("self._site.publish(self._next)"),
         shape="0017dc",
-        test=STORE + "test_e8_nothing_is_published_before_the_store_has_it",
+        test=STORE + "test_e8_an_epoch_is_stored_before_it_is_published",
     ),
     Mutant(
         "E8.store-error-holds-nothing",
@@ -448,7 +448,7 @@ MUTANTS = (
         at="assign 5",
         edit=delete(),
         shape="f4d612",
-        test=STORE + "test_e5_a_journal_that_fails_holds_nothing_of_what_it_refused",
+        test=STORE + "test_e5_a_failing_journal_holds_no_lease_of_the_staged_code",
     ),
     Mutant(
         "E8.artifacts-are-checked",
@@ -492,10 +492,7 @@ MUTANTS = (
         at="return 0 / value.args[0]",
         edit=replace("site"),
         shape="1b2f41",
-        test=(
-            STORE
-            + "test_e8_a_restart_serves_the_last_committed_epoch_whatever_happened_to_the_folder"
-        ),
+        test=(STORE + "test_e8_a_restart_serves_the_last_committed_epoch_from_the_store"),
     ),
     Mutant(
         "E8.numbers-survive-a-restart",
@@ -517,7 +514,7 @@ MUTANTS = (
         at="return 0 / value",
         edit=replace("None"),
         shape="58541e",
-        test=STORE_FAULTS + "test_a_journal_that_lost_its_end_is_noticed",
+        test=STORE_FAULTS + "test_a_journal_that_lost_its_end_is_detected",
     ),
     Mutant(
         "E8.artifacts-in-use-stay",
@@ -544,7 +541,7 @@ MUTANTS = (
     Mutant(
         "own-copies.vendored-before-installed",
         "own copies",
-        "what a plugin carries is looked for among what is installed",
+        "a vendored package is looked up among the installed ones",
         module="epochal.loaders.python_namespace",
         where="PythonNamespace._tops",
         at="if 0 / test",
@@ -555,7 +552,7 @@ MUTANTS = (
     Mutant(
         "own-copies.import-binds-the-vendored-root",
         "own copies",
-        "`import a.b` of what it carries binds the plugin",
+        "`import a.b` of a vendored package binds the plugin",
         module="epochal.loaders._import_resolution",
         where="_importer.import_name",
         at="return 1 / value",
@@ -594,7 +591,7 @@ MUTANTS = (
         at="assign 3",
         edit=replace("pass"),
         shape="7799fd",
-        test=PROMETHEUS + "test_both_generations_count_in_the_same_metrics_and_nothing_is_lost",
+        test=PROMETHEUS + "test_both_generations_count_in_the_same_metrics",
     ),
     Mutant(
         "E5.metrics-are-restored",
@@ -605,7 +602,7 @@ MUTANTS = (
         at="expr 3",
         edit=delete(),
         shape="11c270",
-        test=PROMETHEUS + "test_a_change_that_fails_leaves_the_metrics_as_they_were",
+        test=PROMETHEUS + "test_a_failed_change_restores_the_metrics",
     ),
     Mutant(
         "E7.class-in-a-hint-is-local",
