@@ -39,9 +39,9 @@ def test_what_it_says_goes_wrong_is_what_is_said():
     )
     said = " ".join(re.sub(r'"\s*f?"', "", sources).split())
     for words in (
-        "with something to await",
+        "with an awaitable",
         "does not take that",
-        "their order goes round in a circle",
+        "their order forms a circle",
         "no object of that class stands in the module",
         "is the id of a plugin of the runtime, and the name of an object that the host registered",
     ):

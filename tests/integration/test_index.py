@@ -574,7 +574,7 @@ def test_a_build_that_leaves_rows_unread_is_refused(rt, db, plugins):
         (
             "@index\nclass s:\n    def build(self, rows): yield\n    def persist(self, f): ...\n"
             "    def open(self, f): ...\n    def search(self): ...",
-            "build has a `yield`, so that calling it does nothing",
+            "build has a `yield`, so calling it does nothing",
         ),
         (
             CODE.replace("list[Hit]", "list").format_map(

@@ -137,7 +137,7 @@ def test_a_thread_or_task_that_does_not_end_in_time_is_told_and_stops_nothing(
     rt, plugins, monkeypatch
 ):
     monkeypatch.setattr("epochal._core.generation.resources._LIMIT_S", 0.02)
-    monkeypatch.setattr("epochal._core.generation.orphan_threads._PATIENCE_S", 0.02)
+    monkeypatch.setattr("epochal._core.generation.orphan_threads._JOIN_S", 0.02)
     code = """
 import asyncio, threading
 BEGUN = threading.Barrier(3)

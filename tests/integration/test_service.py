@@ -758,7 +758,7 @@ def test_state_that_a_new_version_has_no_place_for_is_told(rt, plugins):
     plain = "from tests.conftest import tool\n@tool\ndef see(x): return x\n"
     cut = rt.reload("geo", plugins.write("geo", plain))
     assert cut.dropped == (
-        "service geo.limiter: what it keeps",
+        "service geo.limiter: its state",
         "what export_state() returns: there is no import_state() to take it",
     )
     assert cut.as_dict()["swaps"][0]["dropped"] == cut.dropped

@@ -498,8 +498,8 @@ def test_a_name_with_capitals_is_quoted(db):
     [
         ("@storage(scheme='a')\nclass s: pass", r"no method table\(uri\)"),
         ("@storage(scheme='a')\ndef s(): pass", "expected a class"),
-        ("@storage(scheme='A b')\nclass s: pass", "is no scheme"),
-        ("@storage(scheme='file')\nclass s: pass", "is no scheme"),
+        ("@storage(scheme='A b')\nclass s: pass", "is not a valid scheme"),
+        ("@storage(scheme='file')\nclass s: pass", "is not a valid scheme"),
         ("@storage()\nclass s: pass", "takes scheme="),
     ],
 )

@@ -20,7 +20,7 @@ from epochal import Runtime, events
 from epochal._core.change import plugin_calls as phase
 from epochal._core.change import queue as changes
 from epochal._core.change.transaction import Running
-from epochal._core.generation import side_effects as footprint
+from epochal._core.generation import process_tables
 from epochal._core.plugin.artifact import Artifact
 from epochal._core.sync.watchdog import Watchdog
 from tests.conftest import HEADER
@@ -98,8 +98,8 @@ def changes_in_their_callers() -> Iterator[None]:
         stack.enter_context(mock.patch.object(events, "threading", _NO_THREADS))
         stack.enter_context(mock.patch.object(phase, "watchdog"))  # each run has its own
         # Half the time of a run, to see what no plugin here leaves in the process.
-        stack.enter_context(mock.patch.object(footprint, "_TABLES", ()))
-        stack.enter_context(mock.patch.object(footprint, "_logger_tables", dict))
+        stack.enter_context(mock.patch.object(process_tables, "TABLES", ()))
+        stack.enter_context(mock.patch.object(process_tables, "logger_tables", dict))
         yield
 
 

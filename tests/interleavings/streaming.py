@@ -96,7 +96,7 @@ def kept_what_was_written(at: Any) -> None:
 
 
 def take_unguarded(before: Any, move: Any) -> Any:
-    return stream._Taken(before.target.checkpoint())
+    return stream._Checkpoint(before.target.checkpoint())
 
 
 # --- who asks whether a flow is idle --------------------------------------------------------------

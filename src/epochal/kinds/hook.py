@@ -1,4 +1,4 @@
-"""Hooks: one event of the host, any number of plugins that take part in it.
+"""Hooks: one event of the host, in which any number of plugins take part.
 
 A hook is a kind of its own, defined by the host in a module that plugins import::
 
@@ -9,14 +9,14 @@ A hook is a kind of its own, defined by the host in a module that plugins import
 
     order_placed.call(rt.epoch, order)                         # in the host: every result
     order_placed.first(rt.epoch, order)                        # the first that is not None
-    may_refund.ask(rt.epoch, order)                            # does anybody object?
+    may_refund.ask(rt.epoch, order)                            # does any plugin object?
 
-Who takes part, and in what order, is settled once for each epoch: by the plugins' ids, unless
-`first`, `last`, `before` or `after` say otherwise. What was said of plugins that are not active has
-no effect; a circle refuses the change that would close it.
+The implementations and their order are computed once for each epoch: by the plugins' ids, unless
+`first`, `last`, `before` or `after` ask for another place. A request about a plugin that is not
+active has no effect; a change that would close a circle is refused.
 
-An implementation that raises ends the call, and its error is the caller's. So does one whose answer
-cannot be taken: a coroutine that nobody awaits says nothing, and a question that is answered with
+An implementation that raises ends the call, and its error reaches the caller. So does an answer
+that cannot be accepted: a coroutine that is not awaited answers nothing, and an answer that is
 neither yes nor no must not pass for a yes. `acall`, `afirst` and `aask` await implementations that
 are `async def`, one after another.
 """
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from epochal._core.generation.operation import Operation
 
 _PLAIN: Final = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
-# What most implementations return. Looking here first takes 30 ns; to ask whether something can be
-# awaited takes 400, as long as all the rest of a call.
+# The types of most results. A look here takes 30 ns; `isawaitable` takes 400 ns, as long as the
+# whole rest of a call.
 
 _POSITIONAL: Final = inspect.Parameter.POSITIONAL_ONLY
 _EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -50,10 +50,10 @@ _STARS: Final = inspect.Parameter.VAR_KEYWORD
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What an implementation returns to object, if it wants to say why.
+    """The answer of an implementation that objects and gives a reason.
 
     Attributes:
-        reason: in a person's words.
+        reason: for people.
         by: the full name of the export that objected; filled in by `Hook.ask`.
     """
 
@@ -66,10 +66,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to `Hook.ask`: true if nobody objected.
+    """The answer to `Hook.ask`: true if no implementation objected.
 
     Attributes:
-        refusals: who objected, in the hook's order.
+        refusals: the objections, in the hook's order.
     """
 
     refusals: tuple[Refusal, ...] = ()
@@ -82,10 +82,10 @@ class Hook(Kind[Any]):
     """An event that plugins take part in.
 
     Args:
-        name: the kind's name, which is the capability too.
+        name: the kind's name, which is also the capability that a plugin needs.
         description: one line for people.
-        spec: a function with the parameters that the host calls the hook with; implementations that
-            could not be called so, by position or by name, are refused. None accepts any.
+        spec: a function with the parameters that the host calls the hook with. An implementation
+            that could not be called so, by position or by name, is refused. None accepts any.
     """
 
     __slots__ = ("_spec",)
@@ -102,15 +102,15 @@ class Hook(Kind[Any]):
         """Call every implementation, in order.
 
         Args:
-            epoch: whose plugins take part: an epoch, or an operation that pins one.
-            *args: what each is called with.
-            **kw: what each is called with.
+            epoch: the epoch whose plugins take part, or an operation that pins one.
+            *args: passed to each.
+            **kw: passed to each.
 
         Returns:
-            What they returned, without None.
+            Their results, without None.
 
         Raises:
-            HookAnswerError: one returned something to await; use `acall`.
+            HookAnswerError: an implementation returned an awaitable; use `acall`.
         """
         results: list[Any] = []
         for function in epoch.derived(self, self._order).values():
@@ -122,10 +122,10 @@ class Hook(Kind[Any]):
         return results
 
     def first(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> Any:
-        """Call implementations in order until one returns something; None if none does.
+        """Call implementations in order, and return the first result that is not None.
 
         Raises:
-            HookAnswerError: one returned something to await; use `afirst`.
+            HookAnswerError: an implementation returned an awaitable; use `afirst`.
         """
         for function in epoch.derived(self, self._order).values():
             result = function(*args, **kw)
@@ -139,11 +139,11 @@ class Hook(Kind[Any]):
         """Ask every implementation whether it objects: it returns False or a `Refusal` if it does.
 
         Returns:
-            The verdict, true if nobody objected.
+            The verdict, true if no implementation objected.
 
         Raises:
-            HookAnswerError: one returned neither of these, nor None or True: what it wants cannot
-                be known, so it is not taken for consent. One that is `async def` needs `aask`.
+            HookAnswerError: an answer is neither of these, nor None or True. It is ambiguous, and
+                so not taken for consent. An implementation that is `async def` needs `aask`.
         """
         refusals: list[Refusal] = []
         for name, function in epoch.derived(self, self._order).items():
@@ -153,7 +153,7 @@ class Hook(Kind[Any]):
         return Verdict(tuple(refusals))
 
     async def acall(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> list[Any]:
-        """`call` for implementations that may be `async def`: one after another, each awaited."""
+        """Like `call`, for implementations that may be `async def`; awaits one after another."""
         results: list[Any] = []
         for function in epoch.derived(self, self._order).values():
             result = await _awaited(function(*args, **kw))
@@ -162,7 +162,7 @@ class Hook(Kind[Any]):
         return results
 
     async def afirst(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> Any:
-        """`first` for implementations that may be `async def`, each awaited before the next."""
+        """Like `first`, for implementations that may be `async def`; awaits one after another."""
         for function in epoch.derived(self, self._order).values():
             result = await _awaited(function(*args, **kw))
             if result is not None:
@@ -170,7 +170,7 @@ class Hook(Kind[Any]):
         return None
 
     async def aask(self, epoch: Epoch | Operation, /, *args: Any, **kw: Any) -> Verdict:
-        """`ask` for implementations that may be `async def`: one after another, each awaited.
+        """Like `ask`, for implementations that may be `async def`; awaits one after another.
 
         Raises:
             HookAnswerError: as for `ask`.
@@ -194,7 +194,7 @@ class Hook(Kind[Any]):
     def _refuse(
         self, epoch: Epoch | Operation, function: Callable[..., Any], answer: Any
     ) -> NoReturn:
-        """Raise `HookAnswerError` for an answer that cannot be taken."""
+        """Raise `HookAnswerError` for an answer that cannot be accepted."""
         order = epoch.derived(self, self._order)
         name = next(name for name, other in order.items() if other is function)
         plugin = name.partition(".")[0]
@@ -205,21 +205,30 @@ class Hook(Kind[Any]):
                 plugin=plugin,
             )
         if inspect.iscoroutine(answer):
-            answer.close()  # nobody will await it
+            answer.close()  # or Python warns that it was never awaited
         raise HookAnswerError(
-            f"{name} answered {self.name} with something to await ({type(answer).__name__}): call "
-            "it with acall, afirst or aask",
+            f"{name} answered {self.name} with an awaitable ({type(answer).__name__}): "
+            "call the hook with acall, afirst or aask",
             plugin=plugin,
         )
 
     def _order(self, epoch: Epoch) -> Mapping[str, Callable[..., Any]]:
         exports = epoch[self]
-        return {name: exports[name] for name in ordered([epoch.export(self, n) for n in exports])}
+        names = call_order([epoch.export(self, name) for name in exports])
+        return {name: exports[name] for name in names}
 
     # --- rules -------------------------------------------------------------------------------
 
     def options(self, **options: Any) -> Mapping[str, Any]:
-        """`first`, `last` (flags), `before`, `after` (ids of plugins, one or several)."""
+        """Check the marker's options.
+
+        Args:
+            **options: `first` and `last`, flags; `before` and `after`, ids of plugins, one or
+                several.
+
+        Raises:
+            TypeError: the kind has no such option, or both `first` and `last` are given.
+        """
         known = {"first": False, "last": False, "before": (), "after": ()}
         if unknown := sorted(options.keys() - known.keys()):
             raise TypeError(f"{self.name} has the options {', '.join(known)}, not {unknown[0]!r}")
@@ -232,7 +241,12 @@ class Hook(Kind[Any]):
         return given
 
     def validate(self, export: Export) -> None:
-        """Ask for something that can be called as the host will call it."""
+        """Require a function that can be called as the host will call it.
+
+        Raises:
+            TypeError: it is a generator function, or does not take the calls of the specification.
+            ValueError: it asks for a place beside its own plugin.
+        """
         super().validate(export)
         if _is_generator(export.target):
             raise TypeError("it has a `yield`, so calling it would run none of it: return instead")
@@ -245,15 +259,19 @@ class Hook(Kind[Any]):
             _check_call(self._spec, inspect.signature(export.target))
 
     def validate_together(self, exports: Sequence[Export]) -> None:
-        """Refuse an order that cannot be had."""
-        ordered(exports)
+        """Refuse requests about the order that contradict each other.
+
+        Raises:
+            ValueError: they form a circle.
+        """
+        call_order(exports)
 
 
-def ordered(exports: Sequence[Export]) -> list[str]:
-    """The names of a hook's exports in the order in which they are called.
+def call_order(exports: Sequence[Export]) -> list[str]:
+    """Return the names of a hook's exports in the order in which they are called.
 
     Raises:
-        ValueError: what they ask for goes round in a circle.
+        ValueError: their requests form a circle.
     """
     by_plugin: dict[str, list[str]] = {}
     for export in exports:
@@ -270,25 +288,22 @@ def ordered(exports: Sequence[Export]) -> list[str]:
         sorter.prepare()
     except CycleError as error:
         circle = " -> ".join(error.args[1])
-        raise ValueError(f"their order goes round in a circle: {circle}") from None
-    return _drained(sorter, {export.name: _wish(export) for export in exports})
-
-
-def _wish(export: Export) -> tuple[int, str]:
-    """Where an export goes among those that it may change places with."""
-    return (int(export.options["last"]) - int(export.options["first"]), export.name)
-
-
-def _drained(sorter: TopologicalSorter[str], wishes: Mapping[str, tuple[int, str]]) -> list[str]:
+        raise ValueError(f"their order forms a circle: {circle}") from None
+    ranks = {export.name: _rank(export) for export in exports}
     names: list[str] = []
     ready: list[tuple[int, str]] = []
     while sorter.is_active():
         for name in sorter.get_ready():
-            heappush(ready, wishes[name])
+            heappush(ready, ranks[name])
         _, name = heappop(ready)
         names.append(name)
         sorter.done(name)
     return names
+
+
+def _rank(export: Export) -> tuple[int, str]:
+    """Return an export's place among those that it may change places with."""
+    return (int(export.options["last"]) - int(export.options["first"]), export.name)
 
 
 async def _awaited(result: Any) -> Any:
@@ -296,19 +311,19 @@ async def _awaited(result: Any) -> Any:
 
 
 def _is_generator(target: Any) -> bool:
-    """Whether calling it makes a generator, and runs none of its code."""
-    call = getattr(type(target), "__call__", None)  # noqa: B004  the attribute itself is looked at
+    """Return whether calling the target makes a generator, and runs none of its code."""
+    call = getattr(type(target), "__call__", None)  # noqa: B004  the attribute itself is inspected
     return any(
-        inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
-        for one in (target, call)
+        inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        for function in (target, call)
     )
 
 
 def _check_call(spec: inspect.Signature, implementation: inspect.Signature) -> None:
-    """See that an implementation takes every call that its specification allows.
+    """Check that an implementation takes every call that its specification allows.
 
     Raises:
-        TypeError: it does not.
+        TypeError: there is a call that it does not take.
     """
     try:
         for args, kw in _calls(spec):
@@ -320,12 +335,12 @@ def _check_call(spec: inspect.Signature, implementation: inspect.Signature) -> N
 
 
 def _bind(implementation: inspect.Signature, args: Sequence[str], kw: Mapping[str, str]) -> None:
-    # Each argument is its own name, so one that arrives under another name is seen.
+    # Each argument's value is its name, which shows an argument that arrives under another name.
     bound = implementation.bind(*args, **kw)
     for name, value in bound.arguments.items():
         kind = implementation.parameters[name].kind
         if kind is _STAR:
-            lost = [one for one in value if one in implementation.parameters]
+            lost = [argument for argument in value if argument in implementation.parameters]
             if lost:
                 raise TypeError(f"{lost[0]!r} would arrive in *{name}")
         elif kind not in (_STARS, _POSITIONAL) and value not in (name, ""):
@@ -333,19 +348,20 @@ def _bind(implementation: inspect.Signature, args: Sequence[str], kw: Mapping[st
 
 
 def _calls(spec: inspect.Signature) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """The calls that a specification allows.
+    """Yield the calls that a specification allows.
 
-    With and without what has a default, and what may be given by place and by name in either way.
+    With and without the parameters that have a default, and with those that may be given by
+    position or by name in either way.
     """
     parameters = list(spec.parameters.values())
-    for wanted in (parameters, [one for one in parameters if one.default is one.empty]):
-        first = ["" for one in wanted if one.kind is _POSITIONAL]
-        either = [one.name for one in wanted if one.kind is _EITHER]
-        named = {one.name: one.name for one in wanted if one.kind is inspect.Parameter.KEYWORD_ONLY}
-        if any(one.kind is _STARS for one in wanted):
+    for given in (parameters, [p for p in parameters if p.default is p.empty]):
+        first = ["" for p in given if p.kind is _POSITIONAL]
+        either = [p.name for p in given if p.kind is _EITHER]
+        named = {p.name: p.name for p in given if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        if any(p.kind is _STARS for p in given):
             named["any_other_name"] = "any_other_name"
         for number in range(len(either) + 1):
             by_name = {name: name for name in either[number:]}
             yield [*first, *either[:number]], {**by_name, **named}
-        if any(one.kind is _STAR for one in wanted):
+        if any(p.kind is _STAR for p in given):
             yield [*first, *either, ""], named

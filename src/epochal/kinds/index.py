@@ -1,4 +1,4 @@
-"""Indexes: built from a table once, searched from SQL, moved to new code without building again.
+"""Indexes: built from a table once, searched from SQL, moved to new code without a new build.
 
 ::
 
@@ -8,9 +8,9 @@
 
     @index
     class articles:
-        def build(self, rows): ...                     # an iterator of Arrow record batches: all
+        def build(self, rows): ...                     # read every Arrow record batch in `rows`
         def persist(self, folder): ...                 # write all that `open` needs; it is empty
-        def open(self, folder): ...                    # raises ValueError for a format it cannot
+        def open(self, folder): ...                    # raise ValueError for an unknown format
         def search(self, words: str, limit: int = 10) -> list[Hit]: ...
 
     db.build_index("library.articles", "SELECT id, title, body FROM articles")
@@ -18,22 +18,29 @@
 
 `search` is a table function: its annotations name its parameters and columns.
 
-Each build fills a fresh object, is persisted, and then takes the place of the one before, which
-serves until then. On reload the new code *opens* what is persisted; nothing is built again. If it
-cannot, it raises, the change is rolled back, and the old one serves on. Searches never wait. A
-change that comes while the index is being built is refused: what is half built cannot be moved.
+Each build fills a fresh object, is persisted, and then replaces the previous build, which serves
+until then. On reload the new code *opens* the persisted build; nothing is built again. If it cannot
+open it, it raises, the change is rolled back, and the old object serves on. Searches never wait. A
+change during a build is refused: a half-built index cannot be moved.
 
-An object is made when there is something to build or to open, and never before. A `close()`, if
-there is one, is called once on each: when a later build has taken its place and its last search is
-over, when its build failed, or at the end of the generation.
+An object is made when there is something to build or to open, and never before. Its `close()`, if
+it has one, is called once: after its last search when a later build has replaced it, when its build
+failed, or at the end of the generation.
 
-An operation that began before a reload searches the old generation's object, on the old code. What
-is built later goes to the newest generation.
+An operation that began before a reload searches the old generation's object, on the old code. Later
+builds go to the newest generation.
 
-Who reads, who writes: ``built`` of a `IndexSlot` is replaced inside its gate (a build, an `open`)
-or while that is closed (a hand-over), and read by searches without a lock: the old one or the new
-one, whole. ``made`` has every object that is not closed yet; whoever takes one out closes it, one
-step.
+Who reads, who writes
+---------------------
+
+``built`` of an `IndexSlot` is replaced inside the gate (by a build or an `open`) or while the gate
+is closed (by a hand-over). Searches read it without a lock, and get the old build or the new one,
+whole.
+
+A search keeps its `Built` record alive, and with it the record's `SearchUse`. When the last
+reference to that goes, in any thread or in the collector, its weak reference schedules the object's
+close. ``unclosed`` of a slot has every object that is not closed yet; a thread that closes one
+first takes it out, by one `dict.pop`, so no object is closed twice.
 """
 
 from __future__ import annotations
@@ -72,7 +79,7 @@ _METHODS: Final = {
 
 
 class SearchUse:
-    """Stands for the use of one object: held while it serves, and by each search of it."""
+    """A token for the use of one object: kept while the object serves, and by each search of it."""
 
     __slots__ = ("__weakref__",)
 
@@ -82,8 +89,8 @@ class Built(NamedTuple):
 
     Attributes:
         target: the plugin's object.
-        place: where it is persisted.
-        use: whose end is the object's.
+        place: the folder where it is persisted.
+        use: when this token dies, the object is closed.
     """
 
     target: Any
@@ -92,17 +99,18 @@ class Built(NamedTuple):
 
 
 class IndexSlot(GatedState):
-    """What is opened for one generation: the object that serves, and where it is persisted.
+    """One generation's place for an index: the object that serves, and its persisted build.
 
     Attributes:
         name: the index's full name.
         make: makes a fresh object.
-        built: what is searched; None before it is built.
-        building: held by whoever builds.
-        made: the objects that are not closed yet, by the numbers of their uses.
+        built: the build that searches use; None before the first.
+        building: held by the thread that builds.
+        unclosed: the objects that are not closed yet, by their numbers.
+        lease: the generation's lease; refers to None until a handle is offered.
     """
 
-    __slots__ = ("building", "built", "lease", "made", "make", "name")
+    __slots__ = ("building", "built", "lease", "make", "name", "unclosed")
 
     def __init__(self, name: str, make: Callable[[], Any]) -> None:
         super().__init__(None)
@@ -110,196 +118,198 @@ class IndexSlot(GatedState):
         self.make: Final = make
         self.built: Built | None = None
         self.building = threading.Lock()
-        self.made: Final[dict[int, Any]] = {}
+        self.unclosed: Final[dict[int, Any]] = {}
         self.lease: weakref.ref[Lease | RevocableLease] = _no_lease
 
-    def put(self, built: Built) -> None:
-        """Have another object serve; the one before ends with its last search."""
-        self.target = built.target
-        self.built = built
-
-    def fresh(self, fill: Callable[[Any], Build]) -> Built:
-        """Make an object and fill it; it is ended if that fails.
+    def replace(self, fill: Callable[[Any], Build]) -> None:
+        """Make an object, fill it, and let it serve; the one before is closed after its searches.
 
         Args:
-            fill: fills it, and returns where it is persisted.
+            fill: fills the object, and returns the folder where it is persisted.
 
         Raises:
-            BaseException: whatever the plugin raises.
+            BaseException: any error of the plugin; the object is closed, the one before serves on.
         """
-        cleanup.prepare()
+        cleanup.prepare()  # here, since no thread can be started where `_close_later` runs
         use = SearchUse()
-        watch = _Watch(use, _unused)
-        watch.made, watch.number = self.made, next(_numbers)
+        watch = _UseWatch(use, _close_later)
+        watch.unclosed, watch.number = self.unclosed, next(_numbers)
         watch.lease, watch.name = self.lease, self.name
-        self.made[watch.number] = target = self.make()
+        self.unclosed[watch.number] = target = self.make()
         _watches[watch.number] = watch
         try:
-            return Built(target, fill(target), use)
+            built = Built(target, fill(target), use)
         except BaseException:
-            _unused(watch)  # now: the error may be kept, and its frames with it
+            # Not by the end of `use`: a caller may keep the error, and with it this frame.
+            _close_later(watch)
             raise
+        self.target, self.built = target, built
 
 
-_no_lease: Final[Any] = lambda: None  # noqa: E731  of a shelf that nobody was offered
+_no_lease: Final[Any] = lambda: None  # noqa: E731  a dead weak reference
 
 
-class _Watch(weakref.ref[SearchUse]):
+class _UseWatch(weakref.ref[SearchUse]):
     """Waits for the end of an object's use; refers to its generation's lease weakly."""
 
-    __slots__ = ("lease", "made", "name", "number")
+    __slots__ = ("lease", "name", "number", "unclosed")
     lease: weakref.ref[Lease | RevocableLease]
-    made: dict[int, Any]
     name: str
     number: int
+    unclosed: dict[int, Any]
 
 
 _numbers: Final = itertools.count()
-"""Numbers objects over all indexes: its `next` is one step under the interpreter lock."""
-_watches: Final[dict[int, _Watch]] = {}
-# Added to by any thread, taken out of by `_unused`, anywhere: one step each.
+"""Numbers the objects of all indexes; `next` on it is one step under the interpreter's lock."""
+_watches: Final[dict[int, _UseWatch]] = {}
+# Keeps the weak references alive until they fire. Any thread adds to it, and `_close_later` takes
+# out of it anywhere: one step each.
 
 
-def _unused(watch: _Watch) -> None:
-    """An object is not used any more: have it closed. May be called by the collector."""
+def _close_later(watch: _UseWatch) -> None:
+    """Schedule the close of an object that is not used any more.
+
+    The collector may call this, so it only does what is re-entrant: no lock, no plugin code.
+    """
     if _watches.pop(watch.number, None) is None:
         return
     lease = watch.lease()
-    if lease is not None:  # otherwise the generation's end closes it
-        end = functools.partial(_close, watch.made, watch.number, lease)
-        cleanup.schedule(f"index {watch.name}", end)
+    if lease is not None:  # a dead lease: the generation's end closes the object
+        close = functools.partial(_close, watch.unclosed, watch.number, lease)
+        cleanup.schedule(f"index {watch.name}", close)
 
 
-def _close(made: dict[int, Any], number: int, lease: Lease | RevocableLease | None) -> None:
-    target = made.pop(number, None)
+def _close(unclosed: dict[int, Any], number: int, lease: Lease | RevocableLease | None) -> None:
+    target = unclosed.pop(number, None)
     close = getattr(target, "close", None)
     if callable(close):
         (close if lease is None else carry(close, lease))()
 
 
 class IndexHandle:
-    """What an epoch offers of an index."""
+    """The handle that an epoch offers for an index."""
 
-    def __init__(self, side: StateRef) -> None:
-        self._ref: Final = side
+    def __init__(self, ref: StateRef) -> None:
+        self._ref: Final = ref
 
     @property
     def is_built(self) -> bool:
-        """Whether there is anything to search."""
-        return _shelf(self._ref).built is not None
+        """Whether there is a build to search."""
+        return _slot(self._ref).built is not None
 
     @property
     def search(self) -> Callable[..., Any]:
-        """The search of what is built now, by this epoch's code; it carries the lease.
+        """The search of the current build, by this epoch's code; it carries the lease.
 
         Raises:
             HostError: nothing is built yet.
         """
-        shelf = _shelf(self._ref)
-        built = shelf.built
+        slot = _slot(self._ref)
+        built = slot.built
         if built is None:
             raise HostError(
-                f"index {shelf.name} is not built yet: build it with "
-                f"Database.build_index({shelf.name!r}, 'SELECT …')"
+                f"index {slot.name} is not built yet: build it with "
+                f"Database.build_index({slot.name!r}, 'SELECT …')"
             )
         search = functools.partial(carry(built.target.search, self._ref.lease))
-        search.built = built  # type: ignore[attr-defined]  # its object and files stay that long
+        # Keeps the object open and its files on the disk for as long as the search may be called.
+        search.built = built  # type: ignore[attr-defined]
         return search
 
     def build(self, rows: Iterator[Any], *, folder: str | PathLike[str] | None = None) -> None:
-        """Build it anew, persist it, and have it serve.
+        """Build the index anew, persist it, and let it serve.
 
         Args:
             rows: Arrow record batches.
-            folder: where it is kept, for this index alone; None for a place that goes with it.
+            folder: the folder to persist it in, for this index alone; None for a temporary one.
 
         Raises:
-            HostError: it is being built already, or the folder is another index's.
-            FunctionError: the plugin failed; what it raised is the cause.
-            OSError: it cannot be kept.
+            HostError: the index is being built already, or the folder is another index's.
+            FunctionError: the plugin failed; its error is the cause.
+            OSError: the build cannot be stored.
         """
 
-        def build(shelf: IndexSlot, side: StateRef, target: Any) -> Build:
-            place = begin(folder, shelf.name)
-            with _told(shelf, side, "build"):
-                carry(target.build, side.lease)(rows)
+        def build(slot: IndexSlot, ref: StateRef, target: Any) -> Build:
+            place = begin(folder, slot.name)
+            with _plugin_errors(slot, ref, "build"):
+                carry(target.build, ref.lease)(rows)
                 if next(rows, _END) is not _END:
                     raise ValueError("it left rows unread")
-            with _told(shelf, side, "persist"):
-                carry(target.persist, side.lease)(place.path)
-            publish(place, shelf.name)
+            with _plugin_errors(slot, ref, "persist"):
+                carry(target.persist, ref.lease)(place.path)
+            publish(place, slot.name)
             return place
 
         self._replace(build)
 
     def open(self, folder: str | PathLike[str]) -> None:
-        """Open what was built into a folder before, in an earlier run say, and have it serve.
+        """Open an index that was built into a folder before, in an earlier run say.
 
         Raises:
             HostError: no index was built into it, or this one is being built.
-            FunctionError: the plugin cannot read it; what it raised is the cause.
+            FunctionError: the plugin cannot read it; its error is the cause.
         """
 
-        def open_(shelf: IndexSlot, side: StateRef, target: Any) -> Build:
+        def open_(slot: IndexSlot, ref: StateRef, target: Any) -> Build:
             place = find(folder)
-            with _told(shelf, side, "open"):
-                carry(target.open, side.lease)(place.path)
+            with _plugin_errors(slot, ref, "open"):
+                carry(target.open, ref.lease)(place.path)
             return place
 
         self._replace(open_)
 
     def _replace(self, fill: Callable[[IndexSlot, StateRef, Any], Build]) -> None:
-        with self._ref.inside() as side:
-            shelf = _shelf(side)
-            if not shelf.building.acquire(blocking=False):
-                raise HostError(f"index {shelf.name} is being built already")
+        with self._ref.inside() as ref:
+            slot = _slot(ref)
+            if not slot.building.acquire(blocking=False):
+                raise HostError(f"index {slot.name} is being built already")
             try:
-                shelf.put(shelf.fresh(functools.partial(fill, shelf, side)))
+                slot.replace(functools.partial(fill, slot, ref))
             finally:
-                shelf.building.release()
+                slot.building.release()
 
     def __repr__(self) -> str:
-        return f"<index {_shelf(self._ref).name}>"
+        return f"<index {_slot(self._ref).name}>"
 
 
-def _shelf(side: StateRef) -> IndexSlot:
-    shelf = side.state
-    assert isinstance(shelf, IndexSlot)
-    return shelf
+def _slot(ref: StateRef) -> IndexSlot:
+    slot = ref.state
+    assert isinstance(slot, IndexSlot)
+    return slot
 
 
 @contextmanager
-def _told(shelf: IndexSlot, side: StateRef, step: str) -> Iterator[None]:
-    """Around a call of the plugin: what it raises is told with what it was asked for.
+def _plugin_errors(slot: IndexSlot, ref: StateRef, step: str) -> Iterator[None]:
+    """Turn an error of the plugin into a `FunctionError` that names the index and the step.
 
-    An error of the rows is none of the plugin's.
+    An `EpochalError` comes from the rows, not from the plugin, and passes unchanged.
     """
     try:
         yield
     except (EpochalError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        lease = side.lease if isinstance(side.lease, Lease) else side.lease.lease
-        who = "" if lease is None else f" (plugin {lease.label})"
+        lease = ref.lease if isinstance(ref.lease, Lease) else ref.lease.lease
+        plugin = "" if lease is None else f" (plugin {lease.label})"
         raise FunctionError(
-            f"index {shelf.name}{who}: {step} raised {format_error(error)}", function=shelf.name
+            f"index {slot.name}{plugin}: {step} raised {format_error(error)}", function=slot.name
         ) from error
 
 
 def _take_over(new: IndexSlot, built: Built | None) -> None:
     if built is None:
         return
-    place = built.place if built.place.is_whole else _persisted_again(new.name, built)
+    place = built.place if built.place.is_whole else _persist_again(new.name, built)
 
     def open_(target: Any) -> Build:
         target.open(place.path)
         return place
 
-    new.put(new.fresh(open_))
+    new.replace(open_)
 
 
-def _persisted_again(name: str, built: Built) -> Build:
-    """Another place for what serves, of which somebody has removed files."""
+def _persist_again(name: str, built: Built) -> Build:
+    """Persist the object that serves into another folder: files of its own were removed."""
     try:
         place = begin(built.place.home, name)
         built.target.persist(place.path)
@@ -307,8 +317,8 @@ def _persisted_again(name: str, built: Built) -> Build:
     except Exception as error:
         raise OSError(
             f"files are gone from {built.place.path}, where it was persisted, and it cannot be "
-            f"persisted again ({format_error(error)}): build it again, with folder= where nobody "
-            "cleans up"
+            f"persisted again ({format_error(error)}): build it again, with folder= in a place "
+            "that is not cleaned up"
         ) from error
     return place
 
@@ -319,20 +329,20 @@ class IndexKind(Kind[Any]):
     __slots__ = ()
 
     def validate(self, export: Export) -> None:
-        """Ask for a class with the four methods, and a search that SQL can call.
+        """Require a class with the four methods, and a search that SQL can call.
 
         Raises:
-            TypeError: it is not; the message says all that is wrong.
+            TypeError: the class does not meet this; the message names every fault.
         """
         check_class(export.target, _METHODS, plain=("build", "persist", "open"))
         self.shape(export)
 
     def dependencies(self, export: Export) -> Iterator[tuple[Kind[Any], Any]]:
-        """The data types of its plugin that it names."""
+        """Return the plugin's own data types that the search's annotations name."""
         return table_data_types(export.target.search)
 
     def shape(self, export: Export) -> TableShape:
-        """What its search is like, as a table function.
+        """Return the SQL types of its search, as a table function.
 
         Raises:
             TypeError: SQL cannot call it.
@@ -340,29 +350,33 @@ class IndexKind(Kind[Any]):
         return table_shape(export.target.search, method=True)
 
     def open(self, export: Export) -> IndexSlot:
-        """A place for an object; none is made yet."""
+        """Return an empty slot; no object is made yet."""
         return IndexSlot(export.name, export.target)
 
     def close(self, instance: IndexSlot) -> None:
-        """Close every object that is not closed yet, and let go of what is persisted."""
+        """Close every object that is not closed yet, and drop the persisted build."""
         instance.built = instance.target = None
         errors: list[BaseException] = []
-        for number in list(instance.made):
+        for number in list(instance.unclosed):
             try:
-                _close(instance.made, number, None)
-            except BaseException as error:  # noqa: BLE001  told below; the others are closed
+                _close(instance.unclosed, number, None)
+            except BaseException as error:  # noqa: BLE001  raised below; the others are closed
                 errors.append(error)
         if errors:
             raise errors[0] if len(errors) == 1 else BaseExceptionGroup("closing", errors)
 
     def wrap(self, instance: IndexSlot, lease: Lease | RevocableLease) -> IndexHandle:
-        """Something to build and to search."""
-        if instance.lease() is None:  # the first is the generation's own
+        """Return a handle to build and to search."""
+        if instance.lease() is None:  # the first lease is the generation's own
             instance.lease = weakref.ref(lease)
         return IndexHandle(StateRef(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
-        """Have the new one open what is persisted; at once refused while it is being built."""
+        """Return the move, in which the new object opens the persisted build.
+
+        Raises:
+            ValueError: the index is being built.
+        """
         before, after = old.instance, new.instance
         if before.building.locked():
             raise ValueError("it is being built; change its plugin when that is done")

@@ -1,4 +1,4 @@
-"""Services: objects that keep something, and hand it over when their plugin is reloaded.
+"""Services: stateful objects, which hand their state over when their plugin is reloaded.
 
 ::
 
@@ -12,19 +12,19 @@
     epoch[service]["quota.limiter"].hit("alice")
 
 The class is made once for each generation, without arguments, after the plugin's `init`. While a
-reload moves its state, calls of it wait at a *gate* (`epochal.kinds.toolkit.gated_state`): those
-that are inside end first, so that the state has all that they did; those that come are let in once
-the new epoch is published, or once the change went back. Only this service's callers wait, and only
-as long as the two methods take.
+reload moves its state, calls of it wait at a *gate* (`epochal.kinds.toolkit.gated_state`): calls
+that are inside end first, so that the state has all their effects; later calls are let in once the
+new epoch is published, or the change is rolled back. Only callers of this service wait, and only as
+long as the two methods take.
 
 **Where calls go.** A state is in one place. So a call goes to the newest instance that the state
-was moved to, also through an epoch that was captured before: an operation that counts on the old
-instance after its counts have moved would count into nothing. This is the one thing that an
-operation shares with others, as it would share a database; each call runs on one generation from
-its beginning to its end. Once the plugin is removed, operations that began before go on with their
-own generation's instance, and what they change goes with it.
+was moved to, also through an older epoch: if an operation went on counting on the old instance
+after its counts have moved, those counts would be lost. Operations share this state as they would
+share a database; each call runs on one generation from its beginning to its end. Once the plugin is
+removed, operations that began before go on with their own generation's instance, and their changes
+are lost with it.
 
-A service without the two methods keeps nothing that matters: each generation has its own.
+A service without the two methods has no state worth moving: each generation has its own.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ _STATE: Final = {"export_state": (), "import_state": ("state", "from_version")}
 
 
 class ServiceHandle:
-    """What an epoch offers of a service: its public methods, each of which waits at the gate.
+    """The handle that an epoch offers for a service: its public methods, behind the gate.
 
-    An `async def` method waits without blocking its event loop. Other attributes are not offered:
-    reading one would pass the gate.
+    An `async def` method waits without blocking its event loop. Other attributes are not offered,
+    since reading one would bypass the gate.
     """
 
-    def __init__(self, side: StateRef) -> None:
-        self._ref: Final = side
+    def __init__(self, ref: StateRef) -> None:
+        self._ref: Final = ref
 
     def __getattr__(self, name: str) -> Any:
-        # Only for what is not in `__dict__`, where methods that were made before are found.
+        # Called only for a name that is not in `__dict__`, which caches the methods made here.
         service = type(self._ref.state.target)
         methods = _methods(service)
         if name not in methods:
@@ -67,7 +67,8 @@ class ServiceHandle:
             )
         function = getattr(service, name)
         gated = _gated_async if inspect.iscoroutinefunction(function) else _gated
-        # It refers to the side, not to the handle that it is kept in: a cycle would hold the lease.
+        # The method refers to the `StateRef`, not to this handle, whose `__dict__` has the method:
+        # a cycle would keep the lease alive until the collector runs.
         method = self.__dict__[name] = functools.update_wrapper(gated(self._ref, name), function)
         return method
 
@@ -75,63 +76,67 @@ class ServiceHandle:
         return f"<service {type(self._ref.state.target).__name__}>"
 
 
-def _gated(side: StateRef, name: str) -> Callable[..., Any]:
+def _gated(ref: StateRef, name: str) -> Callable[..., Any]:
     def call(*args: Any, **kw: Any) -> Any:
-        gate = side.state.gate
-        visit = gate.enter()
-        goes_on = False
+        gate = ref.state.gate
+        admission = gate.enter()
+        is_unfinished = False
         try:
-            result = side.current().method(name)(*args, **kw)
-            goes_on = isinstance(result, _GOING_ON)
-            return _going_on(name, result, visit) if goes_on else result
+            result = ref.current().method(name)(*args, **kw)
+            is_unfinished = isinstance(result, _UNFINISHED)
+            return _stay_inside(name, result, admission) if is_unfinished else result
         finally:
-            if not goes_on:
-                gate.leave(visit)
+            if not is_unfinished:
+                gate.leave(admission)
 
     return call
 
 
-_GOING_ON: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
-"""What a method that is wrapped by another may return, although its own code has not run yet."""
+_UNFINISHED: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
+"""Results whose code has not run yet, which a decorated method returns from a plain call."""
 
 
-def _going_on(name: str, result: Any, visit: Admission) -> Any:
-    """What a plain method returned that goes on after it: inside of the gate until its end."""
+def _stay_inside(name: str, result: Any, admission: Admission) -> Any:
+    """Keep a plain method's coroutine inside the gate until it ends; refuse a generator."""
     if isinstance(result, CoroutineType):
-        return _finished(result, visit)
-    visit.gate.leave(visit)
+        return _finish_inside(result, admission)
+    admission.gate.leave(admission)
     raise TypeError(
         f"{name}() returned {result!r}, which would go on after its call has left the gate; "
         "return a list, or export a function that asks for a part at a time"
     )
 
 
-async def _finished(result: CoroutineType[Any, Any, Any], visit: Admission) -> Any:
+async def _finish_inside(result: CoroutineType[Any, Any, Any], admission: Admission) -> Any:
     try:
         return await result
     finally:
-        visit.gate.leave(visit)
+        admission.gate.leave(admission)
 
 
-def _gated_async(side: StateRef, name: str) -> Callable[..., Any]:
+def _gated_async(ref: StateRef, name: str) -> Callable[..., Any]:
     async def call(*args: Any, **kw: Any) -> Any:
-        gate = side.state.gate
-        visit = await gate.aenter()
+        gate = ref.state.gate
+        admission = await gate.aenter()
         try:
-            return await side.current().method(name)(*args, **kw)
+            return await ref.current().method(name)(*args, **kw)
         finally:
-            gate.leave(visit)
+            gate.leave(admission)
 
     return call
 
 
 class ServiceKind(Kind[Any]):
-    """The kind of a stateful object; see the module."""
+    """The kind of services; its one instance is `epochal.kinds.service`."""
 
     __slots__ = ()
 
     def validate(self, export: Export) -> None:
-        """Ask for a class that is made without arguments, and both or none of the two methods."""
+        """Require a class that is made without arguments, with both state methods or none.
+
+        Raises:
+            TypeError: the class does not meet this; the message names every fault.
+        """
         target = export.target
         has = [name for name in _STATE if callable(getattr(target, name, None))]
         check_class(target, {name: _STATE[name] for name in has})
@@ -141,34 +146,38 @@ class ServiceKind(Kind[Any]):
             _check_method(target, name)
 
     def compare(self, old: Export, new: Export) -> None:
-        """Refuse a version that would lose the state, or methods that callers may be using."""
-        if _keeps_state(old.target) and not _keeps_state(new.target):
-            raise ValueError("it has no import_state(), so what the old one keeps would be lost")
+        """Refuse a version that would lose the state, or methods that callers may be using.
+
+        Raises:
+            ValueError: the difference, spelled out.
+        """
+        if _has_state(old.target) and not _has_state(new.target):
+            raise ValueError("it has no import_state(), so the old one's state would be lost")
         before, after = _methods(old.target), _methods(new.target)
-        if gone := sorted(before - after):
-            raise ValueError(f"methods that callers may be using are gone: {', '.join(gone)}")
+        if removed := sorted(before - after):
+            raise ValueError(f"methods that callers may be using are gone: {', '.join(removed)}")
         for name in sorted(before):
             _compare_method(name, getattr(old.target, name), getattr(new.target, name))
 
     def check_removed(self, old: Export) -> str | None:
-        """Have it told that nobody takes the state over, if there is any."""
-        return "what it keeps" if _keeps_state(old.target) else None
+        """Accept a version without the service, and report that its state is dropped."""
+        return "its state" if _has_state(old.target) else None
 
     def open(self, export: Export) -> GatedState:
         """Make the object."""
         return GatedState(export.target())
 
     def close(self, instance: GatedState) -> None:
-        """Call its `close()`, if it has one."""
+        """Call the object's `close()`, if it has one."""
         close_object(instance.target)
 
     def wrap(self, instance: GatedState, lease: Lease | RevocableLease) -> ServiceHandle:
-        """A handle whose methods wait at the gate."""
+        """Return a handle whose methods wait at the gate."""
         return ServiceHandle(StateRef(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
-        """Move the state, if there is any."""
-        if not _keeps_state(old.export.target):
+        """Return the move of the state; None for a service without state."""
+        if not _has_state(old.export.target):
             return None
         before, after, version = old.instance, new.instance, old.version
         return GatedTransfer(
@@ -179,17 +188,17 @@ class ServiceKind(Kind[Any]):
         )
 
 
-def _keeps_state(service: type) -> bool:
+def _has_state(service: type) -> bool:
     return all(callable(getattr(service, name, None)) for name in _STATE)
 
 
 def _methods(service: type) -> frozenset[str]:
-    """The names of the methods that callers may use."""
-    kept = {*_STATE, "close"}
+    """Return the names of the methods that callers may use."""
+    reserved = {*_STATE, "close"}
     return frozenset(
         name
         for name in dir(service)
-        if not name.startswith("_") and name not in kept and callable(getattr(service, name))
+        if not name.startswith("_") and name not in reserved and callable(getattr(service, name))
     )
 
 
@@ -203,13 +212,13 @@ def _check_method(service: type, name: str) -> None:
 
 
 def _compare_method(name: str, old: Any, new: Any) -> None:
-    """Refuse a method that callers of the old one could not call: they go where the state is."""
+    """Refuse a method that the old one's callers could not call: calls go where the state is."""
     was, is_now = inspect.iscoroutinefunction(old), inspect.iscoroutinefunction(new)
     if was != is_now:
         words = ("a plain method", "async def")
         raise ValueError(f"{name}() was {words[was]} and became {words[is_now]}")
     before, after = inspect.signature(old), inspect.signature(new)
-    for args, kw in _ways_to_call(before):
+    for args, kw in _calls_of(before):
         try:
             after.bind(*args, **kw)
         except TypeError as error:
@@ -218,15 +227,17 @@ def _compare_method(name: str, old: Any, new: Any) -> None:
             ) from None
 
 
-def _ways_to_call(signature: inspect.Signature) -> Iterator[tuple[list[None], dict[str, None]]]:
-    """Arguments that a function takes: the least and all of them, by position and by name."""
-    for every in (False, True):
-        wanted = [one for one in signature.parameters.values() if every or one.default is one.empty]
-        placed = [one for one in wanted if one.kind in (one.POSITIONAL_ONLY, _EITHER)]
-        named = {one.name: None for one in wanted if one.kind is one.KEYWORD_ONLY}
-        yield [None for _ in placed], named
-        only = [None for one in placed if one.kind is one.POSITIONAL_ONLY]
-        yield only, named | {one.name: None for one in placed if one.kind is _EITHER}
+def _calls_of(signature: inspect.Signature) -> Iterator[tuple[list[None], dict[str, None]]]:
+    """Yield calls that a method takes: with fewest and all arguments, by position and by name."""
+    for with_defaults in (False, True):
+        parameters = [
+            p for p in signature.parameters.values() if with_defaults or p.default is p.empty
+        ]
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, _EITHER)]
+        named = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
+        yield [None for _ in positional], named
+        unnamed = [None for p in positional if p.kind is p.POSITIONAL_ONLY]
+        yield unnamed, named | {p.name: None for p in positional if p.kind is _EITHER}
 
 
 _EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD

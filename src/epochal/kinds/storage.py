@@ -11,26 +11,26 @@
         schema: pa.Schema
         def scan(self, columns, filters, limit):        # yields Arrow record batches
             ...
-        def close(self): ...                            # if there is something to close
+        def close(self): ...                            # optional
 
     db.register("orders", "lite:///data/shop.db?table=orders")
 
-`scan` is told what the query needs: the names of the `columns`; the `filters` that it has in common
-with every row that is wanted; and a `limit`, or None. All three are to save work. It must give at
-least those columns; it may give rows that the filters exclude, since the engine filters by itself;
-and it may stop after `limit` rows *that pass every filter*, so what applies no filters must not
-stop.
+`scan` gets the needs of the query: the names of the `columns`; the `filters` that every wanted row
+meets; and a `limit`, or None. All three only save work. The scan must yield at least those columns;
+it may yield rows that the filters exclude, since the engine filters them itself; and it may stop
+after `limit` rows *that pass every filter*, so a scan that applies no filters must not stop.
 
 The class is made once for each generation, after `init`. Each query opens its tables anew, in its
-epoch, each once, and scans it as often as it names it: a scan that streams for minutes ends on the
-code that it began with, and holds that in use; the next query opens the table with the new code,
-which may give it other columns. One opened table is one version of the data: all its scans must see
-the same rows, whatever is written meanwhile. If it has a `close()`, that is called once, when the
-query has ended and no scan is under way any more. Two active plugins cannot serve one scheme.
+epoch, each once, and scans a table as often as it names it. A scan that streams for minutes ends on
+the code that it began with, and keeps that code in use; the next query opens the table with the new
+code, which may give it other columns. One opened table is one version of the data: all its scans
+must see the same rows, whatever is written meanwhile. Its `close()`, if it has one, is called once,
+when the query has ended and no scan is running. Two active plugins cannot serve one scheme.
 
-Which threads: `table` and `schema` are called on the thread that plans, `scan` and the batches of
-one scan on any, one at a time, several scans of one table at once. What ends a scan or a table, a
-`finally:` or `close()`, runs on a thread of Epochal's, never on whoever lets a result go.
+Which threads: `table` and `schema` are called on the thread that plans; `scan`, and the batches of
+one scan, on any thread, one at a time; several scans of one table run at once. The end of a scan or
+a table, a `finally:` or `close()`, runs on a thread of Epochal's, never on the thread that drops a
+result.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ Test: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "is null", "is 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A condition that every wanted row meets; a row whose column is null meets none but `is null`.
+    """A condition that every wanted row meets; null meets `is null` alone.
 
     It compares as the engine does: texts by their bytes, and NaN above every number and equal to
-    itself. What would compare otherwise must not leave rows out for it.
+    itself. A backend that compares otherwise must not exclude rows by that filter.
 
     Attributes:
-        column: its name.
+        column: the column's name.
         test: how the column is compared.
-        value: with what, as a Python value; a tuple for `in`, None where there is none.
+        value: the Python value it is compared with; a tuple for `in`, None for the null tests.
     """
 
     column: str
@@ -75,7 +75,7 @@ class Filter:
 class OpenedTable:
     """A table as one query sees it: the plugin's object, and the lease of its generation.
 
-    Whoever opens one closes it; it is a context manager too.
+    The query that opens it closes it; it is a context manager too.
     """
 
     __slots__ = ("_lease", "_table")
@@ -86,8 +86,9 @@ class OpenedTable:
 
     @property
     def schema(self) -> Any:
-        """Its columns, as the plugin says them; None where it has no `schema`."""
-        # Not with a default: an AttributeError of the plugin's own is told as that.
+        """The plugin's `schema`, called if it is a method; None where there is none."""
+        # Not by `getattr` with a default: an AttributeError inside the plugin's own property must
+        # be reported as that.
         if inspect.getattr_static(self._table, "schema", None) is None:
             return None
         schema = self._table.schema
@@ -96,14 +97,14 @@ class OpenedTable:
     def scan(
         self, columns: Sequence[str], filters: Sequence[Filter], limit: int | None
     ) -> Iterator[Any]:
-        """Begin to read."""
+        """Begin a scan; returns its record batches."""
         batches: Iterator[Any] = iter(
             carry(self._table.scan, self._lease)(list(columns), list(filters), limit)
         )
         return batches
 
     def close(self) -> None:
-        """Call its `close()`, if it has one."""
+        """Call the object's `close()`, if it has one."""
         close = getattr(self._table, "close", None)
         if callable(close):
             carry(close, self._lease)()
@@ -116,14 +117,18 @@ class OpenedTable:
 
 
 class StorageHandle:
-    """What an epoch offers of a storage backend."""
+    """The handle that an epoch offers for a storage backend."""
 
     def __init__(self, backend: Any, lease: Lease | RevocableLease) -> None:
         self._backend: Final = backend
         self._lease: Final = lease
 
     def table(self, uri: str) -> OpenedTable:
-        """Open a table; raises whatever the plugin raises."""
+        """Open a table.
+
+        Raises:
+            Exception: any error of the plugin.
+        """
         return OpenedTable(carry(self._backend.table, self._lease)(uri), self._lease)
 
     def __repr__(self) -> str:
@@ -136,33 +141,33 @@ class StorageKind(Kind[Any]):
     __slots__ = ()
 
     def options(self, *, scheme: str | None = None, **unknown: Any) -> Mapping[str, Any]:
-        """What the marker takes.
+        """Check the marker's options.
 
         Args:
-            scheme: what its addresses begin with, before `://`.
+            scheme: the beginning of its addresses, before `://`.
             **unknown: refused.
 
         Raises:
-            TypeError: an option that is not known, or no scheme.
-            ValueError: the scheme cannot be one.
+            TypeError: the kind has no such option, or the scheme is missing.
+            ValueError: the scheme is not valid.
         """
         if unknown or scheme is None:
             raise TypeError(f"storage takes scheme= and name=, not {sorted(unknown) or 'nothing'}")
         if not _SCHEME.fullmatch(scheme) or scheme == "file":
             raise ValueError(
-                f"{scheme!r} is no scheme; expected one such as 'lite', and not 'file'"
+                f"{scheme!r} is not a valid scheme; expected one such as 'lite', and not 'file'"
             )
         return {"scheme": scheme}
 
     def validate(self, export: Export) -> None:
-        """Ask for a class that is made without arguments and opens tables.
+        """Require a class that is made without arguments and opens tables.
 
         Raises:
-            TypeError: it is none.
+            TypeError: it is not such a class, or has no scheme.
         """
         check_class(export.target, {"table": ("uri",)}, plain=("table",))
         if "scheme" not in export.options:
-            raise TypeError("it says no scheme; mark it as @storage(scheme='…')")
+            raise TypeError("it has no scheme; mark it as @storage(scheme='…')")
 
     def validate_together(self, exports: Sequence[Export]) -> None:
         """Refuse two backends of one scheme.
@@ -172,9 +177,9 @@ class StorageKind(Kind[Any]):
         """
         schemes: dict[str, str] = {}
         for export in exports:
-            other = schemes.setdefault(export.options["scheme"], export.name)
+            scheme = export.options["scheme"]
+            other = schemes.setdefault(scheme, export.name)
             if other != export.name:
-                scheme = export.options["scheme"]
                 raise ValueError(f"both {other} and {export.name} serve {scheme}://")
 
     def open(self, export: Export) -> Any:
@@ -182,11 +187,11 @@ class StorageKind(Kind[Any]):
         return export.target()
 
     def close(self, instance: Any) -> None:
-        """Call its `close()`, if it has one."""
+        """Call the backend's `close()`, if it has one."""
         close_object(instance)
 
     def wrap(self, instance: Any, lease: Lease | RevocableLease) -> StorageHandle:
-        """Something to open tables with."""
+        """Return a handle that opens tables."""
         return StorageHandle(instance, lease)
 
 

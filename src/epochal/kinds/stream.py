@@ -7,38 +7,38 @@
         def start(self, position): ...        # go on after it; None: from the beginning
         def read(self, limit): ...            # a list of (position, event); empty for none yet
         def checkpoint(self): ...             # the position up to which it was read
-        def acknowledge(self, position): ...  # optional: up to here all is durable
+        def acknowledge(self, position): ...  # optional: all events up to here are durable
 
     @sink
     class files:
-        def start(self, position): ...        # go on after it; None: after what is durable
+        def start(self, position): ...        # go on after it; None: after the durable events
         def write(self, events): ...          # a list of (position, event)
-        def checkpoint(self): ...             # make it durable; up to which position that is
+        def checkpoint(self): ...             # make events durable; return their last position
 
-`epochal.jobs.Streams` connects the two. A *position* is whatever the source can go on from: a
-number, a text, a list of these; None is the beginning. It is the source's own: a sink gives back
-what it was given, and needs to know of it no more than which of two is later, if it drops what it
-has already. A sink that keeps positions as JSON gives lists where it got tuples.
+`epochal.jobs.Streams` connects the two. A *position* is any value from which the source can go on:
+a number, a text, a list of these; None is the beginning. It belongs to the source: a sink returns
+the positions that it was given, and only compares two of them, if it drops events that it already
+has. A sink that stores positions as JSON returns lists where it got tuples.
 
-What counts is the sink's checkpoint. A sink may say an earlier position than it was given, if it
-did not make all of it durable; it will be given the rest again, as after a crash, a failure, and
-each of its own reloads. So every event is delivered *at least* once.
+The sink's checkpoint decides. A sink may return an earlier position than it was given, if it did
+not make all events durable; it is given the rest again, as after a crash, after a failure, and
+after each reload of its own. So every event is delivered *at least* once.
 
-A source that leaves events out returns an empty list although it is not at its end. That is seen by
-its position: one that moved means "look again at once". So a position must not move by itself. What
-is left out is looked at again after a restart, since the sink never heard of it; a source for which
-that is much gives an event now and then that says no more than that it is there.
+A source that filters events returns an empty list although it is not at its end. The stream detects
+that by the source's position: one that moved means "read again at once". So a position must not
+move by itself. Filtered events are read again after a restart, since the sink never got them; a
+source that filters many should emit an empty event now and then.
 
-On reload the batch that is under way ends, on the old code; then `checkpoint()` is called on the
-old object and `start(position)` on the new one, while the stream stands still. A `start` that
-raises refuses the change, and the old object goes on. A `checkpoint` that raises does not, or its
-own bug could not be mended by a reload: the new sink starts after what is durable (`start(None)`),
-a new source where the sink is, and the failure is told as one of the flow's.
+On reload the current batch ends, on the old code; then `checkpoint()` is called on the old object
+and `start(position)` on the new one, while the stream stands still. A `start` that raises refuses
+the change, and the old object goes on. A `checkpoint` that raises does not refuse it, or a reload
+could not mend a bug in `checkpoint` itself: the new sink starts after the durable events
+(`start(None)`), a new source where the sink is, and the flow reports the failure as one of its own.
 
-Both objects are made without arguments, once for each generation, after `init`. They are called by
-one thread at a time: a hand-over that was given up at its time limit may still be inside
-`checkpoint`, and until that returns nobody else calls the object. It may be inside `start` of a new
-object as well, while the old one goes on: so `start` should look, and leave what it finds as it is.
+Both objects are made without arguments, once for each generation, after `init`. One thread at a
+time calls an object: a hand-over that was given up at its time limit may still be inside
+`checkpoint`, and no other thread calls the object until that returns. It may also be inside `start`
+of a new object, while the old one goes on: so `start` should only read, and change nothing outside.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ if TYPE_CHECKING:
 
 
 class StreamEndpoint(GatedState):
-    """What is opened for one generation of a source or sink.
+    """The object of a source or sink in one generation.
 
-    All but the lock is written inside the gate and under the lock, or while the gate is closed.
+    All attributes but the lock are written inside the gate and under the lock, or while the gate is
+    closed.
 
     Attributes:
         call_lock: held by the thread that calls the object. Plugin code runs under it, and must:
@@ -84,25 +85,26 @@ class StreamEndpoint(GatedState):
 
 
 class StreamHandle:
-    """What an epoch offers of a source or sink: something for `epochal.jobs.Streams` to connect."""
+    """The handle that an epoch offers for a source or sink, for `epochal.jobs.Streams` to use."""
 
-    def __init__(self, side: StateRef) -> None:
-        self._ref: Final = side
+    def __init__(self, ref: StateRef) -> None:
+        self._ref: Final = ref
 
     def __repr__(self) -> str:
         return f"<end of a stream: {type(self._ref.state.target).__name__}>"
 
 
 class StreamKind(Kind[Any]):
-    """The kind of one end of a stream: `source` or `sink`.
+    """The kind of one end of a stream: `epochal.kinds.source` or `epochal.kinds.sink`.
 
     Args:
         name: `source` or `sink`.
         description: one line for people.
-        methods: what it must have, each with the names of its arguments.
-        optional: what it may have besides.
-        keeps_position: whether the new one stands, for a flow, where the old one stood. A sink does
-            not: it may have said less than it was given, and the source has to give that again.
+        methods: the required methods, each with the names of its arguments.
+        optional: the optional methods.
+        keeps_position: whether a new object is, for the flow, where the old one was. Not so for a
+            sink: it may have returned an earlier position than it was given, and the source has to
+            read the rest again.
     """
 
     __slots__ = ("_keeps_position", "_methods", "_optional")
@@ -122,67 +124,72 @@ class StreamKind(Kind[Any]):
         self._keeps_position: Final = keeps_position
 
     def validate(self, export: Export) -> None:
-        """Ask for a class that is made without arguments and has the methods.
+        """Require a class that is made without arguments and has the methods.
 
         Raises:
-            TypeError: it is not; the message says all that is wrong.
+            TypeError: the class does not meet this; the message names every fault.
         """
-        has = {name: how for name, how in self._optional.items() if hasattr(export.target, name)}
-        check_class(export.target, self._methods | has)
+        optional = {
+            name: arguments
+            for name, arguments in self._optional.items()
+            if hasattr(export.target, name)
+        }
+        check_class(export.target, self._methods | optional)
 
     def open(self, export: Export) -> StreamEndpoint:
-        """Make the object; it starts when it is connected, or takes over."""
+        """Make the object; `start` is called when it is connected, or takes over."""
         return StreamEndpoint(export.target())
 
     def close(self, instance: StreamEndpoint) -> None:
-        """Call its `close()`, if it has one."""
+        """Call the object's `close()`, if it has one."""
         close_object(instance.target)
 
     def wrap(self, instance: StreamEndpoint, lease: Lease | RevocableLease) -> StreamHandle:
-        """Something to connect."""
+        """Return a handle that `epochal.jobs.Streams` connects."""
         return StreamHandle(StateRef(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
-        """`checkpoint()` on the old, `start(position)` on the new; meanwhile nothing flows."""
+        """Return the move: `checkpoint()` on the old object, `start(position)` on the new one."""
         before: StreamEndpoint = old.instance
         after: StreamEndpoint = new.instance
 
-        def give(taken: _Taken | None) -> None:
+        def give(taken: _Checkpoint | None) -> None:
             if taken is None:
                 return
-            after.handover_error = taken.handover_error
-            # Where a source should start that has no position is known to the flow alone.
-            if not (taken.handover_error and self._keeps_position):
+            after.handover_error = taken.error
+            # A source without a position is started by the flow, which alone knows where.
+            if not (taken.error and self._keeps_position):
                 after.target.start(taken.position)
                 after.is_started = True
                 after.sync_token = before.sync_token if self._keeps_position else None
 
-        move = GatedTransfer(before, after, lambda: _take(before, move), give)
-        return move
+        transfer = GatedTransfer(before, after, lambda: _take(before, transfer), give)
+        return transfer
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
-    """What the old object said: a position, or what it failed with."""
+class _Checkpoint:
+    """The old object's position, or the error that its `checkpoint` raised."""
 
     position: Any
-    handover_error: str = ""
+    error: str = ""
 
 
-def _take(before: StreamEndpoint, move: GatedTransfer) -> _Taken | None:
-    """Ask the old one for its position.
+def _take(before: StreamEndpoint, transfer: GatedTransfer) -> _Checkpoint | None:
+    """Ask the old object for its position.
 
     Returns:
-        None where there is nothing to take: it never started, or the change was given up while
-        another's call was waited for.
+        None where there is nothing to take: the object never started, or the change was given up
+        while this thread waited for another call to end.
     """
     with before.call_lock:
-        if move.is_given_up or not before.is_started:
+        if transfer.is_given_up or not before.is_started:
             return None
         try:
-            return _Taken(before.target.checkpoint())
-        except Exception as error:  # noqa: BLE001  the plugin's own, and told by the flow
-            return _Taken(None, f"checkpoint, as it was replaced: {format_error(error)}")
+            return _Checkpoint(before.target.checkpoint())
+        except Exception as error:  # noqa: BLE001  the plugin's own, reported by the flow
+            reason = format_error(error)
+            return _Checkpoint(None, f"checkpoint, as it was replaced: {reason}")
 
 
 source: Final = StreamKind(

@@ -22,7 +22,7 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.generation.side_effects import host_builtins
+from epochal._core.generation.process_tables import host_builtins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

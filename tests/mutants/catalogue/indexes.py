@@ -54,7 +54,7 @@ MUTANTS = (
         "indexes",
         "an object that was replaced is not closed before the generation's end",
         module="epochal.kinds.index",
-        where="_unused",
+        where="_close_later",
         at="if 1 / test",
         edit=replace("False"),
         shape="707780",

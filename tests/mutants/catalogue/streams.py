@@ -79,7 +79,7 @@ MUTANTS = (
         where="_take",
         at="return 2",
         edit=replace("raise"),
-        shape="091e42",
+        shape="991ed8",
         test=STREAMS + "test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost",
     ),
     Mutant(

@@ -1,37 +1,39 @@
 """A generation: one loaded instance of a plugin's code, from its bytes to the return of its memory.
 
 A generation is also the record that people look at, so holding one must hold nothing up: it knows
-its lease weakly, and everything of the plugin that it refers to is let go when it is removed. The
-strong ends are the epoch's (`LeasedGeneration.lease`, `LeasedGeneration.carried`) and those of
-whoever took something out of it.
+its lease weakly, and it drops everything of the plugin when it is removed. The strong references
+are the epoch's (`LeasedGeneration.lease`, `LeasedGeneration.carried`) and those of the callers that
+took something out of the epoch.
 
-Each step here runs plugin code and is called by one change, in order, on one thread at a time:
-`link`, `init`, then, when the last lease is gone, `shutdown` and `release`. Other threads only
-read: the
-attributes set in `__init__`, the lifecycle's state, and `exports`, which is replaced whole.
+Which thread reads, which writes
+--------------------------------
+
+The life's steps (`prepare`, `link`, `carry`, `init`, `shutdown`, `return_borrowed`, `release`) run
+plugin code, and one change calls them in order, on one thread at a time. That thread may be
+abandoned inside plugin code; another one then continues with the next step, so each step takes a
+part out of its slot *before* it calls into it. All other threads only read: the attributes that
+`__init__` sets, the lifecycle's state, and `exports`, which is replaced whole and never altered.
 """
 
 from __future__ import annotations
 
-import threading
 import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from epochal._core.generation import diagnosis
 from epochal._core.generation.context import PluginContext, Required
 from epochal._core.generation.exports import check_entry_points, collect_exports
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
-from epochal._core.generation.orphan_threads import end_threads
+from epochal._core.generation.orphan_threads import OwnThreads, end_threads
 from epochal._core.generation.own_state import PluginState, describe, translate_errors
 from epochal._core.generation.reclaim import Reclaim, reclaim
-from epochal._core.generation.side_effects import Footprint
-from epochal._core.introspect.running_code import cancel_tasks, find_stragglers
+from epochal._core.generation.side_effects import SideEffects
 from epochal._core.introspect.tracebacks import format_error
 from epochal._core.plugin.capabilities import allows
-from epochal._core.use.holders import describe_holders, described, first_of
 from epochal._core.use.lease import RevocableLease
 from epochal._core.use.lease_carrier import carry
 from epochal.errors import EpochalError, LinkError
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
 
-    from epochal._core.generation.kind import Export, Handover, Kind
+    from epochal._core.generation.kind import Export, ExportKey, Handover
     from epochal._core.generation.operation import Operation
     from epochal._core.generation.states import LifecycleState
     from epochal._core.plugin.artifact import Artifact
@@ -49,9 +51,7 @@ if TYPE_CHECKING:
     from epochal._core.sync.weak_registry import WeakRegistry
     from epochal._core.use.lease import Lease
 
-ExportKey = "tuple[Kind[Any], str]"
-
-NO_EXPORTS: Final[Mapping[tuple[Any, str], Export]] = MappingProxyType({})
+NO_EXPORTS: Final[Mapping[ExportKey, Export]] = MappingProxyType({})
 
 
 class Namespace(Protocol):
@@ -68,7 +68,7 @@ class Namespace(Protocol):
         ...
 
     def execute(self) -> ModuleType:
-        """Run the root module's code; raises whatever it raises."""
+        """Run the root module's code; raises what the code raises."""
         ...
 
     def owns(self, obj: object) -> bool:
@@ -76,7 +76,7 @@ class Namespace(Protocol):
         ...
 
     def run_exit_hooks(self, failures: list[str]) -> list[str]:
-        """Run what the code registered to run at its exit; returns what was run."""
+        """Run the exit hooks that the code registered; returns a line for each."""
         ...
 
     def close(self) -> None:
@@ -85,17 +85,17 @@ class Namespace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeasedGeneration:
-    """The strong ends of a generation: whoever holds this holds the generation in use.
+    """A generation with its strong references: while this object lives, the generation is in use.
 
     Attributes:
-        generation: which.
+        generation: the generation.
         lease: its lease.
-        carried: what the host may call, by kind and full name; each carries the lease.
+        carried: the exports that the host may call, by kind and full name; each carries the lease.
     """
 
     generation: Generation
     lease: Lease
-    carried: Mapping[tuple[Kind[Any], str], Any]
+    carried: Mapping[ExportKey, Any]
 
 
 class Generation:
@@ -104,26 +104,27 @@ class Generation:
     Attributes:
         plugin: the plugin's id.
         number: counts the generations of this plugin in this runtime, from 0.
-        candidate: what it was made of.
-        lifecycle: where it stands.
-        exports: what it offers, by kind and full name; empty before LINKED and after REMOVED.
-        opened: what kinds opened for its exports; empty before INITIALIZED, and once it is shut
-            down. Written by the thread of the change that has it.
+        candidate: the artifact, manifest, configuration and grants that it was made of.
+        lifecycle: its state machine.
+        exports: its exports, by kind and full name; empty before LINKED and after REMOVED.
+        opened: the instances that kinds opened for its exports; empty before INITIALIZED and after
+            the shutdown.
+        operations: the runtime's labelled operations.
         requires: the ids of the plugins that it requires.
-        failures: what raised while it was shut down.
-        cleaned_up: what it had left in the process's tables, and was taken out.
+        failures: a line for each error of its shutdown.
+        dropped: a line for each piece of state that no newer generation took over.
+        cleaned_up: a line for each thing that it had left in the process's tables and that was
+            taken out.
     """
 
     __slots__ = (
         "__weakref__",
         "_context",
-        "_footprint",
-        "_inside",
         "_lease",
         "_namespace",
-        "_operations",
-        "_own_threads",
         "_root",
+        "_side_effects",
+        "_threads",
         "candidate",
         "cleaned_up",
         "dropped",
@@ -132,6 +133,7 @@ class Generation:
         "lifecycle",
         "number",
         "opened",
+        "operations",
         "plugin",
         "requires",
     )
@@ -144,28 +146,23 @@ class Generation:
         self.candidate: Final = candidate
         self.requires: Final = tuple(r.plugin for r in candidate.manifest.requires)
         self.lifecycle: Final = PluginLifecycle(str(self))
-        self.exports: Mapping[tuple[Kind[Any], str], Export] = NO_EXPORTS
-        self.opened: Final[dict[tuple[Kind[Any], str], Opened]] = {}
-        self._operations: Final = operations
-        # Belong to the change's thread; read by others once it has ended.
+        self.exports: Mapping[ExportKey, Export] = NO_EXPORTS
+        self.operations: Final = operations
+        # Written by the change's thread; others read them once the change has ended.
+        self.opened: Final[dict[ExportKey, Opened]] = {}
         self.failures: Final[list[str]] = []
         self.dropped: Final[list[str]] = []
         self.cleaned_up: Final[list[str]] = []
-        self._footprint: Final = Footprint()
-        # Idents of the threads that the plugin's code started while it linked, began or ended, and
-        # of the changes' threads that are in its code, or were abandoned there.
-        self._own_threads: set[int] = set()
-        self._inside: Final[set[int]] = set()
+        self._side_effects: Final = SideEffects()
+        self._threads: Final = OwnThreads()
         self._namespace: Namespace | None = None
         self._root: ModuleType | None = None
         self._context: PluginContext | None = None
         self._lease: weakref.ref[Lease] | None = None
 
-    # --- what people ask ---------------------------------------------------------------------
-
     @property
     def state(self) -> LifecycleState:
-        """Where it stands in its life."""
+        """The state of its life."""
         return self.lifecycle.state
 
     @property
@@ -185,87 +182,91 @@ class Generation:
 
     @property
     def described(self) -> Version:
-        """Which code this is, as a record that holds nothing."""
+        """The code that it runs, as a record that holds nothing alive."""
         return Version(self.plugin, self.number, self.version, self.digest)
 
-    def holders(self) -> tuple[str, ...]:
-        """Who holds this generation in use, each in a person's words.
+    # --- diagnosis ---------------------------------------------------------------------------
 
-        Looks through the heap: for a person who waits, not for a hot path.
+    def holders(self) -> tuple[str, ...]:
+        """Everything that holds this generation in use, a line each.
+
+        Looks through the whole heap, which takes about 0.1 s and more: for a person who waits, not
+        for a hot path.
         """
-        lease = self._lease() if self._lease is not None else None
-        if lease is None:
-            return self.stragglers()
-        pinning = self._operations_with(lease)
-        return describe_holders(lease, globals_ids=self._globals_ids(), operations=pinning)
+        return diagnosis.holders_of(self)
 
     def known_holders(self) -> tuple[str, ...]:
-        """Who holds this generation in use and says so: labelled operations, and running calls.
+        """The labelled operations and running calls that hold this generation in use, a line each.
 
-        Costs what there is of these, whatever the heap's size; `holders` finds the others too.
+        Costs nothing for the size of the heap; `holders` finds the other holders, too.
         """
-        lease = self._lease() if self._lease is not None else None
-        pinning = self._operations_with(lease) if lease is not None else ()
-        del lease
-        return first_of((*described(pinning), *self.stragglers()))
-
-    def _operations_with(self, lease: Lease) -> list[Operation]:
-        pinning: list[Operation] = []
-        for operation in self._operations.live():  # a nested function's cell would be a holder
-            if operation.holds(lease, self.plugin):
-                pinning.append(operation)  # noqa: PERF401
-        return pinning
-
-    def cancel_holders(self) -> tuple[str, ...]:
-        """Ask who uses this generation to stop: labelled operations, and tasks inside its code.
-
-        Returns:
-            Who was asked, in a person's words.
-        """
-        lease = self._lease() if self._lease is not None else None
-        asked: list[str] = []
-        for operation in self._operations.live():
-            if lease is not None and operation.holds(lease, self.plugin):
-                asked.append(f"operation {operation.label!r}")
-                try:
-                    operation.cancel()
-                except ExceptionGroup as errors:
-                    self.failures.append(format_error(errors))
-        del lease
-        return (*asked, *cancel_tasks(self._globals_ids()))
+        return diagnosis.known_holders_of(self)
 
     def stragglers(self) -> tuple[str, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""
-        resources = self._context.resources if self._context is not None else None
-        own = frozenset(self._own_threads | self._inside)
-        found = find_stragglers(
-            self._globals_ids(),
-            own_threads=own if resources is None else own | resources.thread_idents(),
-            own_loops=frozenset() if resources is None else resources.loop_ids(),
-        )
-        return tuple(str(straggler) for straggler in found)
+        return diagnosis.stragglers_of(self)
 
-    # --- what a change does with it ----------------------------------------------------------
+    def cancel_holders(self) -> tuple[str, ...]:
+        """Ask labelled operations, and tasks inside this generation's code, to stop.
+
+        Returns:
+            The operations and tasks that were asked, a line each.
+        """
+        return diagnosis.cancel_holders_of(self)
+
+    def live_lease(self) -> Lease | None:
+        """The lease while it is alive. The caller must drop it soon: it holds up the drain."""
+        return self._lease() if self._lease is not None else None
+
+    def globals_ids(self) -> frozenset[int]:
+        """The `id` of each module dictionary of its code."""
+        namespace = self._namespace
+        if namespace is None:
+            return frozenset()
+        return frozenset(id(vars(module)) for module in list(namespace.modules.values()))
+
+    def own_threads(self) -> frozenset[int]:
+        """The idents of the threads that it ends itself, and of changes' threads in its code."""
+        context = self._context
+        threads = self._threads.idents()
+        return threads if context is None else threads | context.resources.thread_idents()
+
+    def own_loops(self) -> frozenset[int]:
+        """The `id` of each event loop that ends with the generation."""
+        context = self._context
+        return frozenset() if context is None else context.resources.loop_ids()
+
+    # --- the life's steps, for one change ----------------------------------------------------
 
     def prepare(
         self,
         open_namespace: Callable[[Artifact, str, int, str], Namespace],
         required: Mapping[str, LeasedGeneration],
     ) -> None:
-        """Get ready to run, without running anything.
+        """Make the namespace and the context. Runs no plugin code.
 
         Args:
             open_namespace: the loader.
             required: the linked generation of each plugin that this one requires.
         """
-        candidate = self.candidate
+        manifest, grants = self.candidate.manifest, self.candidate.grants
         self._namespace = open_namespace(
-            candidate.artifact, self.plugin, self.number, candidate.manifest.vendored
+            self.candidate.artifact, self.plugin, self.number, manifest.vendored
         )
-        self._context = self._make_context(required)
+        self._context = PluginContext(
+            self.plugin,
+            self.number,
+            self.version,
+            self.candidate.config,
+            lambda capability: allows(manifest.capabilities, grants, capability),
+            {
+                plugin: linked.generation.exports_for(linked.lease, str(self))
+                for plugin, linked in required.items()
+            },
+        )
 
     def link(self) -> None:
-        """Execute the code and collect what it exports.
+        """Execute the code and collect its exports.
 
         Raises:
             LinkError: the code raised.
@@ -274,11 +275,11 @@ class Generation:
         """
         assert self._namespace is not None  # prepared
         assert self._context is not None
-        with _threads_noted(self._own_threads, self._inside), self._footprint:
+        with self._threads.noting(), self._side_effects:
             try:
                 self._root = self._namespace.execute()
                 check_entry_points(self.plugin, self._root, self._namespace)
-                self._call(self._root, "register", self._context)
+                self._call("register", self._context)
             except EpochalError:
                 raise
             except BaseException as error:
@@ -286,11 +287,11 @@ class Generation:
                     f"plugin {self.plugin!r} failed to load: {format_error(error)}",
                     plugin=self.plugin,
                 ) from error
-            asked = self._context.take_exports()
-            self.exports = collect_exports(self.candidate, self._namespace, asked)
+            registered = self._context.take_exports()
+            self.exports = collect_exports(self.candidate, self._namespace, registered)
 
     def carry(self) -> LeasedGeneration:
-        """Make the lease and what carries it: LOADED -> LINKED. Runs no plugin code."""
+        """Make the lease, and the exports that carry it: LOADED -> LINKED. Runs no plugin code."""
         lease = self.lifecycle.ledger.issue(str(self))
         self._lease = weakref.ref(lease)
         carried = {
@@ -302,37 +303,51 @@ class Generation:
         return LeasedGeneration(self, lease, carried)
 
     def init(self) -> None:
-        """Call the plugin's `init(ctx)`, then open what kinds open: LINKED -> INITIALIZED.
+        """Call the plugin's `init(ctx)`, then `Kind.open` for its exports: LINKED -> INITIALIZED.
 
-        Whatever either raises goes through.
+        Passes on every exception of either.
         """
-        with _threads_noted(self._own_threads, self._inside), self._footprint:
-            self._call(self._root, "init", self._context)
+        with self._threads.noting(), self._side_effects:
+            self._call("init", self._context)
             for key, export in self.exports.items():
                 if export.kind.opens:
                     instance = export.kind.open(export)
                     self.opened[key] = Opened(export, instance, self.version, self.number)
         self.lifecycle.advance()
 
-    def wrap(self, lease: Lease | RevocableLease) -> dict[tuple[Kind[Any], str], Any]:
-        """What was opened, as an epoch offers it or a plugin that requires this one gets it."""
-        offered: dict[tuple[Kind[Any], str], Any] = {}
-        for key, opened in self.opened.items():  # a nested function's cell would hold the lease
-            offered[key] = key[0].wrap(opened.instance, lease)
-        return offered
+    def wrap(self, lease: Lease | RevocableLease) -> dict[ExportKey, Any]:
+        """The opened instances as an epoch, or a plugin that requires this one, offers them."""
+        wrapped: dict[ExportKey, Any] = {}
+        for key, opened in self.opened.items():  # a comprehension's cell would hold the lease
+            wrapped[key] = key[0].wrap(opened.instance, lease)
+        return wrapped
 
-    def handovers(self, old: Generation) -> Iterator[tuple[tuple[Kind[Any], str] | None, Handover]]:
-        """The moves of state from an older generation to this one; nothing is moved yet.
+    def exports_for(self, lease: Lease, borrower: str) -> Required:
+        """The exports as a generation that requires this one gets them.
+
+        Args:
+            lease: the lease of this generation.
+            borrower: `plugin#number` of the generation that requires it.
+        """
+        borrowed = RevocableLease(lease, borrower)
+        exports = self.wrap(borrowed)
+        for key, export in self.exports.items():
+            if key not in exports:
+                exports[key] = carry(export.target, borrowed)
+        return Required(self.plugin, exports, borrowed)
+
+    def handovers(self, old: Generation) -> Iterator[tuple[ExportKey | None, Handover]]:
+        """The transfers of state from an older generation to this one. Moves nothing yet.
 
         Yields:
-            The export whose state it is, or None for the plugin's own, and the move.
+            The key of the export whose state moves, or None for the plugin's own state; and the
+            transfer.
         """
         for key, opened in self.opened.items():
             if key not in old.opened:
                 continue
-            with translate_errors(
-                f"{describe(key, self.plugin)} cannot be handed over", self.plugin
-            ):
+            message = f"{describe(key, self.plugin)} cannot be handed over"
+            with translate_errors(message, self.plugin):
                 handover = key[0].hand_over(old.opened[key], opened)
             if handover is not None:
                 yield key, handover
@@ -343,59 +358,53 @@ class Generation:
 
     @contextmanager
     def taking_over(self) -> Iterator[None]:
-        """Around the import of state: the thread and what it leaves are this generation's own."""
-        with _threads_noted(self._own_threads, self._inside), self._footprint:
+        """Around the import of state: its threads and side effects are this generation's."""
+        with self._threads.noting(), self._side_effects:
             yield
 
     def entry_point(self, name: str) -> Callable[..., Any] | None:
-        """A function that the plugin defines for Epochal to call, if it does."""
+        """A function that the plugin defines for Epochal to call; None if there is none."""
         function = vars(self._root).get(name) if self._root is not None else None
         return function if callable(function) else None
 
     @property
     def keeps_state(self) -> bool:
-        """Whether it has something that the next generation may take over."""
+        """Whether it has state that the next generation may take over."""
         return bool(self.opened) or self.entry_point("export_state") is not None
-
-    def exports_for(self, lease: Lease, to: str) -> Required:
-        """What a generation that requires this one gets: its exports, carrying what it borrowed."""
-        borrow = RevocableLease(lease, to)
-        offered = self.wrap(borrow)
-        for key, export in self.exports.items():
-            if key not in offered:
-                offered[key] = carry(export.target, borrow)
-        return Required(self.plugin, offered, borrow)
 
     @property
     def has_init(self) -> bool:
-        """Whether there is an `init` to call."""
+        """Whether the plugin defines `init`."""
         return "init" in vars(self._root)
 
     def shutdown(self, *, initialized: bool) -> None:
-        """Close what was opened, call `shutdown()`, close what it acquired, undo its footprint.
+        """Close instances, call `shutdown()`, close the context's resources, clean up side effects.
 
-        Called again after it was given up, it goes on with what comes next. What raises is added to
-        `failures`, what is taken out of the process's tables to `cleaned_up`.
+        Called again after an abandoned call, it continues with the next part. Each exception is
+        added to `failures`, each thing taken out of the process's tables to `cleaned_up`.
 
         Args:
-            initialized: whether `init` succeeded; what never began is not shut down, but what it
-                acquired before it failed is closed all the same.
+            initialized: whether `init` succeeded. If not, `shutdown()` is not called, but the
+                resources that `init` acquired before it failed are closed all the same.
         """
-        with _threads_noted(self._own_threads, self._inside), self._footprint:
+        with self._threads.noting(), self._side_effects:
             if self._context is not None:
                 self._context.resources.stopping.set()
             self._close_opened()
+            # Out of its slot before the call: a thread that continues must not call it again.
             root, self._root = self._root, None
-            if initialized and root is not None:
+            function = vars(root).get("shutdown") if root is not None else None
+            if initialized and callable(function):
                 try:
-                    self._call(root, "shutdown")
+                    function()
                 except BaseException as error:  # noqa: BLE001  reported; the rest goes on
                     self.failures.append(f"shutdown() of {self} raised {format_error(error)}")
             self._close_resources()
-        self._undo_footprint()
+        self._clean_up()
 
     def _close_opened(self) -> None:
         while self.opened:
+            # Out of the dictionary before the call: see `shutdown`.
             (kind, name), opened = self.opened.popitem()
             try:
                 kind.close(opened.instance)
@@ -413,27 +422,26 @@ class Generation:
         finally:
             self.failures.extend(f"a resource of {self}: {format_error(error)}" for error in errors)
 
-    def _undo_footprint(self) -> None:
+    def _clean_up(self) -> None:
+        """Take out of the process what the plugin left there: hooks, table entries, threads."""
         namespace = self._namespace
         if namespace is None:
             return
         self.cleaned_up.extend(namespace.run_exit_hooks(self.failures))
-        cleaned_up, failures = self._footprint.undo(namespace.owns)
+        cleaned_up, failures = self._side_effects.undo(namespace.owns)
         self.cleaned_up.extend(cleaned_up)
         self.failures.extend(failures)
-        # Taken first: whoever goes on after this was given up must not begin with it again.
-        own, self._own_threads = frozenset(self._own_threads), set()
-        ended, alive = end_threads(own, self._globals_ids(), namespace.owns)
+        ended, alive = end_threads(self._threads.take_started(), self.globals_ids(), namespace.owns)
         self.cleaned_up.extend(ended)
         self.failures.extend(alive)
 
     def return_borrowed(self) -> None:
-        """Let go of every plugin that this one requires, whatever else went wrong."""
+        """Drop the exports of every plugin that this one requires; runs even after a failure."""
         if self._context is not None:
             self._context.return_borrowed()
 
     def release(self, *, thorough: bool = True) -> Reclaim:
-        """Let go of everything of the plugin and take its memory apart.
+        """Drop everything of the plugin and take its memory apart.
 
         Args:
             thorough: find out what keeps it, if anything does; that looks through the whole heap.
@@ -446,62 +454,17 @@ class Generation:
         modules = dict(namespace.modules)
         namespace.close()
         root_name = namespace.root_name
+        # `reclaim` counts references: none of this frame's may be among them.
         del namespace
         return reclaim(modules, root_name=root_name, thorough=thorough)
 
-    # --- inside ------------------------------------------------------------------------------
-
-    def _make_context(self, required: Mapping[str, LeasedGeneration]) -> PluginContext:
-        manifest, grants = self.candidate.manifest, self.candidate.grants
-        return PluginContext(
-            self.plugin,
-            self.number,
-            self.version,
-            self.candidate.config,
-            lambda capability: allows(manifest.capabilities, grants, capability),
-            {
-                plugin: linked.generation.exports_for(linked.lease, str(self))
-                for plugin, linked in required.items()
-            },
-        )
-
-    def _call(self, root: ModuleType | None, name: str, *args: object) -> None:
-        function = vars(root).get(name) if root is not None else None
-        if callable(function):
-            function(*args)
-
-    def _globals_ids(self) -> frozenset[int]:
-        namespace = self._namespace
-        if namespace is None:
-            return frozenset()
-        return frozenset(id(vars(module)) for module in list(namespace.modules.values()))
+    def _call(self, name: str, context: PluginContext | None) -> None:
+        function = self.entry_point(name)
+        if function is not None:
+            function(context)
 
     def __str__(self) -> str:
         return f"{self.plugin}#{self.number}"
 
     def __repr__(self) -> str:
         return f"<generation {self} {self.version} {self.state.name}>"
-
-
-class _threads_noted:  # noqa: N801  reads as a phrase: `with _threads_noted(own, inside)`
-    """Note the threads that begin inside the block: those are the plugin's own to end.
-
-    The thread that runs the block is noted as inside until it leaves it: if it never does, it was
-    abandoned there.
-    """
-
-    __slots__ = ("_before", "_inside", "_own")
-
-    def __init__(self, own: set[int], inside: set[int]) -> None:
-        self._own = own
-        self._inside = inside
-        self._before: set[int | None] = set()
-
-    def __enter__(self) -> None:
-        self._before = {thread.ident for thread in threading.enumerate()}
-        self._inside.add(threading.get_ident())
-
-    def __exit__(self, *exc: object) -> None:
-        after = {thread.ident for thread in threading.enumerate()}
-        self._own.update(ident for ident in after - self._before if ident is not None)
-        self._inside.discard(threading.get_ident())

@@ -39,7 +39,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from epochal._core.use.handle import Handle
 
@@ -55,6 +65,9 @@ MARKS: Final = "__epochal_marks__"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 F = TypeVar("F")
+
+ExportKey: TypeAlias = "tuple[Kind[Any], str]"
+"""The kind of an export and its full name, `plugin.name`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""Threads that plugin code started by itself, and what is done about those that it did not end.
+"""The threads that plugin code started by itself, and the end of those that it left running.
 
 A plugin that starts a thread in `init` must end it in `shutdown()` (or start it with `ctx.spawn`).
-One that still runs the plugin's code after that can never be reached again by anybody: it would
-keep the generation's memory, and do its work, for ever, beside its successor's thread. A timer is
-cancelled. Any other thread has `SystemExit` raised in it (CPython's `PyThreadState_SetAsyncExc`),
-which arrives when it next runs Python code; one that is blocked in a system call does not notice,
-and is reported.
+No other code can reach a thread that still runs the plugin's code after that: it would keep the
+generation's memory, and go on working beside its successor's thread. A timer is cancelled. In any
+other thread `SystemExit` is raised (CPython's `PyThreadState_SetAsyncExc`), which arrives when the
+thread next runs Python code; a thread that is blocked in a system call does not notice, and is
+reported.
 """
 
 from __future__ import annotations
@@ -19,14 +19,69 @@ from epochal._core.introspect.running_code import threads_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-_PATIENCE_S: Final = 1.0
+_JOIN_S: Final = 1.0
+"""For threads that have been asked to end. Once for all of them, and it delays only a change that
+removes a plugin which left threads behind; a loop that sleeps for longer is reported."""
+
+
+class OwnThreads:
+    """The threads that are a generation's own to end.
+
+    These are the threads that began while the plugin's code linked, initialized or shut down, and
+    those threads of changes that are inside its code, or were abandoned there. Written by the
+    change's threads; each access is one step of a set, so any thread may read.
+    """
+
+    __slots__ = ("inside", "started")
+
+    def __init__(self) -> None:
+        self.started: set[int] = set()
+        self.inside: Final[set[int]] = set()
+
+    def noting(self) -> AbstractContextManager[None]:
+        """Around a call into the plugin's code: note the threads that begin within the block."""
+        return _Noting(self)
+
+    def idents(self) -> frozenset[int]:
+        """The idents of all of them."""
+        return frozenset(self.started | self.inside)
+
+    def take_started(self) -> frozenset[int]:
+        """The started threads, once: a second call, after an abandoned shutdown, gets none."""
+        started, self.started = self.started, set()
+        return frozenset(started)
+
+
+class _Noting:
+    """One block of `OwnThreads.noting`.
+
+    The thread that runs the block counts as inside until it leaves; a thread that never leaves was
+    abandoned there.
+    """
+
+    __slots__ = ("_before", "_threads")
+
+    def __init__(self, threads: OwnThreads) -> None:
+        self._threads: Final = threads
+        self._before: set[int | None] = set()
+
+    def __enter__(self) -> None:
+        self._before = {thread.ident for thread in threading.enumerate()}
+        self._threads.inside.add(threading.get_ident())
+
+    def __exit__(self, *exc: object) -> None:
+        after = {thread.ident for thread in threading.enumerate()}
+        began = after - self._before
+        self._threads.started.update(ident for ident in began if ident is not None)
+        self._threads.inside.discard(threading.get_ident())
 
 
 def end_threads(
     idents: frozenset[int], globals_ids: frozenset[int], owns: Callable[[object], bool]
 ) -> tuple[list[str], list[str]]:
-    """End what still runs a removed generation's code, of the threads that are its own.
+    """End those of a removed generation's own threads that still run its code.
 
     Args:
         idents: the threads that its code started.
@@ -34,7 +89,7 @@ def end_threads(
         owns: whether an object was defined by its code.
 
     Returns:
-        Who was ended, and who did not end, a line each.
+        A line for each thread that was ended, and a line for each that did not end.
     """
     timers = [
         thread
@@ -46,9 +101,7 @@ def end_threads(
     for timer in timers:
         timer.cancel()
     running = _running(idents, globals_ids)
-    threads: list[threading.Thread] = _join(
-        [*timers, *(t for t in threading.enumerate() if t.ident in running)]
-    )
+    threads = _join([*timers, *(t for t in threading.enumerate() if t.ident in running)])
     for thread in threads:
         if thread.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -68,14 +121,14 @@ def end_threads(
 
 def _join(threads: list[threading.Thread]) -> list[threading.Thread]:
     """Wait for threads to end by themselves; returns those that did not."""
-    deadline = monotonic() + _PATIENCE_S
+    deadline = monotonic() + _JOIN_S
     for thread in threads:
         thread.join(max(0.0, deadline - monotonic()))
     return [thread for thread in threads if thread.is_alive()]
 
 
 def _running(idents: frozenset[int], globals_ids: frozenset[int]) -> dict[int, str]:
-    """The threads that are inside the generation's code, and where."""
+    """The threads that are inside the generation's code, each with its place."""
     return {ident: place for ident, _, place in threads_inside(globals_ids) if ident in idents}
 
 

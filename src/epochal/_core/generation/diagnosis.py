@@ -1,0 +1,79 @@
+"""Questions about one generation: which calls hold it in use, and which run its code unseen.
+
+These are functions over the record (`Generation`); any thread may ask, at any time. Nothing here
+keeps a strong reference to a lease after it returns: an answer must not prolong the drain that it
+explains. For the same reason these functions have no nested functions and no comprehensions over a
+lease: on CPython 3.11 the cell of a nested function would itself be found as a holder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from epochal._core.introspect.running_code import cancel_tasks, find_stragglers
+from epochal._core.introspect.tracebacks import format_error
+from epochal._core.use.holders import describe_holders, described, first_of
+
+if TYPE_CHECKING:
+    from epochal._core.generation.generation import Generation
+    from epochal._core.generation.operation import Operation
+    from epochal._core.use.lease import Lease
+
+
+def holders_of(generation: Generation) -> tuple[str, ...]:
+    """Everything that holds a generation in use, a line each. Looks through the whole heap."""
+    lease = generation.live_lease()
+    if lease is None:
+        return stragglers_of(generation)
+    pinning = _operations_with(generation, lease)
+    return describe_holders(lease, globals_ids=generation.globals_ids(), operations=pinning)
+
+
+def known_holders_of(generation: Generation) -> tuple[str, ...]:
+    """The labelled operations and running calls that hold a generation in use, a line each."""
+    lease = generation.live_lease()
+    pinning = _operations_with(generation, lease) if lease is not None else ()
+    del lease  # the look at every thread below would run with it
+    return first_of((*described(pinning), *stragglers_of(generation)))
+
+
+def stragglers_of(generation: Generation) -> tuple[str, ...]:
+    """Threads and tasks in a generation's code that carry no lease and are not its own.
+
+    The threads and event loops that the plugin itself ends at its shutdown do not count.
+    """
+    stragglers = find_stragglers(
+        generation.globals_ids(),
+        own_threads=generation.own_threads(),
+        own_loops=generation.own_loops(),
+    )
+    return tuple(map(str, stragglers))
+
+
+def cancel_holders_of(generation: Generation) -> tuple[str, ...]:
+    """Ask the uses of a generation to stop: labelled operations, and tasks inside its code.
+
+    A cancel callback that raises is added to the generation's `failures`.
+
+    Returns:
+        The operations and tasks that were asked, a line each.
+    """
+    lease = generation.live_lease()
+    pinning = _operations_with(generation, lease) if lease is not None else ()
+    del lease  # callbacks of hosts run below
+    asked: list[str] = []
+    for operation in pinning:
+        asked.append(f"operation {operation.label!r}")
+        try:
+            operation.cancel()
+        except ExceptionGroup as errors:
+            generation.failures.append(format_error(errors))
+    return (*asked, *cancel_tasks(generation.globals_ids()))
+
+
+def _operations_with(generation: Generation, lease: Lease) -> list[Operation]:
+    pinning: list[Operation] = []
+    for operation in generation.operations.live():  # a loop: see the module's docstring
+        if operation.holds(lease, generation.plugin):
+            pinning.append(operation)  # noqa: PERF401
+    return pinning

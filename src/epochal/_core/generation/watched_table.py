@@ -1,0 +1,242 @@
+"""Tables of the process that plugin code may alter: how to look at one, and undo an entry.
+
+A table is looked at before and after plugin code runs (`now`). The difference of two looks
+(`changed`), and the entries that belong to a plugin by their code (`owned`), are `Entry` objects
+that know how to take themselves out. Whether two things are the same is always asked by identity:
+their `__eq__`, `__hash__` and `__repr__` may be foreign code.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from operator import is_
+from types import BuiltinFunctionType, FunctionType, MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias
+
+from epochal._core.introspect.referrers import is_a, type_name
+from epochal._core.sync.weak_registry import WeakRegistry
+
+Owns: TypeAlias = Callable[[object], bool]
+"""Whether an object was defined by the generation's code."""
+
+ABSENT: Final = object()
+"""Stands for the value under a name that a table does not have."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One thing that a generation put into a table of the process.
+
+    Attributes:
+        description: the entry in words.
+        undo: takes it out; returns False if it is not there any more as the plugin left it.
+    """
+
+    description: str
+    undo: Callable[[], bool]
+
+
+class WatchedTable(Protocol):
+    """A table that is looked at before and after plugin code runs."""
+
+    def now(self) -> Any:
+        """A copy of the entries."""
+        ...
+
+    def changed(self, before: Any, after: Any) -> Iterator[Entry]:
+        """The entries that were set between two looks."""
+        ...
+
+    def owned(self, now: Any, owns: Owns) -> Iterator[Entry]:
+        """The entries of a look that belong to the plugin by their code."""
+        ...
+
+
+class _Put:
+    """A value that a generation put under a name, and the value that it replaced.
+
+    `old` is altered under its table's lock: where two generations replaced a value one after the
+    other, and the first goes first, the second gets the value that the first had replaced.
+    """
+
+    __slots__ = ("__weakref__", "key", "old", "value")
+
+    def __init__(self, key: Any, old: object, value: object) -> None:
+        self.key: Final = key
+        self.old = old
+        self.value: Final = value
+
+
+class NamedTable:
+    """A table with names: builtins, hooks of `sys`, `sys.modules`.
+
+    Args:
+        label: an entry in words, with `{}` for its name.
+        table: returns the table.
+        names: the names that count; None for all.
+        original: the interpreter's own values, for names whose replacement was not seen.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        table: Callable[[], dict[Any, Any]],
+        names: frozenset[str] | None = None,
+        original: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self._label: Final = label
+        self._table: Final = table
+        self._names: Final = names
+        self._original: Final = original
+        self._puts: Final[WeakRegistry[_Put]] = WeakRegistry()
+        self._lock: Final = threading.Lock()
+
+    def now(self) -> dict[Any, Any]:
+        """A copy of the entries."""
+        table = self._table()
+        if self._names is None:
+            return dict(table)
+        return {name: table[name] for name in self._names if name in table}
+
+    def changed(self, before: dict[Any, Any], after: dict[Any, Any]) -> Iterator[Entry]:
+        """The entries that were set, replaced or removed between two looks."""
+        if _is_same(before, after):
+            return
+        for key, value in after.items():
+            old = before.get(key, ABSENT)
+            if old is value:
+                continue
+            if not (old is ABSENT and self.is_ordinary(key, value)):
+                yield self.entry(key, old, value)
+        for key in before.keys() - after.keys():
+            yield self.entry(key, before[key], ABSENT)
+
+    def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
+        """The entries whose value is the plugin's, or whose key is an object of the plugin's."""
+        for key, value in now.items():
+            if owns(value) or (not isinstance(key, str) and owns(key)):
+                # The replaced value was not seen; `sys.stderr`, say, must not go without one.
+                yield self.entry(key, self._original.get(key, ABSENT), value)
+
+    def is_ordinary(self, key: Any, value: object) -> bool:
+        """Whether a new entry is legitimate and stays."""
+        return False
+
+    def entry(self, key: Any, old: object, value: object) -> Entry:
+        """The way to undo one entry."""
+        put = _Put(key, old, value)
+        self._puts.add(put)
+        return Entry(self.describe(key), lambda: self._take_out(put))
+
+    def _take_out(self, put: _Put) -> bool:
+        # No lock for other keys than text: looking one up may run a foreign `__hash__`.
+        with self._lock if type(put.key) is str else nullcontext():
+            table = self._table()
+            if table.get(put.key, ABSENT) is not put.value:
+                for later in self._puts.live():
+                    if later.old is put.value and later.key == put.key:
+                        later.old = put.old
+                return False
+            _put_back(table, put)
+            return True
+
+    def without_puts(self) -> dict[Any, Any]:
+        """A copy of the table as it would be had no generation put anything there."""
+        table = dict(self._table())
+        # Newest first: of values that replaced one another, the last one stands in the table.
+        for put in reversed(self._puts.live()):
+            if table.get(put.key, ABSENT) is put.value:
+                _put_back(table, put)
+        return table
+
+    def describe(self, key: Any) -> str:
+        """An entry in words."""
+        name = key if type(key) is str else type_name(key) if is_a(key, type) else "?"
+        return self._label.format(name)
+
+
+def _put_back(table: dict[Any, Any], put: _Put) -> None:
+    if put.old is ABSENT:
+        table.pop(put.key, None)
+    else:
+        table[put.key] = put.old
+
+
+def _is_same(before: dict[Any, Any], after: dict[Any, Any]) -> bool:
+    """Whether two looks are the very same, by identity."""
+    return (
+        len(before) == len(after)
+        and all(map(is_, before, after))
+        and all(map(is_, before.values(), after.values()))
+    )
+
+
+class ListTable:
+    """A table in order: callbacks, filters, handlers, paths.
+
+    Args:
+        label: an entry in words, without the item.
+        table: returns the list.
+        altered: called after an entry was taken out.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        table: Callable[[], list[Any]],
+        altered: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._label: Final = label
+        self._table: Final = table
+        self._altered: Final = altered
+
+    def now(self) -> list[Any]:
+        """A copy of the entries."""
+        return list(self._table())
+
+    def changed(self, before: list[Any], after: list[Any]) -> Iterator[Entry]:
+        """The entries that were added between two looks."""
+        known = set(map(id, before))
+        return (self.entry(item) for item in after if id(item) not in known)
+
+    def owned(self, now: list[Any], owns: Owns) -> Iterator[Entry]:
+        """The entries that are the plugin's, or (a warnings filter) have a part that is."""
+        for item in now:
+            if owns(item) or (type(item) is tuple and any(map(owns, item))):
+                yield self.entry(item)
+
+    def entry(self, item: Any) -> Entry:
+        """The way to undo one entry."""
+
+        def undo() -> bool:
+            table = self._table()
+            for index, other in enumerate(table):
+                if other is item:
+                    del table[index]
+                    self._altered()
+                    return True
+            return False
+
+        return Entry(self.describe(item), undo)
+
+    def describe(self, item: Any) -> str:
+        """An entry in words, without its own `__repr__`, which may be foreign code."""
+        return f"{self._label} {_name_of(item)}"
+
+
+def _name_of(item: Any) -> str:
+    if isinstance(item, str):
+        return repr(item)
+    if is_a(item, type):
+        return type_name(item)
+    if type(item) in (FunctionType, BuiltinFunctionType):
+        return f"{item.__module__}.{item.__qualname__}"
+    if type(item) is tuple and len(item) == 5:  # a warnings filter
+        return f"{item[0]} {getattr(item[2], '__name__', '?')}"
+    with suppress(Exception):
+        function = object.__getattribute__(item, "__func__")
+        return f"{function.__module__}.{function.__qualname__}"
+    return f"<{type_name(type(item))}>"
