@@ -122,7 +122,7 @@ def test_a_schema_given_for_a_file_is_the_tables(db, tmp_path):
         (lambda _: None, "a NoneType cannot be registered"),
         (lambda folder: folder / "mixed", r"files of several formats \(.csv, .json\)"),
         (lambda folder: folder / "empty", "empty holds no files"),
-        (lambda folder: folder / "t.xlsx", "t.xlsx is of no known format; known: .parquet, .csv"),
+        (lambda folder: folder / "t.xlsx", "t.xlsx has an unknown format; known: .parquet, .csv"),
         (lambda folder: folder / "bad.parquet", "cannot be registered: "),
         (lambda _: [1, 2], "a list cannot be registered; expected a pyarrow Table"),
     ],

@@ -1,8 +1,8 @@
-"""Programs over what a query holds of plugins' instances, and who ends it.
+"""Programs over the plugins' instances that a query holds, and the threads that close them.
 
-The code that meets is stepped through: `Execution`, which hands ends on, and the table of a query
-with its scans. What is handed on is run at once, in the thread that does it: the threads that do so
-in life only come later.
+The explored code is `Execution`, which hands closers to the cleanup threads, and a table in use
+with its scans. A closer runs at once, in the thread that hands it on: a real cleanup thread runs it
+later.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from unittest import mock
 
 from epochal.sql import execution as module
 from epochal.sql.execution import EndReason, Execution, StoppedError
-from epochal.sql.plugin_tables import _Reading
+from epochal.sql.plugin_tables import _TableInUse
 from tests.interleavings.exploring import Program, every, replaced
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 TABLE: Any = SimpleNamespace(name="t", label="table t")
 HOLDING = ("sql/execution.py", "interleavings/holding.py")
-READING = ("sql/plugin_tables.py:_Reading", "interleavings/holding.py")
+READING = ("sql/plugin_tables.py:_TableInUse", "interleavings/holding.py")
 
 
 class AtOnce:
-    """In place of the threads that end things."""
+    """Replaces the cleanup threads."""
 
     def prepare(self) -> None:
-        """There is nothing to start."""
+        """Do nothing: there is no thread to start."""
 
     def schedule(self, name: str, close: Callable[[], Any]) -> None:
-        """Run it."""
+        """Run the closer."""
         close()
 
 
@@ -65,7 +65,7 @@ def beginning_a_scan(at: Any) -> None:
         at.inside = False
 
     with suppress(StoppedError):
-        at.execution.visit(TABLE, "table", begin)
+        at.execution.call_held(TABLE, "table", begin)
 
 
 def stopping(at: Any) -> None:
@@ -77,12 +77,12 @@ def each_ended_once(at: Any) -> None:
     assert not at.execution._targets
 
 
-def visit_uncounted(self: Execution, *args: Any) -> Any:
+def call_uncounted(self: Execution, *args: Any) -> Any:
     return self.call(*args)
 
 
 def hold_without_looking(self: Execution, key: Any, instance: Any, end: Any = None) -> None:
-    self._held[key] = end
+    self._closers[key] = end
     self._targets[key] = instance
 
 
@@ -97,7 +97,7 @@ def reading() -> SimpleNamespace:
         at.closed += 1
 
     table: Any = SimpleNamespace(close=close, scan=lambda *_: None)
-    at.table = _Reading(table)
+    at.table = _TableInUse(table)
     at.table.begin(7, [], SimpleNamespace(filters=(), limit=None))
     return at
 
@@ -117,18 +117,18 @@ def closed_once(at: Any) -> None:
     assert at.closed == 1, at.closed
 
 
-def end_looking_first(self: _Reading) -> None:
+def end_looking_first(self: _TableInUse) -> None:
     has_scans = bool(self._scans)
-    self._is_over = True
+    self._is_ending = True
     if not has_scans:
-        self._close_if_over()
+        self._close_if_unused()
 
 
 PROGRAMS = (
     Program(
         "hold-against-stop",
-        "a query's end: what a call holds meanwhile is ended, once",
-        "hold does not look whether the query has ended",
+        "a query's end: an instance that a call holds meanwhile is closed, once",
+        "`hold` does not check whether the query has ended",
         querying,
         (beginning_a_scan, stopping),
         each_ended_once,
@@ -139,13 +139,13 @@ PROGRAMS = (
         around=at_once,
     ),
     Program(
-        "visit-against-stop",
-        "a query's end: nothing is ended while a call is inside",
-        "calls into what is held are not counted",
+        "call-held-against-stop",
+        "a query's end: no instance is closed while a call is inside",
+        "calls into held instances are not counted",
         querying,
         (beginning_a_scan, stopping),
         each_ended_once,
-        replaced(Execution, "visit", visit_uncounted),
+        replaced(Execution, "call_held", call_uncounted),
         ci=every(1, at_least=140),
         soak=every(2, at_least=5000),
         where=HOLDING,
@@ -154,11 +154,11 @@ PROGRAMS = (
     Program(
         "end-of-table-against-end-of-scan",
         "a table is closed once, after its last scan",
-        "the table's end looks for scans before it says that it is over",
+        "the table's end looks for scans before it announces itself",
         reading,
         (ending_the_scan, ending_the_table),
         closed_once,
-        replaced(_Reading, "end", end_looking_first),
+        replaced(_TableInUse, "end", end_looking_first),
         ci=every(2, at_least=800),
         soak=every(4, at_least=1000),
         where=READING,

@@ -62,7 +62,7 @@ def _leave_the_engine(status: int) -> None:
     it, since its threads could call into what is not there any more. All else is closed by now.
     """
     database = sys.modules.get("epochal.sql.database")
-    if database is not None and database.is_any_engaged():
+    if database is not None and database.is_any_in_engine():
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -11,7 +11,7 @@ import pyarrow as pa
 from epochal.cli.client import ARROW
 from epochal.cli.console import warn
 from epochal.errors import HostError
-from epochal.sql import EpochRecord, Provenance
+from epochal.sql import EpochRef, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -37,7 +37,7 @@ class RemoteResult:
         )
         self._batches: pa.RecordBatchStreamReader
         self.schema: pa.Schema
-        self.epoch: EpochRecord
+        self.epoch: EpochRef
         self.provenance: tuple[Provenance, ...]
 
     def __enter__(self) -> RemoteResult:
@@ -46,7 +46,7 @@ class RemoteResult:
         self.schema = self._batches.schema
         facts = {name.decode(): text.decode() for name, text in self.schema.metadata.items()}
         number, digest = facts["epochal.epoch.number"], facts["epochal.epoch.id"]
-        self.epoch = EpochRecord(int(number), digest)
+        self.epoch = EpochRef(int(number), digest)
         kinds = json.loads(facts["epochal.functions"])
         self.provenance = tuple(
             Provenance(

@@ -32,7 +32,7 @@ async def watch_workers(service: Service) -> None:
     """Keep `service.held_by` true, until cancelled."""
     while True:
         await asyncio.sleep(LOOK_S)
-        if service.held_by or service.database.is_engaged:
+        if service.held_by or service.database.is_in_engine:
             held_by = await _held_by(service)
             if held_by and not service.held_by:  # or is it only busy?
                 held_by = await _held_by(service)

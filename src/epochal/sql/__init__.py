@@ -13,7 +13,7 @@ except ImportError as error:  # pragma: no cover  # the test environment has bot
 
 from epochal.kinds.arrow import arrow_type
 from epochal.sql.database import Database, Prepared
-from epochal.sql.provenance import EpochRecord, Provenance
+from epochal.sql.provenance import EpochRef, Provenance
 from epochal.sql.result import Result
 from epochal.sql.types import sql_name, sql_signature
 
@@ -21,7 +21,7 @@ del _datafusion, _pyarrow
 
 __all__ = [
     "Database",
-    "EpochRecord",
+    "EpochRef",
     "Prepared",
     "Provenance",
     "Result",

@@ -21,7 +21,7 @@ from datafusion.user_defined import Accumulator, AggregateUDF
 
 from epochal.kinds.mergeable_state import MERGE_SUFFIX, STATE_SUFFIX
 from epochal.kinds.signature import Parameter, Signature
-from epochal.sql.codec_adapters import CodedClass
+from epochal.sql.codec_adapters import CodecClass
 from epochal.sql.conversion import ResultColumn
 from epochal.sql.engine_refs import EngineRef
 from epochal.sql.function import Function
@@ -70,7 +70,7 @@ class AggregateFunction(Function):
             return make
         export = epoch.export(self.kind, self.exported)
         shape = cast("AggregateKind", self.kind).shape(export)
-        return CodedClass(make, shape, vectorized=export.options["vectorized"])
+        return CodecClass(make, shape, vectorized=export.options["vectorized"])
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""
@@ -92,7 +92,7 @@ class AggregateFunction(Function):
     def merge(self, instance: Any, states: Sequence[pa.Array]) -> None:
         """Merge the states of other parts into an instance."""
         for state in zip(*[column.to_pylist() for column in states], strict=True):
-            other = instance.another() if self._has_codec else type(instance)()
+            other = instance.fresh() if self._has_codec else type(instance)()
             if self._own_state:
                 other.restore(*state)
             else:

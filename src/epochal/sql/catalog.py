@@ -1,8 +1,8 @@
-"""Which tables of plugins a query names, and who serves them.
+"""Looks up the tables that a query names, and the plugins that serve them.
 
-Only the engine knows what a SQL text names as a table: so it asks, by a schema of ours (`Lookup`),
-and a plugin's table is opened when it is asked for. What might be asked for is looked up before, in
-the query's epoch, since that is let go before anything is planned.
+Only the engine knows which names in a SQL text are tables. Therefore it gets a schema of ours
+(`QuerySchema`), which opens a plugin's table when the engine asks for it. The tables that the text
+might name are looked up before, because the query's epoch is released before planning.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from epochal._core.introspect.tracebacks import format_error
 from epochal.errors import HostError
 from epochal.kinds.storage import storage
 from epochal.sql.conversion import ReturnTypeError
-from epochal.sql.plugin_tables import StoredTable, open_table
+from epochal.sql.plugin_tables import PluginTable, open_table
 from epochal.sql.sql_scan import may_name
 
 if TYPE_CHECKING:
@@ -24,71 +24,75 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datafusion.catalog import Table
 
-    from epochal._core.generation.epoch import Epoch
+    from epochal import Epoch
     from epochal.sql.execution import Execution
 
+_SCHEMES: Final = "epochal.sql.schemes"
 
-def stored_tables(
+
+def plugin_tables(
     uris: Mapping[str, str], sql: str, epoch: Epoch
-) -> dict[str, StoredTable | HostError]:
-    """The plugins' tables that a query may name, by name; why not, where nobody serves one.
+) -> dict[str, PluginTable | HostError]:
+    """The plugins' tables that a query may name, by name, or the reason that none serves one.
 
     Args:
-        uris: the registered ones, by name.
+        uris: the addresses of the registered tables, by name.
         sql: the query.
-        epoch: where the query finds its plugins.
+        epoch: the query's epoch.
     """
-    return {name: _stored(name, uri, epoch) for name, uri in uris.items() if may_name(sql, name)}
+    return {
+        name: _plugin_table(name, uri, epoch) for name, uri in uris.items() if may_name(sql, name)
+    }
 
 
-def _stored(name: str, uri: str, epoch: Epoch) -> StoredTable | HostError:
+def _plugin_table(name: str, uri: str, epoch: Epoch) -> PluginTable | HostError:
     try:
-        return StoredTable(name, uri, backend_of(uri, epoch), epoch)
+        return PluginTable(name, uri, backend_of(uri, epoch), epoch)
     except HostError as error:
         return HostError(f"table {name!r}: {error}")
 
 
-class Lookup:
-    """The tables of one query, as the engine asks for them by name while it plans.
+class QuerySchema:
+    """The tables of one query, which the engine requests by name while it plans.
 
-    A plugin's table is opened when it is asked for, and never for a column or a `WITH` of the same
-    name; and then once, however often it is named and planned.
+    A plugin's table is opened when it is requested, not for a column or a `WITH` of the same name,
+    and only once, however often it is named and planned.
 
     Args:
-        own: the engine's own, by name.
-        stored: those that plugins serve.
-        execution: the query's.
+        own: the engine's tables, by name.
+        served: the plugins' tables, by name.
+        execution: the query's execution.
 
     Attributes:
-        opened: what was asked for of plugins' tables, by name.
+        opened: the plugins' tables that were requested, by name.
     """
 
     def __init__(
         self,
         own: Mapping[str, Table],
-        stored: Mapping[str, StoredTable | HostError],
+        served: Mapping[str, PluginTable | HostError],
         execution: Execution,
     ) -> None:
         self._own: Final = own
-        self._stored: Final = stored
+        self._served: Final = served
         self._execution: Final = execution
         self.opened: Final[dict[str, Table]] = {}
 
     @property
     def table_names(self) -> list[str]:
-        """For the engine's list of tables (`information_schema`): no other is opened for it."""
+        """For the engine's list of tables (`information_schema`), which opens no other table."""
         return [*self._own, *self.opened]
 
     @property
     def owner_name(self) -> None:
-        """Nobody."""
+        """Always None: the schema has no owner."""
 
     def table_exist(self, name: str) -> bool:
-        """Whether there is one of that name."""
-        return name in self._own or name in self._stored
+        """Whether there is a table of that name."""
+        return name in self._own or name in self._served
 
     def table(self, name: str) -> Table | None:
-        """The table of that name.
+        """The table of that name; None for an unknown name.
 
         Raises:
             HostError: no active plugin serves it.
@@ -98,18 +102,18 @@ class Lookup:
             return own
         if (opened := self.opened.get(name)) is not None:
             return opened
-        stored = self._stored.get(name)
-        if isinstance(stored, HostError):
-            raise stored
-        if stored is None:
+        served = self._served.get(name)
+        if isinstance(served, HostError):
+            raise served
+        if served is None:
             return None
-        table = self.opened[name] = stored.open(self._execution)
+        table = self.opened[name] = served.open(self._execution)
         return table
 
     def catalog(self) -> Catalog:
-        """A catalog of these."""
+        """A catalog with this schema alone."""
         catalog = Catalog.memory_catalog()
-        # Not a `SchemaProvider` by its class, since the binding reads `table_names` as a property.
+        # Not a subclass of `SchemaProvider`: the binding reads `table_names` as a property.
         catalog.register_schema("public", self)  # type: ignore[arg-type]
         return catalog
 
@@ -118,7 +122,7 @@ def schema_of(uri: str, epoch: Epoch) -> pa.Schema:
     """The columns of a plugin's table, which is opened for that and closed again.
 
     Raises:
-        HostError: nobody serves it, or it cannot be opened; what the plugin raised is the cause.
+        HostError: no plugin serves it, or it cannot be opened; the plugin's exception is the cause.
     """
     backend = epoch[storage][backend_of(uri, epoch)]
     try:
@@ -133,31 +137,19 @@ def schema_of(uri: str, epoch: Epoch) -> pa.Schema:
     return schema
 
 
-def scheme_of(uri: str) -> str:
-    """The scheme of an address, in lower case."""
-    return uri.partition("://")[0].lower()
-
-
-def schemes_of(epoch: Epoch) -> Mapping[str, str]:
-    """The schemes that an epoch's plugins serve, each with the full name of its backend."""
-    return epoch.derived(_SCHEMES, _read_schemes)
-
-
-_SCHEMES: Final = "epochal.sql.schemes"
-
-
-def _read_schemes(epoch: Epoch) -> dict[str, str]:
-    return {epoch.export(storage, name).options["scheme"]: name for name in epoch[storage]}
-
-
 def backend_of(uri: str, epoch: Epoch) -> str:
-    """The full name of the backend that serves an address.
+    """The full name of the storage backend that serves an address.
 
     Raises:
-        HostError: there is none.
+        HostError: no active plugin serves its scheme.
     """
-    scheme, schemes = scheme_of(uri), schemes_of(epoch)
+    scheme = uri.partition("://")[0].lower()
+    schemes = epoch.derived(_SCHEMES, _backends_by_scheme)
     if scheme not in schemes:
-        known = ", ".join(f"{one}://" for one in sorted(schemes)) or "none"
-        raise HostError(f"no active plugin serves {scheme}://; served: {known}")
+        served = ", ".join(f"{known}://" for known in sorted(schemes)) or "none"
+        raise HostError(f"no active plugin serves {scheme}://; served: {served}")
     return schemes[scheme]
+
+
+def _backends_by_scheme(epoch: Epoch) -> dict[str, str]:
+    return {epoch.export(storage, name).options["scheme"]: name for name in epoch[storage]}

@@ -1,12 +1,12 @@
-"""A plugin's callables between the codecs of their data types.
+"""Wraps a plugin's callables in the codecs of the data types in their signatures.
 
-What a query calls is in its own table, and goes with the query (`epochal.sql.execution`). Where a
-function has a data type in its signature, what stands there is one of these in its place: it reads
-what is stored, calls, and writes what it is given. So the adapters that plans hold know of storage
-alone, and a function of plain types is called as it is.
+The engine stores a value of a data type in its storage format. A wrapper decodes the arguments,
+calls the plugin, and encodes the result. It takes the place of the callable in the query's own
+table (`epochal.sql.execution`) and goes with the query, so that plans know storage alone, and a
+function of plain types is called without a wrapper.
 
-Functions that take whole arrays get them as they are stored, and may return arrays of the storage
-or of the data type: there is no value to read or write, and no step in Python for each row.
+Vectorized functions get arrays as they are stored, and may return arrays of the storage or of the
+data type: no value is decoded or encoded, and no row costs a step in Python.
 """
 
 from __future__ import annotations
@@ -26,148 +26,151 @@ if TYPE_CHECKING:
     Steps = Sequence[Step | None]
 
 
-class CodedCall:
-    """A function, called by row, by column or by frame."""
+class CodecCall:
+    """Wraps a function that is called by row, by column or by frame."""
 
-    __slots__ = ("_function", "_readers", "_write")
+    __slots__ = ("_decoders", "_encode", "_function")
 
-    def __init__(self, function: Callable[..., Any], readers: Steps, write: Step | None) -> None:
+    def __init__(self, function: Callable[..., Any], decoders: Steps, encode: Step | None) -> None:
         self._function: Final = function
-        self._readers: Final = readers
-        self._write: Final = write
+        self._decoders: Final = decoders
+        self._encode: Final = encode
 
-    def __call__(self, *given: Any) -> Any:
-        """Call it with what is stored; returns what is to be stored."""
-        result = self._function(*_through(self._readers, given))
-        return result if self._write is None else self._write(result)
+    def __call__(self, *stored: Any) -> Any:
+        """Call the function with stored values; returns a value to store."""
+        result = self._function(*_apply(self._decoders, stored))
+        return result if self._encode is None else self._encode(result)
 
 
-def coded_scalar(function: Callable[..., Any], signature: Signature) -> CodedCall:
-    """A scalar function, which gets the values of a row."""
+def wrap_scalar(function: Callable[..., Any], signature: Signature) -> CodecCall:
+    """Wrap a scalar function, which gets the values of a row."""
     assert signature.returns is not None
-    return CodedCall(
-        function, _readers(signature.parameters), encoder_for(signature.returns, "the result")
+    return CodecCall(
+        function, _decoders(signature.parameters), encoder_for(signature.returns, "the result")
     )
 
 
-def coded_window(
+def wrap_window(
     function: Callable[..., Any], signature: Signature, *, vectorized: bool, by_frame: bool
-) -> CodedCall:
-    """A window function, which gets columns and returns one, or a value."""
+) -> CodecCall:
+    """Wrap a window function, which gets columns and returns a column, or a value by frame."""
     assert signature.returns is not None
-    readers = [] if vectorized else [for_each(one) for one in _readers(signature.parameters)]
-    write = encoder_for(signature.returns, "the result")
+    decoders = [] if vectorized else [for_each(step) for step in _decoders(signature.parameters)]
+    encode = encoder_for(signature.returns, "the result")
     if not by_frame:
-        write = None if vectorized else for_each(write)
-    return CodedCall(function, readers, write)
+        encode = None if vectorized else for_each(encode)
+    return CodecCall(function, decoders, encode)
 
 
-class CodedTable:
-    """A function that returns rows; these become mappings of what is stored."""
+class CodecTable:
+    """Wraps a function that returns rows; each row becomes a mapping of values to store."""
 
-    __slots__ = ("_function", "_mappings", "_readers", "_writers")
+    __slots__ = ("_decoders", "_encoders", "_function", "_read")
 
     def __init__(self, function: Callable[..., Any], shape: TableShape) -> None:
         self._function: Final = function
-        self._readers: Final = _readers(shape.signature.parameters)
-        self._mappings: Final = shape.has_mapping_rows
-        self._writers: Final = {
+        self._decoders: Final = _decoders(shape.signature.parameters)
+        self._read: Final[Callable[[Any, str], Any]] = (
+            dict.__getitem__ if shape.has_mapping_rows else getattr
+        )
+        self._encoders: Final = {
             name: encoder_for(kind, f"column {name!r}")
             for name, kind in (shape.columns or {}).items()
         }
 
-    def __call__(self, *given: Any) -> Any:
-        """Call it with what is stored; returns rows of what is to be stored."""
-        result = self._function(*_through(self._readers, given))
-        return self._rows(result) if self._writers else result
+    def __call__(self, *stored: Any) -> Any:
+        """Call the function with stored values; returns rows of values to store."""
+        result = self._function(*_apply(self._decoders, stored))
+        return self._rows(result) if self._encoders else result
 
     def _rows(self, rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
-        read = dict.__getitem__ if self._mappings else getattr
+        encoders = [*self._encoders.values()]
         for row in rows:
-            values = [read(row, name) for name in self._writers]
-            yield dict(zip(self._writers, _through([*self._writers.values()], values), strict=True))
+            values = [self._read(row, name) for name in self._encoders]
+            yield dict(zip(self._encoders, _apply(encoders, values), strict=True))
 
 
-class CodedClass:
-    """An aggregate's class."""
+class CodecClass:
+    """Wraps the class of an aggregate."""
 
-    __slots__ = ("_make", "read_state", "readers", "shape", "write", "write_state")
+    __slots__ = ("_make", "decode_state", "decoders", "encode", "encode_state", "shape")
 
     def __init__(self, make: Callable[[], Any], shape: AggregateShape, *, vectorized: bool) -> None:
         self._make: Final = make
         self.shape: Final = shape
-        self.readers: Final = [] if vectorized else _readers(shape.update.parameters)
-        self.write: Final = encoder_for(shape.returns, "the result")
-        state = [(kind, _place(name, shape)) for name, kind in shape.state.items()]
-        self.read_state: Final = [decoder_for(*one) for one in state]
-        self.write_state: Final = [encoder_for(*one) for one in state]
+        self.decoders: Final = [] if vectorized else _decoders(shape.update.parameters)
+        self.encode: Final = encoder_for(shape.returns, "the result")
+        places = [
+            (kind, "the state" if shape.has_own_state else f"state attribute {name!r}")
+            for name, kind in shape.state.items()
+        ]
+        self.decode_state: Final = [decoder_for(*place) for place in places]
+        self.encode_state: Final = [encoder_for(*place) for place in places]
 
-    def __call__(self) -> CodedGroup:
+    def __call__(self) -> CodecInstance:
         """Make an instance, for one group."""
-        return CodedGroup(self._make(), self)
+        return CodecInstance(self._make(), self)
 
 
-class CodedGroup:
-    """An instance of an aggregate's class; whatever its state is, it writes and restores it."""
+class CodecInstance:
+    """Wraps an instance of an aggregate's class; it always has a `state` and a `restore`."""
 
-    __slots__ = ("_coded", "_instance")
+    __slots__ = ("_codecs", "_instance")
 
-    def __init__(self, instance: Any, coded: CodedClass) -> None:
+    def __init__(self, instance: Any, codecs: CodecClass) -> None:
         self._instance: Final = instance
-        self._coded: Final = coded
+        self._codecs: Final = codecs
 
-    def another(self) -> CodedGroup:
-        """A fresh one, to be merged with this."""
-        return CodedGroup(type(self._instance)(), self._coded)
+    def fresh(self) -> CodecInstance:
+        """A new instance, to be merged into this one."""
+        return CodecInstance(type(self._instance)(), self._codecs)
 
     def update(self, *values: Any) -> None:
-        """Take a row in."""
-        self._instance.update(*_through(self._coded.readers, values))
+        """Add a row."""
+        self._instance.update(*_apply(self._codecs.decoders, values))
 
     def retract(self, *values: Any) -> None:
-        """Take a row out."""
-        self._instance.retract(*_through(self._coded.readers, values))
+        """Remove a row."""
+        self._instance.retract(*_apply(self._codecs.decoders, values))
 
-    def merge(self, other: CodedGroup) -> None:
-        """Take another part in."""
+    def merge(self, other: CodecInstance) -> None:
+        """Merge another part."""
         self._instance.merge(other._instance)  # of its own class
 
     def evaluate(self) -> Any:
-        """What is stored of the result."""
+        """The result, to be stored."""
         value = self._instance.evaluate()
-        return value if self._coded.write is None else self._coded.write(value)
+        return value if self._codecs.encode is None else self._codecs.encode(value)
 
     def state(self) -> Any:
-        """What is stored of the state: one value, or a tuple of several."""
-        names = [*self._coded.shape.state]
-        if not self._coded.shape.has_own_state:
-            given = tuple(getattr(self._instance, name) for name in names)
+        """The state, to be stored: one value, or a tuple of several."""
+        names = [*self._codecs.shape.state]
+        if not self._codecs.shape.has_own_state:
+            values = tuple(getattr(self._instance, name) for name in names)
         else:
-            own = self._instance.state()
-            given = own if len(names) > 1 else (own,)
-        stored = tuple(_through(self._coded.write_state, given))
+            returned = self._instance.state()
+            values = returned if len(names) > 1 else (returned,)
+        stored = tuple(_apply(self._codecs.encode_state, values))
         return stored if len(names) > 1 else stored[0]
 
     def restore(self, *state: Any) -> None:
-        """Read what is stored of a state."""
-        values = _through(self._coded.read_state, state)
-        if self._coded.shape.has_own_state:
+        """Take over a stored state."""
+        values = _apply(self._codecs.decode_state, state)
+        if self._codecs.shape.has_own_state:
             self._instance.restore(*values)
             return
-        for name, value in zip(self._coded.shape.state, values, strict=True):
+        for name, value in zip(self._codecs.shape.state, values, strict=True):
             setattr(self._instance, name, value)
 
 
-def _place(name: str, shape: AggregateShape) -> str:
-    return "the state" if shape.has_own_state else f"state attribute {name!r}"
+def _decoders(parameters: Iterable[Parameter]) -> Steps:
+    return [
+        decoder_for(parameter.type, f"parameter {parameter.name!r}") for parameter in parameters
+    ]
 
 
-def _readers(parameters: Iterable[Parameter]) -> Steps:
-    return [decoder_for(one.type, f"parameter {one.name!r}") for one in parameters]
-
-
-def _through(steps: Steps, values: Sequence[Any]) -> Sequence[Any]:
-    """Values, each after its step; as they are where there are no steps."""
+def _apply(steps: Steps, values: Sequence[Any]) -> Sequence[Any]:
+    """Apply its step to each value; without steps, the values stay as they are."""
     if not steps:
         return values
     pairs = zip(steps, values, strict=False)  # arguments with a default may be left out

@@ -7,17 +7,17 @@
     with db.query("SELECT geo.area(radius) FROM fields WHERE day = $1", [3]) as result:
         for batch in result: ...
 
-A query is planned in the epoch that is current when it begins and runs to its end on that epoch's
-code, whatever is reloaded meanwhile; the next query gets the new code. Planning never sees a mix of
-epochs, and a plugin function is never missing during a reload.
+A query is planned in the epoch that is current when it begins, and runs to its end on that epoch's
+code, even if its plugins are reloaded meanwhile; the next query gets the new code. Planning never
+sees a mix of epochs, and no plugin function is missing during a reload.
 
-Who reads, who writes
----------------------
+Which thread reads and writes what
+----------------------------------
 
-``_running`` is a dict keyed by identity: a query adds itself, and takes itself out as it ends, in
-whatever thread that is; one step each. `close` sets ``_closed`` *before* it looks at ``_running``,
-and a query adds itself *before* it looks at ``_closed``: so a query that begins beside `close` is
-stopped by one of the two.
+``_running`` is a dict keyed by identity. The calling thread adds a query, and the thread that ends
+the query removes it; one step each. `close` sets ``_closed`` *before* it reads ``_running``, and a
+query is added *before* ``_closed`` is read: one of the two stops a query that begins during
+`close`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import BusyError, EpochalError, HostError
 from epochal.kinds.index import index
 from epochal.kinds.storage import storage
-from epochal.sql.catalog import schema_of, stored_tables
-from epochal.sql.engine_refs import Engagement
+from epochal.sql.catalog import plugin_tables, schema_of
+from epochal.sql.engine_refs import EngineRefs
 from epochal.sql.execution import EndReason, Execution
 from epochal.sql.function_registry import index_of, signatures
 from epochal.sql.off_thread import BatchFetcher, PlanningThreads
 from epochal.sql.planning import Planner, bind, resolve
-from epochal.sql.plugin_tables import StoredTable
-from epochal.sql.provenance import EpochRecord
+from epochal.sql.plugin_tables import PluginTable
+from epochal.sql.provenance import EpochRef
 from epochal.sql.query import Query, plugins_of
 from epochal.sql.sql_scan import scan
 from epochal.sql.tables import Tables
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeAlias
 
-    from epochal._core.generation.operation import Operation
+    from epochal import Operation
     from epochal.runtime import Runtime
     from epochal.sql.result import Result
     from epochal.sql.sql_scan import Scan
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
 
-_LABEL: Final = 200
+_MAX_LABEL: Final = 200
 _EXIT_TIMEOUT_S: Final = 10.0
 _EXIT_GRACE_S: Final = 0.05
 
@@ -69,19 +69,19 @@ class Database:
     """Answers SQL queries over registered tables, with the functions of a runtime's plugins.
 
     It answers queries and changes nothing: statements that create, insert or set are refused (a
-    view made by SQL would keep the functions that it was made with past every reload). Use it from
-    as many threads and tasks as you like.
+    view made by SQL would keep the functions that it was made with past every reload). It is safe
+    for any number of threads and tasks.
 
     Args:
-        runtime: whose plugins' functions the SQL may call.
-        partitions: into how many parts, each on a thread of its own, the engine splits a query;
-            None for one a processor.
+        runtime: the runtime whose plugins' functions the SQL may call.
+        partitions: into how many parts, each on its own thread, the engine splits a query; None for
+            one per processor.
     """
 
     __slots__ = (
         "__weakref__",
         "_closed",
-        "_engagement",
+        "_engine_refs",
         "_fetcher",
         "_planner",
         "_planning_threads",
@@ -96,7 +96,7 @@ class Database:
         self._planner: Final = Planner(partitions)
         self._planning_threads: Final = PlanningThreads()
         self._fetcher: Final = BatchFetcher()
-        self._engagement: Final = Engagement()
+        self._engine_refs: Final = EngineRefs()
         self._running: Final[dict[int, Execution]] = {}
         self._closed = False
         _databases.add(self)
@@ -108,24 +108,24 @@ class Database:
     ) -> None:
         """Add a table, or replace the one of that name.
 
-        Replacing is one step: a query sees the old table or the new one, in all places where it
-        names it, and never none. Running queries go on with what they were planned with.
+        Replacing is one step: a query sees the old table or the new one, the same one in all places
+        that name it, and never none. Running queries keep the table that they were planned with.
 
         Args:
-            name: what SQL calls it. SQL reads names in lower case unless they are quoted, so a name
+            name: its name in SQL. SQL reads names in lower case unless they are quoted, so a name
                 with capitals must be quoted there.
-            source: a `pyarrow.Table` or `RecordBatch`, or anything with `__arrow_c_stream__`; or
+            source: a `pyarrow.Table` or `RecordBatch`, or any object with `__arrow_c_stream__`; or
                 the path of a file, or of a folder with files of one format: Parquet, CSV, TSV,
-                JSON (one object a line), Arrow IPC or Feather; CSV and JSON also compressed
-                (`.csv.gz`). Files are listed and read by each query anew. Or the address of a
-                table that a plugin serves, `lite:///data/shop.db?table=orders` (its path quoted by
-                `urllib.parse.quote`, if it has # ? or % in it): each query that names it has it
-                opened by the plugin of its own epoch (see `epochal.kinds.storage`).
-            schema: columns of files; None to find them out (from the first 1,000 rows of text
+                JSON (one object per line), Arrow IPC or Feather; CSV and JSON also compressed
+                (`.csv.gz`). Each query lists and reads the files again. Or the address of a table
+                that a plugin serves, `lite:///data/shop.db?table=orders` (quote the path with
+                `urllib.parse.quote` if it contains # ? or %): the plugin of the query's own epoch
+                opens it for each query that names it (see `epochal.kinds.storage`).
+            schema: columns of files; None to infer them (from the first 1,000 rows of text
                 formats).
 
         Raises:
-            HostError: it is not there, of no known format, or cannot be read.
+            HostError: the source does not exist, has an unknown format, or cannot be read.
         """
         try:
             if isinstance(source, str) and _is_address(source):
@@ -142,10 +142,10 @@ class Database:
         self._tables.put_uri(name, uri)
 
     def deregister(self, name: str) -> None:
-        """Take a table out; running queries go on with it.
+        """Remove a table; running queries keep it.
 
         Raises:
-            HostError: there is no such table.
+            HostError: no table of that name is registered.
         """
         self._tables.drop(name)
 
@@ -153,53 +153,56 @@ class Database:
     def tables(self) -> Mapping[str, pa.Schema]:
         """The registered tables and their columns.
 
-        Those of plugins are as the current epoch has them, and left out where they cannot be
-        opened: `described` says why. Opening them takes as long as their plugins take.
+        Plugins' tables are opened in the current epoch, which takes as long as the plugins take.
+        Those that cannot be opened are left out; `described` has the reasons.
         """
         return {
-            name: found for name, found in self.described().items() if isinstance(found, pa.Schema)
+            name: schema
+            for name, schema in self.described().items()
+            if isinstance(schema, pa.Schema)
         }
 
     def described(self) -> Mapping[str, pa.Schema | HostError]:
-        """Every registered table, with its columns, or why they cannot be had.
+        """Every registered table with its columns, or with the error that opening it raised.
 
-        What one plugin's table raises is that table's fault, and no other's.
+        An error of one plugin's table does not affect the other tables.
         """
         snapshot, epoch = self._tables.current, self._runtime.epoch
-        found: dict[str, pa.Schema | HostError] = {
+        described: dict[str, pa.Schema | HostError] = {
             name: table.schema for name, table in snapshot.tables.items()
         }
         for name, uri in snapshot.uris.items():
             try:
-                found[name] = schema_of(uri, epoch)
+                described[name] = schema_of(uri, epoch)
             except HostError as error:
-                found[name] = HostError(f"table {name!r}: {error}")
-        return found
+                described[name] = HostError(f"table {name!r}: {error}")
+        return described
 
     def functions(self) -> list[str]:
-        """How each plugin function is called in SQL, in the current epoch."""
+        """The SQL signature of each plugin function in the current epoch."""
         return signatures(self._runtime.epoch)
 
     def build_index(
         self, name: str, sql: str, params: Parameters | None = None, *, folder: Path | None = None
     ) -> int:
-        """Build a plugin's index of the rows of a query; the one that it had serves until then.
+        """Build a plugin's index over the rows of a query; the previous build serves until then.
 
         Args:
             name: the index's full name, `plugin.name`.
-            sql: what to index; the index says which columns it wants. It gets at least one batch,
-                without rows where there are none.
+            sql: the query to index; the index defines the columns that it needs. It gets at least
+                one batch, which is empty if the query has no rows.
             params: as for `query`.
-            folder: where it is kept, to be opened after a restart (`epoch[index][name].open`); None
-                for a place that goes with it.
+            folder: where to keep the index, to open it after a restart
+                (`epoch[index][name].open`); None for a temporary place.
 
         Returns:
-            How many rows were indexed.
+            The number of indexed rows.
 
         Raises:
             UnknownExportError: no active plugin has such an index.
-            FunctionError: the index failed to build or to persist; what it raised is the cause.
-            QueryError: the SQL is wrong.
+            FunctionError: the index failed to build or to persist; the plugin's exception is the
+                cause.
+            QueryError: the SQL is invalid.
         """
         epoch = self._runtime.epoch
         epoch.export(index, name)
@@ -214,7 +217,7 @@ class Database:
                 is_empty = False
                 rows += batch.num_rows
                 yield batch
-            if is_empty:  # it says at least which columns there are
+            if is_empty:  # the index learns at least which columns there are
                 yield pa.RecordBatch.from_pylist([], result.schema)
 
         with self.query(sql, params) as result:
@@ -231,15 +234,15 @@ class Database:
         Args:
             sql: one SQL query. Plugin functions are called by their full names, `geo.distance(…)`.
             params: values for `$1`, `$2`, … in order, or by name for `$name`. They are bound as
-                values, never put into the text.
+                values, never inserted into the text.
             timeout: seconds that the query may take, from now to its last batch; None for no limit.
 
         Returns:
             Its result, which streams.
 
         Raises:
-            QueryError: the SQL is wrong, is refused, or names what there is not.
-            FunctionError: a function was called while planning (a table function; or one of
+            QueryError: the SQL is invalid, is refused, or names something that does not exist.
+            FunctionError: a function was called during planning (a table function, or a function of
                 constants that is not volatile) and failed.
             QueryTimeoutError: planning took too long.
             HostError: the database or its runtime is closed.
@@ -250,7 +253,7 @@ class Database:
         try:
             return self._planning_threads.run(query.start, query.execution)
         except BaseException:
-            query.execution.stop(EndReason.CANCELLED)  # Ctrl-C, unless it has failed by itself
+            query.execution.stop(EndReason.CANCELLED)  # Ctrl-C; after a failure, does nothing
             raise
 
     async def aquery(
@@ -281,25 +284,26 @@ class Database:
             raise
 
     def prepare(self, sql: str) -> Prepared:
-        """Keep a query to run it many times.
+        """Keep a query's SQL, to run it many times.
 
-        It is planned again, against the epoch and the tables that are current, at each execution:
-        so it always runs the newest code and pins nothing in between. What is saved is writing the
-        SQL twice.
+        Each execution plans it again, with the epoch and the tables that are current: it always
+        runs the newest code and pins nothing in between.
         """
         return Prepared(self, sql)
 
     def _begin(self, sql: str, params: Parameters | None, timeout: float | None) -> Query:
-        found = scan(sql)
-        values = bind(params, found.parameters)
+        scanned = scan(sql)
+        values = bind(params, scanned.parameters)
         snapshot = self._tables.current
         operation = self._runtime.operation(_label(sql))
         try:
-            query = self._pin(operation, sql, found, values, snapshot, timeout)
+            query = self._pin(operation, sql, scanned, values, snapshot, timeout)
         except BaseException:
             operation.end()
             raise
         execution = query.execution
+        # Added before `_closed` is read, and `close` does the two in the opposite order: one of the
+        # two sees the other.
         self._running[id(execution)] = execution
         if self._closed:
             execution.stop(EndReason.DATABASE_CLOSED)
@@ -310,22 +314,22 @@ class Database:
         self,
         operation: Operation,
         sql: str,
-        found: Scan,
+        scanned: Scan,
         values: dict[str, pa.Scalar],
         snapshot: Snapshot,
         timeout: float | None,
     ) -> Query:
-        """Take out of the epoch what the query needs, and let the epoch go."""
+        """Take the exports that the query needs out of the epoch, and let the epoch go."""
         epoch = operation.epoch
         index = index_of(epoch)
-        resolved = resolve(sql, found.calls, index, epoch)
+        resolved = resolve(sql, scanned.calls, index, epoch)
         targets: dict[Hashable, Any] = {
-            one.key: one.callable_of(epoch) for one in resolved.functions
+            function.key: function.callable_of(epoch) for function in resolved.functions
         }
-        stored = stored_tables(snapshot.uris, sql, epoch)
-        served = [one for one in stored.values() if isinstance(one, StoredTable)]
+        tables = plugin_tables(snapshot.uris, sql, epoch)
+        served = [table for table in tables.values() if isinstance(table, PluginTable)]
         targets |= {table.key: epoch[storage][table.export] for table in served}
-        record = EpochRecord(epoch.number, epoch.id)
+        epoch_ref = EpochRef(epoch.number, epoch.id)
         operation.narrow(plugins_of(resolved.functions, served))
         execution = Execution(
             operation,
@@ -333,19 +337,19 @@ class Database:
             sql=_label(sql),
             timeout=timeout,
             parameters=values,
-            engagement=self._engagement,
+            engine_refs=self._engine_refs,
             on_end=self._ended,
         )
         return Query(
             self._planner,
             self._fetcher,
-            operation,
-            execution,
-            resolved,
-            stored,
-            index,
-            record,
-            snapshot,
+            operation=operation,
+            execution=execution,
+            resolved=resolved,
+            plugin_tables=tables,
+            index=index,
+            epoch=epoch_ref,
+            snapshot=snapshot,
         )
 
     def _ended(self, execution: Execution) -> None:
@@ -354,16 +358,16 @@ class Database:
     # --- the end -----------------------------------------------------------------------------
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Stop every running query, refuse new ones, forget the tables.
+        """Stop every running query, refuse new ones, and drop the tables.
 
         Args:
-            timeout: seconds to wait for the engine: for calls of plugin functions that are under
-                way, above all.
+            timeout: seconds to wait for the engine, mainly for calls of plugin functions under way.
 
         Returns:
-            Whether the engine has let go of everything. (Leaving the process while a plugin's
-            function runs on a thread of the engine aborts the process.)
+            Whether the engine holds nothing any more. (If the process exits while a plugin's
+            function runs on a thread of the engine, it aborts.)
         """
+        # Before `_running` is read: see `_begin`.
         self._closed = True
         for execution in self._running.copy().values():
             execution.stop(EndReason.DATABASE_CLOSED)
@@ -371,12 +375,12 @@ class Database:
         self._tables.clear()
         deadline = monotonic() + timeout
         self._fetcher.close(timeout)
-        return self._engagement.wait_ended(max(0.0, deadline - monotonic()))
+        return self._engine_refs.wait_empty(max(0.0, deadline - monotonic()))
 
     @property
-    def is_engaged(self) -> bool:
-        """Whether the engine holds anything of this database's queries, ended ones included."""
-        return self._engagement.is_engaged
+    def is_in_engine(self) -> bool:
+        """Whether the engine holds any object of this database's queries, even of ended ones."""
+        return not self._engine_refs.is_empty
 
     def __enter__(self) -> Database:
         return self
@@ -396,10 +400,10 @@ class Database:
 
 
 class Prepared:
-    """A query kept to run it many times; made by `Database.prepare`.
+    """A query to be run many times; made by `Database.prepare`.
 
-    It is planned again at each execution, against the epoch and the tables that are current then:
-    after a reload it runs the new code, and in between it pins nothing.
+    Each execution plans it again, with the epoch and the tables that are current then: after a
+    reload it runs the new code, and in between it pins nothing.
 
     Attributes:
         sql: the query.
@@ -412,7 +416,7 @@ class Prepared:
         self.sql: Final = sql
 
     def execute(self, params: Parameters | None = None, *, timeout: float | None = None) -> Result:
-        """Plan it against the current epoch and begin it; see `Database.query`."""
+        """Plan it in the current epoch and begin it; see `Database.query`."""
         return self._database.query(self.sql, params, timeout=timeout)
 
     async def aexecute(
@@ -429,25 +433,25 @@ def _is_address(source: str) -> bool:
 
 def _label(sql: str) -> str:
     line = " ".join(sql.split())
-    return line if len(line) <= _LABEL else f"{line[: _LABEL - 1]}…"
+    return line if len(line) <= _MAX_LABEL else f"{line[: _MAX_LABEL - 1]}…"
 
 
 _databases: Final[WeakRegistry[Database]] = WeakRegistry()
 
 
-def is_any_engaged() -> bool:
-    """Whether the engine holds anything of any database's queries: see `Database.close`."""
-    return any(database.is_engaged for database in _databases.live())
+def is_any_in_engine() -> bool:
+    """Whether the engine holds any object of any database's queries: see `Database.close`."""
+    return any(database.is_in_engine for database in _databases.live())
 
 
 def _close_all() -> None:
     databases = _databases.live()
-    busy = is_any_engaged()
+    was_busy = is_any_in_engine()
     for database in databases:
         database.close(_EXIT_TIMEOUT_S)
-    if busy:
-        # The engine has let go of our functions. What else it drops with a plan, columns say that
-        # a function made of NumPy's memory, takes it moments more and needs the interpreter too.
+    if was_busy:
+        # The engine has dropped our functions. The rest of a plan, such as columns in NumPy's
+        # memory, takes it a moment more, and needs the interpreter too.
         sleep(_EXIT_GRACE_S)
 
 

@@ -1,20 +1,20 @@
-"""Whether the engine may still call Python.
+"""Knows whether the engine may still call Python.
 
-The problem: leaving the process while a thread of the engine is in Python, or about to be, aborts
-it. These threads are not ours to join, and a query's plan is dropped by them, some time after the
+The problem: if the process exits while a thread of the engine is in Python, or about to enter it,
+the process aborts. These threads cannot be joined, and they drop a query's plan some time after the
 query has ended.
 
-The idea: whatever of ours the engine holds, and each call of ours into it, is *lent*: an object
-that is known here weakly. When none is left alive the engine has nothing left to call. What may end
-up in a traceback must not keep a lent object, or an error that is kept would look like a running
-query: so no frame has one in a variable, and what the engine calls is no function of our own but a
-`partial`.
+The idea: every object of ours that the engine holds, and every call into the engine, is *tracked*:
+this module holds a weak reference to it. Once none of these objects is alive, the engine has
+nothing left to call. An object that a traceback may reach must not keep a tracked object alive, or
+an error that the caller keeps would look like a running query. Therefore no frame has a tracked
+object in a variable, and the engine calls a `partial`, not a function of ours.
 
-Who reads, who writes
----------------------
+Which thread does what
+----------------------
 
-Any thread lends; an object tells of its end from wherever it dies, by one `SimpleQueue.put`, which
-may be interrupted by another of itself. One thread at a time waits.
+Any thread tracks objects. The death of an object is reported by one `SimpleQueue.put`, from
+whichever thread drops it; it may interrupt another such `put`. One thread at a time waits.
 """
 
 from __future__ import annotations
@@ -30,57 +30,59 @@ from epochal._core.sync.weak_registry import WeakRegistry
 T = TypeVar("T")
 
 _NUDGE_S: Final = 0.005
+"""How often a waiting thread calls the engine, so that the binding drops dead objects."""
 
 
 class EngineRef:
-    """Something that stands for the engine's hold on a query, where nothing else does."""
+    """Stands for the engine's hold on a query, where no other object does."""
 
     __slots__ = ("__weakref__",)
 
 
-class Engagement:
-    """What the engine holds of ours, and the calls into it, over all queries of a database."""
+class EngineRefs:
+    """The tracked objects of all queries of one database."""
 
-    __slots__ = ("_gone", "_lent")
-
-    # ``_lent`` is added to by any thread; what is taken out of it is told to ``_gone``, where the
-    # one who waits reads.
+    __slots__ = ("_deaths", "_live")
 
     def __init__(self) -> None:
-        self._gone: SimpleQueue[None] | None = None
-        self._lent: Final[WeakRegistry[object]] = WeakRegistry(self._tell)
+        self._deaths: SimpleQueue[None] | None = None
+        self._live: Final[WeakRegistry[object]] = WeakRegistry(self._notify)
 
     def track(self, item: T) -> T:
         """Count an object for as long as it lives."""
-        self._lent.add(item)
+        self._live.add(item)
         return item
 
     @property
-    def is_engaged(self) -> bool:
-        """Whether anything is lent."""
-        return len(self._lent) > 0
+    def is_empty(self) -> bool:
+        """Whether no tracked object is alive."""
+        return len(self._live) == 0
 
-    def wait_ended(self, timeout: float) -> bool:
-        """Wait until the engine holds nothing and is in no call; returns whether that came.
+    def wait_empty(self, timeout: float) -> bool:
+        """Wait until the engine holds no object of ours and runs no call.
 
         Args:
             timeout: seconds.
+
+        Returns:
+            False on a timeout.
         """
-        self._gone = gone = SimpleQueue[None]()
+        # Set before the first look: a death after that look is then in the queue.
+        self._deaths = deaths = SimpleQueue[None]()
         deadline = monotonic() + timeout
-        while self.is_engaged:
-            # What the engine drops on a thread of its own is let go by the binding when it is
-            # called next, so that nobody would tell: call it.
+        while not self.is_empty:
+            # An object that the engine drops on its own thread is freed by the binding at its next
+            # call, and only then reported: so call it.
             datafusion.lit(0)
             left = deadline - monotonic()
             if left <= 0.0:
-                return not self.is_engaged
+                return self.is_empty
             try:
-                gone.get(timeout=min(left, _NUDGE_S))
+                deaths.get(timeout=min(left, _NUDGE_S))
             except Empty:
                 continue
         return True
 
-    def _tell(self) -> None:
-        if (gone := self._gone) is not None:
-            gone.put(None)
+    def _notify(self) -> None:
+        if (deaths := self._deaths) is not None:
+            deaths.put(None)

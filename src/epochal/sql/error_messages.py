@@ -1,4 +1,4 @@
-"""What the engine says when it fails, in one line that a person can use."""
+"""Converts the engine's error messages to one line each, with a hint where one is known."""
 
 from __future__ import annotations
 
@@ -26,20 +26,19 @@ _GIVEN: Final = re.compile(r"argument types '[^(']*(\(.*?\))'")
 _SLIDING: Final = re.compile(r"sliding accumulator .*?: ([\w.]+)")
 _CALLED: Final = re.compile(r"a call to '([^']+)' function")
 
-
 _TABLES: Final = {"table_function": "a table function", "index": "an index"}
 
 
 def query_error(
     message: str, index: FunctionIndex, usages: Mapping[str, str], calls: Iterable[str]
 ) -> QueryError:
-    """The error for what the engine said.
+    """Make the caller's error of an engine's message.
 
     Args:
-        message: the engine's.
-        index: the functions that there are, for advice.
-        usages: how the functions that the query calls are called, by name.
-        calls: the names that the query calls, whether there are such functions or not.
+        message: the engine's message.
+        index: the functions of the epoch, for hints.
+        usages: the SQL signatures of the functions that the query calls, by name.
+        calls: the names that the query calls, including those of no function.
     """
     text = clean(message)
     if refused := _REFUSED.search(text) or _STATEMENT.search(text):
@@ -64,7 +63,7 @@ def query_error(
 
 
 def _unknown(name: str, where: str, index: FunctionIndex, calls: Iterable[str]) -> str:
-    if where == "table function":  # of a name with dots, the engine tells the first part only
+    if where == "table function":  # the engine reports only the first part of a name with dots
         name = next((call for call in calls if call.startswith(f"{name}.")), name)
     kinds = [kind.name for kind in index.names.get(name, ())]
     if "window" in kinds:
@@ -77,7 +76,7 @@ def _unknown(name: str, where: str, index: FunctionIndex, calls: Iterable[str]) 
 
 
 def clean(message: str) -> str:
-    """An engine's message as one line, without its layers."""
+    """The engine's message as one line, without the prefixes of its layers."""
     text = _REPORT.sub("", message).strip()
     if parser := _PARSER.search(text):
         return f"syntax error: {parser[1]}".replace('\\"', '"')

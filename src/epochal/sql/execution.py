@@ -1,39 +1,39 @@
-"""One run of one query: what it may call, until it ends.
+"""One run of one query: the callables that it may use, until it ends.
 
-The problem: a query's plan lives in native code. It is dropped on the engine's own threads, at some
-later time, and what it held of Python is let go only when the binding next runs (we saw a lease
-held for as long as nobody made another query). A function that the plan holds can therefore not be
-what keeps a plugin in use, and nothing from outside makes a plan stop.
+The problem: a query's plan lives in native code. The engine drops it on its own threads, at some
+later time, and frees its Python objects only when the binding next runs (a lease was seen to be
+held until the next query). So a function that the plan holds cannot be what keeps a plugin in use,
+and nothing outside the plan can stop it.
 
-The idea: the plan holds *adapters* that hold an `Execution`, and the execution holds the carrying
-functions, in one table. While the query runs, an adapter finds its function there at every batch.
-Ending the query, for whatever reason, replaces the table by an empty one: from then on no batch
-begins, so the query stops; the plugins' leases are let go at that instant, in the thread that ended
-the query, whatever the engine still holds; and a call that is under way goes on to its own end,
-since its frame holds the function that it runs.
+The idea: the plan holds *adapters*, the adapters hold an `Execution`, and the execution holds the
+lease-carrying callables, in one table. While the query runs, an adapter looks its callable up at
+every batch. Ending the query, for any reason, replaces the table by an empty one. From then on no
+batch begins, so the query stops. The plugins' leases are released at that instant, in the thread
+that ended the query, whatever the engine still holds. A call under way runs to its own end, since
+its frame holds its function.
 
-An exception of a plugin's function goes through the engine as a number and is looked up again on
-the other side, so the caller gets the exception itself, with its traceback, and not the engine's
+An exception of a plugin's function passes through the engine as a number, by which it is found
+again on the other side: the caller gets the exception itself, with its traceback, not the engine's
 text of it.
 
-Who reads, who writes
----------------------
+Which thread reads and writes what
+----------------------------------
 
-``_targets`` is replaced by `stop`, once, and read by `call` on engine threads: old table or empty
-one, whole. Adapters add and remove instances of their own, one dict step each. ``_ending`` is
-decided by `dict.setdefault`: of several that end a query at once, one does. Nothing here takes a
-lock, because `stop` also runs where a dropped result is collected: anywhere, in any thread.
-
-What is held of plugins' instances (`hold`) is not ended by whoever ends the query, which may be an
-event loop or the collector, but on a thread of `cleanup`, which holds the plugin in use until it
-has. `stop` adds the ends to ``_late`` *before* it looks at ``_visits``, and a call leaves
-``_visits`` *before* it looks at ``_late``: so one of the two hands them on, and no call is inside.
-
-``_made`` is filled by the thread that plans, and emptied by that or by `stop`, one step each.
-``stream`` is set by the thread that plans, which then looks at the ending, and taken away by
-`stop`, which sets the ending before: so a stream never outlives its query. `waking` sets ``_wake``
-*before* it looks at the ending, and `stop` sets the ending *before* it looks at ``_wake``: so
-either the waiter sees the end, or it is woken.
+- ``_targets`` is replaced once, by `stop`, and read by `call` on engine threads: the old table or
+  the empty one, never a part. Adapters add and remove their own instances, one dict step each.
+- ``_end_reason`` is decided by `dict.setdefault`: of several threads that end a query at once, one
+  succeeds. There is no lock, because `stop` also runs where a dropped result is collected: in any
+  thread, at any point.
+- The instances of `hold` are not closed by the thread that ends the query, which may be an event
+  loop or the collector, but on a thread of `kinds.toolkit.cleanup`, which holds the plugin in use
+  until the instance is closed. `stop` adds the closers to ``_cleanups`` *before* it reads
+  ``_active_calls``, and a call leaves ``_active_calls`` *before* it reads ``_cleanups``. Therefore
+  one of the two hands the closers on, and no call is inside an instance that is closed.
+- ``_once`` is filled by the planning thread and cleared by that thread or by `stop`.
+- ``stream`` is set by the planning thread, which then reads the end reason, and removed by `stop`,
+  which sets the end reason first: a stream never outlives its query.
+- `waking` sets ``_wake`` *before* it reads the end reason, and `stop` sets the end reason *before*
+  it reads ``_wake``: either the waiting thread sees the end, or it is woken.
 """
 
 from __future__ import annotations
@@ -50,19 +50,23 @@ from epochal.errors import FunctionError, QueryCancelledError, QueryError, Query
 from epochal.kinds.codec import CodecError
 from epochal.kinds.toolkit.cleanup import cleanup
 from epochal.sql.conversion import ReturnTypeError
-from epochal.sql.engine_refs import Engagement
+from epochal.sql.engine_refs import EngineRefs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from datafusion import RecordBatchStream
 
-    from epochal._core.generation.operation import Operation
+    from epochal import Operation
 
 T = TypeVar("T")
 
-_LONGEST: Final = 400
-_FAULT: Final = re.compile(r"epochal-fault:(\d+);")
+_MAX_MESSAGE: Final = 400
+_ERROR_NUMBER: Final = re.compile(r"epochal-error:(\d+);")
+
+INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""Addressed to the reading thread, and not errors of the engine. (A plugin's exceptions never get
+there as such, and a panic of the engine is not an `Exception`.)"""
 
 
 class EndReason(Enum):
@@ -76,14 +80,11 @@ class EndReason(Enum):
     EXPIRED = "did not end in time"
 
 
-def _cancel(execution: Execution | None) -> None:
-    """Stop a query whose operation was asked to end (a drain that waits for it, say)."""
-    if execution is not None:
-        execution.stop(EndReason.CANCELLED)
+_CANCELLED: Final = (EndReason.CANCELLED, EndReason.DATABASE_CLOSED)
 
 
 class Named(Protocol):
-    """What is known of a function that a query calls."""
+    """The names of a function that a query calls."""
 
     @property
     def name(self) -> str:
@@ -97,44 +98,44 @@ class Named(Protocol):
 
 
 class BadCallError(Exception):
-    """The SQL calls a function in a way that cannot be right; the message says it to the caller."""
+    """The SQL calls a function with invalid arguments; the message is for the caller."""
 
 
 class StoppedError(Exception):
-    """Tells the engine to stop; its text never reaches anybody."""
+    """Raised into the engine to stop it; callers never see its text."""
 
 
 class Execution:
-    """What one run of one query may call, until it ends.
+    """The callables and instances that one run of a query may use, until it ends.
 
     Args:
-        operation: the query's pin on its plugins.
-        targets: the carrying functions, by key.
+        operation: the query's operation, which pins its plugins.
+        targets: the lease-carrying callables, by key.
         timeout: seconds from now; None for no limit.
-        engagement: counts what the engine holds.
-        on_end: called once, when it ends, by whoever ends it.
+        engine_refs: tracks what the engine holds.
+        on_end: called once, when the query ends, in the thread that ends it.
 
     Attributes:
         sql: the query.
-        lend: counts an object for as long as it lives; see `Engagement`.
-        stream: what the engine gives batches through; None before it begins and after the end.
+        track: counts an object for as long as it lives; see `EngineRefs`.
+        stream: the engine's stream of batches; None before it begins and after the end.
         timeout: as given.
-        deadline: in seconds of `time.monotonic`; None for none.
+        deadline: in seconds of `time.monotonic`; None for no limit.
         parameters: the query's parameters by name, for table functions.
     """
 
     __slots__ = (
         "__weakref__",
-        "_ending",
-        "_faults",
-        "_held",
-        "_late",
-        "_made",
+        "_active_calls",
+        "_cleanups",
+        "_closers",
+        "_end_reason",
+        "_errors",
         "_numbers",
         "_on_end",
+        "_once",
         "_operation",
         "_targets",
-        "_visits",
         "_wake",
         "deadline",
         "parameters",
@@ -152,56 +153,58 @@ class Execution:
         sql: str,
         timeout: float | None = None,
         parameters: Mapping[str, Any] | None = None,
-        engagement: Engagement | None = None,
+        engine_refs: EngineRefs | None = None,
         on_end: Callable[[Execution], object] = lambda _: None,
     ) -> None:
         self.sql: Final = sql
-        self.track: Final = (engagement or Engagement()).track
+        self.track: Final = (engine_refs or EngineRefs()).track
         self.stream: RecordBatchStream | None = None
         self.timeout: Final = timeout
         self.deadline: Final = None if timeout is None else monotonic() + timeout
         self.parameters: Final = parameters or {}
         self._operation: Final = operation
         self._targets: dict[Hashable, Any] = dict(targets)
-        self._ending: Final[dict[None, list[EndReason]]] = {}
-        self._faults: Final[dict[int, BaseException]] = {}
+        self._end_reason: Final[dict[None, list[EndReason]]] = {}
+        self._errors: Final[dict[int, BaseException]] = {}
         self._numbers: Final = itertools.count(1)
-        self._made: Final[dict[Hashable, Any]] = {}
-        self._held: Final[dict[Hashable, Callable[[], object]]] = {}
-        self._late: Final[list[Callable[[], object]]] = []
-        self._visits: Final[dict[int, None]] = {}
+        self._once: Final[dict[Hashable, Any]] = {}
+        self._closers: Final[dict[Hashable, Callable[[], object]]] = {}
+        self._cleanups: Final[list[Callable[[], object]]] = []
+        self._active_calls: Final[dict[int, None]] = {}
         self._wake: Callable[[], object] | None = None
         self._on_end: Final = on_end
-        # Not a reference of the operation's to this: the two would be a circle.
+        # Weak, since this refers to the operation: the two would form a cycle.
         me = weakref.ref(self)
         operation.on_cancel(lambda: _cancel(me()))
 
-    # --- ending ------------------------------------------------------------------------------
+    # --- the end -----------------------------------------------------------------------------
 
     @property
-    def ending(self) -> EndReason | None:
-        """Why it ended; None while it runs."""
-        return self._ending[None][0] if self._ending else None
+    def end_reason(self) -> EndReason | None:
+        """Why the query ended; None while it runs."""
+        return self._end_reason[None][0] if self._end_reason else None
 
-    def stop(self, ending: EndReason) -> bool:
-        """End the query: no function is called from now on, and its plugins are let go.
+    def stop(self, reason: EndReason) -> bool:
+        """End the query: no function is called from now on, and its plugins are released.
 
         Returns:
-            Whether this call ended it, and not another before.
+            Whether this call ended it; False if it had ended before.
         """
-        mine = [ending]
-        if self._ending.setdefault(None, mine) is not mine:
+        mine = [reason]
+        if self._end_reason.setdefault(None, mine) is not mine:
             return False
         self._targets = {}
         with suppress(KeyError):
-            while True:  # one by one, so that what `hold` adds meanwhile is taken here or there
-                self._late.append(self._held.popitem()[1])
-        if not self._visits:
-            self._hand_on()
-        self.stream = None  # dropping the stream stops the engine at its next batch
-        self._faults.clear()
-        self._made.clear()
+            while True:  # one by one: a closer that `hold` adds meanwhile is taken here or there
+                self._cleanups.append(self._closers.popitem()[1])
+        # After filling `_cleanups`: a call that leaves later finds them there.
+        if not self._active_calls:
+            self._hand_on_cleanups()
+        self.stream = None  # without its stream the engine stops at its next batch
+        self._errors.clear()
+        self._once.clear()
         self._operation.end()
+        # After the end reason was set: see `waking`.
         if (wake := self._wake) is not None:
             wake()
         self._on_end(self)
@@ -209,42 +212,43 @@ class Execution:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until its time is over, at least 0; None for no limit."""
+        """Seconds until the deadline, at least 0; None for no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
 
     def check(self) -> None:
-        """Raise what the query's end means to somebody who wants more of it; ends it if it is late.
+        """Raise the error for a caller that wants more of an ended query; ends a late one first.
 
         Raises:
-            QueryTimeoutError: its time is over.
+            QueryTimeoutError: its time limit is reached.
             QueryCancelledError: it was cancelled.
             QueryError: its result was closed, or it failed before.
         """
-        if self.deadline is not None:
-            self._expire()
-        ending = self.ending
-        if ending is None or ending is EndReason.EXHAUSTED:
+        self._expire()
+        reason = self.end_reason
+        if reason is None or reason is EndReason.EXHAUSTED:
             return
-        if ending is EndReason.EXPIRED:
+        if reason is EndReason.EXPIRED:
             raise QueryTimeoutError(f"the query did not end within {self.timeout:g} s: {self.sql}")
-        kind = QueryCancelledError if ending in _CANCELLED else QueryError
-        raise kind(f"the query {ending.value}: {self.sql}")
+        kind = QueryCancelledError if reason in _CANCELLED else QueryError
+        raise kind(f"the query {reason.value}: {self.sql}")
 
     @contextmanager
     def waking(self, wake: Callable[[], object]) -> Iterator[None]:
-        """Have `wake` called when the query ends while the block runs (at once if it has)."""
+        """Call `wake` if the query ends while the block runs, or has ended before."""
+        # Set before the end reason is read, or an end between the two would wake nothing.
         self._wake = wake
         try:
-            if self.ending is not None:
+            if self.end_reason is not None:
                 wake()
             yield
         finally:
             self._wake = None
 
-    def began(self, stream: RecordBatchStream) -> None:
-        """Keep the stream until the query ends; who is in a fetch then keeps it until that ends."""
+    def attach(self, stream: RecordBatchStream) -> None:
+        """Keep the engine's stream until the query ends."""
         self.stream = self.track(stream)
-        if self._ending:
+        # Read after the stream is set: a `stop` in between has not seen it.
+        if self._end_reason:
             self.stream = None
 
     # --- calls from the engine ---------------------------------------------------------------
@@ -253,14 +257,14 @@ class Execution:
         """Run `work(target, *args)` for the engine, on one of its threads.
 
         Args:
-            function: on whose behalf, for messages.
-            key: what to look up: a function's key, or an instance's.
-            work: does it.
-            *args: passed on.
+            function: the function that is called, for messages.
+            key: the key of the target: a function's, or an instance's.
+            work: runs with the target.
+            *args: passed on to it.
 
         Raises:
-            StoppedError: for the engine: the query has ended, or `work` failed and the number in
-                the message is its fault's.
+            StoppedError: for the engine: the query has ended, or `work` raised an error, whose
+                number is in the message.
         """
         target: Any = None
         try:
@@ -268,127 +272,130 @@ class Execution:
                 self._expire()
             target = self._targets.get(key)
             if target is None:
-                raise StoppedError  # noqa: TRY301  # in here, so that there is one way out
+                raise StoppedError  # noqa: TRY301  # raised here, so that there is one way out
             return work(target, *args)
         except StoppedError:
-            fault = 0
-        except BaseException as error:  # noqa: BLE001  # raised anew for the caller
-            fault = self._note(function, error)
+            number = 0
+        except BaseException as error:  # noqa: BLE001  # raised again for the caller
+            number = self._record_error(function, error)
         finally:
-            # This frame may live on in a traceback: it must not keep the plugin in use.
+            # A traceback may keep this frame: it must not keep the plugin in use.
             del target
-        # Raised out here, so that the engine's error does not hold the plugin's as its context.
-        raise StoppedError(f"epochal-fault:{fault};")
+        # Raised outside the handlers: there, the plugin's error would be its context.
+        raise StoppedError(f"epochal-error:{number};")
 
-    def made(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What was made under a key while the query is planned; made at the first time."""
-        found: T | None = self._made.get(key)
-        if found is None:
-            found = self._made[key] = make()
-        return found
-
-    def planned(self) -> None:
-        """Nothing that was `made` is asked for any more."""
-        self._made.clear()
-
-    def visit(self, function: Named, key: Hashable, work: Callable[..., T], *args: Any) -> T:
-        """`call`, into an instance that is held: it is not ended while this is inside."""
+    def call_held(self, function: Named, key: Hashable, work: Callable[..., T], *args: Any) -> T:
+        """`call` with an instance of `hold`, which is not closed while the call is inside."""
         number = next(self._numbers)
-        self._visits[number] = None
+        self._active_calls[number] = None
         try:
             return self.call(function, key, work, *args)
         finally:
-            del self._visits[number]
-            if self._late and not self._visits:
-                self._hand_on()
+            # In this order: `stop` fills `_cleanups` and then reads `_active_calls`.
+            del self._active_calls[number]
+            if self._cleanups and not self._active_calls:
+                self._hand_on_cleanups()
 
-    def hold(self, key: Hashable, instance: Any, end: Callable[[], object] | None = None) -> None:
-        """Keep an instance of a plugin's for later calls with this key, until the query ends.
+    def hold(self, key: Hashable, instance: Any, close: Callable[[], object] | None = None) -> None:
+        """Keep an instance of a plugin's class for later calls, until the query ends.
 
         Args:
-            key: what it is looked up by.
-            instance: it.
-            end: ends it, on a thread of `cleanup`; holds its plugin in use until then. None for
-                what just goes.
+            key: finds the instance in `call`.
+            instance: the instance.
+            close: closes it, on a cleanup thread, and holds its plugin in use until then; None for
+                an instance that is only dropped.
         """
-        if end is not None:
+        if close is not None:
             cleanup.prepare()
-            self._held[key] = end
+            self._closers[key] = close
         self._targets[key] = instance
-        if self._ending:
+        # Read after adding the instance: a `stop` in between has not seen it.
+        if self._end_reason:
             self.release(key)
 
     def release(self, key: Hashable) -> None:
-        """Let an instance go that no call is inside of."""
+        """Let go of an instance that no call is inside."""
         self._targets.pop(key, None)
-        if (end := self._held.pop(key, None)) is not None:
-            cleanup.schedule(self.sql, end)
+        if (close := self._closers.pop(key, None)) is not None:
+            cleanup.schedule(self.sql, close)
 
-    def _hand_on(self) -> None:
-        """Have what was held be ended; of several that do this at once each takes some."""
-        with suppress(IndexError):
-            while True:
-                cleanup.schedule(self.sql, self._late.pop(0))
-
-    def fault_in(self, message: str) -> BaseException | None:
-        """The exception behind an engine's error message; None if no function of ours raised."""
-        found = _FAULT.search(message)
-        return self._faults.get(int(found[1])) if found else None
-
-    def proceed(self) -> None:
-        """For long work inside a call: give up if the query has ended.
+    def raise_if_ended(self) -> None:
+        """Stop long work inside a call if the query has ended.
 
         Raises:
-            StoppedError: it has.
+            StoppedError: it has ended.
         """
         self._expire()
-        if self._ending:
+        if self._end_reason:
             raise StoppedError
+
+    # --- planning ----------------------------------------------------------------------------
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Make an object at the first call with this key; later calls return the same one."""
+        existing: T | None = self._once.get(key)
+        if existing is None:
+            existing = self._once[key] = make()
+        return existing
+
+    def planning_done(self) -> None:
+        """Drop the objects of `once`: the query is not planned again."""
+        self._once.clear()
+
+    def error_in(self, message: str) -> BaseException | None:
+        """The error of a plugin's function behind an engine's error message; None for others."""
+        match = _ERROR_NUMBER.search(message)
+        return self._errors.get(int(match[1])) if match else None
+
+    def _hand_on_cleanups(self) -> None:
+        """Have the instances closed; of several threads that do this at once, each takes some."""
+        with suppress(IndexError):
+            while True:
+                cleanup.schedule(self.sql, self._cleanups.pop(0))
 
     def _expire(self) -> None:
         if self.deadline is not None and monotonic() >= self.deadline:
             self.stop(EndReason.EXPIRED)
 
-    def _note(self, function: Named, error: BaseException) -> int:
+    def _record_error(self, function: Named, error: BaseException) -> int:
         number = next(self._numbers)
-        self._faults[number] = _fault(function, error)
-        if self._ending:
-            self._faults.clear()
+        self._errors[number] = _error_for_caller(function, error)
+        if self._end_reason:  # `stop` has cleared the errors already
+            self._errors.clear()
         return number
 
 
-_CANCELLED: Final = (EndReason.CANCELLED, EndReason.DATABASE_CLOSED)
+def _cancel(execution: Execution | None) -> None:
+    """Stop a query whose operation was asked to end, by a drain that waits for it for example."""
+    if execution is not None:
+        execution.stop(EndReason.CANCELLED)
 
-INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
-"""What somebody wants of the thread that reads, and no error of the engine's. (What a plugin raises
-never gets there; a panic of the engine's is no `Exception`.)"""
 
-
-def _fault(function: Named, error: BaseException) -> BaseException:
+def _error_for_caller(function: Named, error: BaseException) -> BaseException:
     if isinstance(error, BadCallError):
         return QueryError(str(error))
     if isinstance(error, ReturnTypeError):
         return FunctionError(f"{function.label} {error}", function=function.name)
     if isinstance(error, CodecError):
-        fault = FunctionError(f"{function.label}, {error}", function=function.name)
-        fault.__cause__ = error.__cause__
-        return fault
+        wrapped = FunctionError(f"{function.label}, {error}", function=function.name)
+        wrapped.__cause__ = error.__cause__
+        return wrapped
     if isinstance(error, KeyboardInterrupt):
-        return error  # a query may well run on its caller's thread
-    # Whatever else it is: a plugin's SystemExit would end the host's event loop, and the panics of
-    # extensions written in Rust are no `Exception` either.
+        return error  # a query may run on its caller's thread
+    # All others, not only `Exception`: a plugin's SystemExit would end the host's event loop, and
+    # a panic of an extension in Rust is not an `Exception`.
     text = _one_line(error)
-    fault = FunctionError(
+    wrapped = FunctionError(
         f"{function.label} raised {type(error).__name__}{f': {text}' if text else ''}",
         function=function.name,
     )
-    fault.__cause__ = error
-    return fault
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _one_line(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
-    except BaseException:  # noqa: BLE001  # the plugin's own exception class, at fault once more
+    except BaseException:  # noqa: BLE001  # `__str__` of the plugin's exception class raised
         return "(its message cannot be shown)"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 1]}…"

@@ -1,16 +1,16 @@
-"""Has the engine apply its filters itself, to a table that would otherwise be asked to.
+"""Makes the engine filter a plugin's table itself, instead of leaving its filters to pyarrow.
 
-The problem: what the engine can say as a `pyarrow` expression it hands to a table written in
-Python, and does not look at again. But `pyarrow` means something else by it: a null is in no list,
-so that `NOT IN` lets it pass, and NaN is neither below nor above anything. Rows would come that SQL
-excludes, and others would not.
+The problem: the engine passes a filter that it can express in `pyarrow` to a table written in
+Python, and does not apply it again. But `pyarrow` gives some filters another meaning: a null is in
+no list, so `NOT IN` lets it pass, and NaN is neither below nor above any value. The query would get
+rows that SQL excludes, and lack others.
 
-The idea: the engine is shown the table behind a limit that no table reaches. A filter must not be
-moved below a limit, since that would change which rows it counts; so it stays above, in the engine.
-Columns, their types and a limit of the query's own pass. (Hiding each *column* behind an expression
-was tried before: the engine then proves less about an order than it relies on, and refused queries
-with ORDER BY, windows and joins.) What a plugin may save by the filters is found out before, from a
-plan of the table without this (`pushdown`).
+The idea: the engine sees the table behind a limit that no table reaches. Moving a filter below a
+limit would change which rows the limit counts, so the engine keeps the filter above it and applies
+it. Columns, their types and the query's own limit pass. (An earlier version hid each *column*
+behind an expression: the engine then proves less about the order of rows than it relies on, and
+refused queries with ORDER BY, windows and joins.) The filters that may save a plugin work are found
+before, in a plan of the table without the barrier (`pushdown`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from datafusion import SessionContext
     from datafusion.catalog import Table
 
-_NEVER_REACHED: Final = 2**62
+_UNREACHABLE_LIMIT: Final = 2**62
 
 
 def keep_filters(context: SessionContext, table: Table) -> Table:
-    """The same table, for a planning context, with every filter applied by the engine."""
-    return context.read_table(table).limit(_NEVER_REACHED).into_view()
+    """The same table for a planning context, with every filter applied by the engine."""
+    return context.read_table(table).limit(_UNREACHABLE_LIMIT).into_view()

@@ -1,7 +1,8 @@
-"""The engine's conditions as `Filter` records, as far as they are such.
+"""Converts conditions of the engine to `Filter` records, as far as such records can express them.
 
-A condition is read into filters that every row passes which meets it. Where the filters say all of
-it, it is read *whole*: then a row that passes them is wanted, and rows can be counted.
+A condition becomes filters that every row passes which meets the condition. If the filters express
+all of it, they are *exact*: then every row that passes them meets the condition, and rows can be
+counted, which a limit needs.
 """
 
 from __future__ import annotations
@@ -26,40 +27,40 @@ _MIRRORED: Final[dict[str, Test]] = {
     ">": "<",
     ">=": "<=",
 }
-_EXACT: Final = float(2**53)
-"""Below it a whole number and its float are the same."""
-_LONGEST: Final = 64
-"""So many values of a `NOT IN` are told one by one, and not more."""
+_EXACT_FLOAT: Final = float(2**53)
+"""Below it, a whole number and its float are equal."""
+_LONGEST_NOT_IN: Final = 64
+"""A longer `NOT IN` gives no filters: each of its values would be one."""
 
 
-class Understood(NamedTuple):
-    """What was read of a condition.
+class Converted(NamedTuple):
+    """The filters of one condition.
 
     Attributes:
-        filters: that every row passes which meets it.
-        is_whole: whether a row that passes them all meets it.
+        filters: every row that meets the condition passes them.
+        is_exact: whether every row that passes them meets the condition.
     """
 
     filters: tuple[Filter, ...] = ()
-    is_whole: bool = False
+    is_exact: bool = False
 
 
-_NOTHING: Final = Understood()
+_NOTHING: Final = Converted()
 
 
-def understand(expression: Expr, schema: pa.Schema) -> Understood:
-    """Read a condition.
+def convert_condition(expression: Expr, schema: pa.Schema) -> Converted:
+    """Convert a condition.
 
     Args:
-        expression: the engine's.
-        schema: the columns of the table that it is about.
+        expression: the engine's condition.
+        schema: the columns of its table.
     """
     variant: Any = expression.to_variant()
     match expression.variant_name():
         case "BinaryExpr" if variant.op() == "AND":
-            found = [understand(one, schema) for one in _parts(expression, "AND")]
-            filters = tuple(one for each in found for one in each.filters)
-            return Understood(filters, all(each.is_whole for each in found))
+            parts = [convert_condition(part, schema) for part in _operands(expression, "AND")]
+            filters = tuple(item for part in parts for item in part.filters)
+            return Converted(filters, all(part.is_exact for part in parts))
         case "BinaryExpr" if variant.op() == "OR":
             return _alternatives(expression, schema)
         case "BinaryExpr":
@@ -67,29 +68,29 @@ def understand(expression: Expr, schema: pa.Schema) -> Understood:
         case "InList":
             return _list(variant)
         case "Column":
-            return Understood((Filter(variant.name(), "=", True),), True)
+            return Converted((Filter(variant.name(), "=", True),), True)
         case "IsTrue" | "IsFalse" | "Not" | "IsNull" | "IsNotNull" as kind:
-            return _of_column(kind, _inner(variant))
+            return _column_test(kind, _inner(variant))
         case _:
             return _NOTHING
 
 
-def _of_column(kind: str, inner: Expr) -> Understood:
-    """A condition on a column by itself."""
+def _column_test(kind: str, inner: Expr) -> Converted:
+    """A test of a single column."""
     if inner.variant_name() != "Column":
         return _NOTHING
     name = _name(inner)
-    made = {
+    filters = {
         "IsTrue": Filter(name, "=", True),
         "IsFalse": Filter(name, "=", False),
         "Not": Filter(name, "=", False),
         "IsNull": Filter(name, "is null"),
         "IsNotNull": Filter(name, "is not null"),
     }
-    return Understood((made[kind],), True)
+    return Converted((filters[kind],), True)
 
 
-def _comparison(variant: Any, schema: pa.Schema) -> Understood:
+def _comparison(variant: Any, schema: pa.Schema) -> Converted:
     left, right, test = variant.left(), variant.right(), variant.op()
     if test == "IS NOT DISTINCT FROM":
         test = "="
@@ -101,16 +102,16 @@ def _comparison(variant: Any, schema: pa.Schema) -> Understood:
     if value is None:
         return _NOTHING
     if left.variant_name() == "Column":
-        return Understood((Filter(_name(left), test, value),), True)
-    return _whole_number(left, test, value, schema)
+        return Converted((Filter(_name(left), test, value),), True)
+    return _integer_comparison(left, test, value, schema)
 
 
-def _whole_number(left: Expr, test: Test, value: Any, schema: pa.Schema) -> Understood:
-    """A column of whole numbers that the engine makes floats of, to compare it with one."""
+def _integer_comparison(left: Expr, test: Test, value: Any, schema: pa.Schema) -> Converted:
+    """A column of integers that the engine casts to floats, to compare it with a float."""
     if left.variant_name() not in ("Cast", "TryCast") or not isinstance(value, float):
         return _NOTHING
     inner = _inner(left.to_variant())
-    if inner.variant_name() != "Column" or not abs(value) < _EXACT:
+    if inner.variant_name() != "Column" or not abs(value) < _EXACT_FLOAT:
         return _NOTHING
     kind = schema.field(_name(inner)).type
     if not pa.types.is_integer(kind):
@@ -120,72 +121,73 @@ def _whole_number(left: Expr, test: Test, value: Any, schema: pa.Schema) -> Unde
             return _NOTHING
     else:
         value = math.floor(value) if test in ("<=", ">") else math.ceil(value)
-    return Understood((Filter(_name(inner), test, int(value)),), True)
+    return Converted((Filter(_name(inner), test, int(value)),), True)
 
 
-def _list(variant: Any) -> Understood:
+def _list(variant: Any) -> Converted:
     inner, members = variant.expr(), variant.list()
     if inner.variant_name() != "Column":
         return _NOTHING
     if any(member.variant_name() != "Literal" for member in members):
         return _NOTHING
     values = tuple(map(_value, members))
-    if not values or None in values:  # a null, or what Python has no value for
+    if not values or None in values:  # a null, or a value that Python cannot represent
         return _NOTHING
     name = _name(inner)
-    # In a list -0.0 is not 0.0 to the engine, where it is in a comparison.
-    clear = tuple(value for value in values if not _is_odd(value))
+    # In a list the engine takes -0.0 and 0.0 for different values, in a comparison for equal ones.
+    clear = tuple(value for value in values if not _is_ambiguous(value))
     if not variant.negated():
-        return Understood((Filter(name, "in", values),), clear == values)
-    if len(values) > _LONGEST:
+        return Converted((Filter(name, "in", values),), clear == values)
+    if len(values) > _LONGEST_NOT_IN:
         return _NOTHING
-    return Understood(tuple(Filter(name, "!=", value) for value in clear), clear == values)
+    return Converted(tuple(Filter(name, "!=", value) for value in clear), clear == values)
 
 
-def _is_odd(value: Any) -> bool:
+def _is_ambiguous(value: Any) -> bool:
     return isinstance(value, float) and (value == 0.0 or math.isnan(value))
 
 
-def _alternatives(expression: Expr, schema: pa.Schema) -> Understood:
-    """`a = 1 OR a = 2`, which is what the engine makes of a short `IN`, and what has such inside.
+def _alternatives(expression: Expr, schema: pa.Schema) -> Converted:
+    """`a = 1 OR a = 2`, to which the engine rewrites a short `IN`, and conditions that contain it.
 
-    Of `(a = 1 AND b > 0) OR a = 2` every wanted row has 1 or 2 in `a`, and that is not all.
+    For `(a = 1 AND b > 0) OR a = 2`, every wanted row has 1 or 2 in `a`; that filter is not exact.
     """
-    found = [understand(one, schema) for one in _parts(expression, "OR")]
-    values = [_equal_to(one) for one in found]
-    shared = [name for name in values[0] if all(name in one for one in values)]
+    parts = [convert_condition(part, schema) for part in _operands(expression, "OR")]
+    values = [_values_by_column(part) for part in parts]
+    shared = [name for name in values[0] if all(name in part for part in values)]
     filters = tuple(
-        Filter(name, "in", tuple(value for one in values for value in one[name])) for name in shared
+        Filter(name, "in", tuple(value for part in values for value in part[name]))
+        for name in shared
     )
-    is_whole = bool(filters) and all(one.is_whole and len(one.filters) == 1 for one in found)
-    return Understood(filters, is_whole)
+    is_exact = bool(filters) and all(part.is_exact and len(part.filters) == 1 for part in parts)
+    return Converted(filters, is_exact)
 
 
-def _parts(expression: Expr, operator: str) -> list[Expr]:
-    """What an operator connects; thousands, it may be, so without recursion."""
-    parts: list[Expr] = []
-    rest = [expression]
-    while rest:
-        one = rest.pop()
-        variant: Any = one.to_variant()
-        if one.variant_name() == "BinaryExpr" and variant.op() == operator:
-            rest += [variant.right(), variant.left()]
+def _operands(expression: Expr, operator: str) -> list[Expr]:
+    """The operands of a chain of one operator; without recursion, as there may be thousands."""
+    operands: list[Expr] = []
+    pending = [expression]
+    while pending:
+        current = pending.pop()
+        variant: Any = current.to_variant()
+        if current.variant_name() == "BinaryExpr" and variant.op() == operator:
+            pending += [variant.right(), variant.left()]
         else:
-            parts.append(one)
-    return parts
+            operands.append(current)
+    return operands
 
 
-def _equal_to(understood: Understood) -> dict[str, tuple[Any, ...]]:
-    """By column, the values of which a row must have one."""
+def _values_by_column(converted: Converted) -> dict[str, tuple[Any, ...]]:
+    """For each column with an equality filter, the values of which a row must have one."""
     values: dict[str, tuple[Any, ...]] = {}
-    for one in understood.filters:
-        if one.test in ("=", "in"):
-            values.setdefault(one.column, one.value if one.test == "in" else (one.value,))
+    for item in converted.filters:
+        if item.test in ("=", "in"):
+            values.setdefault(item.column, item.value if item.test == "in" else (item.value,))
     return values
 
 
 def _value(literal: Expr) -> Any:
-    """A literal as a Python value; None for a null, and for what Python has no value for."""
+    """A literal as a Python value; None for a null, or a value that Python lacks."""
     try:
         return literal.python_value().as_py()
     except (ValueError, OverflowError):  # nanoseconds, the year 10,000

@@ -1,9 +1,8 @@
-"""The functions of an epoch, as SQL finds them by name.
+"""Finds the functions of an epoch by their SQL names.
 
-An epoch's exports are turned into what the engine needs (types, adapters) at most once for each
-epoch, and only those that some query names. What is kept here is types and names: no plugin code,
-no lease, and nothing that refers to the epoch, so it may live in the epoch itself
-(`Epoch.derived`).
+A `Function` is made of an export when the first query of the epoch names it, and then kept. It has
+types and names only: no plugin code, no lease, and no reference to the epoch. Therefore the index
+can be stored in the epoch itself (`Epoch.derived`).
 """
 
 from __future__ import annotations
@@ -23,15 +22,14 @@ from epochal.kinds import (
 from epochal.kinds.mergeable_state import MERGE_SUFFIX, STATE_SUFFIX
 from epochal.sql.aggregates import AggregateFunction, MergeFunction, StateFunction
 from epochal.sql.scalars import ScalarFunction
-from epochal.sql.table_functions import IndexSearch, TableMaker
+from epochal.sql.table_functions import IndexSearch, TableProducer
 from epochal.sql.types import sql_signatures
 from epochal.sql.windows import WindowFunction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from epochal._core.generation.epoch import Epoch
-    from epochal._core.generation.kind import Kind
+    from epochal import Epoch, Kind
     from epochal.sql.function import Function
     from epochal.sql.sql_scan import Call
 
@@ -41,23 +39,23 @@ SQL_KINDS: Final = cast(
 """The kinds that SQL calls."""
 
 _SUFFIXES: Final = {mergeable_state.name: ("", STATE_SUFFIX, MERGE_SUFFIX)}
-"""What the names in SQL add to the name of one export."""
+"""The suffixes of an export's names in SQL, by kind."""
 
 _KEY: Final = "epochal.sql.function_registry"
 
 
 class FunctionIndex:
-    """Every name that SQL can call in one epoch; functions are made as queries name them.
+    """Every name that SQL can call in one epoch.
 
     Attributes:
-        names: full name -> the kinds under which it is exported, mostly one.
+        names: full name -> the kinds under which it is exported, usually one.
         plugins: the ids of the epoch's plugins.
     """
 
     __slots__ = ("_folded", "_functions", "names", "plugins")
 
-    # ``_functions`` is filled by any thread, with `dict.setdefault`: of two that make the same
-    # function one wins. The rest is never altered.
+    # Any thread fills ``_functions``, by `dict.setdefault`: of two threads that make the same
+    # function, both get the first one. The other attributes never change.
 
     def __init__(self, epoch: Epoch) -> None:
         self.plugins: Final = tuple(sorted(epoch.generations))
@@ -71,30 +69,30 @@ class FunctionIndex:
         self._functions: Final[dict[tuple[Kind[Any], str], Function]] = {}
 
     def resolve(self, call: Call) -> str | None:
-        """The full name that a call means: as written, or else in any case; None for no such."""
+        """The full name for a call: as written, else ignoring case; None for an unknown name."""
         return call.name if call.name in self.names else self._folded.get(call.folded.lower())
 
     def functions(self, name: str, epoch: Epoch) -> Iterator[Function]:
-        """What a full name stands for.
+        """The functions of a full name.
 
         Raises:
-            QueryError: a function has the name that a mergeable state's is called by.
+            QueryError: the name belongs to a function and to a mergeable state.
         """
         kinds = self.names[name]
-        if len(kinds) > 1 and (kept := _state_behind(epoch, name)):
+        if len(kinds) > 1 and (state := _mergeable_state_of(epoch, name)):
             raise QueryError(
-                f"{name} is a function, and a part of the mergeable state {kept}: "
+                f"{name} is a function, and a part of the mergeable state {state}: "
                 "one of the two needs another name"
             )
         for kind in kinds:
             key = (kind, name)
-            found = self._functions.get(key)
-            if found is None:
-                found = self._functions.setdefault(key, _make(epoch, kind, name))
-            yield found
+            function = self._functions.get(key)
+            if function is None:
+                function = self._functions.setdefault(key, _make(epoch, kind, name))
+            yield function
 
     def advice(self, name: str) -> str:
-        """What to tell somebody whose SQL calls a function that there is not; may be empty."""
+        """A hint for a call of a function that does not exist; may be empty."""
         plugin, _, short = name.rpartition(".")
         if plugin and plugin not in self.plugins:
             loaded = ", ".join(self.plugins) or "none"
@@ -112,7 +110,7 @@ def index_of(epoch: Epoch) -> FunctionIndex:
 
 
 def signatures(epoch: Epoch) -> list[str]:
-    """How each function of an epoch is called in SQL, sorted."""
+    """The SQL signatures of an epoch's functions, sorted."""
     return sorted(
         signature
         for kind in SQL_KINDS
@@ -134,13 +132,13 @@ def _make(epoch: Epoch, kind: Kind[Any], name: str) -> Function:
         return WindowFunction(export, generation, window.signature(export))
     if kind is index:
         return IndexSearch(export, generation, index.shape(export))
-    return TableMaker(export, generation, table_function.shape(export))
+    return TableProducer(export, generation, table_function.shape(export))
 
 
 def _make_mergeable(epoch: Epoch, name: str) -> Function:
-    kept = _state_behind(epoch, name)
-    export = epoch.export(mergeable_state, kept or name)
-    make = _MERGEABLE[name.removeprefix(kept)] if kept else AggregateFunction
+    state = _mergeable_state_of(epoch, name)
+    export = epoch.export(mergeable_state, state or name)
+    make = _MERGEABLE[name.removeprefix(state)] if state else AggregateFunction
     return make(export, epoch.generation(export.plugin), mergeable_state.shape(export))
 
 
@@ -150,7 +148,7 @@ _MERGEABLE: Final[dict[str, type[AggregateFunction]]] = {
 }
 
 
-def _state_behind(epoch: Epoch, name: str) -> str:
-    """The mergeable state whose name is a part of this one; empty for none."""
+def _mergeable_state_of(epoch: Epoch, name: str) -> str:
+    """The mergeable state whose name, with a suffix, is this one; empty for none."""
     bases = (name.removesuffix(suffix) for suffix in _MERGEABLE if name.endswith(suffix))
     return next((base for base in bases if base in epoch[mergeable_state]), "")

@@ -149,7 +149,7 @@ class PlanningThreads:
             with execution.waking(lambda: news.put(False)):
                 is_done = _next(news, execution)
             # A query that failed did so in its own planning, which returns the error in a moment.
-            while not is_done and execution.ending is EndReason.FAILED:
+            while not is_done and execution.end_reason is EndReason.FAILED:
                 is_done = news.get()
             if not is_done:
                 execution.check()

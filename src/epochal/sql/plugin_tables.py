@@ -1,9 +1,9 @@
-"""Tables of storage plugins in the engine: opened for one query, scanned batch by batch.
+"""Tables of storage plugins in the engine: opened for one query, and scanned batch by batch.
 
-The engine knows one way for a table written in Python: a `pyarrow` data set, which it asks for
-fragments, and each of these for batches. `_Scanned` is such a data set; behind it is the plugin's
-table, in the query's `Execution`, where every batch looks it up: so ending the query ends the scan,
-and lets the plugin go, whatever the engine still holds.
+The engine has one interface for a table written in Python: a `pyarrow` data set, which it asks for
+fragments, and each fragment for batches. `_EngineDataset` is such a data set. The plugin's table is
+in the query's `Execution`, where it is looked up for every batch: ending the query therefore ends
+the scan and releases the plugin, whatever the engine still holds.
 """
 
 from __future__ import annotations
@@ -21,35 +21,36 @@ from epochal.errors import HostError
 from epochal.kinds.storage import storage
 from epochal.kinds.toolkit.class_checks import close_object
 from epochal.sql.conversion import ReturnTypeError
+from epochal.sql.engine_refs import EngineRef
 from epochal.sql.provenance import provenance_of
 from epochal.sql.pushdown import Needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from epochal._core.generation.epoch import Epoch
+    from epochal import Epoch
     from epochal.kinds.storage import OpenedTable, StorageHandle
     from epochal.sql.execution import Execution
 
 _END: Final = object()
-"""What stands for the end of a scan: nothing that a plugin gives is taken for it."""
+"""The end of a scan: a sentinel that no plugin can return."""
 
-_scans: Final = itertools.count(1)
-"""Numbers scans over all queries: its `next` is one step under the interpreter lock."""
+_scan_numbers: Final = itertools.count(1)
+"""Numbers the scans of all queries: `next` is one step under the interpreter lock."""
 
 
-class StoredTable:
-    """A table that a plugin serves, as one query finds it; holds no plugin code.
+class PluginTable:
+    """A table that a plugin serves, in one query; holds no plugin code.
 
     Attributes:
-        name: what SQL calls it.
+        name: its name in SQL.
         uri: its address.
         export: the full name of the storage backend.
-        key: what its backend, and then the table, is looked up by in the query.
-        label: for messages.
-        origin: which code serves it.
-        is_open: whether the query names it; set while it is planned.
-        needs: what the query needs of it; set once it is planned, before it begins.
+        key: the key of its backend, and then of the opened table, in the query's execution.
+        label: name, plugin and version, for messages.
+        origin: the provenance of its code.
+        is_open: whether the query names it; set during planning.
+        needs: the filters and limit that the query has for it; set after planning, before the scan.
     """
 
     __slots__ = ("export", "is_open", "key", "label", "name", "needs", "origin", "uri")
@@ -59,84 +60,84 @@ class StoredTable:
         self.uri: Final = uri
         self.export: Final = export
         self.key: Final = f"table {name}"
-        served = epoch.export(storage, export)
-        generation = epoch.generation(served.plugin)
-        self.label: Final = f"table {name} ({export}, plugin {served.plugin} {generation.version})"
-        self.origin: Final = provenance_of(served, generation)
+        backend = epoch.export(storage, export)
+        generation = epoch.generation(backend.plugin)
+        self.label: Final = f"table {name} ({export}, plugin {backend.plugin} {generation.version})"
+        self.origin: Final = provenance_of(backend, generation)
         self.is_open = False
         self.needs = Needs()
 
     def open(self, execution: Execution) -> Table:
-        """Have the plugin open it, for the engine."""
+        """Open it in the plugin, and wrap it for the engine."""
         self.is_open = True
         schema = execution.call(self, self.key, self._open, execution)
-        # Whether a column may be null is the plugin's word: the engine must not reason from it.
+        # All columns nullable: the engine must not rely on the plugin's claim that one is not.
         nullable = pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
-        return Table(_Scanned(self, nullable, execution))
+        return Table(_EngineDataset(self, nullable, execution))
 
     def _open(self, backend: StorageHandle, execution: Execution) -> pa.Schema:
         opened, schema = open_table(backend, self.uri)
-        table = _Reading(opened)
+        table = _TableInUse(opened)
         execution.hold(self.key, table, table.end)
         return schema
 
 
-class _Reading:
-    """A plugin's table while a query reads it: it is closed after the last of its scans.
+class _TableInUse:
+    """A plugin's table while a query reads it; it is closed after the last of its scans.
 
-    `begin` is called inside calls of the query, `end_scan` and `end` on threads of `cleanup`, each
-    for one scan, the last once no call is inside. A scan leaves ``_scans`` *before* it looks at
-    ``_is_over``, which is set *before* ``_scans`` is looked at; of two that find the end, one takes
-    it out of ``_open``.
+    Calls of the query run `begin`. Cleanup threads run `end_scan` and `end`: `end_scan` once for
+    each scan, `end` once, after the last call has left.
     """
 
-    __slots__ = ("_is_over", "_open", "_scans")
+    __slots__ = ("_is_ending", "_scans", "_table")
 
     def __init__(self, table: OpenedTable) -> None:
-        self._open: Final = [table]
+        self._table: Final = [table]
         self._scans: Final[dict[int, None]] = {}
-        self._is_over = False
+        self._is_ending = False
 
     def begin(self, number: int, columns: Sequence[str], needs: Needs) -> Iterator[Any]:
         """Begin a scan."""
         self._scans[number] = None
         try:
-            return self._open[0].scan(columns, needs.filters, needs.limit)
+            return self._table[0].scan(columns, needs.filters, needs.limit)
         except BaseException:
             self._scans.pop(number)
             raise
 
     def end_scan(self, number: int, batches: Iterator[Any]) -> None:
-        """End a scan that may not have come to its end."""
+        """End a scan, which may not have been read to its end."""
         try:
             close_object(batches)
         finally:
+            # Before `_is_ending` is read: see `end`.
             del self._scans[number]
-            self._close_if_over()
+            self._close_if_unused()
 
     def end(self) -> None:
-        """Nobody begins a scan any more."""
-        self._is_over = True
-        self._close_if_over()
+        """Close the table once its last scan has ended; no scan begins any more."""
+        # Set before `_scans` is read: of `end` and the last `end_scan`, one sees both.
+        self._is_ending = True
+        self._close_if_unused()
 
-    def _close_if_over(self) -> None:
-        if self._is_over and not self._scans:
-            with suppress(IndexError):
-                self._open.pop().close()
+    def _close_if_unused(self) -> None:
+        if self._is_ending and not self._scans:
+            with suppress(IndexError):  # of two threads here, one takes the table
+                self._table.pop().close()
 
 
 def open_table(backend: StorageHandle, uri: str) -> tuple[OpenedTable, pa.Schema]:
-    """Have a plugin open a table, and look at its columns; the one way in which that is done.
+    """Open a table in a plugin, and check its schema.
 
     Raises:
-        MisfitError: they are none.
-        BaseException: whatever the plugin raises.
+        ReturnTypeError: its schema is not a `pyarrow.Schema`.
+        BaseException: raised by the plugin.
     """
     table = backend.table(uri)
     try:
         return table, _checked(table.schema)
     except BaseException:
-        with suppress(Exception):  # the first is told
+        with suppress(Exception):  # the first error is raised
             table.close()
         raise
 
@@ -147,22 +148,22 @@ def _checked(schema: Any) -> pa.Schema:
     return schema
 
 
-class _Scanned(ds.Dataset):  # type: ignore[misc]  # untyped
-    """A plugin's table, as the engine asks for it."""
+class _EngineDataset(ds.Dataset):  # type: ignore[misc]  # untyped
+    """A plugin's table in the engine's interface."""
 
-    def __init__(self, stored: StoredTable, schema: pa.Schema, execution: Execution) -> None:
-        # Not the base's, which would make a data set of files.
-        self._stored = stored
+    def __init__(self, table: PluginTable, schema: pa.Schema, execution: Execution) -> None:
+        # The base's `__init__` is not called: it makes a data set of files.
+        self._table = table
         self._schema = schema
         self._execution = execution
 
     @property
     def schema(self) -> pa.Schema:
-        """Its columns."""
+        """The table's columns."""
         return self._schema
 
-    def get_fragments(self, filter: Any = None) -> list[_Scanned]:  # noqa: A002  pyarrow's name
-        """All of it is one."""
+    def get_fragments(self, filter: Any = None) -> list[_EngineDataset]:  # noqa: A002  pyarrow's name
+        """The whole table as one fragment."""
         return [self]
 
     def scanner(
@@ -173,49 +174,49 @@ class _Scanned(ds.Dataset):  # type: ignore[misc]  # untyped
         filter: Any = None,  # noqa: A002  pyarrow's name
         batch_size: int | None = None,
     ) -> _Scan:
-        """One reading of it."""
+        """Scan the table once."""
         names = self._schema.names if columns is None else columns
-        if filter is not None:  # it means another thing to the engine than here: see `barrier`
-            raise HostError(f"{self._stored.label} cannot be filtered by {filter}")
-        return _Scan(self._stored, self._schema, self._execution, names)
+        if filter is not None:  # pyarrow gives it another meaning: see `filter_barrier`
+            raise HostError(f"{self._table.label} cannot be filtered by {filter}")
+        return _Scan(self._table, self._schema, self._execution, names)
 
 
 class _Scan:
-    """One reading of a table.
+    """One scan of a table.
 
     Attributes:
-        projected_schema: the columns that come out.
+        projected_schema: the columns of its batches.
     """
 
     def __init__(
         self,
-        stored: StoredTable,
+        table: PluginTable,
         schema: pa.Schema,
         execution: Execution,
         columns: Sequence[str],
     ) -> None:
-        self._stored: Final = stored
+        self._table: Final = table
         self._execution: Final = execution
-        # At least one is asked for: rows without columns cannot be counted.
-        self._asked: Final = list(columns) or schema.names[:1]
+        # At least one column is requested: rows without columns cannot be counted.
+        self._requested: Final = list(columns) or schema.names[:1]
         self.projected_schema: Final = pa.schema([schema.field(name) for name in columns])
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
-        """What the plugin gives."""
+        """The plugin's batches, checked."""
         execution = self._execution
-        number = next(_scans)
+        number = next(_scan_numbers)
         key = f"scan {number}"
-        standing = execution.track(_Standing())
-        execution.visit(self._stored, self._stored.key, self._begin, key, number)
+        ref = execution.track(EngineRef())
+        execution.call_held(self._table, self._table.key, self._begin, key, number)
         try:
-            while (batch := execution.visit(self._stored, key, self._next)) is not _END:
+            while (batch := execution.call_held(self._table, key, self._next)) is not _END:
                 yield batch
         finally:
             execution.release(key)
-            del standing
+            del ref
 
-    def _begin(self, table: _Reading, key: str, number: int) -> None:
-        batches = table.begin(number, self._asked, self._stored.needs)
+    def _begin(self, table: _TableInUse, key: str, number: int) -> None:
+        batches = table.begin(number, self._requested, self._table.needs)
         self._execution.hold(key, batches, partial(table.end_scan, number, batches))
 
     def _next(self, batches: Iterator[Any]) -> Any:
@@ -232,12 +233,6 @@ class _Scan:
                 raise ReturnTypeError(
                     f"gave column {field.name!r} as {given}; expected {field.type}"
                 )
-        asked = batch.select(self.projected_schema.names)
-        # Of a batch without columns, `cast` forgets how many rows it has.
-        return asked.cast(self.projected_schema) if asked.num_columns else asked
-
-
-class _Standing:
-    """Stands for a scan under way, for `Engagement`."""
-
-    __slots__ = ("__weakref__",)
+        selected = batch.select(self.projected_schema.names)
+        # `cast` would lose the number of rows of a batch without columns.
+        return selected.cast(self.projected_schema) if selected.num_columns else selected

@@ -1,6 +1,6 @@
-"""Where a result comes from: the epoch that it was planned in, the code that computed it.
+"""The origin of a result: the epoch that the query was planned in, and the code that computed it.
 
-Plain records, which hold nothing in use: keep them, log them, send them.
+These are plain records, which hold no plugin in use: store them, log them, send them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from epochal._core.generation.generation import Generation
-    from epochal._core.generation.kind import Export
+    from epochal import Export, Generation
 
 
 @dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """Which epoch a query was planned in.
+class EpochRef:
+    """The epoch that a query was planned in.
 
     Attributes:
         number: counts up with every change of one runtime.
@@ -28,15 +27,15 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which code is behind one function of a query.
+    """The code of one function of a query.
 
     Attributes:
         function: full name, `plugin.name`.
-        kind: name of its kind, `scalar` say.
+        kind: name of its kind, such as `scalar`.
         plugin: id of the plugin.
-        version: the plugin's version, as its manifest says it.
+        version: the plugin's version, from its manifest.
         digest: SHA-256 of the plugin's bytes.
-        generation: which loading of the plugin, counted by the runtime.
+        generation: number of the plugin's generation, counted by the runtime.
     """
 
     function: str
@@ -51,7 +50,7 @@ class Provenance:
 
 
 def provenance_of(export: Export, generation: Generation) -> Provenance:
-    """The record of one export of a generation."""
+    """Record the origin of one export of a generation."""
     return Provenance(
         function=export.name,
         kind=export.kind.name,

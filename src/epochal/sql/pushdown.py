@@ -1,12 +1,12 @@
-"""What a query needs of a table: read out of the engine's optimised plan.
+"""Finds the filters and the limit that a query needs of a table, in the engine's optimised plan.
 
-The engine tells a Python table which columns it wants, and a filter that cannot be looked into.
-Its plan can be: here the filters of each scan become `Filter` records (`filters`), and its limit is
-found. What is not understood is left out, and then there is no limit either: the engine filters by
-itself in any case (`barrier`).
+The engine passes a Python table the wanted columns, and a filter that the table cannot inspect. The
+plan can be inspected: here the filters of each scan become `Filter` records (`filters`), and its
+limit is read. A condition that cannot be converted is left out, and then the limit is left out too;
+the engine filters in any case (`filter_barrier`).
 
 All mentions of a table in a query are one table, however each is written (`orders`,
-`public.orders`): what it is told is what they have in common. So a table is told nothing unless
+`public.orders`), so the table gets the needs that all its scans have in common, and none unless
 every scan of it was found.
 """
 
@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.sql.filters import understand
+from epochal.sql.filters import convert_condition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What all scans of one table in a query have in common.
+    """The needs that all scans of one table in a query have in common.
 
     Attributes:
-        filters: that every wanted row passes.
+        filters: every wanted row passes them.
         limit: how many rows that pass are enough; None for all.
         is_filtered: whether the engine would leave any filtering to the table.
     """
@@ -41,12 +41,12 @@ class Needs:
     limit: int | None = None
     is_filtered: bool = False
 
-    def also(self, other: Needs) -> Needs:
-        """What this and another scan have in common."""
-        # By their text, since a value may be a list, and NaN is not equal to itself.
+    def common_with(self, other: Needs) -> Needs:
+        """The needs that this scan and another have in common."""
+        # Compared by their text: a value may be an unhashable list, and NaN does not equal itself.
         others = set(map(repr, other.filters))
-        filters = tuple(one for one in self.filters if repr(one) in others)
-        # A limit counts rows that pass every filter that is told: so they must be told the same.
+        filters = tuple(item for item in self.filters if repr(item) in others)
+        # A limit counts the rows that pass all filters of a scan: so both must have the same ones.
         is_same = len(filters) == len(self.filters) == len(other.filters)
         limit = None
         if is_same and self.limit is not None and other.limit is not None:
@@ -55,19 +55,19 @@ class Needs:
 
 
 _UNKNOWN: Final = Needs(is_filtered=True)
-"""What a table is needed for whose scans are not all found: anything."""
+"""The needs of a table whose scans were not all found: every row, and perhaps filtered."""
 
 
 def needs_of(plan: LogicalPlan, schemas: Mapping[str, pa.Schema]) -> dict[str, Needs]:
-    """What a plan needs of each of some tables.
+    """Find the needs of some tables in a plan.
 
     Args:
-        plan: the engine's, optimised.
+        plan: the engine's plan, optimised.
         schemas: the tables' columns, by the tables' names.
     """
     found: dict[str, list[Needs]] = {name: [] for name in schemas}
     for scan, conditions in _scans(plan, ()):
-        name = scan.fqn()[-1]  # `table_name()` is as the mention is written: `public.orders`
+        name = scan.fqn()[-1]  # not `table_name()`, which is as written: `public.orders`
         if name in found:
             found[name].append(_needs(scan, conditions, schemas[name]))
     text = plan.display_indent()
@@ -75,38 +75,38 @@ def needs_of(plan: LogicalPlan, schemas: Mapping[str, pa.Schema]) -> dict[str, N
 
 
 def _common(found: list[Needs], mentions: int) -> Needs:
-    # The scans of subqueries within expressions are in the plan's text, but cannot be walked to.
+    # The scans of subqueries inside expressions are in the plan's text but cannot be walked to.
     if not found or len(found) != mentions:
         return _UNKNOWN
     common, *others = found
     for needs in others:
-        common = common.also(needs)
+        common = common.common_with(needs)
     return common
 
 
 def _mentions(text: str, name: str) -> int:
-    """In how many scans of a plan's text a table may be meant; more, where names are alike."""
+    """Count a table's scans in the text of a plan; too many if another table's name is alike."""
     scan = rf"TableScan: (?:datafusion\.)?(?:public\.)?{re.escape(name)}(?![^\s])"
     return len(re.findall(scan, text))
 
 
 def _scans(plan: LogicalPlan, conditions: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Every scan that can be walked to, with the conditions that stand right above it."""
+    """Every scan that can be walked to, with the conditions directly above it."""
     variant: Any = plan.to_variant()
     kind = type(variant).__name__
     if kind == "TableScan":
         yield variant, conditions
     inner = (*conditions, variant.predicate()) if kind == "Filter" else ()
-    for one in plan.inputs():
-        yield from _scans(one, inner)
+    for below in plan.inputs():
+        yield from _scans(below, inner)
 
 
 def _needs(scan: Any, conditions: tuple[Any, ...], schema: pa.Schema) -> Needs:
     filters: list[Filter] = []
-    is_whole = True
-    asked = scan.filters()
-    for one in (*asked, *conditions):
-        understood = understand(one, schema)
-        filters += understood.filters
-        is_whole = is_whole and understood.is_whole
-    return Needs(tuple(filters), scan.fetch() if is_whole else None, bool(asked))
+    is_exact = True
+    pushed = scan.filters()
+    for condition in (*pushed, *conditions):
+        converted = convert_condition(condition, schema)
+        filters += converted.filters
+        is_exact = is_exact and converted.is_exact
+    return Needs(tuple(filters), scan.fetch() if is_exact else None, bool(pushed))

@@ -1,7 +1,7 @@
-"""One query, from what it has pinned to its result.
+"""One query, from its pinned plugins to its result.
 
-A `Query` is made by whoever asks, in the thread that asks: it holds what was taken out of the
-epoch. It is planned and begun by `start`, in that thread or another.
+`Database` makes a `Query` in the calling thread, with everything that the query needs of its epoch.
+`start` plans and begins it, in that thread or another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from epochal.errors import EpochalError, OperationEndedError
 from epochal.sql.engine_refs import EngineRef
 from epochal.sql.error_messages import query_error
 from epochal.sql.execution import INTERRUPTS, EndReason
-from epochal.sql.plugin_tables import StoredTable
+from epochal.sql.plugin_tables import PluginTable
 from epochal.sql.result import Result
 
 if TYPE_CHECKING:
@@ -22,29 +22,41 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from epochal._core.generation.operation import Operation
+    from epochal import Operation
     from epochal.errors import HostError
     from epochal.sql.execution import Execution
     from epochal.sql.function import Function
     from epochal.sql.function_registry import FunctionIndex
     from epochal.sql.off_thread import BatchFetcher
     from epochal.sql.planning import Planner, Resolved
-    from epochal.sql.provenance import EpochRecord, Provenance
+    from epochal.sql.provenance import EpochRef, Provenance
     from epochal.sql.tables import Snapshot
 
 
 class Query:
-    """A query that has pinned what it needs, and is to be planned and started."""
+    """A query that has pinned its plugins and is to be planned and started.
+
+    Args:
+        planner: plans it.
+        fetcher: fetches its batches where the reading thread must be able to stop waiting.
+        operation: pins its plugins.
+        execution: its callables.
+        resolved: its SQL and the functions that it calls.
+        plugin_tables: the plugins' tables that it may name, or the reason that one is not served.
+        index: the functions of its epoch, for advice in errors.
+        epoch: the epoch that it runs in.
+        snapshot: the tables that it sees.
+    """
 
     __slots__ = (
+        "_epoch",
         "_fetcher",
         "_index",
         "_operation",
         "_planner",
-        "_record",
+        "_plugin_tables",
         "_resolved",
         "_snapshot",
-        "_stored",
         "execution",
     )
 
@@ -52,12 +64,13 @@ class Query:
         self,
         planner: Planner,
         fetcher: BatchFetcher,
+        *,
         operation: Operation,
         execution: Execution,
         resolved: Resolved,
-        stored: dict[str, StoredTable | HostError],
+        plugin_tables: dict[str, PluginTable | HostError],
         index: FunctionIndex,
-        record: EpochRecord,
+        epoch: EpochRef,
         snapshot: Snapshot,
     ) -> None:
         self._planner: Final = planner
@@ -65,47 +78,46 @@ class Query:
         self._operation: Final = operation
         self.execution: Final = execution
         self._resolved: Final = resolved
-        self._stored: Final = stored
+        self._plugin_tables: Final = plugin_tables
         self._index: Final = index
-        self._record: Final = record
+        self._epoch: Final = epoch
         self._snapshot: Final = snapshot
 
     def start(self) -> Result:
-        """Plan it and have the engine begin."""
+        """Plan the query and have the engine begin it."""
         execution = self.execution
-        call: EngineRef | None = execution.track(EngineRef())
+        ref: EngineRef | None = execution.track(EngineRef())
         try:
             schema = self._plan()
         except INTERRUPTS:
             execution.stop(EndReason.CANCELLED)
             raise
-        except BaseException as error:  # noqa: BLE001  # the engine's, of any class; explained
-            fault = self.explain(error)
+        except BaseException as error:  # noqa: BLE001  # the engine raises any class
+            explained = self.explain(error)
             execution.stop(EndReason.FAILED)
-            clear_frames(error.__traceback__)  # they keep what the engine holds
+            clear_frames(error.__traceback__)  # the engine's frames hold our adapters
             try:
-                raise fault from fault.__cause__
+                raise explained from explained.__cause__
             finally:
-                del fault, error  # no cycle through this frame: it would keep a plugin in use
+                del explained, error  # a cycle through this frame would keep a plugin in use
         finally:
-            call = None  # noqa: F841  # over, though a traceback may keep this frame
-        origins = _origins(self._resolved.functions, self._opened())
-        # Where nothing of the query's own could stop it, somebody else does the waiting. (A scan
-        # stops it only until it has been read.)
-        apart = execution.timeout is not None or not self._resolved.functions
+            ref = None  # noqa: F841  # the call is over, though a traceback may keep this frame
+        # A query without plugin functions has no call at which it could be stopped, so a reading
+        # thread must be able to stop waiting. (A scan stops it, but only until it has been read.)
+        off_thread = execution.timeout is not None or not self._resolved.functions
         return Result(
             schema,
-            self._record,
-            origins,
+            self._epoch,
+            _origins(self._resolved.functions, self._opened()),
             execution,
             self.explain,
-            self._fetcher if apart else None,
+            self._fetcher if off_thread else None,
         )
 
-    def _opened(self) -> list[StoredTable]:
-        """The plugins' tables that it names."""
-        served = (one for one in self._stored.values() if isinstance(one, StoredTable))
-        return [one for one in served if one.is_open]
+    def _opened(self) -> list[PluginTable]:
+        """The plugins' tables that the query names."""
+        tables = (one for one in self._plugin_tables.values() if isinstance(one, PluginTable))
+        return [table for table in tables if table.is_open]
 
     def _plan(self) -> pa.Schema:
         frame = self._planner.plan(
@@ -113,47 +125,48 @@ class Query:
             self.execution.parameters,
             self._snapshot,
             self.execution,
-            self._stored,
+            self._plugin_tables,
         )
-        self._let_go()
-        self.execution.began(frame.execute_stream())
+        self._release_unused()
+        self.execution.attach(frame.execute_stream())
         return frame.schema()
 
-    def _let_go(self) -> None:
-        """Let the plugins go whose tables the text might have named, and the query does not."""
+    def _release_unused(self) -> None:
+        """Release the plugins whose tables the text might have named but does not."""
         opened = self._opened()
-        for one in self._stored.values():
-            if isinstance(one, StoredTable) and not one.is_open:
-                self.execution.release(one.key)
-        with suppress(OperationEndedError):  # it was stopped meanwhile
+        for table in self._plugin_tables.values():
+            if isinstance(table, PluginTable) and not table.is_open:
+                self.execution.release(table.key)
+        with suppress(OperationEndedError):  # the query was stopped meanwhile
             self._operation.narrow(plugins_of(self._resolved.functions, opened))
-        if self.execution.ending is not None:  # `stop` sets this before it ends the operation
+        # `stop` sets the end reason before it ends the operation, which `narrow` may have revived.
+        if self.execution.end_reason is not None:
             self._operation.end()
 
     def explain(self, error: BaseException) -> BaseException:
-        """What to raise in place of what the engine raised."""
+        """The error to raise in place of the engine's."""
         if isinstance(error, EpochalError):
             return error
         message = str(error)
-        fault = self.execution.fault_in(message)
-        if fault is not None:
-            return fault
+        plugin_error = self.execution.error_in(message)
+        if plugin_error is not None:
+            return plugin_error
         try:
             self.execution.check()
         except EpochalError as ended:
             return ended
         usages = {function.name: function.usage for function in self._resolved.functions}
-        refused = query_error(message, self._index, usages, self._resolved.calls)
-        refused.__cause__ = error
-        return refused
+        explained = query_error(message, self._index, usages, self._resolved.calls)
+        explained.__cause__ = error
+        return explained
 
 
 def _origins(
-    functions: Iterable[Function], tables: Iterable[StoredTable]
+    functions: Iterable[Function], tables: Iterable[PluginTable]
 ) -> tuple[Provenance, ...]:
     return (*(one.origin for one in functions), *(one.origin for one in tables))
 
 
-def plugins_of(functions: Iterable[Function], tables: Iterable[StoredTable]) -> set[str]:
+def plugins_of(functions: Iterable[Function], tables: Iterable[PluginTable]) -> set[str]:
     """The plugins that a query with these functions and tables uses."""
     return {origin.plugin for origin in _origins(functions, tables)}

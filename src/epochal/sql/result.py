@@ -1,8 +1,7 @@
-"""A query's result: Arrow batches as the engine makes them, and where they come from.
+"""The result of a query: a stream of Arrow batches, with their provenance.
 
-A result is a stream: the query runs while you read. It pins the generations of the plugins that it
-uses, and no others, until it has given its last batch, is closed, is cancelled, fails, or is
-dropped.
+The query runs while its result is read. It pins the generations of the plugins that it uses, and no
+others, until it has given its last batch, is closed, is cancelled, fails, or is dropped.
 """
 
 from __future__ import annotations
@@ -25,22 +24,21 @@ if TYPE_CHECKING:
 
     from epochal.sql.execution import Execution
     from epochal.sql.off_thread import BatchFetcher
-    from epochal.sql.provenance import EpochRecord, Provenance
+    from epochal.sql.provenance import EpochRef, Provenance
 
 
 class Result:
     """The rows of a query, as a stream; made by `Database.query` and `Database.aquery`.
 
-    Iterate it for batches (`for` and `async for` both work), or take all that is left at once with
-    `to_table` or `rows`. Whoever reads it to its end, by whatever way, need not close it; anybody
-    else should, with `close` or a `with` block. One thread or task reads at a time; `cancel` may be
-    called from any.
+    Iterate over it for batches (`for` and `async for` both work), or read the rest at once with
+    `to_table` or `rows`. A result that is read to its end needs no `close`; close any other with
+    `close` or a `with` block. One thread or task reads at a time; any may call `cancel`.
 
     Attributes:
         schema: its columns.
         epoch: the epoch that it was planned in.
-        provenance: the code behind each plugin function that the SQL calls, in the order of the
-            calls; empty when it calls none.
+        provenance: the code of each plugin function and table that the SQL names, in the order of
+            the calls; empty if it names none.
 
     Example:
         >>> with db.query("SELECT origin, count(*) FROM flights GROUP BY origin") as result:
@@ -50,10 +48,10 @@ class Result:
 
     __slots__ = (
         "__weakref__",
-        "_apart",
         "_execution",
         "_explain",
-        "_fits",
+        "_fetcher",
+        "_has_schema",
         "epoch",
         "provenance",
         "schema",
@@ -62,19 +60,19 @@ class Result:
     def __init__(
         self,
         schema: pa.Schema,
-        epoch: EpochRecord,
+        epoch: EpochRef,
         provenance: tuple[Provenance, ...],
         execution: Execution,
         explain: Callable[[BaseException], BaseException],
-        apart: BatchFetcher | None,
+        fetcher: BatchFetcher | None,
     ) -> None:
         self.schema: Final = schema
         self.epoch: Final = epoch
         self.provenance: Final = provenance
         self._execution: Final = execution
         self._explain: Final = explain
-        self._apart: Final = apart
-        self._fits: bool | None = None
+        self._fetcher: Final = fetcher
+        self._has_schema: bool | None = None
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -88,23 +86,23 @@ class Result:
         return batch
 
     def to_table(self) -> pa.Table:
-        """Read all that is left into one table.
+        """Read the rest into one table.
 
         Raises:
-            FunctionError: a plugin's function raised (its exception is the cause) or broke its
-                promise.
+            FunctionError: a plugin's function raised (its exception is the cause) or returned a
+                value of the wrong type.
             QueryTimeoutError: the time limit was reached.
-            QueryCancelledError: it was cancelled.
+            QueryCancelledError: the query was cancelled.
             QueryError: the engine failed, or the result was closed before.
         """
         return pa.Table.from_batches(list(self), schema=self.schema)
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """Read all that is left as a list of tuples of Python values.
+        """Read the rest as a list of tuples of Python values.
 
         Raises:
-            QueryError: as `to_table`; or Python has no such value, an instant in nanoseconds say,
-                and the error names the column.
+            QueryError: as `to_table`; or a value has no equivalent in Python, such as an instant in
+                nanoseconds: the message names the column.
         """
         return _rows(self.to_table())
 
@@ -133,25 +131,25 @@ class Result:
         """
         return _rows(await self.ato_table())
 
-    # --- ending ------------------------------------------------------------------------------
+    # --- the end -----------------------------------------------------------------------------
 
     @property
     def done(self) -> bool:
-        """Whether the query has ended, in whatever way."""
-        return self._execution.ending is not None
+        """Whether the query has ended, for any reason."""
+        return self._execution.end_reason is not None
 
     def cancel(self) -> None:
         """Stop the query, from any thread; does nothing if it has ended.
 
-        Its plugins are let go at once, except by calls that are under way: those end by themselves.
-        Whoever reads gets `QueryCancelledError`: at once where the query has a time limit or calls
-        no plugin function, or is read by `async for`; otherwise when the engine asks for the next
-        call or gives the next batch. (The same holds for Ctrl-C in a reading main thread.)
+        Its plugins are released at once, except by calls under way, which run to their end. The
+        reader gets `QueryCancelledError`: at once if the query has a time limit, calls no plugin
+        function, or is read by `async for`; otherwise at the engine's next call or next batch. (The
+        same holds for Ctrl-C in a reading main thread.)
         """
         self._end(EndReason.CANCELLED)
 
     def close(self) -> None:
-        """End the query and let its plugins go; does nothing if it has ended."""
+        """End the query and release its plugins; does nothing if it has ended."""
         self._end(EndReason.CLOSED)
 
     async def aclose(self) -> None:
@@ -181,15 +179,15 @@ class Result:
         self.close()
 
     def __del__(self) -> None:
-        # Dropping a result ends its query, and that is no mistake of the caller's: no warning.
+        # No ResourceWarning: dropping a result is a proper way to end its query.
         self._execution.stop(EndReason.CLOSED)
 
     def __repr__(self) -> str:
-        ending = self._execution.ending
-        state = "running" if ending is None else ending.value
+        reason = self._execution.end_reason
+        state = "running" if reason is None else reason.value
         return f"<result on epoch {self.epoch.number}: {state}>"
 
-    # --- how ---------------------------------------------------------------------------------
+    # --- internals ---------------------------------------------------------------------------
 
     def _next(self) -> pa.RecordBatch | None:
         if not self._begin():
@@ -200,14 +198,14 @@ class Result:
             self._end(EndReason.CANCELLED)
             clear_frames(error.__traceback__)
             raise
-        except BaseException as error:  # noqa: BLE001  # the engine's, of any class; raised anew
+        except BaseException as error:  # noqa: BLE001  # the engine raises any class
             self._fail(error)
         return self._finish(batch)
 
     def _fetch(self) -> RecordBatch | None:
         execution = self._execution
-        if self._apart is not None:
-            return self._apart.fetch(execution)
+        if self._fetcher is not None:
+            return self._fetcher.fetch(execution)
         return next(execution.stream, None) if execution.stream is not None else None
 
     async def _anext(self) -> pa.RecordBatch | None:
@@ -226,14 +224,14 @@ class Result:
         except INTERRUPTS:
             self._end(EndReason.CANCELLED)
             raise
-        except BaseException as error:  # noqa: BLE001  # the engine's, of any class; raised anew
+        except BaseException as error:  # noqa: BLE001  # the engine raises any class
             self._fail(error)
         return self._finish(batch)
 
     def _begin(self) -> bool:
-        """Whether there is more to come."""
+        """Whether more batches may come."""
         self._execution.check()
-        return self._execution.ending is None
+        return self._execution.end_reason is None
 
     def _finish(self, batch: RecordBatch | None) -> pa.RecordBatch | None:
         if batch is None:
@@ -241,33 +239,33 @@ class Result:
         self._execution.check()  # it may have been ended meanwhile
         if batch is None:
             return None
-        given = batch.to_pyarrow()
-        if self._fits is None:  # the same for all batches
-            self._fits = given.schema == self.schema
-        # Where it does not fit the engine knows better what is never null, by now.
-        if self._fits:
-            return given
-        return pa.RecordBatch.from_arrays(given.columns, schema=self.schema)
+        received = batch.to_pyarrow()
+        if self._has_schema is None:  # the same for all batches
+            self._has_schema = received.schema == self.schema
+        # They differ where the engine has found out since that a column is never null.
+        if self._has_schema:
+            return received
+        return pa.RecordBatch.from_arrays(received.columns, schema=self.schema)
 
     def _fail(self, error: BaseException) -> NoReturn:
-        fault = self._explain(error)
+        explained = self._explain(error)
         self._end(EndReason.FAILED)
-        # The engine's own frames keep its plan, which keeps our adapters.
+        # The engine's frames keep its plan, and the plan keeps our adapters.
         clear_frames(error.__traceback__)
         try:
-            raise fault from fault.__cause__  # without the engine's error as its context
+            raise explained from explained.__cause__  # not with the engine's error as its context
         finally:
-            del fault, error  # no cycle through this frame: it would keep a plugin in use
+            del explained, error  # a cycle through this frame would keep a plugin in use
 
     def _cancelled(self) -> None:
-        """A wait was cancelled: by the query's end, or because the task was."""
+        """End the query if its task was cancelled; a wait is also cancelled by the query's end."""
         task = asyncio.current_task()
-        if self._execution.ending is not None and not (task and task.cancelling()):
+        if self._execution.end_reason is not None and not (task and task.cancelling()):
             self._execution.check()  # raises
         self._end(EndReason.CANCELLED)
 
-    def _end(self, ending: EndReason) -> None:
-        self._execution.stop(ending)
+    def _end(self, reason: EndReason) -> None:
+        self._execution.stop(reason)
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:

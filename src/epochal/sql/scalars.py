@@ -20,7 +20,7 @@ from datafusion import SessionContext
 from datafusion.user_defined import ScalarUDF
 
 from epochal.kinds.scalar import scalar
-from epochal.sql.codec_adapters import coded_scalar
+from epochal.sql.codec_adapters import wrap_scalar
 from epochal.sql.conversion import ResultColumn, ReturnTypeError
 from epochal.sql.function import Function
 
@@ -56,7 +56,7 @@ class ScalarFunction(Function):
         if not self._has_codec:
             return function
         # Read again for each query: a codec is plugin code, and this object outlives the query.
-        return coded_scalar(function, scalar.signature(epoch.export(self.kind, self.exported)))
+        return wrap_scalar(function, scalar.signature(epoch.export(self.kind, self.exported)))
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""

@@ -1,14 +1,14 @@
-"""What a SQL text names: the functions that it calls, the parameters that it has.
+"""Finds the function calls and the parameters in a SQL text, without a parser.
 
 The problem: a plan, and a stream that has not begun, keep *every* function of their planning
-context alive (seen: one that the query never called), so a query of ten hours would hold back every
-plugin. A query is therefore planned in a context that has the functions its SQL calls and no
-others. Which these are must be known before planning.
+context alive, even one that the query never calls, so a query of ten hours would hold back every
+plugin. Therefore a query is planned in a context that has only the functions its SQL calls, and
+these must be known before planning.
 
-The idea: a function call is a name followed by a parenthesis, so no parser is needed, only a scan
-that knows what is not SQL's own text: comments, strings, quoted names. Plugin functions have at
-least two parts in their names (`geo.distance`), which no keyword and no built-in has, so anything
-the scan takes for a call and is not one does not matter.
+The idea: a function call is a name followed by a parenthesis, so a scan is enough that knows
+comments, strings and quoted names. Plugin functions have names of at least two parts
+(`geo.distance`), which no keyword and no built-in function has. If the scan takes something else
+for a call, no such function is found, and nothing happens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from epochal.sql.complexity import Depth
+from epochal.sql.complexity import DepthCounter
 
 _SPACE: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _NAME: Final = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")*"|`(?:[^`]|``)*`)'
@@ -39,8 +39,8 @@ _TOKEN: Final = re.compile(
 )
 _PART: Final = re.compile(rf"{_SPACE}({_NAME}){_SPACE}\.?", re.DOTALL)
 _COMMENT: Final = re.compile(r"/\*|\*/")
-_KEPT: Final = 10_000
-"""Longer texts are scanned anew each time, not kept."""
+_LONGEST_CACHED: Final = 10_000
+"""Longer texts are not cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class Call:
     """A call of a function with a name of several parts.
 
     Attributes:
-        start: where the name begins in the text.
-        end: where it ends.
-        name: the name as it is written, without quotes.
-        folded: the same as SQL reads it: what is not quoted in lower case.
+        start: offset of the name in the text.
+        end: offset of the name's end.
+        name: the name as written, without quotes.
+        folded: the name as SQL reads it: the parts without quotes in lower case.
     """
 
     start: int
@@ -62,7 +62,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a SQL text names.
+    """The calls and parameters in a SQL text.
 
     Attributes:
         calls: in the order of the text.
@@ -74,30 +74,30 @@ class Scan:
 
 
 def scan(sql: str) -> Scan:
-    """Find the calls and the parameters in a SQL text, which may be wrong SQL.
+    """Find the calls and the parameters in a SQL text, which may be invalid SQL.
 
     Raises:
-        QueryError: planning it could overflow the stack, or take for ever; see `Depth`.
+        QueryError: planning it could overflow the stack, or never end; see `complexity`.
     """
-    return _kept_scan(sql) if len(sql) <= _KEPT else _scan(sql)
+    return _cached_scan(sql) if len(sql) <= _LONGEST_CACHED else _scan(sql)
 
 
 def _scan(sql: str) -> Scan:
-    depth = Depth()
+    depth = DepthCounter()
     calls: list[Call] = []
     parameters: set[str] = set()
     position = 0
-    while (found := _TOKEN.search(sql, position)) is not None:
-        position = found.end()
-        if found["comment"]:
+    while (match := _TOKEN.search(sql, position)) is not None:
+        position = match.end()
+        if match["comment"]:
             position = _end_of_comment(sql, position)
-        elif found["parameter"]:
-            parameters.add(found["parameter"])
-        elif found["sign"]:
-            depth.sign(found["sign"])
-        elif found["name"]:
-            depth.word(found["name"])
-            if found["call"] is not None and "." in (call := _call(found)).name:
+        elif match["parameter"]:
+            parameters.add(match["parameter"])
+        elif match["sign"]:
+            depth.sign(match["sign"])
+        elif match["name"]:
+            depth.word(match["name"])
+            if match["call"] is not None and "." in (call := _call(match)).name:
                 calls.append(call)
         else:
             depth.word("")
@@ -105,35 +105,36 @@ def _scan(sql: str) -> Scan:
 
 
 def may_name(sql: str, name: str) -> bool:
-    """Whether a text may name a table; true for all that do, and for some that do not.
+    """Whether a text may name a table: never false for a text that does.
 
-    Only the engine knows, which also takes `FROM 'orders'`: so wherever the letters are.
+    Only the engine knows for sure, and it also accepts `FROM 'orders'`; so the letters are looked
+    for anywhere in the text.
     """
-    if "\\" in sql or not name.replace("_", "").isalnum():  # it may be written in another way
+    if "\\" in sql or not name.replace("_", "").isalnum():  # escapes may hide the name
         return True
     return name.casefold() in sql.casefold()
 
 
-_kept_scan: Final = lru_cache(maxsize=512)(_scan)
+_cached_scan: Final = lru_cache(maxsize=512)(_scan)
 
 
 def _end_of_comment(sql: str, position: int) -> int:
-    """The end of a comment whose opening was read; comments nest."""
+    """The offset after the end of a comment whose opening precedes `position`; comments nest."""
     depth = 1
     while depth:
-        found = _COMMENT.search(sql, position)
-        if found is None:
+        match = _COMMENT.search(sql, position)
+        if match is None:
             return len(sql)
-        depth += 1 if found[0] == "/*" else -1
-        position = found.end()
+        depth += 1 if match[0] == "/*" else -1
+        position = match.end()
     return position
 
 
-def _call(found: re.Match[str]) -> Call:
-    parts = _PART.findall(found["name"])
+def _call(match: re.Match[str]) -> Call:
+    parts = _PART.findall(match["name"])
     return Call(
-        found.start("name"),
-        found.end("name"),
+        match.start("name"),
+        match.end("name"),
         ".".join(_unquote(part) for part in parts),
         ".".join(_unquote(part) if part[0] in '"`' else part.lower() for part in parts),
     )

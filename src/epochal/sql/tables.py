@@ -1,16 +1,16 @@
-"""The tables of a database: an immutable snapshot, replaced whole.
+"""The tables of a database, in an immutable snapshot that each change replaces.
 
-The problem: the engine's own catalog is changed name by name, registering over an existing name is
-an error, and taking a table out first leaves a gap in which queries fail.
+The problem: the engine's catalog is changed name by name. Registering an existing name is an error,
+and removing the table first leaves a gap in which queries fail.
 
-The idea is the same as for code: a `Catalog` is built with all tables and never altered;
-registering a table builds the next one (36 µs for a hundred tables) and stores it. A query plans
-against the snapshot that it found, so it sees each table in one version, also when it names it
-twice. A table's data goes on existing for as long as a plan uses it.
+The idea is the same as for code: a `Catalog` is built with all tables and never changes.
+Registering a table builds the next catalog (36 µs for a hundred tables) and stores it. A query
+plans with the snapshot that it read, so it sees one version of each table, even if it names it
+twice. A table's data lives for as long as a plan uses it.
 
-What is read at what time: a table's *columns* are found out when it is registered. Its *files* are
-listed when a query is planned, and read while it runs: a file that is added to a folder is in the
-next query, and rewriting a file under a running query is as unwise as anywhere.
+A table's *columns* are read when it is registered. Its *files* are listed when a query is planned,
+and read while it runs: a file that is added to a folder is in the next query. A file must not be
+rewritten under a running query.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Snapshot:
     """All tables at one time.
 
     Attributes:
-        catalog: what a planning context looks tables up in; never altered.
+        catalog: the catalog for planning contexts; never changes.
         tables: name -> the engine's table.
-        uris: name -> address, of those that plugins serve.
+        uris: name -> address, of the tables that plugins serve.
     """
 
     catalog: Catalog
@@ -67,7 +67,7 @@ class Snapshot:
 
 
 class Tables:
-    """Owns the current snapshot of tables.
+    """Holds the current snapshot of the tables.
 
     Attributes:
         current: the snapshot; one attribute read.
@@ -75,8 +75,8 @@ class Tables:
 
     __slots__ = ("_loader", "_lock", "_names", "current")
 
-    # ``current`` is written under ``_lock``, read by everybody without it: the old snapshot or the
-    # new one, whole. ``_loader`` only turns files into tables, each under a name of its own.
+    # ``current`` is written under ``_lock`` and read without it: a reader gets the old snapshot or
+    # the new one. ``_loader`` only makes tables of files, each under a unique name.
 
     def __init__(self) -> None:
         self._loader: Final = new_context()
@@ -92,16 +92,16 @@ class Tables:
             self.current = _snapshot({**tables, name: table}, uris)
 
     def put_uri(self, name: str, uri: str) -> None:
-        """Add a table that a plugin serves, or replace the one of that name."""
+        """Add a plugin's table, or replace the one of that name."""
         with self._lock:
             tables, uris = self._without(name)
             self.current = _snapshot(tables, {**uris, name: uri})
 
     def drop(self, name: str) -> None:
-        """Take a table out.
+        """Remove a table.
 
         Raises:
-            HostError: there is no such table.
+            HostError: no table of that name is registered.
         """
         with self._lock:
             current = self.current
@@ -111,7 +111,7 @@ class Tables:
             self.current = _snapshot(*self._without(name))
 
     def clear(self) -> None:
-        """Take all tables out."""
+        """Remove all tables."""
         with self._lock:
             self.current = _snapshot({}, {})
 
@@ -134,7 +134,7 @@ class Tables:
         if not path.exists():
             raise HostError(f"{path} does not exist")
         suffix = _suffix(path) if path.is_file() else _common_suffix(path)
-        # The engine takes a bare path for a pattern where it has such characters, a URL not.
+        # As a URL: the engine reads a bare path with characters like `*` as a pattern.
         url = path.absolute().as_uri() + ("" if path.is_file() else "/")
         return self._load(lambda name: self._register(name, url, suffix, schema))
 
@@ -165,17 +165,17 @@ class Tables:
                 )
 
     def _register_parquet(self, name: str, url: str, suffix: str, schema: pa.Schema | None) -> None:
-        """Keep what the columns say of themselves (that they are of a data type), if it is one.
+        """Register with the metadata, which names the columns' data types, or else without.
 
-        Where the files of a folder do not say the same, the engine refuses to keep any of it.
+        If the metadata of a folder's files differs, the engine refuses all of it.
         """
-        for left_out in (False, True):
+        for skip_metadata in (False, True):
             try:
                 self._loader.register_parquet(
-                    name, url, file_extension=suffix, schema=schema, skip_metadata=left_out
+                    name, url, file_extension=suffix, schema=schema, skip_metadata=skip_metadata
                 )
             except Exception as error:
-                if left_out or "conflicting metadata" not in str(error):
+                if skip_metadata or "conflicting metadata" not in str(error):
                     raise
             else:
                 return
@@ -204,11 +204,11 @@ def _catalog(tables: Mapping[str, Table]) -> Catalog:
 
 
 def _batches(source: Any) -> list[pa.RecordBatch]:
-    """The data in batches of the size that functions are called with; nothing is copied."""
+    """Split the data into batches of the engine's size; nothing is copied."""
     if not (isinstance(source, pa.RecordBatch) or hasattr(source, "__arrow_c_stream__")):
         raise HostError(
             f"a {type(source).__qualname__} cannot be registered; expected a pyarrow Table or "
-            "RecordBatch, something with __arrow_c_stream__, or the path of a file or folder"
+            "RecordBatch, an object with __arrow_c_stream__, or the path of a file or folder"
         )
     is_batch = isinstance(source, pa.RecordBatch)
     table = pa.Table.from_batches([source]) if is_batch else pa.table(source)
@@ -217,13 +217,13 @@ def _batches(source: Any) -> list[pa.RecordBatch]:
 
 
 def _suffix(path: Path) -> str:
-    suffixes = [one.lower() for one in path.suffixes]
+    suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _FORMATS:
         return path.suffixes[-1]
     if len(suffixes) > 1 and suffixes[-1] in _COMPRESSION and suffixes[-2] in _FORMATS:
         return "".join(path.suffixes[-2:])
     raise HostError(
-        f"{path} is of no known format; known: {', '.join(_FORMATS)}, "
+        f"{path} has an unknown format; known: {', '.join(_FORMATS)}, "
         f"and CSV and JSON with {', '.join(_COMPRESSION)}"
     )
 
@@ -239,8 +239,10 @@ def _common_suffix(folder: Path) -> str:
         for path in folder.rglob("*")
         if path.is_file() and not any(part[0] in "._" for part in path.relative_to(folder).parts)
     ]
-    found = {_suffix(path) for path in files}
-    if len(found) != 1:
-        what = f"files of several formats ({', '.join(sorted(found))})" if found else "no files"
-        raise HostError(f"{folder} holds {what}; a table's folder holds files of one format")
-    return found.pop()
+    formats = {_suffix(path) for path in files}
+    if len(formats) != 1:
+        files_of = (
+            f"files of several formats ({', '.join(sorted(formats))})" if formats else "no files"
+        )
+        raise HostError(f"{folder} holds {files_of}; a table's folder holds files of one format")
+    return formats.pop()

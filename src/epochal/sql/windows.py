@@ -9,7 +9,7 @@ from datafusion import SessionContext
 from datafusion.user_defined import WindowEvaluator, WindowUDF
 
 from epochal.kinds.window import window
-from epochal.sql.codec_adapters import coded_window
+from epochal.sql.codec_adapters import wrap_window
 from epochal.sql.conversion import ResultColumn, ReturnTypeError
 from epochal.sql.engine_refs import EngineRef
 from epochal.sql.function import Function
@@ -51,7 +51,7 @@ class WindowFunction(Function):
         function = super().callable_of(epoch)
         if not self._has_codec:
             return function
-        return coded_window(
+        return wrap_window(
             function,
             window.signature(epoch.export(self.kind, self.exported)),
             vectorized=self._vectorized,

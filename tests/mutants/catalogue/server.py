@@ -184,7 +184,7 @@ MUTANTS = (
         "SQL",
         "a text is as deep as it likes",
         module="epochal.sql.complexity",
-        where="Depth._check",
+        where="DepthCounter._check",
         at="if 0 / test.comparators[0]",
         edit=replace("1_000 * $"),
         shape="fe8c4a",

@@ -10,7 +10,7 @@ from epochal.demo.report import Report, percentile
 from epochal.demo.witness import UsedTooLateError, Witness
 from epochal.errors import FunctionError, QueryError
 from epochal.report import Cutover, Swap, Version
-from epochal.sql import EpochRecord, Provenance
+from epochal.sql import EpochRef, Provenance
 
 
 def rows(**columns):
@@ -36,7 +36,7 @@ def lane(stage):
 class Planned:
     """As much of a result as an attempt looks at: geo 1.0.0#1 in epoch 3."""
 
-    epoch = EpochRecord(3, "0" * 64)
+    epoch = EpochRef(3, "0" * 64)
     provenance = (Provenance("geo.distance", "scalar", "geo", "1.0.0", "0" * 64, 1),)
 
 

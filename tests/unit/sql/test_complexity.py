@@ -8,11 +8,11 @@ import pytest
 from epochal import Runtime
 from epochal.errors import BusyError, QueryError
 from epochal.sql import Database
-from epochal.sql.complexity import DEEPEST, LONGEST
+from epochal.sql.complexity import MAX_DEPTH, MAX_WORDS
 from epochal.sql.off_thread import PlanningThreads
 from epochal.sql.sql_scan import scan
 
-MANY = DEEPEST + 2
+MANY = MAX_DEPTH + 2
 
 DEEP = {
     "sums": "SELECT " + "+".join(["1"] * MANY),
@@ -41,7 +41,7 @@ FLAT = {
 
 @pytest.mark.parametrize("sql", DEEP.values(), ids=DEEP)
 def test_a_deep_text_is_refused(sql):
-    with pytest.raises(QueryError, match=f"more than {DEEPEST}"):
+    with pytest.raises(QueryError, match=f"more than {MAX_DEPTH}"):
         scan(sql)
 
 
@@ -52,7 +52,7 @@ def test_a_long_text_that_is_not_deep_is_none_of_it(sql):
 
 def test_a_text_that_is_data_is_refused():
     with pytest.raises(QueryError, match="give data as a table"):
-        scan("SELECT [" + "1," * LONGEST + "1]")
+        scan("SELECT [" + "1," * MAX_WORDS + "1]")
 
 
 @pytest.mark.parametrize("sql", ["))))", "((((", ";,", "SELECT (]", "SELECT 1 --- 2 'x"])
