@@ -28,7 +28,7 @@ from epochal.errors import (
 )
 from epochal.kinds import storage
 from epochal.kinds.storage import Filter
-from epochal.server.schemas import catalog_of
+from epochal.server.status_routes import tables_of
 from epochal.sql import Database
 
 CALLS: list = []
@@ -662,18 +662,16 @@ def test_one_table_that_fails_takes_no_other_down(rt, db, plugins):
         "memory", write(plugins, "2.0", table="if uri.endswith('250'): raise OSError('gone')")
     )
     assert sorted(db.tables) == ["many", "plain"]
-    told = catalog_of(db)["tables"]
-    assert [(one["name"], len(one["columns"])) for one in told] == [
+    tables = tables_of(db)
+    assert [(table.name, len(table.columns)) for table in tables] == [
         ("many", 3),
         ("numbers", 0),
         ("plain", 1),
     ]
-    assert told[1]["error"] == (
-        "table 'numbers': mem://numbers/250 cannot be opened: OSError: gone"
-    )
+    assert tables[1].error == ("table 'numbers': mem://numbers/250 cannot be opened: OSError: gone")
     assert repr(db).startswith("<database of 3 tables")
     rt.remove("memory")
-    assert "no active plugin serves mem://" in catalog_of(db)["tables"][0]["error"]
+    assert "no active plugin serves mem://" in tables_of(db)[0].error
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from epochal import Runtime
 from epochal.jobs import Jobs
 from epochal.kinds import scalar
-from epochal.server import Access, Limits, Service
+from epochal.server import Access, ServiceLimits, ServiceState
 from epochal.server.security import authorities_of
 from epochal.server.serve import end, listen, serve, url_of
 from epochal.sql import Database
@@ -59,7 +59,7 @@ class Served:
     """
 
     def __init__(self, runtime, limits, *, port=0, query_token=None, names=()):
-        self.service = Service(runtime, Database(runtime), limits=limits, jobs=Jobs(runtime))
+        self.service = ServiceState(runtime, Database(runtime), limits=limits, jobs=Jobs(runtime))
         sock = listen("127.0.0.1", port)
         self.url = url_of(sock)
         self.address = sock.getsockname()
@@ -117,7 +117,7 @@ def start_service(tmp_path):
     started = []
 
     def start_service(*, store=None, limits=None, **options):
-        limits = limits or Limits(stop_s=5.0)
+        limits = limits or ServiceLimits(stop_s=5.0)
         served = Served(Runtime(store=store, drain_timeout=10.0), limits, **options)
         started.append(served)
         return served

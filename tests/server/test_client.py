@@ -8,7 +8,7 @@ import pytest
 from tests.server.conftest import ADMIN, GEO, QUERY
 
 from epochal.cli import main
-from epochal.server import Limits
+from epochal.server import ServiceLimits
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_change_is_done_though_nobody_could_show_who_is_waited_for(
     start_service, geo, capsys, monkeypatch
 ):
     """Where too many follow the events already, say."""
-    served = start_service(limits=Limits(followers=0, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(followers=0, stop_s=5.0))
     served.put_geo("1.0")
     monkeypatch.setattr("epochal.cli.commands.service._is_watched", lambda: True)
     monkeypatch.setattr("epochal.cli.commands.service._LEEWAY_S", 0.01)

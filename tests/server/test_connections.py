@@ -11,7 +11,7 @@ from tests.server.conftest import ADMIN
 from tests.server.test_queries import wait_until_idle
 
 from epochal.events import StoreFaulted
-from epochal.server import Limits
+from epochal.server import ServiceLimits
 from epochal.server.event_stream import KEPT
 from epochal.server.serve import AcceptFaults
 
@@ -35,7 +35,7 @@ def told(sock):
 @pytest.fixture
 def impatient(start_service, monkeypatch):
     monkeypatch.setattr("epochal.server.connection.HEAD_S", 0.3)
-    return start_service(limits=Limits(stop_s=5.0, body_s=0.3))
+    return start_service(limits=ServiceLimits(stop_s=5.0, body_s=0.3))
 
 
 def test_a_connection_that_says_nothing_is_closed(impatient):
@@ -84,7 +84,7 @@ def test_what_is_no_request_is_told_so(start_service):
 
 
 def test_idle_connections_make_room_the_longest_idle_first(start_service):
-    served = start_service(limits=Limits(connections=3, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(connections=3, stop_s=5.0))
     idle = [connect(served) for _ in range(3)]
     ask(served, idle[0])  # it is not the longest idle any more
     assert told(idle[0]) == (200, None)
@@ -98,7 +98,7 @@ def test_idle_connections_make_room_the_longest_idle_first(start_service):
 
 
 def test_where_all_connections_are_at_work_who_comes_is_told_so(start_service):
-    served = start_service(limits=Limits(connections=2, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(connections=2, stop_s=5.0))
     followers = [connect(served) for _ in range(2)]
     for one in followers:
         ask(served, one, "/v1/events")

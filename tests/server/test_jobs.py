@@ -8,7 +8,7 @@ from tests.server.conftest import ADMIN
 
 from epochal.cli import main
 from epochal.jobs import Jobs
-from epochal.server import Service
+from epochal.server import ServiceState
 from epochal.sql import Database
 
 HOUSE = """\
@@ -92,7 +92,7 @@ def test_a_service_that_stops_runs_no_job(house):
 
 def test_a_service_without_jobs_has_none(rt):
     with Database(rt) as database:
-        assert Service(rt, database).jobs is None
+        assert ServiceState(rt, database).jobs is None
 
 
 def test_the_command_lists_and_runs_jobs(house, capsys, monkeypatch):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from epochal import examples
-from epochal.server import Limits
+from epochal.server import ServiceLimits
 from epochal.server.query_routes import ARROW
 from epochal.sql.off_thread import PlanningThreads
 
@@ -106,7 +106,7 @@ def test_a_row_limit_cuts_off_and_says_so(served, people, limit, rows):
 
 
 def test_the_services_own_limit_holds_whatever_is_asked(start_service, people):
-    served = start_service(limits=Limits(rows=1, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(rows=1, stop_s=5.0))
     served.service.database.register("people", people)
     answer = served.query("SELECT * FROM people", limit=100).json()
     assert len(answer["rows"]) == 1
@@ -117,7 +117,7 @@ WIDE = "SELECT repeat('x', 100000) AS x, random() AS y FROM generate_series(1, 5
 
 
 def test_a_limit_of_bytes_cuts_off_and_says_so(start_service):
-    served = start_service(limits=Limits(answer_bytes=5_000_000, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(answer_bytes=5_000_000, stop_s=5.0))
     answer = served.query(WIDE).json()
     assert answer["truncated"]
     assert len(answer["rows"]) == 49
@@ -126,7 +126,7 @@ def test_a_limit_of_bytes_cuts_off_and_says_so(start_service):
 
 
 def test_a_limit_of_bytes_cuts_off_arrow_after_the_piece_that_reaches_it(start_service):
-    served = start_service(limits=Limits(answer_bytes=5_000_000, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(answer_bytes=5_000_000, stop_s=5.0))
     answer = served.http.post("/v1/query", json={"sql": WIDE}, headers={"accept": ARROW})
     reader = pa.ipc.open_stream(answer.content)
     batches, facts = [], None
@@ -140,7 +140,7 @@ def test_a_limit_of_bytes_cuts_off_arrow_after_the_piece_that_reaches_it(start_s
 
 
 def test_a_client_that_does_not_read_holds_nothing(start_service):
-    served = start_service(limits=Limits(query_s=1.0, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(query_s=1.0, stop_s=5.0))
     served.put_geo("1.0")
     sql = f"{WIDE} WHERE geo.version(value) = '1.0'"
     body = json.dumps({"sql": sql}).encode()
@@ -167,7 +167,7 @@ def test_a_client_that_does_not_read_holds_nothing(start_service):
 
 def test_an_answer_that_nobody_reads_is_dropped(start_service, caplog):
     caplog.set_level("INFO", "epochal.server")
-    served = start_service(limits=Limits(query_s=1.5, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(query_s=1.5, stop_s=5.0))
     body = json.dumps({"sql": WIDE}).encode()
     head = (
         f"POST /v1/query HTTP/1.1\r\nhost: {served.url.removeprefix('http://')}\r\n"
@@ -243,19 +243,19 @@ def test_a_value_that_cannot_be_told_is_the_querys_fault_and_counted_so(served):
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({}, 400, "sql is missing"),
-        ({"sql": 3}, 400, "sql must be text"),
+        ({}, 400, "missing required field `sql`"),
+        ({"sql": 3}, 400, "sql: expected `str`, got `int`"),
         ({"sql": "SELECT"}, 400, ""),
         ({"sql": "SELECT nope(1)"}, 400, "nope"),
         ({"sql": "CREATE VIEW v AS SELECT 1"}, 400, ""),
-        ({"sql": "SELECT 1", "limit": -1}, 400, "limit"),
-        ({"sql": "SELECT 1", "limit": 1.5}, 400, "limit"),
-        ({"sql": "SELECT 1", "timeout": "soon"}, 400, "timeout"),
-        ({"sql": "SELECT 1", "params": 7}, 400, "params"),
-        ({"sql": "SELECT $1", "params": [{}]}, 400, "parameter"),
-        ({"sql": "SELECT $1", "params": [2**70]}, 400, "64 bits"),
-        ({"sql": "SELECT 1", "tables": []}, 400, "unknown field 'tables'"),
-        ([], 400, "JSON object"),
+        ({"sql": "SELECT 1", "limit": -1}, 400, "limit: expected `int` >= 0"),
+        ({"sql": "SELECT 1", "limit": 1.5}, 400, "limit: expected `int | null`, got `float`"),
+        ({"sql": "SELECT 1", "timeout": "soon"}, 400, "timeout: expected `float | null`"),
+        ({"sql": "SELECT 1", "params": 7}, 400, "params: expected `object | array | null`"),
+        ({"sql": "SELECT $1", "params": [{}]}, 400, "params[0]: expected `bool | int | float"),
+        ({"sql": "SELECT $1", "params": [2**70]}, 400, "params[0]: expected `int` <= 9223372036"),
+        ({"sql": "SELECT 1", "tables": []}, 400, "unknown field `tables`; known: sql, params"),
+        ([], 400, "the body: expected `object`, got `array`"),
     ],
 )
 def test_a_question_that_cannot_be_right_is_told_so(served, body, status, said):

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from tests.server.conftest import ADMIN, GEO, QUERY
 
 from epochal.errors import ArtifactError, HostError
+from epochal.server.decoding import read_body
 from epochal.server.problem_details import Problem
-from epochal.server.request_bodies import read_body
 from epochal.server.security import KEY_HEADER, Right, right_needed
 from epochal.server.tokens import read_tokens
 from epochal.server.uploads import read_upload
@@ -86,7 +86,7 @@ def test_beyond_loopback_both_rights_need_a_token(host):
 
 def test_on_loopback_an_admin_token_is_made_and_none_needed_for_queries():
     first, second = read_tokens("127.0.0.1", {}), read_tokens("localhost", {})
-    assert first.is_made
+    assert first.is_generated
     assert first.query is None
     assert len(first.admin) >= 32
     assert first.admin != second.admin
@@ -209,11 +209,11 @@ def zip_link():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param(zipped(("../geo.py", "x")), "no path inside", id="zip up"),
-        pytest.param(zipped(("geo/../../x.py", "x")), "no path inside", id="zip up from inside"),
-        pytest.param(zipped(("/etc/geo.py", "x")), "no path inside", id="zip absolute"),
-        pytest.param(zipped(("C:\\geo.py", "x")), "no path inside", id="zip drive"),
-        pytest.param(zipped(("geo\\..\\x.py", "x")), "no path inside", id="zip backslashes"),
+        pytest.param(zipped(("../geo.py", "x")), "not a path inside", id="zip up"),
+        pytest.param(zipped(("geo/../../x.py", "x")), "not a path inside", id="zip up from inside"),
+        pytest.param(zipped(("/etc/geo.py", "x")), "not a path inside", id="zip absolute"),
+        pytest.param(zipped(("C:\\geo.py", "x")), "not a path inside", id="zip drive"),
+        pytest.param(zipped(("geo\\..\\x.py", "x")), "not a path inside", id="zip backslashes"),
         pytest.param(zipped((zip_link(), "/etc/passwd")), "link or device", id="zip link"),
         pytest.param(
             zipped(("geo/__init__.py", ""), ("geo/fast.so", "")),
@@ -224,8 +224,8 @@ def zip_link():
             zipped(("a.py", ""), ("b.py", "")), "neither one package", id="zip two modules"
         ),
         pytest.param(zipped(), "neither one package", id="zip empty"),
-        pytest.param(tarred(tar_entry("../geo.py", 1)), "no path inside", id="tar up"),
-        pytest.param(tarred(tar_entry("/geo.py", 1)), "no path inside", id="tar absolute"),
+        pytest.param(tarred(tar_entry("../geo.py", 1)), "not a path inside", id="tar up"),
+        pytest.param(tarred(tar_entry("/geo.py", 1)), "not a path inside", id="tar absolute"),
         pytest.param(
             tarred(tar_entry("geo.py", 0, tarfile.SYMTYPE, "/etc/passwd")),
             "link or device",

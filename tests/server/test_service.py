@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.server.conftest import GEO
 
 from epochal.events import StoreFaulted
-from epochal.server import Limits, create_app
+from epochal.server import ServiceLimits, create_app
 from epochal.server.api import document
-from epochal.server.event_stream import KEPT, Feed
+from epochal.server.event_stream import KEPT, EventFeed
 from epochal.server.problem_details import STATUSES
 
 
@@ -58,7 +58,7 @@ def test_the_head_of_the_events_ends(served):
 
 def test_a_follower_that_fell_behind_is_told_how_many_it_missed():
     async def read():
-        feed = Feed(followers=1)
+        feed = EventFeed(followers=1)
         following = feed.follow(f"{feed.boot}-0")
         hello = await anext(following)
         for number in range(KEPT + 7):
@@ -76,7 +76,7 @@ def test_a_follower_that_fell_behind_is_told_how_many_it_missed():
 
 
 def test_too_many_followers_are_turned_away(start_service):
-    served = start_service(limits=Limits(followers=1, stop_s=5.0))
+    served = start_service(limits=ServiceLimits(followers=1, stop_s=5.0))
     with served.http.stream("GET", "/v1/events") as answer:
         lines = answer.iter_lines()  # kept: without it the answer is closed
         next(lines)
@@ -158,7 +158,7 @@ def test_a_stop_lets_a_running_query_end_and_takes_no_new_one(served):
 
 
 def test_a_query_that_outlasts_the_stop_is_told_so(start_service, caplog):
-    served = start_service(limits=Limits(stop_s=1.0))
+    served = start_service(limits=ServiceLimits(stop_s=1.0))
     served.put_geo("1.0")
     inside, go_on = served.events()
     answers = []

@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from epochal.server.shutdown import Stop
+from epochal.server.shutdown import StopSignals
 
 COMMAND = [sys.executable, "-m", "epochal.cli", "serve"]
 
@@ -91,9 +91,9 @@ def test_signals_are_heard_until_the_end_and_the_third_leaves(serve, number):
 
 DEAF = """
 import ctypes
-from epochal.server.shutdown import Stop
+from epochal.server.shutdown import StopSignals
 
-with Stop():
+with StopSignals():
     print("deaf", flush=True)
     mutex = ctypes.create_string_buffer(256)
     for _ in range(2):  # the second time it waits for itself, whatever comes
@@ -116,13 +116,13 @@ def test_the_third_leaves_though_the_main_thread_hears_nothing():
 
 def test_handlers_are_as_before_when_it_is_over():
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    with Stop() as stop:
+    with StopSignals() as stop:
         assert signal.getsignal(signal.SIGTERM) not in before
         signal.raise_signal(signal.SIGTERM)
         until = time.monotonic() + 20
-        while not stop.is_asked and time.monotonic() < until:
+        while not stop.is_requested and time.monotonic() < until:
             time.sleep(0.01)
-    assert stop.is_asked
+    assert stop.is_requested
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
     assert signal.set_wakeup_fd(-1) == -1
     assert "signals" not in {thread.name for thread in threading.enumerate()}

@@ -71,7 +71,7 @@ def test_a_refusal_comes_at_once_and_the_connection_goes_on(start_service):
 
 
 def test_who_never_ends_is_not_read_for_ever(start_service, monkeypatch):
-    monkeypatch.setattr("epochal.server.unread_bodies._LONGEST_S", 0.2)
+    monkeypatch.setattr("epochal.server.responses.LINGER_S", 0.2)
     sock, authority = connect(start_service())
     with sock:
         sock.sendall(QUERY % authority + JSON + CHUNKED + b"%x\r\n" % (1 << 40))

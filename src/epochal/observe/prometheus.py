@@ -1,6 +1,8 @@
-"""The service's figures for Prometheus, in a registry of their own.
+"""The service's metrics for Prometheus, in a registry of their own.
 
-Their names are an interface: docs/service.md lists them, a test keeps them.
+A new metric is declared in `ServiceMetrics` if it counts events, or in `_CurrentState` if it is
+read off at a scrape. The names are an interface: docs/observability.md lists them, and a test
+compares the two.
 """
 
 from __future__ import annotations
@@ -25,24 +27,24 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from epochal.events import Event
-    from epochal.observe.query_stats import Meter
+    from epochal.observe.query_stats import QueryStats
     from epochal.runtime import Runtime
 
 _QUERY_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _CUTOVER_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
-class Metrics:
-    """Figures of one service.
+class ServiceMetrics:
+    """The metrics of one service.
 
     Args:
-        runtime: whose epochs.
-        meter: counts the queries.
+        runtime: has the epochs.
+        query_stats: counts the queries.
     """
 
-    def __init__(self, runtime: Runtime, meter: Meter) -> None:
+    def __init__(self, runtime: Runtime, query_stats: QueryStats) -> None:
         self._registry: Final = CollectorRegistry(auto_describe=False)
-        self._registry.register(_State(runtime, meter))
+        self._registry.register(_CurrentState(runtime, query_stats))
         self._queries: Final = Counter(
             "epochal_queries",
             "Queries ended, by the code of their error (ok for none).",
@@ -63,7 +65,7 @@ class Metrics:
         )
         self._cutover_s: Final = Histogram(
             "epochal_cutover_seconds",
-            "What a change took, without waiting for others to end.",
+            "How long changes took, without waiting for operations to end.",
             buckets=_CUTOVER_S,
             registry=self._registry,
         )
@@ -78,12 +80,12 @@ class Metrics:
         return Counter(name, about, ["plugin"], registry=self._registry)
 
     def query_ended(self, outcome: str, seconds: float) -> None:
-        """Count a query."""
+        """Count a query by its outcome: `ok`, or an error's code."""
         self._queries.labels(outcome).inc()
         self._query_s.observe(seconds)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All metrics, in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def count(self, event: Event) -> None:
@@ -103,20 +105,20 @@ class Metrics:
                 pass
 
 
-class _State(Collector):
-    """What can be read off when somebody asks."""
+class _CurrentState(Collector):
+    """The metrics that are read off at a scrape."""
 
-    def __init__(self, runtime: Runtime, meter: Meter) -> None:
+    def __init__(self, runtime: Runtime, query_stats: QueryStats) -> None:
         self._runtime: Final = runtime
-        self._meter: Final = meter
+        self._query_stats: Final = query_stats
 
     def collect(self) -> Iterator[Metric]:
         epoch = self._runtime.epoch
         yield _gauge("epochal_epoch", "Number of the current epoch.", epoch.number)
         yield _gauge("epochal_plugins", "Active plugins.", len(epoch.generations))
         draining = len(self._runtime.draining)
-        yield _gauge("epochal_draining", "Generations on their way out.", draining)
-        yield _gauge("epochal_queries_running", "Queries under way.", self._meter.running)
+        yield _gauge("epochal_draining", "Generations that drain.", draining)
+        yield _gauge("epochal_queries_running", "Queries under way.", self._query_stats.running)
         info = GaugeMetricFamily(
             "epochal_plugin_generation",
             "The active generation of a plugin.",
@@ -134,7 +136,7 @@ class _State(Collector):
         errors = CounterMetricFamily(
             "epochal_plugin_errors", "Queries that a plugin's function failed.", labels=["plugin"]
         )
-        for plugin, counts in self._meter.plugins.items():
+        for plugin, counts in self._query_stats.plugins.items():
             queries.add_metric([plugin], counts.queries)
             errors.add_metric([plugin], counts.errors)
         yield queries

@@ -1,6 +1,7 @@
-"""What the queries do, counted for people: how many, how fast, which plugins they use.
+"""Figures about a service's queries: how many, how fast, and which plugins they use.
 
-Who reads, who writes: the event loop that serves, alone.
+Threads: everything belongs to the event loop that serves, except `running_on`, which any thread may
+call.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SAMPLES: Final = 240
-"""How many samples are kept; with two a second, two minutes."""
+"""The number of samples that are kept: two minutes, with two a second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class GenerationUse:
     """One generation of a plugin, as a query uses it."""
 
     plugin: str
@@ -27,21 +28,21 @@ class Use:
 
 @dataclass(slots=True)
 class PluginCounts:
-    """What queries did with one plugin since the service started."""
+    """The queries that used one plugin since the service started, and those that it failed."""
 
     queries: int = 0
     errors: int = 0
 
 
-class Meter:
+class QueryStats:
     """Counts queries.
 
     Attributes:
-        running: queries under way.
-        queries: queries ended.
-        errors: how many of them failed.
-        plugins: what they did with each plugin.
-        in_flight: queries under way that use a generation.
+        running: the number of queries under way.
+        queries: the number of queries that ended.
+        errors: the number of those that failed.
+        plugins: the same for each plugin.
+        in_flight: the number of queries under way that use a generation.
         samples: the last of them, oldest first.
     """
 
@@ -50,7 +51,7 @@ class Meter:
         self.queries = 0
         self.errors = 0
         self.plugins: Final[dict[str, PluginCounts]] = {}
-        self.in_flight: Final[Counter[Use]] = Counter()
+        self.in_flight: Final[Counter[GenerationUse]] = Counter()
         self.samples: Final[deque[dict[str, Any]]] = deque(maxlen=SAMPLES)
         self._window_ms: list[float] = []
         self._window_errors = 0
@@ -58,21 +59,23 @@ class Meter:
         self._window_began = monotonic()
 
     def began(self) -> None:
-        """A query began."""
+        """Count a query that begins."""
         self.running += 1
 
-    def pinned(self, uses: Iterable[Use]) -> None:
-        """It was planned, and uses these generations."""
+    def pinned(self, uses: Iterable[GenerationUse]) -> None:
+        """Note that a query was planned, and uses these generations."""
         self.in_flight.update(uses)
 
-    def ended(self, uses: Iterable[Use], ms: float, *, blamed: str | None, failed: bool) -> None:
-        """It ended.
+    def ended(
+        self, uses: Iterable[GenerationUse], ms: float, *, blamed: str | None, failed: bool
+    ) -> None:
+        """Count a query that ends.
 
         Args:
             uses: as given to `pinned`; nothing if it was never planned.
             ms: milliseconds that it took.
             blamed: the plugin whose function failed, if one did.
-            failed: whether it failed, for whatever reason.
+            failed: whether it failed, for any reason.
         """
         self.running -= 1
         self.queries += 1
@@ -80,31 +83,35 @@ class Meter:
         self._window_ms.append(ms)
         self._window_errors += failed
         for use in uses:
-            self._let_go(use)
-            self._of(use.plugin).queries += 1
+            self._unpin(use)
+            self._counts_of(use.plugin).queries += 1
             self._window_plugins[use.plugin] += 1
         if blamed is not None:
-            self._of(blamed).errors += 1
+            self._counts_of(blamed).errors += 1
+
+    def running_on(self, plugin: str, generation: int) -> int:
+        """The number of queries under way that use a generation."""
+        return self.in_flight[GenerationUse(plugin, generation)]
 
     def sample(self, **facts: Any) -> dict[str, Any]:
-        """How it was since the last sample, together with `facts`; kept."""
+        """The figures since the last sample, together with `facts`; kept in `samples`."""
         now = monotonic()
         seconds = max(now - self._window_began, 1e-6)
         times = sorted(self._window_ms)
-        taken = {
+        sample = {
             "at": time(),
             "qps": round(len(times) / seconds, 1),
             "errors": self._window_errors,
-            "p50_ms": _rank(times, 0.5),
-            "p99_ms": _rank(times, 0.99),
+            "p50_ms": _quantile(times, 0.5),
+            "p99_ms": _quantile(times, 0.99),
             "running": self.running,
             "plugins": self._rates(seconds),
             **facts,
         }
         self._window_ms, self._window_errors, self._window_began = [], 0, now
         self._window_plugins = Counter()
-        self.samples.append(taken)
-        return taken
+        self.samples.append(sample)
+        return sample
 
     def _rates(self, seconds: float) -> Mapping[str, Mapping[str, float]]:
         in_flight: Counter[str] = Counter()
@@ -117,23 +124,23 @@ class Meter:
                 "errors": counts.errors,
                 "in_flight": in_flight[plugin],
             }
-            for plugin, counts in {**dict.fromkeys(in_flight, _NONE), **self.plugins}.items()
+            for plugin, counts in {**dict.fromkeys(in_flight, _NO_COUNTS), **self.plugins}.items()
         }
 
-    def _of(self, plugin: str) -> PluginCounts:
+    def _counts_of(self, plugin: str) -> PluginCounts:
         return self.plugins.setdefault(plugin, PluginCounts())
 
-    def _let_go(self, use: Use) -> None:
+    def _unpin(self, use: GenerationUse) -> None:
         self.in_flight[use] -= 1
         if not self.in_flight[use]:
             del self.in_flight[use]
 
 
-_NONE: Final = PluginCounts()
+_NO_COUNTS: Final = PluginCounts()
 
 
-def _rank(ordered: list[float], share: float) -> float | None:
-    """The value that this share of the others is not above; None where there is none."""
+def _quantile(ordered: list[float], share: float) -> float | None:
+    """The value that this share of the others is below; None where there is none."""
     if not ordered:
         return None
     return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)], 3)

@@ -1,14 +1,16 @@
-"""The service: SQL with plugins over HTTP, a live page, and steering for whoever has the token.
+"""The service: SQL with plugins over HTTP, a live page, and changes with the admin token.
 
 ::
 
     epochal serve --plugins plugins --store state --table flights=flights.parquet
 
 Needs the extra `server` (`pip install 'epochal[server]'`). A host with a runtime of its own makes
-the application with `create_app` and runs it under any ASGI server; `run` is what the command does.
+the application with `create_app` and runs it under any ASGI server; `run` is the body of the
+command.
 """
 
 try:
+    import msgspec as _msgspec
     import prometheus_client as _prometheus
     import starlette as _starlette
     import uvicorn as _uvicorn
@@ -20,8 +22,8 @@ except ImportError as error:  # pragma: no cover  # the test environment has the
 from epochal.server.app import create_app
 from epochal.server.security import Access
 from epochal.server.serve import run
-from epochal.server.state import Limits, Service
+from epochal.server.state import ServiceLimits, ServiceState
 
-del _prometheus, _starlette, _uvicorn
+del _msgspec, _prometheus, _starlette, _uvicorn
 
-__all__ = ["Access", "Limits", "Service", "create_app", "run"]
+__all__ = ["Access", "ServiceLimits", "ServiceState", "create_app", "run"]

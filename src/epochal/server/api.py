@@ -1,391 +1,276 @@
-"""The OpenAPI document of the service: what the routes take and answer."""
+"""The routes of the service: one table, from which the router and the OpenAPI document are made.
+
+A new route is one entry here, with its handler and its structs. The right that a request needs is
+not in the table: `security.right_needed` derives it from method and path alone, before the router
+has matched anything, and an unknown path needs the highest. The document shows its answer.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from epochal.server.query_routes import ARROW
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route
 
-_PROBLEM_TYPE: Final = "application/problem+json"
-Schema = dict[str, Any]
+from epochal.server import job_routes as jobs
+from epochal.server import plugin_routes as plugins
+from epochal.server import query_routes as queries
+from epochal.server import schemas
+from epochal.server import status_routes as status
+from epochal.server.problem_details import MEDIA_TYPE, answer_to
+from epochal.server.security import Right, right_needed
+from epochal.server.static_files import send_file
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
+    from starlette.requests import Request
 
+Schema: TypeAlias = "dict[str, Any]"
+Handler: TypeAlias = "Callable[[Request], Awaitable[Response]]"
 
-def _object(required: dict[str, Schema], **optional: Schema) -> Schema:
-    return {
-        "type": "object",
-        "required": [*required],
-        "properties": {**required, **optional},
-    }
-
-
-def _list(of: Schema) -> Schema:
-    return {"type": "array", "items": of}
-
-
+_JSON: Final = "application/json"
+_BYTES: Final[Schema] = {"type": "string", "format": "binary"}
 _TEXT: Final[Schema] = {"type": "string"}
-_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
-_NUMBER: Final[Schema] = {"type": "number"}
-_FLAG: Final[Schema] = {"type": "boolean"}
-_TEXTS: Final = _list(_TEXT)
-_ANY: Final[Schema] = {}
-_VERSION: Final = {
-    "plugin": _TEXT,
-    "version": _TEXT,
-    "generation": _COUNT,
-    "digest": _TEXT,
-}
-_PLUGIN: Final = {
-    **_VERSION,
-    "state": _TEXT,
-    "description": _TEXT,
-    "source": {"type": ["string", "null"]},
-    "requires": _TEXTS,
-    "required_by": _TEXTS,
-    "grants": _TEXTS,
-    "exports": _list(_object({"kind": _TEXT, "name": _TEXT, "signature": _TEXT})),
-    "queries": _COUNT,
-    "errors": _COUNT,
-}
-_JOB: Final = {
-    "job": _TEXT,
-    "plugin": _TEXT,
-    "schedule": _TEXT,
-    "next_at": {"type": ["number", "null"]},
-    "running": _FLAG,
-    "queued": _FLAG,
-    "ticks": _COUNT,
-    "failures": _COUNT,
-    "failures_in_row": _COUNT,
-    "skipped": _COUNT,
-    "circuit": {"enum": ["closed", "open", "half-open"]},
-    "last_error": _TEXT,
-}
-_COLUMN: Final = {
-    **_object(
-        {"name": _TEXT, "type": _TEXT}, extension=_object({"name": _TEXT, "metadata": _TEXT})
-    ),
-    "additionalProperties": False,
-}
-_TABLE: Final = {
-    "name": _TEXT,
-    "columns": _list(_COLUMN),
-    "error": {"type": ["string", "null"]},
-}
-_EPOCH: Final = {"epoch": _ref("Epoch")}
-_PARAMETER: Final[Schema] = {
-    "anyOf": [
-        {"type": ["null", "boolean", "string"]},
-        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
-        _NUMBER,
-    ]
-}
+_UPLOAD: Final = dict.fromkeys(("text/x-python", "application/zip", "application/gzip"), _BYTES)
 
-_SCHEMAS: Final[dict[str, Schema]] = {
-    "Epoch": _object({"number": _COUNT, "id": _TEXT}),
-    "Problem": _object(
-        {"type": _TEXT, "status": {"type": "integer"}, "code": _TEXT, "detail": _TEXT}
-    ),
-    "Query": {
-        **_object(
-            {"sql": _TEXT},
-            params={
-                "anyOf": [
-                    _list(_PARAMETER),
-                    {"type": "object", "additionalProperties": _PARAMETER},
-                    {"type": "null"},
-                ]
-            },
-            limit={"type": ["integer", "null"], "minimum": 0},
-            timeout={"type": ["number", "null"], "minimum": 0},
-        ),
-        "additionalProperties": False,
-    },
-    "Answer": _object(
-        {
-            "columns": _list(_COLUMN),
-            "rows": _list(_list(_ANY)),
-            "truncated": _FLAG,
-            "elapsed_ms": _NUMBER,
-            **_EPOCH,
-            "provenance": _list(_object({**_VERSION, "functions": _TEXTS})),
-        }
-    ),
-    "Plugins": _object({**_EPOCH, "plugins": _list(_object(_PLUGIN))}),
-    "Plugin": _object({**_EPOCH, **_PLUGIN}),
-    "Cutover": _object(
-        {
-            **_EPOCH,
-            "change": _COUNT,
-            "published": _FLAG,
-            "epoch_before": _COUNT,
-            "epoch_after": _COUNT,
-            "swaps": _list({"type": "object"}),
-            "steps": _TEXTS,
-            "phases_ms": {"type": "object", "additionalProperties": _NUMBER},
-            "total_ms": _NUMBER,
-            "cutover_ms": _NUMBER,
-            "drained": _FLAG,
-            "reclaimed": _FLAG,
-            "at": _NUMBER,
-        }
-    ),
-    "Epochs": _object(
-        {
-            **_EPOCH,
-            "kept": _FLAG,
-            "epochs": _list(
-                _object(
-                    {
-                        "number": _COUNT,
-                        "id": _TEXT,
-                        "at": _NUMBER,
-                        "reason": _TEXT,
-                        "plugins": _list(_object(_VERSION)),
-                    }
-                )
-            ),
-        }
-    ),
-    "Drains": _object(
-        {
-            **_EPOCH,
-            "drains": _list(
-                _object(
-                    {
-                        **_VERSION,
-                        "seconds": {"type": ["number", "null"]},
-                        "queries": _COUNT,
-                        "holders": _TEXTS,
-                    }
-                )
-            ),
-        }
-    ),
-    "Jobs": _object({**_EPOCH, "jobs": _list(_object(_JOB))}),
-    "Asked": _object({**_EPOCH, "job": _TEXT}),
-    "Status": _object(
-        {
-            **_EPOCH,
-            "boot": _TEXT,
-            "state": _TEXT,
-            "started": _NUMBER,
-            "uptime_s": _NUMBER,
-            "plugins": _COUNT,
-            "queries": _COUNT,
-            "errors": _COUNT,
-            "running": _COUNT,
-            "draining": _COUNT,
-            "samples": _list({"type": "object"}),
-        }
-    ),
-    "Catalog": _object({**_EPOCH, "tables": _list(_object(_TABLE)), "functions": _TEXTS}),
-    "Session": _object({"rights": _TEXTS}),
-    "Key": _object({"key": _TEXT}),
-    "Health": _object({"status": _TEXT}),
-}
+_ANY_REQUEST: Final = (400, 401, 403, 405, 408, 421, 431, 503)
+"""Refusals that do not depend on the route: of a request's head or sender, or by a busy service."""
+
+_ANY_CHANGE: Final = (404, 409, 412, 413, 422, 500, 504, 507)
 
 
-def _json(name: str) -> Schema:
-    return {"application/json": {"schema": _ref(name)}}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One method of one path.
+
+    Attributes:
+        method: the HTTP method; GET answers HEAD as well.
+        path: with the names of its parameters in braces.
+        handler: answers the request; an error that it raises becomes a problem.
+        summary: one sentence for the document; empty for the page's own files, which are not in it.
+        answer: the struct of a JSON answer.
+        content: the other media types of an answer.
+        body: the struct of a JSON body, or the media types of another.
+        options: the struct of the options in the address.
+        headers: the request's headers that the handler reads.
+        statuses: of answers that are no problem.
+        problems: statuses of problems, beside those of any request.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str = ""
+    answer: type[schemas.AnswerStruct] | None = None
+    content: Mapping[str, Schema] | None = None
+    body: type[schemas.RequestStruct] | Mapping[str, Schema] | None = None
+    options: type[schemas.RequestStruct] | None = None
+    headers: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = (200,)
+    problems: tuple[int, ...] = ()
 
 
-def _query_option(name: str, schema: Schema, about: str) -> Schema:
-    return {"name": name, "in": "query", "schema": schema, "description": about}
+def _get(path: str, handler: Handler, summary: str = "", **facts: Any) -> Endpoint:
+    return Endpoint(method="GET", path=path, handler=handler, summary=summary, **facts)
 
 
-_PLUGIN_ID: Final = {
-    "name": "plugin",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
-}
-_JOB_NAME: Final = {
-    "name": "job",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,63}\.[a-zA-Z0-9_]{1,64}$"},
-    "description": "Its full name, `plugin.name`.",
-}
-_IF_MATCH: Final = {
-    "name": "If-Match",
-    "in": "header",
-    "schema": {"type": "string", "pattern": "^[!#-~]{1,80}$"},
-    "description": "The id of the epoch that you have seen; 412 if another one is current.",
-}
-_CHANGE: Final = [
-    _IF_MATCH,
-    _query_option(
-        "drain_timeout",
-        {"type": "number", "minimum": 0, "maximum": 86_400},
-        "Seconds to wait for old generations before the answer.",
-    ),
-    _query_option("cancel_holders", _FLAG, "Ask who uses them after that time to stop."),
-    _query_option("reason", _TEXT, "Who asks, and why: for the history."),
-]
-_GRANT: Final = _query_option(
-    "grant", _list({"type": "string", "pattern": "^[a-z]{1,20}$"}), "A capability to grant."
-)
-_UPLOAD: Final = {
-    "required": True,
-    "content": {
-        kind: {"schema": {"type": "string", "format": "binary"}}
-        for kind in ("text/x-python", "application/zip", "application/gzip")
-    },
-}
-
-
-def _operation(
-    about: str,
-    answer: Schema | None,
-    *problems: int,
-    status: tuple[int, ...] = (200,),
-    **more: Any,
-) -> Schema:
-    """One operation; the guard's refusals and those of the service's state are possible in all."""
-    told = {
-        "description": "What went wrong.",
-        "content": {_PROBLEM_TYPE: {"schema": _ref("Problem")}},
-    }
-    fine: Schema = {"description": about} | ({"content": answer} if answer is not None else {})
-    codes = sorted({400, 401, 403, 405, 408, 421, 431, 503, *problems})
-    return {
-        "summary": about,
-        "responses": {**{str(s): fine for s in status}, **{str(code): told for code in codes}},
-        **more,
-    }
-
-
-def _change(about: str, *problems: int, parameters: list[Schema], **more: Any) -> Schema:
-    return _operation(
-        about,
-        _json("Cutover"),
-        404,
-        409,
-        412,
-        413,
-        422,
-        500,
-        504,
-        507,
-        *problems,
-        parameters=[*parameters, *_CHANGE],
-        security=[{"admin": []}],
-        **more,
+def _change(method: str, path: str, handler: Handler, summary: str, **facts: Any) -> Endpoint:
+    defaults: dict[str, Any] = {"answer": schemas.ChangeReport, "options": schemas.ChangeOptions}
+    return Endpoint(
+        method=method,
+        path=path,
+        handler=handler,
+        summary=summary,
+        headers=("If-Match",),
+        problems=(*_ANY_CHANGE, *facts.pop("problems", ())),
+        **(defaults | facts),
     )
 
 
-def _paths() -> dict[str, Schema]:
-    one = {"parameters": [_PLUGIN_ID]}
-    plugin: list[Schema] = []
-    to = {
-        **_object({"to": {"type": ["integer", "string"], "minimum": 0}}),
-        "additionalProperties": False,
-    }
-    limit = _query_option("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "How many.")
-    number = {"name": "number", "in": "path", "required": True, "schema": _COUNT}
-    query_body = {"required": True, "content": _json("Query")}
-    answers = {**_json("Answer"), ARROW: {"schema": {"type": "string", "format": "binary"}}}
-    return {
-        "/v1/query": {
-            "post": _operation(
-                "Answer one SQL query.",
-                answers,
-                409,
-                413,
-                415,
-                422,
-                500,
-                504,
-                requestBody=query_body,
-            )
-        },
-        "/v1/plugins": {"get": _operation("The active plugins.", _json("Plugins"))},
-        "/v1/plugins:check": {
-            "post": _change(
-                "Do all that loading this would do, short of publishing it.",
-                parameters=[_GRANT],
-                requestBody=_UPLOAD,
-            )
-        },
-        "/v1/plugins/{plugin}": {
-            **one,
-            "get": _operation("An active plugin.", _json("Plugin"), 404),
-            "put": _change(
-                "Load or reload a plugin.",
-                parameters=[_GRANT],
-                requestBody=_UPLOAD,
-                status=(200, 201),
-            ),
-            "delete": _change(
-                "Remove a plugin.",
-                parameters=[_query_option("cascade", _FLAG, "And those that require it.")],
-            ),
-        },
-        "/v1/plugins/{plugin}/reload": {
-            **one,
-            "post": _change("Read a plugin anew.", parameters=plugin),
-        },
-        "/v1/plugins/{plugin}/rollback": {
-            **one,
-            "post": _change(
-                "Bring back a generation or version of a plugin.",
-                415,
-                parameters=plugin,
-                requestBody={"required": True, "content": {"application/json": {"schema": to}}},
-            ),
-        },
-        "/v1/epochs": {
-            "get": _operation("The epochs that are kept.", _json("Epochs"), 500, parameters=[limit])
-        },
-        "/v1/epochs/{number}/rollback": {
-            "post": _change("Bring back a whole epoch.", parameters=[number])
-        },
-        "/v1/jobs": {"get": _operation("The jobs of the plugins.", _json("Jobs"))},
-        "/v1/jobs/{job}/run": {
-            "parameters": [_JOB_NAME],
-            "post": _operation(
-                "Run a job as soon as a worker is free; its schedule stays as it is.",
-                _json("Asked"),
-                404,
-                413,
-                status=(202,),
-                security=[{"admin": []}],
-            ),
-        },
-        "/v1/events": {
-            "get": _operation(
-                "What happens, as server-sent events.",
-                {"text/event-stream": {"schema": _TEXT}},
-                parameters=[{"name": "Last-Event-ID", "in": "header", "schema": _TEXT}],
-            )
-        },
-        "/v1/drains": {"get": _operation("Drains under way.", _json("Drains"))},
-        "/v1/status": {"get": _operation("How things are.", _json("Status"))},
-        "/v1/catalog": {"get": _operation("Tables and functions.", _json("Catalog"))},
-        "/v1/session": {
-            "get": _operation("What you may do.", _json("Session")),
-            "post": _operation("The page's session.", _json("Key"), security=[{"admin": []}]),
-            "delete": _operation(
-                "End the page's session.", None, status=(204,), security=[{"admin": []}]
-            ),
-        },
-        "/healthz": {"get": _operation("Whether it lives.", _json("Health"))},
-        "/readyz": {"get": _operation("Whether it takes work.", _json("Health"))},
-        "/metrics": {
-            "get": _operation("Figures for Prometheus.", {"text/plain": {"schema": _TEXT}})
-        },
-    }
+ENDPOINTS: Final = (
+    Endpoint(
+        method="POST",
+        path="/v1/query",
+        handler=queries.query,
+        summary="Answer one SQL query.",
+        answer=schemas.QueryAnswer,
+        content={queries.ARROW: _BYTES},
+        body=schemas.QueryRequest,
+        problems=(409, 413, 415, 422, 500, 504),
+    ),
+    _get("/v1/plugins", plugins.list_plugins, "The active plugins.", answer=schemas.PluginList),
+    _change(
+        "POST",
+        "/v1/plugins:check",
+        plugins.check_plugin,
+        "Do all that loading this would do, short of publishing it.",
+        body=_UPLOAD,
+        options=schemas.LoadOptions,
+    ),
+    _get(
+        "/v1/plugins/{plugin}",
+        plugins.show_plugin,
+        "An active plugin.",
+        answer=schemas.PluginAnswer,
+        problems=(404,),
+    ),
+    _change(
+        "PUT",
+        "/v1/plugins/{plugin}",
+        plugins.put_plugin,
+        "Load or reload a plugin.",
+        body=_UPLOAD,
+        options=schemas.LoadOptions,
+        statuses=(200, 201),
+    ),
+    _change(
+        "DELETE",
+        "/v1/plugins/{plugin}",
+        plugins.remove_plugin,
+        "Remove a plugin.",
+        options=schemas.RemoveOptions,
+    ),
+    _change(
+        "POST",
+        "/v1/plugins/{plugin}/reload",
+        plugins.reload_plugin,
+        "Reload a plugin from its source.",
+    ),
+    _change(
+        "POST",
+        "/v1/plugins/{plugin}/rollback",
+        plugins.roll_back_plugin,
+        "Bring back a generation or version of a plugin.",
+        body=schemas.RollbackTarget,
+        problems=(415,),
+    ),
+    _get(
+        "/v1/epochs",
+        plugins.list_epochs,
+        "The epochs that are kept.",
+        answer=schemas.EpochHistory,
+        options=schemas.HistoryOptions,
+        problems=(500,),
+    ),
+    _change(
+        "POST",
+        "/v1/epochs/{number}/rollback",
+        plugins.roll_back_epoch,
+        "Bring back the plugins of an epoch.",
+    ),
+    _get("/v1/jobs", jobs.list_jobs, "The jobs of the plugins.", answer=schemas.JobList),
+    Endpoint(
+        method="POST",
+        path="/v1/jobs/{job}/run",
+        handler=jobs.run_job,
+        summary="Run a job as soon as a worker is free; its schedule stays as it is.",
+        answer=schemas.JobRequested,
+        statuses=(202,),
+        problems=(404, 413),
+    ),
+    _get(
+        "/v1/events",
+        status.events,
+        "The events, as server-sent events.",
+        content={"text/event-stream": _TEXT},
+        headers=("Last-Event-ID",),
+    ),
+    _get("/v1/drains", status.drains, "The drains under way.", answer=schemas.DrainList),
+    _get("/v1/status", status.status, "The service's figures.", answer=schemas.StatusAnswer),
+    _get("/v1/catalog", status.catalog, "Tables and functions.", answer=schemas.CatalogAnswer),
+    _get("/v1/session", status.show_session, "Your rights.", answer=schemas.SessionRights),
+    Endpoint(
+        method="POST",
+        path="/v1/session",
+        handler=status.open_session,
+        summary="Open the page's session.",
+        answer=schemas.SessionKey,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/session",
+        handler=status.close_session,
+        summary="End the page's session.",
+        statuses=(204,),
+    ),
+    _get("/healthz", status.healthz, "Whether it lives.", answer=schemas.HealthAnswer),
+    _get("/readyz", status.readyz, "Whether it takes work.", answer=schemas.HealthAnswer),
+    _get("/metrics", status.metrics, "Figures for Prometheus.", content={"text/plain": _TEXT}),
+    _get("/", send_file),
+    _get("/page/{name}", send_file),
+)
+
+
+# --- the router --------------------------------------------------------------------------------
+
+
+def make_routes() -> list[Route]:
+    """The router's routes: one for all methods of a path, so that a 405 names them all."""
+    paths: dict[str, dict[str, Handler]] = defaultdict(dict)
+    for endpoint in (*ENDPOINTS, _get("/openapi.json", _send_document)):
+        paths[endpoint.path][endpoint.method] = endpoint.handler
+    return [_route(path, handlers) for path, handlers in paths.items()]
+
+
+def _route(path: str, handlers: dict[str, Handler]) -> Route:
+    if "GET" in handlers:
+        handlers["HEAD"] = handlers["GET"]
+
+    async def dispatch(request: Request) -> Response:
+        try:
+            return await handlers[request.method](request)
+        except Exception as error:  # noqa: BLE001  every error becomes an answer
+            return answer_to(error)
+
+    return Route(path, dispatch, methods=[*handlers], name=path)
+
+
+async def _send_document(_: Request) -> Response:
+    return Response(schemas.encode(document()), media_type=_JSON)
+
+
+# --- the document ------------------------------------------------------------------------------
+
+_PARAMETERS: Final[Mapping[str, Schema]] = {
+    "plugin": {"in": "path", "schema": {**_TEXT, "pattern": "^[a-z][a-z0-9_]{0,63}$"}},
+    "job": {
+        "in": "path",
+        "schema": {**_TEXT, "pattern": r"^[a-z][a-z0-9_]{0,63}\.[a-zA-Z0-9_]{1,64}$"},
+        "description": "Its full name, `plugin.name`.",
+    },
+    "number": {"in": "path", "schema": {"type": "integer", "minimum": 0}},
+    "If-Match": {
+        "in": "header",
+        "schema": {**_TEXT, "pattern": "^[!#-~]{1,80}$"},
+        "description": "The id of the epoch that you have seen; 412 if another one is current.",
+    },
+    "Last-Event-ID": {"in": "header", "schema": _TEXT},
+}
+_PROBLEM: Final = {
+    "description": "What went wrong.",
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
+}
 
 
 @cache
 def document() -> Schema:
-    """The document; not to be altered."""
+    """The OpenAPI document; not to be altered."""
+    documented = [endpoint for endpoint in ENDPOINTS if endpoint.summary]
+    bodies = [e.body for e in documented if isinstance(e.body, type)]
+    answers = [e.answer for e in documented if e.answer is not None]
+    _, components = msgspec.json.schema_components(
+        [*bodies, *answers, schemas.ProblemDetails],
+        ref_template="#/components/schemas/{name}",
+    )
+    paths: dict[str, Schema] = defaultdict(dict)
+    for endpoint in documented:
+        paths[endpoint.path][endpoint.method.lower()] = _operation(endpoint)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -394,9 +279,52 @@ def document() -> Schema:
             "description": "SQL with plugins that are swapped under running queries.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": _paths(),
+        "paths": dict(paths),
         "components": {
-            "schemas": _SCHEMAS,
+            "schemas": components,
             "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _operation(endpoint: Endpoint) -> Schema:
+    success: Schema = {"description": endpoint.summary}
+    if content := _content(endpoint.answer, endpoint.content):
+        success["content"] = content
+    responses = {str(status): success for status in endpoint.statuses}
+    for status_code in sorted({*_ANY_REQUEST, *endpoint.problems}):
+        responses[str(status_code)] = _PROBLEM
+    operation: Schema = {"summary": endpoint.summary, "responses": responses}
+    if parameters := _parameters(endpoint):
+        operation["parameters"] = parameters
+    if endpoint.body is not None:
+        content = _content(endpoint.body)
+        operation["requestBody"] = {"required": True, "content": content}
+    if right_needed(endpoint.method, endpoint.path) is Right.CHANGE:
+        operation["security"] = [{"admin": []}]
+    return operation
+
+
+def _content(*bodies: type | Mapping[str, Schema] | None) -> Schema:
+    """The media types of a struct, or those that are given with their schemas."""
+    content: Schema = {}
+    for body in bodies:
+        if isinstance(body, type):
+            content[_JSON] = {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}
+        elif body is not None:
+            content |= {kind: {"schema": schema} for kind, schema in body.items()}
+    return content
+
+
+def _parameters(endpoint: Endpoint) -> list[Schema]:
+    in_path = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
+    parameters = [
+        {"name": name, **_PARAMETERS[name], "required": name in in_path}
+        for name in (*in_path, *endpoint.headers)
+    ]
+    if endpoint.options is not None:
+        schema = msgspec.json.schema(endpoint.options)["$defs"][endpoint.options.__name__]
+        for name, facts in schema["properties"].items():
+            about = facts.pop("description")
+            parameters.append({"name": name, "in": "query", "schema": facts, "description": about})
+    return parameters

@@ -1,9 +1,9 @@
-"""`/v1/plugins` and `/v1/epochs`: what is active, and changes of it.
+"""`/v1/plugins` and `/v1/epochs`: the active plugins, and changes of them.
 
 A change answers when its old generations are shut down, or when the time for that is over: then its
-report says `drained: false` and who holds on, and `GET /v1/drains` tells how it goes on. With
-``If-Match: <epoch id>`` a change is made only if that epoch is still the current one when it has
-its turn, and is answered 412 otherwise.
+report has `drained: false` and the holders, and `GET /v1/drains` shows the progress. With
+``If-Match: <epoch id>`` a change is made only if that epoch is still the current one when the
+change has its turn, and is answered 412 otherwise.
 """
 
 from __future__ import annotations
@@ -12,196 +12,238 @@ import asyncio
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import JSONResponse, Response
+from msgspec import UNSET
 
-from epochal._core.change.plan import Verb
-from epochal._core.change.request import Request as Wanted
-from epochal._core.plugin.manifest import read_manifest
+from epochal.artifact import read_manifest
 from epochal.errors import ArtifactError, NoStoreError
 from epochal.observe.query_stats import PluginCounts
-from epochal.server.problem_details import answering
-from epochal.server.request_bodies import (
-    flag_of,
-    options_of,
+from epochal.server.decoding import (
+    bad_request,
+    convert_text,
     read_body,
+    read_if_match,
     read_json,
     read_nothing,
-    service_of,
-    whole_of,
-    wrong,
+    read_options,
 )
-from epochal.server.schemas import epoch_of, epoch_record_of, plugin_of, version_of
+from epochal.server.responses import json_response
+from epochal.server.schemas import (
+    ChangeOptions,
+    ChangeReport,
+    EpochHistory,
+    EpochInfo,
+    EpochPath,
+    EpochRef,
+    ExportInfo,
+    HistoryOptions,
+    LoadOptions,
+    PluginAnswer,
+    PluginInfo,
+    PluginList,
+    RemoveOptions,
+    RollbackTarget,
+    VersionInfo,
+    version_facts,
+)
+from epochal.server.state import service_of
 from epochal.server.uploads import read_upload
+from epochal.sql import sql_signature
+from epochal.sql.function_registry import SQL_KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
+    from starlette.responses import Response
 
-    from epochal._core.change.transaction import Change
-    from epochal._core.generation.epoch import Epoch
-    from epochal._core.generation.generation import Generation
+    from epochal import Change, Epoch, Export, Generation
     from epochal.artifact import Artifact
-    from epochal.report import Cutover
-    from epochal.server.state import Service
+    from epochal.server.state import ServiceState
 
-_MOST_EPOCHS: Final = 1_000
-_MOST_NUMBER: Final = 2**53
+_LONGEST_REASON: Final = 1_000
 
 
 # --- reading -----------------------------------------------------------------------------------
 
 
-@answering
 async def list_plugins(request: Request) -> Response:
     """Every active plugin, all of one epoch."""
     service = service_of(request)
     epoch = service.runtime.epoch
-    found = [_described(service, epoch, one) for one in epoch.generations.values()]
-    document = {"epoch": epoch_of(epoch), "plugins": sorted(found, key=lambda p: p["plugin"])}
-    return JSONResponse(document, headers=_etag(epoch.id))
+    plugins = [
+        PluginInfo(**_plugin_facts(service, epoch, generation))
+        for _, generation in sorted(epoch.generations.items())
+    ]
+    document = PluginList(epoch=EpochRef.of(epoch), plugins=plugins)
+    return json_response(document, headers=_etag(epoch.id))
 
 
-@answering
 async def show_plugin(request: Request) -> Response:
     """One active plugin."""
     service = service_of(request)
     epoch = service.runtime.epoch
-    document = _described(service, epoch, epoch.generation(request.path_params["plugin"]))
-    return JSONResponse({"epoch": epoch_of(epoch), **document}, headers=_etag(epoch.id))
+    facts = _plugin_facts(service, epoch, epoch.generation(request.path_params["plugin"]))
+    return json_response(PluginAnswer(epoch=EpochRef.of(epoch), **facts), headers=_etag(epoch.id))
 
 
-@answering
 async def list_epochs(request: Request) -> Response:
     """The epochs that can be rolled back to, newest first; without a store the current one."""
     service = service_of(request)
-    limit = whole_of({"limit": "50", **request.query_params}, "limit", most=_MOST_EPOCHS)
+    limit = read_options(request, HistoryOptions).limit
     current = service.runtime.epoch
     try:
         history = await asyncio.to_thread(service.runtime.history, limit)
-        epochs = [epoch_record_of(record) for record in history]
-        kept = True
+        epochs = [
+            _epoch_info(record, record.at, record.reason, record.plugins) for record in history
+        ]
+        is_kept = True
     except NoStoreError:
-        plugins = [version_of(one.described) for one in current.generations.values()]
-        epochs = [{**epoch_of(current), "at": service.started, "reason": "", "plugins": plugins}]
-        kept = False
-    return JSONResponse({"epoch": epoch_of(current), "kept": kept, "epochs": epochs})
+        versions = [generation.described for generation in current.generations.values()]
+        epochs = [_epoch_info(current, service.started, "", versions)]
+        is_kept = False
+    return json_response(EpochHistory(epoch=EpochRef.of(current), kept=is_kept, epochs=epochs))
 
 
 # --- changing ----------------------------------------------------------------------------------
 
 
-@answering
 async def put_plugin(request: Request) -> Response:
-    """Load or reload a plugin from what is sent."""
+    """Load or reload a plugin from the request's body."""
     service, plugin = service_of(request), request.path_params["plugin"]
-    options = options_of(request, extra=("grant",))
-    grants = request.query_params.getlist("grant") or None
-    change = service.runtime.change(**options)
-    change.put(await _upload(request, service, plugin), grants=grants)
+    options = read_options(request, LoadOptions)
+    change = _new_change(request, options)
+    change.put(await _read_artifact(request, service, plugin), grants=options.grant or None)
     return await _run(service, change, loaded=plugin)
 
 
-@answering
 async def check_plugin(request: Request) -> Response:
-    """Do everything that loading or reloading what is sent would do, short of publishing it."""
-    service = service_of(request)
-    options = options_of(request, extra=("grant",))
-    grants = request.query_params.getlist("grant") or None
-    change = service.runtime.change(**options, dry_run=True)
-    change.put(await _upload(request, service, None), grants=grants)
+    """Do everything that loading or reloading the body would do, short of publishing it."""
+    service, options = service_of(request), read_options(request, LoadOptions)
+    change = _new_change(request, options, dry_run=True)
+    change.put(await _read_artifact(request, service, None), grants=options.grant or None)
     return await _run(service, change)
 
 
-@answering
 async def reload_plugin(request: Request) -> Response:
-    """Read a plugin anew from where it came from; one that was uploaded starts anew as it is."""
+    """Reload a plugin from its source; one that was uploaded starts anew from the same bytes."""
     service, plugin = service_of(request), request.path_params["plugin"]
-    options = options_of(request)
+    change = _new_change(request, read_options(request, ChangeOptions))
     await read_nothing(request)
-    change = service.runtime.change(**options)
-    # What is active is settled in the change's turn: taken here, it would undo an upload that is
-    # before it in the queue.
-    change.request(Wanted(Verb.RELOAD, plugin, anew=True))
+    # The change looks for the active artifact in its turn. Passed from here, the artifact would
+    # undo an upload that is before this change in the queue.
+    change.reload(plugin, restart=True)
     return await _run(service, change)
 
 
-@answering
 async def roll_back_plugin(request: Request) -> Response:
     """Bring back a generation or a version of a plugin."""
     service, plugin = service_of(request), request.path_params["plugin"]
-    options = options_of(request)
-    asked = await read_json(request, service.limits.request_bytes, ("to",))
-    to = asked.get("to")
-    if not isinstance(to, int | str) or isinstance(to, bool):
-        wrong("to must be the number of a generation, or a version as text")
-    if isinstance(to, int) and not 0 <= to <= _MOST_NUMBER:
-        wrong("to must be the number of a generation: not negative, and no larger than 2^53")
-    change = service.runtime.change(**options)
-    change.rollback(plugin, to=to)
+    change = _new_change(request, read_options(request, ChangeOptions))
+    target = await read_json(request, RollbackTarget)
+    change.rollback(plugin, to=target.to)
     return await _run(service, change)
 
 
-@answering
 async def roll_back_epoch(request: Request) -> Response:
-    """Bring back the whole set of plugins of an epoch."""
+    """Bring back all plugins of an epoch."""
     service = service_of(request)
-    options = options_of(request)
+    change = _new_change(request, read_options(request, ChangeOptions))
     await read_nothing(request)
-    number = whole_of(request.path_params, "number", least=0, most=_MOST_NUMBER)
-    change = service.runtime.change(**options)
-    change.rollback(epoch=number)
+    path = convert_text(request.path_params, EpochPath, "the address")
+    change.rollback(epoch=path.number)
     return await _run(service, change)
 
 
-@answering
 async def remove_plugin(request: Request) -> Response:
-    """Take a plugin out."""
+    """Remove a plugin."""
     service, plugin = service_of(request), request.path_params["plugin"]
-    options = options_of(request, extra=("cascade",))
+    options = read_options(request, RemoveOptions)
+    change = _new_change(request, options)
     await read_nothing(request)
-    change = service.runtime.change(**options)
-    change.remove(plugin, cascade=flag_of(request.query_params, "cascade"))
+    change.remove(plugin, cascade=options.cascade == "true")
     return await _run(service, change)
 
 
 # --- inside ------------------------------------------------------------------------------------
 
 
-async def _upload(request: Request, service: Service, plugin: str | None) -> Artifact:
+def _new_change(request: Request, options: ChangeOptions, *, dry_run: bool = False) -> Change:
+    service, reason = service_of(request), options.reason[:_LONGEST_REASON]
+    drain_timeout = options.drain_timeout
+    return service.runtime.change(
+        drain_timeout=service.limits.drain_s if drain_timeout is UNSET else drain_timeout,
+        cancel_holders=options.cancel_holders == "true",
+        reason=f"http: {reason}" if reason else "http",
+        if_epoch=read_if_match(request),
+        dry_run=dry_run,
+    )
+
+
+async def _read_artifact(request: Request, service: ServiceState, plugin: str | None) -> Artifact:
     limits = service.limits
     content = await read_body(request, limits.upload_bytes, limits.body_s)
     if not content:
-        wrong("the body is empty; send a .py file, a .zip or .tar.gz of a package, or a wheel")
-    # Unpacking and hashing megabytes takes its time.
+        bad_request(
+            "the body is empty; send a .py file, a .zip or .tar.gz of a package, or a wheel"
+        )
+    # On a thread: it unpacks and hashes megabytes.
     artifact = await asyncio.to_thread(
         read_upload, content, plugin or "plugin", unpacked_bytes=limits.unpacked_bytes
     )
-    found = read_manifest(artifact).id
-    if plugin not in (None, found):
+    sent = read_manifest(artifact).id
+    if plugin not in (None, sent):
         raise ArtifactError(
-            f"what was sent is plugin {found!r}, not {plugin!r}: send it to /v1/plugins/{found}",
+            f"the body is plugin {sent!r}, not {plugin!r}: send it to /v1/plugins/{sent}",
             plugin=plugin,
         )
     return artifact
 
 
-async def _run(service: Service, change: Change, *, loaded: str | None = None) -> Response:
-    """Run a change; if it was to load a plugin, the status says whether that is a new one."""
+async def _run(service: ServiceState, change: Change, *, loaded: str | None = None) -> Response:
+    """Run a change; the status is 201 where it added the plugin `loaded`."""
     service.check_serving()
     cutover = await change.run_async()
     is_new = any(swap.plugin == loaded and swap.old is None for swap in cutover.swaps)
-    status = 201 if is_new else 200
-    epoch = service.runtime.epoch
-    document = {"epoch": epoch_of(epoch), **_report(cutover)}
-    return JSONResponse(document, status, headers=_etag(epoch.id))
+    epoch = EpochRef.of(service.runtime.epoch)
+    report = ChangeReport(
+        epoch=epoch, cutover_ms=cutover.cutover_ms, at=time(), **cutover.as_dict()
+    )
+    return json_response(report, 201 if is_new else 200, _etag(epoch.id))
 
 
-def _report(cutover: Cutover) -> dict[str, Any]:
-    return {**cutover.as_dict(), "cutover_ms": cutover.cutover_ms, "at": time()}
+def _plugin_facts(service: ServiceState, epoch: Epoch, generation: Generation) -> dict[str, Any]:
+    candidate = generation.candidate
+    origin = candidate.artifact.origin
+    counts = service.query_stats.plugins.get(generation.plugin, PluginCounts())
+    return {
+        **version_facts(generation.described),
+        "state": generation.state.name,
+        "description": candidate.manifest.description,
+        "source": None if origin is None else str(origin),
+        "requires": list(generation.requires),
+        "required_by": sorted(epoch.requiring(generation.plugin)),
+        "grants": sorted(candidate.grants),
+        "exports": _exports_of(generation.exports.values()),
+        "queries": counts.queries,
+        "errors": counts.errors,
+    }
 
 
-def _described(service: Service, epoch: Epoch, generation: Generation) -> dict[str, Any]:
-    counts = service.meter.plugins.get(generation.plugin, PluginCounts())
-    return plugin_of(generation, epoch, counts)
+def _exports_of(exports: Iterable[Export]) -> list[ExportInfo]:
+    infos = [
+        ExportInfo(
+            kind=export.kind.name,
+            name=export.name,
+            signature=sql_signature(export) if export.kind in SQL_KINDS else export.name,
+        )
+        for export in exports
+    ]
+    return sorted(infos, key=lambda info: (info.kind, info.name))
+
+
+def _epoch_info(epoch: Any, at: float, reason: str, versions: Iterable[Any]) -> EpochInfo:
+    plugins = [VersionInfo(**version_facts(version)) for version in versions]
+    return EpochInfo(number=epoch.number, id=epoch.id, at=at, reason=reason, plugins=plugins)
 
 
 def _etag(epoch_id: str) -> dict[str, str]:

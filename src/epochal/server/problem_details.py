@@ -1,14 +1,13 @@
-"""Errors as HTTP tells them: one JSON form (RFC 9457), the library's codes, one table of statuses.
+"""Errors over HTTP: one JSON form (RFC 9457), the library's codes, one table of statuses.
 
-A library error's HTTP status is that of the nearest class in the table. An error is made into an
-answer where it is caught, and let go: its traceback may hold a plugin's frames, and so the plugin.
+The status of a library error is that of its nearest class in the table. An error is made into an
+answer in the frame that catches it, and let go: its traceback may hold a plugin's frames, and so
+the plugin.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
@@ -40,18 +39,20 @@ from epochal.errors import (
     UnknownExportError,
     UnknownPluginError,
 )
+from epochal.server.schemas import ProblemDetails, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from starlette.requests import Request
-
-    Handler = Callable[[Request], Awaitable[Response]]
+    from collections.abc import Mapping
 
 logger: Final = logging.getLogger("epochal.server")
 
 _UNAVAILABLE: Final = 503
-_LATER: Final = {"retry-after": "1"}
+_RETRY: Final = {"retry-after": "1"}
+_FACTS: Final = tuple(
+    name
+    for name in ProblemDetails.__struct_fields__
+    if name not in {"type", "status", "code", "detail"}
+)
 MEDIA_TYPE: Final = "application/problem+json"
 
 STATUSES: Final[Mapping[type[EpochalError], int]] = {
@@ -69,7 +70,7 @@ STATUSES: Final[Mapping[type[EpochalError], int]] = {
     RuntimeClosedError: 503,
     # The plugin is at fault.
     PluginError: 422,
-    # A rule is in the way.
+    # A rule forbids it.
     RefusedError: 409,
     EpochMovedError: 412,
     ChangeCancelledError: 409,
@@ -90,13 +91,13 @@ STATUSES: Final[Mapping[type[EpochalError], int]] = {
 """Error class -> HTTP status; a class that is not here has its nearest base's."""
 
 
-class Problem(Exception):  # noqa: N818  what RFC 9457 calls it
-    """The request is at fault in a way that only HTTP knows.
+class Problem(Exception):  # noqa: N818  RFC 9457's own word
+    """A request is at fault in a way that only HTTP knows.
 
     Attributes:
         status: the HTTP status.
         code: stable, like the codes of `epochal.errors`.
-        headers: of the answer.
+        headers: the answer's headers.
     """
 
     def __init__(
@@ -120,44 +121,29 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **facts: Any,
 ) -> Response:
-    """An error as an answer."""
-    document = {
-        "type": f"urn:epochal:error:{code}",
-        "status": status,
-        "code": code,
-        "detail": detail,
-        **facts,
-    }
-    content = json.dumps(document, default=str).encode()
-    return Response(content, status, headers, media_type=MEDIA_TYPE)
+    """An error as an answer.
+
+    Args:
+        status: the HTTP status.
+        code: the stable code.
+        detail: one sentence for a person.
+        headers: the answer's headers.
+        **facts: further fields of `ProblemDetails`.
+    """
+    document = ProblemDetails(
+        type=f"urn:epochal:error:{code}", status=status, code=code, detail=detail, **facts
+    )
+    return Response(encode(document), status, headers, media_type=MEDIA_TYPE)
 
 
 def answer_to(error: Exception) -> Response:
-    """Any error as an answer; what nobody foresaw is logged and not told."""
+    """Any error as an answer; an unexpected error is logged, and its text stays here."""
     if isinstance(error, Problem):
         return problem(error.status, error.code, str(error), error.headers)
     if isinstance(error, EpochalError):
         status = status_of(error)
-        headers = _LATER if status == _UNAVAILABLE else None
-        return problem(status, error.code, str(error), headers, **_facts(error))
+        headers = _RETRY if status == _UNAVAILABLE else None
+        facts = {name: getattr(error, name) for name in _FACTS if hasattr(error, name)}
+        return problem(status, error.code, str(error), headers, **facts)
     logger.error("a request failed", exc_info=error)
-    return problem(500, "internal", "the service failed in a way that nobody foresaw; see its log")
-
-
-def answering(handler: Handler) -> Handler:
-    """A route's handler whose errors become answers, in the frame in which they arrive."""
-
-    @wraps(handler)
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except Exception as error:  # noqa: BLE001  every error becomes an answer
-            return answer_to(error)
-
-    return answer
-
-
-def _facts(error: EpochalError) -> dict[str, Any]:
-    """The error's attributes that a program may want, as far as JSON can say them."""
-    wanted = ("plugin", "faults", "dependents", "function", "phase", "expected", "current")
-    return {name: getattr(error, name) for name in wanted if hasattr(error, name)}
+    return problem(500, "internal", "the service failed unexpectedly; see its log")

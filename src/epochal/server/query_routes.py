@@ -12,161 +12,162 @@ import json
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import pyarrow as pa
-from starlette.responses import Response
 
 from epochal.errors import EpochalError, FunctionError
-from epochal.observe.query_stats import Use
+from epochal.observe.query_stats import GenerationUse
 from epochal.observe.tracing import query_span
-from epochal.server.problem_details import answer_to, answering
-from epochal.server.request_bodies import (
-    number_of,
-    params_of,
-    read_json,
-    service_of,
-    text_of,
-    wrong,
+from epochal.server.decoding import read_json
+from epochal.server.problem_details import answer_to
+from epochal.server.responses import CancelOnDisconnect, json_response
+from epochal.server.result_chunks import JsonRows, chunks_of
+from epochal.server.schemas import (
+    ColumnInfo,
+    EpochRef,
+    PluginProvenance,
+    QueryAnswer,
+    QueryRequest,
+    SqlValue,
+    encode,
+    version_facts,
 )
-from epochal.server.responses import CancelOnDisconnect
-from epochal.server.result_chunks import JsonRows, pieces
-from epochal.server.schemas import epoch_of, provenance_of
+from epochal.server.state import service_of
 from epochal.sql.json_values import json_field
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from epochal.server.responses import Parts
-    from epochal.server.state import Service
-    from epochal.sql import Result
+    from epochal.server.state import ServiceState
+    from epochal.sql import Provenance, Result
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
-_FIELDS: Final = ("sql", "params", "limit", "timeout")
 _TRUNCATED: Final = {"epochal.truncated": "true"}
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a client asks."""
+class _LimitedQuery:
+    """A query within the service's limits; `timeout` is in seconds."""
 
     sql: str
-    params: list[Any] | dict[str, Any] | None
+    params: list[SqlValue] | dict[str, SqlValue] | None
     limit: int
     timeout: float
 
 
-@answering
 async def query(request: Request) -> Response:
     """Answer one query."""
     service = service_of(request)
     service.check_serving()
-    question = await _read(request, service)
-    wanted = request.headers.get("accept", "")
-    answer = _arrow_answer if ARROW in wanted else _json_answer
+    asked, limits = await read_json(request, QueryRequest), service.limits
+    limited = _LimitedQuery(
+        asked.sql,
+        asked.params,
+        limits.rows if asked.limit is None else min(asked.limit, limits.rows),
+        limits.query_s if asked.timeout is None else min(asked.timeout, limits.query_s),
+    )
+    answer = _arrow_answer if ARROW in request.headers.get("accept", "") else _json_answer
     return CancelOnDisconnect(
-        answer(service, question), streamed_s=question.timeout, whole_s=service.limits.query_s
+        answer(service, limited), streamed_s=limited.timeout, whole_s=limits.query_s
     )
 
 
-async def _read(request: Request, service: Service) -> Question:
-    limits = service.limits
-    asked = await read_json(request, limits.request_bytes, _FIELDS)
-    if "sql" not in asked:
-        wrong("the field sql is missing")
-    rows, seconds = asked.get("limit"), asked.get("timeout")
-    return Question(
-        text_of(asked["sql"], "sql"),
-        params_of(asked.get("params")),
-        limits.rows
-        if rows is None
-        else int(number_of(rows, "limit", most=limits.rows, integer=True)),
-        limits.query_s if seconds is None else number_of(seconds, "timeout", most=limits.query_s),
-    )
-
-
-async def _json_answer(service: Service, question: Question) -> Parts:
+async def _json_answer(service: ServiceState, query: _LimitedQuery) -> Parts:
     try:
-        content, headers = await _document(service, question)
+        response = await _run_whole(service, query)
     except EpochalError as error:
-        yield answer_to(error)
-        return
-    yield Response(content, headers=headers, media_type="application/json")
+        response = answer_to(error)
+    yield response
 
 
-async def _document(service: Service, question: Question) -> tuple[bytes, dict[str, str]]:
+async def _run_whole(service: ServiceState, query: _LimitedQuery) -> Response:
     started = perf_counter()
-    async with _running(service, question) as result:
+    async with _running(service, query) as result:
         rows = JsonRows(service.limits.answer_bytes)
-        async with aclosing(pieces(result, question.limit)) as found:
-            async for piece, more in found:
-                if not rows.add(piece):
+        async with aclosing(chunks_of(result, query.limit)) as chunks:
+            async for chunk, has_more in chunks:
+                if not rows.add(chunk):
                     break
-                rows.truncated = more
-        columns = [json_field(one) for one in result.schema]
-        facts = {
-            "truncated": rows.truncated,
-            "elapsed_ms": round((perf_counter() - started) * 1000.0, 3),
-            "epoch": epoch_of(result.epoch),
-            "provenance": provenance_of(result.provenance),
-        }
-        head = json.dumps({"columns": columns}, ensure_ascii=False).encode()
-        tail = json.dumps(facts, ensure_ascii=False).encode()
-        document = b'%s, "rows": %s, %s' % (head[:-1], bytes(rows), tail[1:])
-        return document, _epoch_headers(result)
+                rows.truncated = has_more
+        columns = [json_field(field) for field in result.schema]
+        answer = QueryAnswer(
+            columns=msgspec.convert(columns, list[ColumnInfo]),
+            rows=msgspec.Raw(bytes(rows)),
+            truncated=rows.truncated,
+            elapsed_ms=round((perf_counter() - started) * 1000.0, 3),
+            epoch=EpochRef.of(result.epoch),
+            provenance=_provenance_of(result.provenance),
+        )
+        return json_response(answer, headers=_epoch_headers(result))
 
 
-async def _arrow_answer(service: Service, question: Question) -> Parts:
-    """The first batch is read before the head is sent: what goes wrong by then has a status."""
+async def _arrow_answer(service: ServiceState, query: _LimitedQuery) -> Parts:
+    """The head is sent with the first batch, so an error before that has a status of its own."""
     sink = io.BytesIO()
-    begun = False
+    has_begun = False
     try:
-        async with _running(service, question) as result:
+        async with _running(service, query) as result:
             schema, limits = result.schema.with_metadata(_metadata(result)), service.limits
             with pa.ipc.new_stream(sink, schema) as writer:
-                async for piece, facts in _within(result, question.limit, limits.answer_bytes):
-                    writer.write_batch(piece, custom_metadata=facts)
-                    if not begun:
-                        begun = True
+                async for chunk, facts in _within(result, query.limit, limits.answer_bytes):
+                    writer.write_batch(chunk, custom_metadata=facts)
+                    if not has_begun:
+                        has_begun = True
                         yield _arrow_headers(result)
-                    yield _taken(sink)
-            if not begun:
-                begun = True
+                    yield _take(sink)
+            if not has_begun:
+                has_begun = True
                 yield _arrow_headers(result)
-            yield _taken(sink)
+            yield _take(sink)
     except EpochalError as error:
-        if begun:
+        if has_begun:
             raise
         yield answer_to(error)
 
 
 async def _within(
-    result: Result, rows: int, left: int
+    result: Result, rows: int, bytes_left: int
 ) -> AsyncIterator[tuple[pa.RecordBatch, dict[str, str] | None]]:
-    """Pieces of a result, until they have so many bytes; the last one's facts say what was cut."""
-    async for piece, more in pieces(result, rows):
-        if left <= 0 and (piece.num_rows or more):
-            yield piece.slice(0, 0), _TRUNCATED
+    """Chunks of a result up to a limit of bytes; the last one's metadata says if rows follow."""
+    async for chunk, has_more in chunks_of(result, rows):
+        if bytes_left <= 0 and (chunk.num_rows or has_more):
+            yield chunk.slice(0, 0), _TRUNCATED
             return
-        left -= piece.nbytes
-        yield piece, _TRUNCATED if more else None
+        bytes_left -= chunk.nbytes
+        yield chunk, _TRUNCATED if has_more else None
 
 
-def _taken(sink: io.BytesIO) -> bytes:
+def _take(sink: io.BytesIO) -> bytes:
     content = sink.getvalue()
     sink.seek(0)
     sink.truncate()
     return content
 
 
+def _provenance_of(provenance: Iterable[Provenance]) -> list[PluginProvenance]:
+    """An entry a plugin, with the functions that the SQL calls."""
+    entries: dict[str, PluginProvenance] = {}
+    for origin in provenance:
+        if origin.plugin not in entries:
+            entries[origin.plugin] = PluginProvenance(**version_facts(origin), functions=[])
+        entries[origin.plugin].functions.append(origin.function)
+    return list(entries.values())
+
+
 def _metadata(result: Result) -> dict[str, str]:
     return {
         "epochal.epoch.number": str(result.epoch.number),
         "epochal.epoch.id": result.epoch.id,
-        "epochal.provenance": json.dumps(provenance_of(result.provenance)),
-        "epochal.functions": json.dumps({one.function: one.kind for one in result.provenance}),
+        "epochal.provenance": encode(_provenance_of(result.provenance)).decode(),
+        "epochal.functions": json.dumps(
+            {origin.function: origin.kind for origin in result.provenance}
+        ),
     }
 
 
@@ -180,20 +181,21 @@ def _arrow_headers(result: Result) -> list[tuple[bytes, bytes]]:
 
 
 @asynccontextmanager
-async def _running(service: Service, question: Question) -> AsyncIterator[Result]:
-    """The query, counted from its begin to its end."""
-    meter, started = service.meter, perf_counter()
-    uses: frozenset[Use] = frozenset()
+async def _running(service: ServiceState, query: _LimitedQuery) -> AsyncIterator[Result]:
+    """The query's result, while the figures count it."""
+    stats, started = service.query_stats, perf_counter()
+    uses: frozenset[GenerationUse] = frozenset()
     outcome, blamed = "internal", None
-    meter.began()
+    stats.began()
     try:
-        database = service.database
-        with query_span(question.sql) as planned:
-            asking = database.aquery(question.sql, question.params, timeout=question.timeout)
-            async with await asking as result:
-                planned(result)
-                uses = frozenset(Use(one.plugin, one.generation) for one in result.provenance)
-                meter.pinned(uses)
+        with query_span(query.sql) as set_result:
+            run = service.database.aquery(query.sql, query.params, timeout=query.timeout)
+            async with await run as result:
+                set_result(result)
+                uses = frozenset(
+                    GenerationUse(origin.plugin, origin.generation) for origin in result.provenance
+                )
+                stats.pinned(uses)
                 yield result
         outcome = "ok"
     except (asyncio.CancelledError, GeneratorExit):
@@ -206,5 +208,5 @@ async def _running(service: Service, question: Question) -> AsyncIterator[Result
         raise
     finally:
         seconds = perf_counter() - started
-        meter.ended(uses, seconds * 1000.0, blamed=blamed, failed=outcome != "ok")
+        stats.ended(uses, seconds * 1000.0, blamed=blamed, failed=outcome != "ok")
         service.metrics.query_ended(outcome, seconds)

@@ -1,127 +1,366 @@
-"""What the library knows, as the service's JSON says it."""
+"""The service's JSON: each request body, set of options and answer is a struct.
+
+A struct is the only truth about its JSON. Requests are decoded and checked by it
+(`epochal.server.decoding`), answers are encoded from it, and the OpenAPI document shows its schema
+(`epochal.server.api`). A new field is one line here.
+
+Field names are the service's interface: clients read them.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from epochal.errors import HostError
-from epochal.sql import sql_signature
-from epochal.sql.function_registry import SQL_KINDS
-from epochal.sql.json_values import json_field
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+MAX_NUMBER: Final = 2**53
+"""The largest number of a generation or an epoch that every JSON reader keeps exactly."""
 
-    import pyarrow as pa
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Number: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+Flag: TypeAlias = Literal["true", "false"]
+"""A flag of an address. Not `bool`, whose decoding from text takes `1` and `False` as well."""
 
-    from epochal._core.generation.epoch import Epoch
-    from epochal._core.generation.generation import Generation
-    from epochal._core.generation.kind import Export
-    from epochal.observe.query_stats import Meter, PluginCounts
-    from epochal.report import Version
-    from epochal.sql import Database, Provenance
-    from epochal.store import EpochRecord
+SqlValue: TypeAlias = bool | Int64 | float | str | None
 
 
-def epoch_of(epoch: Epoch | EpochRecord | Any) -> dict[str, Any]:
-    """Which epoch: its number and id."""
-    return {"number": epoch.number, "id": epoch.id}
+class RequestStruct(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The base of what clients send: an unknown field is refused."""
 
 
-def provenance_of(provenance: Iterable[Provenance]) -> list[dict[str, Any]]:
-    """Which code computed a result: an entry a plugin, with the functions that the SQL calls."""
-    found: dict[str, dict[str, Any]] = {}
-    for one in provenance:
-        entry = found.setdefault(
-            one.plugin,
-            {
-                "plugin": one.plugin,
-                "version": one.version,
-                "digest": one.digest,
-                "generation": one.generation,
-                "functions": [],
-            },
-        )
-        entry["functions"].append(one.function)
-    return list(found.values())
+class AnswerStruct(Struct, kw_only=True):
+    """The base of what the service sends."""
 
 
-def version_of(version: Version) -> dict[str, Any]:
-    """Which code one generation is."""
-    return {
-        "plugin": version.plugin,
-        "version": version.version,
-        "generation": version.generation,
-        "digest": version.digest,
-    }
+# --- requests ----------------------------------------------------------------------------------
 
 
-def plugin_of(generation: Generation, epoch: Epoch, counts: PluginCounts) -> dict[str, Any]:
-    """An active plugin."""
-    origin = generation.candidate.artifact.origin
-    return {
-        **version_of(generation.described),
-        "state": generation.state.name,
-        "description": generation.candidate.manifest.description,
-        "source": None if origin is None else str(origin),
-        "requires": list(generation.requires),
-        "required_by": sorted(epoch.requiring(generation.plugin)),
-        "grants": sorted(generation.candidate.grants),
-        "exports": exports_of(generation.exports.values()),
-        "queries": counts.queries,
-        "errors": counts.errors,
-    }
+class QueryRequest(RequestStruct):
+    """One SQL query.
+
+    Attributes:
+        sql: its text.
+        params: values for `$1`, `$2`, … (a list) or for `$name` (an object).
+        limit: the number of rows; at most, and by default, the service's own limit.
+        timeout: seconds; at most, and by default, the service's own limit.
+    """
+
+    sql: str
+    params: list[SqlValue] | dict[str, SqlValue] | None = None
+    limit: Count | None = None
+    timeout: Annotated[float, Meta(ge=0)] | None = None
 
 
-def exports_of(exports: Iterable[Export]) -> list[dict[str, str]]:
-    """What a plugin offers, and how SQL calls it."""
-    return sorted(
-        (
-            {
-                "kind": one.kind.name,
-                "name": one.name,
-                "signature": sql_signature(one) if one.kind in SQL_KINDS else one.name,
-            }
-            for one in exports
-        ),
-        key=lambda entry: (entry["kind"], entry["name"]),
+class RollbackTarget(RequestStruct):
+    """A generation by its number, or a version by its text."""
+
+    to: Number | str
+
+
+class ChangeOptions(RequestStruct):
+    """The options of a change, from its address."""
+
+    drain_timeout: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                le=86_400,
+                description="Seconds that the answer waits for the old generations' drain.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    cancel_holders: Annotated[
+        Flag, Meta(description="After that time, ask operations on old generations to stop.")
+    ] = "false"
+    reason: Annotated[str, Meta(description="A note for the history.")] = ""
+
+
+class LoadOptions(ChangeOptions):
+    """The options of a load or reload from an upload."""
+
+    grant: Annotated[
+        list[Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z]{1,20}$"})]],
+        Meta(description="A capability to grant."),
+    ] = []
+
+
+class RemoveOptions(ChangeOptions):
+    """The options of a removal."""
+
+    cascade: Annotated[Flag, Meta(description="Also remove the plugins that require this one.")] = (
+        "false"
     )
 
 
-def drain_of(generation: Generation, meter: Meter, seconds: float | None) -> dict[str, Any]:
-    """A generation on its way out, and who holds it; may look through the heap."""
-    return {
-        **version_of(generation.described),
-        "seconds": seconds,
-        "queries": sum(
-            count
-            for use, count in meter.in_flight.copy().items()
-            if (use.plugin, use.generation) == (generation.plugin, generation.number)
-        ),
-        "holders": list(generation.known_holders() or generation.holders()),
-    }
+class HistoryOptions(RequestStruct):
+    """The options of the history of epochs."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="The number of epochs.")] = 50
 
 
-def epoch_record_of(record: EpochRecord) -> dict[str, Any]:
-    """A committed epoch."""
-    return {
-        **epoch_of(record),
-        "at": record.at,
-        "reason": record.reason,
-        "plugins": [version_of(version) for version in record.plugins],
-    }
+class EpochPath(RequestStruct):
+    """An epoch's number in an address."""
+
+    number: Number
 
 
-def catalog_of(database: Database) -> dict[str, Any]:
-    """What a query may name. Has plugins open their tables: not on the event loop."""
-    tables = database.described()
-    return {
-        "tables": [_table_of(name, tables[name]) for name in sorted(tables)],
-        "functions": sorted(database.functions()),
-    }
+# --- answers -----------------------------------------------------------------------------------
 
 
-def _table_of(name: str, found: pa.Schema | HostError) -> dict[str, Any]:
-    if isinstance(found, HostError):
-        return {"name": name, "columns": [], "error": str(found)}
-    return {"name": name, "columns": [json_field(field) for field in found], "error": None}
+class EpochRef(AnswerStruct):
+    """An epoch: its number, and the digest of its contents."""
+
+    number: Count
+    id: str
+
+    @classmethod
+    def of(cls, epoch: Any) -> EpochRef:
+        """Name an epoch, or the record of one, without holding it: an epoch pins its plugins."""
+        return cls(number=epoch.number, id=epoch.id)
+
+
+class VersionInfo(AnswerStruct):
+    """The code of one generation."""
+
+    plugin: str
+    version: str
+    generation: Count
+    digest: str
+
+
+def version_facts(version: Any) -> dict[str, Any]:
+    """The fields of a `VersionInfo`, for it and the structs that extend it."""
+    return {name: getattr(version, name) for name in VersionInfo.__struct_fields__}
+
+
+class ProblemDetails(AnswerStruct):
+    """An error (RFC 9457), with those attributes of the library's error that a program may use."""
+
+    type: str
+    status: int
+    code: str
+    detail: str
+    plugin: Any = UNSET
+    faults: Any = UNSET
+    dependents: Any = UNSET
+    function: Any = UNSET
+    phase: Any = UNSET
+    expected: Any = UNSET
+    current: Any = UNSET
+
+
+class ExtensionInfo(AnswerStruct):
+    """The data type of a plugin, as Arrow stores its name and parameters."""
+
+    name: str
+    metadata: str
+
+
+class ColumnInfo(AnswerStruct, forbid_unknown_fields=True):
+    """A column of a table or a result."""
+
+    name: str
+    type: str
+    extension: ExtensionInfo | UnsetType = UNSET
+
+
+class PluginProvenance(VersionInfo):
+    """A generation that computed a result, and its functions that the SQL calls."""
+
+    functions: list[str]
+
+
+class QueryAnswer(AnswerStruct):
+    """The rows of a query, and the code that computed them."""
+
+    columns: list[ColumnInfo]
+    rows: Annotated[
+        msgspec.Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "array"}})
+    ]
+    truncated: bool
+    elapsed_ms: float
+    epoch: EpochRef
+    provenance: list[PluginProvenance]
+
+
+class ExportInfo(AnswerStruct):
+    """An export of a plugin; where SQL can call it, with its signature there."""
+
+    kind: str
+    name: str
+    signature: str
+
+
+class PluginInfo(VersionInfo):
+    """An active plugin."""
+
+    state: str
+    description: str
+    source: str | None
+    requires: list[str]
+    required_by: list[str]
+    grants: list[str]
+    exports: list[ExportInfo]
+    queries: Count
+    errors: Count
+
+
+class PluginAnswer(PluginInfo):
+    """An active plugin, and the epoch that it was seen in."""
+
+    epoch: EpochRef
+
+
+class PluginList(AnswerStruct):
+    """The active plugins of one epoch."""
+
+    epoch: EpochRef
+    plugins: list[PluginInfo]
+
+
+class ChangeReport(AnswerStruct):
+    """A change that was made, or checked; see `epochal.report.Cutover`."""
+
+    epoch: EpochRef
+    change: Count
+    published: bool
+    epoch_before: Count
+    epoch_after: Count
+    swaps: list[dict[str, Any]]
+    steps: list[str]
+    phases_ms: dict[str, float]
+    total_ms: float
+    cutover_ms: float
+    drained: bool
+    reclaimed: bool
+    at: float
+
+
+class EpochInfo(EpochRef):
+    """A committed epoch of the history."""
+
+    at: float
+    reason: str
+    plugins: list[VersionInfo]
+
+
+class EpochHistory(AnswerStruct):
+    """The epochs that can be rolled back to; `kept` is false where no store keeps them."""
+
+    epoch: EpochRef
+    kept: bool
+    epochs: list[EpochInfo]
+
+
+class DrainInfo(VersionInfo):
+    """A generation that drains, and the holders that it waits for."""
+
+    seconds: float | None
+    queries: Count
+    holders: list[str]
+
+
+class DrainList(AnswerStruct):
+    """The drains under way."""
+
+    epoch: EpochRef
+    drains: list[DrainInfo]
+
+
+class JobInfo(AnswerStruct):
+    """A job of a plugin; `next_at` is in seconds since the Unix epoch."""
+
+    job: str
+    plugin: str
+    schedule: str
+    next_at: float | None
+    running: bool
+    queued: bool
+    ticks: Count
+    failures: Count
+    failures_in_row: Count
+    skipped: Count
+    circuit: Literal["closed", "open", "half-open"]
+    last_error: str
+
+
+class JobList(AnswerStruct):
+    """The jobs of the active plugins."""
+
+    epoch: EpochRef
+    jobs: list[JobInfo]
+
+
+class JobRequested(AnswerStruct):
+    """A job that will run as soon as a worker is free."""
+
+    epoch: EpochRef
+    job: str
+
+
+class StatusAnswer(AnswerStruct):
+    """The service's figures, and the samples of the last two minutes."""
+
+    epoch: EpochRef
+    boot: str
+    state: str
+    started: float
+    uptime_s: float
+    plugins: Count
+    queries: Count
+    errors: Count
+    running: Count
+    draining: Count
+    samples: list[dict[str, Any]]
+
+
+class TableInfo(AnswerStruct):
+    """A table that queries may name; `error` says why its columns are not known."""
+
+    name: str
+    columns: list[ColumnInfo]
+    error: str | None
+
+
+class CatalogAnswer(AnswerStruct):
+    """The tables and functions that queries may name."""
+
+    epoch: EpochRef
+    tables: list[TableInfo]
+    functions: list[str]
+
+
+class SessionRights(AnswerStruct):
+    """The rights of the request's token or session."""
+
+    rights: list[Literal["read", "change"]]
+
+
+class SessionKey(AnswerStruct):
+    """The half of a session that the page keeps."""
+
+    key: str
+
+
+class HealthAnswer(AnswerStruct):
+    """Whether the service lives, or is ready."""
+
+    status: str
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=str)
+
+
+def encode(document: Any) -> bytes:
+    """An answer as JSON."""
+    try:
+        return _encoder.encode(document)
+    except UnicodeEncodeError:
+        # A plugin's message may hold half a surrogate pair (of a file name that is not UTF-8).
+        # JSON can escape it; msgspec cannot.
+        return json.dumps(msgspec.to_builtins(document, enc_hook=str)).encode()

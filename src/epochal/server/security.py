@@ -1,20 +1,20 @@
-"""Who may ask for what.
+"""Access control: the right that each request needs, and the one that it has.
 
-Whoever can load a plugin can run code here, and any page in any browser on this machine can reach
-loopback. So, before a route sees a request:
+A client that can load a plugin can run code here, and any page in any browser on this machine can
+reach loopback. So, before a route sees a request:
 
-1. ``Host`` must name what is served, or a foreign name that resolves to this machine would make the
-   page's origin a foreign one (DNS rebinding).
+1. ``Host`` must be a name of this service. Otherwise a foreign name that resolves to this machine
+   would make a foreign page's origin the service's own (DNS rebinding).
 2. ``Origin``, where a browser sends one, must be the page's own; ``Sec-Fetch-Site`` must not be
    another site's.
-3. Whatever is not a read needs the admin token: as ``Authorization: Bearer``, or by the page's
-   session. Reads and queries need a token only where one is set, which beyond loopback it must be.
+3. Every request but a read or a query needs the admin token: as ``Authorization: Bearer``, or by
+   the page's session. Reads and queries need a token only where one is set; beyond loopback it is.
 
 The page's session has two halves. Browsers send cookies to every port of a host, so another local
-service would see the cookie (``HttpOnly``, ``SameSite=Strict``); the key lies in the page's own
-storage, which belongs to one port, and goes in a header that no foreign page can set. A change
-needs both. Both are derived from the token, so that a restart with the same token keeps sessions,
-and neither tells it. Everything secret is compared in constant time, and nothing of it is logged.
+service would see the cookie (``HttpOnly``, ``SameSite=Strict``). The key is in the page's own
+storage, which belongs to one port, and is sent in a header that no foreign page can set. A change
+needs both. Both are derived from the token, so that a restart with the same token keeps sessions;
+neither reveals it. Secrets are compared in constant time and never logged.
 """
 
 from __future__ import annotations
@@ -63,25 +63,25 @@ _READS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class Right(IntEnum):
-    """What a request must be allowed, or is; a higher one includes the lower."""
+    """The right that a request needs, or has; a higher one includes the lower."""
 
     # The page's files, and whether the service lives: no data.
     NOTHING = 0
-    # Queries and whatever only reads.
+    # Queries and reads.
     READ = 1
-    # Whatever changes plugins or runs new code.
+    # Changes of plugins: they run new code.
     CHANGE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Who is let in.
+    """The names that the service is known by, and its tokens.
 
     Attributes:
-        authorities: what `Host` may say, lower case: `127.0.0.1:8000`, `localhost:8000`; without a
+        authorities: the values of `Host`, lower case: `127.0.0.1:8000`, `localhost:8000`; without a
             port, any port.
         admin_token: for changes.
-        query_token: for queries and reads; None where anybody who reaches the service may.
+        query_token: for queries and reads; None where they need no token.
     """
 
     authorities: frozenset[str]
@@ -89,7 +89,7 @@ class Access:
     query_token: str | None = None
 
     def __repr__(self) -> str:
-        """Without the tokens: it may end up in a log."""
+        """Without the tokens: a log may show it."""
         return f"<access by {', '.join(sorted(self.authorities))}>"
 
     def is_served(self, authority: str) -> bool:
@@ -105,7 +105,7 @@ class Access:
         return bool(separator) and scheme in ("http", "https") and self.is_served(authority)
 
     def of_token(self, token: str) -> Right:
-        """What a token allows."""
+        """The right of a token."""
         if _same(token, self.admin_token):
             return Right.CHANGE
         if self.query_token is not None and _same(token, self.query_token):
@@ -124,12 +124,12 @@ class Access:
 
     @property
     def cookie_name(self) -> str:
-        """One for each service, since browsers share cookies among the ports of a host."""
+        """Another one for each service: browsers share cookies among the ports of a host."""
         return f"epochal_{_derived(self.admin_token, 'name')[:8]}"
 
 
 def right_needed(method: str, path: str) -> Right:
-    """What a request must be allowed; what is not known here needs most."""
+    """The right that a request needs; an unknown method or path needs the highest."""
     if path in _OPEN_PATHS or path.startswith("/page/"):
         return Right.NOTHING if method in _READS else Right.CHANGE
     if method in _READS or (method, path) == ("POST", "/v1/query"):
@@ -138,11 +138,11 @@ def right_needed(method: str, path: str) -> Right:
 
 
 class AuthMiddleware:
-    """ASGI middleware that lets through what is allowed.
+    """ASGI middleware that refuses requests without the right that they need.
 
     Args:
-        app: what is guarded.
-        access: who is let in.
+        app: answers the requests that have it.
+        access: the tokens, and the names that the service is known by.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -150,7 +150,7 @@ class AuthMiddleware:
         self._access: Final = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that is not allowed; hand on the others, with `scope["right"]`."""
+        """Refuse a request, or pass it on with its right in `scope["right"]`."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -158,7 +158,7 @@ class AuthMiddleware:
             await send({"type": "websocket.close", "code": 1008})
             return
 
-        async def protected(message: Message) -> None:
+        async def send_protected(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message["headers"])
                 for name, value in _HEADERS:
@@ -168,15 +168,15 @@ class AuthMiddleware:
         try:
             scope["right"] = self._check(scope["method"], scope["path"], Headers(scope=scope))
         except Problem as refused:
-            await answer_to(refused)(scope, receive, protected)
+            await answer_to(refused)(scope, receive, send_protected)
             return
-        await self._app(scope, receive, protected)
+        await self._app(scope, receive, send_protected)
 
     def _check(self, method: str, path: str, headers: Headers) -> Right:
         self._check_host(headers)
         own_origin = self._check_origin(path, headers)
         needed = right_needed(method, path)
-        held = self._held(headers, own_origin=own_origin)
+        held = self._right_of(headers, own_origin=own_origin)
         if held < needed:
             self._refuse(headers, needed)
         return held
@@ -184,12 +184,10 @@ class AuthMiddleware:
     def _check_host(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._access.is_served(hosts[0]):
-            raise Problem(
-                421, "host", "this service is not served under that name; see --allow-host"
-            )
+            raise Problem(421, "host", "the service is not known by that name; see --allow-host")
 
     def _check_origin(self, path: str, headers: Headers) -> bool:
-        """Whether the request comes from the page itself, as its browser says."""
+        """Whether the request comes from the page itself, by its browser's headers."""
         origins = headers.getlist("origin")
         if any(not self._access.is_own(origin) for origin in origins):
             raise Problem(403, "origin", "a page of another origin may not use this service")
@@ -199,35 +197,36 @@ class AuthMiddleware:
         # Browsers send no `Origin` with a page's own reads.
         return bool(origins) or site == "same-origin"
 
-    def _held(self, headers: Headers, *, own_origin: bool) -> Right:
+    def _right_of(self, headers: Headers, *, own_origin: bool) -> Right:
         access = self._access
-        anybody = Right.READ if access.query_token is None else Right.NOTHING
+        without_token = Right.READ if access.query_token is None else Right.NOTHING
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return max(anybody, access.of_token(token.strip()))
+            return max(without_token, access.of_token(token.strip()))
         if not _same(_cookie(headers, access.cookie_name), access.cookie):
-            return anybody
-        keyed = _same(headers.get(KEY_HEADER, ""), access.key)
-        return Right.CHANGE if keyed and own_origin else Right.READ
+            return without_token
+        # Cookie, key and origin: a cookie alone is sent by other services on this host as well.
+        has_key = _same(headers.get(KEY_HEADER, ""), access.key)
+        return Right.CHANGE if has_key and own_origin else Right.READ
 
     def _refuse(self, headers: Headers, needed: Right) -> None:
         if self._access.of_token(headers.get("authorization", "")[7:].strip()) is Right.READ:
             raise Problem(403, "right", "the token is for queries; this needs the admin token")
-        what = "the admin token" if needed is Right.CHANGE else "a token"
+        token = "the admin token" if needed is Right.CHANGE else "a token"
         raise Problem(
             401,
             "token",
-            f"this needs {what}: Authorization: Bearer …",
+            f"this needs {token}: Authorization: Bearer …",
             {"www-authenticate": 'Bearer realm="epochal"'},
         )
 
 
 def authorities_of(sock: socket.socket, names: Iterable[str]) -> frozenset[str]:
-    """What `Host` may say of a service.
+    """The values of `Host` that name a service.
 
     Args:
-        sock: where it listens.
-        names: further names, each with a port or for any.
+        sock: the service's listening socket.
+        names: further names, each with a port, or without one for any port.
     """
     host, port = sock.getsockname()[:2]
     own = {f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
@@ -246,7 +245,7 @@ def _derived(token: str, purpose: str) -> str:
 
 def _cookie(headers: Headers, name: str) -> str:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(name)
     except CookieError:
         return ""
-    return found.value if found is not None else ""
+    return cookie.value if cookie is not None else ""

@@ -1,13 +1,12 @@
-"""Running the service until it is told to stop, and ending it in order.
+"""Running the service until a stop signal, and ending it in order.
 
-1. The listening socket is opened first, so that the address is known, and what it says is true when
-   it is printed.
-2. SIGINT or SIGTERM: nothing new is let in, followers of the events are let go, requests under way
-   end within the limit and are cancelled after it, and told so. Signals are heard until the end
-   (`epochal.server.shutdown`).
-3. Jobs begin no tick any more, and those that run are waited for; so is the writing of positions.
-4. The database stops what still runs and waits for the engine: leaving the process while a plugin's
-   function runs on one of its threads would abort it.
+1. The listening socket is opened first, so that the address is known and true when it is printed.
+2. SIGINT or SIGTERM: new requests are refused, the streams of events end, running requests end
+   within the limit and are cancelled and answered after it. Signals are counted until the process
+   ends (`epochal.server.shutdown`).
+3. Jobs begin no tick any more, and running ticks are waited for, with the writing of positions.
+4. The database stops what still runs and waits for the engine: a process that exits while a
+   plugin's function runs on one of the engine's threads would abort.
 5. The runtime shuts its plugins down, dependents first.
 """
 
@@ -23,19 +22,19 @@ import uvicorn
 
 from epochal.errors import HostError
 from epochal.server.app import create_app
-from epochal.server.connection import Connection, most_connections
+from epochal.server.connection import Connection, default_max_connections
 from epochal.server.problem_details import logger
-from epochal.server.shutdown import Stop
+from epochal.server.shutdown import StopSignals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from epochal.server.security import Access
-    from epochal.server.state import Limits, Service
+    from epochal.server.state import ServiceLimits, ServiceState
 
 _KEEP_ALIVE_S: Final = 30
 _BACKLOG: Final = 128
-_TELL_EVERY_S: Final = 60.0
+_LOG_EVERY_S: Final = 60.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -45,8 +44,8 @@ def listen(host: str, port: int) -> socket.socket:
         HostError: it cannot be opened.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Accepted sockets inherit the protocol, and asyncio lets what they send go at once only where
-    # it is named: with the default 0 every answer on a kept connection was 43 ms late.
+    # Accepted sockets inherit the protocol, and asyncio turns Nagle's algorithm off only where it
+    # is named: with the default 0 every answer on a kept connection was 43 ms late.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,7 +64,7 @@ def listen(host: str, port: int) -> socket.socket:
 def url_of(sock: socket.socket) -> str:
     """The address of a listening socket as a person types it.
 
-    One for all of the machine's addresses is told as loopback's.
+    The address for all of the machine's interfaces is shown as loopback's.
     """
     host, port = sock.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -73,24 +72,24 @@ def url_of(sock: socket.socket) -> str:
 
 
 def run(
-    service: Service,
+    service: ServiceState,
     access: Access,
     sock: socket.socket,
     *,
     on_ready: Callable[[], object],
 ) -> bool:
-    """Serve until a signal comes; closes the jobs, the database and the runtime.
+    """Serve until a stop signal; closes the jobs, the database and the runtime.
 
     Args:
-        service: what is served.
-        access: who is let in.
-        sock: where, listening.
+        service: the runtime and database to serve.
+        access: the tokens, and the names that the service is known by.
+        sock: listens.
         on_ready: called when requests are answered.
 
     Returns:
-        Whether everything ended in order, and not a plugin's function that did not return.
+        Whether everything ended in order; False where a plugin's function did not return.
     """
-    with Stop() as stop:
+    with StopSignals() as stop:
         try:
             asyncio.run(serve(service, access, sock, on_ready=on_ready, stop=stop))
         finally:
@@ -99,17 +98,17 @@ def run(
 
 
 async def serve(
-    service: Service,
+    service: ServiceState,
     access: Access,
     sock: socket.socket,
     *,
     on_ready: Callable[[], object],
-    stop: Stop | None = None,
+    stop: StopSignals | None = None,
 ) -> None:
-    """Serve until it is told to stop or the task is cancelled; closes nothing but the socket."""
+    """Serve until a stop signal or the task's cancellation; closes nothing but the socket."""
     config = uvicorn.Config(
         create_app(service, access),
-        http=_limited(service.limits),
+        http=_connection_class(service.limits),
         backlog=_BACKLOG,
         log_config=None,
         access_log=False,
@@ -121,7 +120,7 @@ async def serve(
         timeout_graceful_shutdown=max(1, round(service.limits.stop_s)),
     )
     asyncio.get_running_loop().set_exception_handler(AcceptFaults())
-    server = _Server(config, service, on_ready, stop or Stop())
+    server = _Server(config, service, on_ready, stop or StopSignals())
     serving = asyncio.ensure_future(server.serve(sockets=[sock]))
     try:
         await asyncio.shield(serving)
@@ -131,57 +130,60 @@ async def serve(
         raise
 
 
-def _limited(limits: Limits) -> type[Connection]:
-    class Limited(Connection):
-        most = most_connections() if limits.connections is None else limits.connections
+def _connection_class(limits: ServiceLimits) -> type[Connection]:
+    class LimitedConnection(Connection):
+        max_connections = (
+            default_max_connections() if limits.connections is None else limits.connections
+        )
 
-    return Limited
+    return LimitedConnection
 
 
 class AcceptFaults:
-    """Handles what a loop cannot: that no connection can be accepted is said once a minute.
+    """A loop's exception handler that logs once a minute that no connection can be accepted.
 
-    asyncio says it for each attempt, a hundred times a second.
+    asyncio logs each attempt, a hundred times a second.
     """
 
     def __init__(self) -> None:
-        self._told_at = -math.inf
+        self._logged_at = -math.inf
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What asyncio calls."""
+        """Handle an error that asyncio reports."""
         error = context.get("exception")
         if not (isinstance(error, OSError) and "accept" in str(context.get("message"))):
             loop.default_exception_handler(context)
-        elif loop.time() - self._told_at > _TELL_EVERY_S:
-            self._told_at = loop.time()
+        elif loop.time() - self._logged_at > _LOG_EVERY_S:
+            self._logged_at = loop.time()
             logger.error("no connection can be accepted: %s", error)
 
 
-def end(service: Service) -> bool:
-    """Close jobs, database, then the runtime; returns whether nothing is left running.
+def end(service: ServiceState) -> bool:
+    """Close the jobs, the database, then the runtime; returns whether nothing still runs.
 
-    What is, the log names.
+    Plugins' calls that still run are named in the log.
     """
     limit = service.limits.stop_s
+    # In this order: a tick may query, a query uses plugins.
     is_quiet = service.jobs is None or service.jobs.close(limit)
     is_idle = service.database.close(limit)
     cutover = service.runtime.close(drain_timeout=limit)
     is_over = is_quiet and is_idle and (cutover is None or cutover.drained)
     if not is_over:
-        who = "; ".join(cutover.holders if cutover is not None else ()) or "nobody can say who"
-        logger.error("a plugin's code did not return in time: %s", who)
+        holders = "; ".join(map(str, cutover.holders if cutover is not None else ()))
+        logger.error("a plugin's code did not return in time: %s", holders or "no holder was found")
     return is_over
 
 
 class _Server(uvicorn.Server):
-    """Tells when it is ready, and ends in order."""
+    """A uvicorn server with the service's beginning and end."""
 
     def __init__(
         self,
         config: uvicorn.Config,
-        service: Service,
+        service: ServiceState,
         on_ready: Callable[[], object],
-        stop: Stop,
+        stop: StopSignals,
     ) -> None:
         super().__init__(config)
         self._stop: Final = stop
@@ -189,21 +191,22 @@ class _Server(uvicorn.Server):
         self._on_ready: Final = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, then say so."""
+        """Begin to listen, then call `on_ready`."""
         await super().startup(sockets)
         if self.started:
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let nobody new in, then wait for those inside."""
+        """Refuse new requests, then wait for the running ones."""
+        # First: a stream of events ends only by this, and uvicorn waits for every answer.
         self._service.stop()
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: whether it is to stop."""
-        return await super().on_tick(counter) or self._stop.is_asked
+        """Return, ten times a second, whether the server is to stop."""
+        return await super().on_tick(counter) or self._stop.is_requested
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are heard by `Stop`, for longer than this runs."""
+        """Do nothing: `StopSignals` counts signals, for longer than the server runs."""
         yield

@@ -1,8 +1,8 @@
-"""Being told to stop, from the first signal to the process's end.
+"""Stopping the service, from the first signal to the end of the process.
 
-The first SIGINT or SIGTERM ends the service in order, which may take a while: requests are given
-their time, jobs, queries and drains theirs. So somebody who is in a hurry is listened to until all
-of it is over: the second signal says what a third would do, and the third leaves at once.
+The first SIGINT or SIGTERM ends the service in order. That may take a while: requests, jobs,
+queries and drains each have their time. Signals are counted until all of it is over: the second one
+logs what a third would do, and the third leaves at once.
 """
 
 from __future__ import annotations
@@ -19,81 +19,86 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from epochal.server.problem_details import logger, problem
-from epochal.server.responses import cut_off
+from epochal.server.responses import abort_connection
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from epochal.server.state import Service
+    from epochal.server.state import ServiceState
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _LAST: Final = 3
-_LEFT: Final = 1
+_EXIT_STATUS: Final = 1
 _JOIN_S: Final = 1.0
 _LAST_WORDS_S: Final = 1.0
 
 
-class Stop:
-    """Listens to signals, where that is possible, for the time of a `with` block.
+class StopSignals:
+    """Counts stop signals, where that is possible, for the time of a `with` block.
 
-    A thread of its own counts them. The interpreter would hear them in the main thread alone, when
-    that executes Python code again: never, where a signal comes just as it begins to wait for a
-    lock, or where it is stuck in native code.
+    A thread of its own counts them. The interpreter runs signal handlers in the main thread alone,
+    when that executes Python code again: never, where a signal comes just as the thread begins to
+    wait for a lock, or where it is stuck in native code.
 
     Attributes:
-        is_asked: whether the service is to stop; written by that thread, read often by the event
+        is_requested: whether the service is to stop; written by that thread, polled by the event
             loop.
     """
 
     def __init__(self) -> None:
-        self.is_asked = False
-        self._signals = 0  # the thread's own
+        self.is_requested = False
+        self._count = 0  # the thread's own
         self._undo: Final = ExitStack()
 
-    def __enter__(self) -> Stop:
-        # Outside of the main thread whoever runs the service stops it.
+    def __enter__(self) -> StopSignals:
+        # The interpreter lets no other thread set handlers: there the host stops the service.
         if threading.current_thread() is threading.main_thread():
-            with ExitStack() as begun:
-                self._listen(begun)
-                self._undo.push(begun.pop_all())
+            with ExitStack() as undo:
+                self._listen(undo)
+                self._undo.push(undo.pop_all())
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._undo.close()
 
     def _listen(self, undo: ExitStack) -> None:
-        told, tell = socket.socketpair()
-        tell.setblocking(False)  # a signal waits for nobody
-        thread = threading.Thread(target=self._hear_all, args=(told,), name="signals", daemon=True)
+        # Undone in reverse: the handlers first, then the wake-up, then the socket whose end ends
+        # the thread. A signal never finds a handler without a reader.
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)  # a signal must not wait for a full buffer
+        thread = threading.Thread(
+            target=self._read_all, args=(reader,), name="signals", daemon=True
+        )
         thread.start()
         undo.callback(thread.join, _JOIN_S)
-        undo.callback(tell.close)
+        undo.callback(writer.close)
         if sys.platform == "win32":  # its event loop has the interpreter's wake-up for itself
-            pass_on = partial(_pass_on, tell)
+            handler = partial(_forward, writer)
         else:
-            undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(tell.fileno()))
-            pass_on = _nothing
-        for one in _SIGNALS:
-            undo.callback(signal.signal, one, signal.signal(one, pass_on))
+            undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno()))
+            handler = _ignore
+        for number in _SIGNALS:
+            undo.callback(signal.signal, number, signal.signal(number, handler))
 
-    def _hear_all(self, told: socket.socket) -> None:
-        with told:
-            while numbers := told.recv(1):
+    def _read_all(self, reader: socket.socket) -> None:
+        with reader:
+            while numbers := reader.recv(1):
                 if numbers[0] in _SIGNALS:
-                    self._hear(signal.Signals(numbers[0]).name)
+                    self._receive(signal.Signals(numbers[0]).name)
 
-    def _hear(self, name: str) -> None:
-        self.is_asked = True
-        self._signals += 1
-        if self._signals == 1:
+    def _receive(self, name: str) -> None:
+        self.is_requested = True
+        self._count += 1
+        if self._count == 1:
             logger.info("%s: stopping; running requests are given their time", name)
-        elif self._signals < _LAST:
+        elif self._count < _LAST:
             logger.warning("%s again: still stopping; once more leaves at once", name)
         else:
-            # Somebody may be stuck with the log in hand, or nobody reads what it is written to.
-            late = threading.Timer(_LAST_WORDS_S, os._exit, (_LEFT,))
+            # Before the last line: a stuck thread may hold the log's lock, and a full pipe that
+            # nothing reads blocks the write.
+            late = threading.Timer(_LAST_WORDS_S, os._exit, (_EXIT_STATUS,))
             late.daemon = True
             late.start()
             try:
@@ -101,48 +106,48 @@ class Stop:
                 logging.shutdown()
                 sys.stdout.flush()
             finally:
-                os._exit(_LEFT)
+                os._exit(_EXIT_STATUS)
 
 
-def _nothing(number: int, _: FrameType | None) -> None:
-    """A handler, without which no signal is passed on to whoever listens."""
+def _ignore(number: int, _: FrameType | None) -> None:
+    """Do nothing: without a Python handler the interpreter writes no wake-up byte."""
 
 
-def _pass_on(tell: socket.socket, number: int, _: FrameType | None) -> None:
-    tell.send(bytes([number]))
+def _forward(writer: socket.socket, number: int, _: FrameType | None) -> None:
+    writer.send(bytes([number]))
 
 
-class Cut:
-    """ASGI middleware by which requests that the stop cuts off are told so.
+class ShutdownMiddleware:
+    """ASGI middleware: a request that the shutdown cancels is answered 503 `stopping`.
 
     Args:
-        app: what answers.
-        service: which stops.
+        app: answers the requests.
+        service: says whether it stops.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: ServiceState) -> None:
         self._app: Final = app
         self._service: Final = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer in place of what was cancelled; cut off what has begun to answer."""
+        """Answer a cancelled request; abort its connection if an answer has begun."""
         has_begun = False
 
-        async def sending(message: Message) -> None:
+        async def send_noted(message: Message) -> None:
             nonlocal has_begun
             has_begun = True
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_noted)
         except asyncio.CancelledError:
-            # The server cancels requests when their time is over, and else nobody does.
+            # Only the server's stop cancels requests, when their time is over.
             if scope["type"] != "http" or not self._service.stopping:
                 raise
         else:
             return
         if has_begun:
-            await cut_off(scope)
+            await abort_connection(scope)
         else:
             detail = "the service is stopping, and this took longer than it waits"
             await problem(503, "stopping", detail, {"connection": "close"})(scope, receive, send)

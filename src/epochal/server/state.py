@@ -1,7 +1,9 @@
-"""What every route works on: the runtime, the database, and what is told about them.
+"""The state that every route works on: the runtime, the database, and the figures about them.
 
-Who reads, who writes: everything here belongs to the event loop that serves, except the runtime and
-the database, which any thread may use, and `stop`, which is one store of a flag.
+Threads: everything here belongs to the event loop that serves, with three exceptions. Any thread
+may use the runtime and the database. The subscription's thread writes `_drain_starts` and counts in
+`metrics`, one step each, and the loop reads them. `stop` is one store of a flag, and wakes
+followers.
 """
 
 from __future__ import annotations
@@ -10,20 +12,20 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.generation.states import LifecycleState
 from epochal.events import StateChanged
-from epochal.observe.prometheus import Metrics
-from epochal.observe.query_stats import Meter
-from epochal.server.event_stream import Feed
+from epochal.observe.prometheus import ServiceMetrics
+from epochal.observe.query_stats import QueryStats
+from epochal.server.event_stream import EventFeed
 from epochal.server.problem_details import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epochal._core.generation.generation import Generation
+    from starlette.requests import Request
+
+    from epochal import Generation, Runtime
     from epochal.events import Event
     from epochal.jobs import Jobs
-    from epochal.runtime import Runtime
     from epochal.sql import Database
 
 
@@ -31,25 +33,24 @@ BODY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much one request may ask for.
+class ServiceLimits:
+    """The limits of one request, and of the service.
 
     Attributes:
         query_s: seconds that a query may take, to its last row.
-        rows: rows that a query may answer with.
-        answer_bytes: size of a query's answer: of the rows as JSON, which are cut off before it; of
-            Arrow's batches in memory, which are cut off after the piece of about a megabyte that
-            reaches it.
-        request_bytes: size of a request's body that is not an upload.
-        upload_bytes: size of an upload as it is sent.
-        unpacked_bytes: size of what is in it.
-        followers: how many may follow the events at a time.
-        connections: how many there may be; None for half of the files that the process may open.
+        rows: the number of rows of a query's answer.
+        answer_bytes: the size of a query's answer. Rows as JSON are cut off before it; Arrow's
+            batches, by their size in memory, after the chunk of about a megabyte that reaches it.
+        request_bytes: the size of a request's body that is not an upload.
+        upload_bytes: the size of an upload as it is sent.
+        unpacked_bytes: the size of an upload's files.
+        followers: the number of clients that follow the events at a time.
+        connections: the number of connections; None for half of the files that the process may
+            open.
         body_s: seconds that a request's body may take.
         drain_s: seconds that a change waits for its old generations before it answers; they go on
             draining in the background.
-        stop_s: seconds that running requests are given when the service stops, and drains after
-            them.
+        stop_s: seconds that running requests have when the service stops, and drains after them.
     """
 
     query_s: float = 30.0
@@ -65,21 +66,21 @@ class Limits:
     stop_s: float = 10.0
 
 
-class Service:
+class ServiceState:
     """One runtime and its database, as they are served.
 
     Args:
-        runtime: whose plugins.
+        runtime: has the plugins.
         database: answers the queries.
-        limits: for each request.
-        jobs: runs the plugins' jobs; None where nobody does. It ends with the service.
+        limits: of each request.
+        jobs: runs the plugins' jobs, and ends with the service; None for a service without jobs.
 
     Attributes:
-        feed: the events, for whoever follows.
-        meter: what queries are under way, and how fast they are.
-        metrics: the same for Prometheus.
-        started: when, in seconds since the Unix epoch.
-        stopping: whether it takes no new queries and changes any more.
+        feed: the events, for the clients that follow them.
+        query_stats: the queries under way, and their times.
+        metrics: the figures for Prometheus.
+        started: the service's start, in seconds since the Unix epoch.
+        stopping: whether new queries and changes are refused.
         held_by: the calls of plugins that hold every thread of the engine; see
             `epochal.server.engine_health`.
     """
@@ -89,58 +90,64 @@ class Service:
         runtime: Runtime,
         database: Database,
         *,
-        limits: Limits | None = None,
+        limits: ServiceLimits | None = None,
         jobs: Jobs | None = None,
     ) -> None:
         self.runtime: Final = runtime
         self.database: Final = database
-        self.limits: Final = limits or Limits()
+        self.limits: Final = limits or ServiceLimits()
         self.jobs: Final = jobs
-        self.meter: Final = Meter()
-        self.metrics: Final = Metrics(runtime, self.meter)
-        self.feed: Final = Feed(self.limits.followers)
+        self.query_stats: Final = QueryStats()
+        self.metrics: Final = ServiceMetrics(runtime, self.query_stats)
+        self.feed: Final = EventFeed(self.limits.followers)
         self.started: Final = time()
         self.stopping = False
         self.held_by: tuple[str, ...] = ()
-        # Written by the subscription's thread, one step each; read by the loop.
-        self._draining: Final[dict[tuple[str, int], float]] = {}
+        self._drain_starts: Final[dict[tuple[str, int], float]] = {}
 
-    def listen(self) -> Callable[[], None]:
-        """Take in the runtime's events, inside a running loop; returns what ends it."""
-        bring = self.feed.bringing()
+    def subscribe(self) -> Callable[[], None]:
+        """Subscribe to the runtime's events, inside a running loop; returns the unsubscription."""
+        forward = self.feed.forwarder()
 
-        def take_in(event: Event) -> None:
+        def receive(event: Event) -> None:
             # One subscription for all three: each has a thread that every event wakes.
             self._note_drain(event)
             self.metrics.count(event)
-            bring(event)
+            forward(event)
 
-        return self.runtime.events.subscribe(take_in)
+        return self.runtime.events.subscribe(receive)
 
     def drained_for(self, generation: Generation) -> float | None:
         """Seconds since a generation began to drain; None if that is not known yet."""
-        since = self._draining.get((generation.plugin, generation.number))
+        since = self._drain_starts.get((generation.plugin, generation.number))
         return None if since is None else round(time() - since, 3)
 
     def _note_drain(self, event: Event) -> None:
         if not isinstance(event, StateChanged):
             return
         key = (event.plugin, event.generation)
-        if event.new is LifecycleState.DRAINING:
-            self._draining[key] = event.at
-        elif event.new is LifecycleState.REMOVED:
-            self._draining.pop(key, None)
+        if event.new.name == "DRAINING":
+            self._drain_starts[key] = event.at
+        elif event.new.name == "REMOVED":
+            self._drain_starts.pop(key, None)
 
     def check_serving(self) -> None:
         """Refuse new work while the service stops.
 
         Raises:
-            Problem: it does.
+            Problem: it stops.
         """
         if self.stopping:
             raise Problem(503, "stopping", "the service is stopping; ask its successor")
 
     def stop(self) -> None:
-        """Take no new work, and let whoever follows the events go."""
+        """Refuse new work from now on, and end the streams of events."""
+        # The flag before the streams' end: a client that follows anew must find it set.
         self.stopping = True
         self.feed.close()
+
+
+def service_of(request: Request) -> ServiceState:
+    """The service that a request is for."""
+    service: ServiceState = request.app.state.service
+    return service

@@ -1,4 +1,4 @@
-"""The live page's files. All of it lies in the package: the page needs no other server."""
+"""The live page's files. All of them are in the package: the page needs no other server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from epochal.server.problem_details import Problem, answering
+from epochal.server.problem_details import Problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -21,17 +21,17 @@ _TYPES: Final = {
 }
 
 
-@answering
-async def asset(request: Request) -> Response:
-    """One of the page's files; its first if the address names none."""
+async def send_file(request: Request) -> Response:
+    """One of the page's files; `index.html` where the address names none."""
     name = request.path_params.get("name", "index.html")
-    found = _assets().get(name)
-    if found is None:
+    # A look-up of names, not of paths: an address cannot leave the folder.
+    content = _read_all().get(name)
+    if content is None:
         raise Problem(404, "not-found", f"the page has no file {name!r}")
-    return Response(found, media_type=_TYPES[name.rpartition(".")[2]])
+    return Response(content, media_type=_TYPES[name.rpartition(".")[2]])
 
 
 @cache
-def _assets() -> dict[str, bytes]:
+def _read_all() -> dict[str, bytes]:
     folder = files("epochal.server").joinpath("static")
-    return {one.name: one.read_bytes() for one in folder.iterdir()}
+    return {file.name: file.read_bytes() for file in folder.iterdir()}

@@ -1,103 +1,136 @@
-"""What reads only: events, drains, status, catalog, health, metrics, the page's session."""
+"""Routes that only read: events, drains, status, catalog, health, metrics, the page's session."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-from starlette.responses import JSONResponse, Response
+import msgspec
+from starlette.responses import Response
 
-from epochal.server.engine_health import said
-from epochal.server.problem_details import answering, problem
-from epochal.server.request_bodies import service_of
-from epochal.server.responses import EventStreamResponse
-from epochal.server.schemas import catalog_of, drain_of, epoch_of
+from epochal.errors import HostError
+from epochal.server.engine_health import describe_holders
+from epochal.server.problem_details import problem
+from epochal.server.responses import EventStreamResponse, json_response
+from epochal.server.schemas import (
+    CatalogAnswer,
+    ColumnInfo,
+    DrainInfo,
+    DrainList,
+    EpochRef,
+    HealthAnswer,
+    SessionKey,
+    SessionRights,
+    StatusAnswer,
+    TableInfo,
+    version_facts,
+)
 from epochal.server.security import Right
+from epochal.server.state import service_of
+from epochal.sql.json_values import json_field
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from starlette.requests import Request
 
+    from epochal import Generation
     from epochal.server.security import Access
-    from epochal.server.state import Service
+    from epochal.server.state import ServiceState
+    from epochal.sql import Database
 
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@answering
 async def events(request: Request) -> Response:
-    """What happens, as server-sent events."""
+    """The events, as server-sent events."""
     service = service_of(request)
     service.check_serving()
-    if request.method == "HEAD":  # a stream would be read for ever, and nothing of it sent
+    if request.method == "HEAD":  # its body would be produced for ever, and never sent
         return Response(media_type="text/event-stream")
-    following = service.feed.follow(request.headers.get("last-event-id"))
+    stream = service.feed.follow(request.headers.get("last-event-id"))
     return EventStreamResponse(
-        following, media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+        stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"}
     )
 
 
-@answering
 async def status(request: Request) -> Response:
-    """How things are: epoch, figures, and the samples of the last two minutes."""
+    """Epoch, figures, and the samples of the last two minutes."""
     service = service_of(request)
-    meter, epoch = service.meter, service.runtime.epoch
-    return JSONResponse(
-        {
-            "epoch": epoch_of(epoch),
-            "boot": service.feed.boot,
-            "state": "stopping" if service.stopping else "serving",
-            "started": service.started,
-            "uptime_s": round(time() - service.started, 3),
-            "plugins": len(epoch.generations),
-            "queries": meter.queries,
-            "errors": meter.errors,
-            "running": meter.running,
-            "draining": len(service.runtime.draining),
-            "samples": list(meter.samples),
-        }
+    stats, epoch = service.query_stats, service.runtime.epoch
+    return json_response(
+        StatusAnswer(
+            epoch=EpochRef.of(epoch),
+            boot=service.feed.boot,
+            state="stopping" if service.stopping else "serving",
+            started=service.started,
+            uptime_s=round(time() - service.started, 3),
+            plugins=len(epoch.generations),
+            queries=stats.queries,
+            errors=stats.errors,
+            running=stats.running,
+            draining=len(service.runtime.draining),
+            samples=list(stats.samples),
+        )
     )
 
 
-@answering
 async def drains(request: Request) -> Response:
-    """The generations on their way out, and who holds them."""
+    """The generations that drain, and their holders."""
     service = service_of(request)
-    found = await asyncio.to_thread(drains_of, service)
-    return JSONResponse({"epoch": epoch_of(service.runtime.epoch), "drains": found})
+    infos = await asyncio.to_thread(drains_of, service)
+    return json_response(DrainList(epoch=EpochRef.of(service.runtime.epoch), drains=infos))
 
 
-def drains_of(service: Service) -> list[dict[str, Any]]:
-    """Every drain under way. Looks through the heap for holders: not on the event loop."""
-    return [
-        drain_of(generation, service.meter, service.drained_for(generation))
-        for generation in service.runtime.draining
-    ]
+def drains_of(service: ServiceState) -> list[DrainInfo]:
+    """Every drain under way. Searches the heap for holders: not on the event loop."""
+    return [_drain_info(service, generation) for generation in service.runtime.draining]
 
 
-@answering
+def _drain_info(service: ServiceState, generation: Generation) -> DrainInfo:
+    return DrainInfo(
+        **version_facts(generation.described),
+        seconds=service.drained_for(generation),
+        queries=service.query_stats.running_on(generation.plugin, generation.number),
+        holders=[str(holder) for holder in generation.known_holders() or generation.holders()],
+    )
+
+
 async def catalog(request: Request) -> Response:
     """The tables and functions that a query may name."""
     service = service_of(request)
-    epoch = epoch_of(service.runtime.epoch)
-    found = await asyncio.to_thread(catalog_of, service.database)
-    return JSONResponse({"epoch": epoch, **found})
+    # Before the look: the epoch of the answer is not newer than what it shows.
+    epoch = EpochRef.of(service.runtime.epoch)
+    tables = await asyncio.to_thread(tables_of, service.database)
+    functions = sorted(service.database.functions())
+    return json_response(CatalogAnswer(epoch=epoch, tables=tables, functions=functions))
+
+
+def tables_of(database: Database) -> list[TableInfo]:
+    """Every table, by name. Has plugins open their tables: not on the event loop."""
+    return [_table_info(name, schema) for name, schema in sorted(database.described().items())]
+
+
+def _table_info(name: str, schema: pa.Schema | HostError) -> TableInfo:
+    if isinstance(schema, HostError):
+        return TableInfo(name=name, columns=[], error=str(schema))
+    columns = msgspec.convert([json_field(field) for field in schema], list[ColumnInfo])
+    return TableInfo(name=name, columns=columns, error=None)
 
 
 async def healthz(_: Request) -> Response:
     """Whether the process answers at all."""
-    return JSONResponse({"status": "ok"})
+    return json_response(HealthAnswer(status="ok"))
 
 
 async def readyz(request: Request) -> Response:
-    """Whether it takes work."""
+    """Whether the service takes work."""
     service = service_of(request)
     if service.stopping:
         return problem(503, "stopping", "the service is stopping")
     if service.held_by:
-        return problem(503, "held", said(service.held_by))
-    return JSONResponse({"status": "ready"})
+        return problem(503, "held", describe_holders(service.held_by))
+    return json_response(HealthAnswer(status="ready"))
 
 
 async def metrics(request: Request) -> Response:
@@ -105,23 +138,21 @@ async def metrics(request: Request) -> Response:
     return Response(service_of(request).metrics.text(), media_type=METRICS_TYPE)
 
 
-@answering
 async def show_session(request: Request) -> Response:
-    """What whoever asks may do."""
+    """The rights of the request's token or session."""
     right: Right = request.scope["right"]
-    return JSONResponse({"rights": ["read", "change"] if right is Right.CHANGE else ["read"]})
+    is_admin = right is Right.CHANGE
+    return json_response(SessionRights(rights=["read", "change"] if is_admin else ["read"]))
 
 
-@answering
 async def open_session(request: Request) -> Response:
     """Give the page its session for the admin token; the cookie ends with the browser."""
     access: Access = request.app.state.access
-    answer = Response(json.dumps({"key": access.key}), media_type="application/json")
+    answer = json_response(SessionKey(key=access.key))
     answer.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict")
     return answer
 
 
-@answering
 async def close_session(request: Request) -> Response:
     """Have the browser forget the session."""
     access: Access = request.app.state.access

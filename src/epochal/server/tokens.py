@@ -1,7 +1,7 @@
-"""The tokens that let somebody in: where they come from, and when there must be some.
+"""The service's tokens: their sources, and when they are required.
 
-Beyond loopback whoever reaches the port could ask for anything, so both rights need a token there.
-On loopback queries are free, and an admin token that nobody gave is made at the start.
+Beyond loopback any machine may reach the port, so both rights need a token there. On loopback
+queries need none, and an admin token is generated at the start where none is given.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class Tokens:
 
     Attributes:
         admin: for changes.
-        query: for queries and reads; None where anybody who reaches the service may.
-        is_made: whether `admin` was made here, so that somebody must be told.
+        query: for queries and reads; None where they need no token.
+        is_generated: whether `admin` was generated here, and must be shown to the operator.
     """
 
     admin: str
     query: str | None
-    is_made: bool
+    is_generated: bool
 
     def __repr__(self) -> str:
-        """Without the tokens: it may end up in a log."""
-        return f"<tokens{', made' if self.is_made else ''}>"
+        """Without the tokens: a log may show it."""
+        return f"<tokens{', generated' if self.is_generated else ''}>"
 
 
 def read_tokens(
@@ -47,11 +47,11 @@ def read_tokens(
     admin_file: Path | None = None,
     query_file: Path | None = None,
 ) -> Tokens:
-    """Find the tokens: a file goes before the environment.
+    """Read the tokens: a file takes precedence over the environment.
 
     Args:
         host: the address to listen on.
-        environment: its `EPOCHAL_ADMIN_TOKEN` and `EPOCHAL_QUERY_TOKEN`.
+        environment: has `EPOCHAL_ADMIN_TOKEN` and `EPOCHAL_QUERY_TOKEN`.
         admin_file: holds the admin token.
         query_file: holds the query token.
 
@@ -65,12 +65,14 @@ def read_tokens(
             name for name, token in ((ADMIN, admin), (QUERY, query)) if token is None
         )
         raise HostError(
-            f"{host} can be reached from other machines, and whoever loads a plugin runs code "
+            f"{host} can be reached from other machines, and loading a plugin runs its code "
             f"here: set {missing} (or --token-file and --query-token-file)"
         )
     if admin is not None and admin == query:
-        raise HostError("the two tokens are equal, so whoever may query could change plugins")
-    return Tokens(admin or secrets.token_urlsafe(32), query, is_made=admin is None)
+        raise HostError(
+            "the two tokens are equal, which gives every query the right to change plugins"
+        )
+    return Tokens(admin or secrets.token_urlsafe(32), query, is_generated=admin is None)
 
 
 def is_loopback(host: str) -> bool:
@@ -93,9 +95,9 @@ def is_any(host: str) -> bool:
 
 def _read(path: Path | None, environment: Mapping[str, str], name: str) -> str | None:
     token = environment.get(name)
-    where = name
+    source = name
     if path is not None:
-        where = str(path)
+        source = str(path)
         try:
             token = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
@@ -105,7 +107,7 @@ def _read(path: Path | None, environment: Mapping[str, str], name: str) -> str |
     token = token.strip()
     if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
         raise HostError(
-            f"the token in {where} is none: expected {_SHORTEST} or more printable ASCII "
+            f"the token in {source} is not valid: expected {_SHORTEST} or more printable ASCII "
             "characters without spaces, such as `openssl rand -hex 32` gives"
         )
     return token

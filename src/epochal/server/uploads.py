@@ -1,9 +1,9 @@
-"""An uploaded plugin, made an artifact: a Python file, an archive of a package's folder, a wheel.
+"""Uploads as artifacts: a Python file, an archive of a package's folder, or a wheel.
 
-Nothing is unpacked to disk: the archive's files are read into memory, counted as they are read and
-not as the archive says, and become the artifact. So there is no folder that a path could leave and
-no file that a link could point to; such entries are refused all the same, since whoever made them
-meant harm or packed something else than a plugin.
+Nothing is unpacked to disk: the archive's files are read into memory and become the artifact. Their
+sizes are counted as they are read; the archive's own numbers are not trusted. So there is no folder
+that a path could leave and no file that a link could point to. Such entries are refused all the
+same: the archive is an attack, or holds something else than a plugin.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BROKEN: Final = (
     gzip.BadGzipFile,
     zlib.error,
     EOFError,
-    NotImplementedError,  # a compression that this Python has not
+    NotImplementedError,  # a compression that this Python lacks
     RuntimeError,  # an encrypted entry
     ValueError,
     OSError,
@@ -44,15 +44,15 @@ _BROKEN: Final = (
 
 
 def read_upload(content: bytes, plugin: str, *, unpacked_bytes: int) -> Artifact:
-    """Make an artifact of what was sent; which of the three it is, it says itself.
+    """Make an artifact of an upload; its first bytes show which of the three it is.
 
     Args:
-        content: what was sent.
-        plugin: the id under which it was sent.
-        unpacked_bytes: how much may be in it.
+        content: the upload.
+        plugin: the id in its address.
+        unpacked_bytes: the largest size of its files.
 
     Raises:
-        ArtifactError: it is no plugin.
+        ArtifactError: it is not a plugin.
         Problem: it is larger than allowed.
     """
     if content.startswith(_ZIP):
@@ -68,23 +68,24 @@ def read_upload(content: bytes, plugin: str, *, unpacked_bytes: int) -> Artifact
     return _artifact(files, plugin)
 
 
-def _read(entries: Iterator[Entry], most: int) -> dict[str, bytes]:
+def _read(entries: Iterator[Entry], max_bytes: int) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
-    left = most
+    left = max_bytes
     for name, stream in entries:
-        path = _checked(name)
-        if _is_left_out(path):
+        path = _check_path(name)
+        if _is_ignored(path):
             continue
         if str(path) in files:
             raise ArtifactError(f"the archive has two files {name!r}")
+        # One more than is left: so a bomb shows itself before it is unpacked.
         content = stream.read(left + 1)
         left -= len(content)
         if left < 0 or len(files) >= MAX_FILES:
             raise Problem(
                 413,
                 "too-large",
-                f"the archive holds more than {most:,} bytes or {MAX_FILES:,} files; keep data "
-                "outside of a plugin",
+                f"the archive holds more than {max_bytes:,} bytes or {MAX_FILES:,} files; keep "
+                "data outside of a plugin",
             )
         files[str(path)] = content
     return files
@@ -97,19 +98,20 @@ def _zip_entries(content: bytes) -> Iterator[Entry]:
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ArtifactError(f"{entry.filename!r} in the archive is a link or device")
             if entry.is_dir():
-                _checked(entry.filename)
+                _check_path(entry.filename)
                 continue
             with archive.open(entry) as stream:
                 yield entry.filename, stream
 
 
-def _tar_entries(content: bytes, most: int) -> Iterator[Entry]:
-    # Headers are unpacked too, so the whole is limited, not only the files in it.
-    plain = io.BytesIO(_inflate(content, 2 * most + _CHUNK))
+def _tar_entries(content: bytes, max_bytes: int) -> Iterator[Entry]:
+    # Headers are unpacked too, so the whole is limited, not only the files in it. Twice the limit
+    # of the files leaves room for a header of 512 bytes on each small file.
+    plain = io.BytesIO(_inflate(content, 2 * max_bytes + _CHUNK))
     with tarfile.open(fileobj=plain, mode="r:") as archive:
         for entry in archive:
             if entry.isdir():
-                _checked(entry.name)
+                _check_path(entry.name)
                 continue
             stream = archive.extractfile(entry) if entry.isreg() else None
             if stream is None:
@@ -117,25 +119,25 @@ def _tar_entries(content: bytes, most: int) -> Iterator[Entry]:
             yield entry.name, stream
 
 
-def _inflate(content: bytes, most: int) -> bytes:
+def _inflate(content: bytes, max_bytes: int) -> bytes:
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-        plain = stream.read(most + 1)
-    if len(plain) > most:
-        raise Problem(413, "too-large", f"the archive holds more than {most:,} bytes")
+        plain = stream.read(max_bytes + 1)
+    if len(plain) > max_bytes:
+        raise Problem(413, "too-large", f"the archive holds more than {max_bytes:,} bytes")
     return plain
 
 
-def _checked(name: str) -> PurePosixPath:
+def _check_path(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     parts = name.rstrip("/").split("/")
-    wrong = any(part in ("", "..") or "\\" in part or ":" in part for part in parts)
-    if wrong or path.is_absolute() or not name.isprintable():
-        raise ArtifactError(f"{name!r} in the archive is no path inside of a plugin's folder")
+    is_odd = any(part in ("", "..") or "\\" in part or ":" in part for part in parts)
+    if is_odd or path.is_absolute() or not name.isprintable():
+        raise ArtifactError(f"{name!r} in the archive is not a path inside a plugin's folder")
     return path
 
 
-def _is_left_out(path: PurePosixPath) -> bool:
-    """What reading a folder leaves out as well, and a wheel's own records."""
+def _is_ignored(path: PurePosixPath) -> bool:
+    """Whether reading a folder ignores such a file as well, or it is one of a wheel's records."""
     if not path.parts:
         return True
     hidden = any(part[0] == "." or part == "__pycache__" for part in path.parts)

@@ -7,13 +7,13 @@ import pytest
 from epochal.cli.commands import serve
 from epochal.errors import HostError, RuntimeClosedError
 from epochal.jobs import Jobs
-from epochal.server import Limits
+from epochal.server import ServiceLimits
 from epochal.server.tokens import Tokens
 
 
 @pytest.fixture
 def service(tmp_path):
-    service = serve._service(None, tmp_path / "store", {}, [], Limits(stop_s=5.0))
+    service = serve._service(None, tmp_path / "store", {}, [], ServiceLimits(stop_s=5.0))
     yield service
     service.jobs.close()
     service.runtime.close()
@@ -26,7 +26,7 @@ def test_what_fails_before_it_serves_closes_all_that_was_opened(service, monkeyp
     monkeypatch.setattr("epochal.watch.Watcher", fails)
     with socket.socket() as sock, pytest.raises(HostError, match="no such folder"):
         serve._run(
-            service, Tokens(admin="a", query=None, is_made=True), sock, [], ".", remove=False
+            service, Tokens(admin="a", query=None, is_generated=True), sock, [], ".", remove=False
         )
     with pytest.raises(RuntimeClosedError):
         service.runtime.operation()
@@ -39,7 +39,7 @@ def test_its_jobs_are_its_own(service):
 
 
 def test_a_damaged_file_of_positions_does_not_stop_it(tmp_path):
-    limits = Limits(stop_s=5.0)
+    limits = ServiceLimits(stop_s=5.0)
     first = serve._service(None, tmp_path / "store", {}, [], limits)
     serve_end(first)
     (tmp_path / "store" / "jobs.db").write_bytes(b"garbage" * 1000)

@@ -65,9 +65,15 @@ class Change:
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
+        restart: bool = False,
     ) -> None:
-        """Replace an active plugin; see `Runtime.reload`."""
-        self._requests.append(Request(Verb.RELOAD, plugin, source, config, checked_grants(grants)))
+        """Replace an active plugin; see `Runtime.reload`.
+
+        With `restart` a plugin that was not loaded from a path starts anew from the artifact that
+        is active when the change has its turn.
+        """
+        granted = checked_grants(grants)
+        self._requests.append(Request(Verb.RELOAD, plugin, source, config, granted, anew=restart))
 
     def put(
         self,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from epochal.artifact import Artifact
-    from epochal.server import Limits, Service
+    from epochal.server import ServiceLimits, ServiceState
     from epochal.server.tokens import Tokens
 
 _FAILED: Final = 1
@@ -143,7 +143,7 @@ def serve(
     tables = read_tables(table or [])
     _check_folders(plugins, watch)
     try:
-        from epochal.server import Limits
+        from epochal.server import ServiceLimits
         from epochal.server.serve import listen
         from epochal.server.tokens import is_any, read_tokens
     except ImportError as error:
@@ -155,7 +155,7 @@ def serve(
             f"on {host} the service cannot know under which names it is reached; give each with "
             "--allow-host NAME"
         )
-    limits = Limits(query_s=timeout, rows=rows, stop_s=stop_timeout)
+    limits = ServiceLimits(query_s=timeout, rows=rows, stop_s=stop_timeout)
     _log(log_level, log_format)
     with listen(host, port) as sock:
         service = _service(plugins or watch, store, tables, grant or [], limits)
@@ -183,11 +183,11 @@ def _service(
     store: Path | None,
     tables: Mapping[str, str],
     grants: Sequence[str],
-    limits: Limits,
-) -> Service:
+    limits: ServiceLimits,
+) -> ServiceState:
     from epochal.jobs import Jobs
     from epochal.observe.tracing import instrument
-    from epochal.server import Service
+    from epochal.server import ServiceState
     from epochal.sql import Database
 
     rt = Runtime(grants={EVERY_KIND, *grants}, store=store, drain_timeout=limits.drain_s)
@@ -203,7 +203,7 @@ def _service(
         for name, path in tables.items():
             if "://" in path:
                 database.register(name, path)
-        return Service(rt, database, limits=limits, jobs=Jobs(rt))
+        return ServiceState(rt, database, limits=limits, jobs=Jobs(rt))
     except BaseException:
         rt.close(drain_timeout=0.0)
         raise
@@ -254,7 +254,7 @@ def _path_of(plugin: str | None, artifacts: Sequence[Artifact]) -> str:
 
 
 def _run(
-    service: Service,
+    service: ServiceState,
     tokens: Tokens,
     sock: socket.socket,
     names: Sequence[str],
@@ -291,7 +291,7 @@ def _tell(sock: socket.socket, tokens: Tokens) -> None:
 
     url = url_of(sock)
     print(f"Epochal serves at {url}")
-    if tokens.is_made:
+    if tokens.is_generated:
         print(f"The page, with the right to change plugins: {url}/#token={tokens.admin}")
     else:
         print(f"The page: {url}/ (it asks for the admin token before a change)")
