@@ -2,8 +2,8 @@
 
 Runs plugins inside long-lived processes and swaps them under live traffic. An operation sees one
 consistent set of plugin versions from its first line to its last; a change of plugins is a
-transaction; an old version is shut down only when nothing can call it any more, and its memory is
-proven to come back.
+transaction; an old version is shut down only when nothing can call it any more, and the runtime
+checks that its memory comes back.
 
 Hosts start at `Runtime`; plugin authors at `epochal.kinds`; hosts with a registry of their own at
 `PluginLifecycle` and `EpochFencedReload`.

@@ -7,39 +7,39 @@
     │   ├── UnknownPluginError             (also a LookupError)
     │   ├── UnknownExportError             (also a KeyError)
     │   ├── AlreadyLoadedError
-    │   ├── NestedChangeError              a change asked for by code that a change is running
-    │   ├── NoStoreError                   rollback or history of a runtime that keeps none
-    │   ├── NotKeptError                   what is to be rolled back to is not in the history
+    │   ├── NestedChangeError              plugin code that a change runs asked for another change
+    │   ├── NoStoreError                   rollback or history without a store
+    │   ├── NotKeptError                   the history does not have the target of the rollback
     │   ├── OperationEndedError
     │   ├── RuntimeClosedError
     │   └── ForkedRuntimeError
     ├── PluginError                    theirs: the plugin is at fault
-    │   ├── ArtifactError                  its bytes cannot be read, or are no plugin
+    │   ├── ArtifactError                  its bytes cannot be read, or are not a plugin
     │   ├── ManifestError                  every fault of its manifest at once
     │   ├── LinkError                      its code raised while it was executed
     │   ├── ExportError                    an export that its kind does not accept
     │   ├── InitError
     │   ├── HandOverError                  its state could not be exported or imported
     │   ├── WelcomeError                   it raised as a host met it, before it was published
-    │   ├── HookAnswerError                its answer to a hook cannot be taken
-    │   └── ShutdownError                  only ever inside a report: shutdown undoes nothing
+    │   ├── HookAnswerError                its hook returned a value that the host cannot take
+    │   └── ShutdownError                  only in reports: a failing shutdown rolls nothing back
     ├── RefusedError                   the change would break a rule
     │   ├── CapabilityError
     │   ├── IncompatibleError
-    │   ├── EpochMovedError                somebody else changed plugins first
+    │   ├── EpochMovedError                another change was published first
     │   └── DependencyError
     │       ├── MissingDependencyError
     │       ├── VersionConflictError
     │       ├── DependencyCycleError
     │       └── RequiredByError
     ├── StoreError                     the durable store
-    │   ├── StoreInUseError                another process, or runtime, has it
+    │   ├── StoreInUseError                another process, or runtime, has it open
     │   ├── StoreSchemaError               a later version of Epochal wrote it
-    │   ├── StoreCorruptError              a file is not what was stored; it is named
+    │   ├── StoreCorruptError              a file differs from what was stored
     │   ├── StoreWriteError                disk full, read-only, …: the change was rolled back
-    │   └── RestoreError                   the stored epoch cannot be brought back; says why
+    │   └── RestoreError                   the stored epoch cannot be restored
     ├── PhaseTimeoutError              time (also a TimeoutError)
-    │   └── PauseTimeoutError              calls were held up for too long; nothing was moved
+    │   └── PauseTimeoutError              calls would have waited too long; no state was moved
     ├── ChangeCancelledError           the caller gave up before publish
     ├── DrainError
     │   ├── NotActiveError
@@ -52,8 +52,8 @@
         ├── QueryCancelledError
         └── BusyError                      too many queries are being planned
 
-Each class has one stable `code` that logs, the command line and HTTP share. A message says what
-happened, to which plugin, and what to do next; the facts in it are attributes too.
+Each class has one stable `code` that logs, the command line and HTTP share. A message contains the
+event, the plugin and the next thing to do; its facts are attributes, too.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 
 class EpochalError(Exception):
-    """The root of the tree: catches whatever Epochal raises on purpose."""
+    """The root of the tree: catches every error that Epochal raises on purpose."""
 
     code: str = "epochal"
 
@@ -78,7 +78,7 @@ class EpochalError(Exception):
 
 
 class HostError(EpochalError):
-    """The host made a call that cannot be right in the state things are in."""
+    """The host made a call that is wrong in the present state."""
 
     code = "host"
 
@@ -133,9 +133,9 @@ class NoStoreError(HostError):
 
     code = "no-store"
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, call: str) -> None:
         super().__init__(
-            f"{what} needs a store: this runtime keeps no history; make it with Runtime(store=path)"
+            f"{call} needs a store: this runtime keeps no history; make it with Runtime(store=path)"
         )
 
 
@@ -171,7 +171,7 @@ class ForkedRuntimeError(HostError):
 
 
 class PluginError(EpochalError):
-    """A plugin is at fault; `plugin` names it (None where its name could not be read)."""
+    """A plugin is at fault; `plugin` is its id (None if the id could not be read)."""
 
     code = "plugin"
 
@@ -187,7 +187,7 @@ class ArtifactError(PluginError):
 
 
 class ManifestError(PluginError):
-    """The manifest is wrong; `faults` holds every fault, with its place and what was expected."""
+    """The manifest is wrong; `faults` lists every fault, with its place and the expected value."""
 
     code = "manifest"
 
@@ -203,7 +203,7 @@ class LinkError(PluginError):
 
 
 class ExportError(PluginError):
-    """An export is not what its kind asks for, or a name is exported twice."""
+    """An export does not fit its kind, or a name is exported twice."""
 
     code = "export"
 
@@ -215,7 +215,7 @@ class InitError(PluginError):
 
 
 class HandOverError(PluginError):
-    """What the plugin keeps could not be handed over to its next generation."""
+    """The plugin's state could not be handed over to its next generation."""
 
     code = "hand-over"
 
@@ -227,13 +227,13 @@ class WelcomeError(PluginError):
 
 
 class HookAnswerError(PluginError):
-    """An implementation of a hook returned what the host cannot take: say, a coroutine."""
+    """A hook's implementation returned a value that the host cannot take, such as a coroutine."""
 
     code = "hook-answer"
 
 
 class ShutdownError(PluginError):
-    """The plugin's `shutdown`, or a resource that it deferred, raised; the removal went on."""
+    """The plugin's `shutdown`, or a deferred resource, raised; the removal continued."""
 
     code = "shutdown"
 
@@ -242,13 +242,13 @@ class ShutdownError(PluginError):
 
 
 class RefusedError(EpochalError):
-    """The change would break a rule; nothing was changed."""
+    """The change would break a rule; it changed nothing."""
 
     code = "refused"
 
 
 class CapabilityError(RefusedError):
-    """A plugin used or registered something that it was not granted."""
+    """A plugin used or registered something without the capability for it."""
 
     code = "capability"
 
@@ -265,12 +265,12 @@ class IncompatibleError(RefusedError):
 
 
 class EpochMovedError(RefusedError):
-    """The epoch is not the one that the caller has seen: somebody else changed plugins first.
+    """The current epoch is not the one that the caller expects: another change came first.
 
     Attributes:
         expected: the id that the caller gave.
-        number: the number of the epoch that is current.
-        current: its id.
+        number: the number of the current epoch.
+        current: the id of the current epoch.
     """
 
     code = "epoch-moved"
@@ -281,14 +281,14 @@ class EpochMovedError(RefusedError):
         self.current = current
         super().__init__(
             f"the current epoch is {number} ({current[:12]}), not {(expected or '')[:12]}: "
-            "somebody else changed plugins first; look at what is active now and ask again"
+            "another change was published first; look at the active plugins and try again"
         )
 
 
 class DependencyError(RefusedError):
     """The plugins that the change would leave active do not fit together.
 
-    `plugin` names the one concerned; None where the message names several.
+    `plugin` is the id of the plugin concerned; None if the message names several.
     """
 
     code = "dependency"
@@ -299,19 +299,19 @@ class DependencyError(RefusedError):
 
 
 class MissingDependencyError(DependencyError):
-    """A plugin, or an installed distribution, that a plugin requires is not there."""
+    """A plugin, or an installed distribution, that a plugin requires is missing."""
 
     code = "missing-dependency"
 
 
 class VersionConflictError(DependencyError):
-    """What a plugin requires is there, in a version that does not satisfy it."""
+    """A requirement of a plugin is met by name only: the version does not satisfy it."""
 
     code = "version-conflict"
 
 
 class DependencyCycleError(DependencyError):
-    """Plugins require each other in a circle; `members` names them all, in order."""
+    """Plugins require each other in a circle; `members` lists them in order."""
 
     code = "dependency-cycle"
 
@@ -322,7 +322,7 @@ class DependencyCycleError(DependencyError):
 
 
 class RequiredByError(DependencyError):
-    """A plugin cannot go: others require it; `dependents` names them."""
+    """A plugin cannot be removed: others require it; `dependents` lists them."""
 
     code = "required-by"
 
@@ -339,7 +339,7 @@ class RequiredByError(DependencyError):
 
 
 class StoreError(EpochalError):
-    """The durable store; `path` is the file or folder concerned."""
+    """The durable store failed; `path` is the file or folder concerned."""
 
     code = "store"
 
@@ -349,7 +349,7 @@ class StoreError(EpochalError):
 
 
 class StoreInUseError(StoreError):
-    """Somebody else has the store open; `pid` is the process, None if it cannot be told."""
+    """Another runtime has the store open; `pid` is its process, None if it is unknown."""
 
     code = "store-in-use"
 
@@ -365,7 +365,7 @@ class StoreSchemaError(StoreError):
 
 
 class StoreCorruptError(StoreError):
-    """What is stored is not what was stored; `plugin` names whose it is, if it is one plugin's."""
+    """A file of the store has changed; `plugin` is its plugin's id, None for a file of all."""
 
     code = "store-corrupt"
 
@@ -377,16 +377,16 @@ class StoreCorruptError(StoreError):
 
 
 class StoreWriteError(StoreError):
-    """The store cannot be written; the change was rolled back, and what served serves on."""
+    """The store cannot be written; the change was rolled back, and the old epoch serves on."""
 
     code = "store-write"
 
 
 class RestoreError(StoreError):
-    """The last committed epoch cannot be brought back, so the runtime did not start.
+    """The last committed epoch cannot be restored, so the runtime did not start.
 
     Attributes:
-        plugin: which plugin is in the way; None if it is not one.
+        plugin: the id of the plugin that prevents it; None if no plugin does.
         epoch: the number of the epoch.
     """
 
@@ -404,7 +404,12 @@ class RestoreError(StoreError):
 
 
 class PhaseTimeoutError(EpochalError, TimeoutError):
-    """A phase of a change (plugin code) did not return in time; its thread was abandoned."""
+    """A phase of a change (plugin code) did not return in time; its thread was abandoned.
+
+    Attributes:
+        timeout: the limit, in seconds.
+        thread: the name of the abandoned thread.
+    """
 
     code = "phase-timeout"
 
@@ -420,11 +425,11 @@ class PhaseTimeoutError(EpochalError, TimeoutError):
 
 
 class PauseTimeoutError(PhaseTimeoutError):
-    """Calls were held up for longer than allowed, so nothing was handed over.
+    """Calls waited for longer than allowed, so no state was handed over.
 
     Attributes:
-        plugins: the ids of those that were to hand something over.
-        inside: the calls that did not end, for which it was waited, in a person's words.
+        plugins: the ids of the plugins that have state to hand over.
+        inside: the calls that did not end in time, a line each.
     """
 
     code = "pause-timeout"
@@ -454,13 +459,13 @@ class ChangeCancelledError(EpochalError):
 
 
 class DrainError(EpochalError):
-    """Anything that goes wrong while one generation is drained and finalized."""
+    """A generation cannot be drained or finalized."""
 
     code = "drain"
 
 
 class NotActiveError(DrainError):
-    """The generation is not in the state that the call needs; `state` is the one it is in."""
+    """The generation is not in the state that the call needs; `state` is its current state."""
 
     code = "not-active"
 
@@ -484,8 +489,8 @@ class DrainTimeoutError(DrainError, TimeoutError):
 
     Attributes:
         waited: seconds waited.
-        in_flight: leases still alive.
-        holders: who holds on, each in a person's words.
+        in_flight: the number of leases that are alive.
+        holders: the uses that remain, a line each.
     """
 
     code = "drain-timeout"
@@ -494,8 +499,8 @@ class DrainTimeoutError(DrainError, TimeoutError):
         self.waited = waited
         self.in_flight = in_flight
         self.holders = tuple(holders)
-        who = "; ".join(self.holders) or "holders unknown"
-        super().__init__(f"still in use by {in_flight} after {waited:.3f} s: {who}")
+        holders_text = "; ".join(self.holders) or "holders unknown"
+        super().__init__(f"still in use by {in_flight} after {waited:.3f} s: {holders_text}")
 
 
 class InUseError(DrainError):
@@ -518,7 +523,7 @@ class QueryError(EpochalError):
 
 
 class FunctionError(QueryError):
-    """A plugin's function raised inside a query, or returned what it did not promise."""
+    """A plugin's function raised inside a query, or returned a value of another type."""
 
     code = "function"
 
@@ -528,24 +533,24 @@ class FunctionError(QueryError):
 
 
 class QueryTimeoutError(QueryError, TimeoutError):
-    """The query did not end in time."""
+    """The query did not end within its time limit."""
 
     code = "query-timeout"
 
 
 class QueryCancelledError(QueryError):
-    """The query was cancelled."""
+    """The query was cancelled before it ended."""
 
     code = "query-cancelled"
 
 
 class BusyError(QueryError):
-    """Too many queries are being planned, and too many wait for it; ask again later."""
+    """Too many queries are being planned, and too many wait for that; try again later."""
 
     code = "busy"
 
     def __init__(self) -> None:
-        super().__init__("too many queries are being planned at once; ask again in a moment")
+        super().__init__("too many queries are being planned at once; try again in a moment")
 
 
 def _known(word: str, names: Sequence[str]) -> str:

@@ -136,7 +136,7 @@ def test_a_change_that_another_made_first_is_told(served, open_page):
     page.get_by_role("button", name="Reload geo").click()
     served.put_geo("2.0")
     page.locator("#ask-yes").click()
-    expect(page.locator("#notes .failed")).to_contain_text("somebody else changed plugins first")
+    expect(page.locator("#notes .failed")).to_contain_text("another change was published first")
 
 
 def test_a_query_shows_rows_and_where_they_come_from(served, open_page):

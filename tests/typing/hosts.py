@@ -20,6 +20,8 @@ from epochal.kinds.hook import Hook, Verdict
 from epochal.store import AuditRecord, EpochRecord, Keep
 
 tool: Kind[Callable[[str], list[str]]] = Kind("agent.tool")
+route = Kind[Callable[[bytes], int]]("web.route")
+untyped = Kind("agent.untyped")
 
 
 @tool
@@ -32,6 +34,8 @@ def reading(rt: Runtime) -> None:
     assert_type(epoch, Epoch)
     assert_type(epoch[tool], Mapping[str, Callable[[str], list[str]]])
     assert_type(epoch[tool]["web.search"]("epochs"), list[str])
+    assert_type(epoch[route]["web.index"](b"/"), int)
+    assert_type(epoch[untyped]["web.search"]("epochs"), Any)
     assert_type(epoch.generations["web"], Generation)
     assert_type(rt.generation("web").state, LifecycleState)
     with rt.operation("request 17") as op:

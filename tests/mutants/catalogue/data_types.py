@@ -101,7 +101,7 @@ MUTANTS = (
         "data types",
         "a function may name a type that nobody compares",
         module="epochal._core.generation.exports",
-        where="_check_relied_on",
+        where="_check_dependencies",
         at="if 0 / test",
         edit=replace("False"),
         shape="4c71de",

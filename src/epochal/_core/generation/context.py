@@ -1,12 +1,12 @@
-"""What a plugin sees of its runtime: the `ctx` of `register(ctx)` and `init(ctx)`.
+"""A plugin's access to its runtime: the `ctx` of `register(ctx)` and `init(ctx)`.
 
 Everything that a plugin acquires through its context goes with its generation: deferred calls run
-in reverse order after `shutdown()`, and what it holds of other plugins is taken back. So a context
-keeps nothing of the runtime, and the plugin may keep the context as long as it likes.
+in reverse order after `shutdown()`, and the borrowed exports of other plugins are revoked. So a
+context refers to nothing of the runtime, and the plugin may keep the context as long as it likes.
 
-A context is used by the plugin's own code, in link and init by one thread, later by whatever thread
-calls the plugin's exports. Its lists only grow until `close` empties them, which happens after the
-last lease is gone.
+Only the plugin's own code uses a context: in link and init on one thread, later on any thread that
+calls the plugin's exports. Its lists only grow until the shutdown empties them, after the last
+lease is gone.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 
 class Required:
-    """What a plugin sees of another that it requires: that plugin's exports, by their short names.
+    """Another plugin as a plugin that requires it sees it: its exports, by their short names.
 
     `units.convert(…)` where one export has that name; `units[scalar]["convert"]` in any case.
     """
 
-    __slots__ = ("_borrow", "_by_kind", "_plugin")
+    __slots__ = ("_borrowed", "_by_kind", "_plugin")
 
     def __init__(
-        self, plugin: str, exports: Mapping[tuple[Kind[Any], str], Any], borrow: RevocableLease
+        self, plugin: str, exports: Mapping[tuple[Kind[Any], str], Any], borrowed: RevocableLease
     ) -> None:
         self._plugin: Final = plugin
-        self._borrow: Final = borrow
+        self._borrowed: Final = borrowed
         # Filled here, emptied by `close`; read by the plugin's code in any thread.
         self._by_kind: Final[dict[Kind[Any], dict[str, Any]]] = defaultdict(dict)
         for (kind, name), value in exports.items():
@@ -53,10 +53,10 @@ class Required:
         return MappingProxyType(self._by_kind.get(kind, {}))
 
     def __getattr__(self, name: str) -> Any:
-        found = [exports[name] for exports in self._by_kind.values() if name in exports]
-        if len(found) == 1:
-            return found[0]
-        if found:
+        matches = [exports[name] for exports in self._by_kind.values() if name in exports]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
             raise AttributeError(
                 f"plugin {self._plugin!r} exports {name!r} as several kinds; use [kind][{name!r}]"
             )
@@ -68,9 +68,9 @@ class Required:
         return iter(sorted({name for exports in self._by_kind.values() for name in exports}))
 
     def close(self) -> None:
-        """Give everything back."""
+        """Drop the exports and release the borrowed lease. Idempotent."""
         self._by_kind.clear()
-        self._borrow.release()
+        self._borrowed.release()
 
     def __repr__(self) -> str:
         return f"<required plugin {self._plugin}: {', '.join(self)}>"
@@ -83,8 +83,8 @@ class PluginContext:
         plugin: the plugin's id.
         generation: its number.
         version: its version.
-        config: what the host configured it with; read-only.
-        resources: what it acquired; the runtime's side of `defer`, `spawn` and the others.
+        config: the host's configuration of the plugin; read-only.
+        resources: the resources that the plugin acquired with `defer`, `spawn` and the others.
     """
 
     __slots__ = (
@@ -119,7 +119,7 @@ class PluginContext:
     def defer(self, callback: Callable[..., object], /, *args: Any, **kw: Any) -> None:
         """Call `callback(*args, **kw)` when this generation is removed, after its `shutdown()`.
 
-        Deferred calls run in reverse order; one that raises is reported and stops no other.
+        Deferred calls run in reverse order; an exception is reported, and the others still run.
         """
         self.resources.defer(lambda: callback(*args, **kw))
 
@@ -137,16 +137,16 @@ class PluginContext:
         name: str | None = None,
         limit: float = 5.0,
     ) -> threading.Thread:
-        """Run `function(*args)` on a thread that goes with this generation.
+        """Run `function(*args)` on a thread that ends with this generation.
 
-        When the generation is removed `ctx.stopping` is set, and the thread is waited for: a
-        function that goes on until then looks at it, `while not ctx.stopping.wait(1.0): …`.
+        When the generation is removed, the runtime sets `ctx.stopping` and waits for the thread; a
+        long-running function checks it: `while not ctx.stopping.wait(1.0): …`.
 
         Args:
-            function: what the thread runs.
+            function: the function.
             *args: its arguments.
-            name: the thread's name; `plugin#generation` when left out.
-            limit: seconds that it may take to end; after that it is reported.
+            name: the thread's name; None for `plugin#generation`.
+            limit: seconds that the thread may take to end before it is reported.
         """
         return self.resources.spawn(lambda: function(*args), name, limit)
 
@@ -155,12 +155,12 @@ class PluginContext:
     ) -> Future[T]:
         """Run a coroutine in an event loop of this generation's own, on a thread of its own.
 
-        When the generation is removed the task is cancelled and waited for.
+        When the generation is removed, the runtime cancels the task and waits for it.
 
         Args:
             work: the coroutine.
-            name: the task's name; `plugin#generation` when left out.
-            limit: seconds that it may take to end; after that it is reported.
+            name: the task's name; None for `plugin#generation`.
+            limit: seconds that the task may take to end before it is reported.
 
         Returns:
             A future of its result (`asyncio.wrap_future` makes it awaitable elsewhere).
@@ -169,14 +169,14 @@ class PluginContext:
 
     @property
     def stopping(self) -> threading.Event:
-        """Set when this generation is being removed, before its `shutdown()` runs."""
+        """An event, set when this generation is being removed, before its `shutdown()` runs."""
         return self.resources.stopping
 
     def require(self, plugin: str) -> Required:
         """The exports of another plugin, fixed for the life of this generation.
 
         Args:
-            plugin: its id, which the manifest must list under `requires`.
+            plugin: the other plugin's id, which the manifest must list under `requires`.
 
         Raises:
             MissingDependencyError: the manifest does not list it.
@@ -194,10 +194,10 @@ class PluginContext:
         return self._allows(capability)
 
     def demand(self, capability: str) -> None:
-        """Go on only with a capability.
+        """Raise unless a capability was granted.
 
         Raises:
-            CapabilityError: it was not asked for or not granted.
+            CapabilityError: the manifest does not ask for it, or the host does not grant it.
         """
         if not self._allows(capability):
             raise CapabilityError(
@@ -208,35 +208,35 @@ class PluginContext:
             )
 
     def export(self, kind: Kind[F], target: F, *, name: str | None = None, **options: Any) -> F:
-        """Export something that cannot be marked, from `register(ctx)`.
+        """Export an object that cannot be marked, from `register(ctx)`.
 
         Args:
-            kind: as what.
-            target: what.
-            name: its short name; the target's `__name__` when left out.
-            **options: what the kind's marker would take.
+            kind: the kind of the export.
+            target: the object.
+            name: its short name; None takes the target's `__name__`.
+            **options: the options of the kind's marker.
 
         Returns:
             The target itself.
 
         Raises:
-            HostError: called outside `register(ctx)`, where exports are no longer taken.
+            HostError: called outside `register(ctx)`.
         """
         if self._pending is None:
             raise HostError(
-                f"plugin {self.plugin!r} exported something outside register(ctx); "
-                "what a generation exports is fixed once it is linked"
+                f"plugin {self.plugin!r} exported an object outside register(ctx); "
+                "the exports of a generation are fixed when it is linked"
             )
         self._pending.append((kind, name, kind.options(**options), target))
         return target
 
     def take_exports(self) -> Iterator[tuple[Kind[Any], str | None, Mapping[str, Any], Any]]:
-        """What `export` was given; from now on it refuses."""
+        """The exports that `export` collected; from now on `export` refuses more."""
         pending, self._pending = self._pending or [], None
         return iter(pending)
 
     def return_borrowed(self) -> None:
-        """Let go of every plugin that this one requires; doing so again does nothing."""
+        """Drop the exports of every plugin that this one requires. Idempotent."""
         for required in self._required.values():
             required.close()
 

@@ -8,12 +8,12 @@ An epoch is a dictionary to the interpreter and its tables are `types.MappingPro
 looked up by C code, where a class with its own `__getitem__` costs twice as much. Both are
 read-only.
 
-Who reads, who writes
----------------------
+Which thread reads, which writes
+--------------------------------
 
-An epoch is built by one change, alone, and never altered once it is published, so its readers need
+One change builds an epoch, alone, and nothing alters it once it is published, so its readers need
 no lock. The exception is ``_derived``, a memo for hosts: written with `dict.setdefault`, one step,
-so that of two threads that build the same value one wins and both get the winner's.
+so that of two threads that build the same value one wins and both get the winner's value.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NO_EXPORTS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class _Frozen(dict[K, V]):
-    """A dictionary that its holders can only read."""
+    """A dictionary that refuses every change after it was built."""
 
     __slots__ = ()
 
@@ -64,13 +64,13 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
 
     `epoch[kind]` is a mapping from full name to export; `epoch[scalar]["geo.distance"](…)` calls
     it. A kind without exports is an empty mapping. While you hold an epoch, none of its generations
-    is shut down; take what you need and let it go when the work is long.
+    is shut down; for long work, take the exports that you need and drop the epoch.
 
     Attributes:
         number: counts up with every published change of a runtime.
         generations: plugin id -> its active generation, in the order in which the plugins came in:
             a plugin that is reloaded keeps its place.
-        since: plugin id -> the number of the epoch that it came in with.
+        since: plugin id -> the number of the epoch in which the plugin first appeared.
     """
 
     __slots__ = (
@@ -99,7 +99,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         self._id: str | None = None
 
     # Two epochs are the same only if they are one object: hosts key their caches by them.
-    __hash__ = object.__hash__  # type: ignore[assignment]  # a dict says that it has none
+    __hash__ = object.__hash__  # type: ignore[assignment]  # dict has none
     __eq__ = object.__eq__
     __ne__ = object.__ne__
 
@@ -108,7 +108,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
 
     @property
     def id(self) -> str:
-        """SHA-256 over what every plugin is: digest of its code, configuration, grants.
+        """SHA-256 over every plugin's identity: digest of its code, configuration, grants.
 
         Two runtimes whose epochs have the same id run the same code.
         """
@@ -120,7 +120,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         return self._id
 
     def export(self, kind: Kind[Any], name: str) -> Export:
-        """What is known of an export: its options, and the plugin's own object behind it.
+        """An export's record: its options, and the plugin's own object behind it.
 
         Raises:
             UnknownExportError: this epoch has no such export.
@@ -135,7 +135,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         """The active generation of a plugin.
 
         Raises:
-            UnknownPluginError: it is not active in this epoch.
+            UnknownPluginError: the plugin is not active in this epoch.
         """
         try:
             return self.generations[plugin]
@@ -147,10 +147,10 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         return self._requiring.get(plugin, frozenset())
 
     def lease(self, plugin: str) -> Lease:
-        """The lease of a plugin's generation: hold it instead of the epoch when you need only that.
+        """The lease of a plugin's generation: hold it, not the epoch, if you need only that one.
 
         Raises:
-            UnknownPluginError: it is not active in this epoch.
+            UnknownPluginError: the plugin is not active in this epoch.
         """
         self.generation(plugin)
         return self._leases[plugin]
@@ -159,7 +159,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         """A plugin's generation together with its lease.
 
         Raises:
-            UnknownPluginError: it is not active in this epoch.
+            UnknownPluginError: the plugin is not active in this epoch.
         """
         return LeasedGeneration(self.generation(plugin), self.lease(plugin), MappingProxyType({}))
 
@@ -168,16 +168,16 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         return tuple(self.lease(plugin) for plugin in plugins)
 
     def holds(self, lease: Lease, plugin: str) -> bool:
-        """Whether this epoch pins that very generation of a plugin."""
+        """Whether this epoch pins the generation of a plugin that has this lease."""
         return self._leases.get(plugin) is lease
 
     def derived(self, key: Hashable, build: Callable[[Epoch], T]) -> T:
         """A value that a host computes once for each epoch, such as a planning context or a router.
 
         Args:
-            key: whose value it is, usually the host object.
-            build: makes it of this epoch, on the first call; of two threads that call at once both
-                may build, and one result is kept. The result must not refer to the epoch: a cycle
+            key: the owner of the value, usually the host object.
+            build: makes the value from this epoch, on the first call. Two threads that call at once
+                may both build; one result is kept. The result must not refer to the epoch: a cycle
                 would hold every lease until the collector runs (through native code, for ever).
 
         Returns:
@@ -206,16 +206,16 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
                 fresh[kind] = self[kind].copy()  # type: ignore[attr-defined]  # a MappingProxyType
             return fresh[kind]
 
-        coming = list(staged)
-        stay = {new.generation.plugin for new in coming}
+        added = list(staged)
+        replaced = {new.generation.plugin for new in added}
         for old in retired:
-            if old.plugin not in stay:  # whoever is replaced keeps its place
+            if old.plugin not in replaced:  # a replaced plugin keeps its place in the order
                 del generations[old.plugin], leases[old.plugin], since[old.plugin]
             for kind, name in old.exports:
                 del table(kind)[name]
             for required in old.requires:
                 requiring[required] = requiring[required] - {old.plugin}
-        for new in coming:
+        for new in added:
             plugin = new.generation.plugin
             generations[plugin], leases[plugin] = new.generation, new.lease
             since.setdefault(plugin, nxt.number)
@@ -230,7 +230,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         return nxt
 
     def __epochal_pin__(self) -> str:
-        """What this is, to whoever asks who holds a lease (see `epochal._core.use.holders.PIN`)."""
+        """This epoch in words, for a list of holders (`epochal._core.use.holders.PIN`)."""
         return f"epoch {self.number}"
 
     def __repr__(self) -> str:

@@ -1,8 +1,9 @@
-"""What a generation exports: found, named and checked, once its code has been executed.
+"""The exports of a generation: collected, named and checked after its code was executed.
 
-Marks count on what stands in the generation's modules: on functions and classes, and on the methods
-of an object that the generation's own class made (`plugin = Plugin()`), which are exported bound to
-it. A class with marked methods, of which no object stands there, exports nothing, and is told of.
+Marks count on the objects that the generation's modules bind: on functions and classes, and on the
+methods of an object that the generation's own class made (`plugin = Plugin()`), which are exported
+bound to it. A class with marked methods of which no module binds an object exports nothing, and is
+warned about.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 import warnings
 from itertools import count
 from types import FunctionType, MappingProxyType, MethodType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Kind, marks_of
 from epochal._core.introspect.tracebacks import format_error
@@ -22,86 +23,75 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
 
+    from epochal._core.generation.generation import Namespace
+    from epochal._core.generation.kind import ExportKey
     from epochal._core.plugin.candidate import Candidate
 
-    Asked = tuple[Kind[Any], str | None, Mapping[str, Any], Any]
+    Marked = tuple[Kind[Any], str | None, Mapping[str, Any], Any]
 
 ENTRY_POINTS: Final = ("register", "init", "shutdown", "export_state", "import_state")
 """The functions of a plugin that Epochal calls by their names."""
 
 
-class Modules(Protocol):
-    """The modules of one generation."""
-
-    @property
-    def modules(self) -> Mapping[str, ModuleType]:
-        """The modules loaded so far, by private name."""
-        ...
-
-    def owns(self, obj: object) -> bool:
-        """Whether an object was defined by this generation's code."""
-        ...
-
-
 def collect_exports(
-    candidate: Candidate, namespace: Modules, asked: Iterable[Asked]
-) -> Mapping[tuple[Kind[Any], str], Export]:
+    candidate: Candidate, namespace: Namespace, registered: Iterable[Marked]
+) -> Mapping[ExportKey, Export]:
     """Everything that a generation exports, by kind and full name.
 
     Args:
-        candidate: what it is made of.
+        candidate: the artifact, manifest and grants that it is made of.
         namespace: its modules, whose marked objects are exported.
-        asked: what its `register(ctx)` exported besides.
+        registered: the exports of its `register(ctx)`.
 
     Raises:
         ExportError: an export that cannot be one.
         CapabilityError: an export of a kind that was not granted.
     """
-    found: dict[tuple[Kind[Any], str], Export] = {}
-    for kind, mark_name, options, target in (*asked, *_marked(namespace)):
+    exports: dict[ExportKey, Export] = {}
+    for kind, mark_name, options, target in (*registered, *_marked(namespace)):
         short = _short_name(candidate.plugin, kind, mark_name, target)
-        name = _free_name(found, kind, f"{candidate.plugin}.{short}", target)
-        export = Export(kind, name, candidate.plugin, options, target)
-        key = (kind, export.name)
-        if key in found and not _is_same(found[key].target, target):
+        name = _free_name(exports, kind, f"{candidate.plugin}.{short}", target)
+        key = (kind, name)
+        if key in exports and not _is_same(exports[key].target, target):
             raise ExportError(
                 f"plugin {candidate.plugin!r} exports two {kind.name}s named {short!r}: "
-                f"{found[key].target!r} and {target!r}",
+                f"{exports[key].target!r} and {target!r}",
                 plugin=candidate.plugin,
             )
+        export = Export(kind, name, candidate.plugin, options, target)
         _validate(export, candidate)
-        found[key] = export
-    for export in found.values():
-        _check_relied_on(export, found.values())
-    _tell_of_the_ignored(candidate.plugin, namespace)
-    return MappingProxyType(found)
+        exports[key] = export
+    for export in exports.values():
+        _check_dependencies(export, exports.values())
+    _warn_of_methods_without_object(candidate.plugin, namespace)
+    return MappingProxyType(exports)
 
 
 def _free_name(
-    found: Mapping[tuple[Kind[Any], str], Export], kind: Kind[Any], name: str, target: object
+    exports: Mapping[ExportKey, Export], kind: Kind[Any], name: str, target: object
 ) -> str:
-    """The name itself, or, for a kind that takes many of one name, the first that is free."""
+    """The name itself; or, for a kind that allows duplicates, the first number that is free."""
     if not kind.allow_duplicates:
         return name
     numbered = (name if number == 1 else f"{name}_{number}" for number in count(1))
     return next(
-        one
-        for one in numbered
-        if (kind, one) not in found or _is_same(found[kind, one].target, target)
+        candidate
+        for candidate in numbered
+        if (kind, candidate) not in exports or _is_same(exports[kind, candidate].target, target)
     )
 
 
-def _is_same(one: object, other: object) -> bool:
-    if isinstance(one, MethodType) and isinstance(other, MethodType):  # made anew at each look
-        return one.__func__ is other.__func__ and one.__self__ is other.__self__
-    return one is other
+def _is_same(left: object, right: object) -> bool:
+    if isinstance(left, MethodType) and isinstance(right, MethodType):  # made anew at each look
+        return left.__func__ is right.__func__ and left.__self__ is right.__self__
+    return left is right
 
 
-def check_entry_points(plugin: str, root: ModuleType, namespace: Modules) -> None:
-    """See that what Epochal would call by name is the plugin's own, and can be called.
+def check_entry_points(plugin: str, root: ModuleType, namespace: Namespace) -> None:
+    """Check that each function that Epochal calls by its name is the plugin's own, and not async.
 
     Raises:
-        LinkError: it was only imported, or is `async def`.
+        LinkError: one was only imported, or is `async def`.
     """
     for name in ENTRY_POINTS:
         function = vars(root).get(name)
@@ -110,7 +100,7 @@ def check_entry_points(plugin: str, root: ModuleType, namespace: Modules) -> Non
         if not namespace.owns(function):
             raise LinkError(
                 f"{name!r} of plugin {plugin!r} is something that it imported "
-                f"({_said_of(function)}), and Epochal would call it: import it under another "
+                f"({_origin_of(function)}), and Epochal would call it: import it under another "
                 f"name, or write `def {name}(…)`",
                 plugin=plugin,
             )
@@ -122,34 +112,34 @@ def check_entry_points(plugin: str, root: ModuleType, namespace: Modules) -> Non
             )
 
 
-def _marked(namespace: Modules) -> Iterator[Asked]:
-    own: dict[int, bool] = {}  # by the identity of a type: a metaclass may make them unhashable
+def _marked(namespace: Namespace) -> Iterator[Marked]:
+    own: dict[int, bool] = {}  # by the id of a type: a metaclass may make types unhashable
     for name, value in _values(namespace):
         marks = marks_of(value, name)
-        # What was imported from elsewhere is exported there, if anywhere.
+        # An imported object is exported by its own plugin, if at all.
         if marks and namespace.owns(value):
             for mark in marks:
                 yield mark.kind, mark.name, mark.options, value
-        made_of = type(value)
-        if issubclass(made_of, (type, FunctionType, MethodType)):
+        made_by = type(value)
+        if issubclass(made_by, (type, FunctionType, MethodType)):
             continue
-        if id(made_of) not in own:
-            own[id(made_of)] = namespace.owns(made_of)
-        if own[id(made_of)]:
+        if id(made_by) not in own:
+            own[id(made_by)] = namespace.owns(made_by)
+        if own[id(made_by)]:
             yield from _marked_methods(value)
 
 
-def _values(namespace: Modules) -> Iterator[tuple[str, Any]]:
+def _values(namespace: Namespace) -> Iterator[tuple[str, Any]]:
     for module in list(namespace.modules.values()):
         yield from list(vars(module).items())
 
 
-def _marked_methods(instance: object) -> Iterator[Asked]:
-    """The marked methods of an object, bound to it; nothing of the object's own is called."""
+def _marked_methods(instance: object) -> Iterator[Marked]:
+    """The marked methods of an object, bound to it. Calls no code of the object."""
     seen: set[str] = set()
     for cls in type(instance).__mro__:
         for name, raw in list(vars(cls).items()):
-            if name in seen:  # overridden: what counts is the method that would be called
+            if name in seen:  # overridden: only the method that would be called counts
                 continue
             seen.add(name)
             for mark in marks_of(raw, name):
@@ -168,15 +158,15 @@ def _bound(raw: object, instance: object) -> Any:
 _METHODS: Final = (FunctionType, staticmethod, classmethod)
 
 
-def _tell_of_the_ignored(plugin: str, namespace: Modules) -> None:
-    """Warn of classes whose marked methods are not exported, since no object of them is there."""
+def _warn_of_methods_without_object(plugin: str, namespace: Namespace) -> None:
+    """Warn of classes with marked methods, of which no module binds an object."""
     values = [value for _, value in _values(namespace)]
-    made_of = {id(type(value)): type(value) for value in values}
-    made = {id(cls) for kind in made_of.values() for cls in kind.__mro__}
-    # Each once: a class stands in every module that imports it.
+    types = {id(type(value)): type(value) for value in values}
+    instantiated = {id(cls) for made_by in types.values() for cls in made_by.__mro__}
+    # Each class once: every module that imports it binds it, too.
     classes = {id(value): value for value in values if issubclass(type(value), type)}
     for cls in classes.values():
-        if id(cls) in made or not namespace.owns(cls):
+        if id(cls) in instantiated or not namespace.owns(cls):
             continue
         methods = [(n, raw) for n, raw in list(vars(cls).items()) if isinstance(raw, _METHODS)]
         marks = [mark for name, raw in methods for mark in marks_of(raw, name)]
@@ -190,10 +180,10 @@ def _tell_of_the_ignored(plugin: str, namespace: Modules) -> None:
 
 
 def _short_name(plugin: str, kind: Kind[Any], mark_name: str | None, target: object) -> str:
-    """The name that something is exported under, within its plugin.
+    """The name of an export within its plugin.
 
     Raises:
-        ExportError: it has none, or one that cannot be written in SQL and Python alike.
+        ExportError: there is no name, or it cannot be written in SQL and Python alike.
     """
     name = mark_name if mark_name is not None else getattr(target, "__name__", None)
     if not isinstance(name, str) or not name.isidentifier():
@@ -229,14 +219,14 @@ def _validate(export: Export, candidate: Candidate) -> None:
         )
 
 
-def _check_relied_on(export: Export, found: Iterable[Export]) -> None:
-    """See that what an export names of its plugin is exported, so that it is checked and compared.
+def _check_dependencies(export: Export, exports: Iterable[Export]) -> None:
+    """Check that the objects that an export names are exported, too, so that they are compared.
 
     Raises:
-        ExportError: it is not.
+        ExportError: one is not.
     """
     for kind, target in export.kind.dependencies(export):
-        if not any(one.kind is kind and one.target is target for one in found):
+        if not any(other.kind is kind and other.target is target for other in exports):
             raise ExportError(
                 f"{export.name} names the {kind.name} {target.__qualname__}, which plugin "
                 f"{export.plugin!r} does not export: define it at the top level of a module, or "
@@ -245,7 +235,7 @@ def _check_relied_on(export: Export, found: Iterable[Export]) -> None:
             )
 
 
-def _said_of(function: object) -> str:
-    """A callable in words: where it comes from and what it is called."""
+def _origin_of(function: object) -> str:
+    """The module and name of a callable."""
     names = (getattr(function, "__module__", None), getattr(function, "__qualname__", None))
     return ".".join(str(name) for name in names if name) or type(function).__qualname__

@@ -11,27 +11,26 @@ use::
 
     epoch[tool]["web.search"]("epochs")    # in the host
 
-A kind that has rules overrides `options`, `validate`, `compare` and `check_removed`. All of them
-run while a change is staged: whatever they raise rolls the change back, and nothing that serves has
-been touched.
+A type checker knows an export's signature where the kind states it:
+``tool: Kind[Callable[[str], list[str]]] = Kind("agent.tool")``. Without it, exports are `Any`.
 
-A kind whose exports keep something overrides `open`: what it returns is made once for each
-generation, after its `init`, is what the epoch offers (in a `Handle`, whose methods carry the
-lease), and is given to `close` when the generation goes. `hand_over` moves what the old one keeps
-to the new one, in the instant before the new epoch is published.
+A kind that has rules overrides `options`, `validate`, `compare` and `check_removed`. All of them
+run while a change is staged: an exception of any of them rolls the change back, and the plugins
+that serve are untouched.
+
+A kind whose exports keep something overrides `open`. Its result is made once for each generation,
+after the generation's `init`. The epoch offers it (in a `Handle`, whose methods carry the lease),
+and `close` gets it when the generation goes. `hand_over` moves the state of the old instance to the
+new one, in the instant before the new epoch is published.
 
 A marker registers nothing: it leaves a `Mark` on the object and returns the object itself. The
-runtime reads the marks when it links a generation, so importing a plugin's file by hand, in its own
-tests say, has no effect beyond the plugin's own.
+runtime reads the marks when it links a generation, so importing a plugin's file by hand, as its own
+tests do, has no effect beyond the plugin's own. `read_marks` adds readers for the markers of other
+libraries.
 
-Other libraries have markers of their own, and plugins that use them. `read_marks` has those read,
-too.
-
-Who reads, who writes
----------------------
-
-``_readers`` is an immutable tuple, replaced by `read_marks` as a module is imported, under the lock
-of imports; whoever links a generation reads it and sees the old tuple or the new one, whole.
+Which thread reads, which writes: ``_readers`` is an immutable tuple, replaced by `read_marks` as a
+module is imported, under the lock of imports. A thread that links a generation sees the old tuple
+or the new one, whole.
 """
 
 from __future__ import annotations
@@ -39,32 +38,30 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Final,
-    Generic,
-    Protocol,
-    TypeAlias,
-    TypeVar,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, overload
 
 from epochal._core.use.handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from typing_extensions import TypeVar
+
     from epochal._core.use.gate import Gate
     from epochal._core.use.lease import Lease, RevocableLease
+
+    # With the default, `Kind("agent.tool")` is a `Kind[Any]`. `typing` has defaults from 3.13 on;
+    # every type checker knows `typing_extensions`, and nothing imports it at run time.
+    F = TypeVar("F", default=Any)
+else:
+    from typing import TypeVar
+
+    F = TypeVar("F")
 
 MARKS: Final = "__epochal_marks__"
 """The attribute in which markers leave their marks: a tuple of `Mark`."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-
-F = TypeVar("F")
 
 ExportKey: TypeAlias = "tuple[Kind[Any], str]"
 """The kind of an export and its full name, `plugin.name`."""
@@ -72,7 +69,7 @@ ExportKey: TypeAlias = "tuple[Kind[Any], str]"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a marker left on an object: "export this as a … named …"."""
+    """The order that a marker left on an object: "export this as a … named …"."""
 
     kind: Kind[Any]
     name: str | None
@@ -87,9 +84,9 @@ class Export:
         kind: the kind it was marked with.
         name: its full name, `plugin.name`.
         plugin: id of the plugin that offers it.
-        options: what the marker was given, as `Kind.options` returned it.
+        options: the marker's options, as `Kind.options` returned them.
         target: the plugin's own object. It carries no lease: look at it, do not keep it and do not
-            call it. What may be called is in the epoch.
+            call it. The objects to call are in the epoch.
     """
 
     kind: Kind[Any]
@@ -101,11 +98,11 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An export with what its kind opened for it, as the kind sees it in a hand-over.
+    """An export with the instance that its kind opened for it, as the kind sees it in a hand-over.
 
     Attributes:
         export: the export.
-        instance: what `Kind.open` returned.
+        instance: the result of `Kind.open`.
         version: the version of the plugin.
         generation: the number of its generation.
     """
@@ -117,33 +114,33 @@ class Opened:
 
 
 class Handover(Protocol):
-    """One move of state from an old generation to the new one, as a kind does it.
+    """One transfer of state from an old generation to the new one, as a kind does it.
 
-    The change first closes the gates of all that it moves, together; then it calls `run`, of what
-    is required before that of those who require it, then one of the others. Only `run` may call
-    plugin code, take time or raise; it is under a time limit, and when that has passed `roll_back`
-    is called from another thread while it may still be under way.
+    The change first closes the gates of all its transfers together. Then it calls `run` of each, a
+    plugin's requirements before the plugin, and at last `commit` or `roll_back` of each. Only `run`
+    may call plugin code, take time or raise. It is under a time limit: when that has passed,
+    `roll_back` is called from another thread while `run` may still be under way.
     """
 
     @property
     def gate(self) -> Gate | None:
-        """What is closed meanwhile, so that callers wait; None where nobody has to."""
+        """The gate to close meanwhile, so that callers wait; None if no caller has to wait."""
         ...
 
     def run(self) -> None:
-        """Move the state; the old generation may have to go on with it, if the change goes back.
+        """Move the state. The old generation must be able to continue with it after a roll-back.
 
         Raises:
-            ValueError, TypeError: the new one refuses it: the change is rolled back.
+            ValueError, TypeError: the new generation refuses the state: the change is rolled back.
         """
         ...
 
     def commit(self, offered: Any) -> None:
-        """The new epoch is current; `offered` is what it offers for this export."""
+        """The new epoch is current; `offered` is the object that it offers for this export."""
         ...
 
     def roll_back(self) -> None:
-        """The change went back: the old one goes on."""
+        """The change was rolled back: the old generation continues."""
         ...
 
 
@@ -153,14 +150,14 @@ class Kind(Generic[F]):
     Args:
         name: dotted lower-case name, which is also the capability that a plugin needs to export
             this kind (`scalar`, `agent.tool`).
-        description: one line for people.
+        description: one line, for people.
     """
 
     __slots__ = ("__weakref__", "description", "name")
 
     allow_duplicates: ClassVar[bool] = False
-    """Whether one plugin may export several things of one name; those after the first get a number
-    (`geo.told`, `geo.told_2`)."""
+    """Whether one plugin may export several objects under one name; those after the first get a
+    number (`geo.notify`, `geo.notify_2`)."""
 
     def __init__(self, name: str, description: str = "") -> None:
         if not _NAME.fullmatch(name):
@@ -182,8 +179,8 @@ class Kind(Generic[F]):
 
         Args:
             target: the function, class or callable to export.
-            name: its name within the plugin; the object's `__name__` when left out.
-            **options: what the kind understands; see `options`.
+            name: its name within the plugin; None takes the object's `__name__`.
+            **options: the kind's own options; see `options`.
 
         Returns:
             The object itself, or a decorator that returns it.
@@ -208,9 +205,9 @@ class Kind(Generic[F]):
         return apply if target is None else apply(target)
 
     def options(self, **options: Any) -> Mapping[str, Any]:
-        """Check the options given to the marker, fill in defaults, return them.
+        """Check the marker's options, fill in defaults, return them.
 
-        The plain kind has none. Override with the keywords that yours understands.
+        The plain kind has none. Override with the keywords that your kind understands.
 
         Raises:
             TypeError: an option that this kind does not know.
@@ -222,7 +219,7 @@ class Kind(Generic[F]):
     def validate(self, export: Export) -> None:
         """Raise `ValueError` or `TypeError`, with the reason, if this cannot be an export.
 
-        The plain kind asks that it can be called.
+        The plain kind accepts everything that can be called.
         """
         if not callable(export.target):
             raise TypeError(f"expected something that can be called, not {export.target!r}")
@@ -237,16 +234,17 @@ class Kind(Generic[F]):
     def check_removed(self, old: Export) -> str | None:
         """Raise `ValueError`, with the reason, if a new version may not leave this export out.
 
-        Called for each export of the old version whose name the new one has no export of this kind
-        for. The plain kind accepts it; and removing the whole plugin asks nobody.
+        Called for each export of the old version that the new version lacks; not called when the
+        whole plugin is removed. The plain kind accepts it.
 
         Returns:
-            What is dropped with it, for the report (`Swap.dropped`): "what it keeps", say.
+            The state that is dropped with it, in words, for the report (`Swap.dropped`); None if
+            there is none.
         """
         return None
 
     def dependencies(self, export: Export) -> Iterable[tuple[Kind[Any], Any]]:
-        """What else of its plugin an export names, which must be exported with it.
+        """The other objects of its plugin that an export names, which must be exported with it.
 
         Returns:
             For each such object, the kind that it must be exported as, and the object itself.
@@ -256,8 +254,8 @@ class Kind(Generic[F]):
     def validate_together(self, exports: Sequence[Export]) -> None:
         """Raise `ValueError`, with the reason, if these cannot be active together.
 
-        Called for each change that brings exports of this kind in, with all that would be active
-        then. The plain kind accepts everything, and kinds that do not override this are not asked.
+        Called for each change that adds exports of this kind, with all exports that would then be
+        active. The plain kind accepts everything; kinds that do not override this are not called.
         """
 
     @property
@@ -267,35 +265,35 @@ class Kind(Generic[F]):
 
     @property
     def opens(self) -> bool:
-        """Whether it opens its exports, rather than offering what the plugin marked."""
+        """Whether it opens its exports, rather than offering the objects that the plugin marked."""
         return type(self).open is not Kind[Any].open
 
     def open(self, export: Export) -> Any:
-        """Make what a generation serves this export with. The plain kind offers the target itself.
+        """Make the instance that serves this export. The plain kind offers the target itself.
 
         Called once for each generation, after its `init`; may call plugin code and raise anything.
         """
         raise NotImplementedError
 
     def close(self, instance: Any) -> None:
-        """End what `open` made, before the generation's `shutdown()`; nobody uses it any more."""
+        """Close an instance, before the generation's `shutdown()`, when it is no longer in use."""
 
     def wrap(self, instance: Any, lease: Lease | RevocableLease) -> Any:
-        """What an epoch offers for an instance: something that keeps the lease while it is used.
+        """The object that an epoch offers for an instance; it must hold the lease while in use.
 
-        Called before anybody can use the instance, and again for each plugin that requires this
-        one. It must not block, and calls no plugin code. The plain kind offers a `Handle`.
+        Called before the instance can be used, and again for each plugin that requires this one.
+        It must not block, and must not call plugin code. The plain kind offers a `Handle`.
         """
         return Handle(instance, lease)
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
-        """How to move what `old` keeps to `new`, if there is anything to move.
+        """The transfer of state from `old` to `new`; None if there is nothing to move.
 
         Called for each export that both versions have, after the new one's `init`. It only makes
         the `Handover`, and moves nothing yet.
 
         Raises:
-            ValueError, TypeError: it cannot be moved now: the change is rolled back.
+            ValueError, TypeError: the state cannot be moved now: the change is rolled back.
         """
         return None
 
@@ -308,12 +306,12 @@ def marks_of(target: object, name: str = "") -> tuple[Mark, ...]:
 
     Args:
         target: the object.
-        name: the name that it stands under, for the readers of other libraries' marks.
+        name: the name that it is bound to, for the readers of other libraries' marks.
     """
     try:
         own = getattr(target, "__dict__", None)
         marks = own.get(MARKS, ()) if own is not None else ()
-    except Exception:  # noqa: BLE001  a proxy for what is not there yet, say: it bears none
+    except Exception:  # noqa: BLE001  such as a proxy without its object: no marks
         return ()
     if not _readers:
         return tuple(marks)
@@ -324,10 +322,10 @@ _readers: tuple[Callable[[str, object], Iterable[Mark]], ...] = ()
 
 
 def read_marks(reader: Callable[[str, object], Iterable[Mark]]) -> None:
-    """Have `reader(name, target)` asked for the marks that another library left on an object.
+    """Add `reader(name, target)`, which returns the marks that another library left on an object.
 
-    It is asked of whatever stands in a plugin's modules, and of the methods of objects there, when
-    a generation is linked. It must be quick, and call nothing of the object's.
+    Linking a generation calls it for every object in the plugin's modules, and for the methods of
+    objects there. It must be quick, and must not call the object.
     """
     global _readers
     _readers = (*_readers, reader)

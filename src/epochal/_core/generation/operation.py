@@ -1,8 +1,19 @@
 """An operation: one unit of work, pinned to one epoch, with a name and a definite end.
 
-Reading `runtime.epoch` pins as well and costs less. An operation adds what a person wants to know
-when a drain waits for it, a label and an age, and it ends when it is told to, even if the variable
+Reading `runtime.epoch` pins as well and costs less. An operation adds the label and the age that a
+person wants to see when a drain waits for it, and it ends at a definite point, even if the variable
 that it was bound to lives on.
+
+Which thread reads, which writes
+--------------------------------
+
+The thread that runs the operation writes ``_epoch``, ``_pins`` and ``_plugins`` (`narrow`, `end`);
+it reads them, and so do diagnostics on other threads, which see the old value or the new one.
+
+`cancel`, on any thread, sets ``_cancelled`` and then takes callbacks off ``_on_cancel``;
+`on_cancel` adds a callback and then reads ``_cancelled``. So the second of the two, whichever it
+is, sees the work of the first and calls the callback; taking it off the list is one step, so only
+one calls it.
 """
 
 from __future__ import annotations
@@ -32,9 +43,9 @@ class Operation:
     It offers what an epoch offers: `op[kind]["plugin.name"]`, `number`, `id`, `generations`.
 
     Attributes:
-        label: what the work is, for whoever asks who holds a drain up.
-        number: the epoch's number; known after the end too.
-        started: when it began, in seconds of `time.monotonic`.
+        label: the work in words, shown where the operation holds up a drain.
+        number: the epoch's number; known after the end, too.
+        started: the time at which it began, in seconds of `time.monotonic`.
     """
 
     __slots__ = (
@@ -49,22 +60,12 @@ class Operation:
         "started",
     )
 
-    # Written by the thread that runs the operation (`narrow`, `end`); read by that thread and by
-    # diagnostics in others, which see the old value or the new one.
-    _epoch: Epoch | None
-    _pins: tuple[Lease, ...]
-    _plugins: tuple[str, ...]  # whose these are
-    # `cancel` sets the first and then takes the others; `on_cancel` adds and then looks at the
-    # first: so a callback is called by one of the two, whichever comes second.
-    _cancelled: bool
-    _on_cancel: list[Callable[[], object]]
-
     def __init__(self, epoch: Epoch, label: str) -> None:
-        self._epoch = epoch
-        self._pins = ()
-        self._plugins = ()
+        self._epoch: Epoch | None = epoch
+        self._pins: tuple[Lease, ...] = ()
+        self._plugins: tuple[str, ...] = ()  # the plugin of each pin
         self._cancelled = False
-        self._on_cancel = []
+        self._on_cancel: list[Callable[[], object]] = []
         self.label: Final = label
         self.number: Final = epoch.number
         self.started: Final = monotonic()
@@ -74,7 +75,7 @@ class Operation:
         """The epoch that this operation sees.
 
         Raises:
-            OperationEndedError: it has ended, or let its epoch go with `narrow`.
+            OperationEndedError: it has ended, or has dropped its epoch with `narrow`.
         """
         epoch = self._epoch
         if epoch is None:
@@ -102,14 +103,14 @@ class Operation:
         return self.epoch.derived(key, build)
 
     def narrow(self, plugins: Iterable[str]) -> None:
-        """Let the epoch go and hold only the generations of these plugins.
+        """Drop the epoch and hold only the generations of these plugins.
 
-        For long work that has looked up all it needs: it then holds up no reload of any other. May
-        be called again, with fewer of them.
+        For long work that has looked up all its exports: it then holds up no reload of any other
+        plugin. May be called again, with fewer plugins.
 
         Raises:
             UnknownPluginError: a plugin that is not in the epoch.
-            OperationEndedError: it has ended, or let that plugin go before.
+            OperationEndedError: the operation has ended, or has dropped that plugin before.
         """
         wanted = tuple(plugins)
         if self._epoch is None and set(wanted) <= set(self._plugins):
@@ -117,38 +118,41 @@ class Operation:
             pins = tuple(held[plugin] for plugin in wanted)
         else:
             pins = self.epoch.pins(wanted)
-        # First the new pins, then the old one goes: no instant without either.
+        # The new pins before the epoch goes: there is no instant without either.
         self._pins = pins
         self._plugins = wanted
         self._epoch = None
 
     def end(self) -> None:
-        """End the operation; doing so again does nothing."""
+        """End the operation. Idempotent."""
         self._epoch = None
         self._pins = self._plugins = ()
         self._on_cancel.clear()
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was asked to stop. Long work looks at this now and then, and ends early."""
+        """Whether the operation was asked to stop. Long work reads this now and then."""
         return self._cancelled
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called when this operation is asked to stop; at once if it was already.
+        """Add a callback for `cancel`; it is called at once if the operation was cancelled before.
 
-        It is called in whatever thread asks, at most once, and not after the end. A callback that
-        refers to the operation makes a cycle until then: end it, as `with` does, not only drop it.
+        It is called on the thread that cancels, at most once, and not after the end. A callback
+        that refers to the operation makes a cycle: end the operation, as `with` does, rather than
+        only drop it.
         """
+        # Add, then look: the other order would miss a `cancel` that comes in between.
         self._on_cancel.append(callback)
         if self._cancelled:
             self._call_back()
 
     def cancel(self) -> None:
-        """Ask whoever runs this operation to stop. It goes on holding what it uses until it ends.
+        """Ask the operation to stop. It holds the generations that it uses until it ends.
 
         Raises:
             ExceptionGroup: callbacks raised; all of them were called.
         """
+        # Set, then call: see `on_cancel`.
         self._cancelled = True
         self._call_back()
 
@@ -159,13 +163,13 @@ class Operation:
                 callback = self._on_cancel.pop()
                 try:
                     callback()
-                except Exception as error:  # noqa: BLE001  told below; the others are called
+                except Exception as error:  # noqa: BLE001  raised below; the others are called
                     errors.append(error)
         if errors:
             raise ExceptionGroup(f"cancelling operation {self.label!r}", errors)
 
     def holds(self, lease: Lease, plugin: str) -> bool:
-        """Whether this operation pins that generation (asked by diagnostics, in any thread)."""
+        """Whether this operation pins that generation; diagnostics call this on any thread."""
         epoch, pins = self._epoch, self._pins
         return lease in pins or (epoch is not None and epoch.holds(lease, plugin))
 

@@ -1,7 +1,7 @@
-"""The state that a plugin keeps itself, and errors of a hand-over in words.
+"""A plugin's own state, which `export_state()` and `import_state(state, from_version)` move.
 
-`export_state()` and `import_state(state, from_version)` move it; the change runs them with the
-state of the exports (`epochal._core.change.state_transfer`).
+The change runs it with the state of the exports (`epochal._core.change.state_transfer`). Here is
+also the translation of errors that plugin code and kinds raise while state is handed over.
 """
 
 from __future__ import annotations
@@ -15,21 +15,19 @@ from epochal.errors import EpochalError, HandOverError, IncompatibleError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from epochal._core.generation.kind import Kind
+    from epochal._core.generation.kind import ExportKey
     from epochal._core.use.gate import Gate
-
-    Key = tuple[Kind[Any], str]
 
 
 class PluginState:
-    """The state of a plugin's own: what `export_state()` returns is given to `import_state`.
+    """The transfer of a plugin's own state: the result of `export_state()` goes to `import_state`.
 
-    Nobody waits meanwhile: what the old generation's functions do to its state after it was
-    exported is not in it. Where nothing may be lost, the state belongs in a service, whose calls
-    wait (`epochal.kinds.service`).
+    No caller waits meanwhile: what the old generation's functions do to its state after the export
+    is lost. State that must not lose anything belongs in a service, whose calls wait
+    (`epochal.kinds.service`).
 
     Attributes:
-        gate: none.
+        gate: None; see above.
     """
 
     def __init__(
@@ -48,24 +46,24 @@ class PluginState:
         self._import(self._export(), self._from_version)
 
     def commit(self, offered: Any) -> None:
-        """Nothing waits for it."""
+        """Do nothing: no call waits for this state."""
 
     def roll_back(self) -> None:
-        """The old generation has all that it had."""
+        """Do nothing: the old generation still has all of its state."""
 
 
-def describe(key: Key | None, plugin: str) -> str:
-    """What is handed over, in words."""
+def describe(key: ExportKey | None, plugin: str) -> str:
+    """The state that is handed over, in words: an export's, or (None) the plugin's own."""
     return f"the state of plugin {plugin!r}" if key is None else f"{key[0].name} {key[1]}"
 
 
 @contextmanager
 def translate_errors(message: str, plugin: str) -> Iterator[None]:
-    """Have what is raised inside say what could not be done, and whose fault that is.
+    """Turn exceptions of the block into errors that begin with `message`.
 
     Raises:
-        IncompatibleError: a `TypeError` or `ValueError`: the new version refuses.
-        HandOverError: anything else that is not ours.
+        IncompatibleError: for a `TypeError` or `ValueError`: the new version refuses.
+        HandOverError: for any other exception that is not an `EpochalError`.
     """
     try:
         yield

@@ -1,22 +1,22 @@
-"""Taking a removed generation's memory apart, at the cost of what the plugin weighs.
+"""Taking a removed generation's memory apart, at a cost that grows with the plugin, not the heap.
 
 The problem: a module, its functions and its classes form cycles, so they wait for a full
-collection, which stops every thread for as long as the whole heap takes; and when something of the
-host still refers to one of them, all of them stay, and nobody learns why.
+collection, which stops every thread for as long as the whole heap takes. And one reference of the
+host to one of them keeps all of them alive, with no hint at the cause.
 
 The idea: look at the small graph that the generation's modules reach
-(`epochal._core.introspect.object_graph`). If nothing outside refers into it, nobody can ever reach
-any of it again: take it apart at once. If something does, leave everything as it is, since whoever
-holds it may use it, and name the path that leads to it.
+(`epochal._core.introspect.object_graph`). If nothing outside refers into it, no code can ever reach
+it again: take it apart at once. If there is such a reference, leave everything whole, since its
+holder may use it, and name the path that leads to it.
 
 The order of taking apart
 -------------------------
 
-First whatever leads to an object with a finalizer, newest first, while all that the finalizer may
-use is still there. Where one lives on all the same, in a cycle of its own, the collector must find
-it with its code whole, so the rest is left to the collector too. Then the other data, then the
-code. A class is in a cycle with its own method resolution order, which no Python code can break:
-its shell, emptied, waits for the next ordinary collection.
+First the data that lead to an object with a finalizer, newest first, while everything that the
+finalizer may use is still there. If such an object survives, in a cycle of its own, the collector
+must find it with its code whole, so the rest is left to the collector, too. Then the other data,
+then the code. A class is in a cycle with its own method resolution order, which no Python code can
+break: its shell, emptied, waits for the next ordinary collection.
 
 A full collection is the last resort before something is called a leak, never the method.
 """
@@ -46,8 +46,9 @@ _NAMED_AT_MOST: Final = 5
 """How many leaks are named; a path costs a heap walk a level."""
 
 _PAUSE_S: Final = 0.005
-_PATIENCE_S: Final = 2.0
-"""For a collection that another thread is within: finalizers run there, which may wait."""
+"""One switch interval of the interpreter (5 ms): a waiting thread gets its turn."""
+_COLLECTION_WAIT_S: Final = 2.0
+"""Seconds to wait for a collection in another thread, where finalizers may block."""
 
 _NATIVE: Final = (
     "what native code holds cannot be seen or undone; it may be an audit hook, a signal handler, "
@@ -59,18 +60,18 @@ _COLLECTING: Final = (
     "garbage looks as if native code held it, and may be gone when the collection ends"
 )
 
-_KEPT: Final = frozenset({"_abc_impl", "__abstractmethods__", "__module__", "__doc__"})
+_SHELL_ATTRIBUTES: Final = frozenset({"_abc_impl", "__abstractmethods__", "__module__", "__doc__"})
 """Attributes that a class's shell keeps: `abc` and the interpreter look them up until it dies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reclaim:
-    """How a generation's memory came back.
+    """The outcome of taking a generation's memory apart.
 
     Attributes:
-        leaks: what keeps it alive, a line each; empty when nothing does.
-        shells: what had to be left to the next ordinary collection, held weakly.
-        cleaned_up: which of the host's caches and registries had to let go.
+        leaks: a line for each reference that keeps the generation alive.
+        shells: weak references to the functions and classes left to the next collection.
+        cleaned_up: a line for each of the host's caches and registries that dropped its entries.
     """
 
     leaks: tuple[str, ...] = ()
@@ -86,7 +87,7 @@ class Reclaim:
 def reclaim(
     modules: MutableMapping[str, ModuleType], *, root_name: str, thorough: bool = True
 ) -> Reclaim:
-    """Take a generation's modules apart, or say what keeps them.
+    """Take a generation's modules apart, or name the references that keep them.
 
     Finalizers of the plugin's objects run in here. The modules must have left every process-wide
     table before.
@@ -94,8 +95,8 @@ def reclaim(
     Args:
         modules: the modules by name; emptied.
         root_name: the private name that all of them begin with.
-        thorough: where something seems to keep them, make sure and find out what. If not, they are
-            left to the collector.
+        thorough: if a reference seems to keep them, make sure and find it. Otherwise they are left
+            to the collector.
     """
     owned = list(modules.values())
     modules.clear()
@@ -104,9 +105,9 @@ def reclaim(
     for remedy in _REMEDIES if thorough else _REMEDIES[:1]:
         if graph.is_closed():
             break
-        found = remedy(graph)
-        del graph  # it refers to all that the remedy is to free
-        cleaned_up += found()
+        apply = remedy(graph)
+        del graph  # it refers to everything that the remedy is to free
+        cleaned_up += apply()
         graph = Graph(owned, root_name, broad=True)
     if graph.is_closed():
         owned.clear()
@@ -116,12 +117,12 @@ def reclaim(
 
 
 Remedy: TypeAlias = "Callable[[Graph], Callable[[], list[str]]]"
-"""Looks at the graph, and returns what is to be done once the graph is let go; that returns what it
-took out of somebody's tables."""
+"""Looks at the graph, and returns a function to call once the graph is dropped; this returns a line
+for each entry that it took out of a table."""
 
 
 def _empty_typing(graph: Graph) -> Callable[[], list[str]]:
-    """The caches in which `typing` keeps classes (`Optional[X]`): no look through the heap."""
+    """Empty the caches in which `typing` keeps classes (`Optional[X]`): needs no heap walk."""
 
     def empty() -> list[str]:
         for cleanup in typing._cleanups:  # type: ignore[attr-defined]  # noqa: SLF001  its only name
@@ -132,7 +133,7 @@ def _empty_typing(graph: Graph) -> Callable[[], list[str]]:
 
 
 def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
-    """The host's own caches and registries."""
+    """Empty the host's own caches and registries that hold parts of the graph."""
     holders = graph.holders()
     ours = graph.ours()
 
@@ -146,7 +147,7 @@ def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
 
 
 def _pause(graph: Graph) -> Callable[[], list[str]]:
-    """Let other threads go on that have a reference in hand: somebody copies `sys.modules`, say."""
+    """Let other threads run that hold a reference for a moment, as a copy of `sys.modules` does."""
 
     def pause() -> list[str]:
         time.sleep(_PAUSE_S)
@@ -156,24 +157,25 @@ def _pause(graph: Graph) -> Callable[[], list[str]]:
 
 
 def _collect(graph: Graph) -> Callable[[], list[str]]:
-    """The full collection, for which one that another thread is in must end."""
+    """Collect fully, after a collection that another thread is in has ended."""
 
     def collect_all() -> list[str]:
-        collect_soon(_PATIENCE_S)
+        collect_soon(_COLLECTION_WAIT_S)
         return []
 
     return collect_all
 
 
 _REMEDIES: Final[tuple[Remedy, ...]] = (_empty_typing, _empty_caches, _pause, _collect)
-"""What is tried, one after another, before something is called a leak; after each, a broad look."""
+"""Tried in this order before a reference is called a leak: the cheap ones first, and the full
+collection last. The graph is looked at again, broadly, after each of them."""
 
 
 # --- taking apart --------------------------------------------------------------------------------
 
 
 def _take_apart(graph: Graph) -> tuple[weakref.ref[Any], ...]:
-    """Take apart what nobody refers to.
+    """Take a closed graph apart.
 
     Returns:
         Weak references to the functions and classes that are left to the next collection.
@@ -187,13 +189,13 @@ def _take_apart(graph: Graph) -> tuple[weakref.ref[Any], ...]:
         for obj, ours in dead
         if ours and (type(obj) is FunctionType or is_a(obj, type))
     ]
-    classes = [cls for cls in classes if not _is_found_by_others(cls, classes)]
+    classes = [cls for cls in classes if not _has_foreign_base(cls, classes)]
     dead.clear()
     finalizable, leading = graph.finalizable()
     graph.objects.clear()
     places = [_Place(namespace, partial(_pop, namespace)) for namespace in namespaces]
     places += [_Place(dict_of_type(cls), partial(_drop_attribute, cls)) for cls in classes]
-    # What leads to a finalizer first, while the data that it may use are still there.
+    # Data that lead to a finalizer first, while the data that it may use are still there.
     for place in places:
         place.drop_data(lambda value: id(value) in leading)
     if all(ref() is None for ref in finalizable):
@@ -209,13 +211,13 @@ def _take_apart(graph: Graph) -> tuple[weakref.ref[Any], ...]:
 
 
 class _Place(NamedTuple):
-    """Where names are bound: a module's namespace or a class."""
+    """A module's namespace or a class, where names are bound."""
 
     names: Mapping[str, Any]
     drop: Callable[[str], object]
 
     def drop_data(self, chosen: Callable[[object], bool]) -> None:
-        """Drop what is neither code nor the interpreter's own, newest first."""
+        """Drop the values that are neither code nor the interpreter's own, newest first."""
         for name in reversed(list(self.names)):
             if type(name) is str and not name.startswith("__") and self._is_data(name, chosen):
                 self.drop(name)
@@ -226,9 +228,9 @@ class _Place(NamedTuple):
         return not is_a(value, _CODE) and chosen(value)
 
     def drop_rest(self) -> None:
-        """Drop what is left, but for the interpreter's own."""
+        """Drop every name that is left, except for the interpreter's own."""
         for name in list(self.names):
-            if type(name) is str and name not in _KEPT:
+            if type(name) is str and name not in _SHELL_ATTRIBUTES:
                 self.drop(name)
 
 
@@ -240,7 +242,7 @@ def _pop(namespace: dict[str, Any], name: str) -> None:
 
 
 def _drop_attribute(cls: type, name: str) -> None:
-    with suppress(AttributeError, TypeError):  # the interpreter's own, or gone meanwhile
+    with suppress(AttributeError, TypeError):  # the interpreter's own, or already dropped
         type.__delattr__(cls, name)
 
 
@@ -249,10 +251,10 @@ def _empty_cell(cell: CellType) -> None:
         del cell.cell_contents
 
 
-def _is_found_by_others(cls: type, classes: list[type]) -> bool:
+def _has_foreign_base(cls: type, classes: list[type]) -> bool:
     """Whether a class has a base that is not the plugin's, other than `object`.
 
-    `Base.__subclasses__()` finds its shell until the collection: let it be whole for them.
+    `Base.__subclasses__()` finds its shell until the collection, and must find it whole.
     """
     bases: tuple[type, ...] = type.__dict__["__bases__"].__get__(cls)
     return any(base is not object and all(base is not own for own in classes) for base in bases)
@@ -262,12 +264,13 @@ def _is_found_by_others(cls: type, classes: list[type]) -> bool:
 
 
 def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
-    """Name what keeps the graph alive, but for one list, the caller's own."""
+    """Name the references that keep the graph alive, except for one list, the caller's own."""
     lines = [str(running) for running in find_stragglers(graph.globals_ids)]
     ours = graph.ours()
+    # The context of this thread, which is the caller's.
     lines += [
-        f"{_what(value, graph)} is the value of context variable {variable.name!r}"
-        for variable, value in contextvars.copy_context().items()  # the caller's, who has it, too
+        f"{_describe(value, graph)} is the value of context variable {variable.name!r}"
+        for variable, value in contextvars.copy_context().items()
         if id(value) in ours or id(type(value)) in ours
     ]
     entrances = graph.entrances()
@@ -275,7 +278,7 @@ def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
     search = Search({*ours, id(graph.objects), ignored})
     for start, path in zip(named, search.paths(named), strict=True):
         leaked = start.node if start.below is None else start.below.node
-        lines.append(f"{_what(leaked, graph)} is referred to by {path}")
+        lines.append(f"{_describe(leaked, graph)} is referred to by {path}")
     if any("native code" in line for line in lines):
         lines.append(_NATIVE if collect(0) else _COLLECTING)
     if len(entrances) > len(named):
@@ -287,7 +290,7 @@ def _readable(line: str, root_name: str) -> str:
     return line.replace(root_name, root_name.rpartition("__g")[0])
 
 
-def _what(obj: Any, graph: Graph) -> str:
+def _describe(obj: Any, graph: Graph) -> str:
     if is_a(obj, ModuleType):
         return f"module {obj.__name__}"
     if id(obj) in graph.globals_ids:

@@ -1,16 +1,16 @@
-"""What a generation acquired through its context, and how it ends: in reverse, whatever fails.
+"""The resources that a generation acquired through its context, closed in reverse order.
 
-Deferred calls, entered context managers, threads and tasks. Each is one closer on one stack.
-Closing takes them off one by one, so that whoever continues a close that was given up (a closer did
-not return) goes on with the next.
+Deferred calls, entered context managers, threads and tasks: each is one closer on one stack.
+Closing takes them off one by one, so that a thread that continues an abandoned close (a closer did
+not return) begins with the next one. A closer that raises is reported, and the others still run.
 
 Threads and tasks are asked to end, not torn down: `stopping` is set before the plugin's
-`shutdown()` runs, a task is cancelled; then each has its own limit to come to an end. Tasks run in
-an event loop of the generation's own, on a thread of its own: so they neither need nor disturb a
-loop of the host's, and their end needs no loop that may itself be waiting for the change.
+`shutdown()` runs, a task is cancelled; then each may take its own limit to end. Tasks run in an
+event loop of the generation's own, on a thread of its own. So they neither need nor disturb a loop
+of the host, and their end needs no loop that may itself be waiting for the change.
 
-Who reads, who writes: `_closers` is appended to by the plugin's code in any thread, and popped by
-the one thread that closes; both are one step. `_threads` only grows.
+Which thread reads, which writes: the plugin's code appends to `_closers` on any thread, and the one
+thread that closes pops from it; both are one step. `_threads` only grows.
 """
 
 from __future__ import annotations
@@ -55,13 +55,17 @@ class Resources:
         self.stopping: Final = threading.Event()
 
     def defer(self, closer: Callable[[], object]) -> None:
-        """Have `closer` called at the end."""
+        """Add a call for the end.
+
+        Raises:
+            HostError: the generation has been shut down.
+        """
         if self._closed:
-            raise HostError(f"{self._owner} has been shut down; it can acquire nothing any more")
+            raise HostError(f"{self._owner} has been shut down; it can acquire no more resources")
         self._closers.append(closer)
 
     def spawn(self, work: Callable[[], object], name: str | None, limit: float) -> threading.Thread:
-        """Run `work` on a thread that is to end once `stopping` is set."""
+        """Run `work` on a thread that must end within `limit` seconds of `stopping`."""
         thread = threading.Thread(target=work, name=name or self._owner, daemon=True)
 
         def end() -> None:
@@ -71,6 +75,7 @@ class Resources:
                     f"thread {thread.name!r} did not end within {limit:g} s of ctx.stopping"
                 )
 
+        # Before it starts: a generation that is shut down refuses, and then no thread may run.
         self.defer(end)
         self._threads.append(thread)
         thread.start()
@@ -82,7 +87,7 @@ class Resources:
         """Run a coroutine in the generation's own event loop until it is cancelled at the end."""
         loop = self._running_loop()
         outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()  # it ends when the task does, and not before
+        outcome.set_running_or_notify_cancel()  # so it cannot be cancelled: it ends with the task
         task: list[asyncio.Task[Any]] = []
 
         def start() -> None:
@@ -120,15 +125,17 @@ class Resources:
         return frozenset() if self._loop is None else frozenset({id(self._loop.loop)})
 
     def close(self, failures: list[BaseException]) -> None:
-        """Close everything in reverse; calling it again goes on where it was given up.
+        """Close everything in reverse; called again, it continues where it was abandoned.
 
         Args:
-            failures: what raises is added here.
+            failures: collects the exceptions of the closers.
         """
+        # First refuse new closers: one added during the loop's last pop would never run.
         self._closed = True
         self.stopping.set()
         while self._closers:
             try:
+                # Off the stack before the call, so that a continued close does not repeat it.
                 self._closers.pop()()
             except BaseException as error:  # noqa: BLE001  reported; the others still run
                 failures.append(error)

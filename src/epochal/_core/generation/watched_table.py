@@ -118,7 +118,7 @@ class NamedTable:
         """The entries whose value is the plugin's, or whose key is an object of the plugin's."""
         for key, value in now.items():
             if owns(value) or (not isinstance(key, str) and owns(key)):
-                # The replaced value was not seen; `sys.stderr`, say, must not go without one.
+                # The replaced value was not seen, but `sys.stderr` must not be left without one.
                 yield self.entry(key, self._original.get(key, ABSENT), value)
 
     def is_ordinary(self, key: Any, value: object) -> bool:
