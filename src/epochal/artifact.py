@@ -1,8 +1,8 @@
 """Artifacts: the exact bytes of one plugin version, named by their SHA-256 digest.
 
-`read_artifact(path)` reads a plugin from disk without running any of its code; `Artifact` holds
-bytes that came from elsewhere; `read_manifest` reads an artifact's manifest. `Runtime.load` and
-`Runtime.reload` take either a path or an artifact::
+`read_artifact(path)` reads a plugin from disk without running any of its code, `read_folder` reads
+all plugins of a folder, and `read_manifest` an artifact's manifest. `Artifact` holds bytes that
+came from elsewhere. `Runtime.load` and `Runtime.reload` take either a path or an artifact::
 
     from epochal.artifact import read_artifact
 
@@ -10,6 +10,17 @@ bytes that came from elsewhere; `read_manifest` reads an artifact's manifest. `R
 """
 
 from epochal._core.plugin.artifact import EXTENSIONS, MAX_BYTES, MAX_FILES, Artifact, read_artifact
-from epochal._core.plugin.manifest import read_manifest
+from epochal._core.plugin.discovery import read_folder
+from epochal._core.plugin.manifest import Manifest, is_plugin_id, read_manifest
 
-__all__ = ["EXTENSIONS", "MAX_BYTES", "MAX_FILES", "Artifact", "read_artifact", "read_manifest"]
+__all__ = [
+    "EXTENSIONS",
+    "MAX_BYTES",
+    "MAX_FILES",
+    "Artifact",
+    "Manifest",
+    "is_plugin_id",
+    "read_artifact",
+    "read_folder",
+    "read_manifest",
+]

@@ -52,7 +52,7 @@ def create_app(service: ServiceState, access: Access) -> Starlette:
             Middleware(ShutdownMiddleware, service=service),
             Middleware(UnreadBodyMiddleware),
             Middleware(AuthMiddleware, access=access),
-            Middleware(EpochMiddleware, service=service),
+            Middleware(EpochHeaders, service=service),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
         lifespan=_lifespan,
@@ -63,7 +63,7 @@ def create_app(service: ServiceState, access: Access) -> Starlette:
     return app
 
 
-class EpochMiddleware:
+class EpochHeaders:
     """Names the current epoch in the headers of each answer below `/v1/` that names none itself."""
 
     def __init__(self, app: ASGIApp, service: ServiceState) -> None:

@@ -15,8 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from epochal._core.plugin.manifest import read_manifest
-from epochal.artifact import read_artifact
+from epochal.artifact import read_artifact, read_manifest
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
 from epochal.errors import EpochalError, ManifestError
@@ -26,9 +25,8 @@ from epochal.sql.function_registry import SQL_KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from epochal._core.generation.kind import Export
-    from epochal._core.plugin.manifest import Manifest
-    from epochal.artifact import Artifact
+    from epochal import Export
+    from epochal.artifact import Artifact, Manifest
     from epochal.runtime import Runtime
 
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from epochal._core.plugin.manifest import read_manifest
-from epochal.artifact import read_artifact
+from epochal.artifact import read_artifact, read_manifest
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from epochal._core.change.transaction import Change
+    from epochal import Change
     from epochal.report import Cutover, Version
 
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from epochal._core.plugin.discovery import read_folder
-from epochal._core.plugin.manifest import read_manifest
+from epochal.artifact import read_folder, read_manifest
 from epochal.cli.commands.query import read_tables
 from epochal.cli.local_runtime import EVERY_KIND, Grants, checked_limit
 from epochal.errors import HostError, ManifestError, PluginError

@@ -18,8 +18,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from epochal._core.plugin.manifest import is_plugin_id, read_manifest
-from epochal.artifact import read_artifact
+from epochal.artifact import is_plugin_id, read_artifact, read_manifest
 from epochal.cli.client import DEFAULT, Client, Server
 from epochal.cli.console import Json, console, error_console, warn, write_json
 from epochal.errors import HostError
