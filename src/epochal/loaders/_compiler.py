@@ -12,7 +12,7 @@ ever compiles. If anything goes wrong (no process can be started, the helper die
 error or makes the compiler warn), the source is compiled in this process instead. Errors and
 warnings are therefore always the interpreter's own.
 
-Who reads, who writes: the helper is used under ``_lock``, one source at a time, and no foreign code
+Threads: the helper is used under ``_lock``, one source at a time, and no foreign code
 runs under it. ``_cache`` is read and written by any thread, each look-up and each entry in one
 step; two threads that compile the same source both enter an equal result. After a fork the child
 has no helper, and does not use its parent's.

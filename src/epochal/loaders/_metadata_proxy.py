@@ -9,7 +9,6 @@ all others are found as ever.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import re
 from importlib import metadata
 from pathlib import PurePosixPath
@@ -60,21 +59,14 @@ class MetadataProxy(ModuleProxy):
         points = (point for each in self.distributions() for point in each.entry_points)
         return metadata.EntryPoints(points).select(**params)
 
-    def version(self, distribution_name: str) -> str:
-        """As `importlib.metadata.version`, for this generation."""
-        return self.distribution(distribution_name).version
+    def __getattr__(self, name: str) -> Any:
+        if name not in _OF_ONE_DISTRIBUTION:
+            return super().__getattr__(name)
 
-    def metadata(self, distribution_name: str) -> Any:
-        """As `importlib.metadata.metadata`, for this generation."""
-        return self.distribution(distribution_name).metadata
+        def of_distribution(distribution_name: str) -> Any:
+            return getattr(self.distribution(distribution_name), name)
 
-    def requires(self, distribution_name: str) -> list[str] | None:
-        """As `importlib.metadata.requires`, for this generation."""
-        return self.distribution(distribution_name).requires
-
-    def files(self, distribution_name: str) -> list[importlib.metadata.PackagePath] | None:
-        """As `importlib.metadata.files`, for this generation."""
-        return self.distribution(distribution_name).files
+        return functools.wraps(getattr(metadata, name))(of_distribution)
 
 
 class _Carried(metadata.Distribution):
@@ -121,6 +113,7 @@ class _OwnEntryPoint(metadata.EntryPoint):
         return functools.reduce(getattr, names, vars(self)["_load"](self.module))
 
 
+_OF_ONE_DISTRIBUTION: Final = frozenset({"version", "metadata", "requires", "files"})
 _INFO: Final = ".dist-info"
 
 

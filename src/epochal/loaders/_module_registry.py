@@ -5,8 +5,8 @@ Modules have to be in `sys.modules` for the import system, `pickle`, `dataclasse
 keyed by names that only one generation has (see `python_namespace`), so an entry of the host or of
 another generation is never touched.
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 ``_namespaces`` (private root name -> namespace) is written under ``_lock`` by `enter` and `leave`,
 and read by the finder without a lock, in one dict step. It is all that the finder knows: a name

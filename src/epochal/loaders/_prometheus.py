@@ -20,7 +20,7 @@ the host registers on a plugin's behalf is the host's.
 
 This module does not import `prometheus_client`: a plugin that does finds the host's installation.
 
-Who reads, who writes: collectors change places under ``_lock``. It is re-entrant, because the
+Threads: collectors change places under ``_lock``. It is re-entrant, because the
 registry calls a collector's `describe` as it takes the collector in, which is code of the plugin.
 The registry does so under a lock of its own, which is not re-entrant; it is taken inside of ours.
 """

@@ -17,7 +17,7 @@ artifact's (`importlib.resources` reads the artifact).
 An import by the plugin's code is resolved in `_import_resolution`, found by the finder in
 `_module_registry`, and loaded by `_module_loader`.
 
-Who reads, who writes: `modules` grows under the import system's own per-module locks, one dict step
+Threads: `modules` grows under the import system's own per-module locks, one dict step
 each; `_closed` goes from False to True once. A later import fails, with the reason.
 """
 

@@ -7,15 +7,31 @@ hold an old epoch in use. A call goes on to its end with the functions that it b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import functools
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from epochal.pluggy._epoch_manager import EpochManager
     from epochal.pluggy._queries import ManagerQueries
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+
+def _of_current_caller(
+    method: Callable[Concatenate[pluggy.HookCaller, P], R],
+) -> Callable[Concatenate[Caller, P], R]:
+    """Pluggy's method, called on the caller in the epoch that is current then."""
+
+    @functools.wraps(method)
+    def call(self: Caller, /, *args: P.args, **kw: P.kwargs) -> R:
+        return method(self.current(), *args, **kw)
+
+    return call
 
 
 class Hooks:
@@ -69,7 +85,7 @@ class Caller:
 
     def __call__(self, /, **kwargs: Any) -> Any:
         """Call the hook, as in pluggy."""
-        return self._current()(**kwargs)
+        return self.current()(**kwargs)
 
     def call_historic(
         self,
@@ -90,34 +106,21 @@ class Caller:
             )
         self._source.call_historic(self, result_callback, kwargs or {})
 
-    def call_extra(self, methods: Sequence[Callable[..., Any]], kwargs: Mapping[str, Any]) -> Any:
-        """Call the hook with some more functions, as in pluggy."""
-        return self._current().call_extra(methods, kwargs)
-
-    def get_hookimpls(self) -> list[pluggy.HookImpl]:
-        """The implementations; they hold their generations in use while the caller keeps them."""
-        return self._current().get_hookimpls()
-
-    def has_spec(self) -> bool:
-        """Whether the hook has a specification."""
-        return self._current().has_spec()
-
-    def is_historic(self) -> bool:
-        """Whether calls of the hook are repeated for newcomers."""
-        return self._current().is_historic()
-
-    @property
-    def spec(self) -> Any:
-        """The hook's specification; None without one."""
-        return self._current().spec
+    # Methods, and not left to `__getattr__`: programs keep them bound. The implementations among
+    # the answers hold their generations in use while they are kept.
+    call_extra = _of_current_caller(pluggy.HookCaller.call_extra)
+    get_hookimpls = _of_current_caller(pluggy.HookCaller.get_hookimpls)
+    has_spec = _of_current_caller(pluggy.HookCaller.has_spec)
+    is_historic = _of_current_caller(pluggy.HookCaller.is_historic)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._current(), name)
+        return getattr(self.current(), name)
 
     def __repr__(self) -> str:
         return f"<Caller {self.name!r}>"
 
-    def _current(self) -> pluggy.HookCaller:
+    def current(self) -> pluggy.HookCaller:
+        """Pluggy's caller of this hook in the epoch that is current, or pinned."""
         return self.within(self._manager or self._source.current_manager())
 
     def within(self, manager: EpochManager) -> pluggy.HookCaller:

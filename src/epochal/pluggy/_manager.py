@@ -13,8 +13,8 @@ nothing behind; reading a hook never raises for it.
 before any other code can call it through a manager; if one raises, it does not take part. Results
 go to their callbacks once it takes part.
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 ``_state``, ``_history`` and ``_pending`` are replaced under ``_lock``, whole; no foreign code is
 called under it. Calls read ``_state`` without it. A writer of the state builds its managers outside

@@ -5,7 +5,7 @@ reads it through `read_marks` wherever it looks for marks. A plugin therefore me
 in its manifest, and is linked the same whether or not a manager exists yet: a runtime with a store
 restores its plugins before the program can make one.
 
-Who reads, who writes: ``_kinds`` grows by `setdefault`, one step, in the thread that first meets a
+Threads: ``_kinds`` grows by `setdefault`, one step, in the thread that first meets a
 project; a kind lives as long as the process.
 """
 

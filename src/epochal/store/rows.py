@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Final
 
 from epochal.report import Version
@@ -27,37 +28,32 @@ _DAY_S: Final = 86_400.0
 
 def write_epoch(db: Connection, commit: Commit, at: float) -> None:
     """Write an epoch and its new generations, and mark the end of those that it removed."""
-    db.execute(
-        "INSERT INTO epoch (number, id, at, reason) VALUES (?, ?, ?, ?)",
-        [commit.epoch, commit.id, at, storable(commit.reason)],
-    )
+    reason = storable(commit.reason)
+    _insert(db, "epoch", {"number": commit.epoch, "id": commit.id, "at": at, "reason": reason})
     db.executemany(
         "UPDATE generation SET until = ? WHERE plugin = ? AND until IS NULL",
         [(commit.epoch, plugin) for plugin in commit.gone],
     )
-    db.executemany(
-        "INSERT INTO generation (plugin, number, version, identity, digest, name, root, origin,"
-        " config, grants, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [_generation(added, commit.epoch) for added in commit.brought],
-    )
+    for added in commit.brought:
+        _insert(db, "generation", _generation(added, commit.epoch))
     write_numbers(db, {added.candidate.plugin: added.number for added in commit.brought})
 
 
-def _generation(added: AddedGeneration, since: int) -> tuple[object, ...]:
+def _generation(added: AddedGeneration, since: int) -> dict[str, object]:
     candidate, artifact = added.candidate, added.candidate.artifact
-    return (
-        candidate.plugin,
-        added.number,
-        str(candidate.manifest.version),
-        candidate.identity,
-        artifact.digest,
-        storable(artifact.name),
-        None if artifact.is_package else storable(artifact.root),
-        None if artifact.origin is None else os.fsencode(artifact.origin),
-        json.dumps(dict(candidate.config)),
-        json.dumps(sorted(candidate.grants)),
-        since,
-    )
+    return {
+        "plugin": candidate.plugin,
+        "number": added.number,
+        "version": str(candidate.manifest.version),
+        "identity": candidate.identity,
+        "digest": artifact.digest,
+        "name": storable(artifact.name),
+        "root": None if artifact.is_package else storable(artifact.root),
+        "origin": None if artifact.origin is None else os.fsencode(artifact.origin),
+        "config": json.dumps(dict(candidate.config)),
+        "grants": json.dumps(sorted(candidate.grants)),
+        "since": since,
+    }
 
 
 def write_restored(db: Connection, restored: Iterable[AddedGeneration]) -> None:
@@ -86,21 +82,12 @@ def skip_numbers(db: Connection, count: int) -> None:
 
 def write_audit(db: Connection, entry: AuditRecord, keep: Keep) -> None:
     """Write an entry of the audit log, and drop the entries that pass its limits."""
-    error = None if entry.error is None else storable(entry.error)
-    db.execute(
-        "INSERT INTO audit (at, change, reason, epoch_before, epoch_after, plugins, code, error)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            entry.at,
-            entry.change,
-            storable(entry.reason),
-            entry.epoch_before,
-            entry.epoch_after,
-            json.dumps(entry.plugins),
-            entry.code,
-            error,
-        ],
-    )
+    texts = {
+        "reason": storable(entry.reason),
+        "plugins": json.dumps(entry.plugins),
+        "error": None if entry.error is None else storable(entry.error),
+    }
+    _insert(db, "audit", {**asdict(entry), **texts})
     db.execute(
         "DELETE FROM audit WHERE at < ? OR entry <= (SELECT max(entry) FROM audit) - ?",
         [entry.at - keep.days * _DAY_S, keep.audit],
@@ -175,15 +162,17 @@ def epochs(db: Connection, limit: int | None) -> list[EpochRecord]:
 
 def audit(db: Connection, limit: int | None) -> list[AuditRecord]:
     """The entries of the audit log, newest first; None for all."""
-    rows = db.execute(
-        "SELECT at, change, reason, epoch_before, epoch_after, plugins, code, error"
-        " FROM audit ORDER BY entry DESC LIMIT ?",
-        [_limit(limit)],
-    )
+    columns = ", ".join(field.name for field in fields(AuditRecord))
+    rows = db.execute(f"SELECT {columns} FROM audit ORDER BY entry DESC LIMIT ?", [_limit(limit)])
     return [
         AuditRecord(**{**dict(row), "plugins": tuple(json.loads(row["plugins"]))})
         for row in rows.fetchall()
     ]
+
+
+def _insert(db: Connection, table: str, row: Mapping[str, object]) -> None:
+    columns, values = ", ".join(row), ", ".join("?" for _ in row)
+    db.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", list(row.values()))
 
 
 def storable(text: str) -> str:

@@ -9,7 +9,7 @@ SQLite drops the end of a journal that was cut off, and opens it as if those epo
 The number of the last committed epoch is therefore in `head`, too, written after each commit and
 never ahead of it: a head ahead of the journal proves that the journal lost its end.
 
-Who reads, who writes: every method takes ``_lock``, and no foreign code runs under it. There is one
+Threads: every method takes ``_lock``, and no foreign code runs under it. There is one
 connection, used by the thread that has the lock.
 """
 
@@ -34,7 +34,7 @@ from epochal.errors import NotKeptError, PluginError, StoreCorruptError, StoreEr
 from epochal.store import rows
 from epochal.store.artifacts import Artifacts
 from epochal.store.head import Head
-from epochal.store.lock import StoreLock
+from epochal.store.lock import lock_store
 from epochal.store.records import AuditRecord, Keep
 from epochal.store.sqlite import JournalFile, store_errors
 
@@ -89,7 +89,7 @@ class Store:
         with ExitStack() as opened:
             with store_errors("open the store", self.folder):
                 make_folder(self.folder)
-                opened.callback(StoreLock(self.folder).release)
+                opened.callback(lock_store(self.folder).release)
             self._journal: Final = JournalFile(self.folder / "journal.db")
             opened.callback(self._journal.close)
             with store_errors("open the store", self.folder):
