@@ -9,10 +9,10 @@
     async def price(request: Request, amount: float):
         return request.state.epoch[rule]["pricing.quote"](amount)
 
-A request is pinned from its first line to its last byte: answers that stream, background tasks and
-websockets included. Whatever is reloaded meanwhile, it sees one version of every plugin, and an old
-version is shut down when the last request that sees it has ended. Until then the request is named,
-``GET /price``, to whoever asks what a reload waits for. Needs no other package.
+A request is pinned from its first line to its last byte, streaming responses, background tasks and
+websockets included. It sees one version of every plugin, across any number of reloads, and an old
+version is shut down after the last request that uses it. Until then the request is listed as a
+holder of that version: ``GET /price``. Needs no other package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from epochal._core.generation.operation import Operation
+    from epochal import Operation
     from epochal.runtime import Runtime
 
     # ASGI's own protocol (https://asgi.readthedocs.io/en/latest/specs/main.html).
@@ -40,17 +40,17 @@ _STOPPED: Final = b"this request was asked to stop: code that it used has been r
 class EpochMiddleware:
     """Pins one epoch for each request and websocket, as `request.state.epoch`.
 
-    What stands there is an `Operation`: `request.state.epoch[kind]["plugin.name"]` looks an export
-    up, `narrow` lets go of what the request does not need. A websocket that lives for days may end
-    its operation, `websocket.state.epoch.end()`, and begin one for each message.
+    It is an `Operation`: `request.state.epoch[kind]["plugin.name"]` looks an export up, and
+    `narrow` releases the plugins that the request does not need. A websocket that lives for days
+    may end its operation, `websocket.state.epoch.end()`, and begin one for each message.
 
-    When a change with `cancel_holders=True` has waited long enough, the requests that hold it up
-    are cancelled; a client that was sent nothing yet gets a 503 that says so.
+    When a change with `cancel_holders=True` reaches its drain timeout, the requests that delay it
+    are cancelled. A client that has received nothing yet gets a 503 with the reason.
 
     Args:
         app: the application.
-        runtime: whose epochs.
-        header: whether answers say their epoch's number in `Epochal-Epoch`.
+        runtime: has the epochs.
+        header: whether responses carry their epoch's number in `Epochal-Epoch`.
     """
 
     __slots__ = ("_app", "_header", "_runtime")
@@ -61,43 +61,43 @@ class EpochMiddleware:
         self._header: Final = header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Serve one request or websocket in its operation; any other scope as it is."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         method = scope.get("method", "WS")
         with self._runtime.operation(f"{method} {scope['path']}") as operation:
-            # A copy: the server's own state is one for all requests.
+            # A copy: the server has one state for all requests.
             state = {**scope.get("state", {}), "epoch": operation}
             await self._serve({**scope, "state": state}, receive, send, operation)
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, operation: Operation
     ) -> None:
-        begun = False
+        is_started = False
         number = str(operation.number).encode()
 
-        async def told(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def send_numbered(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
             if self._header and message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), (HEADER, number)]
             await send(message)
 
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        # Asked in the thread of the change that waits.
+        # The change calls this in its own thread.
         operation.on_cancel(lambda: loop.call_soon_threadsafe(task.cancel))
         try:
-            await self._app(scope, receive, told)
+            await self._app(scope, receive, send_numbered)
         except asyncio.CancelledError:
             if not operation.cancelled or task.uncancel():
-                raise  # somebody else wants this task to end
-            if not begun:
-                await _answer_stopped(scope["type"], send)
+                raise  # the server or the application cancels this task too
+            if not is_started:
+                await _send_stopped(scope["type"], send)
 
 
-async def _answer_stopped(kind: str, send: Send) -> None:
+async def _send_stopped(kind: str, send: Send) -> None:
     if kind == "websocket":
         await send({"type": "websocket.close", "code": 1012})  # service restart
         return

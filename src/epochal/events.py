@@ -12,8 +12,8 @@ subscription. A subscriber that blocks delays only itself; if it raises, the oth
 `SubscriberFailed` event. A subscriber that falls `BACKLOG` events behind misses the rest of the
 burst, and the next event that it gets is an `EventsMissed` with their number.
 
-Who reads, who writes
----------------------
+Threads and locks
+-----------------
 
 ``EventStream._subscribers`` is an immutable tuple. `subscribe` and `remove` replace it under
 ``_lock``; `emit` reads it without a lock and sees either the old or the new tuple, whole. A
@@ -172,7 +172,7 @@ class DrainTimedOut(Event):
 
     def describe(self) -> str:
         """The generation, the wait and the holders."""
-        holders = "; ".join(map(str, self.holders)) or "nobody that can be named"
+        holders = "; ".join(map(str, self.holders)) or "no holder that can be named"
         return (
             f"{self.plugin}#{self.generation} still in use after {self.waited:.1f} s, "
             f"drains on: {holders}"
@@ -191,7 +191,7 @@ class HoldersAsked(Event):
 
     def describe(self) -> str:
         """The generation and the holders."""
-        holders = "; ".join(map(str, self.holders)) or "nobody that can be asked"
+        holders = "; ".join(map(str, self.holders)) or "no holder that can be asked"
         return f"{self.plugin}#{self.generation} asked to stop: {holders}"
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for those who write plugins; pytest finds them once Epochal is installed.
+"""Fixtures for plugin authors; pytest finds them once Epochal is installed.
 
 ::
 
@@ -7,9 +7,9 @@
         assert geo.call("distance", 0, 0) == 0
         geo.reload()                      # or geo.reload("geo_next.py"), or of changed text
 
-``epochal_runtime`` is a runtime that ends with its test, and fails it if a version of a plugin was
-still in use then, did not shut down, or did not come back from memory: each of these would be a
-leak in the process that runs the plugin for months. ``epochal_plugin`` loads a plugin into it.
+``epochal_runtime`` is a runtime that ends with its test. It fails the test if a version of a plugin
+is still in use then, does not shut down, or stays in memory: each of these would be a leak in a
+process that runs the plugin for months. ``epochal_plugin`` loads a plugin into it.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ class LoadedPlugin:
         self.cutover: Cutover = runtime.load(artifact, config=config)
 
     def reload(self, source: Source | None = None, **options: Any) -> Cutover:
-        """Replace it, and have the test fail unless the old version went and its memory came back.
+        """Replace the plugin; fail the test unless the old version ended and its memory came back.
 
         Args:
-            source: a path, an artifact or the text of the new version; None to read it again.
+            source: a path, an artifact or the text of the new version; None to read the old
+                source again.
             options: of `Runtime.reload`: `config`, `grants`, `drain_timeout`, …
 
         Raises:
-            EpochalError: it was refused; the old version goes on.
+            EpochalError: the new version is refused; the old one stays active.
         """
         artifact = _read(source, self._folder) if source is not None else None
         self.cutover = self.runtime.reload(self.id, artifact, **options)
@@ -69,29 +70,29 @@ class LoadedPlugin:
         return self.cutover
 
     def export(self, name: str) -> Any:
-        """One of its exports as an operation gets it, by its name with or without the plugin's.
+        """Look up an export as an operation does, by its name with or without the plugin's.
 
         Raises:
-            KeyError: it has none of that name; the message says which it has.
+            KeyError: there is no such export; the message lists the exports.
         """
         full = name if name.startswith(f"{self.id}.") else f"{self.id}.{name}"
         epoch = self.runtime.epoch
-        found = {key: kind for kind, key in epoch.generation(self.id).exports}
-        if full not in found:
-            raise KeyError(f"{self.id} has no export {full!r}; it has {', '.join(sorted(found))}")
-        return epoch[found[full]][full]
+        kinds = {key: kind for kind, key in epoch.generation(self.id).exports}
+        if full not in kinds:
+            raise KeyError(f"{self.id} has no export {full!r}; it has {', '.join(sorted(kinds))}")
+        return epoch[kinds[full]][full]
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call one of its exports in the current epoch."""
+        """Call an export in the current epoch."""
         return self.export(name)(*args, **kwargs)
 
 
 @pytest.fixture
 def epochal_runtime() -> Generator[Runtime, None, None]:
-    """A runtime for one test, which fails if a plugin cannot be shut down and forgotten."""
+    """A runtime for one test, which fails if a plugin does not shut down or stays in memory."""
     runtime = Runtime(drain_timeout=_DRAIN_S)
     yield runtime
-    gc.collect()  # a failed assertion's frames may have held an epoch
+    gc.collect()  # the frames of a failed assertion may hold an epoch
     cutover = runtime.close()
     if cutover is not None:
         _check(cutover)
@@ -99,7 +100,7 @@ def epochal_runtime() -> Generator[Runtime, None, None]:
 
 @pytest.fixture
 def epochal_plugin(epochal_runtime: Runtime, tmp_path: Path) -> Callable[..., LoadedPlugin]:
-    """Loads a plugin into `epochal_runtime`: `epochal_plugin(source, config=None)`.
+    """A function that loads a plugin: `epochal_plugin(source, config=None)`.
 
     The source is the path of a `.py` file or a package's folder, an artifact, or the plugin's text.
     """
@@ -123,10 +124,12 @@ def _read(source: Source, folder: Path) -> Artifact:
 
 def _check(cutover: Cutover) -> None:
     __tracebackhide__ = True
-    for what, lines in (
+    for problem, lines in (
         ("is still in use by", cutover.holders),
         ("did not shut down cleanly:", cutover.failures),
         ("is still in memory:", cutover.leaks),
     ):
         if lines:
-            pytest.fail(f"an old version {what}\n  " + "\n  ".join(lines), pytrace=False)
+            pytest.fail(
+                f"an old version {problem}\n  " + "\n  ".join(map(str, lines)), pytrace=False
+            )

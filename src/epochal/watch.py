@@ -11,7 +11,7 @@ that a broken plugin does not keep another from its new version. A refused plugi
 `SourceRefused` event, and its active generation stays. So does the active generation of a deleted
 plugin, unless the watcher was made with ``remove=True``.
 
-Who reads, who writes: everything but ``_stop`` belongs to the watcher's own thread.
+Threads: all attributes but ``_stop`` belong to the watcher's own thread.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ token (an endpoint is new, or was another flow's, or the flow dropped its own af
 asks the sink for its checkpoint and starts the source there. So a missing or wrong token causes
 duplicates, never loss (at-least-once).
 
-Who reads, who writes
----------------------
+Threads and locks
+-----------------
 
 Callers write ``_asked``, ``_reset`` and ``_stopping``; the flow's thread writes ``_answered`` and
 ``_ended``. All of these are guarded by ``_changed``, which wakes their waiters, and under which no

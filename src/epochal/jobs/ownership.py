@@ -3,7 +3,7 @@
 Two objects that ran the jobs of one runtime would run each tick twice, and neither could notice. So
 a claim belongs to the runtime, not to the object that made it, and refers to it weakly.
 
-Who reads, who writes: a claim is one `dict.setdefault`, which succeeds for one of any number of
+Threads: a claim is one `dict.setdefault`, which succeeds for one of any number of
 threads; its release is one step too.
 """
 

@@ -10,8 +10,8 @@ A file that cannot be read or written stops nothing: jobs run, the fault is repo
 writing is retried until it succeeds. The position of a removed plugin's job stays, so that the job
 goes on from there if it comes back; after a year without a write it is deleted.
 
-Who reads, who writes
----------------------
+Threads and locks
+-----------------
 
 `Jobs` reads and writes ``_known`` under its lock. ``_changed`` and ``_closed`` are guarded by
 ``_woken``, which is held for a moment, and never while the file is used. The connection belongs to

@@ -18,8 +18,8 @@ missed because the process was away or busy is made up for once, if it is not ol
 A failed tick is retried after a wait, until it succeeds or the next one takes its place. Ticks that
 are left out are counted (`skipped`) and emitted as `TicksSkipped`.
 
-Who reads, who writes
----------------------
+Threads and locks
+-----------------
 
 ``_table``, with the states in it and the known positions, is read and written under ``_lock``. The
 runtime's epoch is read under it too, so that no thread applies an older epoch after a newer one.

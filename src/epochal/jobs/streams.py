@@ -10,8 +10,8 @@
 Each flow has a thread of its own (`flow`). A source or a sink has one flow at a time, even if the
 runtime has several `Streams`: two flows would split its events between them, and call it at once.
 
-Who reads, who writes
----------------------
+Threads and locks
+-----------------
 
 ``_flows`` and ``_closed`` are written under ``_lock``, under which no plugin code is called. The
 tuple is never changed, only replaced: the thread that delivers events, and `status`, read it

@@ -8,8 +8,8 @@ was APScheduler) adds misfires, instance counts and coalescing of its own, all o
 switched off, since the state of a job decides them. The pool is not that of `_core.sync.threads`,
 whose daemon threads die with the process: a tick may finish.
 
-Who reads, who writes
----------------------
+Threads and locks
+-----------------
 
 ``_times`` is the truth, and ``_heap`` an index of it; both are read and written under ``_changed``.
 An entry of the heap whose time is not the name's in ``_times`` is stale and ignored: so a timer is

@@ -2,14 +2,14 @@
 
 ::
 
-    end = instrument(runtime)               # the providers that are set up, or none
+    end = instrument(runtime)               # with the process's providers
 
     with query_span(sql) as planned, db.query(sql) as result:
         planned(result)
         ...
 
-Only OpenTelemetry's API is used: without an SDK that somebody has set up, all of it does nothing.
-Needs the extra `otel` (`pip install 'epochal[otel]'`). docs/observability.md lists every name.
+Only OpenTelemetry's API is used: in a process without an SDK all of this does nothing. Needs the
+extra `otel` (`pip install 'epochal[otel]'`). docs/observability.md lists every name.
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 _NAME: Final = "epochal"
 _NS: Final = 1_000_000_000
-_WAITS: Final = ("wait", "drain")
-"""Phases in which a change only waits for others."""
 
 
 def instrument(
@@ -57,34 +55,34 @@ def instrument(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
 ) -> Callable[[], None]:
-    """Tell of a runtime's changes from now on.
+    """Export spans and metrics of a runtime's changes from now on.
 
     A change runs on a thread of its own, so its span is a root; its number is an attribute.
 
     Args:
-        runtime: which.
-        tracer_provider: where spans go; None for the one that is set up.
-        meter_provider: where metrics go; None for the one that is set up.
+        runtime: emits the events.
+        tracer_provider: gets the spans; None for the process's.
+        meter_provider: gets the metrics; None for the process's.
 
     Returns:
-        A function that ends it, once what happened before is told.
+        A function that stops the export, after the events that were emitted before.
     """
-    changes = _Changes(runtime, tracer_provider, meter_provider)
-    return runtime.events.subscribe(changes.take_in)
+    exporter = _ChangeExporter(runtime, tracer_provider, meter_provider)
+    return runtime.events.subscribe(exporter.on_event)
 
 
 @contextmanager
 def query_span(
     sql: str, *, tracer_provider: TracerProvider | None = None
 ) -> Generator[Callable[[Result], None], None, None]:
-    """A span around a query, which says which epoch and which code computed it.
+    """Open a span around a query, with the epoch and the plugin versions that computed it.
 
     Args:
-        sql: its text, which is told; give parameters apart from it.
-        tracer_provider: where the span goes; None for the one that is set up.
+        sql: the query's text, which becomes an attribute; pass parameters apart from it.
+        tracer_provider: gets the span; None for the process's.
 
-    Returns:
-        A function to be called with the query's result, once it is planned.
+    Yields:
+        A function to call with the query's result, once it is planned.
     """
     tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
     facts = {"db.system.name": "datafusion", "db.query.text": sql}
@@ -97,11 +95,11 @@ def _describe(span: Span, result: Result) -> None:
         return
     span.set_attribute("epochal.epoch.number", result.epoch.number)
     span.set_attribute("epochal.epoch.id", result.epoch.id)
-    versions = {f"{one.plugin} {one.version} {one.digest[:8]}": None for one in result.provenance}
-    span.set_attribute("epochal.plugins", list(versions))
+    versions = (f"{v.plugin} {v.version} {v.digest[:8]}" for v in result.provenance)
+    span.set_attribute("epochal.plugins", list(dict.fromkeys(versions)))
 
 
-class _Changes:
+class _ChangeExporter:
     """Makes spans and metrics of a runtime's events; used by the subscription's thread alone."""
 
     def __init__(
@@ -110,9 +108,8 @@ class _Changes:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
-        self._runtime: Final = runtime
         self._tracer: Final = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
-        self._begun: Final[dict[int, ChangeStarted]] = {}
+        self._started: Final[dict[int, ChangeStarted]] = {}
         meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
         self._count: Final = meter.create_counter(
             "epochal.changes", unit="{change}", description="Changes, by their error's code."
@@ -136,18 +133,18 @@ class _Changes:
         ):
             meter.create_observable_gauge(name, callbacks=[_observing(read)], unit=unit)
 
-    def take_in(self, event: Event) -> None:
-        """Make of an event what there is to tell."""
+    def on_event(self, event: Event) -> None:
+        """Export an event."""
         match event:
             case ChangeStarted():
-                self._begun[event.change] = event
+                self._started[event.change] = event
             case ChangeCommitted():
                 self._count.add(1, {"outcome": "committed"})
             case ChangeFailed():
                 self._count.add(1, {"outcome": event.code})
-                self._tell_failure(event)
+                self._export_failure(event)
             case ChangeFinished():
-                self._tell_cutover(event)
+                self._export_cutover(event)
             case DrainTimedOut():
                 self._timed_out.add(1, {"epochal.plugin": event.plugin})
             case GenerationLeaked():
@@ -155,20 +152,20 @@ class _Changes:
             case _:
                 pass
 
-    def _tell_failure(self, event: ChangeFailed) -> None:
-        begun = self._begun.pop(event.change, None)
+    def _export_failure(self, event: ChangeFailed) -> None:
+        begin = self._started.pop(event.change, None)
         facts: dict[str, Any] = {"epochal.change": event.change, "error.type": event.code}
-        if begun is not None:
-            facts["epochal.steps"] = list(begun.steps)
-        started = event.at if begun is None else begun.at
+        if begin is not None:
+            facts["epochal.steps"] = list(begin.steps)
+        started = round((event.at if begin is None else begin.at) * _NS)
         span = self._tracer.start_span(
-            "epochal.change", Context(), attributes=facts, start_time=round(started * _NS)
+            "epochal.change", Context(), attributes=facts, start_time=started
         )
         span.set_status(trace.StatusCode.ERROR, event.error)
         span.end(round(event.at * _NS))
 
-    def _tell_cutover(self, event: ChangeFinished) -> None:
-        self._begun.pop(event.change, None)
+    def _export_cutover(self, event: ChangeFinished) -> None:
+        self._started.pop(event.change, None)
         cutover = event.cutover
         self._cutover.record(cutover.cutover_ms / 1e3)
         self._drain.record(cutover.phases_ms.get("drain", 0.0) / 1e3)
@@ -178,6 +175,7 @@ class _Changes:
             "epochal.change", Context(), attributes=_facts(cutover), start_time=started
         )
         within = trace.set_span_in_context(root, Context())
+        # The report has durations only; the steps ran one after the other.
         at = started
         for phase, ms in cutover.phases_ms.items():
             span = self._tracer.start_span(f"epochal.{phase}", within, start_time=at)

@@ -69,7 +69,7 @@ def test_an_event_of_a_hosts_own_needs_no_table():
         (
             events.HoldersAsked(plugin="geo", generation=1, holders=()),
             logging.WARNING,
-            "geo#1 asked to stop: nobody that can be asked",
+            "geo#1 asked to stop: no holder that can be asked",
         ),
         (
             events.ShutdownFailed(plugin="geo", generation=1, error="OSError: no"),
