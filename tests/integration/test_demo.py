@@ -12,10 +12,9 @@ import epochal.demo.releases as releases
 import epochal.demo.workload as run
 from epochal.cli import main
 from epochal.demo.data import PACKAGE, load_airports, load_flights
-from epochal.demo.live import follow
 from epochal.demo.releases import ROUND
 from epochal.demo.report import show
-from epochal.demo.screen import Screen
+from epochal.demo.screen import Screen, follow
 from epochal.demo.witness import Witness, living
 from epochal.demo.workload import Demonstration, Settings
 from epochal.sql.function_registry import FunctionIndex
@@ -181,7 +180,7 @@ def test_in_a_terminal_the_screen_is_live(small):
     with follow(demonstration.board, console) as draw:
         report = asyncio.run(demonstration.run(draw))
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
-    assert text.count("who runs on which epoch") > 3
+    assert text.count("the epoch of each thread and task") > 3
     console.print(show(report))
     assert "passed" in console.file.getvalue()
 

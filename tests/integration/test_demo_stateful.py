@@ -7,12 +7,9 @@ import sys
 import pytest
 from rich.console import Console
 
-import epochal.demo.stateful.run as run
 from epochal.cli import main
-from epochal.demo.stateful.live import follow_stateful
-from epochal.demo.stateful.parts import JobPart, ServicePart, StreamPart
-from epochal.demo.stateful.report import show_stateful
-from epochal.demo.stateful.run import StatefulDemonstration
+from epochal.demo import stateful
+from epochal.demo.stateful import StatefulDemonstration, follow_stateful, show_stateful
 from epochal.examples import path
 
 _START = "self.number = number"
@@ -47,7 +44,7 @@ def test_the_command_writes_json_and_the_verdict(capsys):
 
 
 def test_what_is_not_installed_is_named(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "epochal.demo.stateful.run", None)
+    monkeypatch.setitem(sys.modules, "epochal.demo.stateful", None)
     assert main(["demo", "--stateful"]) == 1
     assert "needs the extra 'demo': pip install 'epochal[demo]'" in capsys.readouterr().err
 
@@ -57,30 +54,30 @@ def spoiled(monkeypatch, tmp_path, plugin, whole, wrong):
     assert whole in source
     other = tmp_path / f"{plugin}.py"
     other.write_text(source.replace(whole, wrong))
-    monkeypatch.setattr(run, "example", lambda name: other if name == plugin else path(name))
+    monkeypatch.setattr(stateful, "example", lambda name: other if name == plugin else path(name))
 
 
 @pytest.mark.parametrize(
     ("part", "plugin", "whole", "wrong"),
     [
-        (ServicePart, "quota", 'self.counts = state["counts"]', "pass"),
+        ("service", "quota", 'self.counts = state["counts"]', "pass"),
         (
-            StreamPart,
+            "stream",
             "feed",
             _START,
             _LEAP,
         ),
-        (JobPart, "reporter", 'every="50ms"', 'every="300ms"'),
+        ("job", "reporter", 'every="50ms"', 'every="300ms"'),
     ],
 )
 def test_a_part_that_loses_something_is_seen(monkeypatch, tmp_path, part, plugin, whole, wrong):
     """Only the released versions lose it: what is loaded first is as it should be."""
     spoiled(monkeypatch, tmp_path, plugin, whole, wrong)
-    monkeypatch.setattr(run, "_BROKEN_EVERY", 10_000)
+    monkeypatch.setattr(stateful, "_BROKEN_EVERY", 10_000)
     report = StatefulDemonstration(**SHORT).run(lambda: None)
     found = {one.part: one for one in report.verdicts}
     assert not report.passed
-    assert found[part.name].lost > 0
+    assert found[part].lost > 0
 
 
 def test_without_a_terminal_a_line_is_written_now_and_then():

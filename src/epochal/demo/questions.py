@@ -1,9 +1,9 @@
-"""What the demonstration asks: analytical SQL whose every row says who computed it.
+"""The questions of the demonstration: analytical SQL whose every row carries its generation.
 
 Each question groups by the stamps of the generations that computed its rows (see
 `epochal.demo.witness`), so that a query over a month's thirty thousand flights answers in a dozen
-rows and still has looked at the stamp of every flight: were two versions mixed, a group would fall
-in two. The names of columns carry the meaning:
+rows and still compares the stamp of every flight: a mix of two versions would split a group. The
+names of columns carry the meaning:
 
 * `by_geo`: the stamp of the `geo` that SQL called;
 * `by_units_via_geo`: the stamp of the `units` that this `geo` uses. It must be the `units` that SQL
@@ -31,15 +31,8 @@ _GAP: Final = "max(abs(geo.length(km) - units.length(km))) AS gap"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One query.
+    """One query: the plugins that its SQL calls, and the SQL; `$month` is the number of a month."""
 
-    Attributes:
-        title: what it asks, for people.
-        plugins: the plugins that its SQL calls.
-        sql: the query; `$month` is the number of a month.
-    """
-
-    title: str
     plugins: frozenset[str]
     sql: str
 
@@ -48,8 +41,8 @@ class Question:
         return {"month": month} if "$month" in self.sql else None
 
 
+# How fast did each carrier fly in a month?
 FASTEST_CARRIERS: Final = Question(
-    "How fast did each carrier fly in a month?",
     frozenset({"geo", "units"}),
     f"""
     SELECT carrier, count(*) AS flights, avg(units.length(km) / air_time * 60) AS speed,
@@ -60,8 +53,8 @@ FASTEST_CARRIERS: Final = Question(
     ORDER BY speed DESC""",
 )
 
+# What are the longest routes of a month?
 LONGEST_ROUTES: Final = Question(
-    "What are the longest routes of a month?",
     frozenset({"geo", "units"}),
     f"""
     SELECT origin, dest, count(*) AS flights, max(units.length(km)) AS far,
@@ -72,8 +65,8 @@ LONGEST_ROUTES: Final = Question(
     ORDER BY far DESC""",
 )
 
+# How late do flights of a month arrive, by distance?
 DELAYS: Final = Question(
-    "How late do flights of a month arrive, by distance?",
     frozenset({"delay", "geo"}),
     f"""
     SELECT delay.grade(arr_delay) AS grade, count(*) AS flights, avg(km) AS km,
@@ -83,8 +76,8 @@ DELAYS: Final = Question(
     GROUP BY delay.grade(arr_delay), delay.version_of(arr_delay), geo.version_of(km)""",
 )
 
+# How much carbon dioxide went to each destination in a month?
 EMISSIONS: Final = Question(
-    "How much carbon dioxide went to each destination in a month?",
     frozenset({"carbon", "geo"}),
     f"""
     SELECT dest, count(*) AS flights, sum(kg) / 1000 AS tonnes, by_carbon, by_geo, by_geo_via_carbon
@@ -96,8 +89,8 @@ EMISSIONS: Final = Question(
     ORDER BY tonnes DESC""",
 )
 
+# Every flight with its distance, read slowly
 EVERY_FLIGHT: Final = Question(
-    "Every flight with its distance, read slowly",
     frozenset({"geo", "units"}),
     f"""
     SELECT flight, tailnum, units.length(km) AS far, 1 AS flights,
@@ -106,4 +99,4 @@ EVERY_FLIGHT: Final = Question(
 )
 
 SHORT: Final = (FASTEST_CARRIERS, LONGEST_ROUTES, DELAYS, EMISSIONS)
-"""The questions that workers ask over and over."""
+"""The questions that lanes repeat."""

@@ -1,10 +1,10 @@
-"""What a run came to: the figures, and how they are shown."""
+"""The figures of a run, for people and for machines."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
@@ -18,67 +18,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The figures of one run.
+    """The figures of one run."""
 
-    Attributes:
-        seconds: how long plugins were changed.
-        operations: queries that were answered or failed.
-        flights: rows whose stamps were compared.
-        overtaken: queries that ended on code that had been replaced while they ran.
-        away: queries that were rightly told that a plugin is away.
-        failed: queries that raised.
-        mixed: queries that saw more than one version of anything, or what no epoch ever was.
-        used_after_shutdown: queries in which a generation was used after its shutdown.
-        missing: queries that did not find a function that was there.
-        reloads: changes that were published.
-        refused: changes that were refused, as they had to be.
-        cutover_ms: what each change took, without waiting for queries to end.
-        quiet_ms: what each query took while nothing changed.
-        reload_ms: what each query took while plugins were changed.
-        wakeup_us: from the last release of each generation to its drain being awake.
-        reclaimed: generations whose memory came back.
-        leaked: generations whose memory did not.
-        rss_growth_mib: by how much the process grew while plugins were changed.
-        faults: what went wrong, in words.
-    """
-
-    seconds: float
-    operations: int
-    flights: int
-    overtaken: int
-    away: int
-    failed: int
-    mixed: int
-    used_after_shutdown: int
-    missing: int
-    reloads: int
-    refused: int
-    cutover_ms: Sequence[float]
-    quiet_ms: Sequence[float]
-    reload_ms: Sequence[float]
-    wakeup_us: Sequence[float]
-    reclaimed: int
-    leaked: int
-    rss_growth_mib: float | None
+    seconds: float  # in which plugins were changed
+    operations: int  # queries that returned or failed
+    flights: int  # rows whose stamps were compared
+    overtaken: int  # queries that ended on code that had been replaced while they ran
+    away: int  # queries that rightly failed because a plugin was removed
+    failed: int  # queries that raised
+    mixed: int  # queries that saw two versions of a plugin, or a set that no epoch had
+    used_after_shutdown: int  # queries in which a generation was used after its shutdown
+    missing: int  # queries that failed because an existing function was not found
+    reloads: int  # published changes
+    refused: int  # changes that were refused, as they must be
+    cutover_ms: Sequence[float]  # each change, without waiting for queries to end
+    quiet_ms: Sequence[float]  # each query while nothing changed
+    reload_ms: Sequence[float]  # each query while plugins were changed
+    wakeup_us: Sequence[float]  # from the last release of each generation to its drain awake
+    reclaimed: int  # generations whose memory came back
+    leaked: int  # generations whose memory did not
+    rss_growth_mib: float | None  # of the process while plugins were changed; None if unknown
     faults: Sequence[str]
 
     @property
     def passed(self) -> bool:
-        """Whether everything that must be zero is zero, and every change ended as it had to.
+        """Whether all that must be zero is zero, and every change ended as it must.
 
-        A run without operations would have zeros too, so there must have been some.
+        A run without operations would have zeros too, so there must be some.
         """
-        return self.operations > 0 and not (
-            self.failed
-            or self.mixed
-            or self.used_after_shutdown
-            or self.missing
-            or self.leaked
-            or self.faults
-        )
+        zeros = (self.failed, self.mixed, self.used_after_shutdown, self.missing, self.leaked)
+        return self.operations > 0 and not any(zeros) and not self.faults
 
     def as_dict(self) -> dict[str, Any]:
         """The figures for machines; a percentile of nothing is None."""
+        growth = self.rss_growth_mib
         return {
             "operations": self.operations,
             "failed": self.failed,
@@ -94,9 +67,7 @@ class Report:
             "drain_wakeup_us": _p50_p99(self.wakeup_us),
             "reclaimed": self.reclaimed,
             "leaked": self.leaked,
-            "rss_growth_mib": None
-            if self.rss_growth_mib is None
-            else round(self.rss_growth_mib, 2),
+            "rss_growth_mib": None if growth is None else round(growth, 2),
         }
 
 
@@ -117,77 +88,64 @@ def _p50_p99(values: Sequence[float]) -> dict[str, float | None]:
 
 def show(report: Report) -> RenderableType:
     """The report as a page."""
-    verdict = Text("passed", "bold green") if report.passed else Text("FAILED", "bold red")
-    faults = [Text(f"  {fault}", "red") for fault in report.faults]
-    return Group(Text(), _checked(report), Text(), _measured(report), Text(), verdict, *faults)
-
-
-def _checked(report: Report) -> Table:
-    table = _grid()
-    table.add_row(
-        f"{report.operations:,}",
-        "operations",
-        f"{report.flights:,} rows compared; {report.overtaken:,} queries ended on code "
-        "that had been replaced meanwhile",
+    away = f"{report.away} more rightly failed: a plugin was removed" if report.away else ""
+    compared = (
+        f"{report.flights:,} rows compared; {report.overtaken:,} queries ended on code that had "
+        "been replaced meanwhile"
     )
-    zeros = (
-        (report.failed, "failed", ""),
-        (report.mixed, "mixed versions", "rows, provenance and linked plugins all agree"),
-        (report.used_after_shutdown, "used after shutdown", ""),
-        (
-            report.missing,
-            "missing functions",
-            f"{report.away} more were rightly told that a plugin was away" if report.away else "",
-        ),
-        (report.leaked, "leaked", f"{report.reclaimed} generations reclaimed"),
-    )
-    for count, words, remark in zeros:
-        style = "bold green" if count == 0 else "bold red"
-        table.add_row(Text(f"{count:,}", style), words, remark)
-    return table
-
-
-def _measured(report: Report) -> Table:
-    table = _grid()
-    table.add_row(
-        f"{report.reloads}",
-        "changes published",
-        f"in {report.seconds:.0f} s; {report.refused} more were refused, as they had to be",
-    )
+    agree = "rows, provenance and linked plugins all agree"
     cutover, wakeup = _p50_p99(report.cutover_ms), _p50_p99(report.wakeup_us)
     quiet, busy = percentile(report.quiet_ms, 99), percentile(report.reload_ms, 99)
-    table.add_row(*_figure(cutover["p50"], "ms"), f"cutover; p99 {_words(cutover['p99'], 'ms')}")
-    table.add_row(
-        *_figure(wakeup["p50"], "µs"),
-        f"from the last release to the drain awake; p99 {_words(wakeup['p99'], 'µs')}",
-    )
-    table.add_row(
-        *_figure(busy, "ms"),
-        f"query p99 while plugins change; {_words(quiet, 'ms')} while nothing does",
-    )
     growth = report.rss_growth_mib
-    table.add_row(
-        "-" if growth is None else f"{growth:+.1f}",
-        "MiB",
-        "growth of the process while plugins changed",
-    )
-    return table
-
-
-def _grid() -> Table:
+    rows: list[tuple[str | Text, str, str]] = [
+        (f"{report.operations:,}", "operations", compared),
+        (zero(report.failed), "failed", ""),
+        (zero(report.mixed), "mixed versions", agree),
+        (zero(report.used_after_shutdown), "used after shutdown", ""),
+        (zero(report.missing), "missing functions", away),
+        (zero(report.leaked), "leaked", f"{report.reclaimed} generations reclaimed"),
+        ("", "", ""),
+        (
+            f"{report.reloads}",
+            "changes published",
+            f"in {report.seconds:.0f} s; {report.refused} more were refused, as they must be",
+        ),
+        (_number(cutover["p50"], 1), "ms", f"cutover; p99 {_number(cutover['p99'], 1)} ms"),
+        (
+            _number(wakeup["p50"], 0),
+            "µs",
+            f"from the last release to the drain awake; p99 {_number(wakeup['p99'], 0)} µs",
+        ),
+        (
+            _number(busy, 1),
+            "ms",
+            f"query p99 while plugins change; {_number(quiet, 1)} ms without changes",
+        ),
+        (
+            "-" if growth is None else f"{growth:+.1f}",
+            "MiB",
+            "growth of the process while plugins changed",
+        ),
+    ]
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", min_width=9)
     table.add_column(min_width=19)
     table.add_column(style="dim")
-    return table
+    for row in rows:
+        table.add_row(*row)
+    return Group(Text(), table, Text(), *verdict(report.faults, passed=report.passed))
 
 
-_SHOWN: Final = {"ms": 1, "µs": 0}
+def zero(count: int, unit: str = "") -> Text:
+    """A count that must be zero, green or red."""
+    return Text(f"{count:,} {unit}".rstrip(), "bold green" if count == 0 else "bold red")
 
 
-def _figure(value: float | None, unit: str) -> tuple[str, str]:
-    return ("-", unit) if value is None else (f"{value:,.{_SHOWN[unit]}f}", unit)
+def verdict(faults: Sequence[str], *, passed: bool) -> list[Text]:
+    """The last lines of a report."""
+    first = Text("passed", "bold green") if passed else Text("FAILED", "bold red")
+    return [first, *(Text(f"  {fault}", "red") for fault in faults)]
 
 
-def _words(value: float | None, unit: str) -> str:
-    return " ".join(_figure(value, unit))
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"

@@ -1,9 +1,9 @@
-"""How a plugin of the demonstration says who it is, and notices that it is used too late.
+"""How a plugin of the demonstration identifies itself, and notices that it is used too late.
 
-A claim such as "no operation mixes two versions" is worth what checks it. Nothing here trusts the
-runtime: each generation holds a `Witness`, which stamps every row that the generation computes with
-its version and number (`1.2.0#7`), and which fails any call that begins or ends after the
-generation's own `shutdown()`. The queries return the stamps, and whoever ran a query compares them.
+A claim such as "no operation mixes two versions" is worth as much as its check. Nothing here trusts
+the runtime: each generation holds a `Witness`, which stamps every row that the generation computes
+with its version and number (`1.2.0#7`), and which fails any call that begins or ends after the
+generation's own `shutdown()`. The queries return the stamps, and their lanes compare them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from weakref import WeakSet
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from epochal._core.generation.context import PluginContext
+    from epochal import PluginContext
 
 living: Final[WeakSet[Witness]] = WeakSet()
 """Every witness whose memory has not come back; each lives and dies with its generation's module.
 
-Added to by changes, one at a time; only counted by others.
+Changes add to it, one at a time; other code only counts it.
 """
 
 
@@ -30,12 +30,9 @@ class UsedTooLateError(RuntimeError):
 class Witness:
     """One generation's identity and whether it may still be used.
 
-    `with witness:` around a function's body checks at both ends. `begin` and `end` are called by
-    the change that brings the generation up or down; everything else by whatever thread computes.
-    Both attributes are replaced by one store each.
-
-    Attributes:
-        stamp: version and number, `1.2.0#7`; empty before `begin`.
+    `with witness:` around a function's body checks at both ends. The change that brings the
+    generation up or down calls `begin` and `end`; any thread that computes calls the rest. Each
+    attribute is replaced by one store. `stamp` is version and number, `1.2.0#7`.
     """
 
     __slots__ = ("__weakref__", "_ended", "_plugin", "stamp")
@@ -46,21 +43,17 @@ class Witness:
         self.stamp = ""
 
     def begin(self, ctx: PluginContext) -> None:
-        """Learn who this generation is: from `init(ctx)`."""
+        """Take the generation's identity; called by `init(ctx)`."""
         self._plugin = ctx.plugin
         self.stamp = f"{ctx.version}#{ctx.generation}"
         living.add(self)
 
     def end(self) -> None:
-        """From now on every use is too late: from `shutdown()`."""
+        """Fail every later use; called by `shutdown()`."""
         self._ended = True
 
     def check(self) -> None:
-        """Go on only while the generation may be used.
-
-        Raises:
-            UsedTooLateError: it was shut down.
-        """
+        """Raise `UsedTooLateError` if the generation was shut down."""
         if self._ended:
             raise UsedTooLateError(f"{self._plugin} {self.stamp} was used after its shutdown")
 

@@ -34,7 +34,7 @@ def lane(stage):
 
 
 class Planned:
-    """As much of a result as an attempt looks at: geo 1.0.0#1 in epoch 3."""
+    """As much of a result as an operation reads: geo 1.0.0#1 in epoch 3."""
 
     epoch = EpochRef(3, "0" * 64)
     provenance = (Provenance("geo.distance", "scalar", "geo", "1.0.0", "0" * 64, 1),)
@@ -76,42 +76,50 @@ def test_a_plugin_that_the_plan_does_not_name_is_a_fault():
 
 
 def test_a_whole_operation_counts_as_nothing_else(lane):
-    with lane.attempt(DELAYS) as attempt:
-        attempt.planned(Planned)
-        attempt.got(rows(by_geo=["1.0.0#1"]))
-    assert (lane.operations, lane.flights) == (1, 1)
-    assert (lane.failed, lane.mixed, lane.used_after_shutdown) == (0, 0, 0)
+    with lane.operation(DELAYS) as operation:
+        operation.planned(Planned)
+        operation.seen.add(rows(by_geo=["1.0.0#1"]))
+    assert (lane.counts["operations"], lane.counts["flights"]) == (1, 1)
+    assert (lane.counts["failed"], lane.counts["mixed"], lane.counts["used_after_shutdown"]) == (
+        0,
+        0,
+        0,
+    )
     assert lane.claims == {(3, frozenset({("geo", "1.0.0#1")}))}
     assert len(lane.took_ms[Phase.QUIET]) == 1
 
 
 def test_a_mixed_operation_is_counted_and_told(lane):
-    with lane.attempt(DELAYS) as attempt:
-        attempt.planned(Planned)
-        attempt.got(rows(by_geo=["1.0.0#1"]))
-        attempt.got(rows(by_geo=["1.1.0#2"]))
-    assert lane.mixed == 1
+    with lane.operation(DELAYS) as operation:
+        operation.planned(Planned)
+        operation.seen.add(rows(by_geo=["1.0.0#1"]))
+        operation.seen.add(rows(by_geo=["1.1.0#2"]))
+    assert lane.counts["mixed"] == 1
     assert "1.1.0#2" in lane.faults[0]
 
 
 def test_an_operation_that_raises_is_counted_and_told(lane):
-    with lane.attempt(DELAYS):
+    with lane.operation(DELAYS):
         raise QueryError("out of luck")
-    assert (lane.operations, lane.failed, lane.used_after_shutdown) == (1, 1, 0)
+    assert (
+        lane.counts["operations"],
+        lane.counts["failed"],
+        lane.counts["used_after_shutdown"],
+    ) == (1, 1, 0)
     assert "out of luck" in lane.faults[0]
 
 
 def test_a_use_after_shutdown_is_counted_as_one(lane):
-    with lane.attempt(DELAYS):
+    with lane.operation(DELAYS):
         error = FunctionError("geo.distance raised", function="geo.distance")
         raise error from UsedTooLateError("geo 1.0.0#1")
-    assert (lane.failed, lane.used_after_shutdown) == (1, 1)
+    assert (lane.counts["failed"], lane.counts["used_after_shutdown"]) == (1, 1)
 
 
 def test_cancellation_and_interruption_pass(lane):
-    with pytest.raises(KeyboardInterrupt), lane.attempt(DELAYS):
+    with pytest.raises(KeyboardInterrupt), lane.operation(DELAYS):
         raise KeyboardInterrupt
-    assert lane.operations == 0
+    assert lane.counts["operations"] == 0
 
 
 def test_a_witness_refuses_every_use_after_its_end():
@@ -161,9 +169,9 @@ def test_an_absence_of_another_plugin_excuses_nothing():
 
 
 def test_a_missing_function_is_no_failure_but_is_noted(lane):
-    with lane.attempt(DELAYS):
+    with lane.operation(DELAYS):
         raise QueryError("no function 'geo.distance'")
-    assert lane.failed == 0
+    assert lane.counts["failed"] == 0
     assert [one.message for one in lane.absences] == ["no function 'geo.distance'"]
 
 

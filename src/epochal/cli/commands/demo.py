@@ -10,24 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epochal.cli.console import Json, console, error_console, write_json
-from epochal.demo.live import follow
-from epochal.demo.picture import Camera
 from epochal.demo.report import show
+from epochal.demo.screen import follow, picture
 from epochal.demo.workload import Demonstration, Settings
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from epochal.demo.report import Report
+    from epochal.demo.stateful import StatefulReport
+
+_PICTURE_AT = 0.8  # of the changes
 
 
 def demo(
     seconds: Annotated[
-        float, typer.Option(min=1.0, help="How long plugins are changed, after a quiet start.")
+        float, typer.Option(min=1.0, help="Seconds of changes, after a quiet start.")
     ] = 24.0,
     reloads: Annotated[
-        int, typer.Option(min=1, help="How many changes are published in that time.")
+        int, typer.Option(min=1, help="Changes that are published in that time.")
     ] = 60,
     threads: Annotated[int, typer.Option(min=0, help="Threads that query.")] = 3,
     tasks: Annotated[int, typer.Option(min=0, help="asyncio tasks that query.")] = 3,
@@ -36,9 +38,14 @@ def demo(
         typer.Option("--stateful", help="The second act: a service, a stream, an index and a job."),
     ] = False,
     as_json: Json = False,
-    picture: Annotated[
+    svg: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Keep the screen as an SVG picture.", show_default=False),
+        typer.Option(
+            "--picture",
+            metavar="PATH",
+            help="Save the screen as an SVG picture.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Swap plugins under live SQL and see that no query notices.
@@ -58,29 +65,20 @@ def demo(
     of versions, used a version after its shutdown, missed a function or
     failed, or if a removed version's memory did not come back.
 
-    With --stateful, plugins that keep something are reloaded while they are
-    used; what each did is counted apart from it, and nothing may be lost.
+    With --stateful, plugins that keep state are reloaded while they are used;
+    each use is counted outside of the plugin, and none may be lost.
     """
     if stateful:
         _second_act(seconds, reloads, as_json=as_json)
         return
     demonstration = Demonstration(Settings(seconds, reloads, threads=threads, tasks=tasks))
-    report = asyncio.run(_run(demonstration, error_console() if as_json else console(), picture))
-    if as_json:
-        write_json(report.as_dict())
-        for fault in report.faults:
-            print(fault, file=sys.stderr)
-    else:
-        console().print(show(report))
-    if not report.passed:
-        raise typer.Exit(1)
+    report = asyncio.run(_run(demonstration, error_console() if as_json else console(), svg))
+    _end(report, show(report), as_json=as_json)
 
 
 def _second_act(seconds: float, reloads: int, *, as_json: bool) -> None:
     try:
-        from epochal.demo.stateful.live import follow_stateful
-        from epochal.demo.stateful.report import show_stateful
-        from epochal.demo.stateful.run import StatefulDemonstration
+        from epochal.demo.stateful import StatefulDemonstration, follow_stateful, show_stateful
     except ImportError as error:
         raise HostError(
             f"the second act needs the extra 'demo': pip install 'epochal[demo]' ({error})"
@@ -89,27 +87,32 @@ def _second_act(seconds: float, reloads: int, *, as_json: bool) -> None:
     demonstration = StatefulDemonstration(seconds, reloads)
     with follow_stateful(demonstration, error_console() if as_json else console()) as on_sample:
         report = demonstration.run(on_sample)
+    _end(report, show_stateful(report), as_json=as_json)
+
+
+async def _run(demonstration: Demonstration, out: Console, path: Path | None) -> Report:
+    """Run the demonstration, and keep a picture of it late in the run, with drains under way."""
+    board, svg = demonstration.board, ""
+    with follow(board, out) as draw:
+
+        def on_sample() -> None:
+            nonlocal svg
+            draw()
+            if path and not svg and board.draining and board.published >= board.goal * _PICTURE_AT:
+                svg = picture(board)
+
+        report = await demonstration.run(on_sample)
+    if path is not None:
+        path.write_text(svg or picture(board), encoding="utf-8")
+    return report
+
+
+def _end(report: Report | StatefulReport, page: RenderableType, *, as_json: bool) -> None:
     if as_json:
         write_json(report.as_dict())
         for fault in report.faults:
             print(fault, file=sys.stderr)
     else:
-        console().print(show_stateful(report))
+        console().print(page)
     if not report.passed:
         raise typer.Exit(1)
-
-
-async def _run(demonstration: Demonstration, out: Console, picture: Path | None) -> Report:
-    board = demonstration.board
-    camera = None if picture is None else Camera(board, picture)
-    with follow(board, out) as draw:
-
-        def on_sample() -> None:
-            draw()
-            if camera is not None:
-                camera.on_sample()
-
-        report = await demonstration.run(on_sample)
-    if camera is not None:
-        camera.save()
-    return report

@@ -4,7 +4,7 @@
 # description = "Lengths in miles, to three places"
 # capabilities = ["scalar"]
 # ///
-"""Lengths in miles, to three places."""
+"""Kilometres in another unit of length."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,23 +19,21 @@ witness = Witness()
 
 
 def init(ctx: PluginContext) -> None:
-    """Learn who this generation is."""
     witness.begin(ctx)
 
 
 def shutdown() -> None:
-    """Nobody may call from here on."""
     witness.end()
 
 
 @scalar(vectorized=True, volatility="immutable")
 def length(km: pa.DoubleArray) -> pa.DoubleArray:
-    """Kilometres in miles."""
+    """Kilometres in this version's unit."""
     with witness:
         return pc.divide(km, KILOMETRES)
 
 
 @scalar(vectorized=True, volatility="stable")
 def version_of(value: pa.DoubleArray) -> pa.StringArray:
-    """Which generation answers for this row."""
+    """The generation that computed this row."""
     return witness.stamps(len(value))

@@ -1,10 +1,10 @@
 # /// plugin
 # id = "delay"
-# version = "1.1.0"
-# description = "How late is late, in four grades"
+# version = "1.0.0"
+# description = "Grades of lateness"
 # capabilities = ["scalar"]
 # ///
-"""How late is late, in four grades."""
+"""Grades of lateness; a plain function, called once for each row."""
 
 from epochal import PluginContext
 from epochal.demo.witness import Witness
@@ -14,21 +14,17 @@ witness = Witness()
 
 
 def init(ctx: PluginContext) -> None:
-    """Learn who this generation is."""
     witness.begin(ctx)
 
 
 def shutdown() -> None:
-    """Nobody may call from here on."""
     witness.end()
 
 
 @scalar(volatility="immutable")
 def grade(minutes: float) -> str:
-    """As before, and "early" for what came in before its time."""
+    """On time up to a quarter of an hour, late up to an hour, then very late."""
     witness.check()
-    if minutes < 0.0:
-        return "early"
     if minutes < 15.0:
         return "on time"
     return "late" if minutes < 60.0 else "very late"
@@ -36,6 +32,6 @@ def grade(minutes: float) -> str:
 
 @scalar(volatility="stable")
 def version_of(minutes: float) -> str:
-    """Which generation answers for this row."""
+    """The generation that computed this row."""
     witness.check()
     return witness.stamp

@@ -1,4 +1,4 @@
-"""Distances on a sphere; the formula has a module of its own."""
+"""Distances on the globe; the formulas have a module of their own."""
 
 from typing import Any
 
@@ -8,19 +8,23 @@ from epochal import PluginContext
 from epochal.demo.witness import Witness
 from epochal.kinds import scalar
 
+FORMULA = "haversine"
+
 witness = Witness()
 units: Any = None
 
 
 def init(ctx: PluginContext) -> None:
-    """Learn who this generation is, and whose `units` it uses for life."""
+    """Check a well-known distance before any query is served."""
     global units
+    km = _distance(*(pa.array([degrees]) for degrees in (40.64, -73.78, 51.47, -0.45)))[0].as_py()
+    if not 5500.0 < km < 5600.0:
+        raise ValueError(f"self-test: New York to London is some 5,550 km, not {km:,.0f}")
     witness.begin(ctx)
     units = ctx.require("units")
 
 
 def shutdown() -> None:
-    """Nobody may call from here on."""
     witness.end()
 
 
@@ -29,29 +33,33 @@ def distance(
     lat1: pa.DoubleArray, lon1: pa.DoubleArray, lat2: pa.DoubleArray, lon2: pa.DoubleArray
 ) -> pa.DoubleArray:
     """Great-circle distance in kilometres; coordinates in degrees."""
-    # Imported at the first call, maybe after the next version was published: it must be, and is,
-    # the module of this generation.
-    from .sphere import law_of_cosines
-
     with witness:
-        return law_of_cosines(lat1, lon1, lat2, lon2)
+        return _distance(lat1, lon1, lat2, lon2)
 
 
 @scalar(vectorized=True, volatility="immutable")
 def length(km: pa.DoubleArray) -> pa.DoubleArray:
-    """The same in the unit of the `units` that this generation was linked to."""
+    """A length in the unit of the `units` that this generation was linked to."""
     with witness:
         return units.length(km)
 
 
 @scalar(vectorized=True, volatility="stable")
 def version_of(value: pa.DoubleArray) -> pa.StringArray:
-    """Which generation answers for this row."""
+    """The generation that computed this row."""
     return witness.stamps(len(value))
 
 
 @scalar(vectorized=True, volatility="stable")
 def units_version_of(value: pa.DoubleArray) -> pa.StringArray:
-    """Which generation of `units` this one was linked to."""
+    """The generation of `units` that this one was linked to."""
     with witness:
         return units.version_of(value)
+
+
+def _distance(lat1: Any, lon1: Any, lat2: Any, lon2: Any) -> Any:
+    # Imported by each call, also after the next version was published: it is always the module of
+    # this generation.
+    from . import formulas
+
+    return getattr(formulas, FORMULA)(lat1, lon1, lat2, lon2)
