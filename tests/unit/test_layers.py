@@ -96,7 +96,9 @@ def test_a_module_imports_downwards_only(name):
     floor = floor_of(name)
     assert floor is not None, f"{name} stands on no floor: add it to FLOORS"
     for target in imports_at_run_time(name):
-        assert target, f"{name} imports the root package"
+        if not target:  # the public front door, which stands on the runtime
+            assert floor > FLOORS.index({"runtime"}), f"{name} imports the root package"
+            continue
         below = floor_of(target)
         assert below is not None, (name, target)
         assert room_of(target) == room_of(name) or below < floor, f"{name} imports {target}"
@@ -111,7 +113,7 @@ def test_a_module_does_not_import_the_root_of_its_own_package(name):
 
 
 def test_imports_make_no_circle():
-    graph = {name: imports_at_run_time(name) - {name} for name in MODULES if name}
+    graph = {name: imports_at_run_time(name) - {name} for name in MODULES}
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert set(order) >= set(graph)
 
