@@ -787,13 +787,13 @@ def test_sqlite_columns_are_of_the_type_that_they_were_declared_with(
 @pytest.mark.parametrize(
     ("declared", "stored", "told"),
     [
-        ("INTEGER", 1.5, "1.5, which is no int64"),
-        ("INTEGER", "many", "'many', which is no int64"),
-        ("TEXT", b"x", "b'x', which is no string"),
-        ("BLOB", "x", "'x', which is no binary"),
-        ("REAL", "inf", "'inf', which is no double"),
-        ("BOOLEAN", 2, "2, which is no bool"),
-        ("DATE", b"x", "b'x', which is no string"),
+        ("INTEGER", 1.5, "1.5, which is not of type int64"),
+        ("INTEGER", "many", "'many', which is not of type int64"),
+        ("TEXT", b"x", "b'x', which is not of type string"),
+        ("BLOB", "x", "'x', which is not of type binary"),
+        ("REAL", "inf", "'inf', which is not of type double"),
+        ("BOOLEAN", 2, "2, which is not of type bool"),
+        ("DATE", b"x", "b'x', which is not of type string"),
     ],
 )
 def test_a_value_that_is_not_of_its_columns_type_is_refused_with_its_row(
@@ -809,7 +809,8 @@ def test_a_value_that_is_not_of_its_columns_type_is_refused_with_its_row(
 def test_a_number_that_the_first_rows_did_not_announce_is_refused(lite):
     few = [(n,) for n in range(1000)]
     lite.table("CREATE TABLE t (c NUMERIC)", *few, (BIG,))
-    with pytest.raises(FunctionError, match=r"\(row 1001\) holds 9007199254740993, which is no d"):
+    told = r"\(row 1001\) holds 9007199254740993, which is not of type d"
+    with pytest.raises(FunctionError, match=told):
         rows(lite.db, "SELECT c FROM t")
 
 

@@ -1,30 +1,33 @@
-"""The changes of a SQLite table, as a stream: what is inserted, updated, deleted, in order.
+"""A source: the changes of a SQLite table (rows inserted, updated and deleted), in order.
 
-Triggers note each change beside the table, in the transaction that makes it: so a change is in the
-feed if and only if it was committed. It gets a number there, which SQLite never reuses and, having
-one writer at a time, gives in the order of commits. A position is `[log, number]`. The log has a
-random id, so that a position of another table or database is refused, and not taken for one here.
+Triggers write each change into a log beside the table, in the transaction that makes the change: so
+a change is in the feed if and only if it was committed. SQLite numbers the log's rows, never reuses
+a number, and, having one writer at a time, gives them in the order of commits. A position is
+`[log, number]`. The log has a random id, so that a position from another table or database is
+recognised and refused.
 
 An event is `{"op": "insert", "new": row}`, `{"op": "update", "old": row, "new": row}` or
-`{"op": "delete", "old": row}`, and a row `{column: value}`, generated columns included. Values are
-as JSON has them; what it does not have is `{"blob": "00ff"}` or `{"real": "Inf"}`. Text that is no
-UTF-8 has its odd bytes as lone surrogates (Python's `surrogateescape`).
+`{"op": "delete", "old": row}`. A row is `{column: value}`, generated columns included. Values are
+those of JSON, with `{"blob": "00ff"}` and `{"real": "Inf"}` for values that JSON lacks. In text
+that is not UTF-8, the invalid bytes are lone surrogates (Python's `surrogateescape`).
 
-The database gets the triggers `<table>_feed_…`, the notes `<table>_changes`, and `<table>_feed`
-with the log's id. The triggers go with their table, and tools that rebuild one to change it
-(Alembic, Django, SQLite's own advice) drop it. Nobody knows what changed until they are made again:
-that is told as an error, by `read` and by `start`, until somebody says `accept_gap`. The gap ends
-as the stream goes on (`Flow.wait_idle` says when), not as the reload returns. Bring the sink up to
-date after that: what changes meanwhile may come twice, and before it, would not come at all.
+The database gets the triggers `<table>_feed_…`, the log `<table>_changes`, and `<table>_feed` with
+the log's id. Dropping a table drops its triggers, and tools that rebuild a table to change it
+(Alembic, Django, SQLite's own advice) drop it. Changes from then on until new triggers are missing
+from the feed: `read` and `start` raise an error until the configuration has `accept_gap`. The gap
+ends when the stream next reads (`Flow.wait_idle` waits for that), not when the reload returns.
+Bring the sink up to date after that: changes that you copy then may come a second time, while
+changes made after an earlier copy would be missing.
 
-A column that was added is noted from the next read on. To drop one, drop the triggers, and accept
-the gap.
+An added column is in the feed from the next read on. To drop a column, drop the triggers, and
+accept the gap.
 
-`INSERT OR REPLACE` tells what it deletes only under `PRAGMA recursive_triggers`. A database that is
-restored from a backup has an older log of the same id; that is seen only while it is shorter.
+`INSERT OR REPLACE` fires the delete trigger only under `PRAGMA recursive_triggers`. A database that
+is restored from a backup has an older log with the same id; the feed detects that only while the
+log is shorter.
 
-Configuration: `path`, the database; `table`, whose changes; `trim`, whether notes are deleted once
-the sink has them durable (then there is no other sink for them); `accept_gap`, see above.
+Configuration: `path`, the database; `table`, the table; `trim`, whether rows of the log are deleted
+once they are durable in the sink (there can be no second sink then); `accept_gap`, see above.
 """
 
 # /// plugin
@@ -54,56 +57,56 @@ class changes:
     """The changes of the table, from its first start on."""
 
     def __init__(self):
-        # Streams call it from one thread at a time, though not always the same.
+        # Streams call this from one thread at a time, but not always from the same one.
         self.database = sqlite3.connect(
             config["path"], check_same_thread=False, timeout=10.0, isolation_level=None
         )
         self.database.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
         self.table = config["table"]
-        self.notes = f"{self.table}_changes"
-        self.about = f"{self.table}_feed"
+        self.log_table = f"{self.table}_changes"
+        self.id_table = f"{self.table}_feed"
         self.log = None
         self.number = 0
         self.trimmed = 0
-        self.schema = None  # the database's schema, as it was when the triggers were looked at
+        self.schema = None  # the version of the database's schema when the triggers were checked
 
     def start(self, position):
-        """Go on after a change; None begins with the first that was noted."""
+        """Go on after a change; None begins with the first change in the log."""
         self.log = None
-        if position is not None and self.about not in self.kept():
-            self.number_of(position)  # refused, before anything is made
-        self.look()
+        if position is not None and self.id_table not in self.existing():
+            self.number_of(position)  # raises, before anything is made in the database
+        self.check()
         number = self.number_of(position) if position is not None else 0
         if number < self.trimmed:
             raise ValueError(
                 f"the changes of {self.table!r} up to {self.trimmed} are deleted, and the sink "
                 f"has those up to {number}: bring it up to date by other means, then "
-                f"UPDATE {_quoted(self.about)} SET trimmed = {number}"
+                f"UPDATE {_quoted(self.id_table)} SET trimmed = {number}"
             )
-        self.check_given(number)
+        self.check_number(number)
         self.number = number
 
     def read(self, limit):
-        """The next changes, up to `limit`."""
+        """Return the next changes, at most `limit`."""
         while True:
             with self.transaction("DEFERRED"):
-                if self.schema == self.one("PRAGMA schema_version"):
-                    return self.noted(limit)
-            self.look()
+                if self.schema == self.value("PRAGMA schema_version"):
+                    return self.next_events(limit)
+            self.check()
 
     def checkpoint(self):
-        """The last change that was read."""
+        """Return the position of the last change that was read."""
         return [self.log, self.number]
 
     def acknowledge(self, position):
-        """Delete the notes that nobody needs any more, if that is wanted."""
+        """Delete the log's rows up to here, if the configuration asks for it."""
         number = self.number_of(position)
         if not config.get("trim") or number <= self.trimmed:
             return
         with self.transaction("IMMEDIATE"):
-            self.database.execute(f"UPDATE {_quoted(self.about)} SET trimmed = ?", (number,))
+            self.database.execute(f"UPDATE {_quoted(self.id_table)} SET trimmed = ?", (number,))
             self.database.execute(
-                f"DELETE FROM {_quoted(self.notes)} WHERE position <= ?", (number,)
+                f"DELETE FROM {_quoted(self.log_table)} WHERE position <= ?", (number,)
             )
         self.trimmed = number
 
@@ -114,7 +117,7 @@ class changes:
     # --- positions ---------------------------------------------------------------------------
 
     def number_of(self, position):
-        """The number in a position of this log; others are refused."""
+        """Return the number in a position; refuse a position of another log."""
         log, number = position
         if log != self.log:
             raise ValueError(
@@ -123,21 +126,22 @@ class changes:
             )
         return number
 
-    def check_given(self, number):
-        """See that the log has given this number."""
-        last = self.one("SELECT max(seq) FROM sqlite_sequence WHERE name = ?", self.notes) or 0
-        if number > last:
+    def check_number(self, number):
+        """Check that the log has reached this number."""
+        last = self.value("SELECT max(seq) FROM sqlite_sequence WHERE name = ?", self.log_table)
+        if number > (last or 0):
             raise ValueError(
-                f"the sink has change {number} of {self.table!r}, whose log ends with {last}: was "
-                f"{config['path']} restored from a backup? Then DROP TABLE {_quoted(self.about)}, "
-                "which begins another log, and give that a sink of its own"
+                f"the sink has change {number} of {self.table!r}, whose log ends with {last or 0}: "
+                f"was {config['path']} restored from a backup? Then DROP TABLE "
+                f"{_quoted(self.id_table)}, which begins another log, and give that a sink of its "
+                "own"
             )
 
-    def noted(self, limit):
-        """The next events; inside a transaction, so that they belong to the schema."""
-        self.check_given(self.number)
+    def next_events(self, limit):
+        """Return the next events; call it in the transaction that checked the schema."""
+        self.check_number(self.number)
         rows = self.database.execute(
-            f"SELECT position, op, old, new FROM {_quoted(self.notes)} WHERE position > ? "
+            f"SELECT position, op, old, new FROM {_quoted(self.log_table)} WHERE position > ? "
             "ORDER BY position LIMIT ?",
             (self.number, limit),
         ).fetchall()
@@ -148,25 +152,26 @@ class changes:
 
     # --- triggers ----------------------------------------------------------------------------
 
-    def look(self):
-        """See that every change is noted, and tell it if some were not."""
+    def check(self):
+        """Check that every change is logged, and raise if some were not."""
         with self.transaction("DEFERRED"):
-            is_well = self.is_noting()
-            if is_well:
+            is_complete = self.is_complete()
+            if is_complete:
                 self.remember()
-        if not is_well:
-            # In one step: no change is committed between the old triggers and the new ones.
+        if not is_complete:
+            # One transaction: no change is committed between the old triggers and the new ones.
             with self.transaction("IMMEDIATE"):
-                self.note()
+                self.install()
                 self.remember()
 
-    def is_noting(self):
-        """Whether all is there, and the triggers are those that the table needs."""
-        kept = self.kept()
-        return {self.notes, self.about} <= kept.keys() and self.triggers().items() <= kept.items()
+    def is_complete(self):
+        """Whether the log is there, and the triggers are those that the table needs."""
+        existing = self.existing()
+        tables = {self.log_table, self.id_table}
+        return tables <= existing.keys() and self.triggers().items() <= existing.items()
 
-    def kept(self):
-        """The SQL of each table and of each of this table's triggers, by name."""
+    def existing(self):
+        """Return the SQL of each table and of each trigger of this table, by name."""
         return dict(
             self.database.execute(
                 "SELECT name, sql FROM sqlite_master "
@@ -175,45 +180,46 @@ class changes:
             )
         )
 
-    def note(self):
-        """Make the log and the triggers, or those that changed; not those that went."""
-        kept, wanted = self.kept(), self.triggers()
-        gone = sorted(wanted.keys() - kept.keys())
-        if self.notes in kept and gone and not config.get("accept_gap"):
+    def install(self):
+        """Make the log, and the triggers that are missing or differ; missing ones need consent."""
+        existing, triggers = self.existing(), self.triggers()
+        missing = sorted(triggers.keys() - existing.keys())
+        if self.log_table in existing and missing and not config.get("accept_gap"):
             raise ValueError(
-                f"{config['path']} has lost {', '.join(gone)}, with the table that they were of, "
-                f"and what changes in {self.table!r} since is not in the feed: reload feed once "
-                "with 'accept_gap': True in its config, and bring the sink up to date as it flows"
+                f"{config['path']} has lost {', '.join(missing)}, with the table that they were "
+                f"of, and changes of {self.table!r} since then are not in the feed: reload feed "
+                "once with 'accept_gap': True in its config, and bring the sink up to date as it "
+                "flows"
             )
         self.database.execute(
-            f"CREATE TABLE IF NOT EXISTS {_quoted(self.notes)} (position INTEGER PRIMARY KEY "
+            f"CREATE TABLE IF NOT EXISTS {_quoted(self.log_table)} (position INTEGER PRIMARY KEY "
             "AUTOINCREMENT, op TEXT NOT NULL, old TEXT, new TEXT)"
         )
         self.database.execute(
-            f"CREATE TABLE IF NOT EXISTS {_quoted(self.about)} (log TEXT, trimmed INTEGER)"
+            f"CREATE TABLE IF NOT EXISTS {_quoted(self.id_table)} (log TEXT, trimmed INTEGER)"
         )
         self.database.execute(
-            f"INSERT INTO {_quoted(self.about)} SELECT lower(hex(randomblob(8))), 0 "
-            f"WHERE NOT EXISTS (SELECT * FROM {_quoted(self.about)})"
+            f"INSERT INTO {_quoted(self.id_table)} SELECT lower(hex(randomblob(8))), 0 "
+            f"WHERE NOT EXISTS (SELECT * FROM {_quoted(self.id_table)})"
         )
-        for name, sql in wanted.items():
+        for name, sql in triggers.items():
             self.database.execute(f"DROP TRIGGER IF EXISTS {_quoted(name)}")
             self.database.execute(sql)
 
     def remember(self):
-        """Remember what was looked at."""
+        """Remember the log and the schema that were checked."""
         log, self.trimmed = self.database.execute(
-            f"SELECT log, trimmed FROM {_quoted(self.about)}"
+            f"SELECT log, trimmed FROM {_quoted(self.id_table)}"
         ).fetchone()
         if self.log not in (None, log):
             raise ValueError(f"the log of {self.table!r} was {self.log}, and is now {log}")
         self.log = log
-        self.schema = self.one("PRAGMA schema_version")
+        self.schema = self.value("PRAGMA schema_version")
 
     def triggers(self):
-        """The SQL of each trigger, by name."""
+        """Return the SQL of each trigger that the table needs, by name."""
         described = self.database.execute(f"PRAGMA table_xinfo({_quoted(self.table)})").fetchall()
-        columns = [row[1] for row in described if row[6] != 1]  # 1 is hidden, 2 and 3 are generated
+        columns = [row[1] for row in described if row[6] != 1]  # 1: hidden; 2 and 3: generated
         if not columns:
             raise ValueError(f"{config['path']} has no table {self.table!r}")
         states = {"insert": ("NULL", "NEW"), "update": ("OLD", "NEW"), "delete": ("OLD", "NULL")}
@@ -221,8 +227,8 @@ class changes:
             f"{self.table}_feed_{op}": (
                 f"CREATE TRIGGER {_quoted(f'{self.table}_feed_{op}')} "
                 f"AFTER {op} ON {_quoted(self.table)} BEGIN "
-                f"INSERT INTO {_quoted(self.notes)} (op, old, new) VALUES "
-                f"('{op}', {_note(columns, old)}, {_note(columns, new)}); END"
+                f"INSERT INTO {_quoted(self.log_table)} (op, old, new) VALUES "
+                f"('{op}', {_row_sql(columns, old)}, {_row_sql(columns, new)}); END"
             )
             for op, (old, new) in states.items()
         }
@@ -231,7 +237,7 @@ class changes:
 
     @contextmanager
     def transaction(self, kind):
-        """One transaction; what raises in it undoes it."""
+        """Run a transaction; an error in it rolls it back."""
         self.database.execute(f"BEGIN {kind}")
         try:
             yield
@@ -241,46 +247,46 @@ class changes:
                 self.database.execute("ROLLBACK")
             raise
 
-    def one(self, sql, *values):
-        """The one value that a query gives."""
+    def value(self, sql, *values):
+        """Return the one value of a query."""
         return self.database.execute(sql, values).fetchone()[0]
 
 
-def _note(columns, state):
-    """An expression for a row: a list of objects, whose values are `[type, value]`."""
+def _row_sql(columns, state):
+    """Return an SQL expression for a row: a list of objects, whose values are `[type, value]`."""
     if state == "NULL":
         return state
     pairs = []
     for name in columns:
         value = f"{state}.{_quoted(name)}"
-        # 17 digits say which number it is, if they are exact; SQLite's are not always the nearest.
-        told = (
+        # 17 exact digits identify a float, but SQLite's 17 are not always exact; so 20.
+        text = (
             f"CASE typeof({value}) WHEN 'blob' THEN hex({value}) "
             f"WHEN 'real' THEN printf('%!.20g', {value}) ELSE {value} END"
         )
-        pairs.append(f"{_text(name)}, json_array(typeof({value}), {told})")
-    # A function of SQLite's takes 127 arguments, so a wide row is told in several objects.
+        pairs.append(f"{_text(name)}, json_array(typeof({value}), {text})")
+    # An SQLite function takes at most 127 arguments, so a wide row becomes several objects.
     objects = [f"json_object({', '.join(pairs[n : n + 60])})" for n in range(0, len(pairs), 60)]
     return "'[' || " + " || ',' || ".join(objects) + " || ']'"
 
 
 def _event(op, old, new):
     rows = {"old": old, "new": new}
-    return {"op": op} | {state: _row(note) for state, note in rows.items() if note is not None}
+    return {"op": op} | {state: _row(text) for state, text in rows.items() if text is not None}
 
 
-def _row(note):
+def _row(text):
     return {
-        name: _value(kind, value)
-        for part in json.loads(note)
-        for name, (kind, value) in part.items()
+        name: _value(sql_type, value)
+        for part in json.loads(text)
+        for name, (sql_type, value) in part.items()
     }
 
 
-def _value(kind, value):
-    if kind == "blob":
+def _value(sql_type, value):
+    if sql_type == "blob":
         return {"blob": value.lower()}
-    if kind == "real":
+    if sql_type == "real":
         return float(value) if math.isfinite(float(value)) else {"real": value}
     return value
 

@@ -1,10 +1,10 @@
-"""Full text search on tantivy: `fulltext.text('words', 10)` in SQL.
+"""An index: full text search on tantivy, `fulltext.text('words', 10)` in SQL.
 
-Build it of a whole number that names a row and any number of texts:
+Build it from a whole number that identifies a row, and any number of texts:
 
     db.build_index("fulltext.text", "SELECT id, title, body FROM articles")
 
-The query is tantivy's language: `reload AND "old code" -restart`.
+Queries are written in tantivy's query language: `reload AND "old code" -restart`.
 """
 
 # /// plugin
@@ -38,7 +38,7 @@ class Hit(NamedTuple):
 
 @index
 class text:
-    """Texts by their words, best first (BM25)."""
+    """Finds rows by the words of their texts, best first (BM25)."""
 
     def __init__(self):
         self.index = self.home = None
@@ -65,13 +65,13 @@ class text:
                     document.add_text(name, value or "")
                 writer.add_document(document)
         if writer is None:
-            raise ValueError("there is not even an empty batch, which would say the columns")
+            raise ValueError("there is not even an empty batch, which would name the columns")
         writer.commit()
         writer.wait_merging_threads()
         self.index.reload()
 
     def persist(self, folder):
-        """Its files, which never change, under a second name where the disk has such."""
+        """Link the index's files, which never change; copy them where links are not possible."""
         for file in self.home.iterdir():
             if file.suffix != ".lock":
                 _link(file, folder / file.name)
@@ -80,29 +80,29 @@ class text:
         )
 
     def open(self, folder):
-        """Open what `persist` wrote."""
-        said = json.loads((folder / "epochal.json").read_text())
-        if said["format"] != FORMAT:
-            raise ValueError(f"the index has format {said['format']}; this version reads {FORMAT}")
-        self.columns = said["columns"]
+        """Open the files that `persist` wrote, in place."""
+        about = json.loads((folder / "epochal.json").read_text())
+        if about["format"] != FORMAT:
+            raise ValueError(f"the index has format {about['format']}; this version reads {FORMAT}")
+        self.columns = about["columns"]
         self.index = tantivy.Index.open(str(folder))
         self.home = folder
 
     def search(self, words: str, limit: int = 10) -> list[Hit]:
-        """The rows in which the words are, best first."""
+        """Return the rows that contain the words, best first."""
         if limit < 1:
             raise ValueError(f"limit is {limit}; expected at least 1")
         searcher = self.index.searcher()
-        most = min(limit, searcher.num_docs)  # tantivy makes room for as many as it is asked for
-        if not most or not self.columns:
+        limit = min(limit, searcher.num_docs)  # tantivy allocates room for `limit` hits
+        if not limit or not self.columns:
             return []
         query = self.index.parse_query(words, self.columns)
-        found = searcher.search(query, most).hits
-        return [Hit(searcher.doc(address)["id"][0], score) for score, address in found]
+        hits = searcher.search(query, limit).hits
+        return [Hit(searcher.doc(address)["id"][0], score) for score, address in hits]
 
 
 def _columns(schema):
-    """The columns of texts; tantivy panics at names that it cannot have."""
+    """Return the names of the text columns; refuse names at which tantivy panics."""
     if not pa.types.is_integer(schema.types[0]):
         raise ValueError(f"column {schema.names[0]!r} is {schema.types[0]}; expected whole numbers")
     names = schema.names[1:]
@@ -123,7 +123,7 @@ def _schema(columns):
 
 
 def _remove(home, pid):
-    if os.getpid() == pid:  # a fork has copies of our objects, and their ends, but not our files
+    if os.getpid() == pid:  # a fork copies this finalizer, but the files are its parent's
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""A data type, `geo_types.point`: a place on the earth, and what can be done with it.
+"""A data type: `geo_types.point`, a place on the earth, with two functions of it.
 
 SELECT geo_types.kilometres(geo_types.at(52.52, 13.40), geo_types.at(48.86, 2.35))
 """
@@ -34,18 +34,18 @@ class point:
 
     @staticmethod
     def encode(value):
-        """What is stored."""
+        """Return the stored form of a point."""
         return {"lat": value.lat, "lon": value.lon}
 
     @staticmethod
     def decode(stored):
-        """What functions get."""
+        """Return the point that functions get."""
         return Point(stored["lat"], stored["lon"])
 
 
 @scalar(volatility="immutable")
 def at(lat: float, lon: float) -> point:
-    """The place at a latitude and longitude."""
+    """Return the place at a latitude and longitude."""
     if not -90 <= lat <= 90 or not -180 <= lon <= 180:
         raise ValueError(f"there is no place at {lat}, {lon}")
     return Point(lat, lon)
@@ -53,7 +53,7 @@ def at(lat: float, lon: float) -> point:
 
 @scalar(volatility="immutable")
 def kilometres(a: point, b: point) -> float:
-    """Great-circle distance (haversine; R. W. Sinnott, Sky and Telescope 68, 1984)."""
+    """Return the great-circle distance (haversine; R. W. Sinnott, Sky and Telescope 68, 1984)."""
     north, east = radians(b.lat - a.lat) / 2, radians(b.lon - a.lon) / 2
     h = sin(north) ** 2 + cos(radians(a.lat)) * cos(radians(b.lat)) * sin(east) ** 2
     return 2 * _RADIUS_KM * asin(sqrt(min(1.0, h)))

@@ -1,16 +1,17 @@
-"""Events into Parquet files, each of them exactly once.
+"""A sink: writes events into Parquet files, each event exactly once.
 
-What is written is gathered in memory; a checkpoint writes it as one file, numbered, and gives it
-its name only when it is whole and on the disk. The last file says up to which position the folder
-has its source's events. So the folder says by itself how far it is, and events that are delivered
-again are known by their position and dropped.
+Events are collected in memory. A checkpoint writes them as one numbered file, which gets its name
+only when it is whole and on the disk. The last file contains the position up to which the folder
+has the source's events. So the folder itself records its progress, and events that are delivered
+again are recognised by their position and dropped.
 
-A position is the source's. The lake gives it back as it was, and asks two things of it: it can be
-JSON, and the later one is the greater: a number, a text, or a list whose last part grows, while the
-others, the name of a log say, stay as they are. Events of another log are refused.
+A position is the source's. The lake returns it unchanged, and requires two things of it: it can be
+written as JSON, and a later position is greater. It may be a number, a text, or a list whose last
+part grows while the others (the name of a log, for example) stay the same. Events of another log
+are refused.
 
-The files are those named by twenty digits; all else in the folder is left alone, but what is left
-of a file that was not finished. Keep the last one. Configuration: `folder`.
+The lake's files are named by twenty digits. It leaves all other files in the folder alone, except
+unfinished files of its own, which it removes. Keep the last file. Configuration: `folder`.
 """
 
 # /// plugin
@@ -39,7 +40,7 @@ POSITION = "epochal.position"
 
 def init(ctx):
     if not isinstance(ctx.config.get("folder"), str):
-        raise ValueError("lake needs config={'folder': …}, where its files go")
+        raise ValueError("lake needs config={'folder': …}, the folder of its files")
     config.update(ctx.config)
 
 
@@ -56,38 +57,38 @@ class files:
         self.events = []
 
     def start(self, position):
-        """Go on after what is in the folder; a position that is told must be there.
+        """Go on after the events in the folder; refuse a position other than theirs.
 
-        It only looks: the one before may still be at work, if this one does not take over.
+        This only reads: if the reload is rolled back, the old object goes on with the folder.
         """
-        found = [FILE.fullmatch(path.name) for path in self.folder.iterdir()]
-        self.number = max((int(match[1]) for match in found if match), default=0)
-        kept = self.kept()
-        if position is not None and _plain(position) != kept:
-            raise ValueError(f"{self.folder} goes up to {kept}, and should up to {position}")
-        self.position = kept
+        matches = [FILE.fullmatch(path.name) for path in self.folder.iterdir()]
+        self.number = max((int(match[1]) for match in matches if match), default=0)
+        durable = self.durable_position()
+        if position is not None and _plain(position) != durable:
+            raise ValueError(f"{self.folder} goes up to {durable}, and should up to {position}")
+        self.position = durable
 
-    def kept(self):
-        """Up to which position the folder has what the source gave; None for nothing."""
+    def durable_position(self):
+        """Return the position up to which the folder has events; None for no events."""
         if not self.number:
             return None
         path = self.file(self.number)
         text = (pq.read_schema(path).metadata or {}).get(POSITION.encode())
         if text is None:
-            raise ValueError(f"{path} is not of this lake: it says no position")
+            raise ValueError(f"{path} is not of this lake: it has no position")
         return json.loads(text)
 
     def write(self, events):
-        """Take events; those that it has are dropped."""
+        """Take events; drop those that the lake already has."""
         for position, event in events:
-            told, text = json.dumps(position), json.dumps(event)
+            position_text, event_text = json.dumps(position), json.dumps(event)
             if self.is_new(position):
-                self.positions.append(told)
-                self.events.append(text)
+                self.positions.append(position_text)
+                self.events.append(event_text)
                 self.position = _plain(position)
 
     def is_new(self, position):
-        """Whether it does not have this one."""
+        """Whether the lake does not have the event of this position."""
         if self.position is None:
             return True
         new = _plain(position)
@@ -99,21 +100,21 @@ class files:
         return new > self.position
 
     def checkpoint(self):
-        """Write a file of what was gathered; the last position that is on the disk."""
+        """Write the collected events as a file; return the last position on the disk."""
         if self.events:
             self.add_file()
             self.positions, self.events = [], []
         return self.position
 
     def add_file(self):
-        """Write what was gathered as the next file."""
+        """Write the collected events as the next file."""
         path = self.file(self.number + 1)
         if path.exists():
-            raise FileExistsError(f"{path}: somebody else writes to this folder")
-        # Whoever comes here is the one that is in use: what others began, they will not finish.
-        for left in self.folder.iterdir():
-            if PART.fullmatch(left.name):
-                left.unlink(missing_ok=True)
+            raise FileExistsError(f"{path}: another process writes to this folder")
+        # This object is the one in use, so no other will finish a file that it began.
+        for leftover in self.folder.iterdir():
+            if PART.fullmatch(leftover.name):
+                leftover.unlink(missing_ok=True)
         part = self.folder / f"{path.stem}-{uuid.uuid4().hex}.part"
         table = pa.table({"position": self.positions, "event": self.events})
         table = table.replace_schema_metadata({POSITION: json.dumps(self.position)})
@@ -121,22 +122,22 @@ class files:
             pq.write_table(table, file)
             file.flush()
             os.fsync(file.fileno())
-        part.rename(path)
+        part.rename(path)  # after the fsync: a file with a number is whole, also after a crash
         _sync(self.folder)
         self.number += 1
 
     def file(self, number):
-        """The path of a file."""
+        """Return the path of a file, by its number."""
         return self.folder / f"{number:020}.parquet"
 
 
 def _plain(position):
-    """A position as it comes back from JSON."""
+    """Return a position as it comes back from JSON."""
     return [_plain(part) for part in position] if isinstance(position, list | tuple) else position
 
 
 def _log(position):
-    """What has to stay as it is in a position."""
+    """Return the part of a position that is the same for all events of a source."""
     return position[:-1] if isinstance(position, list) else type(position).__name__
 
 

@@ -1,16 +1,18 @@
-"""SQLite files as tables: `db.register("orders", f"lite://{quote(path)}?table=orders")`.
+"""A storage backend: SQLite files as tables.
 
-Columns, filters and limits become SQL: the file's own indexes are used, and rows that nobody wants
-are not read. A query sees one version of the file: it is read in one transaction, from the opening
-of the table to its close (which keeps writers of a file without write-ahead log waiting). The file
-is opened read-only.
+    db.register("orders", f"lite://{quote(path)}?table=orders")
 
-A column is of the type that it was declared with, as far as that says one: whole numbers, floats,
-texts and bytes by SQLite's own rules, BOOLEAN as such. DATE, TIME and DATETIME are texts, since
-SQLite keeps them as it was given them. NUMERIC and DECIMAL are floats, or whole numbers where the
-first 1,000 rows hold one that no float is. What was declared without a type, as the expressions of
-a view are, is what the first 1,000 rows hold. SQLite itself keeps anything in any column: a value
-that is not of its column's type is refused where it is read, with its row.
+Columns, filters and limits become SQL, so SQLite uses the file's own indexes and reads only the
+wanted rows. A query sees one version of the file: it reads in one transaction, from the opening of
+the table to its close (which makes writers wait, in a file without write-ahead log). The file is
+opened read-only.
+
+A column has its declared type, as far as the declaration gives one: whole numbers, floats, texts
+and bytes by SQLite's own rules, and BOOLEAN. DATE, TIME and DATETIME are texts, since SQLite stores
+them unchanged. NUMERIC and DECIMAL are floats, or whole numbers where the first 1,000 rows hold one
+that a float cannot represent. A column declared without a type, such as an expression of a view,
+has the type of its values in the first 1,000 rows. SQLite itself stores anything in any column: a
+value that is not of its column's type is refused when it is read, and the error names its row.
 """
 
 # /// plugin
@@ -31,10 +33,10 @@ from epochal.kinds import storage
 
 _ROWS = 8192
 _SAMPLE = 1000
-_MOST_FILTERS = 100  # SQLite takes no deeper expressions than 1,000
-_MOST_VALUES = 1000
-# By SQLite's own rules of affinity (sqlite.org/datatype3.html, 3.1), in their order; then what has
-# none of its own.
+_MAX_FILTERS = 100  # SQLite refuses expressions deeper than 1,000
+_MAX_VALUES = 1000
+# SQLite's own rules of affinity (sqlite.org/datatype3.html, 3.1), in their order; then two words
+# without a rule.
 _DECLARED = [
     (("INT",), pa.int64()),
     (("CHAR", "CLOB", "TEXT"), pa.string()),
@@ -79,15 +81,16 @@ class _Column(NamedTuple):
 class _Table:
     def __init__(self, path, name):
         self.name = name
-        # Scans are read on different threads, several at once: SQLite has one at a time.
+        # Several scans run at once, on different threads; one connection serves one at a time.
         self.lock = threading.Lock()
-        # A timeout that a query can wait for; the transaction is begun, and ended, by hand.
+        # `isolation_level=None`: the transaction below is begun by hand.
         self.database = sqlite3.connect(
             f"file:{quote(path)}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
         )
         try:
             self.database.execute("BEGIN")
-            self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on
+            # The first read fixes the version that the transaction sees; BEGIN alone does not.
+            self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             self.is_utf8 = self.database.execute("PRAGMA encoding").fetchone() == ("UTF-8",)
             self.columns = self._columns()
         except BaseException:
@@ -103,15 +106,15 @@ class _Table:
 
     def scan(self, columns, filters, limit):
         wanted = [self.columns[name] for name in columns]
-        clear = self._clear(filters)
-        sql = f"SELECT {', '.join(one.sql for one in wanted)} FROM {_quoted(self.name)}"
-        if clear:
-            sql += f" WHERE {' AND '.join(map(self._condition, clear))}"
-        values = [value for one in clear for value in _values(one)]
-        # What SQLite would compare by rules of its own is left to the engine, and so is the limit.
-        if limit is not None and len(clear) == len(filters):
+        exact = self._exact(filters)
+        sql = f"SELECT {', '.join(column.sql for column in wanted)} FROM {_quoted(self.name)}"
+        if exact:
+            sql += f" WHERE {' AND '.join(map(self._condition, exact))}"
+        values = [value for condition in exact for value in _values(condition)]
+        # The limit counts rows that pass every filter, so it needs all filters to be applied here.
+        if limit is not None and len(exact) == len(filters):
             sql += f" LIMIT {int(limit)}"
-        schema = pa.schema([one.field for one in wanted])
+        schema = pa.schema([column.field for column in wanted])
         with self.lock:
             cursor = self.database.execute(sql, values)
         try:
@@ -130,15 +133,15 @@ class _Table:
 
     def _columns(self):
         rows = self.database.execute(f"PRAGMA table_xinfo({_quoted(self.name)})").fetchall()
-        declared = {row[1]: row[2].upper() for row in rows if row[6] != 1}  # not the hidden ones
+        declared = {row[1]: row[2].upper() for row in rows if row[6] != 1}  # 1 is a hidden column
         kinds = {name: _declared(words) for name, words in declared.items()}
-        unsaid = [name for name, kind in kinds.items() if kind is None]
-        for name, found in zip(unsaid, self._sample(unsaid), strict=True):
-            kinds[name] = _numbers(found) if declared[name] else _stored(found)
+        unknown = [name for name, kind in kinds.items() if kind is None]
+        for name, values in zip(unknown, self._sample(unknown), strict=True):
+            kinds[name] = _number_type(values) if declared[name] else _stored_type(values)
         return {name: self._column(name, kind, declared[name]) for name, kind in kinds.items()}
 
     def _sample(self, names):
-        """The values of some columns in the first rows."""
+        """Return the values of some columns in the first rows."""
         if not names:
             return []
         columns = ", ".join(map(self._name, names))
@@ -152,7 +155,7 @@ class _Table:
         return _Column(pa.field(name, kind), sql)
 
     def _name(self, name):
-        # With its table, or SQLite would take the name of a column that is gone for a text.
+        # With the table's name: SQLite takes the quoted name of a dropped column for a text.
         return f"{_quoted(self.name)}.{_quoted(name)}"
 
     def _array(self, column, values):
@@ -173,51 +176,51 @@ class _Table:
                 where = f"column {column.field.name!r} of table {self.name!r}"
                 raise ValueError(
                     f"{where}{self._row_of(column, value)} holds {value!r}, "
-                    f"which is no {column.field.type}"
+                    f"which is not of type {column.field.type}"
                 )
 
     def _row_of(self, column, value):
-        # Only a table that keeps rowids can say it: a view cannot.
+        # Only a table with rowids has a row number; a view has none.
         sql = f"SELECT rowid FROM {_quoted(self.name)} WHERE {column.sql} IS ? LIMIT 1"
         try:
             with self.lock:
-                found = self.database.execute(sql, [value]).fetchone()
+                row = self.database.execute(sql, [value]).fetchone()
         except sqlite3.Error:
             return ""
-        return f" (row {found[0]})" if found and found[0] is not None else ""
+        return f" (row {row[0]})" if row and row[0] is not None else ""
 
     # --- filters ---------------------------------------------------------------------------------
 
-    def _clear(self, filters):
-        """The filters that mean to SQLite what they mean to the engine."""
-        return [one for one in filters if self._is_clear(one)][:_MOST_FILTERS]
+    def _exact(self, filters):
+        """Return the filters that SQLite compares exactly as the engine does."""
+        return [condition for condition in filters if self._is_exact(condition)][:_MAX_FILTERS]
 
-    def _is_clear(self, condition):
+    def _is_exact(self, condition):
         kind = self.columns[condition.column].field.type
         values = _values(condition)
-        if len(values) > _MOST_VALUES or not all(_is_of(kind, value) for value in values):
+        if len(values) > _MAX_VALUES or not all(_is_of(kind, value) for value in values):
             return False
         is_order = condition.test in ("<", "<=", ">", ">=")
         return (
             not is_order
             or kind in (pa.int64(), pa.float64(), pa.binary())
             or (
-                kind == pa.string() and self.is_utf8  # SQLite compares the bytes that it keeps
+                kind == pa.string() and self.is_utf8  # SQLite compares the bytes that it stores
             )
         )
 
-    def _condition(self, one):
-        column = self.columns[one.column].sql
-        if one.test in ("is null", "is not null"):
-            return f"{column} {one.test.upper()}"
-        # Texts are compared as the engine does, whatever order the column was declared with.
-        if one.test == "in":
-            return f"{column} COLLATE BINARY IN ({', '.join('?' * len(one.value))})"
-        return f"{column} COLLATE BINARY {one.test} ?"
+    def _condition(self, condition):
+        column = self.columns[condition.column].sql
+        if condition.test in ("is null", "is not null"):
+            return f"{column} {condition.test.upper()}"
+        # COLLATE BINARY compares as the engine does, even if the column declares another order.
+        if condition.test == "in":
+            return f"{column} COLLATE BINARY IN ({', '.join('?' * len(condition.value))})"
+        return f"{column} COLLATE BINARY {condition.test} ?"
 
 
 def _declared(words):
-    """The type that a declaration says; None where it depends on what is stored."""
+    """Return the type that a declaration gives; None where it depends on the stored values."""
     for known, kind in _DECLARED:
         if any(word in words for word in known):
             return kind
@@ -225,16 +228,16 @@ def _declared(words):
 
 
 def _declared_text(words):
-    """Whether SQLite makes texts of the numbers that are put into a column."""
+    """Whether SQLite turns numbers into texts when they are stored in such a column."""
     return any(word in words for word in ("CHAR", "CLOB", "TEXT")) and "INT" not in words
 
 
-def _numbers(values):
+def _number_type(values):
     is_big = any(type(value) is int and float(value) != value for value in values)
     return pa.int64() if is_big else pa.float64()
 
 
-def _stored(values):
+def _stored_type(values):
     classes = {*map(type, values)} - {type(None)}
     for kind in (pa.int64(), pa.float64(), pa.binary()):
         if classes and classes <= _CLASSES[kind]:
@@ -244,14 +247,16 @@ def _stored(values):
 
 def _is_of(kind, value):
     if isinstance(value, float) and value != value:
-        return False  # SQLite takes NaN for a null
+        return False  # SQLite takes NaN for null
     if kind == pa.bool_():
         return isinstance(value, bool)
     return not isinstance(value, bool) and type(value) in _CLASSES[kind]
 
 
-def _values(one):
-    return one.value if one.test == "in" else () if one.value is None else (one.value,)
+def _values(condition):
+    if condition.test == "in":
+        return condition.value
+    return () if condition.value is None else (condition.value,)
 
 
 def _quoted(name):

@@ -1,9 +1,12 @@
-"""A folder of Parquet files by partition: `db.register("sales", "partitions:///data/sales")`.
+"""A storage backend: a folder of Parquet files by partition.
+
+    db.register("sales", "partitions:///data/sales")
 
 The files lie in folders named for a value, `year=2026/month=11/part-0.parquet` (Hive's convention);
-these are columns like any other. A query that filters by one of them opens no file of the other
-folders, and within a file no row group whose statistics exclude it. A table has the columns of all
-its files, and nulls where a file has them not. A path with # ? or % in it is quoted in the address.
+the names become columns like any other. A query that filters by such a column opens no file of the
+other folders, and within a file reads no row group whose statistics exclude it. A table has the
+columns of all its files, with nulls for a file that lacks one. A path with # ? or % in it is quoted
+in the address.
 """
 
 # /// plugin
@@ -33,7 +36,8 @@ _TESTS = {
     "is null": lambda field, _: field.is_null(),
     "is not null": lambda field, _: field.is_valid(),
 }
-# Those that Arrow compares as the engine does: not so with NaN, and not at all with lists.
+# The types that Arrow compares as the engine does. Floats are not among them, because of NaN; nor
+# lists, which Arrow does not compare at all.
 _COMPARED = (
     pa.types.is_integer,
     pa.types.is_boolean,
@@ -72,31 +76,32 @@ class _Table:
         self.schema = data.schema
 
     def files(self, filters):
-        """The files that a scan would open."""
-        return [fragment.path for fragment in self._fragments(self._clear(filters))]
+        """Return the files that a scan would open."""
+        return [fragment.path for fragment in self._fragments(self._exact(filters))]
 
     def scan(self, columns, filters, limit):
-        clear = self._clear(filters)
-        enough = limit if len(clear) == len(filters) else None
+        exact = self._exact(filters)
+        # The limit counts rows that pass every filter, so it needs all filters to be applied here.
+        enough = limit if len(exact) == len(filters) else None
         seen = 0
-        for batch in self._read(columns, clear):
+        for batch in self._read(columns, exact):
             yield batch
             seen += batch.num_rows
             if enough is not None and seen >= enough:
                 return
 
-    def _fragments(self, clear):
-        return self.data.get_fragments(filter=_all_of(clear))
+    def _fragments(self, exact):
+        return self.data.get_fragments(filter=_all_of(exact))
 
-    def _read(self, columns, clear):
-        try:  # all at once: the next files are read ahead
-            yield from self.data.to_batches(columns=columns, filter=_all_of(clear))
-        except (OSError, pa.ArrowException) as error:  # which does not always say where
-            raise OSError(f"{self._damaged(columns, clear)} cannot be read: {error}") from error
+    def _read(self, columns, exact):
+        try:  # one call for all files, so that Arrow reads ahead
+            yield from self.data.to_batches(columns=columns, filter=_all_of(exact))
+        except (OSError, pa.ArrowException) as error:  # the error does not always name the file
+            raise OSError(f"{self._damaged(columns, exact)} cannot be read: {error}") from error
 
-    def _damaged(self, columns, clear):
-        """Which file it is."""
-        for fragment in self._fragments(clear):
+    def _damaged(self, columns, exact):
+        """Return the path of the file that cannot be read."""
+        for fragment in self._fragments(exact):
             try:
                 for _ in fragment.to_batches(schema=self.schema, columns=columns):
                     pass
@@ -104,32 +109,34 @@ class _Table:
                 return fragment.path
         return "one of the files"
 
-    def _clear(self, filters):
-        """The filters that mean here what they mean to the engine, as expressions."""
-        made = [self._expression(one) for one in filters]
-        return [one for one in made if one is not None]
+    def _exact(self, filters):
+        """Return, as expressions, the filters that Arrow compares exactly as the engine does."""
+        expressions = map(self._expression, filters)
+        return [expression for expression in expressions if expression is not None]
 
-    def _expression(self, one):
-        kind, field = self.schema.field(one.column).type, ds.field(one.column)
-        if one.test not in ("is null", "is not null") and not any(is_(kind) for is_ in _COMPARED):
+    def _expression(self, condition):
+        kind, field = self.schema.field(condition.column).type, ds.field(condition.column)
+        is_null_test = condition.test in ("is null", "is not null")
+        if not is_null_test and not any(is_type(kind) for is_type in _COMPARED):
             return None
         try:
-            if one.test == "in":
-                return field.isin(pa.array(one.value, kind))
-            return _TESTS[one.test](field, pa.scalar(one.value, kind))
+            if condition.test == "in":
+                return field.isin(pa.array(condition.value, kind))
+            return _TESTS[condition.test](field, pa.scalar(condition.value, kind))
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             return None  # a value that the column cannot have
 
 
 def _open(folder):
-    """The files of a folder as one data set."""
+    """Return the files of a folder as one data set."""
     files = sorted(
         str(path)
         for path in folder.rglob("*")
         if path.is_file() and not any(part[0] in "._" for part in path.relative_to(folder).parts)
     )
     columns = {file: _columns(file, *_version(file)) for file in files}
-    # The engine of the data set looks at the first file; a damaged one is not, until it is wanted.
+    # The data set reads the schema of its first file. Damaged files go last: only a query that
+    # needs one fails.
     files.sort(key=lambda file: columns[file] is None)
     data = ds.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(folder))
     return data.replace_schema(_union(data.schema, columns)) if files else data
@@ -137,10 +144,10 @@ def _open(folder):
 
 def _union(schema, columns):
     union = pa.schema([])
-    for file, found in columns.items():
-        if found is not None:
+    for file, own in columns.items():
+        if own is not None:
             try:
-                union = pa.unify_schemas([union, found])
+                union = pa.unify_schemas([union, own])
             except pa.ArrowException as error:
                 raise ValueError(f"{file} has other columns than those before: {error}") from error
     for field in schema:  # the partitions
@@ -156,7 +163,7 @@ def _version(file):
 
 @functools.lru_cache(maxsize=10_000)
 def _columns(file, size, changed_ns):
-    """The columns of a file; None for one that is damaged."""
+    """Return the columns of a file; None for a damaged file."""
     try:
         return pq.read_schema(file).remove_metadata()
     except (OSError, pa.ArrowException):

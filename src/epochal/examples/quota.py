@@ -1,7 +1,7 @@
-"""How often each key was used: a service whose counts survive every reload.
+"""A service: a rate limiter, whose counts survive every reload.
 
-`epoch[service]["quota.limiter"].hit("alice")` counts and says whether there is any left.
-Configuration: `limit`, calls for each key (none when left out).
+`epoch[service]["quota.limiter"].hit("alice")` counts a call, and returns whether it is within the
+limit. Configuration: `limit`, the number of calls for each key (default: no limit).
 """
 
 # /// plugin
@@ -32,21 +32,21 @@ class limiter:
         self.lock = threading.Lock()
 
     def hit(self, key: str) -> bool:
-        """Count one call; whether it is within the limit."""
+        """Count one call; return whether it is within the limit."""
         with self.lock:
             count = self.counts[key] = self.counts.get(key, 0) + 1
         return count <= config["limit"]
 
     def count(self, key: str) -> int:
-        """How many calls there were."""
+        """Return the number of calls so far."""
         return self.counts.get(key, 0)
 
     def export_state(self):
-        """Plain data: the next version has other classes."""
+        """Return the state as plain data, since the next version has other classes."""
         return {"format": 1, "counts": self.counts}
 
     def import_state(self, state, from_version):
-        """Take the counts over, from any version that says them so."""
+        """Take the counts over, from any version that exports this format."""
         if state["format"] != 1:
             raise ValueError(f"counts of version {from_version} have format {state['format']}")
         self.counts = state["counts"]

@@ -1,7 +1,7 @@
-"""A job that writes a line of statistics about a SQLite table, twenty times a second.
+"""A job: writes the number of rows of a SQLite table into a report, twenty times a second.
 
-(So often because it is there to be watched; `@job(cron="0 * * * *")` would do it every hour.)
-Configuration: `path`, the database; `table`, which is counted into `<table>_report`.
+(That often to be fun to watch; `@job(cron="0 * * * *")` would write once an hour.)
+Configuration: `path`, the database; `table`, the table, whose report is `<table>_report`.
 """
 
 # /// plugin
@@ -29,7 +29,7 @@ def init(ctx):
 
 @job(every="50ms")
 def count():
-    """Write one line."""
+    """Write one line of the report."""
     with closing(_connect()) as database, database:
         database.execute(
             f"INSERT INTO {_report()} SELECT ?, count(*) FROM {_quoted(config['table'])}",

@@ -1,4 +1,4 @@
-"""About how many distinct values: HyperLogLog sketches of Apache DataSketches.
+"""A mergeable state: approximate distinct counts, by HyperLogLog sketches of Apache DataSketches.
 
     SELECT day, sketches.distinct_state(user) FROM visits GROUP BY day     -- keep a few KiB a day
     SELECT sketches.distinct_merge(sketch) FROM days                       -- and merge any of them
@@ -21,7 +21,7 @@ _LG_K = 12
 
 @mergeable_state
 class distinct:
-    """About how many distinct values."""
+    """The approximate number of distinct values."""
 
     parameters = {"sketch": "HLL_8", "lg_k": _LG_K}
     samples = [[(f"user {n}",) for n in range(1000)], [(f"user {n}",) for n in range(900, 2000)]]
@@ -30,21 +30,21 @@ class distinct:
         self.union = hll_union(_LG_K)
 
     def update(self, value: str) -> None:
-        """Take a value in."""
+        """Add a value."""
         self.union.update(value)
 
     def merge(self, other: "distinct") -> None:
-        """Take another sketch in."""
+        """Add another sketch."""
         self.union.update(other.union.get_result(tgt_hll_type.HLL_8))
 
     def evaluate(self) -> float:
-        """The estimate."""
+        """Return the estimated number of distinct values."""
         return self.union.get_estimate()
 
     def state(self) -> bytes:
-        """The sketch, in the format of DataSketches, which its other languages read too."""
+        """Return the sketch in the format of DataSketches, which its other languages read too."""
         return bytes(self.union.get_result(tgt_hll_type.HLL_8).serialize_compact())
 
     def restore(self, state: bytes) -> None:
-        """Read such a sketch."""
+        """Add the sketch that `state` returned to this empty one."""
         self.union.update(hll_sketch.deserialize(state))

@@ -1,6 +1,6 @@
-"""Nearest vectors on usearch: `vectors.near($1, 10)` in SQL.
+"""An index: nearest vectors on usearch, `vectors.near($1, 10)` in SQL.
 
-Build it of a whole number that names a row and its vector, a list of numbers:
+Build it from a whole number that identifies a row, and its vector, a list of numbers:
 
     db.build_index("vectors.near", "SELECT id, embedding FROM articles")
 """
@@ -32,13 +32,13 @@ class Neighbour(NamedTuple):
 
 @index
 class near:
-    """The vectors that are nearest by the cosine of their angle."""
+    """Finds the nearest vectors, by the cosine of their angle."""
 
     def __init__(self):
-        self.index = None  # as long as nobody knows how long its vectors are
+        self.index = None  # until the first row gives the length of the vectors
 
     def build(self, rows):
-        """Index every row: its number and its vector."""
+        """Add every row's vector under its number."""
         done = 0
         for batch in rows:
             _check(batch.schema)
@@ -54,22 +54,22 @@ class near:
             done += batch.num_rows
 
     def persist(self, folder):
-        """One file, and what it is."""
+        """Write the index into one file, and its format into another."""
         if self.index is not None:
             self.index.save(str(folder / "vectors.usearch"))
-        said = {"format": FORMAT, "dimensions": self.index and self.index.ndim}
-        (folder / "epochal.json").write_text(json.dumps(said))
+        about = {"format": FORMAT, "dimensions": self.index and self.index.ndim}
+        (folder / "epochal.json").write_text(json.dumps(about))
 
     def open(self, folder):
-        """Read the file where it lies, a page at a time, as it is searched."""
-        said = json.loads((folder / "epochal.json").read_text())
-        if said["format"] != FORMAT:
-            raise ValueError(f"the index has format {said['format']}; this version reads {FORMAT}")
-        if said["dimensions"] is not None:
+        """Map the file into memory; searches read it a page at a time."""
+        about = json.loads((folder / "epochal.json").read_text())
+        if about["format"] != FORMAT:
+            raise ValueError(f"the index has format {about['format']}; this version reads {FORMAT}")
+        if about["dimensions"] is not None:
             self.index = Index.restore(str(folder / "vectors.usearch"), view=True)
 
     def search(self, vector: list[float], limit: int = 10) -> list[Neighbour]:
-        """The rows whose vectors are nearest."""
+        """Return the rows whose vectors are nearest."""
         if limit < 1:
             raise ValueError(f"limit is {limit}; expected at least 1")
         if self.index is None:
@@ -79,13 +79,13 @@ class near:
         wanted = np.array(vector, dtype=np.float32)
         if not np.isfinite(wanted).all() or not wanted.any():
             raise ValueError(f"{vector} has no direction")
-        found = self.index.search(wanted, min(limit, len(self.index)))
-        return [Neighbour(int(match.key), float(match.distance)) for match in found]
+        matches = self.index.search(wanted, min(limit, len(self.index)))
+        return [Neighbour(int(match.key), float(match.distance)) for match in matches]
 
 
 def _check(schema):
     numbers, vectors = schema.types[:2] if len(schema) > 1 else (None, None)
-    if not (numbers and pa.types.is_integer(numbers) and any(is_(vectors) for is_ in _LISTS)):
+    if not (numbers and pa.types.is_integer(numbers) and any(test(vectors) for test in _LISTS)):
         raise ValueError(f"expected a whole number and a list of numbers, not {schema.types}")
 
 
@@ -102,16 +102,16 @@ def _vectors(column, done):
     ndim, *others = pc.unique(lengths).to_pylist()
     if others:
         raise ValueError("the vectors are of different lengths")
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+    with np.errstate(over="ignore"):  # a number too large becomes infinite, and is refused below
         flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     vectors = flat.reshape(len(column), ndim)
-    # A null is NaN by now; what has no length has no angle either.
+    # A null is NaN by now; a vector of length zero has no angle.
     wrong = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
     _refuse(pa.array(wrong), column, done, "vector")
     return vectors
 
 
-def _refuse(wrong, column, done, what):
-    """Raise if a row is wrong, and say which."""
+def _refuse(wrong, column, done, part):
+    """Raise if a row is wrong, naming the first."""
     if (first := pc.index(wrong, True).as_py()) >= 0:
-        raise ValueError(f"row {done + first + 1} has {column[first].as_py()!r} for its {what}")
+        raise ValueError(f"row {done + first + 1} has {column[first].as_py()!r} for its {part}")

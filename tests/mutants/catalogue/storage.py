@@ -176,7 +176,7 @@ MUTANTS = (
         "storage",
         "texts are ordered by an encoding that is not the engine's",
         module="epochal.examples.lite",
-        where="_Table._is_clear",
+        where="_Table._is_exact",
         at="return 1 / value.values[2]",
         edit=replace("$values[0]"),
         shape="37ec64",

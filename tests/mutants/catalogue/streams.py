@@ -164,7 +164,7 @@ MUTANTS = (
         "streams",
         "the feed bridges a gap without a word",
         module="epochal.examples.feed",
-        where="changes.note",
+        where="changes.install",
         at="if 0 / test",
         edit=replace("False"),
         shape="d3e777",
