@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from epochal._core.generation.states import LifecycleState
+    from epochal.report import Holder, Straggler
 
 
 class EpochalError(Exception):
@@ -429,19 +430,19 @@ class PauseTimeoutError(PhaseTimeoutError):
 
     Attributes:
         plugins: the ids of the plugins that have state to hand over.
-        inside: the calls that did not end in time, a line each.
+        inside: the calls inside the plugins that did not end in time.
     """
 
     code = "pause-timeout"
 
-    def __init__(self, plugins: Sequence[str], timeout: float, inside: Sequence[str]) -> None:
+    def __init__(self, plugins: Sequence[str], timeout: float, inside: Sequence[Straggler]) -> None:
         self.phase = "hand over"
         self.plugin = ", ".join(plugins)
         self.timeout = timeout
         self.thread = ""
         self.plugins = tuple(plugins)
         self.inside = tuple(inside)
-        waited = f"; it waited for calls: {', '.join(inside)}" if inside else ""
+        waited = f"; it waited for calls: {', '.join(map(str, inside))}" if inside else ""
         EpochalError.__init__(
             self,
             f"hand over of plugin {self.plugin!r} was not done within {timeout:g} s{waited}; "
@@ -490,16 +491,16 @@ class DrainTimeoutError(DrainError, TimeoutError):
     Attributes:
         waited: seconds waited.
         in_flight: the number of leases that are alive.
-        holders: the uses that remain, a line each.
+        holders: what holds the generation in use.
     """
 
     code = "drain-timeout"
 
-    def __init__(self, waited: float, in_flight: int, holders: Sequence[str] = ()) -> None:
+    def __init__(self, waited: float, in_flight: int, holders: Sequence[Holder] = ()) -> None:
         self.waited = waited
         self.in_flight = in_flight
         self.holders = tuple(holders)
-        holders_text = "; ".join(self.holders) or "holders unknown"
+        holders_text = "; ".join(map(str, self.holders)) or "holders unknown"
         super().__init__(f"still in use by {in_flight} after {waited:.3f} s: {holders_text}")
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from epochal._core.generation.states import LifecycleState
-    from epochal.report import Cutover
+    from epochal.report import Cutover, Holder, Leak
 
 BACKLOG: Final = 10_000
 """How many events a subscriber may be behind before it misses some."""
@@ -168,7 +168,7 @@ class DrainTimedOut(Event):
     plugin: str
     generation: int
     waited: float
-    holders: tuple[str, ...]
+    holders: tuple[Holder, ...]
 
     def describe(self) -> str:
         """The generation, the wait and the holders."""
@@ -187,7 +187,7 @@ class HoldersAsked(Event):
 
     plugin: str
     generation: int
-    holders: tuple[str, ...]
+    holders: tuple[Holder, ...]
 
     def describe(self) -> str:
         """The generation and the holders."""
@@ -216,7 +216,7 @@ class GenerationLeaked(Event):
 
     plugin: str
     generation: int
-    leaks: tuple[str, ...]
+    leaks: tuple[Leak, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,20 @@
-"""What a change reports: frozen records that hold nothing of any plugin alive."""
+"""The report of a change: frozen records that keep nothing of any plugin alive.
+
+`Holder`, `Straggler` and `Leak` name what keeps old code in use or in memory; `str()` of one is the
+line that logs and errors print.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from epochal._core.introspect.findings import Holder, Leak, Straggler
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+__all__ = ["Cutover", "Holder", "Leak", "Straggler", "Swap", "Version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +32,27 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """What a change did to one plugin.
+    """The change of one plugin.
 
     Attributes:
         plugin: its id.
-        old: what served before; None if the plugin is new.
-        new: what serves now; None if the plugin was removed.
-        drained: nobody uses the old generation any more, and it was shut down. True without one.
+        old: the generation before; None if the plugin is new.
+        new: the generation since; None if the plugin was removed.
+        drained: the old generation is unused and was shut down. True if there was none.
         reclaimed: the old generation's module, functions and classes are gone (empty class shells
-            may wait for the next ordinary collection). True without one; False while it drains.
-        wakeup_us: microseconds from the last release to the drain waking; None when nobody was
-            waited for.
-        pause_ms: milliseconds for which the plugin's services may have waited while what they keep
-            was handed over; None when nothing was.
-        holders: who still uses the old generation, if it has not drained: labelled operations and
-            running calls; where there are none, whoever a look through the heap finds.
-        leaks: what keeps the old generation's memory alive, if it was not reclaimed.
-        failures: what raised while the old generation was shut down.
+            may wait for the next ordinary collection). True if there was none; False while it
+            drains.
+        wakeup_us: microseconds from the last release to the drain waking; None if no release woke
+            it.
+        pause_ms: milliseconds for which calls of the plugin's services may have waited while its
+            state was handed over; None if none was.
+        holders: what still uses the old generation, if it has not drained: labelled operations and
+            running calls; if there are none, the holders that a look through the heap finds.
+        leaks: what keeps the old generation in memory, if it was not reclaimed.
+        failures: the errors raised while the old generation was shut down.
         cleaned_up: what the old generation had left in the process's tables (log handlers, warnings
-            filters, exit hooks, …), and was taken out with it.
-        dropped: state that the old generation kept and the new one has no place for.
+            filters, exit hooks, …), and was removed with it.
+        dropped: state of the old generation for which the new one has no place.
     """
 
     plugin: str
@@ -53,8 +62,8 @@ class Swap:
     reclaimed: bool = True
     wakeup_us: float | None = None
     pause_ms: float | None = None
-    holders: tuple[str, ...] = ()
-    leaks: tuple[str, ...] = ()
+    holders: tuple[Holder, ...] = ()
+    leaks: tuple[Leak, ...] = ()
     failures: tuple[str, ...] = ()
     cleaned_up: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -69,7 +78,7 @@ class Cutover:
         published: False for a dry run, which changed nothing.
         epoch_before: the number of the epoch that the change found.
         epoch_after: the number of the epoch that it published (the same for a dry run).
-        swaps: what happened to each plugin that it touched, dependencies first.
+        swaps: the change of each plugin that it touched, dependencies first.
         steps: its plan, a line a step.
         phases_ms: milliseconds for each phase: `wait` for other changes, `read`, `plan`, `link`,
             `compare`, `init`, `hand over`, `journal`, `publish`, `drain`, `shutdown`, `reclaim`.
@@ -101,41 +110,44 @@ class Cutover:
         return tuple(swap.plugin for swap in self.swaps)
 
     @property
-    def holders(self) -> tuple[str, ...]:
-        """Who still uses an old generation, in a person's words."""
-        return self._gather("holders")
+    def holders(self) -> tuple[Holder, ...]:
+        """What still uses an old generation."""
+        return tuple(holder for swap in self.swaps for holder in swap.holders)
 
     @property
-    def leaks(self) -> tuple[str, ...]:
-        """What keeps old generations' memory alive, in a person's words."""
-        return self._gather("leaks")
+    def leaks(self) -> tuple[Leak, ...]:
+        """What keeps old generations in memory."""
+        return tuple(leak for swap in self.swaps for leak in swap.leaks)
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What raised while old generations were shut down."""
-        return self._gather("failures")
+        """The errors raised while old generations were shut down."""
+        return tuple(failure for swap in self.swaps for failure in swap.failures)
 
     @property
     def cleaned_up(self) -> tuple[str, ...]:
-        """What old generations had left in the process's tables, and was taken out."""
-        return self._gather("cleaned_up")
+        """Entries that old generations had left in the process's tables, and were removed."""
+        return tuple(entry for swap in self.swaps for entry in swap.cleaned_up)
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """State that old generations kept and new ones have no place for."""
-        return self._gather("dropped")
+        """State of old generations for which the new ones have no place."""
+        return tuple(state for swap in self.swaps for state in swap.dropped)
 
     @property
     def cutover_ms(self) -> float:
-        """Milliseconds of everything but waiting for others to end (`wait` and `drain`)."""
+        """Milliseconds of everything but waiting for other work to end (`wait` and `drain`)."""
         return sum(ms for phase, ms in self.phases_ms.items() if phase not in {"wait", "drain"})
 
-    def _gather(self, field: str) -> tuple[str, ...]:
-        return tuple(line for swap in self.swaps for line in getattr(swap, field))
-
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain values, ready for JSON."""
+        """The report as plain values, ready for JSON; holders and leaks are lines."""
+        swaps = [
+            asdict(swap)
+            | {"holders": tuple(map(str, swap.holders)), "leaks": tuple(map(str, swap.leaks))}
+            for swap in self.swaps
+        ]
         return asdict(self) | {
+            "swaps": tuple(swaps),
             "phases_ms": dict(self.phases_ms),
             "drained": self.drained,
             "reclaimed": self.reclaimed,

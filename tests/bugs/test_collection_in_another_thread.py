@@ -68,7 +68,9 @@ def test_garbage_that_another_thread_collects_is_no_leak(rt, collecting):
 def test_a_collection_that_does_not_end_is_named(rt, collecting):
     cut = rt.reload("tree")
     assert not cut.reclaimed
-    assert any("another thread is within a collection" in leak for leak in cut.leaks), cut.leaks
+    assert any("another thread is within a collection" in leak for leak in map(str, cut.leaks)), (
+        cut.leaks
+    )
 
 
 def test_who_waits_collects_again_soon(collecting):

@@ -1,4 +1,4 @@
-"""A kind whose `offer` raised held its change up for the whole drain limit.
+"""A kind whose `wrap` raised held its change up for the whole drain limit.
 
 The error's traceback had a frame of ours with the lease, and the rollback waited for that.
 """
@@ -13,7 +13,7 @@ class Broken(Kind):
     def open(self, export):
         return export.target()
 
-    def offer(self, instance, lease):
+    def wrap(self, instance, lease):
         raise ValueError("not today")
 
 

@@ -69,7 +69,7 @@ def test_a_thread_that_is_about_to_run_the_plugin_holds_it(rt, plugins, late, fi
     old = rt.generation("geo")
     cut = rt.reload("geo", drain_timeout=0.05)
     assert not cut.drained
-    assert any("at geo.py" in line for line in cut.holders)
+    assert any("at geo.py" in line for line in map(str, cut.holders))
     assert old.state is LifecycleState.DRAINING
     assert not done.is_set()
     may_go_on.set()

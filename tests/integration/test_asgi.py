@@ -118,7 +118,7 @@ async def test_a_request_holds_a_drain_by_its_name_and_ends_on_its_code(host, pa
         await host.inside.wait()
         cut = await host.reload(2, drain_timeout=0.0)
         assert not cut.drained
-        assert f"operation 'GET {path}'" in cut.holders[0]
+        assert f"operation 'GET {path}'" in str(cut.holders[0])
         host.go_on.set()
         answer = await asking
         assert answer.text == said
@@ -209,7 +209,7 @@ async def test_a_websocket_keeps_its_epoch_and_may_begin_anew(host):
     assert (await sent.get())["type"] == "websocket.accept"
     assert (await sent.get())["text"] == "1"
     cut = await host.reload(2, drain_timeout=0.0)
-    assert any("operation 'WS /talk'" in holder for holder in cut.holders)
+    assert any("operation 'WS /talk'" in holder for holder in map(str, cut.holders))
     await to.put({"type": "websocket.receive", "text": "go on"})
     assert [(await sent.get())["text"] for _ in range(2)] == ["1", "2"]
     await talking

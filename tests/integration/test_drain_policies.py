@@ -52,7 +52,7 @@ def test_an_operation_that_is_asked_stops_and_the_drain_ends(rt, geo):
     assert cut.drained
     rt.close()
     asked = [event for event in events if type(event).__name__ == "HoldersAsked"]
-    assert asked[0].holders == ("operation 'nightly report'",)
+    assert tuple(map(str, asked[0].holders)) == ("operation 'nightly report'",)
 
 
 def test_an_operation_may_look_whether_it_is_asked(rt, geo):

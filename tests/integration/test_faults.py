@@ -150,7 +150,7 @@ victim.patched = fake
     try:
         cut = host.remove("evil")
         assert not cut.reclaimed
-        assert any("test_faults.patched" in line for line in cut.leaks), cut.leaks
+        assert any("test_faults.patched" in line for line in map(str, cut.leaks)), cut.leaks
     finally:
         del globals()["patched"]
 
@@ -171,7 +171,7 @@ async def start(): TASKS.append(asyncio.create_task(helper(), name="left-behind"
             await rt.aload(plugins.write("geo", code))
             await rt.epoch[tool]["geo.start"]()
             cut = await rt.aremove("geo", drain_timeout=0.0)
-            assert any("left-behind" in line for line in cut.holders)
+            assert any("left-behind" in line for line in map(str, cut.holders))
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
 

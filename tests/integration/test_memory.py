@@ -369,7 +369,7 @@ def test_what_keeps_a_generation_is_named_by_its_path(rt, plugins, case):
         cut = rt.remove("geo")
         assert cut.drained
         assert not cut.reclaimed
-        text = "\n".join(cut.leaks)
+        text = "\n".join(map(str, cut.leaks))
         assert all(word in text for word in words), text
         assert "__g0" not in text, "the private name says nothing to a person"
     finally:
@@ -464,7 +464,9 @@ def test_a_thread_that_outlives_its_generation_is_named(rt, plugins):
     try:
         rt.load(plugins.write("geo", code))
         cut = rt.remove("geo")
-        assert any("geo-worker" in line and "geo.py" in line for line in cut.leaks), cut.leaks
+        assert any("geo-worker" in line and "geo.py" in line for line in map(str, cut.leaks)), (
+            cut.leaks
+        )
     finally:
         KEPT[0].set()
         KEPT[1].join(10)
@@ -484,7 +486,9 @@ def test_hostile_objects_do_not_break_the_search(rt, plugins):
     try:
         rt.load(plugins.write("geo", code))
         cut = rt.remove("geo")
-        assert any("Hostile" in line and "KEPT[0]['x']" in line for line in cut.leaks), cut.leaks
+        assert any("Hostile" in line and "KEPT[0]['x']" in line for line in map(str, cut.leaks)), (
+            cut.leaks
+        )
     finally:
         KEPT.clear()
 
@@ -498,8 +502,8 @@ def test_a_leak_in_a_local_variable_is_named_with_its_thread(rt, plugins):
     rt.load(plugins.write("geo", code))
     mine = rt.epoch[tool]["geo.make"]()
     cut = rt.remove("geo")
-    assert any("local variable 'mine'" in line for line in cut.leaks), cut.leaks
-    assert any(threading.current_thread().name in line for line in cut.leaks), cut.leaks
+    assert any("local variable 'mine'" in line for line in map(str, cut.leaks)), cut.leaks
+    assert any(threading.current_thread().name in line for line in map(str, cut.leaks)), cut.leaks
     del mine
 
 

@@ -400,7 +400,7 @@ def test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on(rt, plugins):
     assert cut.published
     assert not cut.drained
     assert not cut.reclaimed
-    assert any("geo.py" in line for line in cut.holders)
+    assert any("geo.py" in line for line in map(str, cut.holders))
     assert old.state is LifecycleState.DRAINING
     assert call(rt, "geo.version") == 2
     go_on.set()
@@ -437,7 +437,7 @@ def test_e4_an_epoch_held_in_a_variable_holds_everything_in_it(rt, plugins):
     epoch = rt.epoch
     cut = rt.reload("geo", drain_timeout=0.05)
     assert not cut.drained
-    assert any("epoch 1" in line for line in cut.holders), cut.holders
+    assert any("epoch 1" in line for line in map(str, cut.holders)), cut.holders
     assert epoch[tool]["geo.version"]() == 1
 
 
@@ -453,7 +453,7 @@ def test_e4_an_ended_operation_holds_nothing_though_its_variable_lives(rt, plugi
 def test_e4_a_labelled_operation_is_named_among_the_holders(rt, plugins):
     rt.load(versioned(plugins, 1))
     with rt.operation("nightly report"):
-        assert any("nightly report" in line for line in rt.generation("geo").holders())
+        assert any("nightly report" in line for line in map(str, rt.generation("geo").holders()))
 
 
 def test_a_narrowed_operation_holds_back_only_what_it_uses(rt, plugins):
@@ -484,7 +484,7 @@ def start(event):
     old = rt.generation("geo")
     cut = rt.reload("geo", drain_timeout=0.05)
     assert not cut.drained
-    assert any("geo-helper" in line for line in cut.holders)
+    assert any("geo-helper" in line for line in map(str, cut.holders))
     assert old.state is LifecycleState.DRAINING
     event.set()
     rt.close()
@@ -806,7 +806,7 @@ def test_e7_what_keeps_it_alive_is_named(rt, plugins):
     cut = rt.reload("geo")
     assert cut.drained
     assert not cut.reclaimed
-    assert any("Point" in line for line in cut.leaks), cut.leaks
+    assert any("Point" in line for line in map(str, cut.leaks)), cut.leaks
     assert type(kept[0]).__name__ == "Point"
 
 

@@ -50,7 +50,9 @@ def test_by_default_it_goes_on_and_is_named_with_its_sql(db):
     path.write_text(PLUGIN.format(n=2))
     cut = rt.reload("geo", drain_timeout=0.05)
     assert not cut.drained
-    assert any("SELECT geo.version(a) AS v FROM t" in line for line in cut.holders), cut.holders
+    assert any("SELECT geo.version(a) AS v FROM t" in line for line in map(str, cut.holders)), (
+        cut.holders
+    )
     assert set(result.to_table()["v"].to_pylist()) == {1}
 
 

@@ -239,7 +239,7 @@ def test_a_running_query_is_named_with_its_sql_by_whoever_waits_for_it(rt, db, p
     next(running)
     cut = rt.reload("p", drain_timeout=0.0)
     assert not cut.drained
-    assert any("operation 'SELECT p.version(n) FROM t' (" in one for one in cut.holders)
+    assert any("operation 'SELECT p.version(n) FROM t' (" in one for one in map(str, cut.holders))
 
 
 def exhausted(db):

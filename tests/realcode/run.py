@@ -90,7 +90,7 @@ def carry_out(case: Case, folder: Path) -> Outcome:
                 cut = rt.reload(case.plugin)
                 outcome.reload_ms.append((time.perf_counter() - started) * 1e3)
                 outcome.reclaimed += cut.drained and cut.reclaimed
-                outcome.leaks.update(cut.leaks)
+                outcome.leaks.update(map(str, cut.leaks))
         finally:
             threads.end()
         outcome.calls, outcome.faults = threads.calls, threads.faults

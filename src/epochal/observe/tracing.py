@@ -192,7 +192,7 @@ def _facts(cutover: Cutover) -> dict[str, Any]:
         "epochal.plugins": [str(swap.new or swap.old) for swap in cutover.swaps],
         "epochal.steps": list(cutover.steps),
         "epochal.reclaimed": cutover.reclaimed,
-        "epochal.leaks": list(cutover.leaks),
+        "epochal.leaks": [str(leak) for leak in cutover.leaks],
     }
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.reclaim import Reclaim
     from epochal.events import EventStream
+    from epochal.report import Holder, Leak, Straggler
 
 _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 # Nothing wakes a drain when a thread that carries no lease leaves the plugin's code, so it looks
@@ -67,18 +68,18 @@ class RetiringGeneration:
         self.generation: Final = generation
         self.initialized = generation.state >= LifecycleState.INITIALIZED
         self.drained = False
-        self._named: tuple[str, ...] = ()
+        self._named: tuple[Holder, ...] = ()
         self.wakeup_us: float | None = None
-        self.stragglers: tuple[str, ...] = ()
+        self.stragglers: tuple[Straggler, ...] = ()
         self.reclaim: Reclaim | None = None
         self.waiter: Final[Waiter] = generation.lifecycle.ledger.waiter(0, wake)
 
     @property
-    def holders(self) -> tuple[str, ...]:
+    def holders(self) -> tuple[Holder, ...]:
         """Who still uses it, as it was when the waiting was over."""
         return () if self.drained else (self._named or self.stragglers)
 
-    def name_holders(self) -> tuple[str, ...]:
+    def name_holders(self) -> tuple[Holder, ...]:
         """Find out who uses it.
 
         A look through the heap stops every thread, so it is for those whom nothing else explains.
@@ -98,7 +99,7 @@ class RetiringGeneration:
         return (*self.generation.cleaned_up, *reclaimed)
 
     @property
-    def leaks(self) -> tuple[str, ...]:
+    def leaks(self) -> tuple[Leak, ...]:
         """What keeps its memory alive."""
         return self.reclaim.leaks if self.reclaim is not None else ()
 

@@ -12,58 +12,59 @@ from typing import TYPE_CHECKING
 
 from epochal._core.introspect.running_code import cancel_tasks, find_stragglers
 from epochal._core.introspect.tracebacks import format_error
-from epochal._core.use.holders import describe_holders, described, first_of
+from epochal._core.use.holders import find_holders, holding_operations, limited
+from epochal.report import Holder
 
 if TYPE_CHECKING:
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.operation import Operation
     from epochal._core.use.lease import Lease
+    from epochal.report import Straggler
 
 
-def holders_of(generation: Generation) -> tuple[str, ...]:
-    """Everything that holds a generation in use, a line each. Looks through the whole heap."""
+def holders_of(generation: Generation) -> tuple[Holder, ...]:
+    """Everything that holds a generation in use. Looks through the whole heap."""
     lease = generation.live_lease()
     if lease is None:
         return stragglers_of(generation)
     pinning = _operations_with(generation, lease)
-    return describe_holders(lease, globals_ids=generation.globals_ids(), operations=pinning)
+    return find_holders(lease, globals_ids=generation.globals_ids(), operations=pinning)
 
 
-def known_holders_of(generation: Generation) -> tuple[str, ...]:
-    """The labelled operations and running calls that hold a generation in use, a line each."""
+def known_holders_of(generation: Generation) -> tuple[Holder, ...]:
+    """The labelled operations and running calls that hold a generation in use."""
     lease = generation.live_lease()
     pinning = _operations_with(generation, lease) if lease is not None else ()
     del lease  # the look at every thread below would run with it
-    return first_of((*described(pinning), *stragglers_of(generation)))
+    return limited([*holding_operations(pinning), *stragglers_of(generation)])
 
 
-def stragglers_of(generation: Generation) -> tuple[str, ...]:
+def stragglers_of(generation: Generation) -> tuple[Straggler, ...]:
     """Threads and tasks in a generation's code that carry no lease and are not its own.
 
     The threads and event loops that the plugin itself ends at its shutdown do not count.
     """
-    stragglers = find_stragglers(
+    return find_stragglers(
         generation.globals_ids(),
         own_threads=generation.own_threads(),
         own_loops=generation.own_loops(),
     )
-    return tuple(map(str, stragglers))
 
 
-def cancel_holders_of(generation: Generation) -> tuple[str, ...]:
+def cancel_holders_of(generation: Generation) -> tuple[Holder, ...]:
     """Ask the uses of a generation to stop: labelled operations, and tasks inside its code.
 
     A cancel callback that raises is added to the generation's `failures`.
 
     Returns:
-        The operations and tasks that were asked, a line each.
+        The operations and tasks that were asked.
     """
     lease = generation.live_lease()
     pinning = _operations_with(generation, lease) if lease is not None else ()
     del lease  # callbacks of hosts run below
-    asked: list[str] = []
+    asked: list[Holder] = []
     for operation in pinning:
-        asked.append(f"operation {operation.label!r}")
+        asked.append(Holder("operation", operation.label))
         try:
             operation.cancel()
         except ExceptionGroup as errors:

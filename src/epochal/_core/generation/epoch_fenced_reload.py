@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.generation.states import LifecycleState
 from epochal._core.sync.threads import call_on_thread
-from epochal._core.use.holders import describe_holders
+from epochal._core.use.holders import find_holders
 from epochal._core.use.lease import Drained
 from epochal.errors import DrainTimeoutError, NotActiveError, UnexpectedTransitionError
 
@@ -120,6 +120,6 @@ class EpochFencedReload:
         if in_flight <= threshold:
             return Drained(monotonic() - started, wakeup=None)
         holders = [
-            line for lease in ledger.live() for line in describe_holders(lease, label=lease.label)
+            holder for lease in ledger.live() for holder in find_holders(lease, label=lease.label)
         ]
         raise DrainTimeoutError(monotonic() - started, in_flight, holders)

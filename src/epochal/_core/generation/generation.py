@@ -37,7 +37,7 @@ from epochal._core.plugin.capabilities import allows
 from epochal._core.use.lease import RevocableLease
 from epochal._core.use.lease_carrier import carry
 from epochal.errors import EpochalError, LinkError
-from epochal.report import Version
+from epochal.report import Holder, Straggler, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -187,30 +187,30 @@ class Generation:
 
     # --- diagnosis ---------------------------------------------------------------------------
 
-    def holders(self) -> tuple[str, ...]:
-        """Everything that holds this generation in use, a line each.
+    def holders(self) -> tuple[Holder, ...]:
+        """Everything that holds this generation in use.
 
         Looks through the whole heap, which takes about 0.1 s and more: for a person who waits, not
         for a hot path.
         """
         return diagnosis.holders_of(self)
 
-    def known_holders(self) -> tuple[str, ...]:
-        """The labelled operations and running calls that hold this generation in use, a line each.
+    def known_holders(self) -> tuple[Holder, ...]:
+        """The labelled operations and running calls that hold this generation in use.
 
         Costs nothing for the size of the heap; `holders` finds the other holders, too.
         """
         return diagnosis.known_holders_of(self)
 
-    def stragglers(self) -> tuple[str, ...]:
+    def stragglers(self) -> tuple[Straggler, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""
         return diagnosis.stragglers_of(self)
 
-    def cancel_holders(self) -> tuple[str, ...]:
+    def cancel_holders(self) -> tuple[Holder, ...]:
         """Ask labelled operations, and tasks inside this generation's code, to stop.
 
         Returns:
-            The operations and tasks that were asked, a line each.
+            The operations and tasks that were asked.
         """
         return diagnosis.cancel_holders_of(self)
 

@@ -129,7 +129,9 @@ def _join(threads: list[threading.Thread]) -> list[threading.Thread]:
 
 def _running(idents: frozenset[int], globals_ids: frozenset[int]) -> dict[int, str]:
     """The threads that are inside the generation's code, each with its place."""
-    return {ident: place for ident, _, place in threads_inside(globals_ids) if ident in idents}
+    return {
+        ident: f"at {place}" for ident, _, place in threads_inside(globals_ids) if ident in idents
+    }
 
 
 def _is_to_call(timer: threading.Timer, owns: Callable[[object], bool]) -> bool:

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epochal._core.generation.watched_table import Entry, ListTable, NamedTable
-from epochal._core.introspect.referrers import is_a
+from epochal._core.introspect.object_names import is_a
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -36,8 +36,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from epochal._core.introspect.cache_eviction import let_go
 from epochal._core.introspect.collector import collect, collect_soon
 from epochal._core.introspect.object_graph import Graph
-from epochal._core.introspect.referrers import Search, dict_of_type, is_a, type_name
+from epochal._core.introspect.object_names import dict_of_type, is_a, type_name
+from epochal._core.introspect.referrers import ReferrerSearch
 from epochal._core.introspect.running_code import find_stragglers
+from epochal.report import Leak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
@@ -69,12 +71,12 @@ class Reclaim:
     """The outcome of taking a generation's memory apart.
 
     Attributes:
-        leaks: a line for each reference that keeps the generation alive.
+        leaks: the references that keep the generation alive.
         shells: weak references to the functions and classes left to the next collection.
         cleaned_up: a line for each of the host's caches and registries that dropped its entries.
     """
 
-    leaks: tuple[str, ...] = ()
+    leaks: tuple[Leak, ...] = ()
     shells: tuple[weakref.ref[Any], ...] = ()
     cleaned_up: tuple[str, ...] = ()
 
@@ -263,40 +265,39 @@ def _has_foreign_base(cls: type, classes: list[type]) -> bool:
 # --- naming leaks --------------------------------------------------------------------------------
 
 
-def _explain(graph: Graph, ignored: int) -> tuple[str, ...]:
+def _explain(graph: Graph, ignored: int) -> tuple[Leak, ...]:
     """Name the references that keep the graph alive, except for one list, the caller's own."""
-    lines = [str(running) for running in find_stragglers(graph.globals_ids)]
+    leaks = [
+        Leak(straggler.kind, str(straggler.name), straggler.place)
+        for straggler in find_stragglers(graph.globals_ids)
+    ]
     ours = graph.ours()
-    # The context of this thread, which is the caller's.
-    lines += [
-        f"{_describe(value, graph)} is the value of context variable {variable.name!r}"
-        for variable, value in contextvars.copy_context().items()
+    leaks += [
+        Leak(*_kind_and_name(value, graph), path=f"context variable {variable.name!r}")
+        for variable, value in contextvars.copy_context().items()  # of this thread, the caller's
         if id(value) in ours or id(type(value)) in ours
     ]
     entrances = graph.entrances()
     named = entrances[:_NAMED_AT_MOST]
-    search = Search({*ours, id(graph.objects), ignored})
+    search = ReferrerSearch({*ours, id(graph.objects), ignored})
     for start, path in zip(named, search.paths(named), strict=True):
         leaked = start.node if start.below is None else start.below.node
-        lines.append(f"{_describe(leaked, graph)} is referred to by {path}")
-    if any("native code" in line for line in lines):
-        lines.append(_NATIVE if collect(0) else _COLLECTING)
+        leaks.append(Leak(*_kind_and_name(leaked, graph), path=path))
+    if any("native code" in leak.path for leak in leaks):
+        leaks.append(Leak("remark", _NATIVE if collect(0) else _COLLECTING))
     if len(entrances) > len(named):
-        lines.append(f"and {len(entrances) - len(named)} more")
-    return tuple(dict.fromkeys(_readable(line, graph.root_name) for line in lines))
+        leaks.append(Leak("more", str(len(entrances) - len(named))))
+    public = graph.root_name.rpartition("__g")[0]
+    return tuple(dict.fromkeys(leak.renamed(graph.root_name, public) for leak in leaks))
 
 
-def _readable(line: str, root_name: str) -> str:
-    return line.replace(root_name, root_name.rpartition("__g")[0])
-
-
-def _describe(obj: Any, graph: Graph) -> str:
+def _kind_and_name(obj: Any, graph: Graph) -> tuple[str, str]:
     if is_a(obj, ModuleType):
-        return f"module {obj.__name__}"
+        return "module", obj.__name__
     if id(obj) in graph.globals_ids:
-        return f"the namespace of module {obj.get('__name__')}"
+        return "namespace", str(obj.get("__name__"))
     if type(obj) is FunctionType:
-        return f"function {obj.__module__}.{obj.__qualname__}"
+        return "function", f"{obj.__module__}.{obj.__qualname__}"
     if issubclass(type(obj), type):
-        return f"class {type_name(obj)}"
-    return f"an instance of {type_name(type(obj))}"
+        return "class", type_name(obj)
+    return "instance", type_name(type(obj))

@@ -16,7 +16,7 @@ from operator import is_
 from types import BuiltinFunctionType, FunctionType, MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 
-from epochal._core.introspect.referrers import is_a, type_name
+from epochal._core.introspect.object_names import is_a, type_name
 from epochal._core.sync.weak_registry import WeakRegistry
 
 Owns: TypeAlias = Callable[[object], bool]

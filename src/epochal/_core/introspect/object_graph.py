@@ -24,7 +24,8 @@ from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.referrers import SUSPENDED, Step, dict_of_type, is_a
+from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, is_a
+from epochal._core.introspect.referrers import PathStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,20 +166,20 @@ class Graph:
                     todo.append(position)
         return frozenset(alive)
 
-    def entrances(self) -> list[Step]:
+    def entrances(self) -> list[PathStep]:
         """Where something outside refers in: an object of ours, or what leads to one."""
-        found: list[Step] = []
+        found: list[PathStep] = []
         todo = [p for p in range(len(self.objects)) if self._open[p] and self._from_outside(p)]
         seen = set(todo)
         while todo:
             position = todo.pop(0)
             obj = self.objects[position]
             if self._ours[position]:
-                found.append(Step(obj))
+                found.append(PathStep(obj))
                 continue
             for inner in self._opened_referents(obj):
                 if self._ours[inner]:
-                    found.append(Step(obj, Step(self.objects[inner])))
+                    found.append(PathStep(obj, PathStep(self.objects[inner])))
                 elif inner not in seen:
                     seen.add(inner)
                     todo.append(inner)

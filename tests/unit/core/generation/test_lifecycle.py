@@ -197,7 +197,7 @@ def test_a_timeout_says_how_long_how_many_and_who():
         reload.wait_for_drain(timeout=0.01)
     assert caught.value.waited >= 0.01
     assert caught.value.in_flight == 1
-    assert any("the nightly report" in line for line in caught.value.holders)
+    assert any("the nightly report" in line for line in map(str, caught.value.holders))
     assert isinstance(caught.value, TimeoutError)
     assert lifecycle.state is S.DRAINING, "a time-out shuts nothing down"
     lease.release()
