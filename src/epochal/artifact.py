@@ -11,7 +11,7 @@ came from elsewhere. `Runtime.load` and `Runtime.reload` take either a path or a
 
 from epochal._core.plugin.artifact import EXTENSIONS, MAX_BYTES, MAX_FILES, Artifact, read_artifact
 from epochal._core.plugin.discovery import read_folder
-from epochal._core.plugin.manifest import Manifest, is_plugin_id, read_manifest
+from epochal._core.plugin.manifest import Manifest, Requirement, is_plugin_id, read_manifest
 
 __all__ = [
     "EXTENSIONS",
@@ -19,6 +19,7 @@ __all__ = [
     "MAX_FILES",
     "Artifact",
     "Manifest",
+    "Requirement",
     "is_plugin_id",
     "read_artifact",
     "read_folder",

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from epochal._core.introspect.findings import Holder, Leak, Straggler
+from epochal._core.use.lease import Drained as Drained  # the result of a wait by hand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

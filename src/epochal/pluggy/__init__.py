@@ -25,7 +25,7 @@ except ImportError as error:
 
 from epochal.pluggy._hooks import Caller, Hooks
 from epochal.pluggy._manager import PluginManager
-from epochal.pluggy._marks import kind_of
+from epochal.pluggy._marks import HookimplKind, kind_of
 
 HookimplMarker = _pluggy.HookimplMarker
 HookspecMarker = _pluggy.HookspecMarker
@@ -35,6 +35,7 @@ PluginValidationError = _pluggy.PluginValidationError
 __all__ = [
     "Caller",
     "HookCallError",
+    "HookimplKind",
     "HookimplMarker",
     "Hooks",
     "HookspecMarker",

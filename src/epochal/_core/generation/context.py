@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     F = TypeVar("F")
 
 
-class Required:
+class RequiredPlugin:
     """Another plugin as a plugin that requires it sees it: its exports, by their short names.
 
     `units.convert(…)` where one export has that name; `units[scalar]["convert"]` in any case.
@@ -105,7 +105,7 @@ class PluginContext:
         version: str,
         config: Mapping[str, Any],
         allows: Callable[[str], bool],
-        required: Mapping[str, Required],
+        required: Mapping[str, RequiredPlugin],
     ) -> None:
         self.plugin: Final = plugin
         self.generation: Final = generation
@@ -172,7 +172,7 @@ class PluginContext:
         """An event, set when this generation is being removed, before its `shutdown()` runs."""
         return self.resources.stopping
 
-    def require(self, plugin: str) -> Required:
+    def require(self, plugin: str) -> RequiredPlugin:
         """The exports of another plugin, fixed for the life of this generation.
 
         Args:

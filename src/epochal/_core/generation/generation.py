@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from epochal._core.generation import diagnosis
-from epochal._core.generation.context import PluginContext, Required
+from epochal._core.generation.context import PluginContext, RequiredPlugin
 from epochal._core.generation.exports import check_entry_points, collect_exports
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
@@ -322,7 +322,7 @@ class Generation:
             wrapped[key] = key[0].wrap(opened.instance, lease)
         return wrapped
 
-    def exports_for(self, lease: Lease, borrower: str) -> Required:
+    def exports_for(self, lease: Lease, borrower: str) -> RequiredPlugin:
         """The exports as a generation that requires this one gets them.
 
         Args:
@@ -334,7 +334,7 @@ class Generation:
         for key, export in self.exports.items():
             if key not in exports:
                 exports[key] = carry(export.target, borrowed)
-        return Required(self.plugin, exports, borrowed)
+        return RequiredPlugin(self.plugin, exports, borrowed)
 
     def handovers(self, old: Generation) -> Iterator[tuple[ExportKey | None, Handover]]:
         """The transfers of state from an older generation to this one. Moves nothing yet.
