@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from epochal._core.introspect.findings import Holder, Leak, Straggler
-from epochal._core.use.lease import Drained as Drained  # the result of a wait by hand
+from epochal._core.use.lease import Drained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Cutover", "Holder", "Leak", "Straggler", "Swap", "Version"]
+__all__ = ["Cutover", "Drained", "Holder", "Leak", "Straggler", "Swap", "Version"]
 
 
 @dataclass(frozen=True, slots=True)
