@@ -1,10 +1,10 @@
-"""Kill a process at random instants of a reload loop, and see what the next one serves (E8).
+"""Kill a process at random instants of a reload loop; the next one must restore its epoch (E8).
 
 `python -m tests.crash 500 --seed 1`. This process has imported everything and runs no thread; each
-trial is a fork of it. The fork restores the store, says what it serves, and goes on to reload two
-plugins at once, over and over, saying before each change what comes and after it what came, until
-it is killed. What the next fork restores must be the last that was said to have come, or the one
-that was about to: nothing else, nothing mixed, and the code must be what its digest says.
+trial is a fork of it. The fork restores the store, reports the epoch that it serves, and reloads
+two plugins at once, over and over, until it is killed. Before each change it reports the expected
+epoch, and after it the epoch that it serves. The next fork must restore the last reported epoch, or
+the one that was expected next: no other, no mixture, and code that matches its digest.
 
 `python -m tests.crash --lines` kills at every line instead: the n-th fork dies before the n-th line
 that the store, or the commit and the publishing, executes in one change.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    Said = tuple[str, dict[str, Any]]
+    Report = tuple[str, dict[str, Any]]
 
 PLUGINS = ("geo", "units")
 SOURCE = """\
@@ -64,7 +64,7 @@ def source(plugin: str, value: int, *, fails: bool = False) -> str:
 
 
 def serves(rt: Runtime) -> dict[str, Any]:
-    """What a runtime serves, by calling it."""
+    """The current epoch, and the values that its plugins return."""
     epoch = rt.epoch
     return {
         "epoch": epoch.number,
@@ -76,7 +76,7 @@ def serves(rt: Runtime) -> dict[str, Any]:
 
 
 def expected(epoch: int, value: int) -> dict[str, Any]:
-    """What an epoch must serve, worked out without the library."""
+    """The facts of an epoch, worked out without the library."""
     digests = {p: hashlib.sha256(source(p, value).encode()).hexdigest() for p in PLUGINS}
     parts = [
         f"{p} {hashlib.sha256(json.dumps([digests[p], {}, ['*']]).encode()).hexdigest()}\n"
@@ -93,9 +93,9 @@ class Fork:
     def __init__(self, folder: Path, out: int) -> None:
         self.folder, self.out = folder, out
         self.rt = Runtime(store=folder / "store", keep=Keep(epochs=4), drain_timeout=5.0)
-        self.say("restored", serves(self.rt))
+        self.report("restored", serves(self.rt))
 
-    def say(self, word: str, facts: dict[str, Any]) -> None:
+    def report(self, word: str, facts: dict[str, Any]) -> None:
         os.write(self.out, f"{word} {json.dumps(facts)}\n".encode())
 
     def loop(self, seed: int) -> None:
@@ -105,7 +105,7 @@ class Fork:
 
     def change(self, value: int, *, fails: bool = False) -> None:
         if not fails:
-            self.say("begin", expected(self.rt.epoch.number + 1, value))
+            self.report("begin", expected(self.rt.epoch.number + 1, value))
         for plugin in PLUGINS:
             (self.folder / f"{plugin}.py").write_text(source(plugin, value, fails=fails))
         with suppress(InitError), self.rt.change() as change:
@@ -114,10 +114,10 @@ class Fork:
                     change.reload(plugin)
                 else:
                     change.load(self.folder / f"{plugin}.py")
-        self.say("done", serves(self.rt))
+        self.report("done", serves(self.rt))
 
     def change_and_die(self, value: int, line: int) -> None:
-        """Die before that line of what matters, if the change has so many."""
+        """Die before the n-th line of the store and the commit, if the change has so many."""
         left = line
 
         def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -133,7 +133,7 @@ class Fork:
 
         threading.settrace(trace)
         self.change(value)
-        self.say("finished", {})
+        self.report("finished", {})
 
 
 _STEPS = {"_commit", "_journal", "_publish"}
@@ -141,13 +141,14 @@ _STEPS = {"_commit", "_journal", "_publish"}
 
 def trial(
     folder: Path, live: Callable[[Fork], object], instant: tuple[int, float] | None
-) -> list[Said]:
-    """Run one fork and kill it; returns what it said.
+) -> list[Report]:
+    """Run one fork and kill it; returns its reports.
 
     Args:
-        folder: where the plugins and the store are.
-        live: what it does.
-        instant: how many lines it says first, and seconds after those; None to let it end.
+        folder: of the plugins and the store.
+        live: runs in the fork.
+        instant: the number of reports before it is killed, and seconds after those; None to let it
+            end.
     """
     source_end, sink = os.pipe()
     child = os.fork()
@@ -155,18 +156,18 @@ def trial(
         try:
             os.close(source_end)
             live(Fork(folder, sink))
-        except BaseException as error:  # noqa: BLE001  told to the parent
+        except BaseException as error:  # noqa: BLE001  reported to the parent
             os.write(sink, f"failed {json.dumps({'error': repr(error)})}\n".encode())
         os._exit(1)
     os.close(sink)
-    with os.fdopen(source_end) as said:  # its end is the child's end
+    with os.fdopen(source_end) as reports:  # ends when the child ends
         lines: list[str] = []
         if instant is not None:
             count, delay_s = instant
-            lines += [said.readline() for _ in range(count)]
-            time.sleep(delay_s)  # the random instant: nothing is waited for
+            lines += [reports.readline() for _ in range(count)]
+            time.sleep(delay_s)  # the random instant: it waits for no event
             os.kill(child, signal.SIGKILL)
-        lines += said.readlines()
+        lines += reports.readlines()
     os.waitpid(child, 0)
     pairs = [line.split(" ", 1) for line in lines if line.endswith("\n")]
     return [(word, json.loads(facts)) for word, facts in pairs]
@@ -176,18 +177,19 @@ def without_numbers(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name != "numbers"}
 
 
-class Watcher:
-    """Compares what forks say with what may be."""
+class Checker:
+    """Compares the forks' reports with the allowed epochs."""
 
     def __init__(self) -> None:
         nothing: dict[str, Any] = {"epoch": 0, "digests": {}, "values": {}}
         self.last = nothing | {"id": hashlib.sha256().hexdigest()}
         self.coming: dict[str, Any] | None = None
         self.numbers = dict.fromkeys(PLUGINS, -1)
-        # How often a fork died in a change, and what came back was the epoch before, or after it.
+        # `before` and `after` count forks that died in a change, by the epoch that was restored:
+        # the one before the change, or the one that it made.
         self.seen = dict.fromkeys(("restored", "begin", "done", "before", "after", "finished"), 0)
 
-    def hear(self, word: str, facts: dict[str, Any]) -> None:
+    def check(self, word: str, facts: dict[str, Any]) -> None:
         if word == "failed":
             raise AssertionError(facts["error"])
         self.seen[word] += 1
@@ -195,13 +197,13 @@ class Watcher:
             self.coming = facts
         if word in {"begin", "finished"}:
             return
-        found = without_numbers(facts)
+        epoch = without_numbers(facts)
         allowed = [self.last] if self.coming is None else [self.last, self.coming]
-        assert found in allowed, f"{word} {found}, allowed: {allowed}"
+        assert epoch in allowed, f"{word} {epoch}, allowed: {allowed}"
         if word == "restored" and self.coming is not None:
-            self.seen["after" if found == self.coming else "before"] += 1
+            self.seen["after" if epoch == self.coming else "before"] += 1
         self._check_numbers(word, facts["numbers"])
-        self.last, self.coming = found, None
+        self.last, self.coming = epoch, None
 
     def _check_numbers(self, word: str, numbers: dict[str, int]) -> None:
         for plugin, number in numbers.items():
@@ -217,32 +219,32 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lines", action="store_true", help="at every line instead")
     options = parser.parse_args()
-    epochal.store.store._COLLECT_AFTER = 2  # so that a trial meets it
-    watcher = Watcher()
+    epochal.store.store._COLLECT_AFTER = 2  # so that a trial collects artifacts
+    checker = Checker()
     with tempfile.TemporaryDirectory() as folder:
         if options.lines:
-            at_every_line(Path(folder), watcher)
+            at_every_line(Path(folder), checker)
         else:
-            at_random(Path(folder), watcher, options.trials, random.Random(options.seed))
-    print(json.dumps(watcher.seen))
+            at_random(Path(folder), checker, options.trials, random.Random(options.seed))
+    print(json.dumps(checker.seen))
     return 0
 
 
-def at_random(folder: Path, watcher: Watcher, trials: int, choose: random.Random) -> None:
+def at_random(folder: Path, checker: Checker, trials: int, choose: random.Random) -> None:
     for number in range(trials):
-        # After a line, not a time alone: a slow machine's fork gets as far as a fast one's.
+        # Counted from a report, so that a slow machine's fork gets as far as a fast one's.
         instant = choose.randrange(6), choose.uniform(0.0, 0.02)
-        said = trial(folder, partial(Fork.loop, seed=number), instant)
-        for word, facts in said:
-            watcher.hear(word, facts)
+        reports = trial(folder, partial(Fork.loop, seed=number), instant)
+        for word, facts in reports:
+            checker.check(word, facts)
 
 
-def at_every_line(folder: Path, watcher: Watcher) -> None:
+def at_every_line(folder: Path, checker: Checker) -> None:
     for line in range(2_000):
-        said = trial(folder, partial(Fork.change_and_die, value=line, line=line), None)
-        for word, facts in said:
-            watcher.hear(word, facts)
-        if said[-1][0] == "finished":
+        reports = trial(folder, partial(Fork.change_and_die, value=line, line=line), None)
+        for word, facts in reports:
+            checker.check(word, facts)
+        if reports[-1][0] == "finished":
             return
     raise AssertionError("the change has no end")
 

@@ -21,22 +21,22 @@ _HEAD = """\
 Distributions from PyPI, each as a plugin that carries it (`vendored = "_vendor"` in its manifest):
 loaded, called by {callers} threads through epochs that they capture, and reloaded {reloads} times
 meanwhile. `python -m tests.realcode` wrote this page on {date}, with Python {python}, in
-{seconds:.0f} s; `tests/realcode` runs the same in the test suite, and fails where a call fails or a
-generation stays.
+{seconds:.0f} s; `tests/realcode` runs the same in the test suite, and fails if a call fails or a
+generation is not reclaimed.
 
 | distribution | version | files | KiB | modules loaded | ms a reload | calls | failed | reclaimed |
 |---|---|---:|---:|---:|---:|---:|---:|---|
 """
 
 _TAIL = """
-**calls** returned while the reloads were under way; each had to return exactly what the plugin
-returns. **ms a reload** is the median, beside the callers: it reads and hashes every file, compiles
-and runs every module, drains, and takes the old generation's memory apart. **reclaimed** counts the
-old generations whose cutover says so and of whose functions and classes none was alive after a
-collection.
+**calls** counts the calls that returned while the reloads were under way, each with exactly the
+expected result. **ms a reload** is the median, beside the callers: a reload reads and hashes every
+file, compiles and runs every module, drains, and takes the old generation's memory apart.
+**reclaimed** counts the old generations that their cutover reports as reclaimed, if no function or
+class of theirs was alive after a collection.
 
-A plugin carries Python alone. The compiled accelerator of `markupsafe` was left out, as its own
-fallback foresees: compiled modules cannot be unloaded, and a plugin that holds one is refused by
+A plugin carries Python alone. The compiled accelerator of `markupsafe` was left out, and its own
+fallback is used: compiled modules cannot be unloaded, and a plugin that holds one is refused by
 name.
 """
 

@@ -1,4 +1,4 @@
-"""Which distributions are loaded as plugins, what each plugin calls, and what that must return.
+"""The distributions that are loaded as plugins, with each plugin's code and expected result.
 
 Each plugin imports its distribution by its own name, as any program does, and gets the copy that it
 carries. The dependency group `realcode` pins the versions.
@@ -15,11 +15,11 @@ class Case:
     """A distribution from PyPI as a plugin.
 
     Attributes:
-        distribution: its name there.
+        distribution: its name on PyPI.
         code: the plugin's code; defines the export `use`, without arguments.
-        returns: what `use()` returns, in every generation.
+        returns: the result of `use()`, in every generation.
         carries: the other distributions that it needs.
-        kept_by: what keeps its old generations; empty where they are reclaimed, all of them.
+        kept_by: part of the leak that keeps its old generations; empty if all are reclaimed.
     """
 
     distribution: str

@@ -28,20 +28,20 @@ _COMPILED = (".so", ".pyd", ".pyc")
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one distribution.
+    """The measurements of one distribution.
 
     Attributes:
         distribution: its name.
-        version: as installed.
-        files: of the plugin's artifact.
-        kib: the same, in KiB.
-        modules: that a generation loads.
-        reload_ms: of each reload.
-        calls: that returned while reloads were under way.
-        faults: what a call raised, or returned instead of what it must.
-        reclaimed: how many generations were.
-        survivors: functions and classes of old generations that were alive after a collection.
-        leaks: what kept a generation, as its cutover says.
+        version: the installed version.
+        files: how many files the plugin's artifact has.
+        kib: their size, in KiB.
+        modules: how many modules a generation loads.
+        reload_ms: the duration of each reload.
+        calls: how many calls returned while reloads were under way.
+        faults: errors and wrong results of calls.
+        reclaimed: how many old generations were reclaimed.
+        survivors: how many functions and classes of old generations a collection left alive.
+        leaks: the leaks in the reports of the reloads.
     """
 
     distribution: str
@@ -58,12 +58,12 @@ class Outcome:
 
     @property
     def median_ms(self) -> float:
-        """Of a reload."""
+        """The median duration of a reload."""
         return statistics.median(self.reload_ms)
 
     @property
     def is_fully_reclaimed(self) -> bool:
-        """Every old generation was, and nothing of it is left."""
+        """Whether every old generation was reclaimed, and nothing of it is left."""
         return self.reclaimed == RELOADS and not self.survivors and not self.leaks
 
 
@@ -71,8 +71,8 @@ def carry_out(case: Case, folder: Path) -> Outcome:
     """Load, call and reload one distribution.
 
     Args:
-        case: which.
-        folder: where its plugin is written.
+        case: the distribution.
+        folder: its plugin is written there.
     """
     outcome = Outcome(case.distribution, metadata.version(case.distribution))
     path = write_plugin(case, folder)
@@ -127,10 +127,10 @@ class _Callers:
     def _call(self, epoch: Any, case: Case) -> None:
         fault = None
         try:
-            found = epoch[tool][f"{case.plugin}.use"]()
-            if found != case.returns:
-                fault = f"returned {found!r}"
-        except BaseException as error:  # noqa: BLE001  counted: there may be none
+            result = epoch[tool][f"{case.plugin}.use"]()
+            if result != case.returns:
+                fault = f"returned {result!r}"
+        except BaseException as error:  # noqa: BLE001  the test asserts that there are none
             fault = f"{type(error).__name__}: {error}"
         with self._called:
             self.calls += 1
@@ -139,13 +139,13 @@ class _Callers:
             self._called.notify_all()
 
     def let_each_call(self) -> None:
-        """Wait until so many calls have returned since now."""
+        """Wait until each thread may have called twice since now."""
         with self._called:
             until = self.calls + 2 * CALLERS
             assert self._called.wait_for(lambda: self.calls >= until, timeout=60)
 
     def end(self) -> None:
-        """Let them finish."""
+        """End the threads after their calls."""
         self._ended.set()
         for thread in self._threads:
             thread.join(60)

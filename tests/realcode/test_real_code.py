@@ -1,4 +1,4 @@
-"""Widely used distributions from PyPI live as plugins: no call fails, every generation goes."""
+"""Widely used distributions from PyPI as plugins: no call fails, every generation is reclaimed."""
 
 import re
 
@@ -9,12 +9,12 @@ from tests.realcode.catalogue import CASES
 from tests.realcode.run import RELOADS, carry_out
 
 
-# A reload of sympy takes two seconds on an idle machine. What these warn of is their authors' to
-# mend.
+# A reload of sympy takes two seconds on an idle machine. Deprecation warnings are for the
+# distributions' authors.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.distribution)
-def test_a_distribution_is_reloaded_under_calls_and_goes_for_good(case, tmp_path):
+def test_a_distribution_is_reloaded_under_calls_and_reclaimed(case, tmp_path):
     outcome = carry_out(case, tmp_path)
     assert outcome.faults == []
     assert outcome.calls >= 2 * RELOADS
@@ -24,11 +24,11 @@ def test_a_distribution_is_reloaded_under_calls_and_goes_for_good(case, tmp_path
         assert outcome.is_fully_reclaimed, (outcome.reclaimed, outcome.survivors, outcome.leaks)
 
 
-def test_the_selection_is_broad_and_nearly_all_of_it_goes():
+def test_the_selection_is_broad_and_nearly_all_of_it_is_reclaimed():
     assert len(CASES) >= 15
     assert sum(not case.kept_by for case in CASES) >= 13
 
 
-def test_the_page_tells_of_the_same_distributions():
+def test_the_page_lists_the_same_distributions():
     rows = re.findall(r"^\| ([\w-]+) \| \d", PAGE.read_text(), re.MULTILINE)
     assert rows == [case.distribution for case in CASES]
