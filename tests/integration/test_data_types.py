@@ -1,4 +1,4 @@
-"""Data types: what is stored outlives the code, or the code is refused."""
+"""Data types: a version that would misread stored values is refused."""
 
 import gc
 import pickle
@@ -65,24 +65,24 @@ def table(db, sql):
         return result.to_table()
 
 
-def test_functions_get_values_and_columns_say_their_type(rt, db, plugins):
+def test_functions_get_values_and_columns_name_their_type(rt, db, plugins):
     rt.load(write(plugins))
-    found = table(db, "SELECT geo.at(52.5, 13.5) AS place, geo.text(geo.at(1, 2)) AS text")
-    assert found["text"].to_pylist() == ["1.0 (1.0, 2.0)"]
-    field = found.schema.field("place")
+    result = table(db, "SELECT geo.at(52.5, 13.5) AS place, geo.text(geo.at(1, 2)) AS text")
+    assert result["text"].to_pylist() == ["1.0 (1.0, 2.0)"]
+    field = result.schema.field("place")
     assert field.metadata[b"ARROW:extension:name"] == b"geo.point"
     assert field.metadata[b"ARROW:extension:metadata"] == b'{"datum": "WGS84"}'
     assert table(db, "SELECT geo.north(geo.at(2, 0), geo.at(1, 0)) AS x")["x"].to_pylist() == [True]
 
 
-def test_nulls_are_nulls(rt, db, plugins):
+def test_null_stays_null(rt, db, plugins):
     rt.load(write(plugins))
     db.register("t", pa.table({"lat": [1.0, None]}))
-    found = table(db, "SELECT geo.text(geo.at(lat, 0.0)) AS x FROM t")
-    assert found["x"].to_pylist() == ["1.0 (1.0, 0.0)", "1.0 None"]
+    result = table(db, "SELECT geo.text(geo.at(lat, 0.0)) AS x FROM t")
+    assert result["x"].to_pylist() == ["1.0 (1.0, 0.0)", "1.0 None"]
 
 
-def test_the_epoch_makes_arrays_of_values_and_values_of_arrays(rt, plugins):
+def test_a_handle_converts_between_values_and_arrays(rt, plugins):
     rt.load(write(plugins))
     point = rt.epoch[data_type]["geo.point"]
     array = point.array([(1.0, 2.0), None])
@@ -114,35 +114,35 @@ def through_pickle(table):
 
 
 @pytest.mark.parametrize("through", [through_nothing, through_ipc, through_parquet, through_pickle])
-def test_a_table_keeps_its_type_when_the_plugin_has_gone(rt, plugins, through):
+def test_a_table_keeps_its_type_after_the_plugin_is_removed(rt, plugins, through):
     rt.load(write(plugins))
-    kept = pa.table({"place": rt.epoch[data_type]["geo.point"].array([(1.0, 2.0), None])})
+    places = pa.table({"place": rt.epoch[data_type]["geo.point"].array([(1.0, 2.0), None])})
     assert rt.reload("geo", write(plugins, "2.0")).reclaimed
     pa.register_extension_type(rt.epoch[data_type]["geo.point"].type)
     try:
         cut = rt.remove("geo")
         assert (cut.drained, cut.reclaimed) == (True, True)
         gc.collect()
-        found = through(kept)
-        # The name is not kept by this test: what gives it back is a new instance.
-        assert found.schema.field("place").type.extension_name == "geo.point"
-        assert found["place"].type == kept["place"].type
-        assert found.to_pylist() == [{"place": {"lat": 1.0, "lon": 2.0}}, {"place": None}]
+        result = through(places)
+        # This test holds no instance of the type, so pyarrow makes a new one.
+        assert result.schema.field("place").type.extension_name == "geo.point"
+        assert result["place"].type == places["place"].type
+        assert result.to_pylist() == [{"place": {"lat": 1.0, "lon": 2.0}}, {"place": None}]
     finally:
         pa.unregister_extension_type("geo.point")
 
 
-def test_types_of_two_versions_are_one_where_they_say_the_same(rt, plugins):
+def test_types_of_two_versions_are_equal_if_their_parameters_are(rt, plugins):
     rt.load(write(plugins))
-    kept = pa.table({"place": rt.epoch[data_type]["geo.point"].array([(1.0, 2.0)])})
+    places = pa.table({"place": rt.epoch[data_type]["geo.point"].array([(1.0, 2.0)])})
     rt.reload("geo", write(plugins, "2.0"))
     point = rt.epoch[data_type]["geo.point"]
     more = pa.table({"place": point.array([(3.0, 4.0)])})
-    assert point.values(pa.concat_tables([kept, more])["place"]) == [(1.0, 2.0), (3.0, 4.0)]
+    assert point.values(pa.concat_tables([places, more])["place"]) == [(1.0, 2.0), (3.0, 4.0)]
     del point
     rt.remove("geo")
     rt.load(write(plugins, "3.0", parameters={"datum": "ETRS89"}))
-    assert rt.epoch[data_type]["geo.point"].type != kept["place"].type
+    assert rt.epoch[data_type]["geo.point"].type != places["place"].type
 
 
 def test_a_query_runs_while_its_type_is_registered_with_pyarrow(rt, db, plugins):
@@ -150,24 +150,24 @@ def test_a_query_runs_while_its_type_is_registered_with_pyarrow(rt, db, plugins)
     pa.register_extension_type(rt.epoch[data_type]["geo.point"].type)
     try:
         db.register("places", table(db, "SELECT geo.at(1.5, 2.5) AS place"))
-        found = table(db, "SELECT place, geo.text(place) AS text FROM places")
-        assert found.schema.field("place").type.extension_name == "geo.point"
-        assert found["text"].to_pylist() == ["1.0 (1.5, 2.5)"]
+        result = table(db, "SELECT place, geo.text(place) AS text FROM places")
+        assert result.schema.field("place").type.extension_name == "geo.point"
+        assert result["text"].to_pylist() == ["1.0 (1.5, 2.5)"]
     finally:
         pa.unregister_extension_type("geo.point")
 
 
-def test_a_new_version_reads_what_the_old_one_stored(rt, db, plugins):
+def test_a_new_version_reads_the_old_ones_stored_values(rt, db, plugins):
     rt.load(write(plugins))
     db.register("places", table(db, "SELECT geo.at(1.5, 2.5) AS place"))
     other = '__import__("types").SimpleNamespace(**stored).__dict__ and tuple(stored.values())'
     assert rt.reload("geo", write(plugins, "2.0", decode=other)).reclaimed
-    found = table(db, "SELECT geo.text(place) AS x FROM places")
-    assert found["x"].to_pylist() == ["2.0 (1.5, 2.5)"]
+    result = table(db, "SELECT geo.text(place) AS x FROM places")
+    assert result["x"].to_pylist() == ["2.0 (1.5, 2.5)"]
 
 
 @pytest.mark.parametrize(
-    ("at", "told"),
+    ("at", "message"),
     [
         (
             {"width": "float32"},
@@ -191,16 +191,16 @@ def test_a_new_version_reads_what_the_old_one_stored(rt, db, plugins):
         ),
     ],
 )
-def test_a_version_that_does_not_understand_what_is_stored_is_refused(rt, db, plugins, at, told):
+def test_a_version_that_misreads_stored_values_is_refused(rt, db, plugins, at, message):
     rt.load(write(plugins))
     epoch = rt.epoch
-    with pytest.raises((IncompatibleError, ExportError), match=told):
+    with pytest.raises((IncompatibleError, ExportError), match=message):
         rt.reload("geo", write(plugins, "2.0", **at))
     assert rt.epoch is epoch
 
 
 @pytest.mark.parametrize(
-    ("at", "told"),
+    ("at", "message"),
     [
         (
             {"decode": '(stored["lat"], min(stored["lon"], 90.0))'},
@@ -214,12 +214,12 @@ def test_a_version_that_does_not_understand_what_is_stored_is_refused(rt, db, pl
         ),
     ],
 )
-def test_a_difference_in_what_is_read_or_stored_is_spelled_out(rt, plugins, at, told):
+def test_a_difference_in_a_sample_is_spelled_out(rt, plugins, at, message):
     rt.load(write(plugins))
     code = write(plugins, "2.0", **at).read_text().replace("(-33.75, 151.25)", "(1.0, 2.0)")
     path = plugins.root / "geo.py"
     path.write_text(code)
-    with pytest.raises(IncompatibleError, match=rf"sample \(-33\.75, 151\.25\) of .*{told}"):
+    with pytest.raises(IncompatibleError, match=rf"sample \(-33\.75, 151\.25\) of .*{message}"):
         rt.reload("geo", path)
 
 
@@ -252,7 +252,7 @@ def write_place(plugins, head, name="Point", *, samples=("52.5, 13.5",), swapped
     lat, lon = ("lon", "lat") if swapped else ("lat", "lon")
     code = PLACE.format(
         head=head.format(name=name),
-        samples=", ".join(f"{name}({one})" for one in samples),
+        samples=", ".join(f"{name}({sample})" for sample in samples),
         encode=f'{{"lat": value.{lat}, "lon": value.{lon}}}',
         decode=f'{name}(stored["{lat}"], stored["{lon}"])',
         more=more,
@@ -263,7 +263,7 @@ def write_place(plugins, head, name="Point", *, samples=("52.5, 13.5",), swapped
 @pytest.mark.parametrize("head", [TUPLE, DATACLASS, PLAIN, SLOTTED, SAYING])
 @pytest.mark.parametrize("name", ["Point", "Place"])
 @pytest.mark.parametrize("samples", [("52.5, 13.5",), ("1.0, 2.0", "3.0, 4.0")])
-def test_what_a_value_is_made_of_counts_and_not_its_class(rt, plugins, head, name, samples):
+def test_a_values_contents_are_compared_and_not_its_class(rt, plugins, head, name, samples):
     rt.load(write_place(plugins, head))
     assert rt.reload("geo", write_place(plugins, head, name, samples=samples)).reclaimed
     epoch = rt.epoch
@@ -272,7 +272,7 @@ def test_what_a_value_is_made_of_counts_and_not_its_class(rt, plugins, head, nam
     assert rt.epoch is epoch
 
 
-def test_where_nothing_says_what_is_the_same_the_plugin_must(rt, plugins):
+def test_values_without_equality_need_a_same_method(rt, plugins):
     path = write_place(plugins, PLAIN)
     path.write_text(path.read_text().replace("lambda stored: ", "lambda stored: object() or "))
     with pytest.raises(ExportError, match="read as <object object at"):
@@ -327,7 +327,7 @@ class t{bases}:
         ("pa.int64()", "[1]", "parameters = {'x': float('nan')}"),
     ],
 )
-def test_sensible_types_load_reload_and_come_back(rt, plugins, storage, samples, more):
+def test_sensible_types_load_and_reload(rt, plugins, storage, samples, more):
     code = ODD.format(bases="", storage=storage, samples=samples, more=more)
     rt.load(plugins.write("odd", code))
     assert rt.reload("odd", plugins.write("odd", code + "# 2\n")).reclaimed
@@ -340,7 +340,7 @@ def test_sensible_types_load_reload_and_come_back(rt, plugins, storage, samples,
 
 
 @pytest.mark.parametrize(("base", "sample"), [("str", "'a'"), ("bytes", "b'a'")])
-def test_methods_of_builtin_classes_are_no_codec(rt, plugins, base, sample):
+def test_methods_of_builtin_bases_are_not_a_codec(rt, plugins, base, sample):
     storage = {"str": "pa.string()", "bytes": "pa.binary()"}[base]
     code = ODD.format(bases=f"({base})", storage=storage, samples=f"[{sample}]", more="")
     rt.load(plugins.write("odd", code))
@@ -349,7 +349,7 @@ def test_methods_of_builtin_classes_are_no_codec(rt, plugins, base, sample):
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ("samples = [1]", "no `storage`"),
         ("storage = pa.int64()", "no `samples`"),
@@ -377,10 +377,10 @@ def test_methods_of_builtin_classes_are_no_codec(rt, plugins, base, sample):
         ),
     ],
 )
-def test_what_cannot_be_a_data_type_is_refused_when_it_is_loaded(rt, plugins, body, told):
+def test_an_invalid_data_type_is_refused(rt, plugins, body, message):
     head = "import pyarrow as pa\nfrom epochal.kinds import data_type\n"
     code = f"{head}@data_type\nclass t:\n    {body}\n"
-    with pytest.raises((ExportError, LinkError), match=told):
+    with pytest.raises((ExportError, LinkError), match=message):
         rt.load(plugins.write("bad", code))
 
 
@@ -407,7 +407,7 @@ def test_the_example_measures_the_earth(rt, db):
         ("pa.month_day_nano_interval()", "pa.MonthDayNano([1, 2, k])"),
     ],
 )
-def test_every_storage_goes_through_sql_with_nulls(rt, db, plugins, storage, value):
+def test_every_storage_type_passes_through_sql_with_nulls(rt, db, plugins, storage, value):
     code = f"""
 import pyarrow as pa
 from datetime import timedelta
@@ -427,13 +427,13 @@ def number(x: t, k: int) -> bool: return x == {value}
     made = table(db, "SELECT odd.make(k) AS x FROM n")
     assert made["x"].is_valid().to_pylist() == [True, False, True]
     assert made.schema.field("x").metadata[b"ARROW:extension:name"] == b"odd.t"
-    found = table(db, "SELECT odd.number(odd.make(k), k) AS x FROM n")
-    assert found["x"].to_pylist() == [True, None, True]
+    result = table(db, "SELECT odd.number(odd.make(k), k) AS x FROM n")
+    assert result["x"].to_pylist() == [True, None, True]
     handle = rt.epoch[data_type]["odd.t"]
     assert handle.values(handle.array(handle.values(made["x"]))) == handle.values(made["x"])
 
 
-# --- what a function names is exported, and what is exported stays -------------------------------
+# --- a type that a function names is exported, and stays ------------------------------------------
 
 INNER = """
 import pyarrow as pa
@@ -455,8 +455,8 @@ NAMING = {
 @pytest.mark.parametrize("which", NAMING)
 def test_a_function_names_only_types_that_its_plugin_exports(rt, plugins, which):
     code = INNER.format(marker=which.split()[0], code=NAMING[which].format(type="Types.point"))
-    told = r"geo\.f names the data_type Types\.point, which plugin 'geo' does not export"
-    with pytest.raises(ExportError, match=told):
+    message = r"geo\.f names the data_type Types\.point, which plugin 'geo' does not export"
+    with pytest.raises(ExportError, match=message):
         rt.load(plugins.write("geo", code))
     rt.load(plugins.write("geo", f"{code}\npoint = Types.point\n"))
     rt.remove("geo")
@@ -464,11 +464,11 @@ def test_a_function_names_only_types_that_its_plugin_exports(rt, plugins, which)
     rt.load(plugins.write("geo", f"{code}\n{asked}"))
 
 
-def test_a_version_without_the_type_is_refused_and_removing_it_is_not(rt, plugins):
+def test_a_version_without_the_type_is_refused_but_removal_is_not(rt, plugins):
     rt.load(write(plugins))
     epoch = rt.epoch
-    told = r"geo#1 cannot leave out data_type geo\.point of geo#0: .* remove the plugin and load"
-    with pytest.raises(IncompatibleError, match=told):
+    message = r"geo#1 cannot leave out data_type geo\.point of geo#0: .* remove the plugin and load"
+    with pytest.raises(IncompatibleError, match=message):
         rt.reload("geo", plugins.write("geo", "x = 1", version="2.0"))
     assert rt.epoch is epoch
     del epoch

@@ -1,4 +1,4 @@
-"""Indexes: a reload moves what was built to the new code, and builds nothing again."""
+"""Indexes: a reload opens the persisted build with the new code, and builds nothing again."""
 
 import gc
 import json
@@ -107,7 +107,7 @@ def search(db, word="code"):
         return [tuple(row.values()) for row in result.to_table().to_pylist()]
 
 
-def test_an_index_is_built_of_a_query_and_searched_in_sql(rt, db, plugins):
+def test_an_index_is_built_from_a_query_and_searched_in_sql(rt, db, plugins):
     rt.load(write(plugins))
     assert build(db) == 3
     sql = "SELECT a.body FROM library.words('old', 5) w JOIN articles a ON a.id = w.id"
@@ -118,7 +118,7 @@ def test_an_index_is_built_of_a_query_and_searched_in_sql(rt, db, plugins):
     )
 
 
-def test_a_reload_opens_what_was_built_and_builds_nothing(rt, db, plugins):
+def test_a_reload_opens_the_build_and_builds_nothing(rt, db, plugins):
     rt.load(write(plugins))
     build(db)
     for number in range(1, 6):
@@ -127,7 +127,7 @@ def test_a_reload_opens_what_was_built_and_builds_nothing(rt, db, plugins):
     assert ["build 1.0", *(f"open 2.{number}" for number in range(1, 6))] == CALLS
 
 
-def test_an_operation_from_before_searches_on_its_own_code(rt, db, plugins):
+def test_an_older_operation_searches_on_its_own_code(rt, db, plugins):
     rt.load(write(plugins))
     build(db)
     with rt.operation("before") as epoch:
@@ -159,8 +159,8 @@ def test_a_build_that_fails_leaves_the_index_as_it_was(rt, db, plugins, step):
     rt.load(write(plugins, **{step: "if ENTERED.is_set(): raise OSError('no room')"}))
     build(db)
     ENTERED.set()
-    told = rf"index library\.words \(plugin library#0\): {step} raised OSError: no room"
-    with pytest.raises(FunctionError, match=told) as caught:
+    message = rf"index library\.words \(plugin library#0\): {step} raised OSError: no room"
+    with pytest.raises(FunctionError, match=message) as caught:
         build(db)
     assert isinstance(caught.value.__cause__, OSError)
     del caught
@@ -171,7 +171,7 @@ def test_a_build_that_fails_leaves_the_index_as_it_was(rt, db, plugins, step):
     assert search(db, "old") == [(9, "1.0")]
 
 
-def test_a_search_goes_on_in_the_old_object_while_another_is_built(rt, db, plugins):
+def test_searches_use_the_old_object_during_a_build(rt, db, plugins):
     rt.load(write(plugins, build="\n        if CALLS: ENTERED.set(); assert GATE.wait(10)"))
     build(db)
     with ThreadPoolExecutor() as pool:
@@ -188,7 +188,7 @@ def test_a_search_goes_on_in_the_old_object_while_another_is_built(rt, db, plugi
     assert search(db, "old") == [(2, "2.0")]
 
 
-def test_a_build_through_an_older_epoch_goes_to_the_newest(rt, db, plugins):
+def test_a_build_through_an_older_epoch_goes_to_the_newest_generation(rt, db, plugins):
     rt.load(write(plugins))
     build(db)
     with rt.operation("before") as epoch:
@@ -198,84 +198,84 @@ def test_a_build_through_an_older_epoch_goes_to_the_newest(rt, db, plugins):
         assert search(db, "late") == [(7, "2.0")]
 
 
-def test_a_search_under_way_holds_the_old_generation(rt, db, plugins):
+def test_a_running_search_keeps_the_old_generation(rt, db, plugins):
     rt.load(write(plugins, search="ENTERED.set(); assert GATE.wait(10)"))
     build(db)
     with ThreadPoolExecutor() as pool:
-        found = pool.submit(search, db, "old")
+        result = pool.submit(search, db, "old")
         assert ENTERED.wait(10)
         cut = rt.reload("library", write(plugins, "2.0"), drain_timeout=0.05)
         assert not cut.drained
         GATE.set()
-        assert found.result(10) == [(2, "1.0")]
+        assert result.result(10) == [(2, "1.0")]
 
 
-def test_an_index_kept_in_a_folder_is_opened_after_a_restart(start, plugins, tmp_path):
+def test_an_index_in_a_folder_is_opened_after_a_restart(start, plugins, tmp_path):
     for first in (True, False):
         with start() as rt, Database(rt) as db:
             if first:
                 rt.load(write(plugins))
                 db.register("articles", pa.table({"id": [1], "body": ["old"]}))
-                db.build_index("library.words", SQL, folder=tmp_path / "kept")
+                db.build_index("library.words", SQL, folder=tmp_path / "stored")
             else:
-                rt.epoch[index]["library.words"].open(tmp_path / "kept")
+                rt.epoch[index]["library.words"].open(tmp_path / "stored")
             assert search(db, "old") == [(1, "1.0")]
     assert CALLS == ["build 1.0", "open 1.0"]
 
 
-def kept(folder):
+def builds_in(folder):
     return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
 
-def test_no_build_writes_over_another_and_the_one_before_goes(rt, db, plugins, tmp_path):
+def test_a_build_writes_over_no_other_and_replaced_builds_are_removed(rt, db, plugins, tmp_path):
     rt.load(write(plugins, persist="assert not list(folder.iterdir())"))
     db.build_index("library.words", SQL, folder=tmp_path)
-    (first,) = kept(tmp_path)
-    found = rt.epoch[index]["library.words"].search
+    (first,) = builds_in(tmp_path)
+    search_first = rt.epoch[index]["library.words"].search
     db.register("articles", pa.table({"id": [9], "body": ["old"]}))
     db.build_index("library.words", SQL, folder=tmp_path)
-    assert len(kept(tmp_path)) == 2, "somebody may still search the first"
-    assert found("old") == [(2, "1.0")]
-    del found
+    assert len(builds_in(tmp_path)) == 2, "the first may still be searched"
+    assert search_first("old") == [(2, "1.0")]
+    del search_first
     gc.collect()
-    (second,) = kept(tmp_path)
+    (second,) = builds_in(tmp_path)
     assert first != second
     rt.reload("library", write(plugins, "2.0"))
     assert search(db, "old") == [(9, "2.0")]
     rt.remove("library")
     gc.collect()
-    assert kept(tmp_path) == [second]
+    assert builds_in(tmp_path) == [second]
 
 
 @pytest.mark.parametrize("step", ["build", "persist"])
-def test_what_is_kept_stays_whole_when_a_later_build_fails(start, plugins, tmp_path, step):
+def test_a_stored_index_stays_whole_when_a_later_build_fails(start, plugins, tmp_path, step):
     half = {"build": "pass", "persist": "(folder / 'rows').write_text('half')"}[step]
     fault = {step: f"if ENTERED.is_set(): {half}; raise OSError('no room')"}
     with start() as rt, Database(rt) as db:
         rt.load(write(plugins, **fault))
         db.register("articles", pa.table({"id": [1], "body": ["old"]}))
-        db.build_index("library.words", SQL, folder=tmp_path / "kept")
+        db.build_index("library.words", SQL, folder=tmp_path / "stored")
         ENTERED.set()
         with pytest.raises(FunctionError, match="no room"):
-            db.build_index("library.words", SQL, folder=tmp_path / "kept")
+            db.build_index("library.words", SQL, folder=tmp_path / "stored")
         rt.reload("library", write(plugins, "2.0"))
         assert search(db, "old") == [(1, "2.0")]
     with start() as rt, Database(rt) as db:
-        rt.epoch[index]["library.words"].open(tmp_path / "kept")
+        rt.epoch[index]["library.words"].open(tmp_path / "stored")
         assert search(db, "old") == [(1, "2.0")]
         gc.collect()
-        assert len(kept(tmp_path / "kept")) == 1
+        assert len(builds_in(tmp_path / "stored")) == 1
 
 
-def test_what_a_process_left_that_died_while_building_is_removed(rt, db, plugins, tmp_path):
+def test_a_build_left_by_a_dead_process_is_removed(rt, db, plugins, tmp_path):
     rt.load(write(plugins))
     (tmp_path / "build-left").mkdir()
     (tmp_path / "mine").mkdir()
     with pytest.raises(HostError, match="there is no index in"):
         rt.epoch[index]["library.words"].open(tmp_path)
     db.build_index("library.words", SQL, folder=tmp_path)
-    assert len(kept(tmp_path)) == 2
-    assert "mine" in kept(tmp_path)
+    assert len(builds_in(tmp_path)) == 2
+    assert "mine" in builds_in(tmp_path)
     (tmp_path / "epochal-index.json").write_text("{")
     for step in (
         lambda: rt.epoch[index]["library.words"].open(tmp_path),
@@ -302,10 +302,10 @@ def test_a_folder_that_is_opened_twice_is_one_build(rt, db, plugins, tmp_path):
     rt.epoch[index]["library.words"].open(tmp_path)
     gc.collect()
     assert search(db, "old") == [(2, "1.0")]
-    assert len(kept(tmp_path)) == 1
+    assert len(builds_in(tmp_path)) == 1
 
 
-def test_searching_what_is_not_built_says_so(rt, db, plugins):
+def test_a_search_before_the_first_build_is_refused(rt, db, plugins):
     rt.load(write(plugins))
     assert not rt.epoch[index]["library.words"].is_built
     with pytest.raises(HostError, match=r"not built yet: build it with Database\.build_index"):
@@ -323,7 +323,7 @@ def temporary():
     return sorted(Path(tempfile.gettempdir()).glob("epochal-index-*"))
 
 
-def test_what_is_persisted_is_removed_with_the_last_generation(rt, db, plugins):
+def test_a_temporary_build_is_removed_with_the_last_generation(rt, db, plugins):
     rt.load(write(plugins))
     build(db)
     build(db)
@@ -334,7 +334,7 @@ def test_what_is_persisted_is_removed_with_the_last_generation(rt, db, plugins):
     assert temporary() == []
 
 
-# --- the ends of what is made -------------------------------------------------------------------
+# --- how objects are closed ----------------------------------------------------------------------
 
 
 def test_no_object_is_made_before_there_is_something_to_build(rt, db, plugins):
@@ -349,17 +349,17 @@ def test_no_object_is_made_before_there_is_something_to_build(rt, db, plugins):
     assert [ENDS.get(timeout=10)[0] for _ in MADE] == MADE
 
 
-def test_an_object_that_a_later_build_has_replaced_is_closed_after_its_last_search(rt, db, plugins):
+def test_a_replaced_object_is_closed_after_its_last_search(rt, db, plugins):
     rt.load(write(plugins))
     build(db)
-    found = rt.epoch[index]["library.words"].search
+    search_first = rt.epoch[index]["library.words"].search
     db.register("articles", pa.table({"id": [9], "body": ["late"]}))
     build(db)
     build(db)
     assert ENDS.get(timeout=10) == ("1.0", [(9, "late")])
-    assert found("old") == [(2, "1.0")]
+    assert search_first("old") == [(2, "1.0")]
     assert ENDS.empty()
-    del found
+    del search_first
     assert ENDS.get(timeout=10)[1][0] == (1, "new code")
     rt.remove("library")
     assert ENDS.get(timeout=10) == ("1.0", [(9, "late")])
@@ -376,7 +376,7 @@ def test_an_object_whose_build_failed_is_closed(rt, db, plugins, step):
     assert ENDS.empty()
 
 
-def test_an_object_whose_open_refused_the_change_is_closed_and_the_old_one_is_not(rt, db, plugins):
+def test_a_refused_open_closes_the_new_object_and_not_the_old_one(rt, db, plugins):
     rt.load(write(plugins))
     build(db)
     with pytest.raises(IncompatibleError):
@@ -386,7 +386,7 @@ def test_an_object_whose_open_refused_the_change_is_closed_and_the_old_one_is_no
     assert ENDS.empty()
 
 
-def test_an_end_under_way_holds_the_generation(rt, db, plugins):
+def test_a_running_close_keeps_the_generation(rt, db, plugins):
     code = write(plugins)
     slow = code.read_text().replace(
         "rows, self.rows =", "assert GATE.wait(10)\n        rows, self.rows ="
@@ -394,14 +394,14 @@ def test_an_end_under_way_holds_the_generation(rt, db, plugins):
     code.write_text(slow)
     rt.load(code)
     build(db)
-    build(db)  # the first begins to end
+    build(db)  # the close of the first begins
     assert not rt.remove("library", drain_timeout=0.05).drained
     GATE.set()
     assert ENDS.get(timeout=10)[0] == "1.0"
     assert ENDS.get(timeout=10)[0] == "1.0"
 
 
-# --- folders that others touch too ----------------------------------------------------------------
+# --- folders that other processes touch -----------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -420,7 +420,7 @@ def test_a_fork_removes_nothing_of_its_parents(rt, db, plugins, tmp_path):
             os._exit(0)
     os.waitpid(pid, 0)
     assert sorted(Path(tempfile.gettempdir()).rglob("*")) == before
-    assert len(kept(tmp_path)) == 1
+    assert len(builds_in(tmp_path)) == 1
     rt.reload("library", write(plugins, "2.0"))
     assert search(db, "old") == [(2, "2.0")]
 
@@ -431,11 +431,11 @@ import pyarrow as pa
 from epochal import Runtime
 from epochal.kinds import index
 from epochal.sql import Database
-plugin, folder, what = sys.argv[1:]
+plugin, folder, command = sys.argv[1:]
 with Runtime() as rt, Database(rt) as db:
     rt.load(plugin)
     db.register("articles", pa.table({"id": [9], "body": ["old"]}))
-    if what == "build":
+    if command == "build":
         db.build_index("library.words", "SELECT id, body FROM articles", folder=folder)
         db.build_index("library.words", "SELECT id, body FROM articles", folder=folder)
     else:
@@ -446,9 +446,9 @@ with Runtime() as rt, Database(rt) as db:
 """
 
 
-def other(plugin, folder, what):
+def other(plugin, folder, command):
     return subprocess.Popen(
-        [sys.executable, "-c", OTHER, str(plugin), str(folder), what],
+        [sys.executable, "-c", OTHER, str(plugin), str(folder), command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -456,48 +456,48 @@ def other(plugin, folder, what):
     )
 
 
-def test_processes_that_share_a_folder_leave_each_other_what_they_use(rt, db, plugins, tmp_path):
+def test_no_process_removes_a_build_that_another_uses(rt, db, plugins, tmp_path):
     plugin = write(plugins)
     rt.load(plugin)
     db.build_index("library.words", SQL, folder=tmp_path)
-    (mine,) = kept(tmp_path)
+    (mine,) = builds_in(tmp_path)
     with other(plugin, tmp_path, "build") as process:
         assert "id=9" in process.communicate(timeout=60)[0]
-    assert mine in kept(tmp_path)
-    assert len(kept(tmp_path)) == 2
+    assert mine in builds_in(tmp_path)
+    assert len(builds_in(tmp_path)) == 2
     rt.reload("library", write(plugins, "2.0"))
     assert search(db, "old") == [(2, "2.0")]
     rt.epoch[index]["library.words"].open(tmp_path)
     assert search(db, "old") == [(9, "2.0")]
     gc.collect()
-    (theirs,) = kept(tmp_path)
+    (theirs,) = builds_in(tmp_path)
     with other(plugin, tmp_path, "open") as process:
         assert process.stdout.readline() == "open\n"
         db.build_index("library.words", SQL, folder=tmp_path)
         db.build_index("library.words", SQL, folder=tmp_path)
         gc.collect()
-        assert len(kept(tmp_path)) == 2
-        assert theirs in kept(tmp_path)
+        assert len(builds_in(tmp_path)) == 2
+        assert theirs in builds_in(tmp_path)
         assert "id=9" in process.communicate("go\n", timeout=60)[0]
-    assert len(kept(tmp_path)) == 1  # who goes last removes it
+    assert len(builds_in(tmp_path)) == 1  # the last process to end removes the other build
     assert len(list(tmp_path.glob("build-*.lock"))) == 1
 
 
-def test_a_folder_is_one_by_whatever_link(rt, db, plugins, tmp_path):
+def test_links_to_a_folder_are_the_same_folder(rt, db, plugins, tmp_path):
     rt.load(write(plugins))
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     db.build_index("library.words", SQL, folder=tmp_path / "real")
-    found = rt.epoch[index]["library.words"].search
-    (first,) = kept(tmp_path / "real")
+    search_first = rt.epoch[index]["library.words"].search
+    (first,) = builds_in(tmp_path / "real")
     for _ in range(2):
         db.build_index("library.words", SQL, folder=tmp_path / "link")
-    assert first in kept(tmp_path / "real")
-    assert found("old") == [(2, "1.0")]
+    assert first in builds_in(tmp_path / "real")
+    assert search_first("old") == [(2, "1.0")]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "mine", "build-", "build-../mine"])
-def test_a_damaged_pointer_has_nothing_removed(rt, db, plugins, tmp_path, name):
+def test_a_damaged_pointer_removes_nothing(rt, db, plugins, tmp_path, name):
     rt.load(write(plugins))
     (tmp_path / "mine").mkdir()
     pointer = tmp_path / "epochal-index.json"
@@ -509,10 +509,10 @@ def test_a_damaged_pointer_has_nothing_removed(rt, db, plugins, tmp_path, name):
         with pytest.raises(HostError, match=r"epochal-index\.json is damaged"):
             step()
     gc.collect()
-    assert kept(tmp_path) == ["mine"]
+    assert builds_in(tmp_path) == ["mine"]
 
 
-def test_a_build_that_is_found_serves_though_its_name_is_not_durable(
+def test_a_build_whose_name_is_not_durable_still_serves(
     rt, db, plugins, tmp_path, monkeypatch, caplog
 ):
     rt.load(write(plugins))
@@ -530,19 +530,19 @@ def test_a_build_that_is_found_serves_though_its_name_is_not_durable(
     assert search(db, "old") == [(9, "1.0")]
 
 
-@pytest.mark.parametrize("folder", [None, "kept"])
-def test_what_a_cleaner_took_away_is_persisted_again(rt, db, plugins, tmp_path, folder):
+@pytest.mark.parametrize("folder", [None, "stored"])
+def test_removed_files_are_persisted_again(rt, db, plugins, tmp_path, folder):
     rt.load(write(plugins))
     home = tmp_path / folder if folder else Path(tempfile.gettempdir())
     db.build_index("library.words", SQL, folder=home if folder else None)
     for version in ("2.0", "3.0"):
-        for one in home.iterdir():
-            shutil.rmtree(one) if one.is_dir() else one.unlink()
+        for path in home.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         rt.reload("library", write(plugins, version))
         assert search(db, "old") == [(2, version)]
 
 
-def test_what_cannot_be_persisted_again_says_what_to_do(rt, db, plugins):
+def test_an_index_that_cannot_be_persisted_again_refuses_the_change(rt, db, plugins):
     rt.load(write(plugins, persist="if ENTERED.is_set(): raise OSError('no room')"))
     build(db)
     ENTERED.set()
@@ -567,7 +567,7 @@ def test_a_build_that_leaves_rows_unread_is_refused(rt, db, plugins):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("@index\nclass s: pass", "no method build"),
         ("@index\ndef s(): pass", "expected a class"),
@@ -584,8 +584,8 @@ def test_a_build_that_leaves_rows_unread_is_refused(rt, db, plugins):
         ),
     ],
 )
-def test_what_cannot_be_an_index_is_refused_when_it_is_loaded(rt, plugins, code, told):
-    with pytest.raises(ExportError, match=told):
+def test_an_invalid_index_class_is_refused(rt, plugins, code, message):
+    with pytest.raises(ExportError, match=message):
         rt.load(plugins.write("bad", f"from epochal.kinds import index\n{code}\n"))
 
 
@@ -598,7 +598,7 @@ LINES = [
 ]
 
 
-def test_full_text_is_searched_after_reloads_and_nothing_is_built_again(rt, db, tmp_path):
+def test_full_text_is_searched_after_reloads_without_a_build(rt, db, tmp_path):
     rt.load(examples.path("fulltext"))
     db.register("lines", pa.table({"id": [10, 20, 30], "line": LINES}))
     assert db.build_index("fulltext.text", "SELECT id, line FROM lines") == 3
@@ -631,7 +631,7 @@ def test_vectors_are_searched_after_reloads(rt, db):
 
 
 @pytest.mark.parametrize(
-    ("ids", "vectors", "told"),
+    ("ids", "vectors", "message"),
     [
         ([1, -3], [[1.0], [1.0]], "row 2 has -3 for its number"),
         ([1, None], [[1.0], [1.0]], "row 2 has None for its number"),
@@ -644,12 +644,12 @@ def test_vectors_are_searched_after_reloads(rt, db):
         ([1, 2], [[1.0], None], "row 2 has None for its vector"),
     ],
 )
-def test_what_is_no_vector_of_a_numbered_row_is_refused_with_its_row(rt, db, ids, vectors, told):
+def test_an_invalid_vector_is_refused_with_its_row(rt, db, ids, vectors, message):
     rt.load(examples.path("vectors"))
     db.register("points", pa.table({"id": ids, "at": vectors}))
-    with pytest.raises(FunctionError, match=told):
+    with pytest.raises(FunctionError, match=message):
         db.build_index("vectors.near", "SELECT id, at FROM points")
-    # Whatever came before it.
+    # Also after valid rows.
     db.register("good", pa.table({"id": [7], "at": [[1.0]]}))
     with pytest.raises(FunctionError):
         db.build_index("vectors.near", "SELECT * FROM good UNION ALL SELECT id, at FROM points")
@@ -681,7 +681,7 @@ def test_an_example_takes_any_limit(rt, db, name, sql, wanted):
 
 
 @pytest.mark.parametrize(("name", "sql", "wanted"), EXAMPLES)
-def test_an_example_is_built_of_no_rows(rt, db, name, sql, wanted):
+def test_an_example_is_built_from_no_rows(rt, db, name, sql, wanted):
     rt.load(examples.path(name.partition(".")[0]))
     assert db.build_index(name, f"{sql} WHERE id > 99") == 0
     for _ in range(2):
@@ -693,7 +693,7 @@ def test_an_example_is_built_of_no_rows(rt, db, name, sql, wanted):
 @pytest.mark.parametrize("parts", [1, 2])
 def test_vectors_of_different_lengths_are_refused(rt, db, parts):
     rt.load(examples.path("vectors"))
-    # As many numbers as three vectors of two: only their lengths tell.
+    # As many numbers as three vectors of two: only the lengths show the fault.
     batches = pa.table({"id": [1, 2, 3], "at": [[1.0], [1.0, 2.0], [1.0, 2.0, 3.0]]}).to_batches(
         max_chunksize=4 - parts
     )
@@ -715,8 +715,8 @@ def test_an_example_is_built_into_one_folder_again_and_again(rt, db, tmp_path, n
         numbers = list(range(last))
         db.register("lines", pa.table({"id": numbers, "line": (column * last)[:last]}))
         db.build_index(name, "SELECT id, line FROM lines", folder=tmp_path)
-        rt.reload(plugin)  # reads from now on where the next build is written
+        rt.reload(plugin)  # reads the folder from now on, into which the next build is written
         with db.query(f"SELECT id FROM {call} ORDER BY id") as result:
             assert result.to_table()["id"].to_pylist() == numbers
     gc.collect()
-    assert len(kept(tmp_path)) == 1
+    assert len(builds_in(tmp_path)) == 1

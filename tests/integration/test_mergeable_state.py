@@ -1,4 +1,4 @@
-"""Mergeable state: kept states are merged by later versions, or these are refused."""
+"""Mergeable state: later versions merge stored states, or are refused."""
 
 import subprocess
 import sys
@@ -55,13 +55,13 @@ def sales(db):
     db.register("sales", pa.table({"day": [1, 1, 2, 2, 3], "n": [1, 2, 3, 4, None]}))
 
 
-def test_states_are_kept_and_merged_by_a_later_version(rt, db, sales, plugins):
+def test_stored_states_are_merged_by_a_later_version(rt, db, sales, plugins):
     rt.load(write_total(plugins))
-    kept = table(db, "SELECT day, sums.total_state(n) AS state FROM sales GROUP BY day")
-    db.register("days", kept)
+    days = table(db, "SELECT day, sums.total_state(n) AS state FROM sales GROUP BY day")
+    db.register("days", days)
     rt.reload("sums", write_total(plugins, "2.0"))
-    found = table(db, "SELECT sums.total_merge(state) AS n FROM days WHERE day < 3")
-    assert found["n"].to_pylist() == [10]
+    result = table(db, "SELECT sums.total_merge(state) AS n FROM days WHERE day < 3")
+    assert result["n"].to_pylist() == [10]
     assert table(db, "SELECT sums.total(n) AS n FROM sales")["n"].to_pylist() == [10]
     assert db.functions() == [
         "sums.total(value BIGINT) -> BIGINT",
@@ -71,7 +71,7 @@ def test_states_are_kept_and_merged_by_a_later_version(rt, db, sales, plugins):
 
 
 @pytest.mark.parametrize(
-    ("at", "told"),
+    ("at", "message"),
     [
         ({"kind": "int", "write": "self.value"}, "its state was bytes, and would be int"),
         ({"parameters": {"unit": 2}}, "unit was 1, and would be 2"),
@@ -82,15 +82,15 @@ def test_states_are_kept_and_merged_by_a_later_version(rt, db, sales, plugins):
         ({"write": "repr(self.value).encode()", "read": "int(state.decode('utf-16'))"}, "codec"),
     ],
 )
-def test_a_version_that_makes_something_else_of_a_state_is_refused(rt, plugins, at, told):
+def test_a_version_that_misreads_a_state_is_refused(rt, plugins, at, message):
     rt.load(write_total(plugins))
     epoch = rt.epoch
-    with pytest.raises((IncompatibleError, ExportError), match=told):
+    with pytest.raises((IncompatibleError, ExportError), match=message):
         rt.reload("sums", write_total(plugins, "2.0", **at))
     assert rt.epoch is epoch
 
 
-def test_a_version_whose_own_states_do_not_come_back_is_refused(rt, plugins):
+def test_a_version_that_misreads_its_own_states_is_refused(rt, plugins):
     with pytest.raises(
         ExportError, match="sample 0: the value was 3, and out of the same state is 4"
     ):
@@ -127,9 +127,9 @@ def write_distinct(plugins, **at):
 
 
 @pytest.mark.parametrize(
-    ("at", "told"),
+    ("at", "message"),
     [
-        # It reads the old states well, and counts everybody twice who is in both.
+        # It reads the old states, but counts a user in both states twice.
         ({"hashed": "'salt' + user"}, "sample 0: the value was 2.0, and with half .* would be 4.0"),
         ({"hashed": "user.upper()"}, "with half of it kept from before would be 4.0"),
         ({"hashed": "user[:0]"}, "the value was 2.0, and out of the same rows would be 1.0"),
@@ -146,28 +146,28 @@ def write_distinct(plugins, **at):
         ({"value": "1 / 0"}, "sample 0: ZeroDivisionError"),
     ],
 )
-def test_a_version_that_does_not_go_on_with_a_state_is_refused(rt, plugins, at, told):
+def test_a_version_that_cannot_merge_old_states_with_its_own_is_refused(rt, plugins, at, message):
     rt.load(write_distinct(plugins))
     epoch = rt.epoch
-    # Its own samples do not show it.
+    # Its own samples do not show the fault.
     mine = {"samples": '[[("X",)]]'} if "user[:0]" not in at.get("hashed", "") else {}
-    with pytest.raises((IncompatibleError, ExportError), match=told):
+    with pytest.raises((IncompatibleError, ExportError), match=message):
         rt.reload("web", write_distinct(plugins, **{**mine, **at}))
     assert rt.epoch is epoch
 
 
-def test_of_states_of_two_versions_each_value_counts_once(rt, db, plugins):
+def test_a_value_in_states_of_two_versions_counts_once(rt, db, plugins):
     rt.load(write_distinct(plugins))
     db.register("visits", pa.table({"user": ["a", "b"]}))
     sql = "SELECT web.distinct_state(user) AS state FROM visits"
     first = table(db, sql)
     assert rt.reload("web", write_distinct(plugins, hashed="str(user)")).reclaimed
     db.register("days", pa.concat_tables([first, table(db, sql)]))
-    found = table(db, "SELECT web.distinct_merge(state) AS n FROM days")
-    assert found["n"].to_pylist() == [2.0]
+    result = table(db, "SELECT web.distinct_merge(state) AS n FROM days")
+    assert result["n"].to_pylist() == [2.0]
 
 
-def test_the_plugin_may_say_how_near_an_estimate_must_be(rt, plugins):
+def test_the_plugin_decides_how_near_an_estimate_must_be(rt, plugins):
     near = "same = staticmethod(lambda a, b: abs(a - b) <= 0.1 * a)"
     rt.load(write_distinct(plugins))
     with pytest.raises(IncompatibleError, match=r"was 2\.0, and out of the same state is 2\.1"):
@@ -177,7 +177,7 @@ def test_the_plugin_may_say_how_near_an_estimate_must_be(rt, plugins):
         rt.reload("web", write_distinct(plugins, value="len(self.seen) * 1.5", more=near))
 
 
-def test_nan_is_the_same_value(rt, plugins):
+def test_nan_is_the_same_as_nan(rt, plugins):
     rt.load(write_distinct(plugins, value="float('nan')"))
     assert rt.reload("web", write_distinct(plugins, value="-float('nan')")).reclaimed
 
@@ -205,7 +205,7 @@ def test_samples_are_groups_of_rows_as_sql_would_pass_them(rt, plugins, samples,
     assert rt.reload("web", write_distinct(plugins)).reclaimed
 
 
-KEPT = """
+STORED = """
 import pyarrow as pa
 from epochal.kinds import mergeable_state
 
@@ -231,7 +231,7 @@ SUM = {
 
 
 @pytest.mark.parametrize(
-    ("at", "told"),
+    ("at", "message"),
     [
         ({"kind": "int"}, r"3\.0 is not of the type int64"),
         (
@@ -246,9 +246,9 @@ SUM = {
         ({"value": "'x'"}, "'x' is not of the type double"),
     ],
 )
-def test_states_and_values_are_checked_as_they_are_stored(rt, plugins, at, told):
-    with pytest.raises(ExportError, match=f"sample 0: .*{told}"):
-        rt.load(plugins.write("sums", KEPT.format(**{**SUM, **at})))
+def test_states_and_values_are_checked_by_their_stored_type(rt, plugins, at, message):
+    with pytest.raises(ExportError, match=f"sample 0: .*{message}"):
+        rt.load(plugins.write("sums", STORED.format(**{**SUM, **at})))
 
 
 def test_a_vectorized_state_gets_its_samples_as_arrays(rt, db, plugins):
@@ -257,15 +257,15 @@ def test_a_vectorized_state_gets_its_samples_as_arrays(rt, db, plugins):
         "taken": "pa.DoubleArray",
         "update": "self.value += sum(value.to_pylist())",
     }
-    rt.load(plugins.write("sums", KEPT.format(**{**SUM, **at})))
-    rt.reload("sums", plugins.write("sums", KEPT.format(**SUM)))
-    rt.reload("sums", plugins.write("sums", KEPT.format(**{**SUM, **at})))
+    rt.load(plugins.write("sums", STORED.format(**{**SUM, **at})))
+    rt.reload("sums", plugins.write("sums", STORED.format(**SUM)))
+    rt.reload("sums", plugins.write("sums", STORED.format(**{**SUM, **at})))
     twice = {**SUM, **at, "update": at["update"].replace("+=", "+= 2 *")}
     with pytest.raises(IncompatibleError, match=r"out of the same rows would be 6\.0"):
-        rt.reload("sums", plugins.write("sums", KEPT.format(**twice)))
+        rt.reload("sums", plugins.write("sums", STORED.format(**twice)))
 
 
-def test_states_are_compared_where_there_is_no_arrow():
+def test_states_are_compared_without_arrow():
     code = """
         import sys
         sys.modules["pyarrow"] = None
@@ -291,7 +291,7 @@ def test_states_are_compared_where_there_is_no_arrow():
 
 
 @pytest.mark.parametrize("marker", ["scalar", "aggregate", "mergeable_state"])
-def test_a_function_by_the_name_of_a_states_part_is_told_when_it_is_called(
+def test_a_function_with_the_name_of_a_states_function_is_reported_on_call(
     rt, db, sales, plugins, marker
 ):
     path = write_total(plugins)
@@ -317,8 +317,8 @@ def test_sketches_count_distinct_values_over_days_and_versions(rt, db):
     sql = "SELECT day, sketches.distinct_state(user) AS sketch FROM visits GROUP BY day"
     db.register("days", table(db, sql))
     assert rt.reload("sketches").reclaimed
-    found = table(db, "SELECT sketches.distinct_merge(sketch) AS n FROM days")
-    assert found["n"].to_pylist() == [pytest.approx(6_000, rel=0.05)]
+    result = table(db, "SELECT sketches.distinct_merge(sketch) AS n FROM days")
+    assert result["n"].to_pylist() == [pytest.approx(6_000, rel=0.05)]
 
 
 def test_a_sketch_of_another_size_is_refused(rt, tmp_path):

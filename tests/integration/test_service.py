@@ -1,4 +1,4 @@
-"""Services: what they keep is handed over on reload, and not one call is lost or made twice."""
+"""Services: a reload hands their state over, and no call is lost or made twice."""
 
 import asyncio
 import random
@@ -74,7 +74,7 @@ def _fresh():
     GATE.set()
 
 
-def test_what_a_service_keeps_goes_on_in_the_next_generation(rt, plugins):
+def test_a_services_state_moves_to_the_next_generation(rt, plugins):
     rt.load(write(plugins))
     assert [limiter(rt).hit() for _ in range(3)] == [1, 2, 3]
     cut = rt.reload("quota", write(plugins, "2.0"))
@@ -96,7 +96,7 @@ def test_a_call_through_an_older_epoch_goes_where_the_state_is(rt, plugins):
         assert op[service]["quota.limiter"].version() == "3.0"
 
 
-def test_a_generation_between_two_is_not_held_by_either(rt, plugins):
+def test_neither_neighbour_keeps_a_generation_between_them(rt, plugins):
     rt.load(write(plugins))
     with rt.operation("long") as op:
         op[service]["quota.limiter"].hit()
@@ -107,7 +107,7 @@ def test_a_generation_between_two_is_not_held_by_either(rt, plugins):
         assert second.state is LifecycleState.REMOVED
 
 
-def test_an_operation_that_outlasts_the_plugin_goes_on_with_its_own_instance(rt, plugins):
+def test_an_operation_that_outlasts_the_plugin_uses_its_own_instance(rt, plugins):
     rt.load(write(plugins))
     with rt.operation("long") as op:
         rt.reload("quota", write(plugins, "2.0"), drain_timeout=0.0)
@@ -115,7 +115,7 @@ def test_an_operation_that_outlasts_the_plugin_goes_on_with_its_own_instance(rt,
         assert op[service]["quota.limiter"].version() == "1.0"
 
 
-def test_a_method_that_is_kept_holds_its_generation_and_goes_where_the_state_is(rt, plugins):
+def test_a_stored_method_keeps_its_generation_and_reaches_the_state(rt, plugins):
     rt.load(write(plugins))
     hit = limiter(rt).hit
     old = rt.generation("quota")
@@ -127,29 +127,29 @@ def test_a_method_that_is_kept_holds_its_generation_and_goes_where_the_state_is(
 
 
 @pytest.fixture
-def many_turns():
-    """Busy threads give their turn away ten times as often, so that changes get theirs."""
+def short_switch_interval():
+    """Let busy threads release the interpreter ten times as often, so that changes get it."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(usual / 10)
     yield
     sys.setswitchinterval(usual)
 
 
-@pytest.mark.usefixtures("many_turns")
-def test_not_one_count_is_lost_under_a_hundred_reloads(plugins):
-    """In threads and tasks at once; every answer is another number, and none is left out."""
+@pytest.mark.usefixtures("short_switch_interval")
+def test_no_count_is_lost_under_a_hundred_reloads(plugins):
+    """In threads and tasks at once: the answers are all different, without a gap."""
     with Runtime() as rt, ThreadPoolExecutor(5) as pool:
         rt.load(write(plugins))
         stop = threading.Event()
 
         def work():
             answers = []
-            kept = limiter(rt)
+            stored = limiter(rt)
             while not stop.wait(0.0001):
                 answers.append(limiter(rt).hit())
-                answers.append(kept.hit())
+                answers.append(stored.hit())
                 if len(answers) % 6 == 0:
-                    kept = limiter(rt)
+                    stored = limiter(rt)
             return answers
 
         async def task():
@@ -187,7 +187,7 @@ def in_background(work):
     return future
 
 
-def test_calls_wait_while_the_state_moves_and_others_flow(rt, plugins, tmp_path):
+def test_calls_wait_while_the_state_moves_and_other_services_do_not(rt, plugins, tmp_path):
     rt.load(write(plugins))
     other = tmp_path / "others"
     other.mkdir()
@@ -213,7 +213,7 @@ def test_tasks_wait_without_blocking_their_loop(rt, plugins):
         cancelled = asyncio.create_task(limiter(rt).ahit())
         await asyncio.sleep(0)
         cancelled.cancel()
-        del cancelled  # a task that is kept keeps its frames
+        del cancelled  # a reference to the task would keep the task's frames
         for _ in range(10):
             await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
@@ -252,7 +252,7 @@ def test_a_call_from_inside_a_call_does_not_wait_for_itself(rt, plugins):
     assert limiter(rt).hit() == 2
 
 
-def test_a_hand_over_that_takes_too_long_is_rolled_back_and_the_old_one_goes_on(rt, plugins):
+def test_a_hand_over_past_its_time_limit_is_rolled_back(rt, plugins):
     rt.load(write(plugins))
     limiter(rt).hit()
     epoch = rt.epoch
@@ -283,7 +283,7 @@ def test_a_call_that_never_ends_keeps_the_state_where_it_is(rt, plugins):
     assert limiter(rt).hit() == 2
 
 
-def test_a_change_that_is_given_up_while_it_waits_for_calls_lets_all_go_on(rt, plugins):
+def test_a_change_cancelled_while_it_waits_for_calls_opens_the_gate(rt, plugins):
     stay = f"def stay(self):\n        {BLOCK}"
     rt.load(write(plugins, more=stay))
     inside = in_background(limiter(rt).stay)
@@ -304,9 +304,7 @@ def test_a_change_that_is_given_up_while_it_waits_for_calls_lets_all_go_on(rt, p
 
 
 @pytest.mark.parametrize("where", [(GateClosure, "close"), (GatedTransfer, "run")])
-def test_a_hand_over_that_is_given_up_at_any_point_leaves_no_gate_closed(
-    rt, plugins, monkeypatch, where
-):
+def test_a_hand_over_given_up_at_any_point_leaves_no_gate_closed(rt, plugins, monkeypatch, where):
     rt.load(write(plugins))
     usual = getattr(*where)
 
@@ -320,7 +318,7 @@ def test_a_hand_over_that_is_given_up_at_any_point_leaves_no_gate_closed(
     monkeypatch.setattr(*where, late)
     with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
         change.reload("quota")
-    while not NOTES:  # what was late has come
+    while not NOTES:  # the late step has ended
         pass
     monkeypatch.undo()
     assert limiter(rt).hit() == 1
@@ -328,8 +326,8 @@ def test_a_hand_over_that_is_given_up_at_any_point_leaves_no_gate_closed(
     assert limiter(rt).hit() == 2
 
 
-def test_calls_that_are_interrupted_anywhere_hold_no_change_up(rt, plugins):
-    """By a signal, between any two instructions."""
+def test_calls_interrupted_anywhere_block_no_change(rt, plugins):
+    """A signal interrupts them between any two instructions."""
     rt.load(write(plugins))
 
     class Interrupted(Exception):  # noqa: N818
@@ -353,7 +351,7 @@ def test_calls_that_are_interrupted_anywhere_hold_no_change_up(rt, plugins):
     assert rt.reload("quota", write(plugins, "2.0")).drained
 
 
-def test_plain_calls_hold_up_no_loop_in_which_another_goes_on(rt, plugins):
+def test_plain_calls_block_no_loop_with_an_admitted_call(rt, plugins):
     slow = "async def slow(self):\n        import asyncio; await asyncio.sleep(0.01); self.hit()"
     rt.load(write(plugins, more=slow))
 
@@ -372,7 +370,7 @@ def test_plain_calls_hold_up_no_loop_in_which_another_goes_on(rt, plugins):
                 calls[1] += 1
                 await asyncio.sleep(0.001)
 
-        tasks = [asyncio.create_task(one()) for one in (suspended, plain, suspended)]
+        tasks = [asyncio.create_task(loop()) for loop in (suspended, plain, suspended)]
         for version in ("2.0", "3.0", "4.0"):
             await rt.areload("quota", write(plugins, version, more=slow))
         stop.set()
@@ -382,7 +380,7 @@ def test_plain_calls_hold_up_no_loop_in_which_another_goes_on(rt, plugins):
     asyncio.run(main())
 
 
-def test_what_a_wrapped_method_awaits_is_inside_of_the_gate(rt, plugins):
+def test_a_coroutine_from_a_plain_method_is_inside_the_gate(rt, plugins):
     later = """async def _later(self):
         import asyncio
         count = self.count
@@ -407,7 +405,7 @@ def test_what_a_wrapped_method_awaits_is_inside_of_the_gate(rt, plugins):
     assert limiter(rt).hit() == 2
 
 
-def test_what_would_go_on_after_its_call_is_refused(rt, plugins):
+def test_a_generator_from_a_plain_method_is_refused(rt, plugins):
     each = "each = lambda self: (n for n in range(3))"
     rt.load(write(plugins, more=each))
     with pytest.raises(TypeError, match="return a list"):
@@ -422,7 +420,7 @@ def test_what_would_go_on_after_its_call_is_refused(rt, plugins):
     "error", ["RuntimeError", "SystemExit", "KeyboardInterrupt", "MemoryError"]
 )
 @pytest.mark.parametrize("where", ["export", "take"])
-def test_what_raises_in_a_hand_over_rolls_the_change_back(rt, plugins, where, error):
+def test_an_error_in_a_hand_over_rolls_the_change_back(rt, plugins, where, error):
     rt.load(write(plugins, export="raise " + error if where == "export" else "pass"))
     limiter(rt).hit()
     epoch = rt.epoch
@@ -450,7 +448,7 @@ def test_versions_may_be_skipped_where_they_are_accepted(rt, plugins):
     assert NOTES == ["1.0"]
 
 
-def test_of_two_plugins_the_first_goes_on_if_the_second_refuses(rt, plugins, tmp_path):
+def test_if_the_second_of_two_plugins_refuses_the_first_is_rolled_back(rt, plugins, tmp_path):
     folder = tmp_path / "b"
     folder.mkdir()
     second = PluginFolder(folder)
@@ -467,7 +465,7 @@ def test_of_two_plugins_the_first_goes_on_if_the_second_refuses(rt, plugins, tmp
     assert rt.epoch[service]["quotb.limiter"].hit() == 1
 
 
-def test_a_dry_run_hands_over_and_goes_back(rt, plugins):
+def test_a_dry_run_hands_over_and_rolls_back(rt, plugins):
     rt.load(write(plugins))
     limiter(rt).hit()
     take = "import tests.integration.test_service as t; t.NOTES.append(state)"
@@ -495,7 +493,7 @@ def test_a_service_is_closed_before_its_plugin_is_shut_down(rt, plugins):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("def hit(self): return 1", "def hot(self): return 1", "gone: hit"),
         ("def hit(self): return 1", "async def hit(self): return 1", "became async def"),
@@ -519,10 +517,10 @@ def test_a_service_is_closed_before_its_plugin_is_shut_down(rt, plugins):
         ),
     ],
 )
-def test_a_version_that_callers_could_not_go_on_with_is_refused(rt, plugins, old, new, said):
+def test_a_version_that_breaks_callers_is_refused(rt, plugins, old, new, message):
     code = "from epochal.kinds import service\n@service\nclass s:\n    {}\n"
     rt.load(plugins.write("quota", code.format(old)))
-    with pytest.raises(IncompatibleError, match=said):
+    with pytest.raises(IncompatibleError, match=message):
         rt.reload("quota", plugins.write("quota", code.format(new)))
 
 
@@ -533,14 +531,14 @@ def test_a_version_that_callers_could_not_go_on_with_is_refused(rt, plugins, old
         ("def hit(self, a, /, b, *, c): pass", "def hit(self, *args, **kw): pass"),
     ],
 )
-def test_a_version_that_callers_can_go_on_with_is_not(rt, plugins, old, new):
+def test_a_version_that_callers_can_use_is_accepted(rt, plugins, old, new):
     code = "from epochal.kinds import service\n@service\nclass s:\n    {}\n"
     rt.load(plugins.write("quota", code.format(old)))
     assert rt.reload("quota", plugins.write("quota", code.format(new))).published
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("@service\ndef f(): pass", "expected a class"),
         ("@service\nclass s:\n    def __init__(self, x): pass", "without arguments"),
@@ -558,8 +556,8 @@ def test_a_version_that_callers_can_go_on_with_is_not(rt, plugins, old, new):
         ("@service\nclass s:\n    def each(self): yield 1", "generator"),
     ],
 )
-def test_what_cannot_be_a_service_is_refused(rt, plugins, body, said):
-    with pytest.raises(ExportError, match=said):
+def test_an_invalid_service_class_is_refused(rt, plugins, body, message):
+    with pytest.raises(ExportError, match=message):
         rt.load(plugins.write("quota", f"from epochal.kinds import service\n{body}\n"))
 
 
@@ -571,7 +569,7 @@ def test_only_methods_are_offered(rt, plugins):
         limiter(rt).export_state()
 
 
-def test_a_plugin_that_requires_it_calls_it_too(rt, plugins):
+def test_a_plugin_calls_a_service_that_it_requires(rt, plugins):
     rt.load(write(plugins))
     code = """
 def init(ctx):
@@ -628,7 +626,7 @@ def gate_of(handle):
     return handle._ref.state.gate
 
 
-def test_a_call_on_its_way_to_a_service_holds_up_no_change_of_that(rt, plugins):
+def test_a_call_about_to_enter_a_service_blocks_no_change_of_it(rt, plugins):
     rt.load(write(plugins))
     rt.load(write_books(plugins, inside=BLOCK))
     inside = in_background(lambda: books(rt).note())
@@ -640,21 +638,21 @@ def test_a_call_on_its_way_to_a_service_holds_up_no_change_of_that(rt, plugins):
     GATE.set()
     assert inside.result(10) == 1
     assert reload.result(10).plugins == ("quota", "books")
-    assert books(rt).note() == 3  # 2 went to the new one, as it took over
+    assert books(rt).note() == 3  # the new one got 2 as it took over
 
 
-def test_whoever_takes_a_state_over_finds_that_of_what_it_requires(rt, plugins):
+def test_import_state_reaches_the_new_state_of_a_required_service(rt, plugins):
     rt.load(write(plugins))
     rt.load(write_books(plugins))
     assert [books(rt).note() for _ in range(3)] == [1, 2, 3]
     cut = rt.reload("quota", write(plugins, "2.0"))
-    # The old one asked the old one, which had given its 3 away; the new one asked the new one.
+    # The old books called the old limiter, after its 3 was exported; the new called the new.
     assert books(rt).all() == (3, (4, 4, "2.0"))
     assert cut.drained
     assert cut.reclaimed, cut.leaks
 
 
-def test_one_that_refuses_lets_all_go_on(rt, plugins):
+def test_a_refusal_rolls_back_every_service_of_the_change(rt, plugins):
     rt.load(write(plugins))
     rt.load(write_books(plugins))
     refusing = "def import_state(self, state, from_version): raise ValueError('not mine')"
@@ -662,20 +660,20 @@ def test_one_that_refuses_lets_all_go_on(rt, plugins):
     with pytest.raises(IncompatibleError, match="not mine"), rt.change() as change:
         change.reload("quota", write(plugins, "2.0"))
         change.reload("books", plugins.write("books", code, version="2.0", requires=["quota"]))
-    assert books(rt).note() == 2  # after the one that the old one asked for
+    assert books(rt).note() == 2  # after the call that the old one's export_state made
     assert limiter(rt).version() == "1.0"
 
 
-def test_services_that_call_each_other_both_ways_are_moved_in_one_change(rt, plugins):
+def test_services_that_call_each_other_move_in_one_change(rt, plugins):
     each = f"def each(self, other):\n        {BLOCK}\n        return other()"
     rt.load(write(plugins, more=each))
     code = LIMITER.format(version="1.0", export="pass", take="pass", more=each)
     rt.load(plugins.write("other", code))
-    one, other = limiter(rt), rt.epoch[service]["other.limiter"]
-    gates = gate_of(one), gate_of(other)
+    limits, other = limiter(rt), rt.epoch[service]["other.limiter"]
+    gates = gate_of(limits), gate_of(other)
     crossing = [
-        in_background(lambda: one.each(other.hit)),
-        in_background(lambda: other.each(one.hit)),
+        in_background(lambda: limits.each(other.hit)),
+        in_background(lambda: other.each(limits.hit)),
     ]
     while not all(gate.inside() for gate in gates):  # ends with the test's time limit
         pass
@@ -691,11 +689,11 @@ def test_services_that_call_each_other_both_ways_are_moved_in_one_change(rt, plu
     GATE.set()
     moving.result(10)
     assert [call.result(10) for call in crossing] == [1, 1]
-    assert [one.hit(), other.hit()] == [2, 2]
+    assert [limits.hit(), other.hit()] == [2, 2]
 
 
-def test_what_init_does_to_a_required_service_moves_along(rt, plugins):
-    """The older version still has the state, so that is where such calls go."""
+def test_calls_from_init_of_a_required_service_move_along(rt, plugins):
+    """Such calls go to the older version, which still has the state."""
     code = 'def init(ctx): ctx.require("quota").limiter.hit()\n'
     rt.load(write(plugins))
     rt.load(plugins.write("web", code, requires=["quota"]))
@@ -704,7 +702,7 @@ def test_what_init_does_to_a_required_service_moves_along(rt, plugins):
     assert limiter(rt).hit() == 4
 
 
-def test_the_limit_of_a_pause_is_one_for_all_that_moves(rt, plugins):
+def test_one_pause_limit_covers_all_moves_of_a_change(rt, plugins):
     slow = "import time; time.sleep(0.2)"
     rt.load(write(plugins, take=slow))
     rt.load(
@@ -745,13 +743,13 @@ def test_a_plugin_hands_over_its_own_state(rt, plugins):
     assert rt.epoch[tool]["geo.see"](3) == 3
 
 
-def test_state_that_a_new_version_has_no_place_for_is_told(rt, plugins):
+def test_state_without_a_place_in_the_new_version_is_reported(rt, plugins):
     from tests.conftest import tool
 
     from epochal.events import StateDropped
 
-    told = []
-    rt.events.subscribe(told.append)
+    events = []
+    rt.events.subscribe(events.append)
     rt.load(plugins.write("geo", LIMITER_AND_OWN))
     cut = rt.reload("geo")
     assert cut.dropped == ()
@@ -767,21 +765,21 @@ def test_state_that_a_new_version_has_no_place_for_is_told(rt, plugins):
     cut = rt.reload("geo", plugins.write("geo", plain))
     assert cut.dropped == ()
     rt.close()
-    assert [e.generation for e in told if isinstance(e, StateDropped)] == [new]
+    assert [event.generation for event in events if isinstance(event, StateDropped)] == [new]
 
 
-def test_a_plugin_with_nothing_but_state_is_told_of_too(rt, plugins):
+def test_dropped_state_of_a_plugin_without_exports_is_reported(rt, plugins):
     rt.load(plugins.write("geo", "def export_state(): return 1\n"))
     assert rt.reload("geo", plugins.write("geo", "")).dropped
 
 
-def test_nothing_is_told_of_a_change_that_is_not_published(rt, plugins):
+def test_an_unpublished_change_reports_no_dropped_state(rt, plugins):
     from epochal.events import StateDropped
 
-    told = []
-    rt.events.subscribe(told.append)
+    events = []
+    rt.events.subscribe(events.append)
     rt.load(plugins.write("geo", "def export_state(): return 1\n"))
     with pytest.raises(InitError):
         rt.reload("geo", plugins.write("geo", "def init(ctx): raise ValueError\n"))
     rt.close()
-    assert not [event for event in told if isinstance(event, StateDropped)]
+    assert not [event for event in events if isinstance(event, StateDropped)]

@@ -1,4 +1,4 @@
-"""A function for one data type refuses a column of another, though both are stored alike."""
+"""A function for one data type refuses a column of another, though their storage is the same."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,10 +49,10 @@ def rows(db, sql):
 
 def marked(name, parameters):
     place = pa.array([{"lat": 1.0, "lon": 2.0}], STORAGE)
-    said = {"ARROW:extension:name": name}
+    metadata = {"ARROW:extension:name": name}
     if parameters is not None:
-        said["ARROW:extension:metadata"] = parameters
-    field = pa.field("p", STORAGE, metadata=said)
+        metadata["ARROW:extension:metadata"] = parameters
+    field = pa.field("p", STORAGE, metadata=metadata)
     return pa.Table.from_arrays([place], schema=pa.schema([field]))
 
 
@@ -82,9 +82,9 @@ def test_another_type_is_refused_when_the_query_is_planned(db, sql):
         db.query(sql)
 
 
-def test_the_refusal_says_what_the_argument_is(db):
-    told = r"geo\.lat takes .*, and mars\.at\(.*\) is a mars\.point: the two types share a"
-    with pytest.raises(QueryError, match=told):
+def test_the_refusal_names_the_arguments_type(db):
+    message = r"geo\.lat takes .*, and mars\.at\(.*\) is a mars\.point: the two types share a"
+    with pytest.raises(QueryError, match=message):
         db.query("SELECT geo.lat(mars.at(1, 2))")
 
 
@@ -92,14 +92,14 @@ def test_the_refusal_says_what_the_argument_is(db):
     ("name", "parameters", "fine"),
     [
         ("geo.point", '{"datum": "WGS84"}', True),
-        ("geo.point", '{"datum":"WGS84"}', True),  # as JSON it is the same
-        ("geo.point", None, True),  # it does not say
+        ("geo.point", '{"datum":"WGS84"}', True),  # the same JSON
+        ("geo.point", None, True),  # no parameters named
         ("geo.point", '{"datum": "ETRS89"}', False),
         ("geo.point", "not JSON", False),
         ("mars.point", '{"datum": "WGS84"}', False),
     ],
 )
-def test_parameters_are_a_part_of_the_type(db, name, parameters, fine):
+def test_parameters_are_part_of_the_type(db, name, parameters, fine):
     db.register("places", marked(name, parameters))
     if fine:
         assert rows(db, "SELECT geo.lat(p) FROM places") == [(1.0,)]
@@ -112,17 +112,17 @@ def test_parameters_are_a_part_of_the_type(db, name, parameters, fine):
     "argument",
     [
         "named_struct('lat', 1.0::double, 'lon', 2.0::double)",
-        # The engine makes these anew, and they say nothing.
+        # The engine makes these columns anew, without metadata.
         "CASE WHEN a > 0 THEN mars.at(a, a) END",
         "coalesce(mars.at(a, a))",
         "(SELECT max(mars.at(a, a)) FROM n)",
     ],
 )
-def test_a_column_that_says_nothing_is_taken(db, argument):
+def test_a_column_without_a_named_type_is_accepted(db, argument):
     assert rows(db, f"SELECT geo.lat({argument}) FROM n") == [(1.0,)]
 
 
-def test_arrays_of_the_type_are_of_the_type(rt, db):
+def test_arrays_from_the_handle_are_of_the_type(rt, db):
     for plugin in ("geo", "mars"):
         place = rt.epoch[data_type][f"{plugin}.point"].array([(1.0, 2.0)])
         db.register(plugin, pa.table({"p": place}))
@@ -131,7 +131,7 @@ def test_arrays_of_the_type_are_of_the_type(rt, db):
         db.query("SELECT geo.lat(p) FROM mars")
 
 
-def test_a_parquet_file_says_its_types(db, tmp_path):
+def test_a_parquet_file_keeps_its_types(db, tmp_path):
     with db.query("SELECT mars.at(1, 2) AS p, 1 AS n") as result:
         made = result.to_table()
     for folder in ("same", "other"):
@@ -144,10 +144,10 @@ def test_a_parquet_file_says_its_types(db, tmp_path):
     pq.write_table(
         made.replace_schema_metadata({"by": "somebody"}), tmp_path / "other" / "3.parquet"
     )
-    db.register("one", tmp_path / "same" / "1.parquet")
+    db.register("single", tmp_path / "same" / "1.parquet")
     db.register("same", tmp_path / "same")
-    db.register("other", tmp_path / "other")  # the engine keeps nothing where files contradict
-    for name in ("one", "same"):
+    db.register("other", tmp_path / "other")  # the engine drops metadata that differ between files
+    for name in ("single", "same"):
         assert rows(db, f"SELECT mars.lat(p) FROM {name}")[0] == (1.0,)
         with pytest.raises(QueryError, match="share a storage format"):
             db.query(f"SELECT geo.lat(p) FROM {name}")

@@ -16,13 +16,13 @@ each 13th and on each Friday), as Vixie cron does. An expression with fixed hour
 also on the day that has one of them twice, when clocks are set back; one that runs every hour, or
 every so many hours, runs in both.
 
-`epochal.jobs.Jobs` runs them. A tick reads the epoch once, as it begins: one that runs while its
-plugin is reloaded ends on the old code, and holds back the shutdown of that; the next runs the new
-code. A schedule belongs to the job's name, not to its code: a reload that leaves it as it is does
-not touch it, so no tick is lost and none comes twice. A changed schedule starts anew.
+`epochal.jobs.Jobs` runs them. A tick reads the epoch once, as it begins: a tick that runs while its
+plugin is reloaded ends on the old code, whose shutdown waits for it; the next tick runs the new
+code. A schedule belongs to the job's name, not to its code: a reload that leaves the schedule as it
+is does not touch it, so no tick is lost or doubled. A changed schedule starts anew.
 
-A kind needs no library: what a schedule may say is checked here, so that what is accepted can be
-kept wherever it runs.
+Schedules are checked here, without any library, so that a schedule that is accepted in one process
+can run in every other.
 """
 
 from __future__ import annotations
@@ -53,41 +53,36 @@ class Schedule:
 
     Attributes:
         every_s: seconds from tick to tick.
-        cron: five fields; weekdays by name.
-        at: the one time.
+        cron: five fields, as `read_cron` returns them.
+        at: the time of the single tick.
     """
 
     every_s: float | None = None
     cron: str | None = None
     at: datetime | None = None
 
-    @property
-    def is_once(self) -> bool:
-        """Whether there is one tick only."""
-        return self.at is not None
-
     def __str__(self) -> str:
         if self.every_s is not None:
-            # All its digits: under this text a position is kept.
+            # With all digits: the job's position is stored under this text.
             return f"every {self.every_s:.15g} s"
         return f"cron {self.cron}" if self.cron is not None else f"at {self.at}"
 
 
 def read_duration(text: float | str) -> float:
-    """Seconds of `"5s"`, `"250ms"`, `"10m"`, `"6h"`, `"1d"`, or of a number of seconds.
+    """Return the seconds of `"5s"`, `"250ms"`, `"10m"`, `"6h"`, `"1d"`, or a number of seconds.
 
     Raises:
         ValueError: it is none of these, or not between a millisecond and a century.
     """
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         seconds = float(text)
-    elif isinstance(text, str) and (found := _DURATION.fullmatch(text.strip())):
-        seconds = float(found[1]) * _UNITS[found[2]]
+    elif isinstance(text, str) and (match := _DURATION.fullmatch(text.strip())):
+        seconds = float(match[1]) * _UNITS[match[2]]
     else:
-        raise ValueError(f"{text!r} is no duration; expected '250ms', '5s', '10m', '6h' or '1d'")
+        raise ValueError(f"{text!r} is not a duration; expected '250ms', '5s', '10m', '6h' or '1d'")
     if not _SHORTEST_S <= seconds <= _LONGEST_S:
         raise ValueError(
-            f"{text!r} is no duration between two ticks; expected a millisecond to a century"
+            f"{text!r} is not a duration between two ticks; expected a millisecond to a century"
         )
     return seconds
 
@@ -105,24 +100,24 @@ class JobKind(Kind[Callable[[], Any]]):
         at: datetime | str | None = None,
         **unknown: Any,
     ) -> Mapping[str, Any]:
-        """What the marker takes: exactly one of three.
+        """Check the marker's options: exactly one of three.
 
         Args:
             every: seconds from tick to tick, or a text such as `"5s"`.
             cron: five fields: minute hour day month weekday.
-            at: the one time; without a zone it is local time.
+            at: the time of the single tick; local time if it has no zone.
             **unknown: refused.
 
         Raises:
-            TypeError: an option that is not known, or not exactly one.
-            ValueError: it cannot be read.
+            TypeError: the kind has no such option, or there is not exactly one.
+            ValueError: the schedule is not valid.
         """
         if unknown:
             raise TypeError(
                 f"job does not know the options {sorted(unknown)}; "
                 "it takes every, cron or at, and name"
             )
-        if sum(one is not None for one in (every, cron, at)) != 1:
+        if sum(given is not None for given in (every, cron, at)) != 1:
             raise TypeError("a job takes exactly one of every=, cron= and at=")
         if every is not None:
             return {"schedule": Schedule(every_s=read_duration(every))}
@@ -131,32 +126,34 @@ class JobKind(Kind[Callable[[], Any]]):
         return {"schedule": Schedule(at=_read_time(at))}
 
     def validate(self, export: Export) -> None:
-        """Ask for a function that is called without arguments, and a schedule.
+        """Require a function that is called without arguments, and a schedule.
 
         Raises:
-            TypeError: it is none.
+            TypeError: the export is no such function, or has no schedule.
         """
         super().validate(export)
         if "schedule" not in export.options:
-            raise TypeError("it says no schedule; mark it as @job(every=…), (cron=…) or (at=…)")
+            raise TypeError("it has no schedule; mark it as @job(every=…), (cron=…) or (at=…)")
         try:
             inspect.signature(export.target).bind()
         except TypeError as error:
-            raise TypeError(f"it is called without arguments, and {error}") from None
+            raise TypeError(f"it is called without arguments, but {error}") from None
         if inspect.isgeneratorfunction(export.target) or inspect.isasyncgenfunction(export.target):
-            raise TypeError("it is a generator, which calling does not run")
+            raise TypeError("it is a generator: calling it runs none of its code")
 
 
 def _read_time(at: datetime | str | None) -> datetime:
     try:
-        read = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
+        time = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
     except ValueError:
-        raise ValueError(f"{at!r} is no time; expected one such as 2027-01-01T06:30:00") from None
-    if read.year not in _YEARS:  # at both ends of the calendar a zone leads out of it
         raise ValueError(
-            f"{at!r} is no time for a job; expected a year from {_YEARS[0]} to {_YEARS[-1]}"
+            f"{at!r} is not a time; expected one such as 2027-01-01T06:30:00"
+        ) from None
+    if time.year not in _YEARS:  # near the first and last year, a zone leads out of the calendar
+        raise ValueError(
+            f"{at!r} is not a time for a job; expected a year from {_YEARS[0]} to {_YEARS[-1]}"
         )
-    return read
+    return time
 
 
 job: Final = JobKind("job", "a function that runs by a schedule")

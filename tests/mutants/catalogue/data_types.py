@@ -17,7 +17,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="ea6e98",
-        test=TYPES + "test_what_a_value_is_made_of_counts_and_not_its_class",
+        test=TYPES + "test_a_values_contents_are_compared_and_not_its_class",
     ),
     Mutant(
         "data-types.values-store-the-same",
@@ -28,7 +28,7 @@ MUTANTS = (
         at="if 1 / test",
         edit=replace("$operand is None"),
         shape="664ffe",
-        test=TYPES + "test_a_difference_in_what_is_read_or_stored_is_spelled_out",
+        test=TYPES + "test_a_difference_in_a_sample_is_spelled_out",
     ),
     Mutant(
         "data-types.named-tuples-compare-by-name",
@@ -39,7 +39,7 @@ MUTANTS = (
         at="return 2 / value",
         edit=replace("$values[1]"),
         shape="8b5d1e",
-        test=ALIKE + "test_another",
+        test=ALIKE + "test_different_values",
     ),
     Mutant(
         "data-types.opaque-values-differ",
@@ -50,7 +50,7 @@ MUTANTS = (
         at="raise 0",
         edit=replace("return True"),
         shape="37a28f",
-        test=ALIKE + "test_where_nothing_decides_that_is_said",
+        test=ALIKE + "test_undecided_values_raise",
     ),
     Mutant(
         "data-types.types-outlive-plugins",
@@ -61,7 +61,7 @@ MUTANTS = (
         at="return 0 / value",
         edit=replace("storage"),
         shape="59ce22",
-        test=TYPES + "test_a_table_keeps_its_type_when_the_plugin_has_gone",
+        test=TYPES + "test_a_table_keeps_its_type_after_the_plugin_is_removed",
     ),
     Mutant(
         "data-types.other-types-are-refused",
@@ -83,7 +83,7 @@ MUTANTS = (
         at="return 1 / value",
         edit=replace("False"),
         shape="7a0a6a",
-        test=IDENTITY + "test_parameters_are_a_part_of_the_type",
+        test=IDENTITY + "test_parameters_are_part_of_the_type",
     ),
     Mutant(
         "data-types.parquet-types-count",
@@ -94,7 +94,7 @@ MUTANTS = (
         at="for 0 / iter",
         edit=replace("($elts[1],)"),
         shape="4ef00e",
-        test=IDENTITY + "test_a_parquet_file_says_its_types",
+        test=IDENTITY + "test_a_parquet_file_keeps_its_types",
     ),
     Mutant(
         "data-types.used-types-are-exported",
@@ -116,7 +116,7 @@ MUTANTS = (
         at="assign 4 / value",
         edit=replace("None"),
         shape="011ff7",
-        test=TYPES + "test_a_version_without_the_type_is_refused_and_removing_it_is_not",
+        test=TYPES + "test_a_version_without_the_type_is_refused_but_removal_is_not",
     ),
     Mutant(
         "mergeable-state.old-states-restore",
@@ -127,7 +127,7 @@ MUTANTS = (
         at="expr 2 / value.args[0]",
         edit=replace("_version(new, shapes[1])"),
         shape="a1584a",
-        test=STATES + "test_a_version_that_makes_something_else_of_a_state_is_refused",
+        test=STATES + "test_a_version_that_misreads_a_state_is_refused",
     ),
     Mutant(
         "mergeable-state.new-rows-fit-old-states",
@@ -138,7 +138,7 @@ MUTANTS = (
         at="expr 4 / value.args[2]",
         edit=replace("twice"),
         shape="fc9b32",
-        test=STATES + "test_a_version_that_does_not_go_on_with_a_state_is_refused",
+        test=STATES + "test_a_version_that_cannot_merge_old_states_with_its_own_is_refused",
     ),
     Mutant(
         "mergeable-state.rollback-reads-new-states",
@@ -149,7 +149,7 @@ MUTANTS = (
         at="expr 3 / value.args[2]",
         edit=replace("was"),
         shape="9bfb28",
-        test=STATES + "test_a_version_that_does_not_go_on_with_a_state_is_refused",
+        test=STATES + "test_a_version_that_cannot_merge_old_states_with_its_own_is_refused",
     ),
     Mutant(
         "mergeable-state.sample-states-are-typed",
@@ -160,6 +160,6 @@ MUTANTS = (
         at="return 1 / value",
         edit=replace("value"),
         shape="e5f665",
-        test=STATES + "test_states_and_values_are_checked_as_they_are_stored",
+        test=STATES + "test_states_and_values_are_checked_by_their_stored_type",
     ),
 )

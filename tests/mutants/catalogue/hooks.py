@@ -75,7 +75,7 @@ MUTANTS = (
         at="for 1 / iter",
         edit=replace("[len(either)]"),
         shape="8ba264",
-        test=HOOK + "test_an_implementation_must_take_it_by_name_and_by_place",
+        test=HOOK + "test_an_implementation_must_take_arguments_by_name_and_by_position",
     ),
     Mutant(
         "hooks.generators-are-refused",

@@ -14,7 +14,7 @@ MUTANTS = (
         at="expr 0",
         edit=delete(),
         shape="bc9420",
-        test=INDEX + "test_a_reload_opens_what_was_built_and_builds_nothing",
+        test=INDEX + "test_a_reload_opens_the_build_and_builds_nothing",
     ),
     Mutant(
         "indexes.change-during-a-build-is-refused",
@@ -25,7 +25,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="2a4095",
-        test=INDEX + "test_a_search_goes_on_in_the_old_object_while_another_is_built",
+        test=INDEX + "test_searches_use_the_old_object_during_a_build",
     ),
     Mutant(
         "indexes.build-has-its-own-folder",
@@ -36,7 +36,7 @@ MUTANTS = (
         at="assign 2 / value.right",
         edit=replace('f"{_PREFIX}0"'),
         shape="c4175d",
-        test=INDEX + "test_no_build_writes_over_another_and_the_one_before_goes",
+        test=INDEX + "test_a_build_writes_over_no_other_and_replaced_builds_are_removed",
     ),
     Mutant(
         "indexes.searched-build-stays",
@@ -47,7 +47,7 @@ MUTANTS = (
         at="assign 3",
         edit=replace("pass"),
         shape="28c881",
-        test=INDEX + "test_no_build_writes_over_another_and_the_one_before_goes",
+        test=INDEX + "test_a_build_writes_over_no_other_and_replaced_builds_are_removed",
     ),
     Mutant(
         "indexes.replaced-object-is-closed",
@@ -58,9 +58,7 @@ MUTANTS = (
         at="if 1 / test",
         edit=replace("False"),
         shape="707780",
-        test=(
-            INDEX + "test_an_object_that_a_later_build_has_replaced_is_closed_after_its_last_search"
-        ),
+        test=(INDEX + "test_a_replaced_object_is_closed_after_its_last_search"),
     ),
     Mutant(
         "indexes.searched-object-stays-open",
@@ -71,9 +69,7 @@ MUTANTS = (
         at="assign 3",
         edit=replace("search.place = built.place"),
         shape="28c881",
-        test=(
-            INDEX + "test_an_object_that_a_later_build_has_replaced_is_closed_after_its_last_search"
-        ),
+        test=(INDEX + "test_a_replaced_object_is_closed_after_its_last_search"),
     ),
     Mutant(
         "indexes.fork-removes-nothing",
@@ -95,7 +91,7 @@ MUTANTS = (
         at="if 0",
         edit=delete(),
         shape="b228a0",
-        test=INDEX + "test_processes_that_share_a_folder_leave_each_other_what_they_use",
+        test=INDEX + "test_no_process_removes_a_build_that_another_uses",
     ),
     Mutant(
         "indexes.pointer-stays-in-its-folder",
@@ -106,7 +102,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="554bd1",
-        test=INDEX + "test_a_damaged_pointer_has_nothing_removed",
+        test=INDEX + "test_a_damaged_pointer_removes_nothing",
     ),
     Mutant(
         "indexes.missing-build-is-rebuilt",
@@ -117,6 +113,6 @@ MUTANTS = (
         at="assign 0 / value",
         edit=replace("$body"),
         shape="0dfad6",
-        test=INDEX + "test_what_a_cleaner_took_away_is_persisted_again",
+        test=INDEX + "test_removed_files_are_persisted_again",
     ),
 )

@@ -15,7 +15,7 @@ MUTANTS = (
         at="return 0 / value",
         edit=replace("None"),
         shape="3a16d1",
-        test=SERVICE + "test_state_that_a_new_version_has_no_place_for_is_told",
+        test=SERVICE + "test_state_without_a_place_in_the_new_version_is_reported",
     ),
     Mutant(
         "services.dropped-plugin-state-is-reported",
@@ -26,7 +26,7 @@ MUTANTS = (
         at="if 0 / test.values[1]",
         edit=replace("$values[0]"),
         shape="5fed68",
-        test=SERVICE + "test_a_plugin_with_nothing_but_state_is_told_of_too",
+        test=SERVICE + "test_dropped_state_of_a_plugin_without_exports_is_reported",
     ),
     Mutant(
         "services.no-call-inside-an-export",
@@ -59,7 +59,7 @@ MUTANTS = (
         at="if 0 / test.values[1]",
         edit=replace("$left is $comparators[0][0]"),
         shape="fa3901",
-        test=SERVICE + "test_a_call_on_its_way_to_a_service_holds_up_no_change_of_that",
+        test=SERVICE + "test_a_call_about_to_enter_a_service_blocks_no_change_of_it",
     ),
     Mutant(
         "services.owner-passes-its-gate",
@@ -70,7 +70,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$values[0]"),
         shape="965470",
-        test=SERVICE + "test_whoever_takes_a_state_over_finds_that_of_what_it_requires",
+        test=SERVICE + "test_import_state_reaches_the_new_state_of_a_required_service",
     ),
     Mutant(
         "services.owner-reaches-new-dependencies",
@@ -81,7 +81,7 @@ MUTANTS = (
         at="return 0 / value.test",
         edit=replace("$values[0]"),
         shape="e403cc",
-        test=SERVICE + "test_whoever_takes_a_state_over_finds_that_of_what_it_requires",
+        test=SERVICE + "test_import_state_reaches_the_new_state_of_a_required_service",
     ),
     Mutant(
         "services.failed-transfer-opens-the-gate",
@@ -92,7 +92,7 @@ MUTANTS = (
         at="expr 1",
         edit=delete(),
         shape="7c1920",
-        test=SERVICE + "test_what_raises_in_a_hand_over_rolls_the_change_back",
+        test=SERVICE + "test_an_error_in_a_hand_over_rolls_the_change_back",
     ),
     Mutant(
         "services.interrupted-call-has-left",
@@ -136,7 +136,7 @@ MUTANTS = (
         at="assign 1",
         edit=delete(),
         shape="b91d59",
-        test=SERVICE + "test_what_init_does_to_a_required_service_moves_along",
+        test=SERVICE + "test_calls_from_init_of_a_required_service_move_along",
     ),
     Mutant(
         "services.pause-limit-rolls-back",
@@ -147,6 +147,6 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="8d367d",
-        test=SERVICE + "test_a_hand_over_that_is_given_up_at_any_point_leaves_no_gate_closed",
+        test=SERVICE + "test_a_hand_over_given_up_at_any_point_leaves_no_gate_closed",
     ),
 )

@@ -1,4 +1,4 @@
-"""What somebody lets go of is ended on a thread of ours, whatever the others do."""
+"""Dropped objects are closed on cleanup threads, however long another close takes."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ def cleanup():
     return made
 
 
-def test_every_end_is_run_once_on_a_thread_of_ours(cleanup):
+def test_every_close_runs_once_on_a_cleanup_thread(cleanup):
     ended = SimpleQueue()
 
     def put(number):
@@ -28,13 +28,13 @@ def test_every_end_is_run_once_on_a_thread_of_ours(cleanup):
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(put, range(200)))
-    found = [ended.get(timeout=10) for _ in range(200)]
-    assert sorted(number for number, _ in found) == list(range(200))
-    assert {name for _, name in found} == {"epochal-cleanup"}
+    results = [ended.get(timeout=10) for _ in range(200)]
+    assert sorted(number for number, _ in results) == list(range(200))
+    assert {name for _, name in results} == {"epochal-cleanup"}
     assert ended.empty()
 
 
-def test_ends_that_hang_keep_nobody_waiting(cleanup):
+def test_a_hanging_close_delays_no_other(cleanup):
     gate, ended = threading.Event(), SimpleQueue()
     for number in range(5):
         cleanup.schedule("hangs", lambda number=number: (gate.wait(10), ended.put(number)))
@@ -45,7 +45,7 @@ def test_ends_that_hang_keep_nobody_waiting(cleanup):
 
 
 @pytest.mark.parametrize("error", [OSError("no room"), SystemExit(3)])
-def test_an_end_that_fails_is_logged_and_the_next_one_runs(cleanup, error):
+def test_a_failing_close_is_logged_and_the_next_one_runs(cleanup, error):
     ended, logged = SimpleQueue(), SimpleQueue()
     handler = QueueHandler(logged)
     logging.getLogger("epochal.kinds").addHandler(handler)
@@ -58,10 +58,10 @@ def test_an_end_that_fails_is_logged_and_the_next_one_runs(cleanup, error):
     cleanup.schedule("and next", lambda: ended.put(2))
     assert {ended.get(timeout=10), ended.get(timeout=10)} == {1, 2}
     try:
-        told = logged.get(timeout=10).getMessage()
+        message = logged.get(timeout=10).getMessage()
     finally:
         logging.getLogger("epochal.kinds").removeHandler(handler)
-    assert f"ending index library.words raised {type(error).__name__}" in told
+    assert f"ending index library.words raised {type(error).__name__}" in message
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

@@ -44,7 +44,7 @@ def load(rt, *artifacts):
             change.load(artifact)
 
 
-def test_without_a_wish_the_order_is_that_of_the_plugins_ids(rt):
+def test_the_default_order_is_by_plugin_id(rt):
     load(rt, taking_part("c"), taking_part("a"), taking_part("b"))
     assert event.call(rt.epoch) == ["a", "b", "c"]
 
@@ -57,16 +57,16 @@ def test_without_a_wish_the_order_is_that_of_the_plugins_ids(rt):
         ({"a": "(after='c')"}, "bca"),
         ({"c": "(before=['a'])"}, "bca"),
         ({"c": "(first=True)", "b": "(first=True)"}, "bca"),
-        ({"a": "(after=['nobody'])"}, "abc"),
+        ({"a": "(after=['absent'])"}, "abc"),
         ({"a": "(first=True, after=['c'])"}, "bca"),
     ],
 )
-def test_a_plugin_may_say_where_it_wants_to_be(rt, options, expected):
+def test_a_plugin_may_ask_for_a_place_in_the_order(rt, options, expected):
     load(rt, *(taking_part(name, options.get(name, "")) for name in "abc"))
     assert "".join(event.call(rt.epoch)) == expected
 
 
-def test_a_circle_refuses_the_change_that_would_close_it(rt):
+def test_a_change_that_closes_a_circle_is_refused(rt):
     load(rt, taking_part("a", "(after=['b'])"), taking_part("b"))
     epoch = rt.epoch
     with pytest.raises(IncompatibleError, match=r"circle: .*a\.f.*b\.f"):
@@ -75,7 +75,7 @@ def test_a_circle_refuses_the_change_that_would_close_it(rt):
     assert event.call(rt.epoch) == ["b", "a"]
 
 
-def test_none_is_no_result(rt):
+def test_none_is_not_a_result(rt):
     load(rt, taking_part("a", result="None"), taking_part("b"))
     assert event.call(rt.epoch) == ["b"]
     assert event.first(rt.epoch) == "b"
@@ -88,13 +88,13 @@ def test_the_first_result_ends_the_call(rt):
         event.call(rt.epoch)
 
 
-def test_nobody_takes_part(rt):
+def test_a_hook_without_implementations(rt):
     assert event.call(rt.epoch) == []
     assert event.first(rt.epoch) is None
     assert event.ask(rt.epoch)
 
 
-def test_whoever_objects_is_named_with_the_reason(rt):
+def test_an_objection_names_the_export_and_the_reason(rt):
     load(
         rt,
         taking_part("a", result="True"),
@@ -112,15 +112,15 @@ def test_coroutine_functions_are_awaited_one_after_another(rt):
     assert asyncio.run(event.acall(rt.epoch)) == ["a", "b"]
 
 
-def test_an_operation_goes_on_with_those_who_took_part_as_it_began(rt):
+def test_an_operation_keeps_its_implementations_and_their_order(rt):
     load(rt, taking_part("a"), taking_part("b"))
-    with rt.operation("one") as op:
+    with rt.operation("label") as op:
         rt.reload("a", taking_part("a", "(last=True)", "'A'"), drain_timeout=0.0)
         assert event.call(op) == ["a", "b"]
         assert event.call(rt.epoch) == ["b", "A"]
 
 
-def test_a_call_holds_nobody_after_it(rt):
+def test_a_call_keeps_no_generation_after_it(rt):
     load(rt, taking_part("a"))
     event.call(rt.epoch)
     cut = rt.reload("a", taking_part("a"))
@@ -142,7 +142,7 @@ def test_an_async_veto_never_passes_for_consent(rt, body):
         assert not asyncio.run(event.aask(rt.epoch))
 
 
-def test_the_async_forms_take_both_sorts(rt):
+def test_the_async_forms_accept_plain_and_async_functions(rt):
     load(
         rt,
         plugin("a", "@event\nasync def f(): return None\n"),
@@ -159,7 +159,7 @@ def test_the_async_forms_take_both_sorts(rt):
 
 
 @pytest.mark.parametrize("answer", ["0", "''", "'no'", "[]", "iter([False])"])
-def test_an_answer_that_is_neither_yes_nor_no_is_no_consent(rt, answer):
+def test_an_ambiguous_answer_is_not_consent(rt, answer):
     load(rt, taking_part("a", result=answer))
     with pytest.raises(HookAnswerError, match=r"a\.f answered test\.event"):
         event.ask(rt.epoch)
@@ -182,7 +182,7 @@ def test_a_generator_function_is_refused(rt, body):
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_a_place_beside_itself_is_told_clearly(rt, side):
+def test_a_place_beside_its_own_plugin_is_refused(rt, side):
     with pytest.raises(ExportError, match=f"{side}='a' is its own plugin"):
         load(rt, taking_part("a", f"({side}='a')"))
 
@@ -204,7 +204,7 @@ def test_an_implementation_that_could_not_be_called_is_refused(rt, parameters):
         "order, *rest, dry=True",
     ],
 )
-def test_an_implementation_must_take_it_by_name_and_by_place(rt, parameters):
+def test_an_implementation_must_take_arguments_by_name_and_by_position(rt, parameters):
     with pytest.raises(ExportError, match="it is called as"):
         load(rt, plugin("a", f"@optional\ndef f({parameters}): pass\n"))
 
@@ -225,18 +225,18 @@ def test_an_implementation_may_take_more(rt, hook, parameters):
 
 
 @pytest.mark.parametrize("parameters", ["first, *rest", "first, **named", "first"])
-def test_what_a_specification_leaves_open_must_be_taken(rt, parameters):
+def test_an_implementation_must_take_arguments_that_the_specification_leaves_open(rt, parameters):
     with pytest.raises(ExportError, match="it is called as"):
         load(rt, plugin("a", f"@anything\ndef f({parameters}): pass\n"))
 
 
 @pytest.mark.parametrize("parameters", ["order, dry", "order, *, dry=False", "*args, **kw"])
-def test_an_implementation_that_can_be_called_is_taken(rt, parameters):
+def test_an_implementation_that_can_be_called_is_accepted(rt, parameters):
     load(rt, plugin("a", f"@checked\ndef f({parameters}): return 1\n"))
     assert checked.call(rt.epoch, "order", dry=True) == [1]
 
 
 @pytest.mark.parametrize("options", ["(early=True)", "(first=True, last=True)"])
-def test_an_option_that_cannot_be_is_refused(rt, options):
+def test_an_invalid_option_is_refused(rt, options):
     with pytest.raises(Exception, match=r"options|both first and last"):
         load(rt, taking_part("a", options))

@@ -1,4 +1,4 @@
-"""What a job's marker understands."""
+"""The options of a job's marker."""
 
 import pytest
 
@@ -17,8 +17,8 @@ def test_durations(text, seconds):
 @pytest.mark.parametrize(
     "text", ["", "5", "5 weeks", "-5s", "0s", True, 0, float("inf"), None, "99999999d", 1e-9]
 )
-def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(ValueError, match="no duration"):
+def test_an_invalid_duration_is_refused(text):
+    with pytest.raises(ValueError, match="not a duration"):
         read_duration(text)
 
 
@@ -28,7 +28,7 @@ def test_a_job_takes_exactly_one_schedule(options):
         job(**options)
 
 
-def test_a_time_that_is_none_is_refused():
+def test_an_invalid_time_is_refused():
     with pytest.raises(ValueError, match="expected one such as"):
         job(at="soon")
 
@@ -39,7 +39,7 @@ def test_a_time_at_the_end_of_the_calendar_is_refused(at):
         job(at=at)
 
 
-def test_schedules_that_differ_have_texts_that_differ():
+def test_different_schedules_have_different_texts():
     assert str(Schedule(every_s=1_000_001.0)) == "every 1000001 s"
     assert str(Schedule(every_s=0.02)) == "every 0.02 s"
     assert str(Schedule(every_s=86400.0 * 30)) == "every 2592000 s"

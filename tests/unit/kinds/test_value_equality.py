@@ -1,4 +1,4 @@
-"""Values of two versions, each with classes of its own, are the same or not, or nobody can say."""
+"""Values of two versions, each with its own classes: the same, different, or undecided."""
 
 import math
 from dataclasses import dataclass, field, make_dataclass
@@ -36,7 +36,7 @@ def records(*names):
 
 
 class Bare:
-    """Says nothing of itself."""
+    """Has neither equality nor attributes."""
 
 
 class Cached:
@@ -73,7 +73,7 @@ NAN = float("nan")
         (Noted(1, "a"), Noted(1, "b")),
     ],
 )
-def test_the_same(a, b):
+def test_same_values(a, b):
     assert values_equal(a, b)
 
 
@@ -87,7 +87,7 @@ def test_the_same(a, b):
         ([1], [1, 2]),
         ([1], (1,)),
         ({"a": 1}, {"b": 1}),
-        # The positions are the same, and mean something else.
+        # The same positions, under other names.
         (tuples("A", "lat", "lon")(1, 2), tuples("A", "lon", "lat")(1, 2)),
         (tuples("A", "lat", "lon")(1, 2), tuples("A", "lat", "lon")(2, 1)),
         (records("lat", "lon")(1, 2), records("lat", "lon")(2, 1)),
@@ -100,16 +100,16 @@ def test_the_same(a, b):
         (UUID(int=1), UUID(int=2)),
     ],
 )
-def test_another(a, b):
+def test_different_values(a, b):
     assert not values_equal(a, b)
 
 
-def test_where_nothing_decides_that_is_said():
+def test_undecided_values_raise():
     with pytest.raises(UndecidedError, match=r"two values of Bare .* same\(a, b\)"):
         values_equal([Bare()], [Bare()])
 
 
-def test_the_classs_own_word_decides():
+def test_the_class_s_same_method_decides():
     close = SimpleNamespace(same=lambda a, b: math.isclose(a, b, rel_tol=0.1))
     assert values_equal(1.0, 1.05, close)
     assert not values_equal(1.0, 1.2, close)
@@ -118,7 +118,7 @@ def test_the_classs_own_word_decides():
         values_equal(1, 1, broken)
 
 
-def test_a_comparison_that_raises_is_told():
+def test_an_error_in_a_comparison_is_reported():
     class Sulking:
         def __eq__(self, other):
             raise OSError("no")

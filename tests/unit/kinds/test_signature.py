@@ -1,4 +1,4 @@
-"""What authors may write as annotations, and what they are told when it is not SQL's."""
+"""The annotations that are SQL types, and the errors for those that are not."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def check(kind, target, **options):
         ("Annotated[int, pa.int8()]", "TINYINT"),
     ],
 )
-def test_an_annotation_says_the_sql_type(hint, sql):
+def test_an_annotation_gives_the_sql_type(hint, sql):
     def f(x, y):
         return x
 
@@ -71,7 +71,7 @@ def test_an_annotation_says_the_sql_type(hint, sql):
         ("Missing", "an annotation cannot be evaluated .*'Missing'.*TYPE_CHECKING"),
     ],
 )
-def test_an_annotation_that_is_not_sqls_is_told_with_its_parameter(hint, complaint):
+def test_an_annotation_that_is_no_sql_type_is_reported_with_its_parameter(hint, complaint):
     def f(x):
         return x
 
@@ -81,7 +81,7 @@ def test_an_annotation_that_is_not_sqls_is_told_with_its_parameter(hint, complai
         check(scalar, f)
 
 
-def test_every_fault_is_told_at_once():
+def test_every_fault_is_reported_at_once():
     def f(x: dict, y, *z: int) -> set:
         return x
 
@@ -122,12 +122,12 @@ def defaults(x: int, *, y: int = 0, **more: int) -> int:
         (7, "expected something that can be called"),
     ],
 )
-def test_what_cannot_be_a_scalar_function_is_refused_with_the_reason(target, complaint):
+def test_an_invalid_scalar_function_is_refused_with_the_reason(target, complaint):
     with pytest.raises(TypeError, match=complaint):
         check(scalar, target)
 
 
-def test_parameters_that_are_for_python_alone_are_not_sqls():
+def test_parameters_for_python_callers_are_not_in_sql():
     assert check(scalar, defaults) == "p.f(x BIGINT) -> BIGINT"
     assert check(scalar, nothing, volatility="stable") == "p.f() -> BIGINT"
 
@@ -208,7 +208,7 @@ class Slotted(Stateless):
     count: int
 
 
-def test_an_aggregates_class_says_its_types():
+def test_an_aggregate_class_gives_its_sql_types():
     assert check(aggregate, Mean) == "p.f(value DOUBLE) -> DOUBLE"
 
 
@@ -224,7 +224,7 @@ def test_an_aggregates_class_says_its_types():
         (OddRetract, "retract must take the parameters of update"),
     ],
 )
-def test_a_class_that_cannot_aggregate_is_refused_with_the_reason(target, complaint):
+def test_an_invalid_aggregate_class_is_refused_with_the_reason(target, complaint):
     with pytest.raises(TypeError, match=complaint):
         check(aggregate, target)
 
