@@ -1,4 +1,4 @@
-"""A data type stands wherever a SQL type may: in functions of every kind, and of other plugins."""
+"""Data types in the signatures of functions of every kind, and of other plugins."""
 
 import gc
 
@@ -151,7 +151,7 @@ def place(lat, lon):
 
 
 @pytest.mark.parametrize(
-    ("sql", "found"),
+    ("sql", "expected"),
     [
         ("SELECT geo.lat(geo.at(a, 0)) FROM n", [1.0, 2.0, None, 4.0]),
         ("SELECT geo.lat(geo.or_zero(geo.at(a, 0))) FROM n", [1.0, 2.0, 0.0, 4.0]),
@@ -187,18 +187,18 @@ def place(lat, lon):
         ('SELECT geo.lat("where") FROM geo.known()', [9.0]),
     ],
 )
-def test_functions_of_every_kind_get_and_give_values(db, sql, found):
-    assert one(db, sql) == found
+def test_functions_of_every_kind_take_and_return_values(db, sql, expected):
+    assert one(db, sql) == expected
 
 
 def test_table_functions_take_values_as_parameters(db):
     given = pa.scalar(place(1.0, 2.0))
-    found = table(db, "SELECT * FROM geo.seen($1)", [given])
-    assert found["where"].to_pylist() == [place(1.0, 2.0), None]
-    assert found["line"].to_pylist() == [[place(1.0, 2.0)], []]
+    result = table(db, "SELECT * FROM geo.seen($1)", [given])
+    assert result["where"].to_pylist() == [place(1.0, 2.0), None]
+    assert result["line"].to_pylist() == [[place(1.0, 2.0)], []]
 
 
-def test_searches_give_values(db):
+def test_index_searches_return_values(db):
     db.build_index("geo.near", "SELECT a AS x FROM n WHERE a > 1")
     assert one(db, 'SELECT geo.lat("where") FROM geo.near(5)') == [2.0, 4.0]
 
@@ -212,14 +212,14 @@ def test_searches_give_values(db):
         ("SELECT geo.line(1, 2) AS x", True),
     ],
 )
-def test_columns_say_their_type(db, sql, listed):
+def test_columns_name_their_data_type(db, sql, listed):
     field = table(db, sql).schema.field("x")
     field = field.type.value_field if listed else field
     assert field.metadata[b"ARROW:extension:name"] == b"geo.point"
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "message"),
     [
         (
             "SELECT geo.broken(1)",
@@ -233,27 +233,29 @@ def test_columns_say_their_type(db, sql, listed):
         ),
     ],
 )
-def test_what_goes_wrong_is_told_with_its_place(db, sql, told):
-    with pytest.raises((FunctionError, QueryError), match=told):
+def test_a_codec_error_names_its_place(db, sql, message):
+    with pytest.raises((FunctionError, QueryError), match=message):
         table(db, sql)
 
 
-def test_what_cannot_be_read_is_told_with_its_parameter(rt, db, plugins):
+def test_an_undecodable_value_is_an_error_that_names_the_parameter(rt, db, plugins):
     code = GEO.replace("Point(**stored))", "Point(**stored) if stored['lat'] < 90 else 1 / 0)")
     rt.reload("geo", plugins.write("geo", code))
-    told = r"geo\.lat \(.*\), parameter 'p': the data type point cannot read {'lat': 99.0, .*Zero"
-    with pytest.raises(FunctionError, match=told) as raised:
+    message = (
+        r"geo\.lat \(.*\), parameter 'p': the data type point cannot read {'lat': 99.0, .*Zero"
+    )
+    with pytest.raises(FunctionError, match=message) as raised:
         table(db, "SELECT geo.lat(geo.at(99, 0))")
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
     del raised  # its frames hold the plugin
     rt.reload("geo", plugins.write("geo", GEO.replace('f"p{i}", Point(float(i), 0.0)', '"p", i')))
-    told = r"geo\.places \(.*\), column 'where': the data type point cannot store 0: Attribute"
-    with pytest.raises(FunctionError, match=told):
+    message = r"geo\.places \(.*\), column 'where': the data type point cannot store 0: Attribute"
+    with pytest.raises(FunctionError, match=message):
         table(db, "SELECT * FROM geo.places(1)")
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         (
             "@window\ndef w(p: point) -> list[float]: return []",
@@ -269,13 +271,13 @@ def test_what_cannot_be_read_is_told_with_its_parameter(rt, db, plugins):
         ),
     ],
 )
-def test_where_a_type_may_not_stand_that_is_said(rt, plugins, code, told):
-    with pytest.raises(ExportError, match=told):
+def test_a_type_in_an_invalid_place_is_refused_with_the_reason(rt, plugins, code, message):
+    with pytest.raises(ExportError, match=message):
         rt.load(plugins.write("geo", f"{GEO}\n{code}\n"))
 
 
 @pytest.mark.parametrize("marker", ["aggregate", "mergeable_state", "window", "table_function"])
-def test_functions_of_every_kind_name_only_types_that_are_exported(rt, plugins, marker):
+def test_functions_of_every_kind_may_use_only_exported_types(rt, plugins, marker):
     inner = "class Types:\n    " + GEO[GEO.index("@data_type") : GEO.index("@scalar")].replace(
         "\n", "\n    "
     )
@@ -322,14 +324,14 @@ def register(ctx):
 """
 
 
-def test_a_plugin_names_types_of_a_plugin_that_it_requires(rt, db, plugins):
+def test_a_plugin_uses_types_of_a_plugin_that_it_requires(rt, db, plugins):
     rt.load(plugins.write("trips", TRIPS, requires=["geo"]))
     assert one(db, "SELECT trips.north(geo.at(2, 0), geo.at(1, 0))") == [True]
     assert one(db, "SELECT geo.lat(trips.mirrored(trips.first(geo.line(7, 2))))") == [-7.0]
     assert one(db, "SELECT geo.lat(trips.last(geo.at(k, 0))) FROM n WHERE k = 2") == [2.0]
-    found = table(db, "SELECT * FROM trips.stops($p)", {"p": pa.scalar(place(1.0, 2.0))})
+    result = table(db, "SELECT * FROM trips.stops($p)", {"p": pa.scalar(place(1.0, 2.0))})
     for field in (
-        found.schema.field("where"),
+        result.schema.field("where"),
         table(db, "SELECT trips.mirrored(geo.at(1, 2))").schema.field(0),
     ):
         assert field.metadata[b"ARROW:extension:name"] == b"geo.point"
@@ -338,7 +340,7 @@ def test_a_plugin_names_types_of_a_plugin_that_it_requires(rt, db, plugins):
         db.query("SELECT trips.mirrored(mars.at(1, 2))")
 
 
-def test_a_reload_of_either_leaves_nothing_behind(rt, db, plugins):
+def test_a_reload_of_either_plugin_leaks_nothing(rt, db, plugins):
     rt.load(plugins.write("trips", TRIPS, requires=["geo"]))
     kept = table(db, "SELECT trips.mirrored(geo.at(a, 0)) AS p, geo.line(a, 2) AS l FROM n")
     arrays = pa.table({"p": rt.epoch[data_type]["geo.point"].array([])})
@@ -368,7 +370,7 @@ def test_a_reload_of_either_leaves_nothing_behind(rt, db, plugins):
         "SELECT * FROM geo.places(3)",
     ],
 )
-def test_a_query_of_each_kind_lets_the_code_go_at_its_end(rt, db, plugins, sql):
+def test_a_query_of_each_kind_releases_its_code_at_its_end(rt, db, plugins, sql):
     result = db.query(sql)
     kept = result.to_table()
     cut = rt.reload("geo", plugins.write("geo", GEO + "# 2\n"))

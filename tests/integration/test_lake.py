@@ -1,4 +1,4 @@
-"""The Parquet sink by itself: what it has, it has once, and it says by itself how far it is."""
+"""The Parquet sink: it stores each event once, and finds its own position."""
 
 import json
 
@@ -18,7 +18,7 @@ def folder(tmp_path):
 @pytest.fixture
 def make(rt, folder):
     def make():
-        """The object of another generation."""
+        """The sink of another generation."""
         if rt.epoch.generations:
             rt.reload("lake")
         else:
@@ -43,7 +43,7 @@ def has(folder):
         (("x", 1), ("x", 2), ("x", 9)),
     ],
 )
-def test_what_is_delivered_again_is_dropped(make, folder, positions):
+def test_a_repeated_delivery_is_dropped(make, folder, positions):
     lake = make()
     lake.start(None)
     assert lake.checkpoint() is None
@@ -84,15 +84,15 @@ def test_other_files_are_left_alone(make, folder):
     assert len(list(folder.iterdir())) == 5
 
 
-def test_a_file_of_its_name_that_says_no_position_is_told(make, folder):
+def test_a_file_without_a_position_is_an_error(make, folder):
     folder.mkdir()
     pq.write_table(pa.table({"x": [1]}), folder / f"{7:020}.parquet")
     with pytest.raises(ValueError, match="has no position"):
         make().start(None)
 
 
-def test_one_that_does_not_take_over_disturbs_nothing(make, folder, monkeypatch):
-    """Its start may come while the old one, which goes on, is in the middle of a file."""
+def test_a_sink_that_does_not_take_over_disturbs_nothing(make, folder, monkeypatch):
+    """It may start while the old one, which continues, is in the middle of a file."""
     lake = make()
     lake.start(None)
     lake.write([(1, "a")])
@@ -109,7 +109,7 @@ def test_one_that_does_not_take_over_disturbs_nothing(make, folder, monkeypatch)
     assert has(folder) == ["a"]
 
 
-def test_what_was_not_finished_goes_with_the_next_file(make, folder, monkeypatch):
+def test_an_unfinished_file_goes_with_the_next_one(make, folder, monkeypatch):
     lake = make()
     lake.start(None)
     lake.write([(1, "a")])
@@ -123,7 +123,7 @@ def test_what_was_not_finished_goes_with_the_next_file(make, folder, monkeypatch
     assert not list(folder.glob("*.part"))
 
 
-def test_a_file_is_never_written_over(make, folder):
+def test_a_file_is_never_overwritten(make, folder):
     lake, other = make(), make()
     for one in (lake, other):
         one.start(None)

@@ -1,4 +1,4 @@
-"""Queries and drains: a query that is asked to stop does, and a wrong one says why it is wrong."""
+"""Queries that delay a drain, and the errors of invalid queries."""
 
 import pyarrow as pa
 import pytest
@@ -32,7 +32,7 @@ def db(tmp_path):
             yield database, rt, path
 
 
-def test_a_query_that_holds_a_drain_up_is_stopped_where_the_host_wants_that(db):
+def test_cancel_holders_stops_a_query_that_delays_a_drain(db):
     database, rt, path = db
     result = database.query("SELECT geo.version(a) FROM t")
     next(result)
@@ -43,7 +43,7 @@ def test_a_query_that_holds_a_drain_up_is_stopped_where_the_host_wants_that(db):
         result.rows()
 
 
-def test_by_default_it_goes_on_and_is_named_with_its_sql(db):
+def test_by_default_a_query_that_delays_a_drain_goes_on_and_is_named(db):
     database, rt, path = db
     result = database.query("SELECT geo.version(a) AS v FROM t")
     next(result)
@@ -66,6 +66,6 @@ def test_by_default_it_goes_on_and_is_named_with_its_sql(db):
     ],
 )
 @pytest.mark.parametrize("timeout", [None, 20.0])
-def test_a_wrong_query_says_why_with_or_without_a_time_limit(db, sql, words, timeout):
+def test_an_invalid_query_is_explained_with_and_without_a_time_limit(db, sql, words, timeout):
     with pytest.raises(QueryError, match=words):
         db[0].query(sql, timeout=timeout)

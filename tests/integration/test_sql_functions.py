@@ -1,4 +1,4 @@
-"""Plugin functions as SQL calls them: types, nulls, vectorised form, and what breaks a promise."""
+"""Plugin functions in SQL: types, nulls, the vectorised form, and values of the wrong type."""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -108,7 +108,7 @@ def test_an_annotation_is_its_sql_type_in_both_directions(
         "'2013-06-30T12:00:00.25'",
     ],
 )
-def test_a_datetime_parameter_takes_every_timestamp_there_is(db, load, argument):
+def test_a_datetime_parameter_takes_every_timestamp(db, load, argument):
     load(ECHO)
     assert one(db, f"SELECT p.moment({argument})") == NOON
     assert one(db, f"SELECT p.type_of_moment({argument})") == "datetime None"
@@ -119,7 +119,7 @@ def test_values_arrive_as_the_annotated_python_type(db, load):
     assert one(db, "SELECT p.type_of(arrow_cast('a', 'Utf8View'))") == "str"
 
 
-def test_an_argument_of_another_type_is_refused_with_the_function_and_its_signature(db, load):
+def test_an_argument_of_another_type_is_refused_with_the_signature(db, load):
     load(ECHO)
     with pytest.raises(
         QueryError, match=r"cannot call p\.whole\(x BIGINT\) -> BIGINT with \(Utf8\)"
@@ -152,13 +152,13 @@ def gaps(db):
     db.register("gaps", pa.table({"x": [1, None, 3, None], "y": [10, 20, None, None]}))
 
 
-def test_a_null_in_makes_a_null_out_without_a_call(db, load, gaps):
+def test_a_null_argument_gives_null_without_a_call(db, load, gaps):
     load(NULLS)
     assert db.query("SELECT p.add(x, y) FROM gaps").rows() == [(11,), (None,), (None,), (None,)]
     assert db.query("SELECT p.never(x) FROM gaps WHERE x IS NULL").rows() == [(None,), (None,)]
 
 
-def test_an_optional_parameter_sees_nulls_and_others_beside_it_do_not(db, load, gaps):
+def test_only_optional_parameters_get_nulls(db, load, gaps):
     load(NULLS)
     assert db.query("SELECT p.fill(x, y) FROM gaps").rows() == [(1,), (20,), (None,), (None,)]
 
@@ -168,7 +168,7 @@ def test_nulls_around_lists_stay_in_their_rows(db, load, gaps):
     assert db.query("SELECT p.pair(x) FROM gaps").rows() == [([1, 1],), (None,), ([3, 3],), (None,)]
 
 
-def test_none_is_a_value_only_where_the_result_says_so(db, load):
+def test_none_is_accepted_only_for_an_optional_result(db, load):
     load(NULLS)
     assert one(db, "SELECT p.halve(3)") is None
     with pytest.raises(
@@ -227,7 +227,7 @@ def test_the_vectorised_form_gets_whole_columns_with_their_nulls(db, load, gaps)
         ("a_list", "returned [1, None, 3, None] (list); expected a pyarrow array of int64"),
     ],
 )
-def test_an_array_that_is_not_as_promised_is_an_error_that_names_the_function(
+def test_an_array_of_the_wrong_type_is_an_error_that_names_the_function(
     db, load, gaps, function, complaint
 ):
     load(VECTORIZED)
@@ -275,7 +275,7 @@ def stops(x: int) -> int:
         ("stops", "raised StopIteration in row 2"),
     ],
 )
-def test_a_value_that_is_not_as_promised_never_becomes_another_value(db, load, function, complaint):
+def test_a_value_of_the_wrong_type_is_never_converted(db, load, function, complaint):
     load(MISFITS)
     db.register("t", numbers())
     with pytest.raises(FunctionError) as raised:
@@ -309,7 +309,7 @@ def test_a_volatile_function_is_called_for_each_row_even_with_constants(db, load
 
 
 @pytest.mark.parametrize("call", ["p.stable()", "p.immutable(1)"])
-def test_others_are_called_once_for_a_query_where_arguments_are_constant(db, load, call):
+def test_a_stable_function_of_constants_is_called_once(db, load, call):
     load(COUNTING)
     db.register("t", numbers())
     assert set(db.query(f"SELECT {call} FROM t").rows()) == {(1,)}
@@ -392,14 +392,12 @@ def test_an_aggregate_agrees_with_the_engines_own_over_groups_and_parts(db, load
     assert one(db, "SELECT p.distinct(k) FROM t") == 3
 
 
-def test_an_aggregate_of_no_rows_is_what_a_fresh_one_evaluates_to(db, load, groups):
+def test_an_aggregate_of_no_rows_is_that_of_a_fresh_instance(db, load, groups):
     load(AGGREGATES)
     assert db.query("SELECT p.mean(gap), p.total(n) FROM t WHERE n < 0").rows() == [(None, 0)]
 
 
-def test_an_aggregate_with_retract_slides_over_a_window_and_others_say_what_they_lack(
-    db, load, groups
-):
+def test_only_an_aggregate_with_retract_slides_over_a_window(db, load, groups):
     load(AGGREGATES)
     over = "OVER (ORDER BY n ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)"
     sql = "SELECT n, {}(n) {} FROM t WHERE n < 20 ORDER BY n"
@@ -412,7 +410,7 @@ def test_an_aggregate_with_retract_slides_over_a_window_and_others_say_what_they
     ("function", "complaint"),
     [("broken", "evaluated to 'a' (str)"), ("broken_state", "has value = 'a' (str)")],
 )
-def test_an_aggregate_that_breaks_its_promise_is_named(db, load, groups, function, complaint):
+def test_an_aggregate_that_returns_the_wrong_type_is_named(db, load, groups, function, complaint):
     load(AGGREGATES)
     with pytest.raises(FunctionError) as raised:
         db.query(f"SELECT k, p.{function}(n) FROM t GROUP BY k").rows()
@@ -452,7 +450,7 @@ def test_a_window_function_of_frames_gets_each_rows_frame(db, load, groups):
     assert ours == [(0.0,), (1.0,), (2.0,), (2.0,), (2.0,)]
 
 
-def test_a_window_leaves_rows_with_nulls_out_and_their_results_null(db, load, groups):
+def test_a_window_skips_rows_with_nulls(db, load, groups):
     load(WINDOWS)
     ours = db.query("SELECT p.change(gap) OVER (ORDER BY n) FROM t WHERE n < 6 ORDER BY n").rows()
     assert ours == [(None,), (None,), (2.0,), (None,), (2.0,), (None,)]
@@ -465,7 +463,9 @@ def test_a_window_leaves_rows_with_nulls_out_and_their_results_null(db, load, gr
         ("single", "returned a float; expected a list"),
     ],
 )
-def test_a_window_function_that_breaks_its_promise_is_named(db, load, groups, function, complaint):
+def test_a_window_function_that_returns_the_wrong_type_is_named(
+    db, load, groups, function, complaint
+):
     load(WINDOWS)
     with pytest.raises(FunctionError) as raised:
         db.query(f"SELECT p.{function}(n) OVER (ORDER BY n) FROM t WHERE n < 5").rows()
@@ -529,7 +529,7 @@ def test_a_table_function_is_a_table_in_from(db, load, call, params, rows):
         ),
     ],
 )
-def test_a_table_function_called_wrongly_or_wrong_is_named(db, load, call, error, complaint):
+def test_a_table_function_with_bad_arguments_or_rows_is_named(db, load, call, error, complaint):
     load(TABLES)
     with pytest.raises(error, match=complaint):
         db.query(f"SELECT * FROM {call}")
@@ -550,7 +550,7 @@ def rank(x: list[float]) -> list[float]: return x
 @pytest.mark.parametrize(
     "name", ["geo.distance", "GEO.Distance", '"geo.distance"', "geo . distance"]
 )
-def test_a_function_is_found_as_sql_finds_names(db, load, name):
+def test_function_names_follow_sqls_rules(db, load, name):
     load(NAMES, "geo")
     assert one(db, f"SELECT {name}(1.5)") == 1.5
 
@@ -567,13 +567,13 @@ def test_a_function_is_found_as_sql_finds_names(db, load, name):
         ("geo.rank(1)", r"geo\.rank is a window function: call it with OVER"),
     ],
 )
-def test_an_unknown_function_is_named_with_what_is_near_it(db, load, call, advice):
+def test_an_unknown_function_is_named_with_similar_names(db, load, call, advice):
     load(NAMES, "geo")
     with pytest.raises(QueryError, match=f"^{advice}"):
         db.query(f"SELECT {call}")
 
 
-def test_functions_lists_every_function_as_sql_calls_it(db, load):
+def test_functions_lists_every_sql_signature(db, load):
     load(TABLES + AGGREGATES)
     listed = db.functions()
     assert "p.mean(value DOUBLE) -> DOUBLE" in listed

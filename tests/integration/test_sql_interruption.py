@@ -1,4 +1,4 @@
-"""Queries that do not run to their end: cancelled, late, interrupted, shut, left at exit."""
+"""Queries that end early: cancelled, late, interrupted, closed, or running at exit."""
 
 import asyncio
 import os
@@ -56,7 +56,7 @@ def endless() -> Iterator[Row]:
         HOST["made"] = n
 """
 
-# Hours of work in which the engine calls nothing of ours and gives no batch.
+# Hours of work in which the engine calls no function of ours and gives no batch.
 LONG = "SELECT count(*) FROM generate_series(1, 1000000000000) AS a(x) WHERE x % 7 = 3"
 WAITING = "SELECT p.waits(n) FROM t"
 
@@ -87,7 +87,7 @@ def db(rt, tmp_path):
 # --- cancelling ----------------------------------------------------------------------------------
 
 
-def test_cancel_from_another_thread_ends_a_reader_that_waits_for_no_function(db, pool):
+def test_cancel_wakes_a_reader_that_waits_for_the_engine(db, pool):
     result = db.query(LONG)
     reading = pool.submit(result.rows)
     while result._execution._wake is None:
@@ -97,7 +97,7 @@ def test_cancel_from_another_thread_ends_a_reader_that_waits_for_no_function(db,
         reading.result(LIMIT_S)
 
 
-def test_cancel_ends_a_reader_whose_function_returns(db, pool):
+def test_cancel_ends_a_reader_once_its_function_returns(db, pool):
     result = db.query(WAITING)
     reading = pool.submit(result.rows)
     gate("waits").wait_arrived()
@@ -118,7 +118,7 @@ def test_no_function_is_called_after_a_query_was_cancelled(rt, db, tmp_path):
 
 
 @pytest.mark.parametrize("sql", [WAITING, LONG])
-def test_cancelling_the_task_that_reads_ends_the_query_at_once(db, sql):
+def test_cancelling_the_reading_task_ends_the_query_at_once(db, sql):
     async def main():
         result = await db.aquery(sql)
         reading = asyncio.ensure_future(result.arows())
@@ -133,7 +133,7 @@ def test_cancelling_the_task_that_reads_ends_the_query_at_once(db, sql):
     asyncio.run(main())
 
 
-def test_cancelling_the_task_that_plans_ends_the_query(rt, db, pool):
+def test_cancelling_the_planning_task_ends_the_query(rt, db, pool):
     async def main():
         planning = asyncio.ensure_future(db.aquery("SELECT p.while_planning(1)"))
         await asyncio.to_thread(gate("waits").wait_arrived)
@@ -147,7 +147,7 @@ def test_cancelling_the_task_that_plans_ends_the_query(rt, db, pool):
     settled(rt.remove("p"))
 
 
-def test_cancel_from_outside_ends_a_task_that_reads(db):
+def test_cancel_ends_a_reading_task(db):
     async def main():
         result = await db.aquery(LONG)
         reading = asyncio.ensure_future(result.arows())
@@ -159,7 +159,7 @@ def test_cancel_from_outside_ends_a_task_that_reads(db):
     asyncio.run(main())
 
 
-def test_the_event_loop_turns_while_a_query_waits(db):
+def test_the_event_loop_runs_while_a_query_waits(db):
     async def main():
         result = await db.aquery(WAITING)
         reading = asyncio.ensure_future(result.arows())
@@ -174,23 +174,23 @@ def test_the_event_loop_turns_while_a_query_waits(db):
 
 
 @pytest.mark.parametrize("sql", [WAITING, LONG, "SELECT * FROM p.endless()"])
-def test_a_query_that_is_late_raises_in_its_reader_while_the_work_still_hangs(db, sql):
+def test_a_late_query_raises_in_its_reader_while_its_function_hangs(db, sql):
     with pytest.raises(QueryTimeoutError, match=r"did not end within 0\.1 s: SELECT"):
         db.query(sql, timeout=0.1).rows()
 
 
 @pytest.mark.parametrize("sql", [WAITING, LONG, "SELECT * FROM p.endless()"])
-def test_a_query_that_is_late_raises_in_its_task_while_the_work_still_hangs(db, sql):
+def test_a_late_query_raises_in_its_task_while_its_function_hangs(db, sql):
     async def main():
         with pytest.raises(QueryTimeoutError, match=r"did not end within 0\.1 s: SELECT"):
             async with await db.aquery(sql, timeout=0.1) as result:
                 await result.arows()
-        open_gates()  # the loop's own end waits for the thread that plans
+        open_gates()  # closing the loop waits for the planning thread
 
     asyncio.run(main())
 
 
-def test_a_late_table_function_is_stopped_while_it_makes_rows(rt, db):
+def test_a_late_table_function_is_stopped_between_rows(rt, db):
     with pytest.raises(QueryTimeoutError):
         db.query("SELECT * FROM p.endless()", timeout=0.5)
     gate("endless").open()
@@ -203,7 +203,7 @@ def test_a_query_within_its_time_limit_gives_all_its_rows(db):
     assert db.query("SELECT 1", timeout=LIMIT_S).rows() == [(1,)]
 
 
-def test_a_task_cancelled_by_its_own_time_limit_gets_that_error_and_not_ours(db):
+def test_a_tasks_own_time_limit_raises_its_own_error(db):
     async def main():
         result = await db.aquery(WAITING)
         with pytest.raises(TimeoutError) as raised:
@@ -228,8 +228,8 @@ def interrupted(before=lambda: None, after=lambda: None):
         before()
         signal.pthread_kill(main, signal.SIGINT)
         after()
-        # A signal that comes just as the interpreter begins to wait for a lock is not heard: do as
-        # people do.
+        # A signal that arrives just as the interpreter begins to wait for a lock is lost: send it
+        # again, as people do.
         while not over.wait(2.0):
             signal.pthread_kill(main, signal.SIGINT)
 
@@ -249,7 +249,7 @@ def test_ctrl_c_ends_a_query_once_its_functions_return(rt, db):
     settled(rt.remove("p"))
 
 
-def test_ctrl_c_ends_the_wait_for_a_query_with_a_time_limit_while_its_function_hangs(rt, db):
+def test_ctrl_c_ends_a_query_with_a_time_limit_while_its_function_hangs(rt, db):
     assert db.query("SELECT 1").rows() == [(1,)]  # starts the thread that fetches
     result = db.query(WAITING, timeout=LIMIT_S)
     with interrupted(gate("waits").wait_arrived):
@@ -416,7 +416,7 @@ def leave(folder, how, limit_s):
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_leaving_the_process_with_a_running_query_does_not_abort_it(tmp_path, how):
+def test_exiting_with_a_running_query_does_not_abort_the_process(tmp_path, how):
     done = leave(tmp_path, WAYS[how], 50.0)
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
 
@@ -430,8 +430,8 @@ def test_leaving_the_process_with_a_running_query_does_not_abort_it(tmp_path, ho
         "SELECT * FROM nothing",
     ],
 )
-def test_an_error_that_ends_the_process_does_not_hold_it_up(tmp_path, sql):
-    """Its traceback lives to the very end; what it keeps must not be taken for a running query."""
+def test_an_uncaught_error_does_not_delay_the_exit(tmp_path, sql):
+    """Its traceback lives to the very end, and must not look like a running query."""
     done = leave(tmp_path, f"db.query({sql!r}).rows()", 8.0)  # it would wait for 10 s
     assert done.returncode == 1
     assert "Error: " in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Queries and reloads: which code a query runs, what it holds back, and when it lets go."""
+"""Queries and reloads: the code that a query runs, and the plugins that it holds and releases."""
 
 import asyncio
 import gc
@@ -82,7 +82,7 @@ def gates():
 def pool():
     with ThreadPoolExecutor(8) as executor:
         yield executor
-        open_gates()  # whoever waits at a gate must go before the threads are joined
+        open_gates()  # a thread at a gate must go on before it is joined
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def p(rt, tmp_path):
 
 @pytest.fixture
 def published(rt, p, pool):
-    """Begins a reload and returns, once the new version is published, the future of its cutover."""
+    """Begin a reload; once the new version is published, return the future of its cutover."""
 
     def begin(version):
         committed = threading.Event()
@@ -130,9 +130,7 @@ def values(batches):
 # --- which code ----------------------------------------------------------------------------------
 
 
-def test_a_query_planned_before_a_reload_ends_on_the_old_code_and_one_after_starts_on_the_new(
-    rt, db, published
-):
+def test_a_reload_changes_the_code_of_later_queries_only(rt, db, published):
     old = db.query("SELECT p.version(n) FROM t")
     seen = values([next(old)])
     reloading = published("2.0")
@@ -147,7 +145,7 @@ def test_a_query_planned_before_a_reload_ends_on_the_old_code_and_one_after_star
     assert [version for _, version in HOST["shutdowns"]] == ["1.0"]
 
 
-def test_a_query_that_has_planned_and_read_nothing_runs_the_code_it_was_planned_with(db, published):
+def test_an_unread_query_runs_the_code_that_it_was_planned_with(db, published):
     old = db.query("SELECT p.version(n) FROM t")
     reloading = published("2.0")
     assert set(old.rows()) == {("1.0",)}
@@ -173,7 +171,7 @@ def test_every_kind_of_function_is_of_one_version_in_a_query(db, published, sql)
     settled(reloading.result(LIMIT_S))
 
 
-def test_a_prepared_query_is_planned_again_against_the_current_epoch_and_pins_nothing(db, p):
+def test_a_prepared_query_runs_the_current_code_and_pins_nothing(db, p):
     prepared = db.prepare("SELECT p.version(n) FROM t WHERE n < $1")
     assert prepared.execute([2]).rows() == [("1.0",), ("1.0",)]
     settled(p("2.0"))
@@ -190,7 +188,7 @@ async def _rows(query):
 # --- where a result comes from -------------------------------------------------------------------
 
 
-def test_provenance_names_the_code_of_every_function_the_query_uses_and_no_other(rt, db, tmp_path):
+def test_provenance_lists_exactly_the_functions_of_the_query(rt, db, tmp_path):
     for plugin, version in [("a", "1.0"), ("b", "1.1"), ("c", "1.2")]:
         rt.load(versioned(tmp_path, version, plugin))
     rt.reload("b", versioned(tmp_path, "2.1", "b"))
@@ -199,8 +197,8 @@ def test_provenance_names_the_code_of_every_function_the_query_uses_and_no_other
     )
     result = db.query(sql)
     assert (result.epoch.number, result.epoch.id) == (rt.epoch.number, rt.epoch.id)
-    told = [(one.function, one.kind, one.version, one.generation) for one in result.provenance]
-    assert told == [
+    records = [(one.function, one.kind, one.version, one.generation) for one in result.provenance]
+    assert records == [
         ("a.version", "scalar", "1.0", rt.generation("a").number),
         ("b.stamps", "window", "2.1", rt.generation("b").number),
     ]
@@ -211,7 +209,7 @@ def test_provenance_names_the_code_of_every_function_the_query_uses_and_no_other
     assert db.query("SELECT count(*) FROM t").provenance == ()
 
 
-def test_a_result_gives_batches_before_the_query_has_called_its_functions_on_all_rows(db, p):
+def test_a_result_streams_before_all_rows_are_computed(db, p):
     result = db.query("SELECT p.gated(n) FROM t")
     assert next(result).num_rows == BATCH  # the gate, in the last row, is shut
     assert not result.done
@@ -223,7 +221,7 @@ def test_a_result_gives_batches_before_the_query_has_called_its_functions_on_all
 # --- what is held back, and for how long ---------------------------------------------------------
 
 
-def test_a_running_query_holds_back_the_plugins_it_uses_and_no_others(rt, db, tmp_path):
+def test_a_running_query_delays_only_the_plugins_that_it_uses(rt, db, tmp_path):
     for plugin in "abc":
         rt.load(versioned(tmp_path, "1.0", plugin))
     running = db.query("SELECT a.version(n) FROM t")
@@ -234,7 +232,7 @@ def test_a_running_query_holds_back_the_plugins_it_uses_and_no_others(rt, db, tm
     assert len(values(running)) == ALL - BATCH
 
 
-def test_a_running_query_is_named_with_its_sql_by_whoever_waits_for_it(rt, db, p):
+def test_a_waiting_drain_names_a_running_query_with_its_sql(rt, db, p):
     running = db.query("SELECT p.version(n)\n  FROM t")
     next(running)
     cut = rt.reload("p", drain_timeout=0.0)
@@ -337,7 +335,7 @@ def shut(db):
         shut,
     ],
 )
-def test_a_query_that_ended_in_whatever_way_lets_its_plugins_go_at_once(
+def test_a_query_releases_its_plugins_at_once_however_it_ends(
     db, p, end, by_reference_counts_alone
 ):
     kept = end(db)
@@ -345,7 +343,7 @@ def test_a_query_that_ended_in_whatever_way_lets_its_plugins_go_at_once(
     assert kept is None or kept.done
 
 
-def test_a_call_under_way_holds_its_plugin_after_the_query_was_cancelled(rt, db, p, pool):
+def test_a_call_under_way_holds_its_plugin_after_its_query_is_cancelled(rt, db, p, pool):
     result = db.query("SELECT p.waits(n) FROM t")
     reading = pool.submit(next, result)
     gate("waits").wait_arrived()
@@ -377,7 +375,7 @@ def test_a_functions_exception_reaches_the_caller_with_its_name_and_traceback(db
     assert "epochal-fault" not in "".join(map(str, [error, cause, cause.__context__]))
 
 
-def test_an_exception_holds_its_plugin_until_it_is_dropped_and_no_longer(
+def test_an_exception_holds_its_plugin_exactly_until_it_is_dropped(
     db, published, by_reference_counts_alone
 ):
     kept = []
@@ -392,9 +390,7 @@ def test_an_exception_holds_its_plugin_until_it_is_dropped_and_no_longer(
 
 
 @pytest.mark.parametrize("sql", ["SELECT p.fails(n) FROM t", "SELECT p.fails(n, n) FROM t"])
-def test_a_dropped_exception_is_gone_at_once_and_waits_for_no_collection(
-    db, p, sql, by_reference_counts_alone
-):
+def test_a_dropped_exception_is_freed_without_a_collection(db, p, sql, by_reference_counts_alone):
     def ask():
         try:
             db.query(sql).rows()
@@ -436,10 +432,8 @@ QUESTIONS = (
 )
 
 
-def test_no_query_sees_a_mix_or_misses_a_function_while_two_plugins_are_reloaded_together(
-    rt, tmp_path, pool
-):
-    """Threads and tasks query all the time; each pair of versions is published in one change."""
+def test_no_query_sees_a_mix_of_two_plugins_reloaded_together(rt, tmp_path, pool):
+    """Threads and tasks query all the time; one change publishes each pair of versions."""
     folders = [tmp_path / str(n) for n in range(RELOADS + 1)]
     for n, folder in enumerate(folders):
         folder.mkdir()
@@ -450,9 +444,9 @@ def test_no_query_sees_a_mix_or_misses_a_function_while_two_plugins_are_reloaded
 
     def judge(result, rows):
         versions = {value for row in rows for value in row}
-        told = {one.version for one in result.provenance}
-        if len(versions) != 1 or told != {f"{int(next(iter(versions)))}.0"}:
-            faults.append((versions, told))
+        recorded = {one.version for one in result.provenance}
+        if len(versions) != 1 or recorded != {f"{int(next(iter(versions)))}.0"}:
+            faults.append((versions, recorded))
         seen.update(versions)
 
     def ask(start):

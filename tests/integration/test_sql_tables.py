@@ -1,4 +1,4 @@
-"""Tables, parameters, and what a database refuses."""
+"""Tables, parameters, and the statements that a database refuses."""
 
 import gzip
 import json
@@ -97,7 +97,7 @@ def test_arrow_data_is_a_table(db, source):
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.json", "t.parquet"])
-def test_a_folder_is_a_table_of_its_files_as_they_are_when_a_query_begins(db, tmp_path, name):
+def test_a_folder_is_listed_again_by_each_query(db, tmp_path, name):
     (tmp_path / "deep").mkdir()
     FILES[name](tmp_path / name)
     db.register("t", tmp_path)
@@ -107,7 +107,7 @@ def test_a_folder_is_a_table_of_its_files_as_they_are_when_a_query_begins(db, tm
     assert db.query("SELECT count(*) FROM t").rows() == [(6,)]
 
 
-def test_a_schema_given_for_a_file_is_the_tables(db, tmp_path):
+def test_a_given_schema_is_the_tables_schema(db, tmp_path):
     as_csv(tmp_path / "t.csv")
     schema = pa.schema({"n": pa.float64(), "s": pa.string()})
     db.register("t", tmp_path / "t.csv", schema=schema)
@@ -127,9 +127,7 @@ def test_a_schema_given_for_a_file_is_the_tables(db, tmp_path):
         (lambda _: [1, 2], "a list cannot be registered; expected a pyarrow Table"),
     ],
 )
-def test_what_cannot_be_a_table_is_refused_with_its_name_and_nothing_changes(
-    db, tmp_path, make, complaint
-):
+def test_an_invalid_source_is_refused_by_name_and_changes_nothing(db, tmp_path, make, complaint):
     for folder in ("mixed", "empty"):
         (tmp_path / folder).mkdir()
     for name in ("mixed/a.csv", "mixed/b.json", "t.xlsx", "bad.parquet"):
@@ -140,7 +138,7 @@ def test_what_cannot_be_a_table_is_refused_with_its_name_and_nothing_changes(
     assert rows(db) == ROWS
 
 
-def test_a_table_taken_out_is_unknown_to_later_queries_and_there_for_running_ones(db):
+def test_a_deregistered_table_stays_for_running_queries_alone(db):
     db.register("t", TABLE)
     running = db.query("SELECT n FROM t ORDER BY n")
     db.deregister("t")
@@ -152,7 +150,7 @@ def test_a_table_taken_out_is_unknown_to_later_queries_and_there_for_running_one
 
 
 def test_replacing_a_table_is_one_step_for_every_query():
-    """Queries name the table twice; they never see two versions of it, and never none."""
+    """Queries name the table twice; they see one version of it, never two and never none."""
     with Runtime() as rt, Database(rt) as db, ThreadPoolExecutor(3) as pool:
         over = threading.Event()
         db.register("t", pa.table({"version": [0] * 10}))
@@ -181,7 +179,7 @@ def test_replacing_a_table_is_one_step_for_every_query():
 # --- parameters ----------------------------------------------------------------------------------
 
 
-def test_parameters_are_values_in_order_or_by_name_and_never_text(db):
+def test_parameters_are_bound_by_order_or_name_and_never_as_text(db):
     db.register("t", TABLE)
     assert db.query("SELECT n FROM t WHERE s = $1 AND n < $2", ["a", 9]).rows() == [(1,)]
     assert db.query("SELECT n FROM t WHERE s = $x", {"x": "' OR 1=1 --"}).rows() == []
@@ -199,7 +197,7 @@ def test_parameters_are_values_in_order_or_by_name_and_never_text(db):
         ("SELECT $1", "a", "parameters must be a list or a mapping, not a string"),
     ],
 )
-def test_parameters_that_do_not_fit_are_told_by_name(db, sql, params, complaint):
+def test_wrong_parameters_are_named(db, sql, params, complaint):
     with pytest.raises(QueryError, match=complaint):
         db.query(sql, params)
 
@@ -225,7 +223,7 @@ def test_parameters_that_do_not_fit_are_told_by_name(db, sql, params, complaint)
         "EXPLAIN ANALYZE INSERT INTO t VALUES (1, 'a')",
     ],
 )
-def test_statements_that_change_something_are_refused_and_change_nothing(db, sql):
+def test_statements_that_write_are_refused(db, sql):
     db.register("t", TABLE)
     with pytest.raises(QueryError) as raised:
         db.query(sql).rows()
@@ -244,7 +242,7 @@ def test_statements_that_change_something_are_refused_and_change_nothing(db, sql
         ("SELECT 1 FROM t WHERE CAST(s AS INT) = 1", "Cannot cast string 'a'"),
     ],
 )
-def test_wrong_sql_is_one_line_without_the_engines_layers(db, sql, complaint):
+def test_an_sql_error_is_one_line_without_the_engines_prefixes(db, sql, complaint):
     db.register("t", TABLE)
     with pytest.raises(QueryError, match=complaint) as raised:
         db.query(sql).rows()
@@ -252,7 +250,7 @@ def test_wrong_sql_is_one_line_without_the_engines_layers(db, sql, complaint):
     assert "\n" not in str(raised.value)
 
 
-def test_a_query_that_fails_leaves_nothing_for_the_next(db):
+def test_a_failed_query_leaves_nothing_behind(db):
     db.register("t", TABLE)
     for _ in range(40):
         with pytest.raises(QueryError):

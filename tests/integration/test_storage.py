@@ -1,4 +1,4 @@
-"""Storage: tables that plugins serve; a scan in flight ends on the code that it began with."""
+"""Storage: tables that plugins serve, and scans that end on the code that they began with."""
 
 import asyncio
 import itertools
@@ -101,7 +101,7 @@ def rows(db, sql, params=None):
         return result.rows()
 
 
-def test_a_plugin_s_table_is_queried_like_any_other(db):
+def test_a_plugins_table_is_queried_like_any_other(db):
     assert rows(db, "SELECT n, by FROM numbers WHERE n > 247 ORDER BY n") == [
         (248, "1.0"),
         (249, "1.0"),
@@ -156,12 +156,12 @@ def test_a_plugin_s_table_is_queried_like_any_other(db):
         ),
     ],
 )
-def test_what_a_query_needs_reaches_the_scan(db, sql, columns, filters, limit):
+def test_filters_columns_and_limit_reach_the_scan(db, sql, columns, filters, limit):
     rows(db, sql, [5] if "$1" in sql else None)
     assert [(columns, filters, limit)] == CALLS
 
 
-def test_filters_are_applied_whether_the_plugin_does_or_not(db):
+def test_the_engine_applies_filters_even_if_the_plugin_does_not(db):
     assert rows(db, "SELECT n FROM numbers WHERE half = 1.5 OR n IN (9, 11) ORDER BY n") == [
         (3,),
         (9,),
@@ -173,7 +173,7 @@ def test_filters_are_applied_whether_the_plugin_does_or_not(db):
     ]
 
 
-def test_two_scans_of_one_table_are_told_what_they_have_in_common(db):
+def test_two_scans_of_one_table_get_their_common_needs(db):
     sql = (
         "SELECT a.n FROM numbers a JOIN numbers b ON a.n = b.n "
         "WHERE a.half > 1 AND a.by = '1.0' AND b.by = '1.0' AND b.half < 4.5 ORDER BY 1"
@@ -184,7 +184,7 @@ def test_two_scans_of_one_table_are_told_what_they_have_in_common(db):
     assert CALLS[0][1] == [Filter("by", "=", "1.0")]
 
 
-def test_a_subquery_of_one_table_keeps_no_filter_from_another(db):
+def test_a_subquery_of_one_table_keeps_the_filters_of_another(db):
     rows(db, "SELECT n FROM numbers WHERE n < 2 AND half < (SELECT max(n) FROM many WHERE n < 9)")
     assert sorted(filters for _, filters, _ in CALLS) == [[], [Filter("n", "<", 2)]]
 
@@ -197,7 +197,7 @@ def test_a_boolean_column_is_a_filter(every):
     assert [(Filter("flag", "=", True),), (Filter("flag", "=", False),) * 2] == CALLS
 
 
-def test_two_scans_of_one_table_are_filtered_each_by_its_own(db):
+def test_two_scans_of_one_table_keep_their_own_filters(db):
     sql = (
         "SELECT a.n, b.n FROM numbers a JOIN numbers b ON a.n = b.n + 1 "
         "WHERE a.half NOT IN (1, 2, 3, 4) AND b.n NOT IN (5, 6, 7, 8, 9) AND a.n < 12 ORDER BY 1"
@@ -208,7 +208,7 @@ def test_two_scans_of_one_table_are_filtered_each_by_its_own(db):
     assert rows(db, sql) == wanted
 
 
-def test_no_row_is_asked_for_where_the_engine_knows_that_none_is_wanted(db):
+def test_a_provably_empty_query_scans_nothing(db):
     assert rows(db, "SELECT n FROM numbers WHERE by IN ('') AND 'A' = by") == []
     assert CALLS == []
 
@@ -264,7 +264,7 @@ class Everything:
         yield database
 
 
-def test_columns_of_every_type_come_as_they_are_with_a_filter_and_without(every):
+def test_columns_of_every_type_are_unchanged_with_and_without_a_filter(every):
     with every.query("SELECT * FROM every") as result:
         plain = result.to_table()
     with every.query("SELECT * FROM every WHERE id NOT IN (7, 8, 9, 10)") as result:
@@ -296,13 +296,13 @@ def test_columns_of_every_type_come_as_they_are_with_a_filter_and_without(every)
         ("tensor IS NOT NULL AND id NOT IN (7, 8, 9, 10)", [1, 3]),
     ],
 )
-def test_columns_of_every_type_are_filtered_by(every, condition, whole):
+def test_columns_of_every_type_can_be_filtered(every, condition, whole):
     assert rows(every, f"SELECT whole FROM every WHERE {condition} ORDER BY whole") == [
         (one,) for one in whole
     ]
 
 
-def test_an_extension_type_is_kept_by_a_filter(rt, plugins):
+def test_a_filter_keeps_an_extension_type(rt, plugins):
     rt.load(
         plugins.write(
             "places",
@@ -377,18 +377,18 @@ def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):
     assert CLOSED == ["1.0", "2.0"]
 
 
-def test_a_query_says_which_plugin_served_its_tables(db):
+def test_provenance_lists_the_plugins_of_tables(db):
     with db.query("SELECT n FROM numbers") as result:
         assert [one.function for one in result.provenance] == ["memory.numbers"]
 
 
-def test_a_query_holds_the_plugins_of_its_own_tables_only(rt, db, plugins):
+def test_a_query_holds_only_the_plugins_of_its_own_tables(rt, db, plugins):
     db.register("plain", pa.table({"x": [1]}))
     with db.query("SELECT x FROM plain"):
         assert rt.reload("memory", write(plugins, "2.0"), drain_timeout=5.0).drained
 
 
-def test_ending_a_query_ends_its_scan_and_lets_the_plugin_go(rt, db, plugins):
+def test_ending_a_query_ends_its_scan_and_releases_the_plugin(rt, db, plugins):
     db.register("endless", "mem://numbers/1000000000")
     result = db.query("SELECT n FROM endless WHERE half < 0")
     result.close()
@@ -400,10 +400,10 @@ def test_ending_a_query_ends_its_scan_and_lets_the_plugin_go(rt, db, plugins):
         list(reader)
 
 
-def test_a_scan_that_raises_is_told_with_its_plugin(rt, db, plugins):
+def test_an_error_of_a_scan_names_its_plugin(rt, db, plugins):
     rt.reload("memory", write(plugins, "2.0", scan="raise OSError('disk on fire')"))
-    told = r"table numbers \(memory\.numbers, plugin memory 2\.0\) raised OSError: disk on fire"
-    with pytest.raises(FunctionError, match=told) as caught:
+    message = r"table numbers \(memory\.numbers, plugin memory 2\.0\) raised OSError: disk on fire"
+    with pytest.raises(FunctionError, match=message) as caught:
         rows(db, "SELECT n FROM numbers")
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -412,7 +412,7 @@ FOREIGN = ("SystemExit(3)", "GeneratorExit", "Panic('index out of bounds')")
 
 
 @pytest.mark.parametrize("error", FOREIGN)
-def test_whatever_a_scan_raises_is_an_error_of_the_query(rt, db, plugins, error):
+def test_any_exception_of_a_scan_becomes_a_query_error(rt, db, plugins, error):
     panic = "class Panic(BaseException): pass"  # pyo3's is no Exception either
     rt.reload("memory", write(plugins, "2.0", scan=f"{panic}\n            raise {error}"))
     with pytest.raises(FunctionError, match=f"raised {error.partition('(')[0]}") as caught:
@@ -432,13 +432,13 @@ async def _ask_in_a_loop(db):
         await (await db.aquery("SELECT n FROM numbers")).arows()
 
 
-def test_ctrl_c_in_a_scan_goes_through(rt, db, plugins):
+def test_ctrl_c_in_a_scan_reaches_the_caller(rt, db, plugins):
     rt.reload("memory", write(plugins, "2.0", scan="raise KeyboardInterrupt"))
     with pytest.raises(KeyboardInterrupt):
         rows(db, "SELECT n FROM numbers")
 
 
-def test_a_table_that_cannot_be_opened_is_told_with_its_plugin(rt, db, plugins):
+def test_an_error_of_opening_a_table_names_its_plugin(rt, db, plugins):
     rt.reload("memory", write(plugins, "2.0", table="raise OSError('gone')"))
     with pytest.raises(FunctionError, match=r"plugin memory 2\.0\) raised OSError: gone"):
         rows(db, "SELECT n FROM numbers")
@@ -447,7 +447,7 @@ def test_a_table_that_cannot_be_opened_is_told_with_its_plugin(rt, db, plugins):
 
 
 @pytest.mark.parametrize(
-    ("give", "told"),
+    ("give", "message"),
     [
         ("batch.select(['half'])", "gave no column 'n', which was asked for"),
         ("batch.set_column(0, 'n', batch['half'])", "gave column 'n' as double; expected int64"),
@@ -455,13 +455,13 @@ def test_a_table_that_cannot_be_opened_is_told_with_its_plugin(rt, db, plugins):
         ("None", r"gave None; expected a pyarrow\.RecordBatch"),
     ],
 )
-def test_batches_that_are_not_what_was_promised_are_refused(rt, db, plugins, give, told):
+def test_batches_of_the_wrong_type_are_refused(rt, db, plugins, give, message):
     rt.reload("memory", write(plugins, "2.0", give=give))
-    with pytest.raises(FunctionError, match=told):
+    with pytest.raises(FunctionError, match=message):
         rows(db, "SELECT n FROM numbers")
 
 
-def test_a_table_whose_plugin_is_gone_says_so_and_comes_back_with_it(rt, db, plugins):
+def test_a_table_is_unavailable_while_its_plugin_is_removed(rt, db, plugins):
     rt.remove("memory")
     with pytest.raises(HostError, match=r"no active plugin serves mem://; served: none"):
         rows(db, "SELECT n FROM numbers")
@@ -494,7 +494,7 @@ def test_a_name_with_capitals_is_quoted(db):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("@storage(scheme='a')\nclass s: pass", r"no method table\(uri\)"),
         ("@storage(scheme='a')\ndef s(): pass", "expected a class"),
@@ -503,8 +503,8 @@ def test_a_name_with_capitals_is_quoted(db):
         ("@storage()\nclass s: pass", "takes scheme="),
     ],
 )
-def test_what_cannot_be_a_backend_is_refused_when_it_is_loaded(rt, plugins, code, told):
-    with pytest.raises((ExportError, LinkError), match=told):
+def test_an_invalid_backend_is_refused_at_load(rt, plugins, code, message):
+    with pytest.raises((ExportError, LinkError), match=message):
         rt.load(plugins.write("bad", f"from epochal.kinds import storage\n{code}\n"))
 
 
@@ -559,15 +559,15 @@ def ending(rt, plugins):
     rt.load(plugins.write("ending", ENDING))
     with Database(rt, partitions=2) as database:
         database.register("t", "ending://x/t")
-        assert ENDED.get(timeout=10)[0] == "table"  # opened to be looked at
+        assert ENDED.get(timeout=10)[0] == "table"  # opened to read its schema
         OPENED.clear()
         yield database
 
 
 def ended(count):
-    found = [ENDED.get(timeout=10) for _ in range(count)]
-    assert found[-1][1] == "epochal-cleanup"
-    return [what for what, _ in found]
+    ended = [ENDED.get(timeout=10) for _ in range(count)]
+    assert ended[-1][1] == "epochal-cleanup"
+    return [name for name, _ in ended]
 
 
 def close(result):
@@ -583,7 +583,7 @@ def drop(result):
 
 
 @pytest.mark.parametrize("end", [close, aclose, drop])
-def test_whoever_ends_a_result_runs_no_plugin_code(rt, ending, end):
+def test_ending_a_result_runs_no_plugin_code(rt, ending, end):
     GATE.clear()
     results = [ending.query("SELECT n FROM t")]
     next(results[0])
@@ -598,7 +598,7 @@ def test_whoever_ends_a_result_runs_no_plugin_code(rt, ending, end):
     assert CLOSED == ["backend"] * 2
 
 
-def test_an_end_that_hangs_keeps_no_other_waiting(ending):
+def test_a_hanging_close_delays_no_other(ending):
     GATE.clear()
     first, second = (ending.query(f"SELECT n FROM t{end}") for end in ("", " WHERE n < 0 LIMIT 0"))
     next(first)
@@ -626,7 +626,7 @@ def test_a_table_is_opened_once_and_closed_after_its_last_scan(ending, sql):
     assert ENDED.empty()
 
 
-def test_a_table_is_opened_by_those_who_name_it_as_a_table(ending):
+def test_only_a_mention_as_a_table_opens_a_table(ending):
     ending.register("plain", pa.table({"t": [1]}))
     assert rows(ending, "SELECT t FROM plain") == [(1,)]
     assert rows(ending, "WITH t AS (SELECT 1 AS a) SELECT * FROM t") == [(1,)]
@@ -636,7 +636,7 @@ def test_a_table_is_opened_by_those_who_name_it_as_a_table(ending):
         assert result.provenance == ()
 
 
-def test_a_query_that_only_might_name_a_table_holds_its_plugin_no_longer(rt, ending):
+def test_planning_releases_plugins_of_tables_that_are_not_named(rt, ending):
     ending.register("plain", pa.table({"t": [1]}))
     with ending.query("SELECT t FROM plain"):
         assert rt.reload("ending", drain_timeout=10.0).drained
@@ -647,7 +647,7 @@ def test_a_query_that_only_might_name_a_table_holds_its_plugin_no_longer(rt, end
 
 
 @pytest.mark.parametrize("name", ["t", "Ärger", 'a"b', "a.b", "UPPER"])
-def test_a_table_is_found_however_it_is_written(ending, name):
+def test_a_table_is_found_in_every_notation(ending, name):
     ending.register(name, "ending://x/y")
     quoted = name.replace('"', '""')
     assert len(rows(ending, f'SELECT n FROM "{quoted}"')) == 1000
@@ -656,7 +656,7 @@ def test_a_table_is_found_however_it_is_written(ending, name):
         assert len(rows(ending, f"SELECT n FROM {name}")) == 1000
 
 
-def test_one_table_that_fails_takes_no_other_down(rt, db, plugins):
+def test_a_failing_table_does_not_affect_others(rt, db, plugins):
     db.register("plain", pa.table({"x": [1]}))
     rt.reload(
         "memory", write(plugins, "2.0", table="if uri.endswith('250'): raise OSError('gone')")
@@ -675,7 +675,7 @@ def test_one_table_that_fails_takes_no_other_down(rt, db, plugins):
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "message"),
     [
         ("ending://x/broken", "cannot be opened: OSError: no such disk"),
         ("ending://x/odd", "cannot be opened: AttributeError: 'Odd' object has no attribute 'noth"),
@@ -683,8 +683,8 @@ def test_one_table_that_fails_takes_no_other_down(rt, db, plugins):
         ("ending://x/list", r"has as its schema \['n'\]; expected"),
     ],
 )
-def test_what_cannot_be_a_table_is_refused_when_it_is_registered(ending, uri, told):
-    with pytest.raises(HostError, match=told):
+def test_an_invalid_table_is_refused_at_registration(ending, uri, message):
+    with pytest.raises(HostError, match=message):
         ending.register("more", uri)
     assert list(ending.tables) == ["t"]
 
@@ -722,21 +722,21 @@ def test_sqlite_files_are_tables(rt, shop):
         assert len(rows(db, "SELECT id FROM orders WHERE item = 'Tea' LIMIT 5")) == 5
 
 
-def test_sqlite_is_asked_for_no_more_than_is_wanted(rt, shop):
+def test_sqlite_gets_the_filters_columns_and_limit(rt, shop):
     rt.load(examples.path("lite"))
     with closing(rt.epoch[storage]["lite.files"].table(shop)) as table:
         wanted = [Filter("id", ">=", 100), Filter("item", "=", "Tea")]
         (batch,) = table.scan(["id"], wanted, 3)
         assert batch.to_pydict() == {"id": [100, 101, 103]}
         assert batch.schema.names == ["id"]
-        # A filter that cannot be told to SQLite is left to the engine, and then so is the limit.
+        # A filter that SQLite cannot express is left to the engine, and then so is the limit.
         wanted = [Filter("price", ">", "many")]
         assert sum(batch.num_rows for batch in table.scan(["id"], wanted, 3)) == 20_000
 
 
 @pytest.fixture
 def lite(rt, tmp_path):
-    """Registers a SQLite table of some rows as `t`."""
+    """Register a SQLite table of some rows as `t`."""
     rt.load(examples.path("lite"))
     numbers = itertools.count()
     with Database(rt, partitions=2) as db:
@@ -772,9 +772,7 @@ def lite(rt, tmp_path):
         ("VARCHAR(3)", 7, pa.string(), "7"),
     ],
 )
-def test_sqlite_columns_are_of_the_type_that_they_were_declared_with(
-    lite, declared, stored, kind, read
-):
+def test_sqlite_columns_have_their_declared_type(lite, declared, stored, kind, read):
     lite.table(f"CREATE TABLE t (c {declared})", (stored,), (None,))
     assert lite.db.tables["t"].field("c").type == kind
     assert rows(lite.db, "SELECT c FROM t") == [(read,), (None,)]
@@ -785,7 +783,7 @@ def test_sqlite_columns_are_of_the_type_that_they_were_declared_with(
 
 
 @pytest.mark.parametrize(
-    ("declared", "stored", "told"),
+    ("declared", "stored", "message"),
     [
         ("INTEGER", 1.5, "1.5, which is not of type int64"),
         ("INTEGER", "many", "'many', which is not of type int64"),
@@ -796,17 +794,17 @@ def test_sqlite_columns_are_of_the_type_that_they_were_declared_with(
         ("DATE", b"x", "b'x', which is not of type string"),
     ],
 )
-def test_a_value_that_is_not_of_its_columns_type_is_refused_with_its_row(
-    lite, declared, stored, told
+def test_a_value_of_another_type_than_its_column_is_refused_with_its_row(
+    lite, declared, stored, message
 ):
     lite.table(f"CREATE TABLE t (id INTEGER, c {declared})", (1, None), (2, stored))
-    told = rf"column 'c' of table 't' \(row 2\) holds {re.escape(told)}"
-    with pytest.raises(FunctionError, match=told):
+    message = rf"column 'c' of table 't' \(row 2\) holds {re.escape(message)}"
+    with pytest.raises(FunctionError, match=message):
         rows(lite.db, "SELECT c FROM t")
     assert rows(lite.db, "SELECT id FROM t WHERE id = 2") == [(2,)]
 
 
-def test_a_number_that_the_first_rows_did_not_announce_is_refused(lite):
+def test_a_later_value_of_another_type_than_the_first_rows_is_refused(lite):
     few = [(n,) for n in range(1000)]
     lite.table("CREATE TABLE t (c NUMERIC)", *few, (BIG,))
     told = r"\(row 1001\) holds 9007199254740993, which is not of type d"
@@ -814,7 +812,7 @@ def test_a_number_that_the_first_rows_did_not_announce_is_refused(lite):
         rows(lite.db, "SELECT c FROM t")
 
 
-def test_the_expressions_of_a_view_are_columns(lite):
+def test_expressions_of_a_view_are_columns(lite):
     lite.table(
         "CREATE TABLE t (id INTEGER, s TEXT, twice AS (id * 2));"
         "CREATE VIEW v AS SELECT id, count(*) AS n, upper(s) AS u, id / 2.0 AS h FROM t GROUP BY 1;"
@@ -829,13 +827,13 @@ def test_the_expressions_of_a_view_are_columns(lite):
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
-def test_texts_are_compared_as_the_engine_does_in_every_encoding(lite, encoding):
+def test_texts_compare_as_in_the_engine_in_every_encoding(lite, encoding):
     texts = ["b", "\u0100", "a", "\uff5e", "\U0001f600"]
     lite.table("CREATE TABLE t (s TEXT)", *[(one,) for one in texts], encoding=encoding)
     for one in texts:
         with lite.db.query("SELECT s FROM t WHERE s > $1", [one]) as result:
-            found = {row[0] for row in result.rows()}
-        assert found == {text for text in texts if text.encode() > one.encode()}
+            texts_above = {row[0] for row in result.rows()}
+        assert texts_above == {text for text in texts if text.encode() > one.encode()}
 
 
 def test_a_query_sees_one_version_of_a_sqlite_file(lite):
@@ -857,9 +855,9 @@ def test_a_query_sees_one_version_of_a_sqlite_file(lite):
     assert rows(lite.db, "SELECT DISTINCT renamed FROM t") == [("new",)]
 
 
-def test_more_filters_than_sqlite_takes_are_left_to_the_engine(lite):
+def test_filters_beyond_sqlites_limit_are_left_to_the_engine(lite):
     lite.table("CREATE TABLE t (n INTEGER)", *[(n,) for n in range(100)])
-    some = ", ".join(map(str, range(5, 40_000)))  # SQLite takes not so many parameters
+    some = ", ".join(map(str, range(5, 40_000)))  # more parameters than SQLite accepts
     assert rows(lite.db, f"SELECT count(*) FROM t WHERE n IN ({some})") == [(95,)]
 
 
@@ -876,7 +874,7 @@ def test_a_path_with_any_character_is_quoted(lite, tmp_path, name):
 @pytest.mark.parametrize(
     "uri", ["lite://x?table=orders", "lite:///nowhere.db?table=orders", "lite:///x"]
 )
-def test_a_wrong_address_says_what_was_expected(rt, uri):
+def test_a_wrong_address_is_refused_with_the_expected_form(rt, uri):
     rt.load(examples.path("lite"))
     with Database(rt) as db, pytest.raises(HostError, match="table 'orders': lite://"):
         db.register("orders", uri)
@@ -895,13 +893,13 @@ def sales(tmp_path):
     return tmp_path / "sales"
 
 
-def test_a_partitioned_folder_opens_the_wanted_files_only(rt, sales):
+def test_a_partitioned_folder_opens_only_the_wanted_files(rt, sales):
     rt.load(examples.path("partitions"))
     with Database(rt) as db:
         db.register("sales", f"partitions://{sales}")
         assert rows(db, "SELECT count(*) FROM sales WHERE year = 2025") == [(100,)]
         assert rows(db, "SELECT max(n) FROM sales WHERE year IN (2024, 2025)") == [(298,)]
-        # What is damaged is not looked at, as long as nobody wants it.
+        # A damaged file is not opened as long as no query wants it.
         for file in (sales / "year=2026").iterdir():
             file.write_bytes(b"not Parquet")
         assert rows(db, "SELECT max(n) FROM sales WHERE year < 2026") == [(298,)]
@@ -911,7 +909,7 @@ def test_a_partitioned_folder_opens_the_wanted_files_only(rt, sales):
 
 @pytest.fixture
 def parquet(rt, tmp_path):
-    """Registers a folder of Parquet files as `t`."""
+    """Register a folder of Parquet files as `t`."""
     rt.load(examples.path("partitions"))
     with Database(rt, partitions=2) as db:
 
@@ -942,9 +940,7 @@ def parquet(rt, tmp_path):
         (pa.array([1, None, 3], pa.decimal128(10, 2)), "c > 1.5", [2]),
     ],
 )
-def test_parquet_columns_of_every_type_are_filtered_as_the_engine_does(
-    parquet, column, condition, ids
-):
+def test_parquet_columns_of_every_type_filter_as_in_the_engine(parquet, column, condition, ids):
     parquet.table(one={"id": [0, 1, 2], "c": column})
     assert rows(parquet.db, f"SELECT id FROM t WHERE {condition} ORDER BY id") == [
         (one,) for one in ids
@@ -963,7 +959,7 @@ def test_a_folder_has_the_columns_of_all_its_files(parquet):
 
 
 @pytest.mark.parametrize("name", ["a", "z"])
-def test_a_damaged_file_is_named_when_it_is_wanted(parquet, name):
+def test_a_damaged_file_is_an_error_only_when_it_is_wanted(parquet, name):
     folder = parquet.table(m={"n": list(range(9999))})
     whole = (folder / "m.parquet").read_bytes()
     damaged = folder / f"{name}.parquet"
@@ -986,7 +982,7 @@ def test_a_damaged_file_is_named_when_it_is_wanted(parquet, name):
         "CAST(year AS BIGINT) < 2026",
     ],
 )
-def test_partitions_that_no_row_is_wanted_of_are_not_opened(rt, sales, condition):
+def test_partitions_without_wanted_rows_are_not_opened(rt, sales, condition):
     rt.load(examples.path("partitions"))
     for file in (sales / "year=2026").iterdir():
         file.write_bytes(b"not Parquet")

@@ -1,4 +1,4 @@
-"""Tables of plugins answer as the engine's own do, whatever is asked."""
+"""Plugins' tables give the same answers as the engine's own tables."""
 
 import math
 import sqlite3
@@ -22,7 +22,7 @@ ROWS = [
     {"i": WHOLE[n % len(WHOLE)], "f": REAL[n % len(REAL)], "s": TEXT[(n // 3) % len(TEXT)]}
     for n in range(270)
 ]
-# The tables of plugins, each with the engine's own of the same rows.
+# Plugins' tables, each with an engine's table of the same rows.
 OWN = {"folder": "plain", "lite": "plain_lite"}
 SCHEMA = pa.schema([("i", pa.int64()), ("f", pa.float64()), ("s", pa.string())])
 
@@ -73,7 +73,7 @@ def _trees(inner):
 
 
 QUESTIONS = [
-    # Scans that are not found by walking the plan: subqueries within expressions.
+    # Scans that a walk of the plan does not find: subqueries inside expressions.
     "SELECT i FROM {t} WHERE f > (SELECT avg(i) FROM {t} WHERE i < 100 AND i > 0)",
     "SELECT i FROM {t} WHERE i < 2 AND i < (SELECT max(i) FROM {t})",
     "SELECT i, (SELECT max(s) FROM {t}) FROM {t} WHERE i < 2",
@@ -105,7 +105,7 @@ QUESTIONS = [
     "SELECT i FROM {t} a WHERE i NOT IN (SELECT i FROM {t} WHERE i > 1)",
     "WITH RECURSIVE r AS (SELECT i FROM {t} WHERE i = 0 UNION SELECT t.i FROM r JOIN {t} t "
     "ON t.i = r.i + 1 WHERE t.i < 9) SELECT i FROM r",
-    # Whatever else stands between a scan and its filter.
+    # Other nodes between a scan and its filter.
     "SELECT s, count(*) FILTER (WHERE i > 1), sum(i) FROM {t} WHERE f < 9 GROUP BY ROLLUP (s)",
     "SELECT s, count(*) FROM {t} WHERE i IS NOT NULL GROUP BY s HAVING s > 'A' AND count(*) > 2",
     "SELECT i, row_number() OVER (PARTITION BY s ORDER BY i) AS n FROM {t} WHERE i < 5",
@@ -116,7 +116,7 @@ QUESTIONS = [
     "SELECT unnest(make_array(i, i)) AS i FROM {t} WHERE i = 1",
 ]
 
-# Answers in an order, where a filter is about the order's own columns or about none that is asked.
+# Ordered answers, with a filter on the order's columns or on a column that is not selected.
 ORDERED = [
     "SELECT i, f FROM {t} WHERE s = 'a' ORDER BY i, f",
     "SELECT i FROM {t} WHERE s > 'A' AND i = 1 ORDER BY i",
@@ -148,7 +148,7 @@ def db(tmp_path_factory):
         database.execute("CREATE TABLE rows (i INTEGER, f REAL, s TEXT COLLATE NOCASE)")
         values = [tuple(row.values()) for row in ROWS]
         database.executemany("INSERT INTO rows VALUES (?, ?, ?)", values)
-        # SQLite keeps no NaN and no -0.0: what it has of them is what it must answer with.
+        # SQLite stores neither NaN nor -0.0: it must answer with the values that it stored instead.
         stored = database.execute("SELECT i, f, s FROM rows").fetchall()
     ds.write_dataset(table, folder / "rows", format="parquet", max_rows_per_group=50)
     with Runtime() as rt, Database(rt, partitions=2) as database:
@@ -208,7 +208,7 @@ def test_every_order_is_the_engines(db, table, question):
 @example(condition="f <> f")
 @example(condition="f NOT IN (-0.0, 1.0, 2.5, 7.0)")
 @example(condition="s IN ('') AND 'A' = s")
-def test_every_filter_means_what_it_means_to_the_engine(db, table, condition):
+def test_every_filter_has_the_engines_meaning(db, table, condition):
     assert answer(db, table, condition) == answer(db, OWN[table], condition)
 
 

@@ -188,7 +188,7 @@ MUTANTS = (
         at="if 0 / test.comparators[0]",
         edit=replace("1_000 * $"),
         shape="fe8c4a",
-        test=DEPTH + "test_a_deep_text_is_refused",
+        test=DEPTH + "test_deep_sql_is_refused",
     ),
     Mutant(
         "sql.planning-is-bounded",
@@ -199,7 +199,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="b7d5f6",
-        test=DEPTH + "test_who_comes_when_all_plan_and_enough_wait_is_told_so_at_once",
+        test=DEPTH + "test_a_query_beyond_the_queue_is_refused_at_once",
     ),
     Mutant(
         "sql.dates-bypass-python",

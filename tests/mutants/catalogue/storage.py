@@ -15,7 +15,7 @@ MUTANTS = (
         at="return 0 / value.args[1]",
         edit=replace("$body"),
         shape="595089",
-        test=STORAGE + "test_what_a_query_needs_reaches_the_scan",
+        test=STORAGE + "test_filters_columns_and_limit_reach_the_scan",
     ),
     Mutant(
         "storage.scans-get-common-needs-only",
@@ -26,7 +26,7 @@ MUTANTS = (
         at="assign 1 / value",
         edit=replace("needs"),
         shape="011ff7",
-        test=STORAGE + "test_two_scans_of_one_table_are_told_what_they_have_in_common",
+        test=STORAGE + "test_two_scans_of_one_table_get_their_common_needs",
     ),
     Mutant(
         "storage.common-limit-needs-common-filters",
@@ -59,7 +59,7 @@ MUTANTS = (
         at="assign 4 / value",
         edit=replace("table"),
         shape="be874c",
-        test=STORAGE + "test_filters_are_applied_whether_the_plugin_does_or_not",
+        test=STORAGE + "test_the_engine_applies_filters_even_if_the_plugin_does_not",
     ),
     Mutant(
         "storage.one-table-per-schema",
@@ -70,7 +70,7 @@ MUTANTS = (
         at="assign 1 / value",
         edit=replace("scan.table_name()"),
         shape="4682af",
-        test=STORAGE + "test_what_a_query_needs_reaches_the_scan",
+        test=STORAGE + "test_filters_columns_and_limit_reach_the_scan",
     ),
     Mutant(
         "storage.none-is-an-error",
@@ -81,7 +81,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$ or batch is None"),
         shape="8f8b84",
-        test=STORAGE + "test_batches_that_are_not_what_was_promised_are_refused",
+        test=STORAGE + "test_batches_of_the_wrong_type_are_refused",
     ),
     Mutant(
         "storage.plugin-exit-is-an-error",
@@ -92,7 +92,7 @@ MUTANTS = (
         at="if 3 / test",
         edit=replace("not isinstance(error, Exception)"),
         shape="c061f4",
-        test=STORAGE + "test_whatever_a_scan_raises_is_an_error_of_the_query",
+        test=STORAGE + "test_any_exception_of_a_scan_becomes_a_query_error",
     ),
     Mutant(
         "storage.only-named-tables-open",
@@ -103,7 +103,7 @@ MUTANTS = (
         at="assign 3",
         edit=replace("$target = {n: s.open(execution) for n, s in served.items()}"),
         shape="09a79f",
-        test=STORAGE + "test_a_table_is_opened_by_those_who_name_it_as_a_table",
+        test=STORAGE + "test_only_a_mention_as_a_table_opens_a_table",
     ),
     Mutant(
         "storage.scan-ends-off-thread",
@@ -114,7 +114,7 @@ MUTANTS = (
         at="expr 1 / value",
         edit=replace("close()"),
         shape="b40421",
-        test=STORAGE + "test_whoever_ends_a_result_runs_no_plugin_code",
+        test=STORAGE + "test_ending_a_result_runs_no_plugin_code",
     ),
     Mutant(
         "storage.hanging-end-blocks-no-other",
@@ -125,7 +125,7 @@ MUTANTS = (
         at="if 2 / test",
         edit=replace("False"),
         shape="12d568",
-        test=STORAGE + "test_an_end_that_hangs_keeps_no_other_waiting",
+        test=STORAGE + "test_a_hanging_close_delays_no_other",
     ),
     Mutant(
         "storage.scanned-table-stays-open",
@@ -136,7 +136,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$values[0]"),
         shape="6142f2",
-        test=STORAGE + "test_whoever_ends_a_result_runs_no_plugin_code",
+        test=STORAGE + "test_ending_a_result_runs_no_plugin_code",
     ),
     Mutant(
         "storage.unused-plugin-is-released",
@@ -147,7 +147,7 @@ MUTANTS = (
         at="expr 1",
         edit=delete(),
         shape="e2a3e9",
-        test=STORAGE + "test_a_query_that_only_might_name_a_table_holds_its_plugin_no_longer",
+        test=STORAGE + "test_planning_releases_plugins_of_tables_that_are_not_named",
     ),
     Mutant(
         "storage.parquet-limit-needs-all-filters",
@@ -158,7 +158,7 @@ MUTANTS = (
         at="assign 1 / value",
         edit=replace("limit"),
         shape="2b2fc5",
-        test=STORAGE + "test_parquet_columns_of_every_type_are_filtered_as_the_engine_does",
+        test=STORAGE + "test_parquet_columns_of_every_type_filter_as_in_the_engine",
     ),
     Mutant(
         "storage.one-version-per-sqlite-query",
@@ -180,7 +180,7 @@ MUTANTS = (
         at="return 1 / value.values[2]",
         edit=replace("$values[0]"),
         shape="37ec64",
-        test=STORAGE + "test_texts_are_compared_as_the_engine_does_in_every_encoding",
+        test=STORAGE + "test_texts_compare_as_in_the_engine_in_every_encoding",
     ),
     Mutant(
         "storage.alternatives-stay-whole",
@@ -191,7 +191,7 @@ MUTANTS = (
         at="assign 4 / value",
         edit=replace("$values[0] or $values[1]"),
         shape="fc4d61",
-        test=STORAGE + "test_what_a_query_needs_reaches_the_scan",
+        test=STORAGE + "test_filters_columns_and_limit_reach_the_scan",
     ),
     Mutant(
         "storage.table-function-runs-once",

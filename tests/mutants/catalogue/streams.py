@@ -179,6 +179,6 @@ MUTANTS = (
         at="return 1 / value",
         edit=replace("True"),
         shape="2706d9",
-        test=LAKE + "test_what_is_delivered_again_is_dropped",
+        test=LAKE + "test_a_repeated_delivery_is_dropped",
     ),
 )

@@ -1,4 +1,4 @@
-"""What the SQL tests share: plugins in place, gates inside their functions, whole batches."""
+"""Shared by the SQL tests: plugin files, gates inside plugin functions, tables of whole batches."""
 
 import textwrap
 import threading
@@ -26,16 +26,16 @@ BATCH = 8192
 """Rows in a batch of the engine's."""
 
 LIMIT_S = 20.0
-"""No wait of a test takes longer; none comes near it unless something is broken."""
+"""The limit of every wait in a test; only a broken test comes near it."""
 
 HOST = {"shutdowns": [], "used_late": []}
-"""Where plugins note what they did."""
+"""Plugins record their shutdowns here."""
 
 _gates = {}
 
 
 class Gate:
-    """A place in a plugin's function at which a test holds it."""
+    """A point in a plugin's function at which a test holds it."""
 
     def __init__(self):
         self._arrived = threading.Semaphore(0)
@@ -46,26 +46,26 @@ class Gate:
         assert self._open.wait(LIMIT_S), "the test never opened the gate"
 
     def wait_arrived(self):
-        assert self._arrived.acquire(timeout=LIMIT_S), "nobody came to the gate"
+        assert self._arrived.acquire(timeout=LIMIT_S), "no call reached the gate"
 
     def open(self):
         self._open.set()
 
 
 def gate(name):
-    """The gate of that name, made by whoever asks first."""
+    """The gate of that name, made at the first call."""
     return _gates.setdefault(name, Gate())
 
 
 def shut_gates():
-    """Begin a test: every gate is shut, nothing is noted."""
+    """Begin a test: shut every gate, forget the records."""
     _gates.clear()
     HOST["shutdowns"].clear()
     HOST["used_late"].clear()
 
 
 def open_gates():
-    """End a test: whoever waits goes on."""
+    """End a test: open the gates."""
     for name in ("waits", "gated", "endless"):
         gate(name).open()
 
@@ -83,7 +83,7 @@ def numbers(batches=1, extra=0):
 
 
 def settled(reload):
-    """A cutover that was drained and reclaimed, or an assertion that says who held it up."""
+    """Assert that a cutover was drained and reclaimed; the message has the holders and leaks."""
     assert reload.drained, reload.holders
     assert reload.reclaimed, reload.leaks
     return reload

@@ -1,4 +1,4 @@
-"""A SQL text that would be too deep for the engine is refused before the engine has it."""
+"""SQL that is too deep for the engine is refused before the engine gets it."""
 
 import asyncio
 import threading
@@ -40,37 +40,37 @@ FLAT = {
 
 
 @pytest.mark.parametrize("sql", DEEP.values(), ids=DEEP)
-def test_a_deep_text_is_refused(sql):
+def test_deep_sql_is_refused(sql):
     with pytest.raises(QueryError, match=f"more than {MAX_DEPTH}"):
         scan(sql)
 
 
 @pytest.mark.parametrize("sql", FLAT.values(), ids=FLAT)
-def test_a_long_text_that_is_not_deep_is_none_of_it(sql):
+def test_long_flat_sql_is_accepted(sql):
     scan(sql)
 
 
-def test_a_text_that_is_data_is_refused():
+def test_sql_with_too_many_words_is_refused():
     with pytest.raises(QueryError, match="give data as a table"):
         scan("SELECT [" + "1," * MAX_WORDS + "1]")
 
 
 @pytest.mark.parametrize("sql", ["))))", "((((", ";,", "SELECT (]", "SELECT 1 --- 2 'x"])
-def test_wrong_sql_is_left_to_the_engine(sql):
+def test_invalid_sql_is_left_to_the_engine(sql):
     scan(sql)
 
 
-def test_what_the_process_would_die_of_is_an_error():
+def test_sql_that_would_overflow_the_stack_is_an_error():
     with Runtime() as rt, Database(rt) as db:
         with pytest.raises(QueryError, match="operators in one expression"):
             db.query("SELECT " + "+".join(["1"] * 20_000))
         assert db.query("SELECT " + "+".join(["1"] * 300)).rows() == [(300,)]
 
 
-# --- who plans ---------------------------------------------------------------------------------
+# --- planning threads ----------------------------------------------------------------------------
 
 
-def test_who_comes_when_all_plan_and_enough_wait_is_told_so_at_once():
+def test_a_query_beyond_the_queue_is_refused_at_once():
     planning, go_on, began = PlanningThreads(1, 1), threading.Event(), threading.Event()
 
     def work():
@@ -92,7 +92,7 @@ def test_who_comes_when_all_plan_and_enough_wait_is_told_so_at_once():
     asyncio.run(main())
 
 
-def test_work_that_nobody_waits_for_any_more_is_not_begun():
+def test_cancelled_work_is_never_begun():
     planning, go_on, began = PlanningThreads(1, 9), threading.Event(), threading.Event()
     done = []
 

@@ -1,4 +1,4 @@
-"""Columns made of Python values."""
+"""Conversion of Python values to columns."""
 
 import pyarrow as pa
 import pytest
@@ -17,7 +17,7 @@ from epochal.sql.conversion import ResultColumn, ReturnTypeError, spread
         (list[int | None] | None, [[1, None], None]),
     ],
 )
-def test_values_that_fit_come_back_as_they_were(hint, values):
+def test_valid_values_survive_a_round_trip(hint, values):
     assert ResultColumn(read_value(hint)).column(values).to_pylist() == values
 
 
@@ -25,14 +25,14 @@ def test_no_rows_make_an_empty_column_of_the_type():
     assert ResultColumn(read_value(int)).column([]).type == pa.int64()
 
 
-def test_integers_are_in_memory_of_arrows_which_any_thread_may_free():
-    """Memory of Python's is freed under the interpreter's lock: fatal for a process that ends."""
+def test_integers_are_copied_into_arrows_memory():
+    """Any thread can free Arrow's memory; freeing Python's needs the interpreter, fatal at exit."""
     before = pa.total_allocated_bytes()
     column = ResultColumn(read_value(int)).column([7] * 100_000)
     assert pa.total_allocated_bytes() - before >= column.nbytes
 
 
-def test_a_long_value_is_shown_shortened():
+def test_a_long_value_is_shortened_in_the_message():
     with pytest.raises(ReturnTypeError) as raised:
         ResultColumn(read_value(int)).column([["x" * 100] * 100])
     assert len(str(raised.value)) < 400

@@ -1,4 +1,4 @@
-"""Columns as JSON, and that no value breaks an answer."""
+"""Conversion of columns to JSON."""
 
 import math
 from datetime import date, datetime, time

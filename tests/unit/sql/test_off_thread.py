@@ -1,4 +1,4 @@
-"""Waiting elsewhere: the thread that awaits batches ends once, and with all that it awaits."""
+"""The fetcher's thread ends once, after the work that it awaits."""
 
 import asyncio
 import threading
@@ -6,7 +6,7 @@ import threading
 from epochal.sql.off_thread import BatchFetcher
 
 
-def test_a_fetcher_that_is_closed_again_while_it_ends_lets_its_work_end():
+def test_closing_a_fetcher_again_lets_its_work_end():
     begun, gate, ended = threading.Event(), threading.Event(), threading.Event()
 
     async def work():

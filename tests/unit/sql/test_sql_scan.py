@@ -1,4 +1,4 @@
-"""What a SQL text names is found without a parser, and nothing else is."""
+"""The calls and parameters in a SQL text are found without a parser."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def names(sql):
 
 
 @pytest.mark.parametrize(
-    ("sql", "found"),
+    ("sql", "expected"),
     [
         ("SELECT geo.f(x)", ["geo.f"]),
         ("SELECT geo . f (x), a.b.c(1)", ["geo.f", "a.b.c"]),
@@ -31,11 +31,11 @@ def names(sql):
         ("SELECT größe.länge(x)", ["größe.länge"]),
     ],
 )
-def test_calls_are_found_and_only_calls(sql, found):
-    assert names(sql) == found
+def test_only_calls_are_found(sql, expected):
+    assert names(sql) == expected
 
 
-def test_a_call_is_where_its_name_is_written():
+def test_a_call_has_the_offsets_of_its_name():
     sql = "SELECT 'x', Geo.F (1)"
     [call] = scan(sql).calls
     assert sql[call.start : call.end] == "Geo.F"
@@ -48,7 +48,7 @@ def test_quoted_parts_keep_their_case():
 
 
 @pytest.mark.parametrize(
-    ("sql", "found"),
+    ("sql", "expected"),
     [
         ("SELECT $1, $2, $1", {"1", "2"}),
         ("SELECT $day FROM t WHERE x = $km", {"day", "km"}),
@@ -56,5 +56,5 @@ def test_quoted_parts_keep_their_case():
         ("SELECT $$ $1 $$", set()),
     ],
 )
-def test_parameters_are_found_outside_of_text_and_comments(sql, found):
-    assert scan(sql).parameters == found
+def test_parameters_are_found_outside_strings_and_comments(sql, expected):
+    assert scan(sql).parameters == expected
