@@ -194,17 +194,17 @@ def test_the_printed_link_has_the_token(run, served, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["status", "--server", "here"], 1, "is no address"),
+        (["status", "--server", "here"], 1, "is not an address"),
         (["status", "--server", "http://127.0.0.1:1"], 1, "cannot be reached"),
         (["status", "--token-file", "/nowhere/token"], 1, "cannot be read"),
         (["rollback", "geo"], 2, "either a plugin and --to, or --epoch"),
         (["rollback", "--to", "1"], 2, "either a plugin and --to, or --epoch"),
         (["load", "/nowhere/geo.py"], 1, "cannot be read"),
         (["reload", "nope"], 1, "no plugin 'nope'"),
-        (["query", "SELECT 1", "--timeout", "0"], 2, "0 seconds are no time limit"),
-        (["remove", "geo?cascade=true"], 2, "is no plugin's id"),
-        (["reload", "../epochs/1/rollback"], 2, "is no plugin's id"),
-        (["rollback", "geo/x", "--to", "1"], 2, "is no plugin's id"),
+        (["query", "SELECT 1", "--timeout", "0"], 2, "0 seconds is too short"),
+        (["remove", "geo?cascade=true"], 2, "is not a plugin's id"),
+        (["reload", "../epochs/1/rollback"], 2, "is not a plugin's id"),
+        (["rollback", "geo/x", "--to", "1"], 2, "is not a plugin's id"),
         (["rollback", "geo", "--to", "9" * 5000], 1, "store"),
     ],
 )

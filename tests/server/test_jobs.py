@@ -99,7 +99,7 @@ def test_the_command_lists_and_runs_jobs(house, capsys, monkeypatch):
     monkeypatch.setenv("EPOCHAL_SERVER", house.url)
     monkeypatch.setenv("EPOCHAL_ADMIN_TOKEN", ADMIN)
     assert main(["jobs", "--run", "house.report"]) == 0
-    assert "house.report: asked for" in capsys.readouterr().out
+    assert "house.report: queued" in capsys.readouterr().out
     wait_for(house, lambda jobs: jobs[0]["failures"] == 1)
     assert main(["jobs"]) == 0
     out = capsys.readouterr().out
@@ -139,4 +139,4 @@ def test_jobs_end_with_their_service(house):
     house.stop()
     assert house.ended
     assert isinstance(jobs, Jobs)
-    assert jobs._closed
+    assert jobs._table.closed

@@ -131,10 +131,10 @@ def test_handlers_are_as_before_when_it_is_over():
 @pytest.mark.parametrize(
     ("more", "options", "said"),
     [
-        ("", ["--plugins", "nope"], "nope is no folder"),
-        ("", ["--watch", "nope"], "nope is no folder"),
+        ("", ["--plugins", "nope"], "nope is not a folder"),
+        ("", ["--watch", "nope"], "nope is not a folder"),
         ("", ["--table", "a=nope.csv"], "nope.csv does not exist"),
-        ("def f(:", [], "stuck.py` tells more"),
+        ("def f(:", [], "stuck.py` lists all faults"),
         ("1/0", [], "epochal check"),
         ("def f(:", [], "stuck.py, line"),
     ],

@@ -120,8 +120,8 @@ def test_a_killed_service_comes_back_with_what_it_had(serve, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--plugins", "nowhere"], "is no folder"),
-        (["--watch", "nowhere"], "is no folder"),
+        (["--plugins", "nowhere"], "is not a folder"),
+        (["--watch", "nowhere"], "is not a folder"),
         (["--host", "0.0.0.0"], "EPOCHAL_ADMIN_TOKEN and EPOCHAL_QUERY_TOKEN"),
         (["--table", "nothing"], "NAME=PATH"),
         (["--table", "t=nowhere.parquet"], "nowhere.parquet"),

@@ -1,15 +1,15 @@
-"""The command `epochal`: try plugins, ask with them, see what a change would do.
+"""The command `epochal`: try plugins, query with them, plan changes, run and steer a service.
 
     epochal demo                  plugins swapped under live SQL, on real data
     epochal query SQL ...         one query with plugin functions
-    epochal plan ...              what a change would do, step by step
-    epochal check PATH            is this a valid plugin, and what does it export?
+    epochal plan ...              the steps of a change, without making it
+    epochal check PATH            validate a plugin and list its exports
     epochal new NAME              a working plugin with a test that passes
     epochal serve ...             SQL with plugins over HTTP, with a live page
-    epochal status, load, ...     ask such a service
+    epochal status, load, ...     steer such a service
 
-For whoever calls it from a program: each command takes `--json`. An error is one line on stderr and
-a status other than 0 (see `epochal.cli.invocation`), never a traceback unless `--debug` is given.
+For programs, each command takes `--json`. An error is one line on stderr and a status other than 0
+(see `epochal.cli.invocation`), never a traceback unless `--debug` is given.
 
 Needs the extra `cli` (`pip install 'epochal[cli]'`): typer and rich, and the SQL host.
 """
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: what stands after the command's name; None for this process's own.
+        arguments: the words after the command's name; None for this process's own.
 
     Returns:
         The exit status.
@@ -56,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave_the_engine(status: int) -> None:
-    """Leave at once if the engine is at work on a query that was given up.
+    """Exit at once if the engine is at work on an abandoned query.
 
-    It ends what it has begun, however long that takes, and the way out of the interpreter waits for
-    it, since its threads could call into what is not there any more. All else is closed by now.
+    The engine ends the work that it has begun, however long that takes, and the interpreter's exit
+    waits for it, since its threads could call into freed code. All else is closed by now.
     """
     database = sys.modules.get("epochal.sql.database")
     if database is not None and database.is_any_in_engine():
@@ -71,7 +71,7 @@ def _leave_the_engine(status: int) -> None:
 
 @contextmanager
 def _ending_silently() -> Generator[None, None, None]:
-    """Let Ctrl-C end the process as it ends any other, and not in the middle of some import."""
+    """Let Ctrl-C end the process silently while modules are imported."""
     ours = signal.default_int_handler
     if (
         threading.current_thread() is not threading.main_thread()

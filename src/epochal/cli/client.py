@@ -1,6 +1,6 @@
-"""A service as the command line asks it: over HTTP, with a token where one is needed.
+"""The command line's client of a service: HTTP, with a token if needed.
 
-An error that the service tells is raised as `AnswerError` with the service's own code and text.
+An error answer of the service is raised as `AnswerError` with the service's own code and text.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Server = Annotated[
         "-s",
         metavar="URL",
         envvar="EPOCHAL_SERVER",
-        help="The service; the link with the token, as it was printed, will do as well.",
+        help="The service's address, or the printed link with the token.",
     ),
 ]
 
 
 class AnswerError(HostError):
-    """The service refused, or could not do it.
+    """The service answered with an error.
 
     Attributes:
         code: the service's own, as in `epochal.errors`.
-        status: of HTTP.
+        status: the HTTP status.
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -52,26 +52,28 @@ class AnswerError(HostError):
 
 
 class Client:
-    """Asks one service.
+    """A client of one service.
 
     Args:
         server: its address; `#token=…` behind it is the admin token.
-        token_file: holds the token; otherwise it is in the address, or in `EPOCHAL_ADMIN_TOKEN`, or
+        token_file: the token; otherwise it is in the address, or in `EPOCHAL_ADMIN_TOKEN`, or
             for queries alone in `EPOCHAL_QUERY_TOKEN`.
 
     Raises:
-        HostError: the address is none, or the file cannot be read.
+        HostError: the address is malformed, or the file cannot be read.
     """
 
     def __init__(self, server: str, token_file: Path | None = None) -> None:
         address, fragment = urldefrag(server)
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise HostError(f"--server {address!r} is no address; expected one such as {DEFAULT}")
+            raise HostError(
+                f"--server {address!r} is not an address; expected one such as {DEFAULT}"
+            )
         self._address: Final = address.rstrip("/")
         token = _token(fragment, token_file)
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        # A change answers when its drain is over, a query when it is done: the service has limits.
+        # No limit here: the service limits the drain of a change, and the time of a query.
         timeout = httpx.Timeout(None, connect=_CONNECT_S)
         self._http: Final = httpx.Client(base_url=self._address, headers=headers, timeout=timeout)
 
@@ -91,15 +93,15 @@ class Client:
         return document
 
     def stream(self, method: str, path: str, **options: Any) -> Stream:
-        """One request whose answer is read as it comes; a context manager."""
+        """One request whose answer is streamed; a context manager."""
         return Stream(self, self._http.build_request(method, path, **options))
 
     def events(self, last: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What happens, as type and document: what is kept first, then what comes, without end.
+        """The service's events, as type and document: past ones first, then new ones, without end.
 
         Raises:
             AnswerError: the service refused.
-            HostError: it cannot be reached, or has gone.
+            HostError: it cannot be reached, or closed the connection.
         """
         headers = {"last-event-id": last} if last else {}
         with self.stream("GET", "/v1/events", headers=headers) as answer:
@@ -148,7 +150,7 @@ class Client:
 
 
 class Stream:
-    """An answer that is read as it comes."""
+    """A streamed answer."""
 
     def __init__(self, client: Client, request: httpx.Request) -> None:
         self._client: Final = client
@@ -164,12 +166,12 @@ class Stream:
             self._answer.close()
 
     def lines(self) -> Iterator[str]:
-        """Its lines."""
+        """The lines of the answer."""
         assert self._answer is not None
         yield from self._reading(self._answer.iter_lines())
 
     def content(self) -> Iterator[bytes]:
-        """Its bytes, in parts."""
+        """The bytes of the answer, in chunks."""
         assert self._answer is not None
         yield from self._reading(self._answer.iter_bytes())
 

@@ -1,4 +1,4 @@
-"""What commands write: data to stdout, everything else to stderr; for people or for machines."""
+"""The output of commands: data to stdout, everything else to stderr; for people or machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from epochal.sql.json_values import json_value
 
@@ -20,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.", 
 
 
 class _PipedConsole(Console):
-    """A console that says when nobody reads it, where rich's own leaves the process."""
+    """A console that raises when the pipe is closed; rich's own exits the process."""
 
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError
@@ -31,19 +34,27 @@ def console() -> Console:
     return _PipedConsole(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
+def data_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table with a line of names; columns in `right` are aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(Text(column), justify="right" if column in right else "left")
+    return table
+
+
 def error_console() -> Console:
     """Writes to stderr."""
     return Console(stderr=True, highlight=False)
 
 
 def warn(message: str) -> None:
-    """Say on stderr what did not go well, though the command was done."""
+    """Write a warning to stderr; the command goes on."""
     out = error_console()
     out.print("warning: ", style="yellow", end="")
     out.print(" ".join(message.split()), markup=False, soft_wrap=True)
 
 
 def write_json(document: Mapping[str, Any]) -> None:
-    """Write a document to stdout, indented where a person reads it."""
+    """Write a document to stdout, indented in a terminal."""
     indent = 2 if sys.stdout.isatty() else None
     print(json.dumps(document, indent=indent, ensure_ascii=False, default=json_value))

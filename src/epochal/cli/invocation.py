@@ -1,13 +1,13 @@
-"""From arguments to an exit status: runs a command, and turns whatever it raises into one line.
+"""From arguments to an exit status: runs a command, and reports any exception in one line.
 
-| status | what happened |
+| status | meaning |
 |---|---|
-| 0 | it was done |
-| 1 | it could not be done, or a check failed; the line on stderr says why |
-| 2 | the arguments are wrong |
+| 0 | done |
+| 1 | refused or failed, or a check failed; the line on stderr gives the reason |
+| 2 | wrong arguments |
 | 3 | the change is published, and its old code still in use after `--wait` |
 | 130 | Ctrl-C |
-| 141 | whoever read the output stopped reading |
+| 141 | the reader of the output closed the pipe |
 
 `--debug`, given anywhere, shows the traceback as well. With `--json` the line is an object,
 `{"error": {"code": …, "message": …}}`, whose code is that of the error's class.
@@ -40,7 +40,7 @@ _COMPLETE: Final = "_EPOCHAL_COMPLETE"
 
 @runtime_checkable
 class _ArgumentError(Protocol):
-    """What typer raises about arguments: a class of typer's own, or of click's in old versions."""
+    """An error in arguments: a class of typer's own, or of click's in old versions of typer."""
 
     exit_code: int
 
@@ -70,10 +70,10 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except KeyboardInterrupt:
         error_console().print("stopped", style="yellow")
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the last handler: everything becomes a line
+    except Exception as error:  # noqa: BLE001  the last handler: every error becomes a line
         if debug:
             traceback.print_exception(error)
-        _tell(error, as_json="--json" in arguments)
+        _report(error, as_json="--json" in arguments)
         return WRONG_ARGUMENTS if isinstance(error, _ArgumentError) else FAILED
     return status
 
@@ -86,9 +86,9 @@ def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def _invoke(arguments: list[str]) -> int:
-    # Not through the command's own `main`, which decides on statuses and messages by itself.
+    # Not the command's own `main`, which chooses statuses and messages itself.
     command = typer.main.get_command(app)
-    if _COMPLETE in os.environ:  # a shell asks what could come next
+    if _COMPLETE in os.environ:  # a shell asks for completions
         command(prog_name="epochal")
     try:
         with command.make_context("epochal", arguments) as context:
@@ -98,8 +98,8 @@ def _invoke(arguments: list[str]) -> int:
     return 0
 
 
-def _tell(error: Exception, *, as_json: bool) -> None:
-    code, message = _said(error)
+def _report(error: Exception, *, as_json: bool) -> None:
+    code, message = _code_and_message(error)
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message}}), file=sys.stderr)
     else:
@@ -108,21 +108,21 @@ def _tell(error: Exception, *, as_json: bool) -> None:
         console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def _said(error: Exception) -> tuple[str, str]:
-    """The code of an error and what it says, in one line."""
+def _code_and_message(error: Exception) -> tuple[str, str]:
+    """The code of an error and its message, in one line."""
     if isinstance(error, EpochalError):
         return error.code, "; ".join(str(error).splitlines())
     if isinstance(error, _ArgumentError):
         message = " ".join(error.format_message().split())
-        return "arguments", f"{message} (epochal --help tells more)"
+        return "arguments", f"{message} (epochal --help has more)"
     if isinstance(error, OSError):
         return "system", " ".join(str(error).split())
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return "unexpected", f"unexpected: {what} (--debug shows where)"
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return "unexpected", f"unexpected: {text} (--debug shows where)"
 
 
 def _abandon_output() -> None:
-    """Let nothing write to the closed pipe any more, the interpreter's last flush included."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    """Send the rest of the output, the interpreter's last flush included, to no file."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

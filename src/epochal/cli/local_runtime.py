@@ -1,9 +1,9 @@
 """The runtime that a command runs in, and the options that several commands share.
 
 An error holds the frames that it came through, a plugin's among them, and so the plugin is in use
-until the error is told and dropped. A runtime that was closed while an error passes would wait for
-it in vain. So commands only open runtimes; they are closed after the command, by whoever runs it
-(`closing`), when its error is gone.
+until the error is reported and dropped. A runtime that is closed while the error passes would wait
+in vain. So commands only open runtimes; `closing` closes them after the command, when its error is
+gone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,19 @@ Grants = Annotated[
     typer.Option(
         "--grant",
         metavar="CAPABILITY",
-        help="Grant this besides every kind: a service such as net:api.example.org, or net:*.",
+        help="A service to grant besides every kind, such as net:api.example.org or net:*.",
+        show_default=False,
+    ),
+]
+
+Tables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table",
+        "-t",
+        metavar="NAME=PATH",
+        help="A table: Parquet, CSV, TSV, JSON or Arrow, a file or a folder of them; or the "
+        "address of a plugin's table (lite:///shop.db?table=orders). May be given several times.",
         show_default=False,
     ),
 ]
@@ -45,26 +57,43 @@ EVERY_KIND: Final = "*"
 
 
 def checked_limit(seconds: float | None) -> float | None:
-    """A time limit that can be kept.
+    """A time limit in seconds; None for none.
 
     Raises:
-        BadParameter: it is none.
+        BadParameter: it is too short, or not a number.
     """
     if seconds is not None and not seconds >= _SHORTEST_S:
         raise typer.BadParameter(
-            f"{seconds:g} seconds are no time limit; {_SHORTEST_S} is the least"
+            f"{seconds:g} seconds is too short; expected {_SHORTEST_S} or more"
         )
     return seconds
 
 
+def read_tables(options: Sequence[str]) -> dict[str, str]:
+    """The values of `--table`, as name and path.
+
+    Raises:
+        BadParameter: a value has another form, or a name is repeated.
+    """
+    tables: dict[str, str] = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        if not (name and equals and path):
+            raise typer.BadParameter(f"--table {option!r} is not of the form NAME=PATH")
+        if name in tables:
+            raise typer.BadParameter(f"--table {name!r} is given twice")
+        tables[name] = path
+    return tables
+
+
 _SHORTEST_S: Final = 0.001
 _DRAIN_TIMEOUT_S: Final = 10.0
-_opened: Final[ContextVar[ExitStack]] = ContextVar("what the running command has opened")
+_opened: Final[ContextVar[ExitStack]] = ContextVar("opened by the running command")
 
 
 @contextmanager
 def closing() -> Generator[None, None, None]:
-    """Close whatever was opened in the block, at its end."""
+    """Close, at the end of the block, the runtimes that were opened in it."""
     with ExitStack() as opened:
         token = _opened.set(opened)
         try:
@@ -77,7 +106,7 @@ def open_runtime(plugins: Sequence[Path], grants: Sequence[str] | None = None) -
     """A runtime with these plugins loaded, all in one change; only inside `closing`.
 
     Raises:
-        EpochalError: one of them cannot be loaded.
+        EpochalError: a plugin cannot be loaded.
     """
     rt = Runtime(grants={EVERY_KIND, *(grants or ())}, drain_timeout=_DRAIN_TIMEOUT_S)
     _opened.get().callback(_close, rt)
@@ -90,7 +119,7 @@ def open_runtime(plugins: Sequence[Path], grants: Sequence[str] | None = None) -
 
 def _close(rt: Runtime) -> None:
     cutover = rt.close()
-    assert cutover is not None  # nobody else closes it
+    assert cutover is not None  # closed here alone
     for failure in cutover.failures:
         warn(failure)
     for holder in cutover.holders:

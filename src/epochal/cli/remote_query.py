@@ -1,4 +1,4 @@
-"""A query's result as a service streams it, in the shape in which the database gives one."""
+"""The result of a query that a service streams, with the interface of `epochal.sql.Result`."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class RemoteResult:
     """
 
     def __init__(self, client: Client, sql: str, timeout: float | None) -> None:
-        asked: dict[str, Any] = {"sql": sql} | ({"timeout": timeout} if timeout else {})
+        body: dict[str, Any] = {"sql": sql} | ({"timeout": timeout} if timeout else {})
         self._stream: Final[Stream] = client.stream(
-            "POST", "/v1/query", json=asked, headers={"accept": ARROW}
+            "POST", "/v1/query", json=body, headers={"accept": ARROW}
         )
         self._batches: pa.RecordBatchStreamReader
         self.schema: pa.Schema
@@ -41,7 +41,7 @@ class RemoteResult:
         self.provenance: tuple[Provenance, ...]
 
     def __enter__(self) -> RemoteResult:
-        content = _Parts(self._stream.__enter__().content())
+        content = _ChunkFile(self._stream.__enter__().content())
         self._batches = pa.ipc.open_stream(content)
         self.schema = self._batches.schema
         facts = {name.decode(): text.decode() for name, text in self.schema.metadata.items()}
@@ -52,13 +52,13 @@ class RemoteResult:
             Provenance(
                 function=function,
                 kind=kinds[function],
-                plugin=one["plugin"],
-                version=one["version"],
-                digest=one["digest"],
-                generation=one["generation"],
+                plugin=entry["plugin"],
+                version=entry["version"],
+                digest=entry["digest"],
+                generation=entry["generation"],
             )
-            for one in json.loads(facts["epochal.provenance"])
-            for function in one["functions"]
+            for entry in json.loads(facts["epochal.provenance"])
+            for function in entry["functions"]
         )
         return self
 
@@ -76,20 +76,18 @@ class RemoteResult:
                 raise HostError(f"the answer broke off before its end ({error})") from None
             yield batch
             if facts is not None and facts.get(b"epochal.truncated") == b"true":
-                warn(
-                    "the service cut the rows off: at its limit of bytes, or of rows (serve --rows)"
-                )
+                warn("the service truncated the rows at its limit of bytes or rows (serve --rows)")
 
 
-class _Parts(io.RawIOBase):
-    """What comes in parts, as a file that Arrow reads."""
+class _ChunkFile(io.RawIOBase):
+    """Chunks of bytes as a file that Arrow reads."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts: Final = parts
         self._left = b""
 
     def readable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int:

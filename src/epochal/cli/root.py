@@ -42,7 +42,7 @@ def epochal(
 ) -> None:
     """Snapshot isolation for code: swap plugins under live traffic.
 
-    See it work, then make a plugin and use it:
+    Watch a demonstration, then make a plugin and use it:
       epochal demo
       epochal new geo
       epochal check geo.py

@@ -30,7 +30,7 @@ def test_what_fails_before_it_serves_closes_all_that_was_opened(service, monkeyp
         )
     with pytest.raises(RuntimeClosedError):
         service.runtime.operation()
-    assert service.jobs._closed
+    assert service.jobs._table.closed
 
 
 def test_its_jobs_are_its_own(service):

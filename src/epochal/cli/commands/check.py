@@ -1,8 +1,8 @@
-"""`epochal check`: is this a valid plugin, and what does it export?
+"""`epochal check`: validate a plugin and list its exports.
 
-It goes the way of every plugin, from its bytes to its removal, in a runtime of its own, and tells
-where it stumbles. So a plugin that passes here loads elsewhere, where the same other plugins and
-distributions are.
+The plugin goes through a whole life, from its bytes to its removal, in a runtime of its own, and
+every fault is reported. A plugin that passes here loads elsewhere with the same other plugins and
+distributions.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Findings:
-    """What was found out about a plugin, as far as it got.
+    """The facts about a plugin, as far as it got.
 
     Attributes:
-        digest: of its bytes, if they could be read.
-        manifest: if it could be read.
-        exports: (kind, how it is called), sorted.
-        faults: what makes it invalid.
-        warnings: what its author should know.
+        digest: of its bytes; None if they cannot be read.
+        manifest: None if it cannot be read.
+        exports: (kind, signature), sorted.
+        faults: the reasons why it is invalid.
+        warnings: advice for its author.
     """
 
     digest: str | None = None
@@ -64,10 +64,10 @@ def check(
       epochal check geo.py --plugin units.py
 
     Reads the manifest, loads the plugin, and removes it again: its code runs,
-    init() and shutdown() included. Give what it requires by -p. Reports every
-    fault that it finds; the status is 1 if there is one.
+    init() and shutdown() included. Give the plugins that it requires by -p.
+    Reports every fault; the status is 1 if there is one.
     """
-    findings = find(path, plugin or [], grant)
+    findings = inspect(path, plugin or [], grant)
     if as_json:
         write_json(_document(path, findings))
     else:
@@ -76,8 +76,8 @@ def check(
         raise typer.Exit(1)
 
 
-def find(path: Path, others: Sequence[Path], grants: Sequence[str] | None) -> Findings:
-    """Find out all about a plugin.
+def inspect(path: Path, others: Sequence[Path], grants: Sequence[str] | None) -> Findings:
+    """Load and remove a plugin, and collect the facts.
 
     Raises:
         EpochalError: one of the *other* plugins cannot be loaded.
@@ -98,7 +98,7 @@ def find(path: Path, others: Sequence[Path], grants: Sequence[str] | None) -> Fi
 
 
 def _load(rt: Runtime, artifact: Artifact, findings: Findings) -> None:
-    """Load it, look at it, remove it."""
+    """Load it, read its exports, remove it."""
     try:
         rt.load(artifact)
     except EpochalError as error:
@@ -108,11 +108,11 @@ def _load(rt: Runtime, artifact: Artifact, findings: Findings) -> None:
     plugin = findings.manifest.id
     findings.exports = sorted(_exports(rt, plugin))
     if not findings.exports:
-        findings.warnings.append("it exports nothing; mark functions, @scalar say")
+        findings.warnings.append("it exports nothing; mark functions, for example with @scalar")
     cutover = rt.remove(plugin)
     findings.faults += cutover.failures
     findings.warnings += [f"its memory does not come back: {leak}" for leak in cutover.leaks]
-    findings.warnings += [f"it is still in use after its removal: {one}" for one in cutover.holders]
+    findings.warnings += [f"still in use after its removal: {holder}" for holder in cutover.holders]
 
 
 def _exports(rt: Runtime, plugin: str) -> Iterator[tuple[str, str]]:
@@ -124,7 +124,7 @@ def _signature(export: Export) -> str:
     return sql_signature(export) if export.kind in SQL_KINDS else export.name
 
 
-# --- showing it --------------------------------------------------------------------------------
+# --- output ------------------------------------------------------------------------------------
 
 
 def _document(path: Path, findings: Findings) -> dict[str, Any]:
@@ -145,8 +145,8 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
         "id": manifest.id,
         "version": str(manifest.version),
         "description": manifest.description,
-        "requires": [str(one) for one in manifest.requires],
-        "dependencies": [str(one) for one in manifest.dependencies],
+        "requires": [str(plugin) for plugin in manifest.requires],
+        "dependencies": [str(distribution) for distribution in manifest.dependencies],
         "capabilities": None if capabilities is None else sorted(capabilities),
     }
 

@@ -1,21 +1,22 @@
-"""`epochal jobs`: how the jobs of a running service stand, and running one now."""
+"""`epochal jobs`: the jobs of a running service; run one now."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from epochal.cli.client import DEFAULT, Client, Server
 from epochal.cli.commands.service import TokenFile  # noqa: TC001  typer reads annotations when it runs
-from epochal.cli.console import Json, console, write_json
+from epochal.cli.console import Json, console, data_table, write_json
 
-_RIGHT = ("ran", "failed", "left out")
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_COUNTS = ("ran", "failed", "skipped")
 
 
 def jobs(
@@ -23,7 +24,7 @@ def jobs(
         str,
         typer.Option(
             metavar="JOB",
-            help="Run this one as soon as a worker is free; its schedule stays as it is.",
+            help="Run this job as soon as a worker is free; its schedule is not touched.",
             show_default=False,
         ),
     ] = "",
@@ -39,25 +40,24 @@ def jobs(
     """
     with Client(server, token_file) as client:
         if run:
-            told = client.ask("POST", f"/v1/jobs/{quote(run, safe='')}/run")
+            answer = client.ask("POST", f"/v1/jobs/{quote(run, safe='')}/run")
         else:
-            told = client.ask("GET", "/v1/jobs")
+            answer = client.ask("GET", "/v1/jobs")
     if as_json:
-        write_json(told)
+        write_json(answer)
     elif run:
-        console().print(f"{run}: asked for; epochal events tells how it ends", markup=False)
+        console().print(f"{run}: queued; epochal events shows how it ends", markup=False)
     else:
-        console().print(_table(told["jobs"]) if told["jobs"] else "no jobs")
+        console().print(_table(answer["jobs"]) if answer["jobs"] else "no jobs")
 
 
-def _table(told: list[dict[str, Any]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("job", "schedule", "next", "state", *_RIGHT, "last error"):
-        table.add_column(name, justify="right" if name in _RIGHT else "left")
-    for one in told:
-        counts = (f"{one[name]:,}" for name in ("ticks", "failures", "skipped"))
-        cells = (one["job"], one["schedule"], _when(one["next_at"]), _state(one))
-        table.add_row(*[Text(cell) for cell in (*cells, *counts, one["last_error"])])
+def _table(jobs: list[dict[str, Any]]) -> Table:
+    columns = ("job", "schedule", "next", "state", *_COUNTS, "last error")
+    table = data_table(*columns, right=_COUNTS)
+    for job in jobs:
+        counts = (f"{job[name]:,}" for name in ("ticks", "failures", "skipped"))
+        cells = (job["job"], job["schedule"], _when(job["next_at"]), _state(job))
+        table.add_row(*[Text(cell) for cell in (*cells, *counts, job["last_error"])])
     return table
 
 
@@ -67,11 +67,11 @@ def _when(at: float | None) -> str:
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _state(one: dict[str, Any]) -> str:
-    if one["running"]:
+def _state(job: dict[str, Any]) -> str:
+    if job["running"]:
         return "runs"
-    if one["queued"]:
+    if job["queued"]:
         return "waits for a worker"
-    if one["circuit"] != "closed":
-        return f"held back, circuit {one['circuit']}"
-    return "held back" if one["failures_in_row"] else "waits"
+    if job["circuit"] != "closed":
+        return f"held back, circuit {job['circuit']}"
+    return "held back" if job["failures_in_row"] else "waits"

@@ -1,7 +1,7 @@
-"""`epochal new`: a plugin that works, with a test that passes, to be changed into one's own.
+"""`epochal new`: a working plugin and its test, as a start for your own.
 
-The two files are copies of `templates/`, which are a plugin and a test themselves (Epochal's own
-suite runs them), with the name put in.
+The two files are copies of `templates/`, a plugin and a test that Epochal's own suite runs, with
+the name replaced.
 """
 
 from __future__ import annotations
@@ -22,43 +22,45 @@ _PLACEHOLDER: Final = "example"
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="Its id, the first part of its functions' names.")],
+    name: Annotated[
+        str, typer.Argument(help="The plugin's id, the first part of its functions' names.")
+    ],
     folder: Annotated[
-        Path, typer.Option(metavar="PATH", help="Where to put it; made if it is not there.")
+        Path, typer.Option(metavar="PATH", help="The folder to write to; it is created if missing.")
     ] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a working plugin and a test of it.
+    """Write a working plugin and its test.
 
     For example:
       epochal new geo
       epochal check geo.py
       python -m pytest test_geo.py
 
-    Writes NAME.py and test_NAME.py, and replaces nothing unless told to.
+    Writes NAME.py and test_NAME.py, and replaces files only with --force.
     """
     _check(name)
     texts = {
         folder / f"{name}.py": _text("plugin.py", name),
         folder / f"test_{name}.py": _text("test_plugin.py", name),
     }
-    there = [str(path) for path in texts if path.exists()]
-    if there and not force:
-        verb, what = ("exists", "it") if len(there) == 1 else ("exist", "them")
-        raise HostError(f"{' and '.join(there)} {verb} already; --force replaces {what}")
+    existing = [str(path) for path in texts if path.exists()]
+    if existing and not force:
+        verb, object_ = ("exists", "it") if len(existing) == 1 else ("exist", "them")
+        raise HostError(f"{' and '.join(existing)} {verb} already; --force replaces {object_}")
     _write(folder, texts)
     if as_json:
         write_json({"plugin": name, "files": [str(path) for path in texts]})
     else:
-        _tell(name, list(texts))
+        _show_next_steps(name, *texts)
 
 
 def _check(name: str) -> None:
     if not _ID.fullmatch(name) or keyword.iskeyword(name):
         raise typer.BadParameter(
             f"{name!r} cannot be a plugin's id; expected a lower-case letter, then lower-case "
-            "letters, digits and underscores, 64 at most, and no word of Python's own"
+            "letters, digits and underscores, 64 at most, and no keyword of Python"
         )
 
 
@@ -76,8 +78,7 @@ def _write(folder: Path, texts: dict[Path, str]) -> None:
         raise HostError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
-def _tell(name: str, paths: list[Path]) -> None:
-    plugin, test = paths
+def _show_next_steps(name: str, plugin: Path, test: Path) -> None:
     out = console()
     out.print(f"wrote {plugin} and {test}; now try", markup=False)
     out.print(f"  epochal check {plugin}", markup=False)

@@ -1,4 +1,4 @@
-"""`epochal plan`: what a change would do, step by step, found out by doing all but publishing."""
+"""`epochal plan`: the steps of a change, run up to the publish and undone."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def plan(
     plugin: Plugins = None,
     load: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="A plugin that comes in.", show_default=False),
+        typer.Option(metavar="PATH", help="A plugin to load.", show_default=False),
     ] = None,
     reload: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="A new version of a loaded plugin; its manifest says of which.",
+            help="A new version of a loaded plugin; its manifest has the id.",
             show_default=False,
         ),
     ] = None,
     remove: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="A plugin that goes.", show_default=False),
+        typer.Option(metavar="ID", help="A plugin to remove.", show_default=False),
     ] = None,
     cascade: Annotated[
-        bool, typer.Option("--cascade", help="Removed plugins take along those that require them.")
+        bool, typer.Option("--cascade", help="Also remove the plugins that require a removed one.")
     ] = False,
     as_json: Json = False,
     grant: Grants = None,
 ) -> None:
-    """Show what a change would do, step by step, or why it would be refused.
+    """Show the steps of a change, or the reason why it would be refused.
 
     For example:
       epochal plan -p units.py -p geo.py --reload units2.py
@@ -51,8 +51,8 @@ def plan(
       epochal plan -p units.py -p geo.py --remove units --cascade
 
     Loads the plugins given by -p, then runs the change up to the point where
-    it would be published, and undoes it. So it cannot be wrong about what the
-    change would meet; but mind that the plugins' code runs, init() included.
+    it would be published, and undoes it. The plan is therefore exact; but mind
+    that the plugins' code runs, init() included.
     """
     if not (load or reload or remove):
         raise typer.BadParameter("nothing to plan; give at least one of --load, --reload, --remove")

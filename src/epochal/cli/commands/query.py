@@ -12,30 +12,35 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import pyarrow as pa
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
-from epochal.cli.console import Json, console, error_console
-from epochal.cli.local_runtime import Grants, Plugins, checked_limit, open_runtime
+from epochal.cli.console import Json, console, data_table, error_console
+from epochal.cli.local_runtime import (
+    Grants,
+    Plugins,
+    Tables,
+    checked_limit,
+    open_runtime,
+    read_tables,
+)
 from epochal.errors import HostError
 from epochal.sql import Database
 from epochal.sql.json_values import convert_columns, json_column, json_field, json_value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
     from epochal.cli.remote_query import RemoteResult
     from epochal.sql import Result
 
 _CLOSE_S: Final = 1.0
-"""For the engine to let go of a query: what it has begun it ends, however long that takes."""
+"""The wait for the engine to end a query; it ends the work that it has begun in its own time."""
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """The format of rows."""
 
-    # For people: the first rows in columns, and on stderr which code computed them.
+    # For people: the first rows in columns, and on stderr the code that computed them.
     TABLE = "table"
     # One document: columns, rows, epoch, provenance.
     JSON = "json"
@@ -48,29 +53,16 @@ def query(
         str, typer.Argument(help="The query; - reads it from standard input.", show_default=False)
     ],
     plugin: Plugins = None,
-    table: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--table",
-            "-t",
-            metavar="NAME=PATH",
-            help="A table: Parquet, CSV, TSV, JSON or Arrow, a file or a folder of them; or the "
-            "address of one that a plugin serves (lite:///shop.db?table=orders). May be given "
-            "several times.",
-            show_default=False,
-        ),
-    ] = None,
-    written: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = (
+    table: Tables = None,
+    written: Annotated[Format, typer.Option("--format", "-f", help="The output's format.")] = (
         Format.TABLE
     ),
     as_json: Json = False,
-    rows: Annotated[
-        int, typer.Option(min=0, help="Rows of a table to show at most; 0 for all.")
-    ] = 40,
+    rows: Annotated[int, typer.Option(min=0, help="Rows to show at most; 0 for all.")] = 40,
     timeout: Annotated[
         float | None,
         typer.Option(
-            callback=checked_limit, help="Seconds that it may take.", show_default="no limit"
+            callback=checked_limit, help="Time limit in seconds.", show_default="no limit"
         ),
     ] = None,
     grant: Grants = None,
@@ -80,7 +72,7 @@ def query(
             "--server",
             "-s",
             metavar="URL",
-            help="Ask this running service, with its plugins and tables.",
+            help="Query this running service, with its plugins and tables.",
             show_default=False,
         ),
     ] = None,
@@ -94,16 +86,15 @@ def query(
       epochal query - --json < report.sql
       epochal query "SELECT geo.greet('you')" --server http://127.0.0.1:8000
 
-    Rows go to standard output. As a table it also tells, on standard error,
-    which version of which plugin computed them; as JSON that is part of the
-    document.
+    Rows go to standard output. With a table, standard error names the plugin
+    versions that computed them; JSON has them in the document.
     """
     text = sys.stdin.read() if sql == "-" else sql
     written = Format.JSON if as_json else written
     if server is not None:
         if plugin or table or grant:
             raise typer.BadParameter("--server has its own plugins and tables; epochal load PATH")
-        _ask(server, text, timeout, written, rows)
+        _query_remote(server, text, timeout, written, rows)
         return
     tables = read_tables(table or [])
     db = Database(open_runtime(plugin or [], grant))
@@ -124,19 +115,21 @@ async def _run(
         await _write(result, written, most_rows, started)
 
 
-def _ask(server: str, sql: str, timeout: float | None, written: Format, most_rows: int) -> None:
+def _query_remote(
+    server: str, sql: str, timeout: float | None, written: Format, most_rows: int
+) -> None:
     from epochal.cli.client import Client
     from epochal.cli.remote_query import RemoteResult
 
     started = perf_counter()
     with Client(server) as client, RemoteResult(client, sql, timeout) as result:
-        # A remote result never suspends, so it needs no loop, in which Ctrl-C would wait for it.
+        # A remote result never suspends, so it needs no event loop, which would delay Ctrl-C.
         try:
             _write(result, written, most_rows, started).send(None)
         except StopIteration:
             pass
         else:
-            raise AssertionError("a remote result was waited for")
+            raise AssertionError("a remote result suspended")
 
 
 async def _write(
@@ -151,25 +144,8 @@ async def _write(
             await _write_csv(result)
 
 
-def read_tables(given: Sequence[str]) -> dict[str, str]:
-    """What `--table` was given, as name and path.
-
-    Raises:
-        BadParameter: one is not of its form, or a name comes twice.
-    """
-    tables: dict[str, str] = {}
-    for one in given:
-        name, equals, path = one.partition("=")
-        if not (name and equals and path):
-            raise typer.BadParameter(f"--table {one!r} is not of the form NAME=PATH")
-        if name in tables:
-            raise typer.BadParameter(f"--table {name!r} is given twice")
-        tables[name] = path
-    return tables
-
-
 async def _rows(result: Result | RemoteResult) -> AsyncIterator[tuple[Any, ...]]:
-    """Rows as JSON says them, but for numbers, which keep what it has no word for."""
+    """Rows as in JSON, except that numbers keep NaN and the infinities."""
     async for batch in result:
         for row in zip(*convert_columns(batch, _values), strict=True):
             yield row
@@ -193,7 +169,7 @@ async def _write_csv(result: Result | RemoteResult) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as Python writes them, all digits; everything else as in JSON."""
+    """A number with all its digits; any other value as in JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
@@ -205,9 +181,9 @@ async def _write_json(result: Result | RemoteResult) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise HostError(
-            f"two columns are named {twice[0]!r}, and in JSON each needs a name of its own: use AS"
+            f"two columns are named {twice[0]!r}, and JSON needs distinct names: use AS"
         )
-    columns = [json_field(one) for one in result.schema]
+    columns = [json_field(field) for field in result.schema]
     write = sys.stdout.write
     write(f'{{"columns": {json.dumps(columns, ensure_ascii=False)}, "rows": [')
     separator = ""
@@ -222,14 +198,14 @@ async def _write_json(result: Result | RemoteResult) -> None:
 def _provenance(result: Result | RemoteResult) -> list[dict[str, Any]]:
     return [
         {
-            "function": one.function,
-            "kind": one.kind,
-            "plugin": one.plugin,
-            "version": one.version,
-            "generation": one.generation,
-            "digest": one.digest,
+            "function": function.function,
+            "kind": function.kind,
+            "plugin": function.plugin,
+            "version": function.version,
+            "generation": function.generation,
+            "digest": function.digest,
         }
-        for one in result.provenance
+        for function in result.provenance
     ]
 
 
@@ -237,7 +213,7 @@ def _provenance(result: Result | RemoteResult) -> list[dict[str, Any]]:
 
 
 async def _show(result: Result | RemoteResult, most: int, started: float) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = data_table()
     for field in result.schema:
         number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
         table.add_column(Text(field.name), justify="right" if number else "left")
@@ -249,7 +225,7 @@ async def _show(result: Result | RemoteResult, most: int, started: float) -> Non
     took_ms = (perf_counter() - started) * 1000.0
     console().print(table)
     shown = f"the first {_count(table.row_count)} (--rows 0 shows all)"
-    by = {f"{one.plugin} {one.version} ({one.digest[:8]})": None for one in result.provenance}
+    by = {f"{p.plugin} {p.version} ({p.digest[:8]})": None for p in result.provenance}
     error_console().print(
         f"{shown if more else _count(table.row_count)} in {took_ms:,.0f} ms"
         f"{', computed by ' if by else ''}{', '.join(by)}",

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epochal.artifact import read_folder, read_manifest
-from epochal.cli.commands.query import read_tables
-from epochal.cli.local_runtime import EVERY_KIND, Grants, checked_limit
+from epochal.cli.local_runtime import EVERY_KIND, Grants, Tables, checked_limit, read_tables
 from epochal.errors import HostError, ManifestError, PluginError
 from epochal.observe.logs import JsonLines, log_events, logger
 from epochal.runtime import Runtime
@@ -31,7 +30,7 @@ _FAILED: Final = 1
 
 
 class LogFormat(StrEnum):
-    """How log lines are written, on standard error."""
+    """The form of log lines, on standard error."""
 
     TEXT = "text"
     # An object a line.
@@ -39,7 +38,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """What is logged at least."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -61,42 +60,32 @@ def serve(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A folder in which every change is kept; the next start serves the last one.",
+            help="A folder that stores every change; the next start restores the last epoch.",
             show_default=False,
         ),
     ] = None,
-    table: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--table",
-            "-t",
-            metavar="NAME=FILE",
-            help="A table: Parquet, CSV, TSV, JSON or Arrow, a file or a folder of them; or the "
-            "address of one that a plugin serves (lite:///shop.db?table=orders). May be given "
-            "several times.",
-            show_default=False,
-        ),
-    ] = None,
+    table: Tables = None,
     watch: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Load and reload what is saved in this folder; without --plugins it is also what "
-            "is loaded at the start.",
+            help="Load and reload plugins that are saved in this folder; without --plugins, also "
+            "load it at the start.",
             show_default=False,
         ),
     ] = None,
     watch_remove: Annotated[
-        bool, typer.Option("--watch-remove", help="Remove a plugin whose file is deleted there.")
+        bool, typer.Option("--watch-remove", help="Remove a plugin when its file is deleted.")
     ] = False,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")
+    ] = 8000,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name under which clients reach the service, besides its address. May be given "
-            "several times.",
+            help="A host name of the service, besides its address. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -104,7 +93,7 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Holds the admin token; otherwise EPOCHAL_ADMIN_TOKEN, or made at the start.",
+            help="The admin token's file; otherwise EPOCHAL_ADMIN_TOKEN, or made at the start.",
             show_default=False,
         ),
     ] = None,
@@ -112,19 +101,19 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Holds a token for queries; otherwise EPOCHAL_QUERY_TOKEN. Loopback needs none.",
+            help="A file with a token for queries, or EPOCHAL_QUERY_TOKEN. Loopback needs none.",
             show_default=False,
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows that a query may answer with.")] = 10_000,
+    rows: Annotated[int, typer.Option(min=1, help="Rows in an answer at most.")] = 10_000,
     timeout: Annotated[
-        float, typer.Option(callback=checked_limit, help="Seconds that a query may take.")
+        float, typer.Option(callback=checked_limit, help="Time limit of a query in seconds.")
     ] = 30.0,
     stop_timeout: Annotated[
-        float, typer.Option(min=1.0, help="Seconds that running requests are given at the end.")
+        float, typer.Option(min=1.0, help="Seconds for running requests at the end.")
     ] = 10.0,
-    log_level: Annotated[LogLevel, typer.Option(help="What to log at least.")] = LogLevel.INFO,
-    log_format: Annotated[LogFormat, typer.Option(help="How to write the log.")] = LogFormat.TEXT,
+    log_level: Annotated[LogLevel, typer.Option(help="The lowest level to log.")] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, typer.Option(help="The log's format.")] = LogFormat.TEXT,
     grant: Grants = None,
 ) -> None:
     """Serve SQL with plugins that are swapped under running queries, with a live page.
@@ -134,10 +123,10 @@ def serve(
       epochal serve --plugins plugins --store state -t trips=trips.parquet
       epochal query "SELECT geo.greet('world')" --server http://127.0.0.1:8000
 
-    When it serves, it writes two lines on standard output: "Epochal serves at"
-    with the address, and a link to the page with the right to change plugins.
-    The jobs of plugins run by their schedules. Ctrl-C or SIGTERM ends the
-    service: running queries first, plugins last.
+    Once ready, it writes two lines on standard output: "Epochal serves at" with
+    the address, and a link to the page with the right to change plugins. Jobs
+    of plugins run by their schedules. Ctrl-C or SIGTERM ends the service:
+    running queries first, plugins last.
     """
     tables = read_tables(table or [])
     _check_folders(plugins, watch)
@@ -151,8 +140,7 @@ def serve(
     names = allow_host or []
     if is_any(host) and not names:
         raise HostError(
-            f"on {host} the service cannot know under which names it is reached; give each with "
-            "--allow-host NAME"
+            f"on {host} the service cannot know its host names; give each with --allow-host NAME"
         )
     limits = ServiceLimits(query_s=timeout, rows=rows, stop_s=stop_timeout)
     _log(log_level, log_format)
@@ -162,17 +150,17 @@ def serve(
 
 
 def _check_folders(*folders: Path | None) -> None:
-    """Before anything is published, and so kept in a store."""
+    """Refuse missing folders before any change is published, and so stored."""
     for folder in folders:
         if folder is not None and not folder.is_dir():
-            raise HostError(f"{folder} is no folder; name the folder that holds the plugins")
+            raise HostError(f"{folder} is not a folder; name the folder with the plugins")
 
 
 def _log(level: LogLevel, written: LogFormat) -> None:
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     handler.setFormatter(text if written is LogFormat.TEXT else JsonLines())
-    # On the root, so that what others log, uvicorn and plugins say, is written in the same form.
+    # On the root logger, so that records of uvicorn, plugins and others have the same form.
     logging.getLogger().addHandler(handler)
     logger.setLevel(level.upper())
 
@@ -194,7 +182,7 @@ def _service(
         log_events(rt.events)
         instrument(rt)
         database = Database(rt)
-        # What plugins serve needs them; files are looked for before anything is published.
+        # Tables of plugins need their plugins; files are checked before any change is published.
         for name, path in tables.items():
             if "://" not in path:
                 database.register(name, path)
@@ -209,20 +197,20 @@ def _service(
 
 
 def _load(rt: Runtime, folder: Path | None) -> None:
-    """Load a folder, or tell what of it differs from what the store brought back."""
+    """Load a folder; after a restore from the store, log the plugins that differ instead."""
     artifacts = read_folder(folder) if folder is not None else []
     epoch = rt.epoch
     if not epoch.number:
         del epoch
         _load_all(rt, artifacts)
         return
-    serving = {one.digest for one in epoch.generations.values()}
+    serving = {generation.digest for generation in epoch.generations.values()}
     logger.info("epoch %d is restored from the store", epoch.number)
     for artifact in artifacts:
         if artifact.digest not in serving:
             logger.warning(
-                "%s is not what the store has, which serves: save it under --watch, or "
-                "`epochal load` it, to bring it in",
+                "%s differs from the restored plugin, which serves: save it under --watch, or "
+                "`epochal load` it, to replace it",
                 artifact.origin,
             )
 
@@ -236,12 +224,14 @@ def _load_all(rt: Runtime, artifacts: Sequence[Artifact]) -> None:
     except PluginError as error:
         broken = str(error), error.plugin
     if broken is not None:  # out of the error's frames, which may be a plugin's
-        said, plugin = broken
-        raise HostError(f"{said}; `epochal check {_path_of(plugin, artifacts)}` tells more")
+        message, plugin = broken
+        raise HostError(
+            f"{message}; `epochal check {_path_of(plugin, artifacts)}` lists all faults"
+        )
 
 
 def _path_of(plugin: str | None, artifacts: Sequence[Artifact]) -> str:
-    """Where a plugin is; one that cannot say its id is the first whose manifest is wrong."""
+    """The path of a plugin; without an id, of the first plugin whose manifest is wrong."""
     for artifact in artifacts:
         try:
             is_it = read_manifest(artifact).id == plugin
@@ -276,16 +266,16 @@ def _run(
             query_token=tokens.query,
         )
         failing.pop_all()  # from here on, `run` ends it
-        is_over = run(service, access, sock, on_ready=lambda: _tell(sock, tokens))
+        is_over = run(service, access, sock, on_ready=lambda: _announce(sock, tokens))
     if not is_over:
-        # What still runs is in a plugin's code; waiting for it would be for ever, and an engine's
-        # thread that is in Python when the interpreter ends aborts the process.
+        # Plugin code that does not return is still running; waiting for it could take for ever, and
+        # an engine's thread that is in Python when the interpreter exits aborts the process.
         sys.stdout.flush()
         logging.shutdown()
         os._exit(_FAILED)
 
 
-def _tell(sock: socket.socket, tokens: Tokens) -> None:
+def _announce(sock: socket.socket, tokens: Tokens) -> None:
     from epochal.server.serve import url_of
 
     url = url_of(sock)

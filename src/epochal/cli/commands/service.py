@@ -1,6 +1,6 @@
-"""The commands that ask a running service: what it serves, and changes of it.
+"""The commands that steer a running service: its state, and changes of its plugins.
 
-While a change waits for its old code to fall out of use, the terminal shows who still uses it.
+While a change waits for its old code to fall out of use, the terminal shows the holders.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from epochal.artifact import is_plugin_id, read_artifact, read_manifest
 from epochal.cli.client import DEFAULT, Client, Server
-from epochal.cli.console import Json, console, error_console, warn, write_json
+from epochal.cli.console import Json, console, data_table, error_console, warn, write_json
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
@@ -35,13 +33,13 @@ STILL_IN_USE: Final = 3
 
 _LEEWAY_S: Final = 1.0
 _DIGITS: Final = 15
-"""Of a generation's number at most; what is longer is a version."""
+"""The longest number of a generation; longer digits are a version."""
 
 TokenFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Holds the admin token; otherwise it is in the address or EPOCHAL_ADMIN_TOKEN.",
+        help="Contains the admin token; otherwise it is in the address or EPOCHAL_ADMIN_TOKEN.",
         show_default=False,
     ),
 ]
@@ -50,16 +48,18 @@ Wait = Annotated[
     typer.Option(min=0.0, max=86_400.0, help="Seconds to wait until the old code is unused."),
 ]
 CancelHolders = Annotated[
-    bool, typer.Option("--cancel-holders", help="After that time ask who uses it to stop.")
+    bool, typer.Option("--cancel-holders", help="After that time ask its holders to stop.")
 ]
 IfEpoch = Annotated[
     str | None,
     typer.Option(
-        metavar="ID", help="Only if this is still the epoch's id; see status.", show_default=False
+        metavar="ID",
+        help="Only if this is still the id of the current epoch; see status.",
+        show_default=False,
     ),
 ]
 Reason = Annotated[
-    str, typer.Option(help="Why; kept in the service's history.", show_default=False)
+    str, typer.Option(help="A reason, for the service's history.", show_default=False)
 ]
 
 
@@ -67,10 +67,10 @@ def _checked_id(plugin: str) -> str:
     """A plugin's id as part of an address.
 
     Raises:
-        BadParameter: it is none, and in an address might mean something else.
+        BadParameter: the text is not an id, and could change the address.
     """
     if plugin and not is_plugin_id(plugin):
-        raise typer.BadParameter(f"{plugin!r} is no plugin's id")
+        raise typer.BadParameter(f"{plugin!r} is not a plugin's id")
     return plugin
 
 
@@ -80,30 +80,30 @@ Plugin = Annotated[
 Source = Annotated[Path, typer.Argument(metavar="PATH", help="A .py file or a package's folder.")]
 
 
-# --- what it serves ----------------------------------------------------------------------------
+# --- the state of a service ----------------------------------------------------------------------
 
 
 def status(server: Server = DEFAULT, token_file: TokenFile = None, as_json: Json = False) -> None:
-    """Tell how a running service is: epoch, plugins, queries, drains.
+    """Show a running service's state: epoch, plugins, queries, drains.
 
     For example:
       epochal status
       epochal status --server http://127.0.0.1:8000 --json
     """
     with Client(server, token_file) as client:
-        told = client.ask("GET", "/v1/status")
-        drains = client.ask("GET", "/v1/drains")["drains"] if told["draining"] else []
-    told["drains"] = drains
+        state = client.ask("GET", "/v1/status")
+        drains = client.ask("GET", "/v1/drains")["drains"] if state["draining"] else []
+    state["drains"] = drains
     if as_json:
-        write_json(told)
+        write_json(state)
         return
-    latest = told["samples"][-1] if told["samples"] else {}
-    epoch = told["epoch"]
+    latest = state["samples"][-1] if state["samples"] else {}
+    epoch = state["epoch"]
     out = console()
-    out.print(f"{told['state']}, epoch {epoch['number']} ({epoch['id'][:12]})")
-    out.print(f"up {told['uptime_s']:,.0f} s, {_plugins(told['plugins'])}")
+    out.print(f"{state['state']}, epoch {epoch['number']} ({epoch['id'][:12]})")
+    out.print(f"up {state['uptime_s']:,.0f} s, {_plugins(state['plugins'])}")
     out.print(
-        f"{told['queries']:,} queries, {told['errors']:,} errors, {told['running']} running, "
+        f"{state['queries']:,} queries, {state['errors']:,} errors, {state['running']} running, "
         f"{latest.get('qps', 0):,.0f}/s, p99 {_ms(latest.get('p99_ms'))}"
     )
     for drain in drains:
@@ -118,32 +118,32 @@ def plugins(server: Server = DEFAULT, token_file: TokenFile = None, as_json: Jso
       epochal plugins --json | jq '.plugins[].version'
     """
     with Client(server, token_file) as client:
-        told = client.ask("GET", "/v1/plugins")
+        answer = client.ask("GET", "/v1/plugins")
     if as_json:
-        write_json(told)
+        write_json(answer)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("plugin", "version", "generation", "digest", "requires", "exports"):
-        table.add_column(name, justify="right" if name == "generation" else "left")
-    for one in told["plugins"]:
-        exports = "\n".join(export["signature"] for export in one["exports"])
-        cells = (one["plugin"], one["version"], str(one["generation"]), one["digest"][:8])
-        table.add_row(*[Text(cell) for cell in (*cells, ", ".join(one["requires"]), exports)])
-    console().print(table if told["plugins"] else "no plugins; epochal load PATH brings one in")
+    columns = ("plugin", "version", "generation", "digest", "requires", "exports")
+    table = data_table(*columns, right=("generation",))
+    for plugin in answer["plugins"]:
+        exports = "\n".join(export["signature"] for export in plugin["exports"])
+        generation, digest = str(plugin["generation"]), plugin["digest"][:8]
+        cells = (plugin["plugin"], plugin["version"], generation, digest)
+        table.add_row(*[Text(cell) for cell in (*cells, ", ".join(plugin["requires"]), exports)])
+    console().print(table if answer["plugins"] else "no plugins; epochal load PATH loads one")
 
 
 def events(
     server: Server = DEFAULT,
     token_file: TokenFile = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Each move of each generation, too.")
+        bool, typer.Option("--all", help="Include each move of each generation.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow/--no-follow", help="Go on with what happens from now on.")
+        bool, typer.Option("--follow/--no-follow", help="Go on with later events.")
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Tell what happens in a running service, until Ctrl-C; what was before comes first.
+    """Show a running service's events, past ones first, until Ctrl-C.
 
     For example:
       epochal events
@@ -151,32 +151,32 @@ def events(
     """
     last = None
     with Client(server, token_file) as client:
-        for kind, told in client.events():
+        for kind, event in client.events():
             if kind == "hello":
-                last = told["last"]
+                last = event["last"]
             if not follow and (kind == "sample" or last is None or last.endswith("-0")):
-                return  # a sample comes after what was before
-            if kind == "message" and (everything or told["level"] != "debug"):
-                _tell_event(told, as_json=as_json)
+                return  # samples come after the past events
+            if kind == "message" and (everything or event["level"] != "debug"):
+                _show_event(event, as_json=as_json)
 
 
-def _tell_event(told: dict[str, Any], *, as_json: bool) -> None:
+def _show_event(event: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        write_json(told)
+        write_json(event)
         return
     styles = {"debug": "dim", "warning": "yellow", "error": "red"}
-    at = Text(_clock(told["at"]), style="dim")
-    console().print(at, Text(told["text"], style=styles.get(told["level"], "")), soft_wrap=True)
+    at = Text(_clock(event["at"]), style="dim")
+    console().print(at, Text(event["text"], style=styles.get(event["level"], "")), soft_wrap=True)
 
 
-# --- changes of it -----------------------------------------------------------------------------
+# --- changes of its plugins --------------------------------------------------------------------
 
 
 def load(
     path: Source,
     grant: Annotated[
         list[str] | None,
-        typer.Option(metavar="CAPABILITY", help="Grant this alone.", show_default=False),
+        typer.Option(metavar="CAPABILITY", help="Grant this capability alone.", show_default=False),
     ] = None,
     server: Server = DEFAULT,
     token_file: TokenFile = None,
@@ -186,7 +186,7 @@ def load(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Send a plugin to a running service; replaces the one of that id.
+    """Send a plugin to a running service, as a new one or a new version.
 
     For example:
       epochal load geo.py
@@ -210,7 +210,7 @@ def reload(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Have a running service read a plugin anew from where it came from.
+    """Have a running service read a plugin again from its source.
 
     For example:
       epochal reload geo
@@ -224,7 +224,7 @@ def reload(
 def remove(
     plugin: Plugin,
     cascade: Annotated[
-        bool, typer.Option("--cascade", help="And the plugins that require it.")
+        bool, typer.Option("--cascade", help="Also remove the plugins that require it.")
     ] = False,
     server: Server = DEFAULT,
     token_file: TokenFile = None,
@@ -234,7 +234,7 @@ def remove(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Take a plugin out of a running service.
+    """Remove a plugin from a running service.
 
     For example:
       epochal remove geo
@@ -258,7 +258,7 @@ def rollback(
     ] = "",
     epoch: Annotated[
         int | None,
-        typer.Option(min=0, help="Bring back all of this epoch.", show_default=False),
+        typer.Option(min=0, help="Restore this whole epoch.", show_default=False),
     ] = None,
     server: Server = DEFAULT,
     token_file: TokenFile = None,
@@ -268,7 +268,7 @@ def rollback(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Bring back what a running service served before; it needs a --store.
+    """Restore an earlier version or epoch of a running service with a --store.
 
     For example:
       epochal rollback geo --to 3
@@ -288,7 +288,7 @@ def rollback(
     _change(Client(server, token_file), ask, plugin or f"epoch {epoch}", wait, as_json=as_json)
 
 
-# --- how ---------------------------------------------------------------------------------------
+# --- requests ----------------------------------------------------------------------------------
 
 
 def _params(wait: float, reason: str, *, cancel_holders: bool) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def _asking(
 def _change(
     client: Client,
     ask: Callable[[Client], dict[str, Any]],
-    what: str,
+    subject: str,
     wait: float,
     *,
     as_json: bool,
@@ -319,7 +319,7 @@ def _change(
     if as_json:
         write_json(report)
     else:
-        _tell_report(report, what)
+        _show_report(report, subject)
     if not report["drained"]:
         raise typer.Exit(STILL_IN_USE)
 
@@ -329,13 +329,13 @@ def _is_watched() -> bool:
 
 
 def _watched(client: Client, ask: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
-    """Ask, and show meanwhile who is waited for."""
+    """Send the request, and show the holders while it waits."""
     answer: Future[dict[str, Any]] = Future()
 
     def run() -> None:
         try:
             answer.set_result(ask(client))
-        except BaseException as error:  # noqa: BLE001  raised by whoever waits
+        except BaseException as error:  # noqa: BLE001  raised again in the waiting thread
             answer.set_exception(error)
 
     threading.Thread(target=run, name="epochal ask", daemon=True).start()
@@ -345,7 +345,7 @@ def _watched(client: Client, ask: Callable[[Client], dict[str, Any]]) -> dict[st
         if answer.done():
             raise
     with error_console().status("waiting for its turn") as shown:
-        # What is shown meanwhile is a comfort: without it the change is waited for all the same.
+        # The display is optional: without it the command waits for the change all the same.
         with suppress(HostError):
             _show_holders(client, answer, shown)
         return answer.result()
@@ -353,17 +353,19 @@ def _watched(client: Client, ask: Callable[[Client], dict[str, Any]]) -> dict[st
 
 def _show_holders(client: Client, answer: Future[dict[str, Any]], shown: Status) -> None:
     # Samples come twice a second, so this ends soon after the answer.
-    for kind, told in client.events():
+    for kind, event in client.events():
         if answer.done():
             return
-        if kind == "sample" and told["drains"]:
-            shown.update(Text("\n".join(_drain_line(drain) for drain in told["drains"])))
+        if kind == "sample" and event["drains"]:
+            shown.update(Text("\n".join(_drain_line(drain) for drain in event["drains"])))
 
 
-def _tell_report(report: dict[str, Any], what: str) -> None:
+def _show_report(report: dict[str, Any], subject: str) -> None:
     out = console()
     for swap in report["swaps"]:
-        out.print(f"{swap['plugin']}: {_side(swap['old'])} -> {_side(swap['new'])}", markup=False)
+        out.print(
+            f"{swap['plugin']}: {_version(swap['old'])} -> {_version(swap['new'])}", markup=False
+        )
     out.print(f"epoch {report['epoch_after']} published in {report['cutover_ms']:.1f} ms")
     for swap in report["swaps"]:
         for name in ("failures", "leaks"):
@@ -374,24 +376,24 @@ def _tell_report(report: dict[str, Any], what: str) -> None:
         for holder in swap["holders"]:
             warn(f"the old code of {swap['plugin']} is still in use by {holder}")
     if not report["swaps"]:
-        out.print(f"{what}: nothing to do", markup=False)
+        out.print(f"{subject}: nothing to do", markup=False)
 
 
-def _side(version: dict[str, Any] | None) -> str:
+def _version(version: dict[str, Any] | None) -> str:
     if version is None:
         return "nothing"
     return f"{version['version']} (generation {version['generation']}, {version['digest'][:8]})"
 
 
 def _drain_line(drain: dict[str, Any]) -> str:
-    who = "; ".join(drain["holders"]) or "nobody that can be named"
+    holders = "; ".join(drain["holders"]) or "an unknown holder"
     seconds = drain["seconds"]
     since = "" if seconds is None else f" for {seconds:.1f} s"
-    return f"{drain['plugin']} generation {drain['generation']} is held{since} by {who}"
+    return f"{drain['plugin']} generation {drain['generation']} is held{since} by {holders}"
 
 
 def _packed(artifact: Artifact) -> bytes:
-    """A plugin as it is sent: a file as it is, a package as an archive of its folder."""
+    """The body of an upload: a file as it is, a package as an archive of its folder."""
     if not artifact.is_package:
         return artifact.files[artifact.root]
     sink = io.BytesIO()

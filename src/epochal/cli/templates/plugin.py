@@ -4,7 +4,7 @@
 # description = "Greets"
 # capabilities = ["scalar"]
 # ///
-"""Greets. Replace this by what your plugin does; its functions are `example.greet` and so on."""
+"""Greets. Replace this by your plugin's purpose; its functions are `example.greet` and so on."""
 
 from epochal import PluginContext
 from epochal.kinds import scalar
@@ -13,13 +13,13 @@ greeting = "Hello"
 
 
 def init(ctx: PluginContext) -> None:
-    """Called once, before anybody uses this version. Open what you need; `ctx.defer` closes it."""
+    """Called once, before the first use of this version. `ctx.defer` closes what is opened here."""
     global greeting
     greeting = ctx.config.get("greeting", greeting)
 
 
 def shutdown() -> None:
-    """Called once, when nobody can use this version any more."""
+    """Called once, after the last use of this version."""
 
 
 @scalar(volatility="immutable")

@@ -9,7 +9,7 @@ PLUGIN = Path(__file__).with_name("example.py")
 
 
 def test_it_greets() -> None:
-    """As the host calls it."""
+    """Calls the function as a host does."""
     with Runtime() as rt:
         rt.load(PLUGIN)
         with rt.operation("a greeting") as epoch:
@@ -17,7 +17,7 @@ def test_it_greets() -> None:
 
 
 def test_the_greeting_can_be_configured() -> None:
-    """The host's configuration arrives."""
+    """Reads the host's configuration."""
     with Runtime() as rt:
         rt.load(PLUGIN, config={"greeting": "Good day"})
         with rt.operation("a greeting") as epoch:
@@ -25,7 +25,7 @@ def test_the_greeting_can_be_configured() -> None:
 
 
 def test_it_can_be_swapped_while_it_is_used() -> None:
-    """Nothing of the old version stays behind."""
+    """Leaves nothing of the old version behind."""
     with Runtime() as rt:
         rt.load(PLUGIN)
         cutover = rt.reload("example")
