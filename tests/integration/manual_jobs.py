@@ -1,6 +1,6 @@
-"""`Jobs` by a clock that a test moves, with an alarm clock that rings in the test's own thread.
+"""`Jobs` with a clock that a test moves, and a timer that calls in the test's own thread.
 
-So a test of schedules waits for nothing, and a busy machine is as good as any.
+So a test of schedules never waits, and a busy machine does not matter.
 """
 
 import threading
@@ -11,36 +11,36 @@ START = 1_800_000_000.0
 
 
 class ManualTimer:
-    """What `JobTimer` offers; rings when `Manual` says so."""
+    """The methods of `JobTimer`; `Manual` makes its calls."""
 
     def __init__(self, *, workers, on_timer):
         del workers
         self.on_timer = on_timer
-        self.alarms = {}
-        self.asked = []
+        self.times = {}
+        self.by_hand = []
 
     def set(self, name, at):
-        self.alarms[name] = at
+        self.times[name] = at
 
     def run_now(self, name):
-        self.asked.append(name)
+        self.by_hand.append(name)
 
     def cancel(self, name):
-        self.alarms.pop(name, None)
+        self.times.pop(name, None)
 
     def wake(self):
         pass
 
     def stop(self):
-        self.alarms.clear()
-        self.asked.clear()
+        self.times.clear()
+        self.by_hand.clear()
 
     def close(self):
         pass
 
 
 class Manual:
-    """The time, and whoever is to be rung."""
+    """The clocks of all `Jobs` of a test, and their timers."""
 
     def __init__(self, monkeypatch):
         self.wall = START
@@ -69,22 +69,22 @@ class Manual:
         return [jobs._timer for jobs in self._opened]
 
     def settle(self):
-        """Ring for whatever is due now."""
+        """Make every call that is due now."""
         for _ in range(10_000):
-            if not self._ring_one(self.wall):
+            if not self._call_next(self.wall):
                 return
-        raise AssertionError("it rings without end")
+        raise AssertionError("the calls do not end")
 
-    def _ring_one(self, until):
+    def _call_next(self, until):
         for timer in self._timers:
-            if timer.asked:
-                timer.on_timer(timer.asked.pop(0), True)
+            if timer.by_hand:
+                timer.on_timer(timer.by_hand.pop(0), True)
                 return True
-            due = [(at, name) for name, at in timer.alarms.items() if at <= until]
+            due = [(at, name) for name, at in timer.times.items() if at <= until]
             if due:
                 at, name = min(due)
                 self._move(max(0.0, at - self.wall))
-                del timer.alarms[name]
+                del timer.times[name]
                 timer.on_timer(name, False)
                 return True
         return False
@@ -94,27 +94,27 @@ class Manual:
         self.steady += seconds
 
     def advance(self, seconds):
-        """Let time pass, ringing whenever something is due."""
+        """Let time pass, and make each call when it is due."""
         until = self.wall + seconds
         for _ in range(10_000):
-            if not self._ring_one(until):
+            if not self._call_next(until):
                 self._move(until - self.wall)
                 return
-        raise AssertionError("it rings without end")
+        raise AssertionError("the calls do not end")
 
     def skip(self, seconds):
-        """Let time pass and ring for nothing: the machine is busy, or the process away."""
+        """Let time pass without a call: the machine is busy, or the process away."""
         self._move(seconds)
 
     def set_clock(self, by):
-        """Somebody sets the wall clock."""
+        """Set the wall clock, forward or back by so many seconds."""
         self.wall += by
 
-    def ring_beside(self, name, *, by_hand=False):
-        """Ring on another thread, for a tick that lasts; join what comes back."""
+    def call_on_thread(self, name, *, by_hand=False):
+        """Make a call on another thread, for a tick that lasts; returns the thread to join."""
         timer = self._timers[-1]
         if not by_hand:
-            del timer.alarms[name]
+            del timer.times[name]
         thread = threading.Thread(target=timer.on_timer, args=(name, by_hand))
         thread.start()
         return thread

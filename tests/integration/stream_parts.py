@@ -1,7 +1,7 @@
-"""A source of numbers and a sink that keeps them, as plugins that tests spoil at will.
+"""A source of numbers and a sink that stores them, as plugins into which tests put faults.
 
-What they do is in `WORLD`: `last` is the last number that there is so far, `durable` what the sink
-has saved. Each method has a place for a line of the test's own.
+`WORLD` is their state outside of the plugins: `last` is the last number so far, `durable` the
+numbers that the sink has saved. Each method has a place for a line of the test's.
 """
 
 import threading
@@ -53,7 +53,7 @@ class keeper:
         self.held = []
         return self.at
 """
-# What it has as it begins is what it writes: what comes meanwhile would be gone.
+# It writes the events that it has as it begins: a batch that enters meanwhile would be lost.
 SLOW = """
         WORLD["callers"].append(threading.current_thread())
         taken, at = list(self.held), self.at
@@ -66,7 +66,7 @@ SLOW = """
 
 
 def new_world():
-    """Forget what the last test did."""
+    """Forget the last test."""
     WORLD.clear()
     WORLD.update(last=0, durable=[], fail=0, gate=threading.Event(), entered=threading.Event())
 

@@ -19,7 +19,7 @@ PAIR = "N = {n}\n@tool\ndef left(): return N\n@tool\ndef right(): return N\n"
 
 
 class Host:
-    """An application, and what its requests wait for."""
+    """An application, and the events that its requests wait for."""
 
     def __init__(self, rt, plugins):
         self.rt, self.plugins = rt, plugins
@@ -91,7 +91,7 @@ def host(rt, plugins):
     return Host(rt, plugins)
 
 
-async def test_requests_beside_reloads_see_no_mix(host):
+async def test_requests_during_reloads_see_one_version(host):
     stop = False
 
     async def ask(client):
@@ -111,8 +111,8 @@ async def test_requests_beside_reloads_see_no_mix(host):
     assert all(len(set(text.split())) == 1 for text in answers)
 
 
-@pytest.mark.parametrize(("path", "said"), [("/held", "1"), ("/stream", "1 1")])
-async def test_a_request_holds_a_drain_by_its_name_and_ends_on_its_code(host, path, said):
+@pytest.mark.parametrize(("path", "text"), [("/held", "1"), ("/stream", "1 1")])
+async def test_a_request_is_a_named_holder_and_ends_on_its_code(host, path, text):
     async with host.client() as client:
         asking = asyncio.create_task(client.get(path))
         await host.inside.wait()
@@ -121,18 +121,18 @@ async def test_a_request_holds_a_drain_by_its_name_and_ends_on_its_code(host, pa
         assert f"operation 'GET {path}'" in str(cut.holders[0])
         host.go_on.set()
         answer = await asking
-        assert answer.text == said
+        assert answer.text == text
         assert answer.headers["epochal-epoch"] == "1"
         assert (await client.get("/where")).text == "2"
 
 
-async def test_a_background_task_is_of_the_request(host):
+async def test_a_background_task_is_part_of_its_request(host):
     async with host.client() as client:
         await client.get("/after")
     assert host.seen == [1]
 
 
-async def test_after_a_request_nothing_of_it_holds_the_epoch(host):
+async def test_a_finished_request_does_not_hold_the_epoch(host):
     async with host.client() as client:
         for path in ("/pair", "/fails", "/after", "/nothing"):
             await client.get(path)
@@ -143,7 +143,7 @@ async def test_after_a_request_nothing_of_it_holds_the_epoch(host):
     assert epoch() is None
 
 
-async def test_a_client_that_goes_away_lets_go(host):
+async def test_a_client_that_disconnects_releases_the_epoch(host):
     async with host.client() as client:
         asking = asyncio.create_task(client.get("/held"))
         await host.inside.wait()
@@ -154,7 +154,7 @@ async def test_a_client_that_goes_away_lets_go(host):
     assert (await host.reload(2)).drained
 
 
-async def test_a_request_that_is_asked_to_stop_is_answered(host):
+async def test_a_cancelled_request_gets_a_503(host):
     async with host.client() as client:
         asking = asyncio.create_task(client.get("/held"))
         await host.inside.wait()
@@ -164,7 +164,7 @@ async def test_a_request_that_is_asked_to_stop_is_answered(host):
     assert cut.drained
 
 
-async def test_one_requests_state_never_reaches_another(host):
+async def test_requests_do_not_share_their_state(host):
     shared = {"of the server": 1}
     scopes = []
 
@@ -179,7 +179,7 @@ async def test_one_requests_state_never_reaches_another(host):
     assert shared == {"of the server": 1}
 
 
-async def test_other_connections_are_passed_on(host):
+async def test_other_scopes_are_passed_on(host):
     passed = []
 
     async def app(scope, receive, send):
@@ -190,7 +190,7 @@ async def test_other_connections_are_passed_on(host):
     assert passed == [lifespan]
 
 
-async def test_a_websocket_keeps_its_epoch_and_may_begin_anew(host):
+async def test_a_websocket_keeps_its_epoch_until_it_begins_another(host):
     async def talk(socket):
         await socket.accept()
         epoch = socket.state.epoch

@@ -1,4 +1,4 @@
-"""The change feed by itself: every change of every value, or an error that says what is missing."""
+"""The change feed by itself: every change of every value, or an error about those it missed."""
 
 import json
 import random
@@ -18,7 +18,7 @@ def shop(tmp_path):
 
 
 class Feed:
-    """The plugin's object, asked by hand."""
+    """The plugin's object, called without a stream."""
 
     def __init__(self, rt, folder, **config):
         rt.load(
@@ -30,13 +30,13 @@ class Feed:
         self.object = opened.instance.target
         self.object.start(None)
 
-    def told(self):
-        """The events that there are, as a sink would keep them."""
+    def events(self):
+        """The events up to now, as a sink would store them."""
         return json.loads(json.dumps([event for _, event in self.object.read(10_000)]))
 
     def new(self):
-        """The rows that they tell."""
-        return [event["new"] for event in self.told()]
+        """The rows in the events."""
+        return [event["new"] for event in self.events()]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def insert(shop, *values):
         shop.execute(f"INSERT INTO orders VALUES ({', '.join('?' * len(values))})", values)
 
 
-def test_every_value_that_a_row_can_have_is_told(make, shop):
+def test_every_value_of_a_row_is_in_its_event(make, shop):
     names = [f"c{n}" for n in range(150)]
     feed = make(f"CREATE TABLE orders (id INTEGER PRIMARY KEY, {', '.join(names)})")
     values = {
@@ -74,12 +74,12 @@ def test_every_value_that_a_row_can_have_is_told(make, shop):
         sql = f"INSERT INTO orders ({', '.join(values)}) VALUES ({marks})"
         shop.execute(sql, tuple(values.values()))
     (row,) = feed.new()
-    told = {"c0": {"blob": "00ff"}, "c61": {"real": "Inf"}, "c62": {"real": "-Inf"}}
-    assert row == dict.fromkeys(["id", *names]) | values | told
+    encoded = {"c0": {"blob": "00ff"}, "c61": {"real": "Inf"}, "c62": {"real": "-Inf"}}
+    assert row == dict.fromkeys(["id", *names]) | values | encoded
     assert (type(row["c2"]), type(row["c3"])) == (float, int)
 
 
-def test_a_number_is_told_to_its_last_bit(make, shop):
+def test_a_number_keeps_its_last_bit(make, shop):
     feed = make("CREATE TABLE orders (x REAL)")
     numbers = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, 1e22 + 2e6]
     chance = random.Random(1)
@@ -90,15 +90,15 @@ def test_a_number_is_told_to_its_last_bit(make, shop):
     assert [row["x"] for row in feed.new()] == numbers
 
 
-def test_text_that_is_no_utf_8_keeps_its_bytes(make, shop):
+def test_text_that_is_not_utf_8_keeps_its_bytes(make, shop):
     feed = make("CREATE TABLE orders (x TEXT)")
     with shop:
         shop.execute("INSERT INTO orders VALUES (cast(x'ff41' AS TEXT)), ('fine')")
-    one, other = [row["x"] for row in feed.new()]
-    assert (one.encode("utf-8", "surrogateescape"), other) == (b"\xffA", "fine")
+    bytes_text, text = [row["x"] for row in feed.new()]
+    assert (bytes_text.encode("utf-8", "surrogateescape"), text) == (b"\xffA", "fine")
 
 
-def test_generated_columns_are_told(make, shop):
+def test_generated_columns_are_in_the_event(make, shop):
     feed = make("CREATE TABLE orders (x, y AS (x * 2) STORED, z AS (x * 3))")
     with shop:
         shop.execute("INSERT INTO orders (x) VALUES (5)")
@@ -106,31 +106,31 @@ def test_generated_columns_are_told(make, shop):
 
 
 @pytest.mark.parametrize("kind", ["", "WITHOUT ROWID"])
-def test_a_key_that_changes_is_told_with_the_one_before(make, shop, kind):
+def test_a_changed_key_comes_with_the_old_one(make, shop, kind):
     feed = make(f"CREATE TABLE orders (a TEXT, b INTEGER, PRIMARY KEY (a, b)) {kind}")
     insert(shop, "x", 1)
     with shop:
         shop.execute("UPDATE orders SET b = 2")
         shop.execute("DELETE FROM orders")
-    one, two = {"a": "x", "b": 1}, {"a": "x", "b": 2}
-    assert feed.told() == [
-        {"op": "insert", "new": one},
-        {"op": "update", "old": one, "new": two},
-        {"op": "delete", "old": two},
+    first, second = {"a": "x", "b": 1}, {"a": "x", "b": 2}
+    assert feed.events() == [
+        {"op": "insert", "new": first},
+        {"op": "update", "old": first, "new": second},
+        {"op": "delete", "old": second},
     ]
 
 
-def test_columns_that_are_added_and_renamed_are_followed(make, shop):
+def test_added_and_renamed_columns_are_followed(make, shop):
     feed = make("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
-    assert feed.told() == []
+    assert feed.events() == []
     shop.execute("ALTER TABLE orders ADD COLUMN price REAL")
     shop.execute("ALTER TABLE orders RENAME COLUMN item TO goods")
-    assert feed.told() == []
+    assert feed.events() == []
     insert(shop, 1, "tea", 4.5)
     assert feed.new() == [{"id": 1, "goods": "tea", "price": 4.5}]
 
 
-def test_a_table_that_was_dropped_is_told(make, shop):
+def test_a_dropped_table_is_an_error(make, shop):
     feed = make("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
     shop.execute("DROP TABLE orders")
     for ask in (lambda: feed.object.read(10), lambda: feed.object.start(None)):
@@ -138,21 +138,21 @@ def test_a_table_that_was_dropped_is_told(make, shop):
             ask()
 
 
-def test_a_feed_whose_triggers_stand_needs_no_turn_at_writing(make, shop):
+def test_a_feed_with_its_triggers_in_place_needs_no_write_lock(make, shop):
     feed = make("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
     shop.execute("BEGIN IMMEDIATE")
     feed.object.start(feed.object.checkpoint())
-    assert feed.told() == []
+    assert feed.events() == []
     shop.rollback()
 
 
-def test_a_position_that_the_log_did_not_give_is_refused(make, shop, tmp_path):
+def test_a_position_of_another_log_is_refused(make, shop, tmp_path):
     feed = make("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
     insert(shop, 1)
     backup = sqlite3.connect(tmp_path / "backup.db")
     shop.backup(backup)
     insert(shop, 2)
-    assert len(feed.told()) == 2
+    assert len(feed.events()) == 2
     log, number = feed.object.checkpoint()
     with pytest.raises(ValueError, match="of another log"):
         feed.object.start(["0123", number])
@@ -168,26 +168,26 @@ def test_a_position_that_the_log_did_not_give_is_refused(make, shop, tmp_path):
         feed.object.start([log, 1])
 
 
-def test_what_is_durable_is_deleted_and_missed_by_who_has_less(make, shop):
+def test_durable_events_are_deleted_and_an_earlier_start_is_refused(make, shop):
     feed = make("CREATE TABLE orders (id INTEGER PRIMARY KEY)", trim=True)
     for number in range(5):
         insert(shop, number)
-    assert len(feed.told()) == 5
+    assert len(feed.events()) == 5
     log, _ = feed.object.checkpoint()
     feed.object.acknowledge([log, 3])
     left = shop.execute("SELECT position FROM orders_changes").fetchall()
     assert left == [(4,), (5,)]
     feed.object.start([log, 3])
-    assert len(feed.told()) == 2
+    assert len(feed.events()) == 2
     for position in (None, [log, 2]):
         with pytest.raises(ValueError, match="up to 3 are deleted"):
             feed.object.start(position)
 
 
-def test_without_being_asked_to_a_feed_deletes_nothing(make, shop):
+def test_a_feed_deletes_nothing_by_default(make, shop):
     feed = make("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
     insert(shop, 1)
-    assert len(feed.told()) == 1
+    assert len(feed.events()) == 1
     feed.object.acknowledge(feed.object.checkpoint())
     feed.object.start(None)
-    assert len(feed.told()) == 1
+    assert len(feed.events()) == 1

@@ -1,4 +1,4 @@
-"""A flow by itself: when it is idle, for whom it waits, what it holds, and how it ends."""
+"""A flow: when it is idle, which endpoint it waits for, what it holds, and how it ends."""
 
 import gc
 import threading
@@ -26,7 +26,7 @@ def _world():
     new_world()
 
 
-def test_an_end_that_is_removed_is_waited_for(rt, plugins):
+def test_a_flow_waits_for_a_removed_endpoint(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     WORLD["last"] = 100
@@ -42,7 +42,7 @@ def test_an_end_that_is_removed_is_waited_for(rt, plugins):
         arrived(flow)
 
 
-def test_who_waits_for_a_flow_is_told_when_it_is_closed(rt, plugins):
+def test_wait_idle_returns_when_the_flow_is_closed(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, write="raise OSError('full')"))
     WORLD["last"] = 100
@@ -56,7 +56,7 @@ def test_who_waits_for_a_flow_is_told_when_it_is_closed(rt, plugins):
         assert pool.submit(flow.wait_idle).result(10) is False
 
 
-def test_without_its_source_a_sink_saves_what_it_holds(rt, plugins):
+def test_a_sink_is_checkpointed_while_its_source_is_absent(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     WORLD["last"] = 10**12
@@ -71,7 +71,7 @@ def test_without_its_source_a_sink_saves_what_it_holds(rt, plugins):
         assert flow.status().position == flow.status().events
 
 
-def test_without_its_source_a_flow_is_closed_with_all_durable(rt, plugins):
+def test_a_flow_without_its_source_is_closed_with_all_events_durable(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, checkpoint="if WORLD['fail']: raise OSError('full')"))
     WORLD["last"] = 10**12
@@ -87,7 +87,7 @@ def test_without_its_source_a_flow_is_closed_with_all_durable(rt, plugins):
     assert len(WORLD["durable"]) == flow.status().events
 
 
-def test_a_flow_that_is_closed_waits_for_a_checkpoint_that_goes_on(rt, plugins):
+def test_close_waits_for_a_checkpoint_that_still_runs(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, checkpoint=SLOW))
     WORLD.update(last=10**12, callers=[])
@@ -120,7 +120,7 @@ def test_a_flow_ends_with_its_runtime(rt, plugins):
         assert streams.status() == []
 
 
-def test_a_batch_holds_no_plugin_but_its_own(rt, plugins):
+def test_a_batch_holds_no_plugin_but_its_endpoints(rt, plugins):
     rt.load(write_source(plugins, read='WORLD["entered"].set(); WORLD["gate"].wait(60)'))
     rt.load(write_sink(plugins))
     rt.load(plugins.write("bystander", "@tool\ndef f(): pass\n"))
@@ -148,18 +148,18 @@ def test_a_source_that_leaves_events_out_is_idle_at_its_end(rt, plugins):
         assert flow.status().position == 5_000
 
 
-def test_a_source_is_told_what_is_durable(rt, plugins):
-    """Only that: what is held by a sink may have to be read again."""
+def test_acknowledge_gets_durable_positions_only(rt, plugins):
+    """Events that the sink still holds may have to be read again."""
     path = write_source(plugins)
-    note = "        WORLD['told'].append((position, len(WORLD['durable'])))\n"
+    note = "        WORLD['acknowledged'].append((position, len(WORLD['durable'])))\n"
     path.write_text(path.read_text() + f"    def acknowledge(self, position):\n{note}")
     rt.load(path)
     rt.load(write_sink(plugins))
-    WORLD.update(last=1_000, told=[])
+    WORLD.update(last=1_000, acknowledged=[])
     with Streams(rt) as streams:
         arrived(connect(streams, batch=10, checkpoint_s=0.0))
-    assert WORLD["told"][-1] == (1_000, 1_000)
-    assert all(position <= durable for position, durable in WORLD["told"])
+    assert WORLD["acknowledged"][-1] == (1_000, 1_000)
+    assert all(position <= durable for position, durable in WORLD["acknowledged"])
 
 
 STALE = """
@@ -173,7 +173,7 @@ STALE = """
 """
 
 
-def test_a_look_that_began_before_the_question_does_not_answer_it(rt, plugins):
+def test_wait_idle_is_not_answered_by_an_earlier_look(rt, plugins):
     rt.load(write_source(plugins, read=STALE))
     rt.load(write_sink(plugins))
     WORLD["holds"] = []
@@ -195,7 +195,7 @@ def test_a_look_that_began_before_the_question_does_not_answer_it(rt, plugins):
         assert WORLD["durable"] == list(range(1, 101))
 
 
-def test_who_asks_for_the_end_does_not_wait_for_the_next_look(rt, plugins):
+def test_wait_idle_does_not_wait_for_the_idle_interval(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     WORLD["last"] = 100
@@ -206,7 +206,7 @@ def test_who_asks_for_the_end_does_not_wait_for_the_next_look(rt, plugins):
         arrived(flow)
 
 
-def test_who_asks_for_the_end_of_a_failing_flow_does_not_hurry_it(rt, plugins):
+def test_wait_idle_does_not_shorten_the_wait_after_a_failure(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, write="raise OSError('full')"))
     WORLD["last"] = 100
@@ -219,8 +219,8 @@ def test_who_asks_for_the_end_of_a_failing_flow_does_not_hurry_it(rt, plugins):
         assert flow.status().last_error == "sink keeper.keeper, write: OSError: full"
 
 
-def test_a_reload_of_an_end_needs_no_collection(rt, plugins):
-    """What a hand-over held goes with it: a full collection would stop every thread."""
+def test_a_reload_of_an_endpoint_needs_no_collection(rt, plugins):
+    """A hand-over leaves no reference cycle: a full collection would stop every thread."""
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     WORLD["last"] = 100
@@ -252,14 +252,14 @@ def test_a_flow_holds_nothing_between_batches(rt, plugins):
         assert rt.reload("keeper", write_sink(plugins, "2.0")).reclaimed
 
 
-def test_an_end_is_connected_once_on_a_runtime(rt):
+def test_an_endpoint_is_connected_once_on_a_runtime(rt):
     with Streams(rt) as streams, Streams(rt) as others:
         flow = streams.connect("a.b", "c.d")
         for connect_to in (streams.connect, others.connect):
-            for ends in (("a.b", "e.f"), ("e.f", "c.d")):
+            for names in (("a.b", "e.f"), ("e.f", "c.d")):
                 with pytest.raises(HostError, match=r"a.b -> c.d is connected already"):
-                    connect_to(*ends)
-        others.connect("e.f", "g.h")  # what was refused claimed nothing
+                    connect_to(*names)
+        others.connect("e.f", "g.h")  # a refused connect leaves no claim
         flow.close()
         others.connect("a.b", "c.d")
         with pytest.raises(ValueError, match="at least 1"):
@@ -268,7 +268,7 @@ def test_an_end_is_connected_once_on_a_runtime(rt):
         streams.connect("a.b", "c.d")
 
 
-def test_of_many_who_connect_at_once_one_does(rt):
+def test_of_many_concurrent_connects_one_succeeds(rt):
     with Streams(rt) as streams, ThreadPoolExecutor(8) as pool:
         start = threading.Barrier(8)
 
@@ -277,5 +277,5 @@ def test_of_many_who_connect_at_once_one_does(rt):
             return streams.connect("a.b", f"sink.{number}")
 
         tried = [pool.submit(connect_one, number) for number in range(8)]
-        assert sum(one.exception(10) is None for one in tried) == 1
+        assert sum(attempt.exception(10) is None for attempt in tried) == 1
         assert len(streams.status()) == 1

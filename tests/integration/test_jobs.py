@@ -1,6 +1,6 @@
 """Jobs on the real clock: a tick ends on the code that it began with, the next runs the new.
 
-Where a job stands after whatever can happen to it is in `test_jobs_schedules.py`, by a manual one.
+The positions of jobs after every kind of incident are in `test_jobs_schedules.py`.
 """
 
 import threading
@@ -49,7 +49,7 @@ def tick(timeout=10.0):
     return TICKS.get(timeout=timeout)
 
 
-def one(jobs):
+def the_job(jobs):
     (status,) = jobs.status()
     return status
 
@@ -65,11 +65,11 @@ def test_jobs_run_by_their_schedule(rt, plugins):
     rt.load(write(plugins))
     with Jobs(rt) as jobs:
         assert [tick() for _ in range(3)] == ["1.0"] * 3
-        wait_for(lambda: one(jobs).ticks >= 3)
-        assert one(jobs).schedule == "every 0.02 s"
+        wait_for(lambda: the_job(jobs).ticks >= 3)
+        assert the_job(jobs).schedule == "every 0.02 s"
 
 
-def test_a_plugin_that_is_loaded_later_is_taken_over_and_one_that_goes_is_dropped(rt, plugins):
+def test_jobs_follow_the_plugins_that_are_loaded_and_removed(rt, plugins):
     with Jobs(rt) as jobs:
         rt.load(write(plugins))
         tick()
@@ -77,7 +77,7 @@ def test_a_plugin_that_is_loaded_later_is_taken_over_and_one_that_goes_is_droppe
         wait_for(lambda: jobs.status() == [])
 
 
-def test_a_tick_under_way_ends_on_the_old_code_and_holds_the_drain(rt, plugins):
+def test_a_running_tick_ends_on_the_old_code_and_delays_the_drain(rt, plugins):
     rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
     with Jobs(rt):
         assert ENTERED.wait(10)
@@ -90,7 +90,7 @@ def test_a_tick_under_way_ends_on_the_old_code_and_holds_the_drain(rt, plugins):
         assert tick() == "2.0"
 
 
-def test_what_a_tick_sets_in_a_context_is_gone_with_it(rt, plugins):
+def test_a_context_variable_ends_with_the_tick_that_set_it(rt, plugins):
     body = "TICKS.put(SEEN.get()); SEEN.set(sweep)"
     rt.load(write(plugins, schedule='every="1h"', body=body))
     SEEN.set("the host's")
@@ -102,7 +102,7 @@ def test_what_a_tick_sets_in_a_context_is_gone_with_it(rt, plugins):
         assert rt.reload("house", write(plugins, "2.0", schedule='every="1h"')).reclaimed
 
 
-def test_whatever_can_be_awaited_is(rt, plugins):
+def test_any_awaitable_result_is_awaited(rt, plugins):
     body = """
     class Later:
         def __await__(self):
@@ -119,7 +119,7 @@ def test_nothing_is_held_between_ticks(rt, plugins):
     with Jobs(rt) as jobs:
         jobs.run_now("house.sweep")
         tick()
-        wait_for(lambda: one(jobs).ticks == 1)
+        wait_for(lambda: the_job(jobs).ticks == 1)
         assert rt.reload("house", write(plugins, "2.0", schedule='every="1h"')).reclaimed
 
 
@@ -128,30 +128,30 @@ def test_a_changed_schedule_starts_anew(rt, plugins):
     with Jobs(rt) as jobs:
         rt.reload("house", write(plugins, "2.0", schedule='every="20ms"'))
         assert tick() == "2.0"
-        assert one(jobs).schedule == "every 0.02 s"
+        assert the_job(jobs).schedule == "every 0.02 s"
 
 
-def test_a_changed_schedule_overlaps_no_tick_and_forgets_no_count(rt, plugins):
+def test_a_changed_schedule_overlaps_no_tick_and_keeps_the_counts(rt, plugins):
     rt.load(write(plugins, schedule='every="1h"', body="ENTERED.set(); GATE.wait(10)"))
     with Jobs(rt) as jobs:
         jobs.run_now("house.sweep")
         assert ENTERED.wait(10)
         rt.reload("house", write(plugins, "2.0", schedule='every="2h"'), drain_timeout=0.0)
-        wait_for(lambda: one(jobs).schedule == "every 7200 s")
+        wait_for(lambda: the_job(jobs).schedule == "every 7200 s")
         jobs.run_now("house.sweep")
-        wait_for(lambda: one(jobs).skipped == 1)
+        wait_for(lambda: the_job(jobs).skipped == 1)
         assert TICKS.empty()
         GATE.set()
         assert tick() == "1.0"
-        wait_for(lambda: one(jobs).ticks == 1)
-        assert one(jobs).next_at > datetime.now(UTC) + timedelta(hours=1.5)
+        wait_for(lambda: the_job(jobs).ticks == 1)
+        assert the_job(jobs).next_at > datetime.now(UTC) + timedelta(hours=1.5)
 
 
-def test_ticks_never_overlap_and_what_is_left_out_is_counted(rt, plugins):
+def test_ticks_never_overlap_and_skipped_ones_are_counted(rt, plugins):
     rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
     with Jobs(rt) as jobs:
         assert ENTERED.wait(10)
-        wait_for(lambda: one(jobs).skipped >= 2)
+        wait_for(lambda: the_job(jobs).skipped >= 2)
         assert TICKS.empty()
         GATE.set()
 
@@ -165,26 +165,26 @@ def test_async_jobs_are_awaited(rt, plugins):
 def test_a_reload_closes_the_breaker(rt, plugins):
     rt.load(write(plugins, body="raise OSError('broken')"))
     with Jobs(rt, retry=RetryPolicy(first_s=0.01, after=2, rest_s=3600.0)) as jobs:
-        wait_for(lambda: one(jobs).circuit is Circuit.OPEN)
+        wait_for(lambda: the_job(jobs).circuit is Circuit.OPEN)
         rt.reload("house", write(plugins, "2.0"))
         assert tick() == "2.0"
 
 
-def test_a_failed_tick_lets_its_plugin_go(rt, plugins):
+def test_a_failed_tick_releases_its_plugin(rt, plugins):
     rt.load(write(plugins, body="raise OSError('broken')"))
     with Jobs(rt, retry=RetryPolicy(first_s=3600.0, most_s=3600.0)) as jobs:
-        wait_for(lambda: one(jobs).failures == 1)
+        wait_for(lambda: the_job(jobs).failures == 1)
         assert rt.reload("house", write(plugins, "2.0", schedule='every="1h"')).reclaimed
 
 
-def test_a_one_shot_that_failed_is_tried_again_and_then_no_more(rt, plugins):
+def test_a_one_shot_is_retried_until_it_succeeds(rt, plugins):
     at = (datetime.now(UTC) + timedelta(seconds=0.05)).isoformat()
     body = "ERRORS.append(1)\n    if len(ERRORS) < 3: raise OSError('not yet')"
     rt.load(write(plugins, schedule=f'at="{at}"', body=body))
     with Jobs(rt, retry=QUICK) as jobs:
         tick()
-        wait_for(lambda: one(jobs).ticks == 1)
-        assert one(jobs).next_at is None
+        wait_for(lambda: the_job(jobs).ticks == 1)
+        assert the_job(jobs).next_at is None
     assert len(ERRORS) == 3
 
 
@@ -195,21 +195,21 @@ def test_positions_survive_a_restart(start, plugins, tmp_path):
         with Jobs(rt) as jobs:
             jobs.run_now("house.sweep")
             tick()
-            wait_for(lambda: one(jobs).ticks == 1)
-            before = one(jobs).next_at
+            wait_for(lambda: the_job(jobs).ticks == 1)
+            before = the_job(jobs).next_at
     with start() as rt, Jobs(rt) as jobs:
-        assert abs(one(jobs).next_at - before) < timedelta(seconds=0.01)
+        assert abs(the_job(jobs).next_at - before) < timedelta(seconds=0.01)
 
 
-def test_a_process_that_ends_before_the_first_tick_does_not_put_it_off(start, plugins):
+def test_a_restart_before_the_first_tick_does_not_postpone_it(start, plugins):
     path = write(plugins, schedule='every="1h"')
     with start() as rt:
         rt.load(path)
         with Jobs(rt) as jobs:
-            before = one(jobs).next_at
+            before = the_job(jobs).next_at
     threading.Event().wait(0.05)
     with start() as rt, Jobs(rt) as jobs:
-        assert abs(one(jobs).next_at - before) < timedelta(seconds=0.01)
+        assert abs(the_job(jobs).next_at - before) < timedelta(seconds=0.01)
 
 
 def test_a_one_shot_that_ran_does_not_run_after_a_restart(start, plugins):
@@ -218,26 +218,26 @@ def test_a_one_shot_that_ran_does_not_run_after_a_restart(start, plugins):
         rt.load(write(plugins, schedule=f'at="{at}"'))
         with Jobs(rt) as jobs:
             tick()
-            wait_for(lambda: one(jobs).ticks == 1)
+            wait_for(lambda: the_job(jobs).ticks == 1)
     with start() as rt, Jobs(rt) as jobs:
-        assert one(jobs).next_at is None
+        assert the_job(jobs).next_at is None
     assert TICKS.empty()
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("@job(every='5s')\ndef f(x): ...", "called without arguments"),
         ("@job(every='5s')\ndef f(): yield", "generator"),
         ("@job(cron='61 * * * *')\ndef f(): ...", "cron"),
     ],
 )
-def test_what_cannot_be_a_job_is_refused_when_it_is_loaded(rt, plugins, code, told):
-    with pytest.raises((ExportError, LinkError), match=told):
+def test_an_invalid_job_is_refused_at_load(rt, plugins, code, message):
+    with pytest.raises((ExportError, LinkError), match=message):
         rt.load(plugins.write("bad", f"from epochal.kinds import job\n{code}\n"))
 
 
-def test_a_job_that_there_is_not_cannot_be_run(rt):
+def test_an_unknown_job_cannot_be_run(rt):
     with (
         Jobs(rt) as jobs,
         pytest.raises(UnknownExportError, match=r"no job named 'a\.b' in this epoch; close: none"),
@@ -245,7 +245,7 @@ def test_a_job_that_there_is_not_cannot_be_run(rt):
         jobs.run_now("a.b")
 
 
-def test_closing_waits_for_the_tick_under_way(plugins):
+def test_close_waits_for_the_running_tick(plugins):
     with Runtime() as rt:
         rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
         with Jobs(rt) as jobs:
@@ -255,7 +255,7 @@ def test_closing_waits_for_the_tick_under_way(plugins):
         jobs.close()
 
 
-def test_a_failure_of_replaced_code_is_not_held_against_the_new(rt, plugins):
+def test_a_failure_of_replaced_code_does_not_delay_the_new_code(rt, plugins):
     rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10); raise OSError('old')"))
     with Jobs(rt, retry=RetryPolicy(first_s=3600.0, most_s=3600.0)) as jobs:
         assert ENTERED.wait(10)
@@ -263,10 +263,10 @@ def test_a_failure_of_replaced_code_is_not_held_against_the_new(rt, plugins):
         wait_for(lambda: jobs._table.jobs["house.sweep"].generation == 1)
         GATE.set()
         assert tick() == "2.0"
-        assert (one(jobs).failures, one(jobs).failures_in_row) == (1, 0)
+        assert (the_job(jobs).failures, the_job(jobs).failures_in_row) == (1, 0)
 
 
-def test_closing_with_a_time_limit_says_whether_ticks_have_ended(rt, plugins):
+def test_close_returns_whether_the_ticks_have_ended(rt, plugins):
     rt.load(write(plugins, body="ENTERED.set(); GATE.wait(10)"))
     jobs = Jobs(rt)
     assert ENTERED.wait(10)

@@ -1,4 +1,4 @@
-"""Jobs by a manual clock: where each stands after whatever can happen to it."""
+"""Jobs with a manual clock: the position of each after every kind of incident."""
 
 import sqlite3
 import threading
@@ -56,8 +56,10 @@ def events(rt):
     end = rt.events.subscribe(seen.put)
 
     def of(kind):
-        end()  # everything told so far is in
-        return [one for one in (seen.get() for _ in range(seen.qsize())) if isinstance(one, kind)]
+        end()  # waits until every event so far is in
+        return [
+            event for event in (seen.get() for _ in range(seen.qsize())) if isinstance(event, kind)
+        ]
 
     return of
 
@@ -83,28 +85,28 @@ def once(at):
     return f'at="{datetime.fromtimestamp(at, UTC).isoformat()}"'
 
 
-def one(jobs):
+def the_job(jobs):
     (status,) = jobs.status()
     return status
 
 
 def reload(rt, jobs, plugins, version="2.0", **options):
     rt.reload("house", write(plugins, version, **options), drain_timeout=0.0)
-    jobs._update_jobs()  # the news of it, now and not a moment later
+    jobs._update_jobs()  # the event arrives now, not a moment later
 
 
 # --- restarts ------------------------------------------------------------------------------------
 
 
 def stored(tmp_path, change=""):
-    """What the file has; after a change of it."""
+    """The rows of the file, after a change of it."""
     with closing(sqlite3.connect(tmp_path / "store" / "jobs.db")) as file, file:
         if change:
             file.execute(f"UPDATE job_position SET {change}")
         return file.execute("SELECT regular, not_before, is_done FROM job_position").fetchall()
 
 
-def test_a_tick_that_was_missed_while_the_process_was_away_runs_once(start, plugins, manual):
+def test_a_tick_that_the_process_missed_runs_once(start, plugins, manual):
     with start() as rt:
         rt.load(write(plugins))
         manual.jobs(rt).close()
@@ -113,12 +115,12 @@ def test_a_tick_that_was_missed_while_the_process_was_away_runs_once(start, plug
         jobs = manual.jobs(rt)
         manual.settle()
         assert RUNS == ["1.0"]
-        assert manual.in_s(one(jobs).next_at) == 3000.0
+        assert manual.in_s(the_job(jobs).next_at) == 3000.0
         jobs.close()
 
 
-def test_positions_older_than_the_grace_hold_up_no_start_and_are_counted(start, plugins, tmp_path):
-    # On the real alarm clock: two of these once met the lock of whoever started them.
+def test_positions_older_than_the_grace_are_counted_as_skipped(start, plugins, tmp_path):
+    # On the real timer: two of its calls once met the lock of the thread that started them.
     code = "".join(f'@job(every="1d")\ndef f{i}(): ...\n' for i in range(30))
     with start() as rt:
         rt.load(plugins.write("many", f"from epochal.kinds import job\n{code}"))
@@ -136,7 +138,7 @@ def wait_for(condition):
     raise AssertionError("that did not come")
 
 
-def test_a_month_away_is_counted_by_a_division(start, plugins, manual):
+def test_a_month_of_missed_ticks_is_one_division(start, plugins, manual):
     with start() as rt:
         rt.load(write(plugins, schedule='every="1ms"'))
         manual.jobs(rt).close()
@@ -144,16 +146,16 @@ def test_a_month_away_is_counted_by_a_division(start, plugins, manual):
         jobs = manual.jobs(rt)
         jobs._on_timer("house.sweep", False)
         assert RUNS == ["1.0"]
-        assert abs(one(jobs).skipped - 30 * 86400 * 1000) <= 2
+        assert abs(the_job(jobs).skipped - 30 * 86400 * 1000) <= 2
         jobs.close()
 
 
-def test_a_tick_that_outlives_close_keeps_its_job(start, plugins, manual, tmp_path):
+def test_a_tick_that_outlives_close_stores_its_position(start, plugins, manual, tmp_path):
     with start() as rt:
         rt.load(write(plugins, body=LASTS))
         jobs = manual.jobs(rt)
         manual.skip(3600.0)
-        thread = manual.ring_beside("house.sweep")
+        thread = manual.call_on_thread("house.sweep")
         assert ENTERED.wait(10)
         assert not jobs.close(timeout=0.0)
         with pytest.raises(HostError, match="run already"):
@@ -161,7 +163,7 @@ def test_a_tick_that_outlives_close_keeps_its_job(start, plugins, manual, tmp_pa
         GATE.set()
         thread.join()
         assert stored(tmp_path) == [(START + 2 * 3600.0, None, 0)]
-        assert one(manual.jobs(rt)).next_at.timestamp() == START + 2 * 3600.0
+        assert the_job(manual.jobs(rt)).next_at.timestamp() == START + 2 * 3600.0
         manual.close()
 
 
@@ -181,17 +183,17 @@ def test_only_success_finishes_a_one_shot(start, plugins, manual, tmp_path):
         assert stored(tmp_path) == [(None, None, 1)]
         jobs = manual.jobs(rt, retry=PATIENT)
         manual.advance(1000.0)
-        assert one(jobs).next_at is None
+        assert the_job(jobs).next_at is None
         assert len(RUNS) == 2
         jobs.close()
 
 
-def test_a_one_shot_too_late_for_the_grace_is_not_finished_by_that(start, plugins, manual):
+def test_a_one_shot_that_is_too_late_is_not_done(start, plugins, manual):
     with start() as rt:
         rt.load(write(plugins, schedule=once(START - 100.0)))
         jobs = manual.jobs(rt, grace_s=10.0)
         manual.settle()
-        assert (one(jobs).skipped, one(jobs).next_at) == (1, None)
+        assert (the_job(jobs).skipped, the_job(jobs).next_at) == (1, None)
         jobs.close()
         jobs = manual.jobs(rt, grace_s=float("inf"))
         manual.settle()
@@ -199,13 +201,13 @@ def test_a_one_shot_too_late_for_the_grace_is_not_finished_by_that(start, plugin
         jobs.close()
 
 
-def test_a_position_from_a_clock_that_was_wrong_holds_nothing_up(start, plugins, manual, tmp_path):
+def test_a_position_from_a_wrong_clock_delays_nothing(start, plugins, manual, tmp_path):
     with start() as rt:
         rt.load(write(plugins))
         manual.jobs(rt).close()
         stored(tmp_path, "regular = regular + 14 * 365 * 86400, not_before = regular + 1e9")
         jobs = manual.jobs(rt, retry=PATIENT)
-        assert manual.in_s(one(jobs).next_at) <= 7200.0
+        assert manual.in_s(the_job(jobs).next_at) <= 7200.0
         jobs.close()
 
 
@@ -219,27 +221,27 @@ def test_a_restored_position_survives_a_failure_and_a_reload(start, plugins, man
         jobs.run_now("house.sweep")
         manual.settle()
         reload(rt, jobs, plugins)
-        assert manual.in_s(one(jobs).next_at) == 60.0
+        assert manual.in_s(the_job(jobs).next_at) == 60.0
         jobs.close()
 
 
 # --- the file of positions -----------------------------------------------------------------------
 
 
-def test_a_damaged_file_is_told_and_stops_nothing(tmp_path, plugins):
+def test_a_damaged_file_is_reported_and_stops_nothing(tmp_path, plugins):
     faults: SimpleQueue = SimpleQueue()
     with Runtime(store=tmp_path / "store") as rt:
         (tmp_path / "store" / "jobs.db").write_bytes(b"garbage" * 1000)
         rt.load(write(plugins, schedule='every="20ms"'))
         end = rt.events.subscribe(lambda e: faults.put(e) if isinstance(e, StoreFaulted) else None)
         with Jobs(rt) as jobs:
-            wait_for(lambda: one(jobs).ticks > 2)
+            wait_for(lambda: the_job(jobs).ticks > 2)
             assert "cannot be read, so every schedule begins anew" in faults.get(timeout=10).error
             assert "cannot be kept: file is not a database" in faults.get(timeout=10).error
         end()
 
 
-def test_a_locked_file_holds_up_nobody_and_is_written_when_it_is_free(start, plugins, manual):
+def test_a_locked_file_delays_no_job_and_is_written_later(start, plugins, manual):
     with start() as rt:
         rt.load(write(plugins))
         jobs = manual.jobs(rt)
@@ -264,59 +266,59 @@ def test_a_locked_file_holds_up_nobody_and_is_written_when_it_is_free(start, plu
 # --- reloads -------------------------------------------------------------------------------------
 
 
-def test_reloads_move_no_schedule_so_no_tick_is_lost_or_doubled(rt, plugins, manual):
+def test_a_reload_neither_loses_nor_repeats_a_tick(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     for number in range(1, 13):
         manual.advance(1000.0)
         reload(rt, jobs, plugins, f"1.{number}")
     assert len(RUNS) == 3
-    assert manual.in_s(one(jobs).next_at) == 4 * 3600.0 - 12_000.0
+    assert manual.in_s(the_job(jobs).next_at) == 4 * 3600.0 - 12_000.0
 
 
-def test_a_one_shot_whose_code_is_replaced_while_it_fails_runs_on_the_new(rt, plugins, manual):
+def test_a_one_shot_that_fails_during_a_reload_runs_on_the_new_code(rt, plugins, manual):
     rt.load(write(plugins, schedule=once(START + 5.0), body=LASTS))
     jobs = manual.jobs(rt)
     manual.skip(5.0)
     FAIL.set()
-    thread = manual.ring_beside("house.sweep")
+    thread = manual.call_on_thread("house.sweep")
     assert ENTERED.wait(10)
     reload(rt, jobs, plugins, schedule=once(START + 5.0))
     GATE.set()
     thread.join()
-    assert (one(jobs).failures, one(jobs).failures_in_row) == (1, 0)
+    assert (the_job(jobs).failures, the_job(jobs).failures_in_row) == (1, 0)
     FAIL.clear()
     manual.settle()
     assert RUNS == ["1.0", "2.0"]
-    assert one(jobs).next_at is None
+    assert the_job(jobs).next_at is None
 
 
-def test_a_reload_gives_what_failed_a_trial_at_once_and_moves_nothing_else(rt, plugins, manual):
+def test_a_reload_retries_a_failed_tick_at_once(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt, retry=RetryPolicy(first_s=1e6, most_s=1e6))
     FAIL.set()
     manual.advance(3600.0)
-    assert manual.in_s(one(jobs).next_at) == 1e6
+    assert manual.in_s(the_job(jobs).next_at) == 1e6
     manual.advance(5000.0)
     FAIL.clear()
     reload(rt, jobs, plugins)
     manual.settle()
     assert RUNS == ["1.0", "2.0"]
-    assert manual.in_s(one(jobs).next_at) == 3 * 3600.0 - 8600.0
+    assert manual.in_s(the_job(jobs).next_at) == 3 * 3600.0 - 8600.0
 
 
-def test_new_code_that_fails_before_the_news_of_it_is_held_back_once(rt, plugins, manual):
+def test_new_code_that_fails_before_its_event_waits_once(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt, retry=PATIENT)
-    jobs._unsubscribe()  # the news of it takes its time
+    jobs._unsubscribe()  # the event is late
     FAIL.set()
     rt.reload("house", write(plugins, "2.0"))
     manual.advance(3600.0)
     jobs._update_jobs()
-    assert manual.in_s(one(jobs).next_at) == 10.0
+    assert manual.in_s(the_job(jobs).next_at) == 10.0
 
 
-def test_a_reload_does_not_bring_a_future_one_shot_forward(rt, plugins, manual):
+def test_a_reload_does_not_advance_a_one_shot(rt, plugins, manual):
     schedule = once(START + 3600.0)
     rt.load(write(plugins, schedule=schedule))
     jobs = manual.jobs(rt)
@@ -331,46 +333,46 @@ def test_a_reload_does_not_bring_a_future_one_shot_forward(rt, plugins, manual):
     assert RUNS == ["1.0", "2.0"]
 
 
-def test_a_tick_holds_up_no_other_plugin(rt, plugins, manual):
+def test_a_tick_delays_no_other_plugin(rt, plugins, manual):
     rt.load(write(plugins, body=LASTS))
     rt.load(write(plugins, plugin="other"))
     manual.jobs(rt)
     manual.skip(3600.0)
-    thread = manual.ring_beside("house.sweep")
+    thread = manual.call_on_thread("house.sweep")
     assert ENTERED.wait(10)
     assert rt.reload("other", write(plugins, "2.0", plugin="other"), drain_timeout=5.0).drained
     GATE.set()
     thread.join()
 
 
-def test_a_job_that_is_removed_and_loaded_while_it_runs_does_not_overlap(rt, plugins, manual):
+def test_a_job_that_is_removed_and_loaded_does_not_overlap_its_run(rt, plugins, manual):
     path = write(plugins, body=LASTS)
     rt.load(path)
     jobs = manual.jobs(rt)
     jobs.run_now("house.sweep")
-    thread = manual.ring_beside("house.sweep", by_hand=True)
+    thread = manual.call_on_thread("house.sweep", by_hand=True)
     assert ENTERED.wait(10)
     rt.remove("house", drain_timeout=0.0)
     jobs._update_jobs()
     assert jobs.status() == []
     rt.load(path)
     jobs._update_jobs()
-    assert one(jobs).running
-    manual.settle()  # the other run that was asked for
-    assert one(jobs).skipped == 1
+    assert the_job(jobs).running
+    manual.settle()  # the second `run_now`
+    assert the_job(jobs).skipped == 1
     GATE.set()
     thread.join()
     assert RUNS == ["1.0"]
 
 
 @pytest.mark.parametrize("ends_before_it_comes_back", [True, False])
-def test_a_one_shot_that_is_removed_while_it_runs_runs_once(
+def test_a_one_shot_that_is_removed_during_its_run_runs_once(
     rt, plugins, manual, ends_before_it_comes_back
 ):
     path = write(plugins, schedule=once(START), body=LASTS)
     rt.load(path)
     jobs = manual.jobs(rt)
-    thread = manual.ring_beside("house.sweep")
+    thread = manual.call_on_thread("house.sweep")
     assert ENTERED.wait(10)
     rt.remove("house", drain_timeout=0.0)
     jobs._update_jobs()
@@ -383,16 +385,16 @@ def test_a_one_shot_that_is_removed_while_it_runs_runs_once(
     thread.join()
     manual.advance(10.0)
     assert RUNS == ["1.0"]
-    assert one(jobs).next_at is None
+    assert the_job(jobs).next_at is None
 
 
-def test_a_tick_that_finds_no_function_is_none(rt, plugins, manual, events):
+def test_a_tick_without_its_function_does_not_count(rt, plugins, manual, events):
     rt.load(write(plugins, schedule=once(START + 60.0)))
     jobs = manual.jobs(rt)
-    jobs._unsubscribe()  # the news of it takes its time
+    jobs._unsubscribe()  # the event is late
     rt.remove("house")
     manual.advance(60.0)
-    status = one(jobs)
+    status = the_job(jobs)
     assert (status.ticks, status.failures, status.running) == (0, 0, False)
     rt.load(write(plugins, schedule=once(START + 60.0)))
     manual.advance(1.0)
@@ -400,13 +402,13 @@ def test_a_tick_that_finds_no_function_is_none(rt, plugins, manual, events):
     assert [event.generation for event in events(TickEnded)] == [1]
 
 
-def test_news_that_was_overtaken_brings_nothing_back(rt, plugins, manual, monkeypatch):
+def test_an_older_epoch_does_not_bring_a_removed_job_back(rt, plugins, manual, monkeypatch):
     rt.load(write(plugins))
     read = runner._jobs_of
     held = []
 
     def late(runtime):
-        if not held:  # the constructor's look; a change is published before it is at the lock
+        if not held:  # the constructor's look: a change is published before it takes the lock
             held.append(True)
             rt.remove("house", drain_timeout=0.0)
         return read(runtime)
@@ -424,13 +426,13 @@ def test_failures_back_off_open_the_breaker_and_a_trial_closes_it(rt, plugins, m
     jobs = manual.jobs(rt, retry=PATIENT)
     FAIL.set()
     manual.advance(1.0 + 10.0 + 20.0)
-    assert one(jobs).circuit is Circuit.OPEN
-    assert "no network" in one(jobs).last_error
-    assert manual.in_s(one(jobs).next_at) == 300.0
+    assert the_job(jobs).circuit is Circuit.OPEN
+    assert "no network" in the_job(jobs).last_error
+    assert manual.in_s(the_job(jobs).next_at) == 300.0
     FAIL.clear()
     manual.advance(300.0)
-    assert (one(jobs).circuit, one(jobs).failures_in_row) == (Circuit.CLOSED, 0)
-    assert manual.in_s(one(jobs).next_at) == 1.0
+    assert (the_job(jobs).circuit, the_job(jobs).failures_in_row) == (Circuit.CLOSED, 0)
+    assert manual.in_s(the_job(jobs).next_at) == 1.0
     failed = events((TickFailed, BreakerMoved))
     assert [e.failures for e in failed if isinstance(e, TickFailed)] == [1, 2, 3]
     assert [e.wait_s for e in failed if isinstance(e, TickFailed)] == [10.0, 20.0, 300.0]
@@ -438,17 +440,17 @@ def test_failures_back_off_open_the_breaker_and_a_trial_closes_it(rt, plugins, m
     assert states == ["open", "half-open", "closed"]
 
 
-def test_what_failed_is_tried_again_before_the_next_night(rt, plugins, manual):
+def test_a_failed_nightly_tick_is_retried_the_same_night(rt, plugins, manual):
     rt.load(write(plugins, schedule='every="1d"'))
     jobs = manual.jobs(rt, retry=PATIENT)
     FAIL.set()
     manual.advance(86400.0)
-    assert manual.in_s(one(jobs).next_at) == 10.0
+    assert manual.in_s(the_job(jobs).next_at) == 10.0
     FAIL.clear()
     manual.advance(10.0)
     assert RUNS == ["1.0"] * 2
-    assert manual.in_s(one(jobs).next_at) == 86400.0 - 10.0  # it counted for that night
-    assert one(jobs).skipped == 0
+    assert manual.in_s(the_job(jobs).next_at) == 86400.0 - 10.0  # the retry was that night's tick
+    assert the_job(jobs).skipped == 0
 
 
 def test_a_breaker_may_stay_open_until_a_reload(rt, plugins, manual, events):
@@ -457,7 +459,7 @@ def test_a_breaker_may_stay_open_until_a_reload(rt, plugins, manual, events):
     FAIL.set()
     manual.advance(1e6)
     assert len(RUNS) == 2
-    assert (one(jobs).circuit, one(jobs).next_at) == (Circuit.OPEN, None)
+    assert (the_job(jobs).circuit, the_job(jobs).next_at) == (Circuit.OPEN, None)
     FAIL.clear()
     reload(rt, jobs, plugins, schedule='every="1s"')
     manual.advance(1.0)
@@ -465,30 +467,30 @@ def test_a_breaker_may_stay_open_until_a_reload(rt, plugins, manual, events):
     assert [event.wait_s for event in events(TickFailed)] == [1.0, float("inf")]
 
 
-def test_pauses_that_are_shorter_than_a_look_lose_no_one_shot(rt, plugins, manual):
+def test_a_one_shot_without_waits_is_retried_until_it_succeeds(rt, plugins, manual):
     rt.load(write(plugins, schedule=once(START), body="if len(RUNS) < 9: raise OSError"))
     jobs = manual.jobs(rt, retry=RetryPolicy(first_s=0.0, most_s=0.0, after=99))
     manual.settle()
     assert len(RUNS) == 9
-    assert one(jobs).next_at is None
+    assert the_job(jobs).next_at is None
 
 
-def test_a_fault_of_ours_is_told_and_the_job_goes_on(rt, plugins, manual, monkeypatch, events):
+def test_an_internal_fault_is_reported_and_the_job_goes_on(
+    rt, plugins, manual, monkeypatch, events
+):
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     with monkeypatch.context() as broken:
         broken.setattr(runner, "run_job", lambda *_: 1 / 0)
         manual.advance(3600.0)
-    assert "ZeroDivisionError" in one(jobs).last_error
-    assert not one(jobs).running
+    assert "ZeroDivisionError" in the_job(jobs).last_error
+    assert not the_job(jobs).running
     manual.advance(61.0)
     assert RUNS == ["1.0"]
     assert "ZeroDivisionError" in events(TickFailed)[0].error
 
 
-def test_one_job_that_cannot_be_kept_is_in_the_status_and_stops_no_other(
-    rt, plugins, manual, monkeypatch, events
-):
+def test_a_job_that_cannot_be_scheduled_stops_no_other(rt, plugins, manual, monkeypatch, events):
     rt.load(write(plugins))
     rt.load(write(plugins, plugin="another", schedule='cron="* * * * *"'))
 
@@ -506,7 +508,7 @@ def test_one_job_that_cannot_be_kept_is_in_the_status_and_stops_no_other(
     assert RUNS == ["1.0"]
     assert house.last_error == ""
     jobs._update_jobs()
-    jobs.run_now("another.sweep")  # whoever wants to may still
+    jobs.run_now("another.sweep")  # a caller may still run it
     manual.settle()
     assert len(RUNS) == 2
     assert [event.job for event in events(JobRefused)] == ["another.sweep"]
@@ -515,13 +517,13 @@ def test_one_job_that_cannot_be_kept_is_in_the_status_and_stops_no_other(
 # --- by hand -------------------------------------------------------------------------------------
 
 
-def test_a_run_by_hand_moves_no_schedule_and_is_not_tried_again(rt, plugins, manual, events):
+def test_a_run_by_hand_moves_no_schedule_and_is_not_retried(rt, plugins, manual, events):
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     FAIL.set()
     jobs.run_now("house.sweep")
     manual.settle()
-    status = one(jobs)
+    status = the_job(jobs)
     assert (status.failures, status.failures_in_row) == (1, 0)
     assert manual.in_s(status.next_at) == 3600.0
     (failed,) = events(TickFailed)
@@ -532,7 +534,7 @@ def test_a_run_by_hand_moves_no_schedule_and_is_not_tried_again(rt, plugins, man
 def test_a_tick_that_is_due_during_a_run_by_hand_comes_after_it(rt, plugins, manual, schedule):
     rt.load(write(plugins, schedule=schedule, body=LASTS))
     jobs = manual.jobs(rt)
-    thread = manual.ring_beside("house.sweep", by_hand=True)
+    thread = manual.call_on_thread("house.sweep", by_hand=True)
     assert ENTERED.wait(10)
     manual.advance(3601.0)
     assert len(RUNS) == 1
@@ -540,7 +542,7 @@ def test_a_tick_that_is_due_during_a_run_by_hand_comes_after_it(rt, plugins, man
     thread.join()
     manual.settle()
     assert len(RUNS) == 2
-    assert one(jobs).skipped == 0
+    assert the_job(jobs).skipped == 0
 
 
 def test_a_finished_one_shot_that_fails_by_hand_stays_finished(rt, plugins, manual):
@@ -551,56 +553,56 @@ def test_a_finished_one_shot_that_fails_by_hand_stays_finished(rt, plugins, manu
     jobs.run_now("house.sweep")
     manual.advance(1000.0)
     assert len(RUNS) == 2
-    assert one(jobs).next_at is None
+    assert the_job(jobs).next_at is None
 
 
-def test_success_by_hand_brings_the_regular_schedule_back(rt, plugins, manual):
+def test_success_by_hand_resets_the_failures(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt, retry=RetryPolicy(first_s=1.0, after=1, rest_s=1e6))
     FAIL.set()
     manual.advance(3600.0)
-    assert one(jobs).circuit is Circuit.OPEN
+    assert the_job(jobs).circuit is Circuit.OPEN
     FAIL.clear()
     jobs.run_now("house.sweep")
     manual.settle()
-    assert one(jobs).circuit is Circuit.CLOSED
-    assert manual.in_s(one(jobs).next_at) == 3600.0
+    assert the_job(jobs).circuit is Circuit.CLOSED
+    assert manual.in_s(the_job(jobs).next_at) == 3600.0
     assert len(RUNS) == 2
 
 
 # --- ticks that are left out ---------------------------------------------------------------------
 
 
-def test_what_is_left_out_is_counted_and_told(rt, plugins, manual, events):
+def test_skipped_ticks_are_counted_and_reported(rt, plugins, manual, events):
     rt.load(write(plugins, body=LASTS))
     jobs = manual.jobs(rt)
     manual.skip(3600.0)
-    thread = manual.ring_beside("house.sweep")
+    thread = manual.call_on_thread("house.sweep")
     assert ENTERED.wait(10)
     manual.skip(2 * 3600.0)
     jobs._check()
-    assert one(jobs).skipped == 2
+    assert the_job(jobs).skipped == 2
     GATE.set()
     thread.join()
-    assert one(jobs).skipped == 2
-    assert manual.in_s(one(jobs).next_at) == 3600.0
+    assert the_job(jobs).skipped == 2
+    assert manual.in_s(the_job(jobs).next_at) == 3600.0
     manual.skip(3 * 3600.0)
     manual.settle()
-    assert one(jobs).skipped == 4
+    assert the_job(jobs).skipped == 4
     manual.skip(3600.0 + 3599.0)
     jobs._table._grace_s = 60.0
     manual.settle()
-    assert one(jobs).skipped == 5
-    told = [(event.count, event.reason) for event in events(TicksSkipped)]
-    assert told == [(2, "still running"), (2, "busy"), (1, "too late")]
+    assert the_job(jobs).skipped == 5
+    skips = [(event.count, event.reason) for event in events(TicksSkipped)]
+    assert skips == [(2, "still running"), (2, "busy"), (1, "too late")]
 
 
-def test_jobs_that_wait_for_a_worker_are_seen_and_told(rt, plugins, manual, events):
+def test_jobs_that_wait_for_a_worker_are_reported(rt, plugins, manual, events):
     rt.load(write(plugins, body=LASTS))
     rt.load(write(plugins, plugin="other"))
     jobs = manual.jobs(rt, workers=1)
     manual.skip(3600.0)
-    thread = manual.ring_beside("house.sweep")
+    thread = manual.call_on_thread("house.sweep")
     assert ENTERED.wait(10)
     for _ in range(BUSY_BEATS + 2):
         jobs._on_heartbeat()
@@ -614,11 +616,11 @@ def test_jobs_that_wait_for_a_worker_are_seen_and_told(rt, plugins, manual, even
     assert (busy.waiting, busy.running) == (1, ("house.sweep",))
 
 
-def test_a_ring_that_was_lost_is_rung_again(rt, plugins, manual):
+def test_a_lost_timer_is_set_again(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     manual.skip(3600.0)
-    jobs._timer.alarms.clear()  # the system had no thread for it
+    jobs._timer.times.clear()  # there was no thread for it
     jobs._on_heartbeat()
     manual.settle()
     assert RUNS == ["1.0"]
@@ -627,7 +629,7 @@ def test_a_ring_that_was_lost_is_rung_again(rt, plugins, manual):
 # --- clocks --------------------------------------------------------------------------------------
 
 
-def test_a_clock_that_is_set_back_holds_up_no_job(rt, plugins, manual):
+def test_a_clock_that_is_set_back_delays_no_job(rt, plugins, manual):
     rt.load(write(plugins, schedule='every="5s"'))
     rt.load(write(plugins, plugin="other", schedule='cron="* * * * *"'))
     jobs = manual.jobs(rt)
@@ -642,18 +644,18 @@ def test_a_clock_that_is_set_back_holds_up_no_job(rt, plugins, manual):
     assert len(RUNS) == before + 1
 
 
-def test_a_clock_that_is_set_back_a_little_repeats_no_fixed_time(rt, plugins, manual):
+def test_a_small_clock_correction_repeats_no_fixed_time(rt, plugins, manual):
     rt.load(write(plugins, schedule='cron="30 2 * * *"'))
     jobs = manual.jobs(rt)
-    manual.advance(manual.in_s(one(jobs).next_at) + 30.0)
+    manual.advance(manual.in_s(the_job(jobs).next_at) + 30.0)
     assert len(RUNS) == 1
-    following = one(jobs).next_at
+    following = the_job(jobs).next_at
     manual.set_clock(-60.0)
     jobs._on_heartbeat()
-    assert one(jobs).next_at == following
-    manual.set_clock(-4 * 3600.0)  # that is no correction: the clock was wrong
+    assert the_job(jobs).next_at == following
+    manual.set_clock(-4 * 3600.0)  # not a correction: the clock was wrong
     jobs._on_heartbeat()
-    assert manual.in_s(one(jobs).next_at) == 4 * 3600.0 + 30.0
+    assert manual.in_s(the_job(jobs).next_at) == 4 * 3600.0 + 30.0
 
 
 def test_a_machine_that_slept_catches_up_once(rt, plugins, manual):
@@ -663,13 +665,13 @@ def test_a_machine_that_slept_catches_up_once(rt, plugins, manual):
     jobs._on_heartbeat()
     manual.settle()
     assert len(RUNS) == 1
-    assert one(jobs).skipped == 1
+    assert the_job(jobs).skipped == 1
 
 
 # --- ends ----------------------------------------------------------------------------------------
 
 
-def test_a_runtime_s_jobs_are_run_once(rt, plugins, manual):
+def test_a_runtime_has_one_jobs_object(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     with pytest.raises(HostError, match="run already"):
@@ -678,16 +680,16 @@ def test_a_runtime_s_jobs_are_run_once(rt, plugins, manual):
     manual.jobs(rt)
 
 
-def test_a_tick_cannot_close_what_runs_it(rt, plugins, manual):
+def test_a_tick_cannot_close_its_own_jobs(rt, plugins, manual):
     rt.load(write(plugins, body="RUNS.pop(0).close()"))
     jobs = manual.jobs(rt)
     RUNS.append(jobs)
     manual.advance(3600.0)
-    assert "a tick cannot close the Jobs that runs it" in one(jobs).last_error
+    assert "a tick cannot close the Jobs that runs it" in the_job(jobs).last_error
     assert jobs.close(timeout=10.0)
 
 
-def test_what_is_closed_runs_nothing(rt, plugins, manual):
+def test_closed_jobs_run_nothing(rt, plugins, manual):
     rt.load(write(plugins))
     jobs = manual.jobs(rt)
     jobs.close()
@@ -712,7 +714,7 @@ def test_a_closed_runtime_runs_nothing_and_fails_nothing(plugins, manual):
     jobs._unsubscribe()
     rt.close()
     manual.advance(3602.0)
-    assert (one(jobs).failures, one(jobs).ticks) == (0, 0)
+    assert (the_job(jobs).failures, the_job(jobs).ticks) == (0, 0)
 
 
 @pytest.mark.parametrize(

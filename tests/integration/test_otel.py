@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told of changes and queries."""
+"""The spans and metrics of changes and queries."""
 
 from itertools import pairwise
 
@@ -29,8 +29,8 @@ def double(x: int) -> int:
 """
 
 
-class Told:
-    """Spans and metrics, once the runtime's events until now are told."""
+class Telemetry:
+    """The spans and metrics of all events up to now."""
 
     def __init__(self, rt):
         self._spans = InMemorySpanExporter()
@@ -58,18 +58,19 @@ class Told:
 
 
 @pytest.fixture
-def told(rt):
-    return Told(rt)
+def telemetry(rt):
+    return Telemetry(rt)
 
 
-def test_a_change_is_a_span_with_its_phases_inside(rt, plugins, told):
+def test_a_change_is_a_span_with_its_phases_inside(rt, plugins, telemetry):
     rt.load(plugins.write("geo", GEO))
     rt.reload("geo")
-    spans = told.spans()
+    spans = telemetry.spans()
     roots = [span for span in spans if span.name == "epochal.change"]
     assert [span.attributes["epochal.change"] for span in roots] == [1, 2]
     assert roots[1].attributes["epochal.epoch.after"] == 2
-    inside = [one for one in spans if one.parent and one.parent.span_id == roots[1].context.span_id]
+    root = roots[1].context.span_id
+    inside = [span for span in spans if span.parent and span.parent.span_id == root]
     names = [span.name for span in inside]
     assert (
         names.index("epochal.link") < names.index("epochal.init") < names.index("epochal.publish")
@@ -80,64 +81,64 @@ def test_a_change_is_a_span_with_its_phases_inside(rt, plugins, told):
     assert inside[-1].end_time <= roots[1].end_time
 
 
-def test_a_refused_change_is_a_span_with_an_error(rt, plugins, told):
+def test_a_refused_change_is_a_span_with_an_error(rt, plugins, telemetry):
     with pytest.raises(LinkError):
         rt.load(plugins.write("geo", "1/0\n"))
-    (span,) = told.spans()
+    (span,) = telemetry.spans()
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes["error.type"] == "link"
     assert "ZeroDivisionError" in span.status.description
 
 
-def test_metrics_count(rt, plugins, told):
+def test_changes_are_counted_in_metrics(rt, plugins, telemetry):
     path = plugins.write("geo", GEO)
     rt.load(path)
     rt.reload("geo")
-    kept = rt.epoch[tool]["geo.f"]
+    export = rt.epoch[tool]["geo.f"]
     rt.reload("geo", drain_timeout=0.0)
     plugins.write("geo", "1/0\n")
     with pytest.raises(LinkError):
         rt.reload("geo")
-    del kept
-    found = told.metrics()
-    assert found["epochal.changes", "committed"] == 3
-    assert found["epochal.changes", "link"] == 1
-    assert found["epochal.drain.timeouts", "geo"] == 1
-    assert found["epochal.epoch",] == 3
-    assert found["epochal.plugins",] == 1
-    assert found["epochal.cutover.duration",] >= 2
+    del export
+    metrics = telemetry.metrics()
+    assert metrics["epochal.changes", "committed"] == 3
+    assert metrics["epochal.changes", "link"] == 1
+    assert metrics["epochal.drain.timeouts", "geo"] == 1
+    assert metrics["epochal.epoch",] == 3
+    assert metrics["epochal.plugins",] == 1
+    assert metrics["epochal.cutover.duration",] >= 2
 
 
-def test_a_querys_span_says_which_code_computed_it(rt, tmp_path, told):
+def test_a_querys_span_names_the_plugin_versions(rt, tmp_path, telemetry):
     path = tmp_path / "geo.py"
     path.write_text(SQL)
     rt.load(path)
     sql = "SELECT geo.double(21)"
     with (
         Database(rt) as db,
-        query_span(sql, tracer_provider=told.tracing) as planned,
+        query_span(sql, tracer_provider=telemetry.tracing) as planned,
         db.query(sql) as result,
     ):
         planned(result)
         assert result.rows() == [(42,)]
-    span = next(span for span in told.spans() if span.name == "epochal.query")
+    span = next(span for span in telemetry.spans() if span.name == "epochal.query")
     assert span.attributes["db.query.text"] == sql
     assert span.attributes["epochal.epoch.number"] == 1
     assert span.attributes["epochal.plugins"][0].startswith("geo 1.0 ")
 
 
-def test_a_query_that_fails_marks_its_span(rt, told):
+def test_a_query_that_fails_marks_its_span(rt, telemetry):
     with (
         Database(rt) as db,
         pytest.raises(QueryError),
-        query_span("SELECT nope", tracer_provider=told.tracing),
+        query_span("SELECT nope", tracer_provider=telemetry.tracing),
     ):
         db.query("SELECT nope")
-    (span,) = told.spans()
+    (span,) = telemetry.spans()
     assert span.status.status_code is StatusCode.ERROR
 
 
-def test_without_a_provider_nothing_is_told_and_nothing_fails(rt, plugins):
+def test_without_a_provider_nothing_is_exported_and_nothing_fails(rt, plugins):
     end = instrument(rt)
     rt.load(plugins.write("geo", GEO))
     with query_span("SELECT 1"):

@@ -1,4 +1,4 @@
-"""The fixtures for plugin authors, in a pytest of their own."""
+"""The fixtures for plugin authors, in a pytest process of their own."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_it(epochal_plugin):
     done.assert_outcomes(passed=1)
 
 
-def test_what_is_kept_fails_the_test_and_is_named(run):
+def test_a_leak_fails_the_test_and_is_named(run):
     done = run("""
 KEPT = []
 def test_it(epochal_plugin):
@@ -64,7 +64,7 @@ def test_it(epochal_plugin):
     done.stdout.fnmatch_lines(["*did not shut down cleanly*", "*OSError*no*"])
 
 
-def test_an_export_that_there_is_not_is_told(run):
+def test_an_unknown_export_is_an_error(run):
     done = run("""
 import pytest
 def test_it(epochal_plugin):
@@ -75,7 +75,7 @@ def test_it(epochal_plugin):
     done.assert_outcomes(passed=1)
 
 
-def test_a_broken_plugin_is_refused_and_the_old_one_serves(run):
+def test_a_broken_plugin_is_refused_and_the_old_version_serves(run):
     done = run("""
 import pytest
 from epochal import EpochalError

@@ -25,8 +25,8 @@ def shop(tmp_path):
 def streams(rt, tmp_path):
     rt.load(examples.path("feed"), config=feed(tmp_path))
     rt.load(examples.path("lake"), config={"folder": str(tmp_path / "lake")})
-    with Streams(rt, retry=QUICK) as made:
-        yield made
+    with Streams(rt, retry=QUICK) as streams:
+        yield streams
 
 
 def feed(folder, **more):
@@ -38,7 +38,7 @@ def connect(streams):
 
 
 def in_lake(tmp_path):
-    """Positions and events, as they came."""
+    """The positions and events, in their order."""
     files = sorted((tmp_path / "lake").glob("*.parquet"))
     table = ds.dataset(files, format="parquet").to_table()
     return [
@@ -68,15 +68,15 @@ def test_a_change_feed_of_sqlite_arrives_in_parquet_whole_and_once(rt, tmp_path,
         rt.reload("feed")
         rt.reload("lake")
     assert flow.wait_idle(60)
-    found = in_lake(tmp_path)
-    assert [(e["op"], (e.get("new") or e["old"])["id"]) for _, e in found] == want
-    assert [number for (_, number), _ in found] == list(range(1, len(want) + 1))
-    kept = {}
-    for _, event in found:
-        kept.pop(event.get("old", {}).get("id"), None)
+    stored = in_lake(tmp_path)
+    assert [(e["op"], (e.get("new") or e["old"])["id"]) for _, e in stored] == want
+    assert [number for (_, number), _ in stored] == list(range(1, len(want) + 1))
+    left = {}
+    for _, event in stored:
+        left.pop(event.get("old", {}).get("id"), None)
         if new := event.get("new"):
-            kept[new["id"]] = (new["item"], new["price"])
-    assert kept == rows
+            left[new["id"]] = (new["item"], new["price"])
+    assert left == rows
 
 
 def test_another_table_is_refused_by_the_sink_of_the_first(rt, tmp_path, shop, streams):
@@ -95,10 +95,8 @@ def test_another_table_is_refused_by_the_sink_of_the_first(rt, tmp_path, shop, s
     assert [event["new"]["item"] for _, event in in_lake(tmp_path)] == ["tea", "milk"]
 
 
-def test_what_a_rebuilt_table_did_not_note_is_told_until_it_is_accepted(
-    rt, tmp_path, shop, streams
-):
-    """It is SQLite's own procedure: https://sqlite.org/lang_altertable.html#otheralter."""
+def test_a_gap_after_a_rebuilt_table_is_an_error_until_it_is_accepted(rt, tmp_path, shop, streams):
+    """The rebuild is SQLite's own procedure: https://sqlite.org/lang_altertable.html#otheralter."""
     flow = connect(streams)
     assert flow.wait_idle(60)
     with shop:
@@ -115,7 +113,7 @@ def test_what_a_rebuilt_table_did_not_note_is_told_until_it_is_accepted(
     assert not flow.wait_idle(0.5)
     assert "'accept_gap': True" in flow.status().last_error
     rt.reload("feed", config=feed(tmp_path, accept_gap=True))
-    assert flow.wait_idle(60)  # the gap ends as the feed starts, in the flow's own time
+    assert flow.wait_idle(60)  # the flow starts the feed, which ends the gap
     with shop:
         shop.execute("INSERT INTO orders (item) VALUES ('bread')")
     assert flow.wait_idle(60)
@@ -137,11 +135,11 @@ def test_a_feed_that_trims_keeps_what_is_not_durable(rt, tmp_path, shop, streams
 
 
 @pytest.mark.parametrize("name", ["feed", "lake"])
-def test_an_example_says_what_it_is_configured_with(rt, name):
+def test_an_example_without_its_config_is_refused(rt, name):
     with pytest.raises(EpochalError, match="needs config="):
         rt.load(examples.path(name))
 
 
-def test_an_example_that_there_is_not():
+def test_an_unknown_example_is_refused():
     with pytest.raises(ValueError, match=r"there are: .*feed"):
         examples.path("nothing")

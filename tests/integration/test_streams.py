@@ -1,4 +1,4 @@
-"""Streams: whatever is reloaded, at whatever moment, every event arrives and none twice."""
+"""Streams: through any reload at any moment, every event arrives, and none twice."""
 
 import threading
 import time
@@ -35,9 +35,9 @@ def _world():
     new_world()
 
 
-@pytest.mark.timeout(300)  # some seconds, where nothing else runs
+@pytest.mark.timeout(300)  # a few seconds on an idle machine
 def test_a_million_events_flow_through_two_hundred_reloads(rt, plugins):
-    """Each time that a source starts there are more events: so every reload has some before it."""
+    """Each start of the source adds events, so every reload has some before it."""
     more = f'WORLD["last"] = min({EVENTS}, WORLD["last"] + {EVENTS // (RELOADS + 1) + 1})'
     rt.load(write_source(plugins, start=more))
     rt.load(write_sink(plugins))
@@ -48,7 +48,7 @@ def test_a_million_events_flow_through_two_hundred_reloads(rt, plugins):
             if number % 2:
                 rt.reload("numbers", write_source(plugins, f"1.{number}", start=more))
             else:
-                # Its source goes on from where it says to be, and so it starts anew.
+                # The source starts again, at the new sink's checkpoint.
                 rt.reload("keeper", write_sink(plugins, f"1.{number}"))
             assert WORLD["last"] < EVENTS or number == RELOADS - 1
             while flow.status().events == before:
@@ -58,7 +58,7 @@ def test_a_million_events_flow_through_two_hundred_reloads(rt, plugins):
     assert flow.status().failures_in_row == 0
 
 
-def test_both_ends_are_reloaded_in_one_change(rt, plugins):
+def test_both_endpoints_are_reloaded_in_one_change(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     with Streams(rt) as streams:
@@ -85,8 +85,8 @@ class holder:
 """
 
 
-def test_both_ends_and_a_service_between_them_are_moved_in_one_change(rt, plugins):
-    """While a call of the service is waited for, no batch is stuck between the two gates."""
+def test_both_endpoints_and_a_service_between_them_move_in_one_change(rt, plugins):
+    """While the change waits for a call of the service, no batch is stuck between two gates."""
     rt.load(write_source(plugins))
     rt.load(plugins.write("holder", HOLDER, requires=["numbers"]))
     rt.load(write_sink(plugins, requires=["holder"]))
@@ -97,7 +97,7 @@ def test_both_ends_and_a_service_between_them_are_moved_in_one_change(rt, plugin
         pool.submit(lambda: rt.epoch[service]["holder.holder"].hold())
         assert WORLD["entered"].wait(30)
 
-        changing = pool.submit(rt.reload, "numbers")  # and so the other two
+        changing = pool.submit(rt.reload, "numbers")  # and with it the other two
         while not keeper._closing:
             time.sleep(0.002)
         before = -1
@@ -111,7 +111,7 @@ def test_both_ends_and_a_service_between_them_are_moved_in_one_change(rt, plugin
         arrived(flow, flow.status().events)
 
 
-def test_the_batch_under_way_ends_before_the_position_moves(rt, plugins):
+def test_the_batch_in_progress_ends_before_the_position_moves(rt, plugins):
     hold = 'if events[0][0] == 1: WORLD["entered"].set(); WORLD["gate"].wait(30)'
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, write=hold + '; WORLD["order"].append("written")'))
@@ -130,6 +130,13 @@ def test_the_batch_under_way_ends_before_the_position_moves(rt, plugins):
         arrived(flow)
 
 
+def failures_of(rt):
+    """The `FlowFailed` events from now on, as a list that grows."""
+    failures = []
+    rt.events.subscribe(lambda e: failures.append(e) if isinstance(e, FlowFailed) else None)
+    return failures
+
+
 RAISES = "if WORLD['fail'] > 0: WORLD['fail'] -= 1; raise OSError('no room')"
 
 
@@ -143,9 +150,8 @@ RAISES = "if WORLD['fail'] > 0: WORLD['fail'] -= 1; raise OSError('no room')"
         ("sink", "checkpoint"),
     ],
 )
-def test_a_step_that_fails_is_tried_again_and_nothing_is_lost(rt, plugins, end, step):
-    told = []
-    rt.events.subscribe(lambda event: told.append(event) if isinstance(event, FlowFailed) else None)
+def test_a_failed_step_is_retried_without_loss(rt, plugins, end, step):
+    failures = failures_of(rt)
     at = {step: RAISES}
     rt.load(write_source(plugins, **(at if end == "source" else {})))
     rt.load(write_sink(plugins, **(at if end == "sink" else {})))
@@ -155,7 +161,7 @@ def test_a_step_that_fails_is_tried_again_and_nothing_is_lost(rt, plugins, end, 
         arrived(flow)
         assert "no room" in flow.status().last_error
     rt.events.close()
-    assert [event.failures for event in told[:3]] == [1, 2, 3]
+    assert [event.failures for event in failures[:3]] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("end", ["source", "sink"])
@@ -163,9 +169,7 @@ def test_a_step_that_fails_is_tried_again_and_nothing_is_lost(rt, plugins, end, 
     ("fault", "error"),
     [("raise OSError('x')", HandOverError), ("raise ValueError('x')", IncompatibleError)],
 )
-def test_a_version_that_cannot_start_changes_nothing_and_the_old_goes_on(
-    rt, plugins, end, fault, error
-):
+def test_a_version_that_cannot_start_is_refused_and_the_old_goes_on(rt, plugins, end, fault, error):
     write, name = (write_source, "numbers") if end == "source" else (write_sink, "keeper")
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
@@ -184,10 +188,9 @@ def test_a_version_that_cannot_start_changes_nothing_and_the_old_goes_on(
 
 
 @pytest.mark.parametrize("end", ["source", "sink"])
-def test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost(rt, plugins, end):
+def test_a_reload_fixes_a_bug_in_checkpoint_without_loss(rt, plugins, end):
     write, name = (write_source, "numbers") if end == "source" else (write_sink, "keeper")
-    told = []
-    rt.events.subscribe(lambda event: told.append(event) if isinstance(event, FlowFailed) else None)
+    failures = failures_of(rt)
     bug = {"checkpoint": "if WORLD['fail']: raise ValueError('a bug')"}
     rt.load(write_source(plugins, **(bug if end == "source" else {})))
     rt.load(write_sink(plugins, **(bug if end == "sink" else {})))
@@ -204,10 +207,10 @@ def test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost(rt, plugi
         arrived(flow)
     rt.events.close()
     line = f"{end} {name}.{name}, checkpoint, as it was replaced: ValueError: a bug"
-    assert [event.wait_s for event in told if event.error == line] == [0.0]
+    assert [event.wait_s for event in failures if event.error == line] == [0.0]
 
 
-def test_a_source_that_could_not_start_again_is_not_asked_where_it_is(rt, plugins):
+def test_a_source_that_failed_to_restart_hands_over_no_position(rt, plugins):
     fails = "self.at = 'nowhere'; WORLD['fail'] and 1 / 0"
     rt.load(write_source(plugins, start=fails))
     rt.load(write_sink(plugins, write="if WORLD['fail']: raise OSError('full')"))
@@ -223,7 +226,7 @@ def test_a_source_that_could_not_start_again_is_not_asked_where_it_is(rt, plugin
         arrived(flow)
 
 
-def test_a_hand_over_that_hangs_is_given_up_and_the_old_goes_on(rt, plugins):
+def test_a_hand_over_that_hangs_is_given_up_and_the_old_object_goes_on(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     WORLD["last"] = 100
@@ -238,7 +241,7 @@ def test_a_hand_over_that_hangs_is_given_up_and_the_old_goes_on(rt, plugins):
         WORLD["gate"].set()
 
 
-def test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters(rt, plugins):
+def test_no_batch_enters_while_an_abandoned_checkpoint_runs(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, checkpoint=SLOW))
     WORLD.update(last=100, callers=[])
@@ -248,7 +251,7 @@ def test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters(rt, plugin
         before = set(threading.enumerate())
         WORLD["callers"].clear()
         WORLD["hold"] = True
-        for number in range(2):  # the second waits for the call of the first, and calls nothing
+        for number in range(2):  # the second waits for the first's call, and makes none
             with pytest.raises(PhaseTimeoutError), rt.change(pause_timeout=0.1) as change:
                 change.reload("keeper", write_sink(plugins, f"2.{number}", checkpoint=SLOW))
         WORLD["last"] = 200
@@ -260,7 +263,7 @@ def test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters(rt, plugin
         WORLD["gate"].set()
         arrived(flow)
         for thread in set(threading.enumerate()) - before:
-            thread.join(30)  # who waited in vain is gone
+            thread.join(30)  # the abandoned hand-overs end
         assert sum(caller is not flow._thread for caller in WORLD["callers"]) == 1
         rt.reload("keeper", write_sink(plugins, "3.0"))
         WORLD["last"] = 300
@@ -289,14 +292,14 @@ def test_a_reload_closes_the_breaker_at_once(rt, plugins, end):
         assert (flow.status().circuit, flow.status().failures_in_row) == (Circuit.CLOSED, 0)
 
 
-def test_what_was_not_durable_is_delivered_again_after_a_restart(rt, plugins):
+def test_events_that_were_not_durable_are_repeated_to_the_next_sink(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, checkpoint="if WORLD['fail']: raise OSError('pulled the plug')"))
     WORLD["last"] = 100
     with Streams(rt, retry=QUICK) as streams:
         arrived(connect(streams))
         WORLD.update(last=200, fail=1)
-    rt.remove("keeper")  # with what it held
+    rt.remove("keeper")  # with the events that it held
     WORLD["fail"] = 0
     rt.load(write_sink(plugins, "2.0"))
     with Streams(rt) as streams:
@@ -304,7 +307,7 @@ def test_what_was_not_durable_is_delivered_again_after_a_restart(rt, plugins):
 
 
 @pytest.mark.parametrize("step", ["write", "checkpoint"])
-def test_what_a_closed_flow_could_not_deliver_comes_to_who_connects_next(rt, plugins, step):
+def test_events_that_a_closed_flow_did_not_deliver_go_to_the_next_flow(rt, plugins, step):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, **{step: "if WORLD['fail']: raise OSError('full')"}))
     WORLD["last"] = 100
@@ -320,7 +323,7 @@ def test_what_a_closed_flow_could_not_deliver_comes_to_who_connects_next(rt, plu
         arrived(connect(streams))
 
 
-def test_a_sink_that_others_used_meanwhile_is_asked_where_it_is(rt, plugins):
+def test_a_sink_that_another_flow_used_is_asked_for_its_checkpoint(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins))
     other = write_sink(plugins).read_text().replace('WORLD["durable"]', 'WORLD["other"]')
@@ -342,7 +345,7 @@ GROUPS = """
 """
 
 
-def test_a_sink_that_says_less_than_it_was_given_is_given_the_rest_again(rt, plugins):
+def test_events_beyond_the_sinks_checkpoint_are_repeated_after_its_reload(rt, plugins):
     rt.load(write_source(plugins))
     rt.load(write_sink(plugins, checkpoint=GROUPS))
     WORLD["last"] = 25
@@ -356,7 +359,7 @@ def test_a_sink_that_says_less_than_it_was_given_is_given_the_rest_again(rt, plu
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("@source\nclass s: pass", "no method start"),
         ("@source\ndef s(): pass", "expected a class"),
@@ -366,6 +369,6 @@ def test_a_sink_that_says_less_than_it_was_given_is_given_the_rest_again(rt, plu
         ("@source\nclass s:\n  def acknowledge(self): pass", r"acknowledge\(position\)"),
     ],
 )
-def test_what_cannot_be_an_end_is_refused_when_it_is_loaded(rt, plugins, code, told):
-    with pytest.raises(ExportError, match=told):
+def test_an_invalid_endpoint_is_refused_at_load(rt, plugins, code, message):
+    with pytest.raises(ExportError, match=message):
         rt.load(plugins.write("bad", f"from epochal.kinds import sink, source\n{code}\n"))

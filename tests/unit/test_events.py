@@ -1,4 +1,4 @@
-"""Events reach every subscriber in order, and no subscriber reaches what emits them."""
+"""Events reach every subscriber in order, and no subscriber delays or breaks the emitter."""
 
 import threading
 
@@ -10,18 +10,18 @@ def event(n):
     return ShutdownFailed(plugin="geo", generation=n, error="x")
 
 
-def test_events_come_in_order_to_everybody():
-    stream, one, two = EventStream(), [], []
-    stream.subscribe(one.append)
-    stream.subscribe(two.append)
+def test_every_subscriber_gets_the_events_in_order():
+    stream, first, second = EventStream(), [], []
+    stream.subscribe(first.append)
+    stream.subscribe(second.append)
     for n in range(100):
         stream.emit(event(n))
     stream.close()
-    assert [e.generation for e in one] == list(range(100))
-    assert one == two
+    assert [e.generation for e in first] == list(range(100))
+    assert first == second
 
 
-def test_a_subscriber_that_blocks_holds_nobody_up():
+def test_a_subscriber_that_blocks_delays_no_other():
     stream, gate, got = EventStream(), threading.Event(), []
     stream.subscribe(lambda _: gate.wait(20))
     stream.subscribe(got.append)
@@ -35,7 +35,7 @@ def test_a_subscriber_that_blocks_holds_nobody_up():
     assert len(got) == 3
 
 
-def test_a_subscriber_that_raises_goes_on_and_the_others_are_told():
+def test_a_subscriber_that_raises_is_reported_to_the_others():
     stream, got, calls = EventStream(), [], []
 
     def bad(e):
@@ -52,7 +52,7 @@ def test_a_subscriber_that_raises_goes_on_and_the_others_are_told():
     assert not any(isinstance(e, SubscriberFailed) for e in calls), "not to itself"
 
 
-def test_nothing_comes_after_unsubscribing_and_doing_so_twice_is_nothing():
+def test_unsubscribe_ends_the_events_and_is_idempotent():
     stream, got = EventStream(), []
     stop = stream.subscribe(got.append)
     stop()
@@ -62,7 +62,7 @@ def test_nothing_comes_after_unsubscribing_and_doing_so_twice_is_nothing():
     assert got == []
 
 
-def test_a_subscriber_that_falls_behind_is_told_how_much_it_missed(monkeypatch):
+def test_a_slow_subscriber_gets_the_number_of_missed_events(monkeypatch):
     monkeypatch.setattr(module, "BACKLOG", 10)
     stream, gate, began, got = EventStream(), threading.Event(), threading.Event(), []
 
@@ -84,7 +84,7 @@ def test_a_subscriber_that_falls_behind_is_told_how_much_it_missed(monkeypatch):
     assert sum(e.count for e in missed) + len(got) - len(missed) <= 51
 
 
-def test_a_closed_stream_takes_no_more():
+def test_a_closed_stream_delivers_nothing():
     stream, got = EventStream(), []
     stream.subscribe(got.append)
     stream.close()

@@ -192,8 +192,8 @@ class CronTrigger:
             # The first pass of a repeated hour. A time in spring's gap gets the offset before it.
             when = tick.replace(tzinfo=LOCAL, fold=0) if self._is_fixed else tick
             # Times of the first pass are in the past if `at` is in the second.
-            if (found := when.timestamp()) > at:
-                return found
+            if (timestamp := when.timestamp()) > at:
+                return timestamp
         raise ValueError("the calendar has no further day for it")
 
 

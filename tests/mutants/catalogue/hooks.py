@@ -20,7 +20,7 @@ MUTANTS = (
             'type("Now", (), {"__getitem__": lambda _, kind: self._runtime.epoch[kind]})()'
         ),
         shape="c6eb8b",
-        test=ASGI + "test_requests_beside_reloads_see_no_mix",
+        test=ASGI + "test_requests_during_reloads_see_one_version",
     ),
     Mutant(
         "compiling.once-per-source",

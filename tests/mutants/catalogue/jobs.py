@@ -16,7 +16,7 @@ MUTANTS = (
         at="assign 4",
         edit=replace("state.set_schedule(schedule, trigger_of(schedule), self._clock.now())"),
         shape="602c85",
-        test=SCHEDULES + "test_reloads_move_no_schedule_so_no_tick_is_lost_or_doubled",
+        test=SCHEDULES + "test_a_reload_neither_loses_nor_repeats_a_tick",
     ),
     Mutant(
         "jobs.run-is-an-operation",
@@ -27,7 +27,7 @@ MUTANTS = (
         at="expr 0",
         edit=replace("operation.end()\nfunction = getattr(function, '__wrapped__', function)"),
         shape="32b5de",
-        test=JOBS + "test_a_tick_under_way_ends_on_the_old_code_and_holds_the_drain",
+        test=JOBS + "test_a_running_tick_ends_on_the_old_code_and_delays_the_drain",
     ),
     Mutant(
         "jobs.run-holds-its-plugin-alone",
@@ -38,7 +38,7 @@ MUTANTS = (
         at="expr 0",
         edit=delete(),
         shape="32b5de",
-        test=SCHEDULES + "test_a_tick_holds_up_no_other_plugin",
+        test=SCHEDULES + "test_a_tick_delays_no_other_plugin",
     ),
     Mutant(
         "jobs.runs-have-own-contexts",
@@ -49,7 +49,7 @@ MUTANTS = (
         at="assign 1 / value.args[2]",
         edit=replace("self._context"),
         shape="9dce68",
-        test=JOBS + "test_what_a_tick_sets_in_a_context_is_gone_with_it",
+        test=JOBS + "test_a_context_variable_ends_with_the_tick_that_set_it",
     ),
     Mutant(
         "jobs.missing-function-is-a-failure",
@@ -60,7 +60,7 @@ MUTANTS = (
         at="return 0 / value",
         edit=replace("Outcome(-1, 0.0, None)"),
         shape="decf1f",
-        test=SCHEDULES + "test_a_tick_that_finds_no_function_is_none",
+        test=SCHEDULES + "test_a_tick_without_its_function_does_not_count",
     ),
     Mutant(
         "jobs.breaker-opens",
@@ -82,7 +82,7 @@ MUTANTS = (
         at="assign 4 / value",
         edit=replace("self.trigger.after($args[0], now) or $args[0]"),
         shape="fd2f7e",
-        test=SCHEDULES + "test_what_failed_is_tried_again_before_the_next_night",
+        test=SCHEDULES + "test_a_failed_nightly_tick_is_retried_the_same_night",
     ),
     Mutant(
         "jobs.new-code-starts-unfailed",
@@ -93,7 +93,7 @@ MUTANTS = (
         at="assign 2 / value",
         edit=replace("$orelse"),
         shape="2ad5a0",
-        test=SCHEDULES + "test_a_one_shot_whose_code_is_replaced_while_it_fails_runs_on_the_new",
+        test=SCHEDULES + "test_a_one_shot_that_fails_during_a_reload_runs_on_the_new_code",
     ),
     Mutant(
         "jobs.reload-retries-at-once",
@@ -104,7 +104,7 @@ MUTANTS = (
         at="assign 1",
         edit=delete(),
         shape="790022",
-        test=SCHEDULES + "test_a_reload_gives_what_failed_a_trial_at_once_and_moves_nothing_else",
+        test=SCHEDULES + "test_a_reload_retries_a_failed_tick_at_once",
     ),
     Mutant(
         "jobs.manual-failure-holds-nothing-back",
@@ -115,7 +115,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$values[1]"),
         shape="1f2896",
-        test=SCHEDULES + "test_a_run_by_hand_moves_no_schedule_and_is_not_tried_again",
+        test=SCHEDULES + "test_a_run_by_hand_moves_no_schedule_and_is_not_retried",
     ),
     Mutant(
         "jobs.manual-success-resets",
@@ -126,7 +126,7 @@ MUTANTS = (
         at="return 1 / value",
         edit=replace("False"),
         shape="d254d8",
-        test=SCHEDULES + "test_success_by_hand_brings_the_regular_schedule_back",
+        test=SCHEDULES + "test_success_by_hand_resets_the_failures",
     ),
     Mutant(
         "jobs.runs-do-not-overlap",
@@ -137,7 +137,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$values[0]"),
         shape="60787f",
-        test=SCHEDULES + "test_a_job_that_is_removed_and_loaded_while_it_runs_does_not_overlap",
+        test=SCHEDULES + "test_a_job_that_is_removed_and_loaded_does_not_overlap_its_run",
     ),
     Mutant(
         "jobs.end-is-stored-after-removal",
@@ -148,7 +148,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$ and state.active"),
         shape="e2754b",
-        test=SCHEDULES + "test_a_one_shot_that_is_removed_while_it_runs_runs_once",
+        test=SCHEDULES + "test_a_one_shot_that_is_removed_during_its_run_runs_once",
     ),
     Mutant(
         "jobs.late-run-keeps-a-one-shot",
@@ -159,7 +159,7 @@ MUTANTS = (
         at="return 0",
         edit=before("self.is_done = self.next_due is None"),
         shape="ca68a2",
-        test=SCHEDULES + "test_a_one_shot_too_late_for_the_grace_is_not_finished_by_that",
+        test=SCHEDULES + "test_a_one_shot_that_is_too_late_is_not_done",
     ),
     Mutant(
         "jobs.last-run-stores-its-end",
@@ -170,7 +170,7 @@ MUTANTS = (
         at="if 1",
         edit=replace("$body"),
         shape="39efac",
-        test=SCHEDULES + "test_a_tick_that_outlives_close_keeps_its_job",
+        test=SCHEDULES + "test_a_tick_that_outlives_close_stores_its_position",
     ),
     Mutant(
         "jobs.positions-are-stored-at-close",
@@ -192,7 +192,7 @@ MUTANTS = (
         at="expr 4",
         edit=delete(),
         shape="9e17cc",
-        test=JOBS + "test_a_process_that_ends_before_the_first_tick_does_not_put_it_off",
+        test=JOBS + "test_a_restart_before_the_first_tick_does_not_postpone_it",
     ),
     Mutant(
         "jobs.failed-write-is-retried",
@@ -215,7 +215,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="844a02",
-        test=SCHEDULES + "test_a_clock_that_is_set_back_holds_up_no_job",
+        test=SCHEDULES + "test_a_clock_that_is_set_back_delays_no_job",
     ),
     Mutant(
         "jobs.fixed-hour-runs-once-in-autumn",
@@ -237,7 +237,7 @@ MUTANTS = (
         at="expr 4",
         edit=replace("raise"),
         shape="f0ecb5",
-        test=SCHEDULES + "test_one_job_that_cannot_be_kept_is_in_the_status_and_stops_no_other",
+        test=SCHEDULES + "test_a_job_that_cannot_be_scheduled_stops_no_other",
     ),
     Mutant(
         "jobs.one-runner-per-runtime",
@@ -248,7 +248,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="570b14",
-        test=SCHEDULES + "test_a_runtime_s_jobs_are_run_once",
+        test=SCHEDULES + "test_a_runtime_has_one_jobs_object",
     ),
     Mutant(
         "jobs.cron-range-is-checked",
@@ -259,7 +259,17 @@ MUTANTS = (
         at="if 1 / test.values[1]",
         edit=replace("False"),
         shape="6ca4e6",
-        test="tests/unit/kinds/test_cron.py::"
-        "test_what_is_no_cron_expression_is_refused_with_its_field",
+        test="tests/unit/kinds/test_cron.py::test_an_invalid_expression_is_refused_with_its_field",
+    ),
+    Mutant(
+        "jobs.starred-weekday-is-unrestricted",
+        "jobs",
+        "a weekday that begins with a star counts as restricted beside a day",
+        module="epochal.kinds.cron",
+        where="read_cron",
+        at="assign 7",
+        edit=replace("written[4] = _weekday_names(weekdays)"),
+        shape="f4768e",
+        test=GRID + "test_a_day_and_a_weekday_match_as_in_vixie_cron",
     ),
 )

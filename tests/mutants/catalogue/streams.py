@@ -18,7 +18,7 @@ MUTANTS = (
         at="assign 6",
         edit=delete(),
         shape="ba40fb",
-        test=STREAMS + "test_a_step_that_fails_is_tried_again_and_nothing_is_lost",
+        test=STREAMS + "test_a_failed_step_is_retried_without_loss",
     ),
     Mutant(
         "streams.flow-knows-its-own-ends",
@@ -29,7 +29,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$left is $comparators[0] is not None"),
         shape="6f16b1",
-        test=STREAMS + "test_what_a_closed_flow_could_not_deliver_comes_to_who_connects_next",
+        test=STREAMS + "test_events_that_a_closed_flow_did_not_deliver_go_to_the_next_flow",
     ),
     Mutant(
         "streams.partial-write-loses-nothing",
@@ -40,7 +40,7 @@ MUTANTS = (
         at="definition / value.keywords[1].value",
         edit=replace("True"),
         shape="da6545",
-        test=STREAMS + "test_a_sink_that_says_less_than_it_was_given_is_given_the_rest_again",
+        test=STREAMS + "test_events_beyond_the_sinks_checkpoint_are_repeated_after_its_reload",
     ),
     Mutant(
         "streams.given-up-transfer-excludes-batches",
@@ -58,7 +58,7 @@ MUTANTS = (
             "    $orelse[0].orelse"
         ),
         shape="f08321",
-        test=STREAMS + "test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters",
+        test=STREAMS + "test_no_batch_enters_while_an_abandoned_checkpoint_runs",
     ),
     Mutant(
         "streams.given-up-transfer-calls-nothing",
@@ -69,7 +69,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$values[1]"),
         shape="4168b8",
-        test=STREAMS + "test_while_a_checkpoint_goes_on_that_was_given_up_no_batch_enters",
+        test=STREAMS + "test_no_batch_enters_while_an_abandoned_checkpoint_runs",
     ),
     Mutant(
         "streams.broken-checkpoint-can-be-replaced",
@@ -80,7 +80,7 @@ MUTANTS = (
         at="return 2",
         edit=replace("raise"),
         shape="991ed8",
-        test=STREAMS + "test_a_bug_in_checkpoint_is_mended_by_a_reload_and_nothing_is_lost",
+        test=STREAMS + "test_a_reload_fixes_a_bug_in_checkpoint_without_loss",
     ),
     Mutant(
         "streams.sink-is-flushed-without-its-source",
@@ -91,7 +91,7 @@ MUTANTS = (
         at="expr 0",
         edit=delete(),
         shape="de1da3",
-        test=FLOWS + "test_without_its_source_a_sink_saves_what_it_holds",
+        test=FLOWS + "test_a_sink_is_checkpointed_while_its_source_is_absent",
     ),
     Mutant(
         "streams.one-flow-per-pair",
@@ -102,7 +102,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="570b14",
-        test=FLOWS + "test_an_end_is_connected_once_on_a_runtime",
+        test=FLOWS + "test_an_endpoint_is_connected_once_on_a_runtime",
     ),
     Mutant(
         "streams.batch-holds-its-plugins-alone",
@@ -113,7 +113,7 @@ MUTANTS = (
         at="expr 1",
         edit=delete(),
         shape="00f611",
-        test=FLOWS + "test_a_batch_holds_no_plugin_but_its_own",
+        test=FLOWS + "test_a_batch_holds_no_plugin_but_its_endpoints",
     ),
     Mutant(
         "streams.idle-look-begins-after-the-question",
@@ -124,7 +124,7 @@ MUTANTS = (
         at="assign 5 / value",
         edit=replace("self._asked"),
         shape="1dd1dd",
-        test=FLOWS + "test_a_look_that_began_before_the_question_does_not_answer_it",
+        test=FLOWS + "test_wait_idle_is_not_answered_by_an_earlier_look",
     ),
     Mutant(
         "streams.gap-is-not-the-end",
@@ -157,7 +157,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="849a3f",
-        test=FEED + "test_a_position_that_the_log_did_not_give_is_refused",
+        test=FEED + "test_a_position_of_another_log_is_refused",
     ),
     Mutant(
         "streams.feed-reports-gaps",
@@ -168,7 +168,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="d3e777",
-        test=EXAMPLES + "test_what_a_rebuilt_table_did_not_note_is_told_until_it_is_accepted",
+        test=EXAMPLES + "test_a_gap_after_a_rebuilt_table_is_an_error_until_it_is_accepted",
     ),
     Mutant(
         "streams.lake-drops-duplicates",

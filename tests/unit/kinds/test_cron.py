@@ -1,4 +1,4 @@
-"""Cron expressions: what is accepted can be kept, and means what cron means by it."""
+"""Cron expressions: an accepted one can be scheduled, and means what it means in cron."""
 
 import pytest
 
@@ -20,14 +20,20 @@ from epochal.kinds.cron import is_at_fixed_hours, read_cron
         ("0 6 * * sun-7", "*"),
         ("0 6 * * 5-7", "sun,fri,sat"),
         ("0 6 * * 6-1", "sun,mon,sat"),
+        # Beside a restricted day, a star and all seven days are not the same: see `read_cron`.
+        ("0 6 13 * *", "*"),
+        ("0 6 13 * */2", "*/2"),
+        ("0 6 13 * */2,fri-mon", "*/2,sun,mon,fri,sat"),
+        ("0 6 13 * 0-6", "sun,mon,tue,wed,thu,fri,sat"),
+        ("0 6 */2 * 0-6", "*"),
     ],
 )
-def test_weekdays_are_cron_s(cron, weekdays):
+def test_weekdays_are_numbered_as_in_cron(cron, weekdays):
     assert read_cron(cron).split()[4] == weekdays
 
 
 @pytest.mark.parametrize(
-    ("cron", "told"),
+    ("cron", "message"),
     [
         ("", "expected five fields: minute hour day month weekday"),
         ("* * * *", "expected five fields"),
@@ -50,13 +56,19 @@ def test_weekdays_are_cron_s(cron, weekdays):
         ("0 0 31 feb,apr *", "never comes"),
     ],
 )
-def test_what_is_no_cron_expression_is_refused_with_its_field(cron, told):
-    with pytest.raises(ValueError, match=told):
+def test_an_invalid_expression_is_refused_with_its_field(cron, message):
+    with pytest.raises(ValueError, match=message):
         read_cron(cron)
 
 
-def test_the_29th_of_february_comes():
+def test_the_29th_of_february_is_a_day():
     assert read_cron("0 0 29 2 *") == "0 0 29 2 *"
+
+
+def test_a_weekday_makes_up_for_a_day_that_never_comes():
+    assert read_cron("0 0 30 2 mon") == "0 0 30 2 mon"
+    with pytest.raises(ValueError, match="never comes"):
+        read_cron("0 0 30 2 */2")
 
 
 def test_months_have_names():
@@ -73,5 +85,5 @@ def test_months_have_names():
         ("0 0-23 * * *", False),
     ],
 )
-def test_hours_are_fixed_where_they_are_said(cron, fixed):
+def test_hours_are_fixed_if_they_are_listed(cron, fixed):
     assert is_at_fixed_hours(cron) is fixed
