@@ -46,11 +46,7 @@ class ExitHooks(ModuleProxy):
     def run_hooks(self, failures: list[str]) -> list[str]:
         """Run and forget every hook, newest first; a second call goes on with the next hook.
 
-        Args:
-            failures: gets a line for each hook that raises.
-
-        Returns:
-            A line for each hook.
+        Returns a line for each hook; `failures` gets a line for each that raises.
         """
         ran: list[str] = []
         while self._hooks:

@@ -54,12 +54,7 @@ class NameMap:
 
 
 def top_names(files: Iterable[str], folder: str) -> frozenset[str]:
-    """The names that can be imported from a folder: its modules, and packages of either form.
-
-    Args:
-        files: the artifact's files.
-        folder: below the plugin's root.
-    """
+    """The names that can be imported from a folder: its modules, and packages of either form."""
     prefix = f"{folder}/"
     below = (path[len(prefix) :] for path in files if path.startswith(prefix))
     names = (path.partition("/")[0].removesuffix(".py") for path in below if path.endswith(".py"))
@@ -71,9 +66,7 @@ def private_builtins(
 ) -> dict[str, Any]:
     """The builtins of one generation's modules.
 
-    Args:
-        names: this generation's names.
-        proxy_for: given a module's name and the module, returns what this generation gets for it.
+    `proxy_for` gets the name and module of an import, and returns the module or its proxy.
     """
     namespace = host_builtins()
     namespace["__import__"] = _importer(names, proxy_for)

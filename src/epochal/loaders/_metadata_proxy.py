@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 
 
 class MetadataProxy(ModuleProxy):
-    """`importlib.metadata` for one generation.
+    """`importlib.metadata` for one generation, with the distributions in one of its folders.
 
-    Args:
-        files: the artifact's.
-        folder: of the carried distributions; empty for none.
-        load: imports a module by the name that it has inside the plugin.
+    `load` imports a module by the name that it has inside the plugin.
     """
 
     def __init__(

@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
 
 class MemoryLoader:
-    """The loader of one module.
-
-    Args:
-        namespace: the generation's.
-        name: the module's private name.
-        path: of the module's file in the artifact.
-        is_package: whether that is a package's `__init__.py`.
-    """
+    """The loader of one module, which has a private name and a file (`path`) in the artifact."""
 
     def __init__(
         self, namespace: PythonNamespace, name: str, path: str, *, is_package: bool

@@ -42,12 +42,7 @@ class ModuleProxy(ModuleType):
 
 
 class ByNameProxy(ModuleProxy):
-    """A module with functions whose first argument may be a module's name (or the module).
-
-    Args:
-        module: `pkgutil`, `importlib.util`, `importlib.resources`.
-        names: this generation's names.
-    """
+    """A module with functions whose first argument may be a module's name (or the module)."""
 
     def __init__(self, module: ModuleType, names: NameMap) -> None:
         super().__init__(module)
@@ -78,19 +73,15 @@ _BY_NAME: Final = frozenset(
 class ImportlibProxy(ModuleProxy):
     """`importlib` for one generation: `import_module` resolves names as an import statement does.
 
-    Args:
-        names: this generation's names.
-        metadata_proxy: given `import_module`, makes the proxy for `importlib.metadata`.
+    `metadata` makes the proxy for `importlib.metadata`, given `import_module`.
     """
 
     def __init__(
-        self,
-        names: NameMap,
-        metadata_proxy: Callable[[Callable[[str], ModuleType]], ModuleType],
+        self, names: NameMap, metadata: Callable[[Callable[[str], ModuleType]], ModuleType]
     ) -> None:
         super().__init__(importlib)
         self._names: Final = names
-        self.metadata: Final = metadata_proxy(self.import_module)
+        self.metadata: Final = metadata(self.import_module)
         self.resources: Final = ByNameProxy(importlib.resources, names)
         self.util: Final = ByNameProxy(importlib.util, names)
 
@@ -102,11 +93,7 @@ class ImportlibProxy(ModuleProxy):
 
 
 class PickleProxy(ModuleProxy):
-    """`pickle` for one generation: a pickle that names a module of the plugin loads this one's.
-
-    Args:
-        names: this generation's names.
-    """
+    """`pickle` for one generation: a pickle that names a module of the plugin loads this one's."""
 
     def __init__(self, names: NameMap) -> None:
         super().__init__(pickle)
@@ -146,10 +133,6 @@ class LoggingProxy(ModuleProxy):
     """`logging` for one generation: a module's logger is named as if there were no generations.
 
     The host configures the logger `geo`, and log lines show `geo.sub`.
-
-    Args:
-        root_name: the private name of the root module.
-        plugin: the plugin's id.
     """
 
     def __init__(self, root_name: str, plugin: str) -> None:

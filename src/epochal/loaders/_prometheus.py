@@ -66,8 +66,7 @@ class _Metric:
 class GenerationMetrics:
     """The collectors of one generation, and the proxies through which it registers them.
 
-    Args:
-        plugin: its plugin's id; generations of one plugin hand metrics over.
+    Generations of one plugin hand their metrics over.
     """
 
     def __init__(self, plugin: str) -> None:
@@ -132,11 +131,7 @@ class GenerationMetrics:
         """Forget a metric; returns whether it left the registry."""
         self.metrics.remove(metric)
         others = list(self._metrics_of_others())
-        heirs = [
-            other
-            for other in others
-            if other.displaced is not None and other.displaced.collector is metric.collector
-        ]
+        heirs = [m for m in others if m.displaced and m.displaced.collector is metric.collector]
         for heir in heirs:
             heir.displaced = metric.displaced
         if heirs or any(other.registered is metric.registered for other in others):

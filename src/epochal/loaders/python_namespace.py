@@ -175,11 +175,7 @@ class PythonNamespace:
     def run_exit_hooks(self, failures: list[str]) -> list[str]:
         """Run the exit hooks of the plugin's code and unregister its metrics.
 
-        Args:
-            failures: gets a line for each hook that raises.
-
-        Returns:
-            A line for each hook and metric.
+        Returns a line for each of them; `failures` gets a line for each hook that raises.
         """
         return [*self.exit_hooks.run_hooks(failures), *self._metrics.unregister_all()]
 

@@ -19,7 +19,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from epochal._core.generation.epoch import Epoch
+    from epochal import Epoch
     from epochal.pluggy._marks import HookimplKind
 
     Place = tuple[int, int, int]

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     import pluggy
 
-    from epochal._core.generation.epoch import Epoch
-    from epochal._core.generation.generation import Generation
+    from epochal import Epoch, Generation
     from epochal.pluggy._epoch_manager import HostState, Runner
     from epochal.pluggy._marks import HookimplKind
 

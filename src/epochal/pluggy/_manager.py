@@ -57,8 +57,7 @@ from epochal.pluggy._queries import ManagerQueries
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from epochal._core.generation.epoch import Epoch
-    from epochal._core.generation.generation import Generation
+    from epochal import Epoch, Generation
     from epochal.pluggy._hooks import Caller
     from epochal.runtime import Runtime
 
@@ -199,9 +198,8 @@ class PluginManager(ManagerQueries):
     ) -> None:
         """Validate another state against the active and the coming epoch, then store it.
 
-        Args:
-            change: makes the other state of the present one; may be called again.
-            newcomer: the object that begins to take part; receives the historic calls first.
+        `change` makes it of the present state, and may be called again. `newcomer` is the object
+        that begins to take part with it; it receives the historic calls first.
         """
         while not self._has_altered(change, newcomer):
             pass  # another thread was first: with another state, change or historic call

@@ -19,14 +19,9 @@ _WIDTH: Final = 20
 
 
 class Head:
-    """The file `head`. Not thread-safe: the store calls it under its lock.
+    """The file `head`, made if it is not there. Not thread-safe: the store calls it under its lock.
 
-    Args:
-        path: of the file; made if it is not there.
-        warn: called with a line when the file cannot be written.
-
-    Raises:
-        OSError: it cannot be opened.
+    `warn` is called with a line when the file cannot be written.
     """
 
     __slots__ = ("_file", "_path", "_warn")
