@@ -38,7 +38,7 @@ is closed (by a hand-over). Searches read it without a lock, and get the old bui
 whole.
 
 A search keeps its `Built` record alive, and with it the record's `SearchUse`. When the last
-reference to that goes, in any thread or in the collector, its weak reference schedules the object's
+reference to that goes, in any thread or in the collector, its finalizer schedules the object's
 close. ``unclosed`` of a slot has every object that is not closed yet; a thread that closes one
 first takes it out, by one `dict.pop`, so no object is closed twice.
 """
@@ -46,7 +46,6 @@ first takes it out, by one `dict.pop`, so no object is closed twice.
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 import weakref
 from contextlib import contextmanager
@@ -106,7 +105,7 @@ class IndexSlot(GatedState):
         make: makes a fresh object.
         built: the build that searches use; None before the first.
         building: held by the thread that builds.
-        unclosed: the objects that are not closed yet, by their numbers.
+        unclosed: the objects that are not closed yet, by keys of their own.
         lease: the generation's lease; refers to None until a handle is offered.
     """
 
@@ -118,7 +117,7 @@ class IndexSlot(GatedState):
         self.make: Final = make
         self.built: Built | None = None
         self.building = threading.Lock()
-        self.unclosed: Final[dict[int, Any]] = {}
+        self.unclosed: Final[dict[object, Any]] = {}
         self.lease: weakref.ref[Lease | RevocableLease] = _no_lease
 
     def replace(self, fill: Callable[[Any], Build]) -> None:
@@ -131,17 +130,14 @@ class IndexSlot(GatedState):
             BaseException: any error of the plugin; the object is closed, the one before serves on.
         """
         cleanup.prepare()  # here, since no thread can be started where `_close_later` runs
-        use = SearchUse()
-        watch = _UseWatch(use, _close_later)
-        watch.unclosed, watch.number = self.unclosed, next(_numbers)
-        watch.lease, watch.name = self.lease, self.name
-        self.unclosed[watch.number] = target = self.make()
-        _watches[watch.number] = watch
+        use, key = SearchUse(), object()
+        self.unclosed[key] = target = self.make()
+        end = weakref.finalize(use, _close_later, self.name, self.unclosed, key, self.lease)
+        end.atexit = False  # only `Runtime.close` closes objects at exit
         try:
             built = Built(target, fill(target), use)
         except BaseException:
-            # Not by the end of `use`: a caller may keep the error, and with it this frame.
-            _close_later(watch)
+            end()  # not by the end of `use`: a caller may keep the error, and with it this frame
             raise
         self.target, self.built = target, built
 
@@ -149,38 +145,24 @@ class IndexSlot(GatedState):
 _no_lease: Final[Any] = lambda: None  # noqa: E731  a dead weak reference
 
 
-class _UseWatch(weakref.ref[SearchUse]):
-    """Waits for the end of an object's use; refers to its generation's lease weakly."""
-
-    __slots__ = ("lease", "name", "number", "unclosed")
-    lease: weakref.ref[Lease | RevocableLease]
-    name: str
-    number: int
-    unclosed: dict[int, Any]
-
-
-_numbers: Final = itertools.count()
-"""Numbers the objects of all indexes; `next` on it is one step under the interpreter's lock."""
-_watches: Final[dict[int, _UseWatch]] = {}
-# Keeps the weak references alive until they fire. Any thread adds to it, and `_close_later` takes
-# out of it anywhere: one step each.
-
-
-def _close_later(watch: _UseWatch) -> None:
+def _close_later(
+    name: str,
+    unclosed: dict[object, Any],
+    key: object,
+    generation_lease: weakref.ref[Lease | RevocableLease],
+) -> None:
     """Schedule the close of an object that is not used any more.
 
-    The collector may call this, so it only does what is re-entrant: no lock, no plugin code.
+    The collector may call this, so it only does what is re-entrant: no lock, no plugin code. It
+    refers to the lease weakly: an object that serves must not keep its generation in use.
     """
-    if _watches.pop(watch.number, None) is None:
-        return
-    lease = watch.lease()
+    lease = generation_lease()
     if lease is not None:  # a dead lease: the generation's end closes the object
-        close = functools.partial(_close, watch.unclosed, watch.number, lease)
-        cleanup.schedule(f"index {watch.name}", close)
+        cleanup.schedule(f"index {name}", functools.partial(_close, unclosed, key, lease))
 
 
-def _close(unclosed: dict[int, Any], number: int, lease: Lease | RevocableLease | None) -> None:
-    target = unclosed.pop(number, None)
+def _close(unclosed: dict[object, Any], key: object, lease: Lease | RevocableLease | None) -> None:
+    target = unclosed.pop(key, None)
     close = getattr(target, "close", None)
     if callable(close):
         (close if lease is None else carry(close, lease))()
@@ -357,9 +339,9 @@ class IndexKind(Kind[Any]):
         """Close every object that is not closed yet, and drop the persisted build."""
         instance.built = instance.target = None
         errors: list[BaseException] = []
-        for number in list(instance.unclosed):
+        for key in list(instance.unclosed):
             try:
-                _close(instance.unclosed, number, None)
+                _close(instance.unclosed, key, None)
             except BaseException as error:  # noqa: BLE001  raised below; the others are closed
                 errors.append(error)
         if errors:

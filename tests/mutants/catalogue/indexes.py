@@ -55,7 +55,7 @@ MUTANTS = (
         "an object that was replaced is not closed before the generation's end",
         module="epochal.kinds.index",
         where="_close_later",
-        at="if 1 / test",
+        at="if 0 / test",
         edit=replace("False"),
         shape="707780",
         test=(INDEX + "test_a_replaced_object_is_closed_after_its_last_search"),
