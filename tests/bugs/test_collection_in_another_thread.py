@@ -12,7 +12,7 @@ import time
 import pytest
 from tests.conftest import tool
 
-from epochal._core.use.lease import CollectionSchedule
+from epochal._core.use.drain_schedule import CollectionSchedule
 
 CODE = """
 from tests.conftest import tool

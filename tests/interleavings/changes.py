@@ -50,6 +50,7 @@ MEETING: Final = (
     "_core/change/executor.py",
     "_core/change/queue.py",
     "events.py",
+    "_core/use/drain_schedule.py",
     "_core/use/lease.py",
     "_core/generation/lifecycle.py",
     "_core/sync/weak_registry.py",
@@ -67,6 +68,7 @@ PUBLISHING: Final = (
 RETIRING: Final = (
     *PUBLISHING,
     "_core/change/retirement.py:Retirement",
+    "_core/use/drain_schedule.py",
     "_core/use/lease.py",
     "_core/sync/weak_registry.py",
     "_core/generation/operation.py",

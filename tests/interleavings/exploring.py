@@ -30,7 +30,7 @@ from frontrun._cooperative import CooperativeQueue
 from epochal import events
 from epochal._core.change import retirement as retire
 from epochal._core.generation import epoch_fenced_reload
-from epochal._core.use import gate, lease
+from epochal._core.use import drain_schedule, gate, lease
 from tests.interleavings.stepping import Choice, Run, run_once
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ IS_SOAK: Final = os.environ.get("EPOCHAL_PROFILE") == "soak"
 CORE: Final = (
     "_core/generation/epoch_fenced_reload.py",
     "_core/generation/lifecycle.py",
+    "_core/use/drain_schedule.py",
     "_core/use/lease.py",
     "_core/sync/weak_registry.py",
     "interleavings/draining.py",
@@ -251,11 +252,11 @@ def _surroundings(program: Program, *, broken: bool) -> Iterator[None]:
             for module in (lease, retire, events, gate):
                 # The real one blocks in C; `frontrun` has a cooperative one for its elder alone.
                 stack.enter_context(mock.patch.object(module, "SimpleQueue", CooperativeQueue))
-            for module in (lease, epoch_fenced_reload, gate):
+            for module in (drain_schedule, epoch_fenced_reload, gate):
                 # Bound at import, so that virtual time would not be theirs.
                 stack.enter_context(mock.patch.object(module, "monotonic", _monotonic))
             stack.enter_context(mock.patch.object(lease, "perf_counter_ns", _perf_counter_ns))
-            stack.enter_context(mock.patch.object(lease, "collect", _nothing))
+            stack.enter_context(mock.patch.object(drain_schedule, "collect", _nothing))
             stack.enter_context(program.around())
             if broken:
                 stack.enter_context(program.broken())

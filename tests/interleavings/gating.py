@@ -1,7 +1,7 @@
 """Programs over gates: calls that go in and out while a change closes them.
 
-All of `_core/use/gate.py` is stepped through. A visit that ends by dying is let go by the end of
-the frame that holds it.
+All of `_core/use/gate.py` is stepped through. An admission that ends by dying
+is released by the end of the frame that holds it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def open_gate() -> SimpleNamespace:
 
 
 def calling(at: Any) -> None:
-    visit = at.gate.enter()
+    admission = at.gate.enter()
     at.inside += 1
     at.inside -= 1
-    at.gate.leave(visit)
+    at.gate.leave(admission)
     at.ended.append(1)
 
 
@@ -41,10 +41,10 @@ def dropping(at: Any) -> None:
 
 
 def interrupted(at: Any) -> None:
-    visit = at.gate.enter()
+    admission = at.gate.enter()
     at.inside += 1
     at.inside -= 1
-    assert visit
+    assert admission
 
 
 def moving(at: Any) -> None:
@@ -56,27 +56,27 @@ def moving(at: Any) -> None:
     at.ended.append(1)
 
 
-def nobody_was_inside(at: Any) -> None:
+def no_call_was_inside(at: Any) -> None:
     assert at.seen == [0, 0], at.seen
     assert len(at.ended) == 2, at
-    assert not at.gate.inside(), at.gate._visits
+    assert not at.gate.inside(), at.gate._admissions
 
 
 def look_first(self: Gate, loop: Any) -> Admission:
-    """Looks whether the gate is closed before it says that it comes."""
-    visit = Admission(self, loop)
+    """Looks whether the gate is closed before it announces the call."""
+    admission = Admission(self, loop)
     if self._closing is not None:
-        return visit
-    mark = gates._Mark(visit, gates._gone)
-    mark.gate = self
-    visit.key = id(mark)
-    self._visits[visit.key] = mark
-    visit.is_admitted = True
-    return visit
+        return admission
+    ref = gates._AdmissionRef(admission, gates._on_death)
+    ref.gate = self
+    admission.key = id(ref)
+    self._admissions[admission.key] = ref
+    admission.is_admitted = True
+    return admission
 
 
-def stay_asleep(mark: Any) -> None:
-    mark.gate._visits.pop(id(mark), None)
+def stay_asleep(ref: Any) -> None:
+    ref.gate._admissions.pop(id(ref), None)
 
 
 # --- calls that cross -----------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def crossing(first: int) -> Callable[[Any], None]:
 def closing_both(at: Any) -> None:
     closing = GateClosure(at.gates)
     assert closing.close(None), (closing.is_sealed, closing.is_over)
-    assert not any(visit.is_admitted for gate in at.gates for visit in gate.inside())
+    assert not any(admission.is_admitted for gate in at.gates for admission in gate.inside())
     closing.open()
     at.ended.append(1)
 
@@ -109,32 +109,32 @@ def all_ended(at: Any) -> None:
     assert len(at.ended) == 3, at
 
 
-def from_inside_one_only(self: GateClosure, trail: Any) -> bool:
-    visit = trail.visit() if trail is not None else None
-    return visit is not None and visit.gate is self._gates[0]
+def comes_from_inside_one_gate(self: GateClosure, trail: Any) -> bool:
+    admission = trail.admission() if trail is not None else None
+    return admission is not None and admission.gate is self._gates[0]
 
 
 PROGRAMS = (
     Program(
         "gate-call-against-closing",
-        "services: nobody is inside while state moves, and whoever comes is let in again",
-        "a call looks whether the gate is closed before it says that it comes",
+        "services: no call is inside while state moves, and a waiting call is admitted again",
+        "a call looks whether the gate is closed before it announces itself",
         open_gate,
         (calling, moving),
-        nobody_was_inside,
+        no_call_was_inside,
         replaced(Gate, "_try_enter", look_first),
         ci=every(1, at_least=100),
         soak=every(2, at_least=2000),
         where=GATE,
     ),
     Program(
-        "gate-dropped-visit-against-closing",
+        "gate-dropped-admission-against-closing",
         "services: a call that is interrupted anywhere has left",
-        "nobody is woken by a visit that dies",
+        "the death of an admission wakes no closing",
         open_gate,
         (dropping, moving),
-        nobody_was_inside,
-        replaced(gates, "_gone", stay_asleep),
+        no_call_was_inside,
+        replaced(gates, "_on_death", stay_asleep),
         ci=every(1, at_least=100),
         soak=every(2, at_least=2000),
         where=GATE,
@@ -146,7 +146,7 @@ PROGRAMS = (
         two_gates,
         (crossing(0), crossing(1), closing_both),
         all_ended,
-        replaced(GateClosure, "_comes_from_inside", from_inside_one_only),
+        replaced(GateClosure, "_comes_from_inside", comes_from_inside_one_gate),
         ci=sampled(300, preemptions=2),
         soak=sampled(3000, preemptions=3),
         where=GATE,

@@ -10,7 +10,7 @@ import pytest
 from epochal._core.change import plugin_calls as phase
 from epochal._core.introspect.collector import collect
 from epochal._core.sync.watchdog import watchdog
-from epochal._core.use import lease
+from epochal._core.use import drain_schedule, lease
 from tests.documents import ATTACKS, table_in
 from tests.interleavings.catalogue import PROGRAMS, table
 from tests.interleavings.exploring import IS_SOAK, explore, explore_orderings
@@ -58,7 +58,7 @@ def test_nothing_stays_replaced():
     explore(PROGRAMS[0])
     assert (time.sleep, time.monotonic, threading.Lock) == (sleep, monotonic, lock)
     assert lease.SimpleQueue is SimpleQueue
-    assert lease.collect is collect
+    assert drain_schedule.collect is collect
     assert phase.watchdog is watchdog
     assert gc.isenabled()
 

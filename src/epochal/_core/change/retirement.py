@@ -16,7 +16,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.generation.states import LifecycleState
-from epochal._core.use.lease import CollectionSchedule, Waiter, Wake, wakeup_of
+from epochal._core.use.drain_schedule import CollectionSchedule
+from epochal._core.use.lease import Waiter, Wake, wakeup_of
 from epochal.events import (
     DrainTimedOut,
     GenerationLeaked,

@@ -1,38 +1,39 @@
-"""Gates: where calls wait while what they would change is moved.
+"""Gates: calls wait here while the state that they would change is moved.
 
 The problem: state is moved from an old generation to the new one in two steps, export and import,
-and what a call does to the old one between the two is lost.
+and a change that a call makes to the old one between the two is lost.
 
-The idea: calls go through a gate. A change *closes* the gates of all that it moves, together, and
-waits until nobody is inside; so the state has all that they did. Those that come wait, a coroutine
-without blocking its loop, until the new epoch is published or the change went back.
+The idea: calls go through a gate. A change *closes* the gates of everything that it moves,
+together, and waits until no call is inside; so the exported state has all that the calls did. Calls
+that arrive meanwhile wait, a coroutine without blocking its loop, until the new epoch is published
+or the change was rolled back.
 
-Who is inside is not counted but held: the frame of the call holds its `Admission`, and a visit that
-dies has left. So whatever raises between two instructions, Ctrl-C say, no gate is left with a
-visitor that is not there.
+There is no counter. Each call's frame holds an `Admission`; when the frame dies, the admission dies
+with it and counts as left. So an exception between two instructions, Ctrl-C for example, leaves no
+gate with a call inside that does not exist.
 
-Who is let in while a gate is being closed: whoever is waited for. That is a call that comes from
-inside of another one, of any gate of the same closing; and one that would block the event loop in
-which such a call is to go on. Once nobody is inside, only the thread is let in that moves the
-state.
+While a gate is being closed, it still admits the calls that the closing itself waits for: a call
+that comes from inside another one, of any gate of the same closing; and a call that would block the
+event loop in which such a call is to go on. Once no call is inside, only the thread that moves the
+state is admitted, the closing's *owner*.
 
 Who reads, who writes
 ---------------------
 
-No lock is taken on the way in or out, since visits also end where objects die: anywhere, in any
+No lock is taken on the way in or out, since admissions also end where objects die: anywhere, in any
 thread, in the collector too. There are two orders, each a pair of single steps under the
 interpreter's lock.
 
-* A call puts its visit into ``_visits`` *before* it reads ``_closing`` and ``is_sealed``. A closing
-  writes those *before* it looks into ``_visits``. So the call sees that it must wait, or the
-  closing sees the call.
-* Whoever waits puts a wake-up into ``_waiting`` *before* it reads ``is_over`` and ``is_sealed``;
-  what ends the wait is written there *before* the wake-ups are taken. Likewise a visit is taken
-  out *before* ``_closing`` is read to wake it, and a closing looks for visits *before* it sleeps on
-  what wakes it, a queue.
+* A call puts its admission into ``_admissions`` *before* it reads ``_closing`` and ``is_sealed``.
+  A closing writes those *before* it looks into ``_admissions``. So the call sees that it must wait,
+  or the closing sees the call.
+* A waiting call puts its wake-up into ``_waiting`` *before* it reads ``is_over`` and ``is_sealed``;
+  whatever ends the wait is written there *before* the wake-ups are taken. Likewise an admission is
+  removed *before* ``_closing`` is read to wake it, and a closing looks for admissions *before* it
+  sleeps on the queue that wakes it.
 
-``_closing`` of a gate, ``is_sealed``, ``_mover`` and ``is_over`` are written by the change that has
-the turn, one thread at a time. `give_up` may be called by anybody.
+``_closing`` of a gate, ``is_sealed``, ``_owner`` and ``is_over`` are written by the change that
+holds the runtime's lock, one thread at a time. Any thread may call `give_up`.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """One call that is inside of a gate, for as long as this object is held or until it leaves.
+    """One call inside a gate, for as long as this object is held or until it leaves.
 
     Attributes:
-        gate: which.
-        key: under which the gate knows it.
+        gate: the gate.
+        key: the gate's key for this admission.
         loop: the event loop in which the call goes on; None for a call that does not await.
-        is_admitted: whether it was let in; before that it is only announced.
-        is_awaited: whether a closing waits for something that waits for it.
+        is_admitted: whether the call was let in; before that it is only announced.
+        is_awaited: whether the closing waits for something that waits for this call.
     """
 
     __slots__ = ("__weakref__", "gate", "is_admitted", "is_awaited", "key", "loop")
@@ -70,101 +71,106 @@ class Admission:
         self.is_awaited = False
 
 
-class _Mark(weakref.ref[Admission]):
-    """How a gate knows a visit: weakly."""
+class _AdmissionRef(weakref.ref[Admission]):
+    """A gate's weak reference to an admission."""
 
     __slots__ = ("gate",)
     gate: Gate
 
 
 class AdmissionStack:
-    """The visits that the current code is in, innermost first; it holds none of them."""
+    """The admissions of the current code, innermost first, held weakly."""
 
-    __slots__ = ("mark", "outer")
+    __slots__ = ("outer", "ref")
 
-    def __init__(self, mark: _Mark, outer: AdmissionStack | None) -> None:
-        self.mark: Final = mark
+    def __init__(self, ref: _AdmissionRef, outer: AdmissionStack | None) -> None:
+        self.ref: Final = ref
         self.outer: Final = outer
 
-    def visit(self) -> Admission | None:
-        """The innermost visit, if it has not ended."""
-        visit = self.mark()
-        return visit if visit is not None and visit.gate.knows(visit) else None
+    def admission(self) -> Admission | None:
+        """The innermost admission; None if it has ended."""
+        admission = self.ref()
+        return admission if admission is not None and admission.gate.knows(admission) else None
 
 
-_trail: Final[ContextVar[AdmissionStack | None]] = ContextVar("epochal_visits", default=None)
+_stack: Final[ContextVar[AdmissionStack | None]] = ContextVar("epochal_admissions", default=None)
 
 
 class Gate:
-    """Lets the calls of one thing that keeps state in, or makes them wait."""
+    """Admits the calls of one stateful object, or makes them wait."""
 
-    __slots__ = ("_closing", "_visits")
+    __slots__ = ("_admissions", "_closing")
 
     def __init__(self) -> None:
-        self._visits: Final[dict[int, _Mark]] = {}
+        self._admissions: Final[dict[int, _AdmissionRef]] = {}
         self._closing: GateClosure | None = None
 
     def enter(self) -> Admission:
         """Go in, in a thread; waits while the gate is closed."""
-        while not (visit := self._try_enter(None)).is_admitted:
+        while not (admission := self._try_enter(None)).is_admitted:
             if (closing := self._closing) is not None:
-                closing.wait(visit)
-        return visit
+                closing.wait(admission)
+        return admission
 
     async def aenter(self) -> Admission:
         """Go in, in an event loop; waits while the gate is closed."""
         loop = asyncio._get_running_loop()  # noqa: SLF001  None in another library's loop
-        while not (visit := self._try_enter(loop)).is_admitted:
+        while not (admission := self._try_enter(loop)).is_admitted:
             if (closing := self._closing) is not None:
-                await closing.wait_async(visit)
-        return visit
+                await closing.wait_async(admission)
+        return admission
 
-    def leave(self, visit: Admission) -> None:
-        """Go out; doing so again does nothing."""
-        mark = self._visits.pop(visit.key, None)
+    def leave(self, admission: Admission) -> None:
+        """Go out. Idempotent."""
+        ref = self._admissions.pop(admission.key, None)
+        # After the removal: woken earlier, the closing would look, find the call, and sleep on.
         if (closing := self._closing) is not None:
             closing.wake()
-        trail = _trail.get()
-        # Not so where a coroutine is closed in somebody else's context.
-        if mark is not None and trail is not None and trail.mark is mark:
-            _trail.set(trail.outer)
+        stack = _stack.get()
+        # It is another stack where a coroutine is closed in another context.
+        if ref is not None and stack is not None and stack.ref is ref:
+            _stack.set(stack.outer)
 
     def is_moving_here(self) -> bool:
-        """Whether this thread moves what is behind the gate, which it has closed."""
+        """Whether this thread is moving the state behind the gate, which it has closed."""
         closing = self._closing
-        return closing is not None and closing.is_mover()
+        return closing is not None and closing.is_owner()
 
-    def knows(self, visit: Admission) -> bool:
-        """Whether a visit has not ended."""
-        return visit.key in self._visits
+    def knows(self, admission: Admission) -> bool:
+        """Whether an admission has not ended."""
+        return admission.key in self._admissions
 
     def inside(self) -> list[Admission]:
-        """The visits that have not ended, those that are only announced too."""
-        return [visit for mark in self._visits.copy().values() if (visit := mark()) is not None]
+        """The admissions that have not ended, including those that are only announced."""
+        refs = self._admissions.copy()  # one step; a dictionary that changes cannot be iterated
+        return [admission for ref in refs.values() if (admission := ref()) is not None]
 
     def _try_enter(self, loop: asyncio.AbstractEventLoop | None) -> Admission:
-        visit = Admission(self, loop)
-        mark = _Mark(visit, _gone)
-        mark.gate = self
-        visit.key = id(mark)
-        self._visits[visit.key] = mark
-        outer = _trail.get()
-        while outer is not None and outer.visit() is None:
+        admission = Admission(self, loop)
+        ref = _AdmissionRef(admission, _on_death)
+        ref.gate = self
+        admission.key = id(ref)
+        # Announce before the look at the closing: the other way round, a closing between the two
+        # steps would miss this call, and this call the closing.
+        self._admissions[admission.key] = ref
+        outer = _stack.get()
+        while outer is not None and outer.admission() is None:
             outer = outer.outer
         closing = self._closing
-        if closing is not None and not closing.lets_in(visit, outer):
-            self.leave(visit)
-            return visit
-        visit.is_admitted = True
-        _trail.set(AdmissionStack(mark, outer))
-        return visit
+        if closing is not None and not closing.admits(admission, outer):
+            self.leave(admission)
+            return admission
+        admission.is_admitted = True
+        _stack.set(AdmissionStack(ref, outer))
+        return admission
 
 
-def _gone(mark: weakref.ref[Admission]) -> None:
-    """A visit died: in whatever thread that is, so only single steps are done."""
-    assert isinstance(mark, _Mark)
-    mark.gate._visits.pop(id(mark), None)  # noqa: SLF001  the same room
-    if (closing := mark.gate._closing) is not None:  # noqa: SLF001
+def _on_death(ref: weakref.ref[Admission]) -> None:
+    """Count a dead admission as left. Runs anywhere, so it does single steps only."""
+    assert isinstance(ref, _AdmissionRef)
+    # The same order as in `leave`.
+    ref.gate._admissions.pop(id(ref), None)  # noqa: SLF001  the same room
+    if (closing := ref.gate._closing) is not None:  # noqa: SLF001
         closing.wake()
 
 
@@ -172,20 +178,20 @@ class GateClosure:
     """The gates of one change, closed together, once.
 
     Args:
-        gates: of all that the change moves.
+        gates: the gates of everything that the change moves.
 
     Attributes:
-        is_sealed: nobody is inside, and only the mover is let in.
-        is_over: they are open again, or were never closed.
+        is_sealed: no call is inside, and only the owner is admitted.
+        is_over: the gates are open again, or were never closed.
     """
 
-    __slots__ = ("_changed", "_gates", "_is_given_up", "_mover", "_waiting", "is_over", "is_sealed")
+    __slots__ = ("_changed", "_gates", "_is_given_up", "_owner", "_waiting", "is_over", "is_sealed")
 
     def __init__(self, gates: Iterable[Gate]) -> None:
         self._gates: Final = tuple(dict.fromkeys(gates))
         self._changed: Final[SimpleQueue[None]] = SimpleQueue()
         self._waiting: list[Callable[[], object]] = []
-        self._mover = 0
+        self._owner = 0
         self._is_given_up = False
         self.is_sealed = False
         self.is_over = False
@@ -193,13 +199,13 @@ class GateClosure:
     # --- the change --------------------------------------------------------------------------
 
     def close(self, timeout: float | None) -> bool:
-        """Let nobody in any more, and wait until nobody is inside.
+        """Admit no more calls, and wait until none is inside.
 
         Args:
             timeout: seconds; None for no limit.
 
         Returns:
-            Whether that came; not so when the time ran out, or `give_up` was called before.
+            Whether the gates are sealed; False if the time ran out or `give_up` was called first.
         """
         deadline = None if timeout is None else monotonic() + timeout
         for gate in self._gates:
@@ -215,84 +221,88 @@ class GateClosure:
         return True
 
     def give_up(self) -> None:
-        """Wait no longer for nobody to be inside. Any thread."""
+        """Stop waiting for calls to leave. Any thread may call it."""
         self._is_given_up = True
         self.wake()
 
     def open(self) -> None:
-        """Let everybody in; doing so again does nothing."""
+        """Admit all calls again. Idempotent."""
+        # Before the wake-ups are taken: a call that registers later reads it and does not sleep.
         self.is_over = True
         for gate in self._gates:
             if gate._closing is self:  # noqa: SLF001  the same room
                 gate._closing = None  # noqa: SLF001
-        self._have_them_try_again()
+        self._wake_waiting()
 
     def _seal(self) -> bool:
-        self._mover = threading.get_ident()
+        self._owner = threading.get_ident()  # before the seal, which admits the owner
+        # Seal, then look: a call that comes after the look finds the seal.
         self.is_sealed = True
-        if not any(gate._visits for gate in self._gates):  # noqa: SLF001  the same room
+        if not any(gate._admissions for gate in self._gates):  # noqa: SLF001  the same room
             return True
         self.is_sealed = False
-        self._have_them_try_again()
+        # An awaited call may have met the seal of this attempt, and must not wait for it.
+        self._wake_waiting()
         return False
 
-    def _have_them_try_again(self) -> None:
+    def _wake_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for wake in waiting:
             wake()
 
     # --- calls -------------------------------------------------------------------------------
 
-    def lets_in(self, visit: Admission, outer: AdmissionStack | None) -> bool:
-        """Whether a call is let in that has announced itself.
+    def admits(self, admission: Admission, outer: AdmissionStack | None) -> bool:
+        """Whether an announced call may go in.
 
         Args:
-            visit: of the call.
-            outer: the trail of the visits that it comes from.
+            admission: the call's.
+            outer: the admissions that it comes from.
         """
-        if self.is_over or self.is_mover():
+        if self.is_over or self.is_owner():
             return True
-        visit.is_awaited = self._comes_from_inside(outer) or self._would_block_inside(visit)
-        # Where it is awaited, somebody is inside: a seal is being tried, and will be broken.
-        return visit.is_awaited and not self.is_sealed
+        admission.is_awaited = self._comes_from_inside(outer) or self._would_block_inside(admission)
+        # If it is awaited, a call is inside: then a seal is only an attempt, and will be broken.
+        return admission.is_awaited and not self.is_sealed
 
-    def is_mover(self) -> bool:
+    def is_owner(self) -> bool:
         """Whether this thread moves the state now."""
-        return self.is_sealed and self._mover == threading.get_ident()
+        return self.is_sealed and self._owner == threading.get_ident()
 
     def wake(self) -> None:
-        """A visit ended: have the change look again."""
+        """Have the change look again, after a call has left."""
         self._changed.put(None)
 
-    def wait(self, visit: Admission) -> None:
-        """Wait until a call that was not let in may try again."""
+    def wait(self, admission: Admission) -> None:
+        """Wait until a call that was not admitted may try again."""
         again = threading.Event()
+        # Register, then look: an opening between the two finds the wake-up.
         self._waiting.append(again.set)
-        if self._keeps_out(visit):
+        if self._keeps_out(admission):
             again.wait()
 
-    async def wait_async(self, visit: Admission) -> None:
-        """Wait for that in an event loop of asyncio."""
+    async def wait_async(self, admission: Admission) -> None:
+        """`wait` in an asyncio event loop."""
         loop = asyncio.get_running_loop()
         again = loop.create_future()
         self._waiting.append(lambda: _set(loop, again))
-        if self._keeps_out(visit):
+        if self._keeps_out(admission):
             await again
 
-    def _keeps_out(self, visit: Admission) -> bool:
-        return not self.is_over and (self.is_sealed or not visit.is_awaited)
+    def _keeps_out(self, admission: Admission) -> bool:
+        return not self.is_over and (self.is_sealed or not admission.is_awaited)
 
-    def _comes_from_inside(self, trail: AdmissionStack | None) -> bool:
-        while trail is not None:
-            visit = trail.visit()
-            if visit is not None and visit.gate in self._gates:
+    def _comes_from_inside(self, stack: AdmissionStack | None) -> bool:
+        while stack is not None:
+            admission = stack.admission()
+            if admission is not None and admission.gate in self._gates:
                 return True
-            trail = trail.outer
+            stack = stack.outer
         return False
 
-    def _would_block_inside(self, visit: Admission) -> bool:
-        """Whether it would hold up the event loop in which one that is inside goes on."""
-        loop = asyncio._get_running_loop() if visit.loop is None else None  # noqa: SLF001
+    def _would_block_inside(self, admission: Admission) -> bool:
+        """Whether it would hold up the event loop in which a call that is inside goes on."""
+        loop = asyncio._get_running_loop() if admission.loop is None else None  # noqa: SLF001
         return loop is not None and any(
             other.loop is loop and other.is_admitted
             for gate in self._gates
@@ -308,4 +318,4 @@ def _set(loop: asyncio.AbstractEventLoop, again: asyncio.Future[None]) -> None:
     try:
         loop.call_soon_threadsafe(wake)
     except RuntimeError:
-        return  # the loop was closed, and the task that waited is gone with it
+        return  # the loop was closed, and its waiting task has ended with it

@@ -1,15 +1,15 @@
-"""Leases: how in-flight use of a generation is known exactly, for nothing.
+"""Leases: in-flight use of a generation, known exactly and at no cost to a call.
 
-The problem: before an old version is shut down, somebody must know that nobody is inside it and
-that nobody can still call it. Counting calls costs every call, and misses whoever kept the
-function.
+The problem: an old version may be shut down only when no call is inside it and no code can call it
+any more. Counting calls costs every call, and misses the code that kept a function.
 
-The idea: CPython counts already. A `Lease` is a token whose life *is* the use. What the host calls
-*carries* it: an export is a new function object with the same code, whose `__dict__` holds the
-lease. CPython's frames, generators and coroutines hold the function they run, so the lease lives
-exactly as long as anybody can call the function or is inside it, and the call costs what a bare
-call costs. The runtime keeps only a weak reference. When the last strong one goes, a callback runs
-in the releasing thread and wakes whoever waits: no counter on the hot path, no lock, no poll.
+The idea: CPython counts already. A `Lease` is a token whose life *is* the use. The exports that the
+host calls *carry* it: an export is a new function object with the same code, whose `__dict__` holds
+the lease. CPython's frames, generators and coroutines hold the function they run, so the lease
+lives exactly as long as any code can call the function or is inside it, and the call costs what a
+bare call costs. The runtime keeps only a weak reference. When the last strong reference goes, a
+callback runs in the releasing thread and wakes the waiting drain: no counter on the hot path, no
+lock, no poll.
 
 Who reads, who writes
 ---------------------
@@ -21,48 +21,39 @@ Who reads, who writes
 * The weak-reference callback and `Lease.release` remove. A callback runs anywhere, at any time, in
   any thread: inside the collector, inside an allocation, while its thread holds any lock. So it may
   only do what is re-entrant: one dict step (see `WeakRegistry`) and `SimpleQueue.put`.
-* anybody reads its length, which is one step too.
+* Any thread reads its length, which is one step too.
 
-``Ledger._waiters`` is an immutable tuple, replaced under ``_lock`` by the waiters themselves, read
+``Ledger._waiters`` is an immutable tuple, replaced under ``_lock`` by the waiting threads, and read
 without a lock by the callback, which sees the old tuple or the new one, whole.
 
 A waiter registers itself *before* it looks at the length; a release removes its entry *before* it
 reads the waiters. So either the waiter sees the shorter length, or the release sees the waiter.
-Swap either pair and a release between the two steps wakes nobody.
+Swap either pair, and a release between the two steps wakes no thread.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import threading
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from time import monotonic, perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from time import perf_counter_ns
+from typing import Any, Final, TypeAlias
 
-from epochal._core.introspect.collector import collect
 from epochal._core.sync.weak_registry import WeakRegistry
+from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal.errors import ForkedRuntimeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
     raise ImportError(
-        "epochal needs CPython with its global interpreter lock: it knows who uses a plugin from "
+        "epochal needs CPython with its global interpreter lock: it finds the uses of a plugin by "
         "exact reference counts, which this interpreter "
         f"({sys.implementation.name} {sys.version.split()[0]}) does not keep"
     )
 
-_COLLECT_AFTER_S: Final = ((0.05, 0), (0.25, 1), (1.0, 1), (5.0, 2))
-_COLLECT_FULL_EVERY_S: Final = 60.0
-_COLLECT_AGAIN_S: Final = 0.05
-"""After one that another thread was in."""
-
 Wake: TypeAlias = "SimpleQueue[int | None]"
-"""What wakes a waiter: the time of a release in `perf_counter_ns`, or None to give up."""
+"""The queue that wakes a waiter: the time of a release in `perf_counter_ns`, or None to give up."""
 
 
 class Lease:
@@ -72,7 +63,7 @@ class Lease:
     Made by `PluginLifecycle.lease`; also a context manager.
 
     Attributes:
-        label: what it is for, in a person's words.
+        label: its purpose, for reports.
     """
 
     __slots__ = ("__weakref__", "_ledger", "key", "label")
@@ -83,8 +74,8 @@ class Lease:
         self.label: Final = label
 
     def release(self) -> None:
-        """End the use now. Calling it again does nothing."""
-        self._ledger.settle(self)
+        """End the use now. Idempotent."""
+        self._ledger.discard(self)
 
     @property
     def released(self) -> bool:
@@ -105,15 +96,16 @@ class Lease:
 
 
 class RevocableLease:
-    """A lease that can be taken back: what a dependent holds of a plugin that it requires.
+    """A lease that the runtime can take back: a dependent's lease of a plugin that it requires.
 
-    A dependent that leaks must never keep what it requires from draining, so its exports of others
-    carry a borrow, and the runtime empties it when the dependent is removed.
+    A leaking dependent must never keep the plugin that it requires from draining. So the exports
+    that it was given carry a revocable lease, which the runtime empties when the dependent is
+    removed.
 
     Attributes:
-        lease: the lease, until it is taken back. Written by the runtime once, read by nobody but
-            the collector and diagnostics.
-        dependent: who borrowed, `plugin#generation`.
+        lease: the lease, until it is taken back. The runtime writes it once; only the collector and
+            diagnostics read it.
+        dependent: the generation that was given it, `plugin#generation`.
     """
 
     __slots__ = ("__weakref__", "dependent", "lease")
@@ -123,7 +115,7 @@ class RevocableLease:
         self.dependent: Final = dependent
 
     def release(self) -> None:
-        """Let the lease go, whoever still refers to this borrow."""
+        """Take the lease back, whatever still refers to this object."""
         self.lease = None
 
     def __reduce__(self) -> Any:
@@ -132,12 +124,12 @@ class RevocableLease:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """How a wait for the last lease went.
+    """The outcome of a wait for the last lease.
 
     Attributes:
         waited: seconds from the call to the return.
-        wakeup: seconds from the last release to this thread running again; None when no release
-            woke it: there was nothing to wait for, or it found so when it looked.
+        wakeup: seconds from the last release to the waiting thread running again; None if no
+            release woke it, because enough leases had already ended when it looked.
     """
 
     waited: float
@@ -145,7 +137,7 @@ class Drained:
 
 
 class Ledger:
-    """Every live lease of one generation, held weakly, and whoever waits for the last to go."""
+    """The live leases of one generation, held weakly, and the waits for the last of them to end."""
 
     __slots__ = ("__weakref__", "_live", "_lock", "_pid", "_waiters")
 
@@ -161,8 +153,8 @@ class Ledger:
         lease.key = self._live.add(lease)
         return lease
 
-    def settle(self, lease: Lease) -> None:
-        """Count a lease out, whether or not it dies."""
+    def discard(self, lease: Lease) -> None:
+        """Stop counting a lease, whether or not it dies."""
         self._live.drop(lease.key)
 
     def is_alive(self, lease: Lease) -> bool:
@@ -174,14 +166,15 @@ class Ledger:
         return self._live.live()
 
     def waiter(self, threshold: int = 0, wake: Wake | None = None) -> Waiter:
-        """Register somebody who waits until at most `threshold` leases are alive."""
+        """Register a wait until at most `threshold` leases are alive."""
         waiter = Waiter(self, threshold, SimpleQueue() if wake is None else wake)
+        # Registered here, before the waiting thread's first look in `Waiter.wait`: see the module.
         with self._lock:
-            self._waiters = (*self._waiters, waiter)
+            self._waiters = (*self._waiters, waiter)  # a new tuple: callbacks read it unlocked
         return waiter
 
     def forget(self, waiter: Waiter) -> None:
-        """Take a waiter off again."""
+        """Remove a waiter."""
         with self._lock:
             self._waiters = tuple(other for other in self._waiters if other is not waiter)
 
@@ -194,9 +187,11 @@ class Ledger:
             )
 
     def _wake(self) -> None:
+        """Called by the registry, after an entry was removed; runs inside the collector too."""
         now = perf_counter_ns()
         for waiter in self._waiters:
             if waiter.is_satisfied:
+                # `SimpleQueue.put` is re-entrant. An Event is not: its lock may be held below us.
                 waiter.wake.put(now)
 
     def __len__(self) -> int:
@@ -207,8 +202,8 @@ class Waiter:
     """One wait for a ledger to run empty, woken by the release itself; can be cancelled.
 
     Attributes:
-        threshold: the wait is over when at most so many leases are alive.
-        wake: where a release puts its time (`perf_counter_ns`), and `cancel` puts None.
+        threshold: the wait is over when at most this many leases are alive.
+        wake: the queue for the time of a release (`perf_counter_ns`), or None from `cancel`.
     """
 
     __slots__ = ("_ledger", "threshold", "wake")
@@ -235,87 +230,35 @@ class Waiter:
         """Block until the threshold is reached, then close.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: seconds; None for no limit.
 
         Returns:
-            How it went, or None if the time ran out or the wait was cancelled.
+            The outcome, or None if the time ran out or the wait was cancelled.
 
         Raises:
             ForkedRuntimeError: in a forked child.
         """
         self._ledger.check_process()
-        patience = CollectionSchedule(timeout)
+        schedule = CollectionSchedule(timeout)
         released_ns: int | None = None
         try:
+            # A loop, and not one `get`: a release may leave other leases alive, and a wake-up may
+            # be an old one. Only the length decides.
             while not self.is_satisfied:
                 try:
-                    released_ns = self.wake.get(timeout=patience.until_next())
+                    released_ns = self.wake.get(timeout=schedule.until_next())
                 except Empty:
-                    if patience.is_over:
+                    if schedule.is_over:
                         return None
-                    patience.collect()
+                    schedule.collect()
                 else:
                     if released_ns is None:
                         return None
         finally:
             self.close()
-        return Drained(patience.waited, wakeup_of(released_ns))
+        return Drained(schedule.waited, wakeup_of(released_ns))
 
 
 def wakeup_of(released_ns: int | None) -> float | None:
     """Seconds from a release to now; None for no release."""
     return None if released_ns is None else (perf_counter_ns() - released_ns) / 1e9
-
-
-class CollectionSchedule:
-    """How long to wait, and when to ask the collector on the way.
-
-    A reference cycle (an exception that its own frame refers to, say) holds a lease until the
-    collector runs. A full collection stops every thread, half a second on a heap of ten million
-    objects, so a waiter asks for young collections first and for a full one rarely and late; nobody
-    collects when nobody waits.
-
-    Args:
-        timeout: seconds from now; None for ever.
-    """
-
-    __slots__ = ("_alarms", "_collect_at", "_deadline", "_generation", "_started")
-
-    def __init__(self, timeout: float | None) -> None:
-        self._started: Final = monotonic()
-        self._deadline: Final = None if timeout is None else self._started + timeout
-        self._alarms: Final = _alarms(self._started)
-        self._collect_at, self._generation = next(self._alarms)
-
-    @property
-    def waited(self) -> float:
-        """Seconds since the wait began."""
-        return monotonic() - self._started
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the time has run out."""
-        return self._deadline is not None and monotonic() >= self._deadline
-
-    def until_next(self) -> float:
-        """Seconds until the next collection is due or the time runs out, whichever is first."""
-        until = self._collect_at
-        if self._deadline is not None:
-            until = min(until, self._deadline)
-        return max(0.0, until - monotonic())
-
-    def collect(self) -> None:
-        """Run the collection that is due, if one is; again soon where another thread is in one."""
-        if monotonic() >= self._collect_at:
-            if collect(self._generation):
-                self._collect_at, self._generation = next(self._alarms)
-            else:
-                self._collect_at = monotonic() + _COLLECT_AGAIN_S
-
-
-def _alarms(started: float) -> Iterator[tuple[float, int]]:
-    for after, generation in _COLLECT_AFTER_S:
-        yield started + after, generation
-    last = started + _COLLECT_AFTER_S[-1][0]
-    for minute in itertools.count(1):
-        yield last + minute * _COLLECT_FULL_EVERY_S, 2

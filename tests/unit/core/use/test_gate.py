@@ -1,4 +1,4 @@
-"""Gates: nobody is inside while state moves, and nobody waits for who waits for him."""
+"""Gates: no call is inside while state moves, and no call waits for one that waits for it."""
 
 import asyncio
 import gc
@@ -29,17 +29,17 @@ def until(condition):
         pause.wait(0.001)
 
 
-def test_a_closing_waits_for_who_is_inside(gate, pool):
-    visit = gate.enter()
+def test_a_closing_waits_for_the_call_inside(gate, pool):
+    admission = gate.enter()
     closing = GateClosure([gate])
     assert not closing.close(0.01)
     done = pool.submit(closing.close, 10)
     until(lambda: gate._closing is closing)
-    gate.leave(visit)
+    gate.leave(admission)
     assert done.result(10)
 
 
-def test_who_comes_waits_until_it_is_open(gate, pool):
+def test_a_call_waits_until_the_gate_opens(gate, pool):
     closing = GateClosure([gate])
     assert closing.close(0)
     waiting = pool.submit(gate.enter)
@@ -49,40 +49,40 @@ def test_who_comes_waits_until_it_is_open(gate, pool):
     assert waiting.result(10).gate is gate
 
 
-def test_who_comes_as_it_opens_does_not_wait_for_ever(gate, pool):
-    """Whichever is first, the wake-up or the look: many times, from many threads."""
+def test_a_call_that_comes_as_the_gate_opens_is_admitted(gate, pool):
+    """In either order of the wake-up and the look: many times, from many threads."""
     for _ in range(200):
         closing = GateClosure([gate])
         assert closing.close(10)
         coming = [pool.submit(gate.enter) for _ in range(4)]
         closing.open()
-        for one in coming:
-            gate.leave(one.result(10))
+        for call in coming:
+            gate.leave(call.result(10))
 
 
 def test_a_wait_that_begins_as_it_opens_ends(gate):
     closing = GateClosure([gate])
     assert closing.close(0)
     closing.open()
-    visit = Admission(gate, None)
-    late = threading.Thread(target=closing.wait, args=(visit,), daemon=True)
+    admission = Admission(gate, None)
+    late = threading.Thread(target=closing.wait, args=(admission,), daemon=True)
     late.start()
     late.join(10)
     assert not late.is_alive()
-    assert asyncio.run(closing.wait_async(visit)) is None
+    assert asyncio.run(closing.wait_async(admission)) is None
 
 
-def test_a_visit_that_is_dropped_has_left(gate, pool):
-    """Ctrl-C between `enter` and the `try` after it drops the visit with its frame."""
-    visit = gate.enter()
+def test_a_dropped_admission_has_left(gate, pool):
+    """Ctrl-C between `enter` and the `try` after it drops the admission with its frame."""
+    admission = gate.enter()
     closing = GateClosure([gate])
     done = pool.submit(closing.close, 10)
     until(lambda: gate._closing is closing)
-    del visit
+    del admission
     assert done.result(10)
 
 
-def test_leaving_twice_lets_nobody_else_out(gate):
+def test_leaving_twice_ends_no_other_admission(gate):
     first, second = gate.enter(), gate.enter()
     gate.leave(first)
     gate.leave(first)
@@ -90,25 +90,25 @@ def test_leaving_twice_lets_nobody_else_out(gate):
     assert not GateClosure([gate]).close(0)
 
 
-def test_a_call_from_inside_another_is_let_in(gate):
-    visit = gate.enter()
+def test_a_call_from_inside_another_is_admitted(gate):
+    admission = gate.enter()
     closing = GateClosure([gate])
     assert not closing.close(0)
-    gate.leave(gate.enter())  # it would wait for ever
-    gate.leave(visit)
+    gate.leave(gate.enter())  # waiting, it would never end
+    gate.leave(admission)
     assert closing.close(0)
 
 
-def test_so_it_is_by_way_of_a_thread_that_has_its_context(gate, pool):
-    visit = gate.enter()
+def test_a_call_from_inside_another_is_admitted_in_a_thread_with_its_context(gate, pool):
+    admission = gate.enter()
     closing = GateClosure([gate])
     assert not closing.close(0)
     inner = pool.submit(copy_context().run, gate.enter).result(10)
     gate.leave(inner)
-    gate.leave(visit)
+    gate.leave(admission)
 
 
-def test_gates_that_close_together_let_in_whoever_is_inside_any(pool):
+def test_a_closing_of_two_gates_admits_calls_from_inside_either(pool):
     one, other = Gate(), Gate()
     both = threading.Barrier(2)
     go_on = threading.Event()
@@ -126,11 +126,11 @@ def test_gates_that_close_together_let_in_whoever_is_inside_any(pool):
     until(lambda: other._closing is closing and len(other.inside()) == 1)
     go_on.set()
     assert done.result(10)
-    for one_of_two in crossing:
-        one_of_two.result(10)
+    for call in crossing:
+        call.result(10)
 
 
-def test_who_moves_the_state_is_let_in_and_nobody_else(gate, pool):
+def test_only_the_owner_is_admitted_to_a_sealed_gate(gate, pool):
     closing = GateClosure([gate])
     assert closing.close(0)
     assert gate.is_moving_here()
@@ -143,8 +143,8 @@ def test_who_moves_the_state_is_let_in_and_nobody_else(gate, pool):
     waiting.result(10)
 
 
-def test_a_wait_that_is_given_up_ends(gate, pool):
-    visit = gate.enter()
+def test_giving_up_ends_the_wait(gate, pool):
+    admission = gate.enter()
     closing = GateClosure([gate])
     done = pool.submit(closing.close, None)
     until(lambda: gate._closing is closing)
@@ -152,19 +152,19 @@ def test_a_wait_that_is_given_up_ends(gate, pool):
     assert not done.result(10)
     closing.open()
     gate.leave(gate.enter())
-    gate.leave(visit)
+    gate.leave(admission)
 
 
-def test_a_loop_is_not_blocked_under_a_call_that_goes_on_in_it(gate, pool):
+def test_a_call_that_would_block_the_loop_of_a_call_inside_is_admitted(gate, pool):
     async def main():
-        visit = await gate.aenter()
+        admission = await gate.aenter()
         closing = GateClosure([gate])
         done = asyncio.get_running_loop().run_in_executor(pool, closing.close, 10)
         while gate._closing is None:
             await asyncio.sleep(0.001)
-        # Another task's plain call: were it to wait, the one that is inside could never leave.
+        # Another task's plain call: if it waited, the call inside could never leave.
         await asyncio.get_running_loop().create_task(plain(), context=Context())
-        gate.leave(visit)
+        gate.leave(admission)
         assert await done
         closing.open()
 
@@ -176,7 +176,7 @@ def test_a_loop_is_not_blocked_under_a_call_that_goes_on_in_it(gate, pool):
 
 def test_tasks_wait_without_blocking_their_loop(gate):
     async def main():
-        closing = await asyncio.to_thread(close)  # or this thread would be the mover
+        closing = await asyncio.to_thread(close)  # or this thread would be the owner
         waiting = [asyncio.create_task(gate.aenter()) for _ in range(3)]
         for _ in range(10):
             await asyncio.sleep(0)
@@ -185,8 +185,8 @@ def test_tasks_wait_without_blocking_their_loop(gate):
         closing.open()
         done = await asyncio.gather(*waiting, return_exceptions=True)
         assert isinstance(done[0], asyncio.CancelledError)
-        for visit in done[1:]:
-            gate.leave(visit)
+        for admission in done[1:]:
+            gate.leave(admission)
 
     def close():
         closing = GateClosure([gate])
@@ -197,19 +197,19 @@ def test_tasks_wait_without_blocking_their_loop(gate):
     assert not gate.inside()
 
 
-def test_an_open_gate_needs_no_loop_of_asyncio(gate):
+def test_an_open_gate_needs_no_asyncio_loop(gate):
     with pytest.raises(StopIteration) as ended:
         gate.aenter().send(None)
     gate.leave(ended.value.value)
 
 
-def test_a_coroutine_that_is_closed_in_another_call_leaves_that_inside(gate):
+def test_a_coroutine_closed_in_another_call_leaves_that_call_inside(gate):
     async def call():
-        visit = await gate.aenter()
+        admission = await gate.aenter()
         try:
             await asyncio.sleep(0)
         finally:
-            gate.leave(visit)
+            gate.leave(admission)
 
     suspended = call()
     copy_context().run(suspended.send, None)
@@ -222,19 +222,19 @@ def test_a_coroutine_that_is_closed_in_another_call_leaves_that_inside(gate):
     assert closing.close(0)
 
 
-def test_calls_that_begin_the_next_do_not_pile_up(gate):
-    """A task that begins another from inside hands its context on, and so its trail."""
+def test_a_chain_of_tasks_does_not_grow_the_admission_stack(gate):
+    """A task that starts another from inside passes its context on, and with it the stack."""
 
     async def step(left):
-        visit = await gate.aenter()
+        admission = await gate.aenter()
         following = asyncio.create_task(step(left - 1)) if left else None
-        gate.leave(visit)
+        gate.leave(admission)
         if left == 0:
-            from epochal._core.use.gate import _trail
+            from epochal._core.use.gate import _stack
 
-            trail, length = _trail.get(), 0
-            while trail is not None:
-                trail, length = trail.outer, length + 1
+            stack, length = _stack.get(), 0
+            while stack is not None:
+                stack, length = stack.outer, length + 1
             lengths.append(length)
         if following is not None:
             await following
