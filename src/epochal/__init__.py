@@ -9,6 +9,8 @@ Hosts start at `Runtime`; plugin authors at `epochal.kinds`; hosts with a regist
 `PluginLifecycle` and `EpochFencedReload`.
 """
 
+from epochal._core.change.participant import Participant
+from epochal._core.change.request import Request, RollbackRequest
 from epochal._core.change.transaction import Change
 from epochal._core.generation.context import PluginContext
 from epochal._core.generation.epoch import Epoch
@@ -50,8 +52,11 @@ __all__ = [
     "NotActiveError",
     "Opened",
     "Operation",
+    "Participant",
     "PluginContext",
     "PluginLifecycle",
+    "Request",
+    "RollbackRequest",
     "Runtime",
     "Swap",
     "UnexpectedTransitionError",

@@ -20,7 +20,7 @@
     │   ├── ExportError                    an export that its kind does not accept
     │   ├── InitError
     │   ├── HandOverError                  its state could not be exported or imported
-    │   ├── WelcomeError                   it raised as a host met it, before it was published
+    │   ├── PrepareError                   it raised as a host prepared it, before it was published
     │   ├── HookAnswerError                its hook returned a value that the host cannot take
     │   └── ShutdownError                  only in reports: a failing shutdown rolls nothing back
     ├── RefusedError                   the change would break a rule
@@ -221,8 +221,8 @@ class HandOverError(PluginError):
     code = "hand-over"
 
 
-class WelcomeError(PluginError):
-    """The plugin raised as a host of the runtime met it, say as it was told of a historic call."""
+class PrepareError(PluginError):
+    """The plugin raised as a host of the runtime prepared it, say in a replayed historic call."""
 
     code = "welcome"
 

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import tool
 
 from epochal import Runtime
-from epochal.errors import IncompatibleError, NestedChangeError, PhaseTimeoutError, WelcomeError
+from epochal.errors import IncompatibleError, NestedChangeError, PhaseTimeoutError, PrepareError
 
 CODE = "@tool\ndef f(): return 1\ndef shutdown(): LOG.append('shutdown')\nLOG = []\n"
 
@@ -16,9 +16,9 @@ CODE = "@tool\ndef f(): return 1\ndef shutdown(): LOG.append('shutdown')\nLOG = 
 class Participant:
     """Notes what it is asked, and does what a test wants."""
 
-    def __init__(self, *, check=None, welcome=None, after=None):
+    def __init__(self, *, check=None, prepare=None, after=None):
         self.log = []
-        self._check, self._welcome, self._after = check, welcome, after
+        self._check, self._prepare, self._after = check, prepare, after
 
     def check(self, epoch, newcomers):
         self.log.append(("check", epoch.number, [str(one) for one in newcomers]))
@@ -26,13 +26,13 @@ class Participant:
             self._check(epoch)
         return newcomers
 
-    def welcome(self, generation):
-        self.log.append(("welcome", str(generation)))
-        if self._welcome is not None:
-            self._welcome(generation)
+    def prepare(self, generation):
+        self.log.append(("prepare", str(generation)))
+        if self._prepare is not None:
+            self._prepare(generation)
 
-    def settle(self, *, published):
-        self.log.append(("settle", published))
+    def finish(self, *, published):
+        self.log.append(("finish", published))
         return [self._after] if self._after is not None else []
 
 
@@ -42,7 +42,7 @@ def fail(*_):
 
 def test_a_party_is_asked_then_meets_who_comes_in_then_hears_how_it_went(rt, plugins):
     epochs = []
-    party = Participant(welcome=lambda _: epochs.append(rt.epoch.number))
+    party = Participant(prepare=lambda _: epochs.append(rt.epoch.number))
     rt.join(party)
     with rt.change() as change:
         change.load(plugins.write("a", CODE, requires=["b"]))
@@ -51,15 +51,15 @@ def test_a_party_is_asked_then_meets_who_comes_in_then_hears_how_it_went(rt, plu
     rt.remove("a")
     assert party.log == [
         ("check", 1, ["b#0", "a#0"]),
-        ("welcome", "b#0"),
-        ("welcome", "a#0"),
-        ("settle", True),
+        ("prepare", "b#0"),
+        ("prepare", "a#0"),
+        ("finish", True),
         ("check", 2, ["b#1", "a#1"]),
-        ("welcome", "b#1"),
-        ("welcome", "a#1"),
-        ("settle", True),
+        ("prepare", "b#1"),
+        ("prepare", "a#1"),
+        ("finish", True),
         ("check", 3, []),
-        ("settle", True),
+        ("finish", True),
     ]
     assert epochs == [0, 0, 1, 1]  # before it is published
 
@@ -67,8 +67,8 @@ def test_a_party_is_asked_then_meets_who_comes_in_then_hears_how_it_went(rt, plu
 @pytest.mark.parametrize(
     ("options", "error", "asked"),
     [
-        ({"check": fail}, IncompatibleError, ["check", "settle"]),
-        ({"welcome": fail}, WelcomeError, ["check", "welcome", "settle"]),
+        ({"check": fail}, IncompatibleError, ["check", "finish"]),
+        ({"prepare": fail}, PrepareError, ["check", "prepare", "finish"]),
     ],
 )
 def test_what_a_party_raises_rolls_the_change_back(rt, plugins, options, error, asked):
@@ -79,7 +79,7 @@ def test_what_a_party_raises_rolls_the_change_back(rt, plugins, options, error, 
         rt.reload("a", drain_timeout=2.0)
     assert rt.epoch is epoch
     assert [entry[0] for entry in party.log] == asked
-    assert party.log[-1] == ("settle", False)
+    assert party.log[-1] == ("finish", False)
     assert not rt.draining, caught.value.__notes__  # though the error is kept
 
 
@@ -100,7 +100,7 @@ def test_a_dry_run_asks_and_goes_back(rt, plugins):
     rt.join(party)
     with rt.change(dry_run=True) as change:
         change.load(plugins.write("a", CODE))
-    assert party.log == [("check", 1, ["a#0"]), ("welcome", "a#0"), ("settle", False)]
+    assert party.log == [("check", 1, ["a#0"]), ("prepare", "a#0"), ("finish", False)]
 
 
 def test_what_a_party_does_afterwards_undoes_nothing_and_may_ask_for_changes(rt, plugins):
@@ -121,7 +121,7 @@ def test_what_a_party_does_afterwards_undoes_nothing_and_may_ask_for_changes(rt,
 
 
 def test_a_newcomer_may_not_ask_for_a_change_as_it_is_met(rt, plugins):
-    party = Participant(welcome=lambda _: rt.remove("a"))
+    party = Participant(prepare=lambda _: rt.remove("a"))
     rt.join(party)
     with pytest.raises(NestedChangeError):
         rt.load(plugins.write("a", CODE))
@@ -129,14 +129,14 @@ def test_a_newcomer_may_not_ask_for_a_change_as_it_is_met(rt, plugins):
 
 def test_a_newcomer_that_does_not_return_is_given_up(plugins):
     release = threading.Event()
-    party = Participant(welcome=lambda _: release.wait(20))
+    party = Participant(prepare=lambda _: release.wait(20))
     with Runtime(phase_timeout=0.3) as rt:
         rt.join(party)
-        with pytest.raises(PhaseTimeoutError, match="welcome"):
+        with pytest.raises(PhaseTimeoutError, match="prepare"):
             rt.load(plugins.write("a", CODE))
-        assert party.log[-1] == ("settle", False)
+        assert party.log[-1] == ("finish", False)
         release.set()
-        party._welcome = None
+        party._prepare = None
         rt.load(plugins.write("b", CODE))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from epochal import Runtime
 from epochal.artifact import Artifact
-from epochal.errors import CapabilityError, ExportError, WelcomeError
+from epochal.errors import CapabilityError, ExportError, PrepareError
 from epochal.pluggy import HookimplMarker, PluginManager, PluginValidationError, kind_of
 
 hookspec = pluggy.HookspecMarker("shop")
@@ -482,7 +482,7 @@ def test_a_newcomer_that_raises_in_a_historic_call_is_not_loaded(rt, pm):
     change = rt.change()
     change.load(plugin("b", STARTED.format("b", "b")))
     change.load(plugin("c", "@hookimpl\ndef started(x): return 1 / x\n"))
-    with pytest.raises(WelcomeError, match="'c' raised ZeroDivisionError") as caught:
+    with pytest.raises(PrepareError, match="'c' raised ZeroDivisionError") as caught:
         change.run()
     assert caught.value.plugin == "c"
     assert CALLS == [("b", 0)]
@@ -519,7 +519,7 @@ def test_a_newcomer_that_does_not_return_is_given_up(pm):
         manager.add_hookspecs(Specs)
         release = threading.Event()
         manager.hook.started.call_historic(kwargs={"x": release.wait})
-        with pytest.raises(Exception, match="welcome"):
+        with pytest.raises(Exception, match="prepare"):
             slow.load(plugin("a", "@hookimpl\ndef started(x): x(20)\n"), drain_timeout=0.1)
         assert not slow.epoch.generations
         slow.load(answering("b", 1))

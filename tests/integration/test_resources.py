@@ -745,7 +745,7 @@ assert EVENT.wait(20)
         lambda event: finished.append(event) if type(event).__name__ == "ChangeFinished" else None
     )
     assert not rt.reload("geo", drain_timeout=0.0).drained
-    draining = rt._changes._under_way.live()
+    draining = rt._queue._running.live()
     slow = threading.Thread(target=rt.load, args=(write(plugins, code, "slow"),))
     slow.start()
     try:

@@ -633,7 +633,7 @@ def test_a_block_left_by_a_plugins_error_does_not_wait_for_that_error(plugins, m
         old = rt.generation("geo")
         call(rt, "geo.boom")
     assert old.state is LifecycleState.DRAINING
-    draining = rt._changes._under_way.live()
+    draining = rt._queue._running.live()
     del caught
     assert not futures.wait(draining, 10).not_done
     assert old.state is LifecycleState.REMOVED
@@ -720,11 +720,11 @@ def test_a_dry_run_does_everything_but_publish(rt, plugins):
     assert not cut.published
     assert rt.epoch is epoch
     assert [step.split()[0] for step in cut.steps] == [
-        "link",
-        "compare",
-        "init",
+        *("wait", "read", "plan"),
+        *("link", "compare", "init"),
+        "build",
         "publish",
-        "retire",
+        *("drain", "shutdown", "reclaim"),
     ]
     with pytest.raises(LinkError), rt.change(dry_run=True) as change:
         change.reload("geo", plugins.write("geo", "1 / 0"))

@@ -14,10 +14,11 @@ import weakref
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal import LifecycleState, Runtime
-from epochal._core.change.executor import ChangeRun
-from epochal._core.change.queue import Changes
-from epochal._core.change.retirement import Retirement
+from epochal import LifecycleState
+from epochal._core.change.queue import ChangeQueue
+from epochal._core.change.retirement import RetiringGeneration
+from epochal._core.change.staging import Staging
+from epochal._core.generation.epoch import EpochStore
 from epochal._core.generation.generation import LeasedGeneration
 from epochal._core.generation.operation import Operation
 from epochal._core.sync.fifo_lock import FifoLock
@@ -42,13 +43,15 @@ from tests.interleavings.hosting import (
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-    from epochal._core.change.transaction import Running
+    from epochal._core.change.transaction import RunningChange
     from epochal._core.generation.epoch import Epoch
 
 MEETING: Final = (
     "epochal/runtime.py",
     "_core/change/executor.py",
     "_core/change/queue.py",
+    "_core/change/staging.py:Staging.publish",
+    "_core/generation/epoch.py:EpochStore",
     "events.py",
     "_core/use/drain_schedule.py",
     "_core/use/lease.py",
@@ -61,13 +64,13 @@ MEETING: Final = (
     "interleavings/changes.py",
 )
 PUBLISHING: Final = (
-    "epochal/runtime.py:Runtime._publish",
-    "_core/change/executor.py:ChangeRun._publish",
+    "_core/generation/epoch.py:EpochStore.publish",
+    "_core/change/staging.py:Staging.publish",
     "interleavings/changes.py",
 )
 RETIRING: Final = (
     *PUBLISHING,
-    "_core/change/retirement.py:Retirement",
+    "_core/change/retirement.py",
     "_core/use/drain_schedule.py",
     "_core/use/lease.py",
     "_core/sync/weak_registry.py",
@@ -104,26 +107,28 @@ def found(at: Any) -> None:
     assert all(version is not None for _, _, version in at.seen), at.seen
 
 
-def one_by_one(self: Runtime, epoch: Epoch) -> None:
+def one_by_one(self: EpochStore, epoch: Epoch) -> None:
     """Publish the new generations one after another."""
-    base = getattr(self, "epoch", epoch)
+    reader: Any = self._reader
+    base = getattr(reader, "epoch", epoch)
     for plugin, new in epoch.generations.items():
         old = base.generations.get(plugin)
         if old is not None and old is not new:
             carried = {key: epoch[key[0]][key[1]] for key in new.exports}
             base = base.successor([old], [LeasedGeneration(new, epoch.lease(plugin), carried)])
-            self.epoch = base
-    self.epoch = epoch
+            reader.epoch = base
+    reader.epoch = epoch
 
 
-def removed_first(self: Runtime, epoch: Epoch) -> None:
+def removed_first(self: EpochStore, epoch: Epoch) -> None:
     """Publish the epoch without what is replaced, then the one with what replaces it."""
-    base = getattr(self, "epoch", epoch)
+    reader: Any = self._reader
+    base = getattr(reader, "epoch", epoch)
     new = epoch.generations
-    self.epoch = base.successor(
+    reader.epoch = base.successor(
         [g for g in base.generations.values() if new.get(g.plugin) != g], ()
     )
-    self.epoch = epoch
+    reader.epoch = epoch
 
 
 # --- capture against remove -----------------------------------------------------------------------
@@ -141,8 +146,7 @@ def never_used_after_shutdown(at: Any) -> None:
     assert at.cut["remove"].drained
 
 
-def without_looking(self: Retirement, leaver: Any) -> bool:
-    return True
+without_looking = property(lambda _: True)
 
 
 # --- an operation against remove ------------------------------------------------------------------
@@ -216,10 +220,10 @@ def nothing_is_left(at: Any) -> None:
     all_shut_down_once(at)
 
 
-def torn_begin(self: Changes, site: Any, wishes: Any, limits: Any, **how: Any) -> Running:
+def torn_begin(self: ChangeQueue, spec: Any) -> RunningChange:
     """Looks whether the runtime is open, and then queues."""
     self.check_open()
-    return self._start(site, wishes, limits, **{"dry_run": False, "reason": "", **how})
+    return self._start(spec)
 
 
 # --- a subscriber against a cutover ---------------------------------------------------------------
@@ -254,15 +258,15 @@ def told_in_order_and_only_what_is_so(at: Any) -> None:
     assert moves == [LifecycleState.LINKED, LifecycleState.INITIALIZED, LifecycleState.ACTIVE]
 
 
-_publish = ChangeRun._publish
+_publish = Staging.publish
 
 
-def told_early(self: ChangeRun, retired: Any) -> Any:
-    """Tell of the commit, then publish."""
-    before = self._epochs
-    self._epochs = (before[0], before[0] + 1)
-    self._tell_commit([], [])
-    return _publish(self, retired)
+def told_early(self: Staging, *how: Any) -> None:
+    """Emit the commit, then publish."""
+    before = self.numbers[0]
+    self.numbers = (before, before + 1)
+    self._announce_commit([])
+    _publish(self, *how)
 
 
 PROGRAMS = (
@@ -273,7 +277,7 @@ PROGRAMS = (
         serving(GEO, UNITS),
         (reloading_both, capturing),
         of_one_version,
-        replaced(Runtime, "_publish", one_by_one),
+        replaced(EpochStore, "publish", one_by_one),
         ci=every(1, at_least=100),
         soak=every(2, at_least=5000),
         where=PUBLISHING,
@@ -286,7 +290,7 @@ PROGRAMS = (
         serving(GEO, UNITS),
         (reloading_both, capturing),
         found,
-        replaced(Runtime, "_publish", removed_first),
+        replaced(EpochStore, "publish", removed_first),
         ci=every(1, at_least=100),
         soak=every(2, at_least=5000),
         where=PUBLISHING,
@@ -299,7 +303,7 @@ PROGRAMS = (
         serving(GEO),
         (using, removing),
         never_used_after_shutdown,
-        replaced(Retirement, "_is_unused", without_looking),
+        replaced(RetiringGeneration, "is_unused", without_looking),
         ci=every(1, at_least=360),
         soak=every(2, at_least=20000),
         where=RETIRING,
@@ -351,7 +355,7 @@ PROGRAMS = (
         serving(GEO),
         (loading, closing),
         nothing_is_left,
-        replaced(Changes, "begin", torn_begin),
+        replaced(ChangeQueue, "begin", torn_begin),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=700),
         where=MEETING,
@@ -364,10 +368,10 @@ PROGRAMS = (
         subscribed,
         (reloading_told, hearing),
         told_in_order_and_only_what_is_so,
-        replaced(ChangeRun, "_publish", told_early),
+        replaced(Staging, "publish", told_early),
         ci=sampled(100, preemptions=2),
         soak=every(1, at_least=300),
-        where=(*PUBLISHING, "_core/change/executor.py", "events.py"),
+        where=(*PUBLISHING, "_core/change/staging.py", "_core/change/executor.py", "events.py"),
         around=changes_in_their_callers,
     ),
 )

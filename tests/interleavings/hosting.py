@@ -19,7 +19,7 @@ from unittest import mock
 from epochal import Runtime, events
 from epochal._core.change import plugin_calls as phase
 from epochal._core.change import queue as changes
-from epochal._core.change.transaction import Running
+from epochal._core.change.transaction import RunningChange
 from epochal._core.generation import process_tables
 from epochal._core.plugin.artifact import Artifact
 from epochal._core.sync.watchdog import Watchdog
@@ -84,9 +84,9 @@ def changes_in_their_callers() -> Iterator[None]:
         late.work = [*getattr(late, "work", ()), run]
         return future
 
-    wait = Running.wait
+    wait = RunningChange.wait
 
-    def run_and_wait(self: Running) -> Any:
+    def run_and_wait(self: RunningChange) -> Any:
         work, late.work = late.work, []
         for one in work:
             one()
@@ -94,7 +94,7 @@ def changes_in_their_callers() -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(changes, "call_on_thread", call_later))
-        stack.enter_context(mock.patch.object(Running, "wait", run_and_wait))
+        stack.enter_context(mock.patch.object(RunningChange, "wait", run_and_wait))
         stack.enter_context(mock.patch.object(events, "threading", _NO_THREADS))
         stack.enter_context(mock.patch.object(phase, "watchdog"))  # each run has its own
         # Half the time of a run, to see what no plugin here leaves in the process.

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _MANAGER: Final = "pluggy/_manager.py:PluginManager."
 REGISTERING: Final = (
-    "epochal/runtime.py:Runtime._publish",
-    *(_MANAGER + name for name in ("check", "settle", "_has_altered")),
+    "_core/generation/epoch.py:EpochStore.publish",
+    *(_MANAGER + name for name in ("check", "finish", "_has_altered")),
 )
 TELLING: Final = (
-    "epochal/runtime.py:Runtime._publish",
-    *(_MANAGER + name for name in ("check", "settle", "call_historic", "_take_ready", "_catch_up")),
+    "_core/generation/epoch.py:EpochStore.publish",
+    *(_MANAGER + name for name in ("check", "finish", "call_historic", "_take_ready", "_catch_up")),
 )
 
 told: Final[list[int]] = []

@@ -141,7 +141,7 @@ class Held:
     """The turn to change plugins, held until it is let go; what comes meanwhile queues up."""
 
     def __init__(self, runtime):
-        self._turn = runtime._site.turn
+        self._turn = runtime._epochs.turn
         self._ticket = self._turn.acquire()
         self._ticket.result(10)
         self._threads = []

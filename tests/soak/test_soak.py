@@ -6,7 +6,7 @@ from tests.soak.operations import Wrong, pair
 from tests.soak.run import MODES, Goal, Soak
 from tests.soak.world import artifact, tool
 
-from epochal._core.change.retirement import Retirement
+from epochal._core.change.retirement import RetiringGeneration
 
 QUICK = Goal(operations=700_000, reloads=170, limit_s=500.0)
 SHORT = Goal(operations=2_000, reloads=20, limit_s=50.0)
@@ -101,7 +101,7 @@ def test_what_is_said_to_be_published_before_it_is_is_seen_to_be_stale():
 
 
 def test_a_shutdown_in_use_is_seen(monkeypatch):
-    monkeypatch.setattr(Retirement, "_is_unused", lambda *_: True)
+    monkeypatch.setattr(RetiringGeneration, "is_unused", True)
     assert is_found("used_after_shutdown", operations=[calling_what_it_began_with])
 
 

@@ -339,13 +339,13 @@ class PluginManager(ManagerQueries):
         # about, and the rollback waits for that plugin's leases.
         raise ExportError(message, plugin=plugin)
 
-    def welcome(self, generation: Generation) -> None:
+    def prepare(self, generation: Generation) -> None:
         """Repeat the historic calls for a newcomer."""
         assert self._pending is not None
         newcomer = self._pending.newcomers[generation]
         self._catch_up(newcomer, targets_of(self._kind, generation), self._state)
 
-    def settle(self, *, published: bool) -> Sequence[Callable[[], object]]:
+    def finish(self, *, published: bool) -> Sequence[Callable[[], object]]:
         """Forget the change; returns the newcomers' results for the callbacks, if published."""
         with self._lock:
             pending, self._pending = self._pending, None

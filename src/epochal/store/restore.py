@@ -11,8 +11,6 @@ left is another epoch, so it is committed as one, and the one before stays in th
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import count
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, get_args
 
 from epochal._core.change.journal import Commit
@@ -21,14 +19,16 @@ from epochal._core.generation.epoch import Epoch
 from epochal.errors import EpochalError, MissingDependencyError, RestoreError, StoreCorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from epochal._core.change.journal import Refusal
-    from epochal._core.change.staging import Site
-    from epochal._core.change.transaction import Running
+    from epochal._core.change.journal import Journal, Refusal
+    from epochal._core.change.transaction import RunningChange
+    from epochal._core.generation.epoch import EpochStore
     from epochal._core.plugin.candidate import Candidate
     from epochal.store.records import EpochRecord
     from epochal.store.store import Store
+
+    Begin: TypeAlias = Callable[[Sequence[PlannedChange], Journal], RunningChange]
 
 Restore: TypeAlias = Literal["strict", "available"]
 """What to do where the last epoch cannot be brought back whole."""
@@ -37,18 +37,16 @@ Restore: TypeAlias = Literal["strict", "available"]
 def restore_last(
     store: Store,
     mode: Restore,
-    site: Site,
-    numbers: MutableMapping[str, count[int]],
-    begin: Callable[[Site, Sequence[PlannedChange]], Running],
+    epochs: EpochStore,
+    begin: Begin,
 ) -> None:
     """Bring the last committed epoch of a store back.
 
     Args:
         store: where it is.
         mode: what to do where it cannot be brought back whole.
-        site: what the runtime's changes work on.
-        numbers: where it counts the generations of each plugin; they go on from the store's.
-        begin: begins a change on a site.
+        epochs: the runtime's; its numbers go on from the store's.
+        begin: begins a change, with a journal of its own.
 
     Raises:
         RestoreError: it cannot be brought back; the cause is its cause.
@@ -57,7 +55,7 @@ def restore_last(
     if mode not in get_args(Restore):
         raise ValueError(f"restore={mode!r}: expected 'strict' or 'available'")
     _check_end(store, mode)
-    numbers.update((plugin, count(number)) for plugin, number in store.numbers().items())
+    epochs.continue_numbers(store.numbers())
     last = store.last()
     if last is None:
         return
@@ -65,7 +63,7 @@ def restore_last(
     run = _Restoration(store, last, found)
     for plugin, error in faults.items():
         run.leave_out(plugin, error, mode)
-    while not run.attempt(site, begin, mode):
+    while not run.attempt(epochs, begin, mode):
         pass  # each round leaves out at least one more
 
 
@@ -96,21 +94,20 @@ class _Restoration:
         self._plugins: Final = dict(found)
         self._left_out: Final[dict[str, str]] = {}
 
-    def attempt(
-        self, site: Site, begin: Callable[[Site, Sequence[PlannedChange]], Running], mode: Restore
-    ) -> bool:
+    def attempt(self, epochs: EpochStore, begin: Begin, mode: Restore) -> bool:
         """Try to bring up what is not left out; returns whether that worked."""
         number, whole = self._last.number, not self._left_out
         # The change publishes the successor: the very epoch that was committed, if it is whole.
-        site.publish(Epoch(number - 1 if whole and self._plugins else number))
+        epochs.publish(Epoch(number - 1 if whole and self._plugins else number))
         if whole and not self._plugins:
             return True
         journal = _Unchanged(self._store, self._last) if whole else _Reduced(self._store, self)
-        wishes = [
-            PlannedChange(Verb.LOAD, plugin, found) for plugin, found in self._plugins.items()
+        planned = [
+            PlannedChange(Verb.LOAD, plugin, candidate)
+            for plugin, candidate in self._plugins.items()
         ]
         try:
-            begin(replace(site, journal=journal), wishes).wait()
+            begin(planned, journal).wait()
         except EpochalError as error:
             # A plugin's own errors name it; a time limit names the generation.
             plugin = str(getattr(error, "plugin", None) or "").partition("#")[0]

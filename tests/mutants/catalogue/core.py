@@ -22,14 +22,14 @@ MUTANTS = (
         "E1.one-store-publishes-all",
         "E1",
         "a change of several plugins is published one plugin at a time",
-        module="epochal._core.change.executor",
-        where="ChangeRun._publish",
-        at="expr 1",
+        module="epochal._core.change.staging",
+        where="Staging.publish",
+        at="expr 2",
         edit=before(
-            "step = base\n"
-            "for one in self._stage.staged.values():\n"
-            "    gone = [g for g in retired if g.plugin == one.generation.plugin]\n"
-            "    step = step.successor(gone, [one])\n"
+            "step = old_epoch\n"
+            "for leased in self.leased.values():\n"
+            "    gone = [g for g in self.retired if g.plugin == leased.generation.plugin]\n"
+            "    step = step.successor(gone, [leased])\n"
             "    $value.func(step)\n"
             "    __import__('time').sleep(0.001)"
         ),
@@ -51,10 +51,13 @@ MUTANTS = (
         "E2.old-exports-stay-until-publish",
         "E2, flaw 6",
         "the old exports go before the new ones are in",
-        module="epochal._core.change.executor",
-        where="ChangeRun._publish",
-        at="expr 1",
-        edit=before("$value.func(base.successor(retired, ()))\n__import__('time').sleep(0.001)"),
+        module="epochal._core.change.staging",
+        where="Staging.publish",
+        at="expr 2",
+        edit=before(
+            "$value.func(old_epoch.successor(list(self.retired), ()))\n"
+            "__import__('time').sleep(0.001)"
+        ),
         shape="0c3123",
         test=RUNTIME + "test_e2_a_name_that_both_versions_have_is_never_missing",
     ),
@@ -74,8 +77,8 @@ MUTANTS = (
         "E3",
         "what a dependent borrowed is never taken back",
         module="epochal._core.change.retirement",
-        where="Retirement._remove",
-        at="expr 0",
+        where="Retirement._shut_down",
+        at="expr 3",
         edit=delete(),
         shape="f00511",
         test=RUNTIME + "test_e3_what_was_required_is_given_back_even_by_a_dependent_that_leaks",
@@ -85,7 +88,7 @@ MUTANTS = (
         "E4, flaws 5 and 8",
         "a generation is shut down without waiting for its last lease",
         module="epochal._core.change.retirement",
-        where="Retirement._is_unused",
+        where="RetiringGeneration.is_unused",
         at="if 0",
         edit=delete(),
         shape="7f6284",
@@ -98,8 +101,12 @@ MUTANTS = (
         module="epochal._core.change.retirement",
         where="Retirement.run",
         at="expr 3",
-        edit=before("for leaver in list(self._pending):\n    self._finish(leaver)"),
-        shape="7ff16e",
+        edit=before(
+            "for retiring in list(self._pending):\n"
+            "    del retiring.steps[0]\n"
+            "    self._leave(retiring)"
+        ),
+        shape="8a46d4",
         test=RUNTIME + "test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on",
     ),
     Mutant(
@@ -118,7 +125,7 @@ MUTANTS = (
         "E4",
         "threads that an export started on its own helper are not looked for",
         module="epochal._core.change.retirement",
-        where="Retirement._is_unused",
+        where="RetiringGeneration.is_unused",
         at="return 1 / value",
         edit=replace("True"),
         shape="1bf453",
@@ -157,10 +164,10 @@ MUTANTS = (
         "events",
         "a change answers before its last event",
         module="epochal._core.change.executor",
-        where="ChangeRun._finish",
-        at="expr 0 to expr 1",
-        edit=replace("$1\n$0"),
-        shape="eeab81",
+        where="Executor._finish",
+        at="expr 0",
+        edit=before("self._answer(retirement)"),
+        shape="e480b0",
         test=(
             BUGS + "test_end_is_told_before_the_answer.py::"
             "test_the_last_event_is_emitted_before_the_caller_has_its_answer"
@@ -171,24 +178,24 @@ MUTANTS = (
         "E5, flaw 7",
         "the old version is taken out before the new one has linked",
         module="epochal._core.change.staging",
-        where="Staging.bring_up",
+        where="Staging.link",
         at="expr 5",
         edit=before(
-            "if (old := self.base.generations.get(generation.plugin)) is not None:\n"
+            "if (old := self.old.generations.get(generation.plugin)) is not None:\n"
             "    old.lifecycle.set(LifecycleState.DRAINING)"
         ),
-        shape="ab929f",
+        shape="49c8d8",
         test=RUNTIME + "test_e5_a_version_that_fails_leaves_everything_as_it_was",
     ),
     Mutant(
         "E5.staged-code-is-torn-down",
         "E5",
         "what a failed change staged is not torn down",
-        module="epochal._core.change.executor",
-        where="ChangeRun._roll_back",
-        at="assign 1 / value",
-        edit=replace("[]"),
-        shape="5d17b0",
+        module="epochal._core.change.staging",
+        where="Staging.withdraw",
+        at="assign 1",
+        edit=delete(),
+        shape="694a81",
         test=RUNTIME + "test_e5_what_was_staged_is_shut_down_and_its_resources_closed",
     ),
     Mutant(
@@ -196,23 +203,23 @@ MUTANTS = (
         "E5",
         "plugin code that blocks is waited for without a limit",
         module="epochal._core.change.plugin_calls",
-        where="Phases.call_plugin",
-        at="assign 4 / value.args[0]",
+        where="StepRunner.call_plugin",
+        at="assign 1 / value.args[0]",
         edit=replace("None"),
-        shape="aa37f2",
+        shape="b5a728",
         test=RUNTIME + "test_e5_plugin_code_that_blocks_ends_the_change_and_its_thread_is_named",
     ),
     Mutant(
         "E6.no-finalizer-in-publish",
         "E6",
         "the old epoch dies, and runs finalizers, in the middle of publishing",
-        module="epochal._core.change.executor",
-        where="ChangeRun._publish",
-        at="expr 1",
+        module="epochal._core.change.staging",
+        where="Staging.publish",
+        at="expr 2",
         edit=replace(
-            "numbers, base, self._stage.base = base.number, None, None\n"
+            "number, old_epoch, self.old_epoch = old_epoch.number, None, None\n"
             "$\n"
-            "base = type('Old', (), {'number': numbers})"
+            "old_epoch = type('Old', (), {'number': number})"
         ),
         shape="0c3123",
         test=RUNTIME + "test_e6_no_foreign_code_runs_while_an_epoch_is_published",
@@ -288,10 +295,10 @@ MUTANTS = (
         "resources",
         "after a closer that blocks the others are forgotten",
         module="epochal._core.change.retirement",
-        where="Retirement._shut_down",
-        at="expr 0 / value.args[3].body.args[2]",
-        edit=replace("self._remove"),
-        shape="13d46f",
+        where="Retirement.give_up",
+        at="if 0 / test",
+        edit=replace("True"),
+        shape="7474e5",
         test=RESOURCES + "test_after_a_shutdown_that_blocks_the_rest_is_closed_all_the_same",
     ),
     Mutant(
@@ -432,22 +439,22 @@ MUTANTS = (
         "E8.store-before-publish",
         "E8",
         "an epoch is published before the store has it",
-        module="epochal._core.change.executor",
-        where="ChangeRun._commit",
-        at="if 0",
-        edit=before("self._site.publish(self._next)"),
-        shape="0017dc",
+        module="epochal._core.change.sequence",
+        where="ChangeSequence._store",
+        at="expr 1",
+        edit=before("self._epochs.publish(staging.built)"),
+        shape="869b63",
         test=STORE + "test_e8_an_epoch_is_stored_before_it_is_published",
     ),
     Mutant(
         "E8.store-error-holds-nothing",
         "E5, E8",
         "an error of the store holds what its change staged",
-        module="epochal._core.change.executor",
-        where="ChangeRun._roll_back",
-        at="assign 5",
-        edit=delete(),
-        shape="f4d612",
+        module="epochal._core.change.staging",
+        where="Staging.clear",
+        at="assign 0",
+        edit=replace("self.old_epoch = None"),
+        shape="3404f9",
         test=STORE + "test_e5_a_failing_journal_holds_no_lease_of_the_staged_code",
     ),
     Mutant(
@@ -488,10 +495,10 @@ MUTANTS = (
         "E8",
         "closing a runtime is committed as a removal of everything",
         module="epochal.runtime",
-        where="Runtime._begin_close",
-        at="return 0 / value.args[0]",
-        edit=replace("site"),
-        shape="1b2f41",
+        where="Runtime.close",
+        at="assign 2 / value.args[0]",
+        edit=replace("ChangeSpec(remove_all, limits, WeakRegistry(), self._store, reason='close')"),
+        shape="46e441",
         test=(STORE + "test_e8_a_restart_serves_the_last_committed_epoch_from_the_store"),
     ),
     Mutant(
@@ -670,7 +677,7 @@ MUTANTS = (
         "E4, model",
         "a generation is shut down without waiting for its last lease",
         module="epochal._core.change.retirement",
-        where="Retirement._is_unused",
+        where="RetiringGeneration.is_unused",
         at="if 0",
         edit=delete(),
         shape="7f6284",
@@ -680,11 +687,11 @@ MUTANTS = (
         "E5.model-staged-code-is-torn-down",
         "E5, model",
         "a change that is given up leaves what it staged",
-        module="epochal._core.change.executor",
-        where="ChangeRun._roll_back",
-        at="assign 1 / value",
-        edit=replace("[] if self._phases._cancelled else $"),
-        shape="5d17b0",
+        module="epochal._core.change.staging",
+        where="Staging.withdraw",
+        at="assign 1",
+        edit=replace("if not self._runner._cancelled:\n    $"),
+        shape="694a81",
         test=MODEL,
     ),
     Mutant(
@@ -692,7 +699,7 @@ MUTANTS = (
         "E4, soak",
         "a generation is shut down without waiting for its last lease",
         module="epochal._core.change.retirement",
-        where="Retirement._is_unused",
+        where="RetiringGeneration.is_unused",
         at="if 0",
         edit=delete(),
         shape="7f6284",

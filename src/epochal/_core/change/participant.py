@@ -1,67 +1,163 @@
-"""A party to a runtime's changes: a host that has a say in each, and is told how it went.
+"""A host that takes part in the changes of a runtime.
 
 Kinds judge exports by themselves, whatever runtime they are loaded into. A host may have rules of
-its own about what is active together (the specifications of a plugin manager), and things to say
-to whoever comes in, before anybody else can call it. So each change asks the parties of its
+its own about which plugins are active together (the specifications of a plugin manager), and may
+have to prepare a newcomer before it can be called. So each change asks the participants of its
 runtime, after everything else was staged:
 
-1. `check`: would this epoch do? Who of those that come in is to be met?
-2. `welcome`: once for each of these, dependencies first, under the time limit of a phase.
-3. `settle`: the epoch is current, or the change went back.
+1. `check`: would this epoch do, and which of the newcomers are to be prepared?
+2. `prepare`: once for each of these, dependencies first, under the time limit of a phase.
+3. `finish`: the epoch is current, or the change was rolled back.
 
-What `check` and `welcome` raise rolls the change back. A change without parties does none of it.
+An error of `check` or `prepare` rolls the change back. A change without participants has none of
+these steps.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from epochal._core.change.step import Step, StepName
+from epochal._core.introspect.tracebacks import format_error, without_variables
+from epochal.errors import EpochalError, IncompatibleError, PrepareError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from epochal._core.change.plugin_calls import StepRunner
+    from epochal._core.change.staging import Staging
+    from epochal._core.change.step import Deadline
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
 
 
 class Participant(Protocol):
-    """A host that has a say in the changes of a runtime. Every call is on the change's thread."""
+    """A host that takes part in the changes of a runtime; see `Runtime.join`.
+
+    Every method is called on the thread of the change.
+    """
 
     def check(self, epoch: Epoch, newcomers: Sequence[Generation]) -> Sequence[Generation]:
         """Look at the epoch that a change would publish.
 
-        It must not call the plugins' code, nor keep the epoch but weakly.
+        It must not call the plugins' code, nor keep the epoch other than weakly.
 
         Args:
             epoch: the epoch.
             newcomers: the generations that are new in it, dependencies first.
 
         Returns:
-            Those that it wants to welcome.
+            The newcomers that it wants to prepare.
 
         Raises:
-            Exception: it will not do; an `EpochalError` is the caller's answer as it is.
+            Exception: the epoch will not do, and the change is rolled back; the caller gets an
+                `EpochalError` as it is, and any other within an `IncompatibleError`.
         """
         ...
 
-    def welcome(self, generation: Generation) -> None:
-        """Meet a newcomer. May call its code, as `init` did; nobody else can call it yet.
+    def prepare(self, generation: Generation) -> None:
+        """Prepare a newcomer. May call its code, as `init` did; no other code can call it yet.
 
-        It must hold no lease and no epoch meanwhile: what a plugin's code does not return from is
-        left behind with its frames (`epochal._core.change.plugin_calls`). `generation.exports` has
-        the targets.
+        It must hold no lease and no epoch meanwhile: if the plugin's code does not return, its
+        thread is abandoned with all its frames. `generation.exports` has the targets.
 
         Raises:
             BaseException: the change is rolled back.
         """
         ...
 
-    def settle(self, *, published: bool) -> Sequence[Callable[[], object]]:
+    def finish(self, *, published: bool) -> Sequence[Callable[[], object]]:
         """The change has ended; called once after each `check`, also one that raised.
 
         It must not raise, nor call foreign code.
 
+        Args:
+            published: whether the epoch is current; otherwise the change was rolled back.
+
         Returns:
-            What to call when the change has given its turn back. What these raise undoes nothing,
-            and is the answer of whoever asked for the change.
+            What to call once the next change may run. An error of these undoes nothing, and is
+            raised to the caller of the change.
         """
         ...
+
+
+class Participants:
+    """The participants of one change.
+
+    Belongs to the thread that has the change.
+
+    Args:
+        staging: the epoch that they are asked about.
+        runner: runs the code that prepares newcomers.
+        deadline: its time limit.
+    """
+
+    __slots__ = ("_asked", "_deadline", "_runner", "_staging")
+
+    def __init__(self, staging: Staging, runner: StepRunner, deadline: Deadline) -> None:
+        self._staging: Final = staging
+        self._runner: Final = runner
+        self._deadline: Final = deadline
+        self._asked: Final[list[Participant]] = []
+
+    def check(self, participant: Participant, _: Step) -> list[Step]:
+        """Ask one of them; returns the steps that prepare newcomers for it.
+
+        Raises:
+            IncompatibleError: it refuses the change.
+            EpochalError: it refuses the change by an error of its own.
+        """
+        # Before the call: `finish` is called also after a check that raised.
+        self._asked.append(participant)
+        try:
+            # No local variable has the epoch: the error that leaves here refers to this frame.
+            newcomers = participant.check(self._staging.built, tuple(self._staging.generations))
+        except EpochalError as error:
+            raise error.with_traceback(None) from None  # its frames hold the epoch
+        except Exception as error:  # noqa: BLE001  a host's own, of any type
+            refusal = f"a host of this runtime refuses the change: {format_error(error)}"
+            raise IncompatibleError(refusal) from without_variables(error)
+        return [
+            Step(
+                StepName.PREPARE,
+                generation.plugin,
+                f"for {name_of(participant)}",
+                do=partial(self._prepare, participant, generation),
+                deadline=self._deadline,
+            )
+            for generation in newcomers
+        ]
+
+    def _prepare(self, participant: Participant, generation: Generation, step: Step) -> None:
+        self._runner.call_plugin(step, generation, partial(_prepare, participant, generation))
+
+    def finish(self, *, published: bool) -> list[Callable[[], object]]:
+        """Report the change's end to those that were asked; returns what is to be called."""
+        asked = self._asked.copy()
+        self._asked.clear()
+        return [call for participant in asked for call in participant.finish(published=published)]
+
+    def roll_back(self) -> Sequence[str]:
+        """Report to all of them that the change was rolled back."""
+        self.finish(published=False)
+        return ()
+
+
+def name_of(participant: Participant) -> str:
+    """A participant, as a step names it."""
+    return type(participant).__name__
+
+
+def _prepare(participant: Participant, generation: Generation) -> None:
+    """Prepare a newcomer; what that leaves in the process is the newcomer's own."""
+    try:
+        with generation.taking_over():
+            participant.prepare(generation)
+    except EpochalError:
+        raise
+    except BaseException as error:
+        raise PrepareError(
+            f"plugin {generation.plugin!r} raised {format_error(error)} as a host prepared it",
+            plugin=generation.plugin,
+        ) from error

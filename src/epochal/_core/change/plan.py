@@ -1,24 +1,27 @@
-"""What a change would do, worked out before any of it is done.
+"""What a change will do, worked out before any of it is done.
 
-A pure function: the active plugins and the wishes go in, an ordered plan comes out, or an error
-that names every plugin concerned. Nothing is loaded, run or altered here, which is what makes a
-plan printable, testable, and the same for a dry run as for a real one.
+A pure function: the active plugins and what is asked for go in, an ordered plan comes out, or an
+error that names every plugin concerned. Nothing is loaded, run or altered here, so a plan can be
+printed and tested, and is the same for a dry run as for a real one.
 
-The order is the dependencies' order for what comes up, and its reverse for what goes down. A plugin
-whose dependency changes is *re-linked*: it gets a new generation of its own in the same change, so
-no generation ever holds an export of a generation from another epoch.
+Plugins come up in the order of their dependencies and go down in its reverse. A plugin whose
+dependency changes is *re-linked*: it gets a new generation of its own in the same change, so no
+generation ever holds an export of a generation from another epoch (E3).
 
-Only what a change can affect is looked at: the plugins it names and whoever requires them, however
-indirectly. Among ten thousand plugins a reload of one that nobody requires looks at one.
+Only plugins that a change can affect are looked at: those it names, and those that require them,
+however indirectly. Among ten thousand plugins a reload of one that no other requires looks at one.
+
+The steps of a plan say what is done, in which order; `sequence` makes them run.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from epochal._core.change.step import Step, StepName, retirement_steps
 from epochal.errors import (
     AlreadyLoadedError,
     DependencyCycleError,
@@ -30,15 +33,15 @@ from epochal.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from epochal._core.generation.epoch import Epoch
     from epochal._core.plugin.candidate import Candidate
     from epochal._core.plugin.manifest import Manifest
 
 
-class Verb(Enum):
-    """What a wish asks for."""
+class Verb(StrEnum):
+    """What the host asks for."""
 
     # A plugin that is not active yet.
     LOAD = "load"
@@ -46,23 +49,6 @@ class Verb(Enum):
     RELOAD = "reload"
     # An active plugin goes.
     REMOVE = "remove"
-
-
-class Action(Enum):
-    """One step of a plan."""
-
-    # Execute the plugin's code, check its exports.
-    LINK = "link"
-    # Compare each export that both versions have.
-    COMPARE = "compare"
-    # Call init().
-    INIT = "init"
-    # Give the new generation what the old one keeps.
-    HAND_OVER = "hand over"
-    # Store the new epoch: the instant of the change.
-    PUBLISH = "publish"
-    # Wait for the old generation's last use, then shut it down.
-    RETIRE = "retire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +59,7 @@ class PlannedChange:
         verb: what to do.
         plugin: with which plugin.
         candidate: the new version, for a load or a reload.
-        cascade: for a removal: take along those that require it.
+        cascade: for a removal: take along the plugins that require it.
     """
 
     verb: Verb
@@ -83,25 +69,13 @@ class PlannedChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step, as a person reads it."""
-
-    action: Action
-    plugin: str
-    detail: str
-
-    def __str__(self) -> str:
-        return " ".join(part for part in (self.action.value, self.plugin, self.detail) if part)
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """An ordered change.
 
     Attributes:
         stage: the candidates to bring up, dependencies first.
         retire: the plugins whose active generation goes, dependents first.
-        steps: all of it, a line each.
+        steps: all that is done, in order; not made to run yet.
     """
 
     stage: tuple[Candidate, ...]
@@ -112,108 +86,115 @@ class Plan:
         return "\n".join(f"{n}. {step}" for n, step in enumerate(self.steps, 1))
 
 
-def plan_change(epoch: Epoch, wishes: Sequence[PlannedChange]) -> Plan:
+def plan_change(
+    epoch: Epoch,
+    asked: Sequence[PlannedChange],
+    hosts: Sequence[str] = (),
+    *,
+    journal: bool = False,
+) -> Plan:
     """Order a change, or refuse it.
 
     Args:
         epoch: what is active.
-        wishes: what is asked for; the order among them does not matter.
+        asked: what is asked for; the order among them does not matter.
+        hosts: the names of the hosts that take part in the change.
+        journal: whether the next epoch is stored.
 
     Raises:
-        HostError: a plugin that is named twice, a load of what is active (`AlreadyLoadedError`), a
-            reload or removal of what is not (`UnknownPluginError`).
+        HostError: a plugin that is named twice, a load of one that is active
+            (`AlreadyLoadedError`), a reload or removal of one that is not (`UnknownPluginError`).
         DependencyError: the plugins would not fit together; the message names those concerned.
     """
-    _check_wishes(epoch, wishes)
-    staged = {wish.plugin: wish.candidate for wish in wishes if wish.candidate is not None}
+    _check_asked(epoch, asked)
+    staged = {change.plugin: change.candidate for change in asked if change.candidate is not None}
     requiring = _requiring(epoch, staged)
-    removed = _removals(wishes, staged, requiring)
+    removed = _removals(asked, staged, requiring)
     affected = _closure([*staged, *removed], requiring)
     for plugin in affected - removed:
         if plugin not in staged:
             staged[plugin] = epoch.generations[plugin].candidate
     _check_fit(epoch, staged, removed)
     up = _order(staged)
-    down = tuple(p for p in reversed(_order(_active(epoch, affected))))
-    named = {wish.plugin for wish in wishes}
-    return Plan(
-        stage=tuple(staged[plugin] for plugin in up),
-        retire=down,
-        steps=tuple(_steps(epoch, staged, up, down, named)),
-    )
+    down = tuple(reversed(_order(_active(epoch, affected))))
+    steps = [*_staging_steps(epoch, staged, up, {change.plugin for change in asked})]
+    steps += _commit_steps(epoch, up, hosts, journal=journal)
+    for plugin in down:
+        steps += retirement_steps(epoch.generations[plugin])
+    return Plan(tuple(staged[plugin] for plugin in up), down, tuple(steps))
 
 
-def _check_wishes(epoch: Epoch, wishes: Sequence[PlannedChange]) -> None:
-    for plugin, count in Counter(wish.plugin for wish in wishes).items():
+def _check_asked(epoch: Epoch, asked: Sequence[PlannedChange]) -> None:
+    for plugin, count in Counter(change.plugin for change in asked).items():
         if count > 1:
             raise HostError(
                 f"plugin {plugin!r} is named {count} times in one change; once is enough"
             )
-    for wish in wishes:
-        if wish.verb is Verb.LOAD:
-            if wish.plugin in epoch.generations:
-                raise AlreadyLoadedError(wish.plugin)
-        elif wish.plugin not in epoch.generations:
-            raise UnknownPluginError(wish.plugin, sorted(epoch.generations))
+    for change in asked:
+        if change.verb is Verb.LOAD:
+            if change.plugin in epoch.generations:
+                raise AlreadyLoadedError(change.plugin)
+        elif change.plugin not in epoch.generations:
+            raise UnknownPluginError(change.plugin, sorted(epoch.generations))
 
 
 def _requiring(epoch: Epoch, staged: Mapping[str, Candidate]) -> Callable[[str], frozenset[str]]:
-    """Who will require a plugin once the staged versions are in."""
-    wanting: dict[str, set[str]] = {}
+    """The plugins that will require a plugin once the staged versions are in, for any plugin."""
+    dependents: dict[str, set[str]] = {}
     for plugin, candidate in staged.items():
         for required in _required(candidate.manifest):
-            wanting.setdefault(required, set()).add(plugin)
+            dependents.setdefault(required, set()).add(plugin)
     renewed = frozenset(staged)
-    return lambda plugin: (epoch.requiring(plugin) - renewed) | wanting.get(plugin, set())
+    return lambda plugin: (epoch.requiring(plugin) - renewed) | dependents.get(plugin, set())
 
 
 def _removals(
-    wishes: Sequence[PlannedChange],
+    asked: Sequence[PlannedChange],
     staged: Mapping[str, Candidate],
     requiring: Callable[[str], frozenset[str]],
 ) -> set[str]:
-    """Everything that goes; refuses to leave a plugin without what it requires."""
-    goers = [wish for wish in wishes if wish.verb is Verb.REMOVE]
-    removed = {wish.plugin for wish in goers}
-    for wish in goers:
-        if wish.cascade:
-            removed |= _closure([wish.plugin], requiring) - staged.keys()
-    for wish in goers:
-        if left := requiring(wish.plugin) - removed:
-            raise RequiredByError(wish.plugin, sorted(left))
+    """All plugins that go; refuses to leave a plugin without one that it requires."""
+    removals = [change for change in asked if change.verb is Verb.REMOVE]
+    removed = {removal.plugin for removal in removals}
+    for removal in removals:
+        if removal.cascade:
+            removed |= _closure([removal.plugin], requiring) - staged.keys()
+    for removal in removals:
+        if left := requiring(removal.plugin) - removed:
+            raise RequiredByError(removal.plugin, sorted(left))
     return removed
 
 
 def _closure(seeds: Iterable[str], follow: Callable[[str], Iterable[str]]) -> set[str]:
-    found: set[str] = set()
+    reached: set[str] = set()
     todo = list(seeds)
     while todo:
         plugin = todo.pop()
-        if plugin not in found:
-            found.add(plugin)
+        if plugin not in reached:
+            reached.add(plugin)
             todo.extend(follow(plugin))
-    return found
+    return reached
 
 
 def _check_fit(epoch: Epoch, staged: Mapping[str, Candidate], removed: set[str]) -> None:
-    """Every staged plugin (re-linked dependents are staged) finds what it requires."""
+    """Refuse a change after which a staged plugin lacks one that it requires."""
     missing: list[str] = []
     unsatisfied: list[str] = []
     for plugin, candidate in staged.items():
         for requirement in candidate.manifest.requires:
-            found = _version(epoch, staged, removed, requirement.plugin)
+            manifest = _manifest(epoch, staged, removed, requirement.plugin)
             needs = f"plugin {plugin!r} ({candidate.manifest.version}) requires {requirement}"
-            if found is None:
+            if manifest is None:
                 missing.append(f"{needs}, which is not active and not part of this change")
-            elif not requirement.specifier.contains(found.version, prereleases=True):
-                unsatisfied.append(f"{needs}, but {found.id!r} would be {found.version}")
+            elif not requirement.specifier.contains(manifest.version, prereleases=True):
+                unsatisfied.append(f"{needs}, but {manifest.id!r} would be {manifest.version}")
     if missing:
         raise MissingDependencyError("; ".join(missing))
     if unsatisfied:
         raise VersionConflictError("; ".join(unsatisfied))
 
 
-def _version(
+def _manifest(
     epoch: Epoch, staged: Mapping[str, Candidate], removed: set[str], plugin: str
 ) -> Manifest | None:
     if plugin in staged:
@@ -263,32 +244,46 @@ def _place(
             stack.extend((p, False) for p in sorted(required, reverse=True) if p in candidates)
 
 
-def _steps(
-    epoch: Epoch,
-    staged: Mapping[str, Candidate],
-    up: Sequence[str],
-    down: Sequence[str],
-    named: set[str],
-) -> Iterable[Step]:
-    generations = epoch.generations
+def _staging_steps(
+    epoch: Epoch, staged: Mapping[str, Candidate], up: Iterable[str], named: Collection[str]
+) -> Iterator[Step]:
     for plugin in up:
-        new = staged[plugin].manifest.version
-        old = generations.get(plugin)
+        new, old = staged[plugin].manifest.version, epoch.generations.get(plugin)
         if old is None:
-            detail = f"{new}, new"
-        elif plugin in named:
+            yield Step(StepName.LINK, plugin, f"{new}, new")
+            yield Step(StepName.INIT, plugin)
+            continue
+        if plugin in named:
             detail = f"{old.version} -> {new}"
         else:
             changed = sorted(_required(staged[plugin].manifest) & staged.keys())
             detail = f"{new} again, because it requires {', '.join(changed)}"
-        yield Step(Action.LINK, plugin, detail)
-        if old is not None:
-            yield Step(Action.COMPARE, plugin, f"with generation {old.number}")
-        yield Step(Action.INIT, plugin, "")
-    for plugin in up:
-        old = generations.get(plugin)
-        if old is not None and old.keeps_state:
-            yield Step(Action.HAND_OVER, plugin, f"what generation {old.number} keeps")
-    yield Step(Action.PUBLISH, "", f"epoch {epoch.number + 1}")
-    for plugin in down:
-        yield Step(Action.RETIRE, plugin, f"generation {generations[plugin].number}, when unused")
+        yield Step(StepName.LINK, plugin, detail)
+        if old.exports or old.keeps_state:
+            yield Step(StepName.COMPARE, plugin, f"with generation {old.number}")
+        yield Step(StepName.INIT, plugin)
+        if old.keeps_state:
+            # Must precede the next plugin's init, which may already call this plugin and has to
+            # reach the generation that has the state.
+            yield Step(StepName.MATCH, plugin, f"with what generation {old.number} keeps")
+
+
+def _commit_steps(
+    epoch: Epoch, up: Iterable[str], hosts: Iterable[str], *, journal: bool
+) -> Iterator[Step]:
+    successor = f"epoch {epoch.number + 1}"
+    yield Step(StepName.VALIDATE, detail="exports of all plugins together")
+    yield Step(StepName.BUILD, detail=successor)
+    for host in hosts:
+        yield Step(StepName.CHECK, detail=f"{successor} by {host}")
+    generations = epoch.generations
+    keeping = [plugin for plugin in up if plugin in generations and generations[plugin].keeps_state]
+    if keeping:
+        yield Step(StepName.CLOSE, detail=f"of {', '.join(keeping)}")
+    for plugin in keeping:
+        yield Step(
+            StepName.HAND_OVER, plugin, f"what generation {generations[plugin].number} keeps"
+        )
+    if journal:
+        yield Step(StepName.JOURNAL, detail=successor)
+    yield Step(StepName.PUBLISH, detail=successor)

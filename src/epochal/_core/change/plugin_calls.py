@@ -1,26 +1,38 @@
 """Running plugin code inside a change: with a time limit, and without holding anything up.
 
 Plugin code may block for ever, raise anything, end its thread. It runs in the change's own thread,
-under a watch. When it does not return in time, or the change is cancelled meanwhile, the thread is
-*abandoned*: it cannot be killed and may still run, but another thread takes the change over, and
-should the first one return, `Abandoned` carries it out without touching anything.
+under a watch. If it does not return in time, or the change is cancelled meanwhile, the thread is
+*abandoned*: it cannot be killed and may still run. The watchdog starts a new thread that resumes
+the machine, which has all its state in its own attributes and goes on from there. Should the
+plugin's code return after all, `Abandoned` carries its thread out without touching anything.
 
-So the frames under a phase must hold no lease and no epoch: an abandoned thread would pin them for
-ever.
+So the frames under plugin code must hold no lease and no epoch: an abandoned thread would pin them
+for ever.
 
 Plugin code runs in a copy of the caller's context variables: what it sets there is gone when it
 returns. One of them marks it as inside a change, where asking for another change is refused instead
 of deadlocking.
+
+Who reads, who writes
+---------------------
+
+``_cancelled`` and ``_watch`` are written under ``_lock``. A canceller sets the first, then reads
+the second; the change's thread sets the second, then reads the first (`check_cancelled`). So one of
+the two always notices the other: swap either pair, and a cancellation can be lost. ``ms`` and
+``machine`` belong to the thread that has the change. A watch ends exactly once (`watchdog`), so
+either the thread goes on or its successor does, never both.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import Context, ContextVar
+from functools import partial
 from time import perf_counter, sleep
-from types import EllipsisType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.watchdog import Watch, watchdog
@@ -28,6 +40,9 @@ from epochal.errors import ChangeCancelledError, PhaseTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from epochal._core.change.step import Step
+    from epochal._core.generation.generation import Generation
 
 T = TypeVar("T")
 
@@ -37,87 +52,100 @@ changing: Final[ContextVar[int | None]] = ContextVar("epochal_changing", default
 
 _GIVE_WAY_S: Final = 20e-6
 # The interpreter takes its lock from a thread only after its switch interval, 5 ms, and a change
-# computes for less: whoever waits for the lock would wait for all of it. So a change pauses between
-# its phases, for long enough that one who waits wakes up and takes the lock.
+# computes for less: a thread that waits for the lock would wait for all of it. So a change pauses
+# between its steps, for long enough that a waiting thread wakes up and takes the lock.
 
 
 class Abandoned(BaseException):
-    """Carries an abandoned thread out of a change that another thread has taken over."""
+    """Carries an abandoned thread out of a change that another thread goes on with."""
 
 
-class Phases:
-    """Runs the phases of one change and adds up their times.
+class Machine(Protocol):
+    """Something that runs steps, and can go on with them on another thread."""
+
+    def resume(self, error: BaseException) -> None:
+        """Go on, on a new thread, from a step whose plugin code did not return.
+
+        Args:
+            error: why it was given up.
+        """
+        ...
+
+
+class StepRunner:
+    """Runs the steps of one change and adds up their times.
 
     Args:
         runtime: the number of the runtime that changes.
-        context: the context variables that plugin code sees (each phase gets its own copy).
-        timeout: seconds that plugin code may take for one phase; None for ever.
+        context: the context variables that plugin code sees (each call gets its own copy).
 
     Attributes:
-        ms: milliseconds for each phase so far. Written by the thread that has the change.
+        ms: milliseconds by the name of the step, so far.
+        cancelled: done once the change is to be given up.
+        machine: what goes on if this thread is abandoned.
     """
 
-    __slots__ = ("_cancelled", "_context", "_lock", "_pid", "_runtime", "_timeout", "_watch", "ms")
+    __slots__ = (
+        "_cancelled",
+        "_context",
+        "_lock",
+        "_pid",
+        "_runtime",
+        "_watch",
+        "cancelled",
+        "machine",
+        "ms",
+    )
 
-    def __init__(self, runtime: int, context: Context, timeout: float | None) -> None:
+    machine: Machine
+
+    def __init__(self, runtime: int, context: Context) -> None:
         self._runtime: Final = runtime
         self._context: Final = context
-        self._timeout: Final = timeout
         self._pid: Final = os.getpid()
-        # Both under the lock: whoever cancels either sees the watch that runs, or is seen by the
-        # next.
         self._lock: Final = threading.Lock()
         self._watch: Watch | None = None
         self._cancelled = False
+        self.cancelled: Final[Future[None]] = Future()
         self.ms: Final[dict[str, float]] = {}
 
-    def timed(self, phase: str, work: Callable[[], T]) -> T:
-        """Run our own code on the phase's clock."""
+    def run(self, step: Step) -> Any:
+        """Run a step on its clock; returns what it returns."""
         started = perf_counter()
         try:
-            return work()
-        finally:
-            self.ms[phase] = self.ms.get(phase, 0.0) + (perf_counter() - started) * 1000.0
+            returned = step.do(step)
+        except Abandoned:
+            raise  # the clock is another thread's now
+        except BaseException:
+            self._add(step, started)
+            raise
+        self._add(step, started)
+        return returned
 
-    def call_plugin(
-        self,
-        phase: str,
-        plugin: str,
-        work: Callable[[], T],
-        take_over: Callable[[BaseException], None],
-        *,
-        cancellable: bool = True,
-        timeout: float | EllipsisType | None = ...,
-        spent: float = 0.0,
-    ) -> T:
-        """Run plugin code, here, on the phase's clock.
+    def call_plugin(self, step: Step, generation: Generation, work: Callable[[], T]) -> T:
+        """Run plugin code for a step, in this thread.
 
         Args:
-            phase: what it is, such as `init`.
-            plugin: whose code, `plugin#generation`.
+            step: whose deadline it has.
+            generation: whose code it is.
             work: what to call; it must hold no lease and no epoch.
-            take_over: goes on with the change, given the reason, if this thread is abandoned;
-                called on a new thread.
-            cancellable: give up when the change is cancelled (undoing is not cancellable).
-            timeout: seconds for this phase; None for ever; left out, those of all phases.
-            spent: seconds of these that others have spent, where several share them.
 
         Raises:
-            Abandoned: the thread was abandoned, and `take_over` called; touch nothing and leave.
+            Abandoned: the thread was abandoned, and the machine resumed; touch nothing and leave.
             ChangeCancelledError: the change was cancelled before.
             BaseException: whatever the code raised.
         """
-        thread = threading.current_thread().name
-        limit = self._timeout if isinstance(timeout, EllipsisType) else timeout
-        late = PhaseTimeoutError(phase, plugin, limit or 0.0, thread)
+        assert step.deadline is not None
         sleep(_GIVE_WAY_S)
-        left = None if limit is None else max(0.0, limit - spent)
-        watch = watchdog.watch(left, lambda: self._abandon(take_over, late))
-        started = perf_counter()
+        thread = threading.current_thread().name
+        watch = watchdog.watch(
+            step.deadline.left_s, partial(self._abandon, step, str(generation), thread)
+        )
         context = self._context.copy()
         context.run(changing.set, self._runtime)
         try:
-            if cancellable:
+            if step.deadline.is_cancellable:
+                # First the watch, then the look: see above.
                 self._set_watch(watch)
                 self.check_cancelled()
             return context.run(work)
@@ -126,13 +154,15 @@ class Phases:
                 # Plugin code forked, and this is the child: nothing of the host's may run in it,
                 # and locks that other threads held are locked here for ever.
                 raise Abandoned
+            # Before anything else of the change is touched: another thread may have it.
             if not watch.end():
                 raise Abandoned
             self._set_watch(None)
-            self.ms[phase] = self.ms.get(phase, 0.0) + (perf_counter() - started) * 1000.0
 
     def cancel(self) -> None:
         """Give the change up: abandon the plugin code that runs, start none that is cancellable."""
+        with suppress(InvalidStateError):
+            self.cancelled.set_result(None)
         with self._lock:
             self._cancelled = True
             watch = self._watch
@@ -148,11 +178,21 @@ class Phases:
         with self._lock:
             self._watch = watch
 
-    def _abandon(self, take_over: Callable[[BaseException], None], late: PhaseTimeoutError) -> None:
-        reason: BaseException = late
+    def _abandon(self, step: Step, generation: str, thread: str) -> None:
+        """Have another thread go on; on the watchdog's thread, or the canceller's."""
+        error: BaseException
         if self._cancelled:
-            reason = ChangeCancelledError(
+            error = ChangeCancelledError(
                 "the change was cancelled and rolled back; plugin code that did not return goes "
-                f"on in thread {late.thread!r}"
+                f"on in thread {thread!r}"
             )
-        call_on_thread(lambda: take_over(reason), name=f"epochal after {late.phase}")
+        else:
+            assert step.deadline is not None
+            error = PhaseTimeoutError(
+                step.name.value, generation, step.deadline.limit_s or 0.0, thread
+            )
+        call_on_thread(partial(self.machine.resume, error), name=f"epochal after {step.name}")
+
+    def _add(self, step: Step, started: float) -> None:
+        spent_ms = (perf_counter() - started) * 1000.0
+        self.ms[step.name.value] = self.ms.get(step.name.value, 0.0) + spent_ms

@@ -1,41 +1,45 @@
-"""What a host asks of a change, and how it becomes what a change is planned from.
+"""The requests of a change, and reading the artifacts that they name.
 
-A request names files; a wish holds their bytes. Reading happens once, in the change's turn, so that
-a plan, its artifacts and the generations made of them are the same bytes.
+A request names files; a planned change holds their bytes. Reading happens once, in the change's
+turn, so that a plan, its artifacts and the generations made of them are the same bytes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.change.plan import PlannedChange, Verb
 from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.candidate import NO_CONFIG, Candidate
 from epochal._core.plugin.manifest import read_manifest
-from epochal.errors import ArtifactError, HostError, NoStoreError
+from epochal.errors import ArtifactError, EpochMovedError, HostError, NoStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from os import PathLike
 
     from epochal._core.change.journal import Journal
     from epochal._core.generation.epoch import Epoch
 
+_SHOWN: Final = 12
+"""So many digits of an epoch's id are shown, and name it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call on a change.
+    """One request of a change: load, reload or remove a plugin.
 
     Attributes:
         verb: what to do; None for a load or a reload, as the plugin is active or not when the
             change has its turn.
-        plugin: to which plugin; None where the source's manifest says.
-        source: file, folder or artifact; None to read again where the active one came from.
-        anew: for a reload without a source: what came from no path starts anew as it is.
-        config: None to keep the active one's (for a load: none).
-        grants: None to keep the active one's (for a load: the runtime's).
-        cascade: for a removal: take along those that require it.
+        plugin: the plugin's id; None to take it from the source's manifest.
+        source: file, folder or artifact; None to read the path of the active version again.
+        config: None to keep the active version's (for a load: none).
+        grants: None to keep the active version's (for a load: the runtime's).
+        cascade: for a removal: take along the plugins that require it.
+        restart: for a reload without a source, of a plugin that came from no path: start the same
+            artifact again.
     """
 
     verb: Verb | None
@@ -44,17 +48,17 @@ class Request:
     config: Mapping[str, Any] | None = None
     grants: frozenset[str] | None = None
     cascade: bool = False
-    anew: bool = False
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RollbackRequest:
-    """A call that asks for what served before.
+    """A request to bring back what served before: one plugin, or the whole set of an epoch.
 
     Attributes:
-        plugin: which plugin; None for all of an epoch.
+        plugin: the plugin's id; None for all of an epoch.
         to: the generation's number, or a version: its newest generation.
-        epoch: whose set of plugins; None for one plugin.
+        epoch: the number of the epoch; None for one plugin.
     """
 
     plugin: str | None
@@ -62,43 +66,66 @@ class RollbackRequest:
     epoch: int | None = None
 
     def __post_init__(self) -> None:
-        one, all_of_it = self.plugin is not None, self.epoch is not None
-        if one == all_of_it or one != (self.to is not None):
+        of_plugin, of_epoch = self.plugin is not None, self.epoch is not None
+        if of_plugin == of_epoch or of_plugin != (self.to is not None):
             raise HostError(
                 "rollback needs a plugin and what to go back to, rollback('geo', to=3) or "
                 "to='1.2.0', or an epoch, rollback(epoch=12)"
             )
 
 
-def resolve(
-    requests: Iterable[Request | RollbackRequest],
-    epoch: Epoch,
-    grants: frozenset[str],
-    journal: Journal | None = None,
-) -> list[PlannedChange]:
-    """Read the artifacts and manifests that requests name.
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The requests of one change, and what it takes to read them.
 
-    Args:
-        requests: what was asked for.
-        epoch: what is active.
-        grants: what a plugin is granted when nothing else is said.
-        journal: where rollbacks find what served before.
-
-    Raises:
-        ArtifactError: a source that cannot be read, or is another plugin than was named.
-        ManifestError: a manifest with faults.
-        UnknownPluginError: a reload of what is not active.
-        NoStoreError: a rollback without a journal.
-        NotKeptError: a rollback to what is not in it.
-        StoreCorruptError: a rollback to what was damaged.
+    Attributes:
+        grants: what a plugin is granted if its request does not say otherwise.
+        journal: has what served before; None for no history.
+        seen: the ids of the epochs, or their beginnings, of which one must be current;
+            None for any epoch.
+        recorded: the requests, in order.
     """
-    wishes: list[PlannedChange] = []
-    for request in requests:  # a comprehension would be a closure with the epoch: see `ChangeRun`
-        if isinstance(request, RollbackRequest):
-            wishes.extend(_earlier(request, epoch, journal))
-        else:
-            wishes.append(_resolve(request, epoch, grants))
-    return wishes
+
+    grants: frozenset[str]
+    journal: Journal | None = None
+    seen: Collection[str] | None = None
+    recorded: list[Request | RollbackRequest] = field(default_factory=list)
+
+    def read(self, epoch: Epoch) -> list[PlannedChange]:
+        """Read the artifacts and manifests that the requests name.
+
+        Args:
+            epoch: the epoch that is current in the change's turn.
+
+        Raises:
+            EpochMovedError: another epoch is current than the caller has seen.
+            ArtifactError: a source that cannot be read, or is another plugin than was named.
+            ManifestError: a manifest with faults.
+            UnknownPluginError: a reload of a plugin that is not active.
+            NoStoreError: a rollback without a journal.
+            NotKeptError: a rollback to what is not in it.
+            StoreCorruptError: a rollback to what was damaged.
+        """
+        if self.seen is not None and not _is_seen(epoch.id, self.seen):
+            raise EpochMovedError(
+                expected=", ".join(self.seen), number=epoch.number, current=epoch.id
+            )
+        planned: list[PlannedChange] = []
+        for request in self.recorded:  # a comprehension would be a closure with the epoch
+            if isinstance(request, RollbackRequest):
+                planned.extend(_earlier(request, epoch, self.journal))
+            else:
+                planned.append(_resolve(request, epoch, self.grants))
+        return planned
+
+
+def _is_seen(epoch_id: str, seen: Collection[str]) -> bool:
+    return any(len(digits) >= _SHOWN and epoch_id.startswith(digits) for digits in seen)
+
+
+def remove_all(epoch: Epoch) -> list[PlannedChange]:
+    """The removal of every active plugin."""
+    return [PlannedChange(Verb.REMOVE, plugin) for plugin in epoch.generations]
 
 
 def _earlier(
@@ -155,7 +182,7 @@ def _read(request: Request, epoch: Epoch) -> Artifact:
     if request.verb is Verb.RELOAD:
         active = epoch.generation(request.plugin or "").candidate.artifact
         if source is None:
-            source = active if active.origin is None and request.anew else active.origin
+            source = active if active.origin is None and request.restart else active.origin
     if isinstance(source, Artifact):
         return source
     if source is None:

@@ -1,20 +1,31 @@
 """The way out of a generation: drained, shut down, removed, its memory taken apart.
 
 Several generations go at once, dependents first, but none waits for another that has nothing to do
-with it: each leaves as soon as nobody uses it. That a dependency goes after its dependents needs no
+with it: each leaves as soon as it is unused. That a dependency goes after its dependents needs no
 bookkeeping here, since a dependent borrows the lease of what it requires until it is removed
 itself.
 
-The same way out serves a committed change (its old generations) and a failed one (what it staged).
-It runs in the change's own thread, which sleeps until a release wakes it. A drain that outlasts its
-limit is told, and goes on.
+The same way out serves a committed change (its old generations) and a failed one (those that it
+staged). It runs in the change's own thread, which sleeps until a release wakes it. A drain that
+outlasts its limit is reported, and goes on.
+
+Who reads, who writes
+---------------------
+
+All state is in attributes and belongs to the thread that has the change. If plugin code does not
+return, the change resumes on another thread, which calls `give_up` and then `run` again: the step
+that was under way is known (``_leaving``), and so is that of every other generation. ``wake`` is
+written by any thread: a release puts its time there, a caller that gives up puts None.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.change.step import StepName
 from epochal._core.generation.states import LifecycleState
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.lease import Waiter, Wake, wakeup_of
@@ -27,13 +38,14 @@ from epochal.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
-    from epochal._core.change.plugin_calls import Phases
+    from epochal._core.change.plugin_calls import StepRunner
+    from epochal._core.change.step import Deadline, Step
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.reclaim import Reclaim
     from epochal.events import EventStream
-    from epochal.report import Holder, Leak, Straggler
+    from epochal.report import Holder, Leak, Straggler, Swap
 
 _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 # Nothing wakes a drain when a thread that carries no lease leaves the plugin's code, so it looks
@@ -43,14 +55,13 @@ _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 class RetiringGeneration:
     """One generation on its way out, and what became of it.
 
-    Written by the thread that runs the retirement; read by others only once it has settled.
-
     Attributes:
         generation: which.
-        initialized: whether its `init` succeeded, so that it is owed a `shutdown`.
-        drained: it was shut down, unused.
+        steps: what is left of its way out, the next first.
+        initialized: whether its `init` succeeded, so that its `shutdown` is to be called.
+        drained: whether it was shut down, unused.
         wakeup_us: microseconds from its last release to the drain waking, if it was waited for.
-        stragglers: who ran its code without a lease at the last look.
+        stragglers: the threads and tasks that ran its code without a lease at the last look.
         reclaim: how its memory came back; None before that.
     """
 
@@ -60,14 +71,16 @@ class RetiringGeneration:
         "generation",
         "initialized",
         "reclaim",
+        "steps",
         "stragglers",
         "waiter",
         "wakeup_us",
     )
 
-    def __init__(self, generation: Generation, wake: Wake) -> None:
+    def __init__(self, generation: Generation, wake: Wake, *, initialized: bool) -> None:
         self.generation: Final = generation
-        self.initialized = generation.state >= LifecycleState.INITIALIZED
+        self.steps: Final[list[Step]] = []
+        self.initialized: Final = initialized
         self.drained = False
         self._named: tuple[Holder, ...] = ()
         self.wakeup_us: float | None = None
@@ -76,216 +89,271 @@ class RetiringGeneration:
         self.waiter: Final[Waiter] = generation.lifecycle.ledger.waiter(0, wake)
 
     @property
+    def is_unused(self) -> bool:
+        """Whether nothing uses it now: no lease is alive, and no thread or task is in its code."""
+        if not self.waiter.is_satisfied:
+            return False
+        self.stragglers = self.generation.stragglers()
+        return not self.stragglers
+
+    @property
     def holders(self) -> tuple[Holder, ...]:
-        """Who still uses it, as it was when the waiting was over."""
+        """What still used it when the waiting was over."""
         return () if self.drained else (self._named or self.stragglers)
 
     def name_holders(self) -> tuple[Holder, ...]:
-        """Find out who uses it.
+        """Find out what uses it.
 
-        A look through the heap stops every thread, so it is for those whom nothing else explains.
+        A look through the heap stops every thread, so it comes last, where nothing else explains
+        why the generation is in use.
         """
         self._named = self.generation.known_holders() or self.generation.holders()
         return self.holders
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What raised on the way."""
+        """The errors on the way, a line each."""
         return tuple(self.generation.failures)
-
-    @property
-    def cleaned_up(self) -> tuple[str, ...]:
-        """What it had left in the process's tables."""
-        reclaimed = self.reclaim.cleaned_up if self.reclaim is not None else ()
-        return (*self.generation.cleaned_up, *reclaimed)
 
     @property
     def leaks(self) -> tuple[Leak, ...]:
         """What keeps its memory alive."""
         return self.reclaim.leaks if self.reclaim is not None else ()
 
+    def outcome(self, swap: Swap) -> Swap:
+        """Its part in the report, filled in as things stand."""
+        reclaimed = self.reclaim.cleaned_up if self.reclaim is not None else ()
+        return replace(
+            swap,
+            drained=self.drained,
+            reclaimed=self.reclaim is not None and not self.leaks,
+            wakeup_us=self.wakeup_us,
+            holders=self.holders,
+            leaks=self.leaks,
+            failures=self.failures,
+            cleaned_up=(*self.generation.cleaned_up, *reclaimed),
+        )
+
 
 class Retirement:
-    """Takes generations out of service, each as soon as nobody uses it.
+    """Takes generations out of service, each as soon as nothing uses it.
 
     Args:
-        generations: dependents first; no lease can be taken on them any more.
-        phases: runs their `shutdown`.
-        events: where to tell.
-        timeout: seconds after which `on_timeout` is called, once; None for never.
-        on_timeout: tells whoever waits that it takes longer; called early, too, when `None` is put
-            on `wake` by somebody who will not wait.
-        on_end: tells them that all are removed.
+        generations: dependents first, and whether each is to be shut down, since its `init`
+            succeeded; no lease can be taken on them any more.
+        steps: the way out of each of them.
+        runner: runs the steps.
+        deadline: how long the plugin code in each may take.
+        events: receives what happens.
+        timeout_s: seconds after which `run` returns, once; None for never.
         is_rollback: the generations never served. The error that undid them is on its way to the
-            caller and refers to their frames: their memory goes when it is dropped.
-        cancel_holders: when the time has run out, first ask those who use the generations to stop,
+            caller and refers to their frames: their memory comes back when it is dropped.
+        cancel_holders: when the time has run out, first ask those that use the generations to stop,
             and wait as long again.
+
+    Attributes:
+        retiring: each generation, and what became of it.
     """
 
     __slots__ = (
         "_cancel_holders",
         "_events",
         "_is_rollback",
+        "_leaving",
         "_looks",
-        "_on_end",
-        "_on_timeout",
-        "_patience",
         "_pending",
-        "_phases",
-        "_timeout",
-        "leavers",
-        "wake",
+        "_released_ns",
+        "_runner",
+        "_schedule",
+        "_timeout_s",
+        "_to_ask",
+        "_wake",
+        "retiring",
     )
 
     def __init__(
         self,
-        generations: Sequence[Generation],
-        phases: Phases,
+        generations: Mapping[Generation, bool],
+        steps: Iterable[Step],
+        runner: StepRunner,
+        deadline: Deadline,
         events: EventStream,
-        timeout: float | None,
-        on_timeout: Callable[[], object],
-        on_end: Callable[[], object],
+        timeout_s: float | None,
         *,
         is_rollback: bool = False,
         cancel_holders: bool = False,
     ) -> None:
-        # A release puts its time here from any thread, a caller who gives up puts None.
-        self.wake: Final[Wake] = SimpleQueue()
-        self.leavers: Final = tuple(
-            RetiringGeneration(generation, self.wake) for generation in generations
-        )
-        self._pending: list[RetiringGeneration] = list(self.leavers)
-        self._phases: Final = phases
+        self._wake: Final[Wake] = SimpleQueue()
+        self._runner: Final = runner
         self._events: Final = events
-        self._on_timeout = on_timeout
-        self._on_end = on_end
         self._is_rollback: Final = is_rollback
-        self._timeout: Final = timeout
+        self._timeout_s: Final = timeout_s
         self._cancel_holders = cancel_holders
-        self._patience = CollectionSchedule(timeout)
+        self._schedule = CollectionSchedule(timeout_s)
         self._looks = 0
+        self._released_ns: int | None = None
+        self.retiring: Final = tuple(
+            RetiringGeneration(generation, self._wake, initialized=initialized)
+            for generation, initialized in generations.items()
+        )
+        self._pending: Final = list(self.retiring)
+        self._to_ask: Final[list[RetiringGeneration]] = []
+        # The generation whose plugin code runs; kept when its thread is abandoned.
+        self._leaving: RetiringGeneration | None = None
+        self._bind(steps, deadline)
 
-    def run(self) -> None:
-        """Block until every generation is removed, however long it takes."""
-        released_ns: int | None = None
-        while self._finish_unused(released_ns):
-            try:
-                released_ns = self._phases.timed("drain", self._sleep)
-                give_up = released_ns is None
-            except Empty:
-                released_ns = None
-                self._patience.collect()
-                give_up = self._patience.is_over
-            if give_up and self._cancel_holders and self._patience.is_over:
+    def _bind(self, steps: Iterable[Step], deadline: Deadline) -> None:
+        """Make the steps run."""
+        by_plugin = {retiring.generation.plugin: retiring for retiring in self.retiring}
+        for step in steps:
+            retiring = by_plugin[step.plugin]
+            do: dict[StepName, Callable[[Step], Any]] = {
+                StepName.DRAIN: self._drain,
+                StepName.SHUTDOWN: partial(self._shut_down, retiring),
+                StepName.RECLAIM: partial(self._reclaim, retiring),
+            }
+            retiring.steps.append(replace(step, do=do[step.name], deadline=deadline))
+
+    def answer_early(self, _: object = None) -> None:
+        """Have `run` return soon, as if the time had run out. Any thread."""
+        self._wake.put(None)
+
+    def run(self) -> bool:
+        """Block until every generation is removed, however long it takes.
+
+        Returns:
+            True at the end. False where the caller of the change is to wait no longer; call it
+            again to go on.
+        """
+        self._ask_to_stop()
+        if self._leaving is not None:
+            self._leave(self._leaving)  # resumed: go on where its plugin code was given up
+        while self._leave_unused():
+            if self._is_overdue():
+                if not (self._cancel_holders and self._schedule.is_over):
+                    self._report_timeout()
+                    return False
+                self._cancel_holders = False
+                self._schedule = CollectionSchedule(self._timeout_s)
+                self._to_ask.extend(self._pending)
                 self._ask_to_stop()
-            elif give_up:
-                self._tell_timeout(self._patience.waited)
-                self._patience = CollectionSchedule(None)
-        # Both refer to the change, the change to its error, and they to this: no circle is left.
-        on_end, self._on_end, self._on_timeout = self._on_end, _nothing, _nothing
-        on_end()
+        return True
+
+    def give_up(self, error: BaseException) -> None:
+        """Note that plugin code did not return; `run` goes on behind it."""
+        retiring = self._leaving
+        assert retiring is not None
+        retiring.generation.failures.append(str(error))
+        # A shutdown is called again, and goes on: what blocked is off the list of what to close.
+        # Anything else is left as it is.
+        if retiring.steps and retiring.steps[0].name is StepName.RECLAIM:
+            retiring.steps.clear()
+        elif retiring.steps[0].name is StepName.DRAIN:
+            self._leaving = None  # it was only asked to stop
+
+    # --- waiting -----------------------------------------------------------------------------
+
+    def _is_overdue(self) -> bool:
+        """Sleep until a release, or the next collection; returns whether the time has run out."""
+        try:
+            self._released_ns = self._runner.run(self._pending[0].steps[0])
+        except Empty:
+            self._released_ns = None
+            self._schedule.collect()
+            return self._schedule.is_over
+        return self._released_ns is None  # put there by a caller that gives up
+
+    def _drain(self, _: Step) -> int | None:
+        until_s = self._schedule.until_next()
+        if any(retiring.stragglers for retiring in self._pending):
+            look_s = _STRAGGLER_LOOKS_S[min(self._looks, len(_STRAGGLER_LOOKS_S) - 1)]
+            self._looks += 1
+            until_s = min(until_s, look_s)
+        return self._wake.get(timeout=until_s)
+
+    def _report_timeout(self) -> None:
+        waited = self._schedule.waited
+        for retiring in self._pending:
+            self._events.emit(
+                DrainTimedOut(
+                    plugin=retiring.generation.plugin,
+                    generation=retiring.generation.number,
+                    waited=waited,
+                    holders=retiring.name_holders(),
+                )
+            )
+        self._schedule = CollectionSchedule(None)
 
     def _ask_to_stop(self) -> None:
-        self._cancel_holders = False
-        self._patience = CollectionSchedule(self._timeout)
-        for leaver in self._pending:
-            generation = leaver.generation
-            # Those who are asked are foreign code, in this thread.
-            asked = self._phases.call_plugin(
-                "cancel",
-                str(generation),
-                generation.cancel_holders,
-                lambda late: self._resume(leaver, late, _nobody),  # noqa: B023  called in the loop
-                cancellable=False,
-            )
+        """Ask those that use the generations to stop."""
+        while self._to_ask:
+            # First off the list, then asked: a holder that blocks is not asked again.
+            self._leaving = retiring = self._to_ask.pop(0)
+            generation = retiring.generation
+            asked = self._runner.run(replace(retiring.steps[0], name=StepName.CANCEL, do=self._ask))
+            self._leaving = None
             self._events.emit(
                 HoldersAsked(plugin=generation.plugin, generation=generation.number, holders=asked)
             )
 
-    def _sleep(self) -> int | None:
-        until = self._patience.until_next()
-        if any(leaver.stragglers for leaver in self._pending):
-            look = _STRAGGLER_LOOKS_S[min(self._looks, len(_STRAGGLER_LOOKS_S) - 1)]
-            self._looks += 1
-            until = min(until, look)
-        return self.wake.get(timeout=until)
+    def _ask(self, step: Step) -> tuple[str, ...]:
+        # The operations' callbacks are foreign code, in this thread.
+        assert self._leaving is not None
+        generation = self._leaving.generation
+        return self._runner.call_plugin(step, generation, generation.cancel_holders)
 
-    def _finish_unused(self, released_ns: int | None) -> bool:
-        """Remove whoever is unused by now; each may free others. Returns whether any is left."""
-        wakeup = wakeup_of(released_ns)
-        progress = True
-        while progress:
-            unused = [leaver for leaver in self._pending if self._is_unused(leaver)]
-            progress = bool(unused)
-            for leaver in unused:
-                if wakeup is not None:
-                    leaver.wakeup_us = wakeup * 1e6
-                self._finish(leaver)
+    # --- leaving -----------------------------------------------------------------------------
+
+    def _leave_unused(self) -> bool:
+        """Remove every generation that is unused by now; returns whether any is left."""
+        wakeup_s, self._released_ns = wakeup_of(self._released_ns), None
+        while unused := [retiring for retiring in self._pending if retiring.is_unused]:
+            for retiring in unused:  # each may free others
+                if wakeup_s is not None:
+                    retiring.wakeup_us = wakeup_s * 1e6
+                del retiring.steps[0]
+                self._leave(retiring)
         return bool(self._pending)
 
-    def _is_unused(self, leaver: RetiringGeneration) -> bool:
-        if not leaver.waiter.is_satisfied:
-            return False
-        leaver.stragglers = leaver.generation.stragglers()
-        return not leaver.stragglers
+    def _leave(self, retiring: RetiringGeneration) -> None:
+        """Run the rest of its steps; plugin code runs in them, so each may be given up."""
+        self._leaving = retiring
+        while retiring.steps:
+            self._runner.run(retiring.steps[0])
+            del retiring.steps[0]
+        self._leaving = None
 
-    def _finish(self, leaver: RetiringGeneration) -> None:
-        """Shut down, then remove. Foreign code runs in both; either may be taken over."""
-        self._pending.remove(leaver)
-        self._shut_down(leaver)
-        self._remove(leaver)
-
-    def _shut_down(self, leaver: RetiringGeneration) -> None:
-        generation, initialized = leaver.generation, leaver.initialized
-        self._phases.call_plugin(
-            "shutdown",
-            str(generation),
-            lambda: generation.shutdown(initialized=initialized),
-            lambda late: self._resume(leaver, late, self._finish_shutdown),
-            cancellable=False,
+    def _shut_down(self, retiring: RetiringGeneration, step: Step) -> None:
+        """Shut down, then remove."""
+        if retiring in self._pending:
+            self._pending.remove(retiring)
+        generation = retiring.generation
+        self._runner.call_plugin(
+            step, generation, partial(generation.shutdown, initialized=retiring.initialized)
         )
-
-    def _finish_shutdown(self, leaver: RetiringGeneration) -> None:
-        """Go on where a shutdown was given up: what blocked is off the list of what to close."""
-        self._shut_down(leaver)
-        self._remove(leaver)
-
-    def _remove(self, leaver: RetiringGeneration) -> None:
-        generation = leaver.generation
+        # Only now: its shutdown may use the plugins that it requires (E3).
         generation.return_borrowed()
-        leaver.waiter.close()
-        leaver.drained = True
+        retiring.waiter.close()
+        retiring.drained = True
         generation.lifecycle.finish()
-        self._tell_removed(leaver)
-        # Finalizers of the plugin's objects run in here.
-        leaver.reclaim = self._phases.call_plugin(
-            "reclaim",
-            str(generation),
-            lambda: generation.release(thorough=not self._is_rollback),
-            lambda late: self._resume(leaver, late, lambda _: None),
-            cancellable=False,
+        self._announce_removed(retiring)
+
+    def _reclaim(self, retiring: RetiringGeneration, step: Step) -> None:
+        """Take its memory apart; finalizers of the plugin's objects run in here."""
+        generation = retiring.generation
+        retiring.reclaim = self._runner.call_plugin(
+            step, generation, partial(generation.release, thorough=not self._is_rollback)
         )
-        if leaver.leaks:
+        if retiring.leaks:
             self._events.emit(
                 GenerationLeaked(
-                    plugin=generation.plugin, generation=generation.number, leaks=leaver.leaks
+                    plugin=generation.plugin, generation=generation.number, leaks=retiring.leaks
                 )
             )
 
-    def _resume(
-        self,
-        leaver: RetiringGeneration,
-        late: BaseException,
-        rest: Callable[[RetiringGeneration], None],
-    ) -> None:
-        """Go on, in a new thread, with a leaver whose code did not return, then with the others."""
-        leaver.generation.failures.append(str(late))
-        rest(leaver)
-        self.run()
-
-    def _tell_removed(self, leaver: RetiringGeneration) -> None:
-        generation = leaver.generation
-        for failure in leaver.failures:
+    def _announce_removed(self, retiring: RetiringGeneration) -> None:
+        generation = retiring.generation
+        for failure in retiring.failures:
             self._events.emit(
                 ShutdownFailed(
                     plugin=generation.plugin, generation=generation.number, error=failure
@@ -300,22 +368,9 @@ class Retirement:
             )
         )
 
-    def _tell_timeout(self, waited: float) -> None:
-        for leaver in self._pending:
-            self._events.emit(
-                DrainTimedOut(
-                    plugin=leaver.generation.plugin,
-                    generation=leaver.generation.number,
-                    waited=waited,
-                    holders=leaver.name_holders(),
-                )
-            )
-        self._on_timeout()
-
-
-def _nobody(leaver: RetiringGeneration) -> None:
-    """Nothing more is to be done for this one now."""
-
-
-def _nothing() -> None:
-    """What is called once nobody waits any more."""
+    def outcome(self, swap: Swap) -> Swap:
+        """A plugin's part in the report, with what became of its old generation so far."""
+        for retiring in self.retiring:
+            if retiring.generation.plugin == swap.plugin:
+                return retiring.outcome(swap)
+        return swap

@@ -1,13 +1,18 @@
-"""Staging: bringing the generations of a change up, aside from what serves.
+"""Staging: the generations and the epoch of a change, aside from those that serve.
 
-One after another, dependencies first: the code is executed, its exports are compared with those
-that they would replace, `init` is called. Nothing here is seen by anybody yet, and what raises is
-the change's to undo.
+The generations come up one after another, dependencies first: the code is executed, its exports are
+compared with those that they would replace, `init` is called. Then the next epoch is built, and
+published. Until then nothing refers to any of it but the change, and whatever raises is undone.
+
+Leases and epochs are attributes of `Staging`, and in no local variable of a frame that plugin code
+runs under: an abandoned thread keeps its frames, and an error keeps those that it passed. So each
+method here that calls plugin code, and each that such a method calls, looks them up where it needs
+them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -17,154 +22,175 @@ from epochal._core.generation.states import LifecycleState
 from epochal._core.introspect.tracebacks import format_error, without_variables
 from epochal._core.plugin.dependencies import check_distributions
 from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
-from epochal.events import StateChanged
+from epochal.events import ChangeCommitted, StateDropped
+from epochal.report import Swap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Sequence
+    from typing import Any
 
-    from epochal._core.change.journal import Journal
-    from epochal._core.change.participant import Participant
-    from epochal._core.change.plugin_calls import Phases
-    from epochal._core.generation.epoch import Epoch
-    from epochal._core.generation.generation import LeasedGeneration, Namespace
-    from epochal._core.generation.operation import Operation
-    from epochal._core.plugin.artifact import Artifact
+    from epochal._core.change.plan import Plan
+    from epochal._core.change.plugin_calls import StepRunner
+    from epochal._core.change.state_transfer import StateTransfers
+    from epochal._core.change.step import Step
+    from epochal._core.generation.epoch import Epoch, EpochStore
+    from epochal._core.generation.generation import LeasedGeneration
+    from epochal._core.generation.kind import Kind
     from epochal._core.plugin.candidate import Candidate
-    from epochal._core.sync.fifo_lock import FifoLock
-    from epochal._core.sync.weak_registry import WeakRegistry
-    from epochal.events import EventStream
-
-    TakeOver = Callable[[BaseException], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What the changes of one runtime work on.
-
-    Attributes:
-        turn: whose turn it is.
-        events: where to tell.
-        operations: the labelled operations that run.
-        generations: every generation that somebody still knows of.
-        read: gives the current epoch.
-        publish: stores the new one, and does nothing else.
-        next_number: counts the generations of a plugin; called by whoever has the turn.
-        open_namespace: the loader.
-        parties: who is asked whether the next epoch will do.
-        journal: keeps each epoch before it is published; None for nobody.
-    """
-
-    turn: FifoLock
-    events: EventStream
-    operations: WeakRegistry[Operation]
-    generations: WeakRegistry[Generation]
-    read: Callable[[], Epoch]
-    publish: Callable[[Epoch], None]
-    next_number: Callable[[str], int]
-    open_namespace: Callable[[Artifact, str, int, str], Namespace]
-    parties: WeakRegistry[Participant]
-    journal: Journal | None = None
-
-    def tell(self, generation: Generation, old: LifecycleState, new: LifecycleState) -> None:
-        """Tell that a generation moved."""
-        self.events.emit(
-            StateChanged(plugin=generation.plugin, generation=generation.number, old=old, new=new)
-        )
 
 
 class Staging:
     """What one change brings up; belongs to the thread that has the change.
 
-    Leases and epochs stand here and in no local variable of a frame that plugin code runs under: an
-    abandoned thread keeps its frames.
-
     Args:
-        site: what the change works on.
-        phases: runs plugin code.
+        change: the number of the change.
+        epochs: what the changes of this runtime share.
+        runner: runs plugin code.
 
     Attributes:
-        base: the epoch that the change found; None before its turn, and once it is published or
-            undone.
-        staged: what is linked, by plugin.
-        begun: every generation that was begun, in order.
+        old_epoch: the epoch that the change started from; None before its turn, and once the change
+            is published or undone.
+        next_epoch: the epoch that it would publish, once that is built; None like `old_epoch`.
+        leased: what is linked, by plugin.
+        generations: every generation that was begun, in order.
+        retired: the generations to be taken out, and whether each is to be shut down, since its
+            `init` succeeded: those that are replaced or removed, dependents first; or those that
+            were staged and are undone, newest first.
+        swaps: what happens to each plugin, once the next epoch is built.
+        numbers: the numbers of the epochs that are current before and after the change.
+        is_published: whether the next epoch is current.
     """
 
-    __slots__ = ("_phases", "_site", "base", "begun", "staged")
+    __slots__ = (
+        "_change",
+        "_epochs",
+        "_runner",
+        "generations",
+        "is_published",
+        "leased",
+        "next_epoch",
+        "numbers",
+        "old_epoch",
+        "retired",
+        "swaps",
+    )
 
-    def __init__(self, site: Site, phases: Phases) -> None:
-        self._site: Final = site
-        self._phases: Final = phases
-        self.base: Epoch | None = None
-        self.staged: Final[dict[str, LeasedGeneration]] = {}
-        self.begun: Final[list[Generation]] = []
+    def __init__(self, change: int, epochs: EpochStore, runner: StepRunner) -> None:
+        self._change: Final = change
+        self._epochs: Final = epochs
+        self._runner: Final = runner
+        self.old_epoch: Epoch | None = None
+        self.next_epoch: Epoch | None = None
+        self.leased: Final[dict[str, LeasedGeneration]] = {}
+        self.generations: Final[list[Generation]] = []
+        self.retired: Final[dict[Generation, bool]] = {}
+        self.swaps: tuple[Swap, ...] = ()
+        self.numbers = (0, 0)
+        self.is_published = False
+
+    def begin(self) -> None:
+        """Start from the epoch that is current now, in the change's turn."""
+        self.old_epoch = self._epochs.current
+        self.numbers = (self.old_epoch.number, self.old_epoch.number)
+
+    @property
+    def old(self) -> Epoch:
+        """The epoch that the change started from."""
+        assert self.old_epoch is not None
+        return self.old_epoch
+
+    @property
+    def built(self) -> Epoch:
+        """The epoch that the change would publish."""
+        assert self.next_epoch is not None
+        return self.next_epoch
+
+    def old_generation(self, plugin: str) -> Generation:
+        """The active generation of a plugin."""
+        return self.old.generations[plugin]
+
+    def new_generation(self, plugin: str) -> Generation:
+        """The staged generation of a plugin."""
+        return self.leased[plugin].generation
 
     def clear(self) -> None:
-        """Let go of everything: it is published, or on its way out."""
-        self.staged.clear()
-        self.begun.clear()
-        self.base = None
+        """Let go of every lease: they are published, or on their way out."""
+        self.leased.clear()
+        self.generations.clear()
+        self.old_epoch = self.next_epoch = None
 
-    def bring_up(self, candidate: Candidate, take_over: TakeOver) -> None:
-        """Bring one generation up to INITIALIZED.
+    # --- bringing a plugin up ------------------------------------------------------------------
 
-        Args:
-            candidate: what it is made of.
-            take_over: goes on with the change, given the reason, where this thread is abandoned.
-
-        Raises:
-            EpochalError: the plugin is at fault, or does not fit what it replaces.
-        """
-        self._phases.timed("plan", lambda: check_distributions(candidate.manifest))
-        number = self._site.next_number(candidate.plugin)
-        generation = Generation(candidate, number, self._site.operations)
-        self._site.generations.add(generation)
-        self.begun.append(generation)
-        generation.prepare(self._site.open_namespace, self._required(generation))
-        self._foreign("link", generation, generation.link, take_over)
-        self.staged[generation.plugin] = generation.carry()
-        self._site.tell(generation, LifecycleState.LOADED, LifecycleState.LINKED)
-        self._compare(generation, take_over)
-        self._init(generation, take_over)
-        self._offer(generation)
+    def link(self, candidate: Candidate, step: Step) -> None:
+        """Begin a generation and execute its code."""
+        if candidate.manifest.dependencies:
+            check_distributions(candidate.manifest)
+        generation = Generation(
+            candidate, self._epochs.next_number(candidate.plugin), self._epochs.operations
+        )
+        self._epochs.generations.add(generation)
+        self.generations.append(generation)
+        # Before the first epoch there are no operations that compiling could hold up.
+        open_namespace = partial(self._epochs.open_namespace, in_subprocess=self.old.number > 0)
+        generation.prepare(open_namespace, self._required(generation))
+        self._runner.call_plugin(step, generation, generation.link)
+        self.leased[generation.plugin] = generation.carry()
+        self._epochs.announce(generation, LifecycleState.LOADED, LifecycleState.LINKED)
 
     def _required(self, generation: Generation) -> dict[str, LeasedGeneration]:
-        assert self.base is not None
-        return {p: self.staged.get(p) or self.base.linked(p) for p in generation.requires}
+        return {p: self.leased.get(p) or self.old.linked(p) for p in generation.requires}
 
-    def _compare(self, new: Generation, take_over: TakeOver) -> None:
-        assert self.base is not None
-        old = self.base.generations.get(new.plugin)
-        if old is not None and (old.exports or old.keeps_state):
-            self._foreign("compare", new, partial(_compare_exports, old, new), take_over)
+    def compare(self, plugin: str, step: Step) -> None:
+        """Have kinds compare the exports with those that they would replace."""
+        old, new = self.old_generation(plugin), self.new_generation(plugin)
+        self._runner.call_plugin(step, new, partial(_compare_exports, old, new))
 
-    def _init(self, generation: Generation, take_over: TakeOver) -> None:
+    def init(self, plugin: str, step: Step) -> None:
+        """Call `init`, open what kinds open, and put that among what the epoch will offer."""
+        generation = self.new_generation(plugin)
         try:
-            self._foreign("init", generation, generation.init, take_over)
+            self._runner.call_plugin(step, generation, generation.init)
         except (EpochalError, Abandoned):
             raise
         except BaseException as error:
             raise InitError(
-                f"init() of plugin {generation.plugin!r} raised {format_error(error)}",
-                plugin=generation.plugin,
+                f"init() of plugin {plugin!r} raised {format_error(error)}", plugin=plugin
             ) from error
-        self._site.tell(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
+        self._epochs.announce(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
+        self._offer(generation)
 
     def _offer(self, generation: Generation) -> None:
-        """Put what was opened among what the epoch will offer."""
-        # Apart from `bring_up`, whose frame the plugin may keep: an error in `init` refers to it.
-        # No local variable has the lease: an error's traceback would keep it.
+        # Apart from `init`, whose frame an error in the plugin's own refers to. No local variable
+        # has the lease: the traceback of an error here would keep it.
         plugin = generation.plugin
         try:
-            opened = generation.wrap(self.staged[plugin].lease)
+            opened = generation.wrap(self.leased[plugin].lease)
         except BaseException as error:  # noqa: BLE001  raised again, as what it is
             raise ExportError(
                 f"what {generation} opened cannot be offered: {format_error(error)}", plugin=plugin
             ) from without_variables(error)
-        carried = {**self.staged[plugin].carried, **opened}
-        self.staged[plugin] = replace(self.staged[plugin], carried=carried)
+        carried = {**self.leased[plugin].carried, **opened}
+        self.leased[plugin] = replace(self.leased[plugin], carried=carried)
 
-    def check_together(self, retire: Collection[str]) -> None:
-        """Have kinds with a rule over all their exports look at what would be active.
+    def withdraw(self, plugin: str) -> Sequence[str]:
+        """Undo `link`, and all that came after it: the generation is on its way out."""
+        for generation in self.generations:
+            if generation.plugin == plugin:
+                state = generation.state
+                generation.lifecycle.set(LifecycleState.DRAINING)
+                self._epochs.announce(generation, state, LifecycleState.DRAINING)
+                self.retired[generation] = state >= LifecycleState.INITIALIZED
+        return ()
+
+    # --- the next epoch ------------------------------------------------------------------------
+
+    @property
+    def global_kinds(self) -> set[Kind[Any]]:
+        """The kinds of staged exports that have a rule over all their exports."""
+        return {kind for g in self.generations for kind, _ in g.exports if kind.has_global_rule}
+
+    def validate(self, retire: Sequence[str], _: Step) -> None:
+        """Have these kinds look at all exports that would be active.
 
         Args:
             retire: the plugins whose active generation goes.
@@ -172,39 +198,96 @@ class Staging:
         Raises:
             IncompatibleError: the exports of a kind do not fit together.
         """
-        assert self.base is not None
-        kinds = {kind for g in self.begun for kind, _ in g.exports if kind.has_global_rule}
-        if not kinds:
-            return
-        stay = [g for p, g in self.base.generations.items() if p not in retire]
-        exports = [e for g in (*stay, *self.begun) for e in g.exports.values()]
-        for kind in kinds:
+        stay = [g for p, g in self.old.generations.items() if p not in retire]
+        exports = [e for g in (*stay, *self.generations) for e in g.exports.values()]
+        for kind in self.global_kinds:
             try:
                 kind.validate_together([export for export in exports if export.kind is kind])
             except (TypeError, ValueError) as error:
-                told = f"the exports of kind {kind.name} do not fit together: {error}"
-                raise IncompatibleError(told) from without_variables(error)
+                refusal = f"the exports of kind {kind.name} do not fit together: {error}"
+                raise IncompatibleError(refusal) from without_variables(error)
 
-    def _foreign(
-        self, phase: str, generation: Generation, work: Callable[[], None], take_over: TakeOver
-    ) -> None:
-        self._phases.call_plugin(phase, str(generation), work, take_over)
+    def build(self, plan: Plan) -> None:
+        """Make the epoch that would be published, and the list of what happens to each plugin."""
+        self._runner.check_cancelled()
+        self.swaps = tuple(self._planned_swaps(plan))
+        retired = [self.old_generation(plugin) for plugin in plan.retire]
+        self.next_epoch = self.old.successor(retired, self.leased.values())
+
+    def _planned_swaps(self, plan: Plan) -> list[Swap]:
+        new = {g.plugin: g for g in self.generations}
+        old = {p: self.old_generation(p).described for p in plan.retire}
+        # Dependencies first, as they came up; plugins that only go follow in the same order.
+        removed = [p for p in reversed(plan.retire) if p not in new]
+        return [
+            *(Swap(p, old.get(p), g.described, dropped=tuple(g.dropped)) for p, g in new.items()),
+            *(Swap(p, old[p], None) for p in removed),
+        ]
+
+    def publish(self, retire: Sequence[str], transfers: StateTransfers, _: Step) -> None:
+        """Make the next epoch the current one. Cannot fail; runs no foreign code before it is done.
+
+        Who reads: every thread, `Runtime.epoch`, without a lock. Who writes: this, in its turn.
+        """
+        old_epoch, epoch = self.old, self.built
+        for plugin in retire:
+            self.retired[old_epoch.generations[plugin]] = True
+        for generation in self.generations:
+            generation.lifecycle.try_move(LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
+        # One store that readers see: they have the old epoch or the new one, whole (E1, E2). The
+        # old epoch lives on in `old_epoch` meanwhile, since its end may run finalizers (E6).
+        self._epochs.publish(epoch)
+        # After the store: a thread that still reads the old epoch must not find it draining.
+        for generation in self.retired:
+            generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)
+        self.is_published = True
+        if transfers:
+            transfers.commit(old_epoch, epoch)
+        self.numbers = (old_epoch.number, epoch.number)
+        staged = self.generations.copy()
+        # The epoch holds what was staged; from here on the change must not (E4).
+        self.clear()
+        self._announce_commit(staged)
+
+    def _announce_commit(self, staged: Sequence[Generation]) -> None:
+        events = self._epochs.events
+        for generation in staged:
+            self._epochs.announce(generation, LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
+            if generation.dropped:
+                dropped = tuple(generation.dropped)
+                events.emit(
+                    StateDropped(
+                        plugin=generation.plugin, generation=generation.number, dropped=dropped
+                    )
+                )
+        for generation in self.retired:
+            self._epochs.announce(generation, LifecycleState.ACTIVE, LifecycleState.DRAINING)
+        before, after = self.numbers
+        events.emit(
+            ChangeCommitted(
+                change=self._change,
+                epoch_before=before,
+                epoch_after=after,
+                plugins=tuple(swap.plugin for swap in self.swaps),
+            )
+        )
 
 
 def _compare_exports(old: Generation, new: Generation) -> None:
     for key, before in old.exports.items():
         kind, name = key
         after = new.exports.get(key)
-        told = f"{kind.name} {name} of {new} cannot replace that of {old}"
+        refusal = f"{kind.name} {name} of {new} cannot replace that of {old}"
         try:
             if after is None:
-                told = f"{new} cannot leave out {kind.name} {name} of {old}"
+                refusal = f"{new} cannot leave out {kind.name} {name} of {old}"
                 dropped = kind.check_removed(before)
                 if dropped is not None:
                     new.dropped.append(f"{kind.name} {name}: {dropped}")
             else:
                 kind.compare(before, after)
         except (TypeError, ValueError) as error:
-            raise IncompatibleError(f"{told}: {format_error(error)}") from without_variables(error)
+            text = f"{refusal}: {format_error(error)}"
+            raise IncompatibleError(text) from without_variables(error)
     if old.entry_point("export_state") and not new.entry_point("import_state"):
         new.dropped.append("what export_state() returns: there is no import_state() to take it")

@@ -2,27 +2,42 @@
 
 Kinds say how the state of one export moves (`Kind.hand_over`); a plugin with `export_state()` and
 `import_state(state, from_version)` moves its own. All that a plugin hands over is one
-`StateTransfer`. The change closes the gates of all its moves together; a call that is inside of one
-may be on its way through another, and is waited for (`gate`). Then the moves are run, dependencies
-first, all of it under one time limit, and are either committed, once the new epoch is current, or
-rolled back. In between a plugin's calls may have to wait, so the time is measured and reported: the
-pause.
+`StateTransfer`. The change closes the gates of all its transfers together: a call that is inside
+one gate may be on its way through another, and is waited for (`gate`). Then the transfers are run,
+dependencies first, all of them under one time limit, and are either committed, once the new epoch
+is current, or rolled back. Meanwhile calls may have to wait, so the time is measured and reported:
+the pause.
+
+Who reads, who writes
+---------------------
+
+A transfer is made and ended by the thread that has the change. Its `run` may be abandoned, and then
+goes on in a thread of its own while the thread that took over ends the transfer. So `run` notes
+what it is about to begin *before* it looks whether the transfer is over, and the end says that it
+is over *before* it takes what was noted: either `run` sees the end and begins nothing, or the end
+sees what `run` began and undoes it.
 """
 
 from __future__ import annotations
 
-from time import perf_counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.change.step import Deadline
 from epochal._core.generation.own_state import describe, translate_errors
 from epochal._core.introspect.tracebacks import format_error
 from epochal._core.use.gate import GateClosure
+from epochal.errors import PauseTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from epochal._core.change.plugin_calls import StepRunner
+    from epochal._core.change.staging import Staging
+    from epochal._core.change.step import Step
     from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Handover, Kind
     from epochal._core.use.gate import Gate
 
@@ -32,21 +47,13 @@ if TYPE_CHECKING:
 class StateTransfer:
     """All that one plugin hands over in one change.
 
-    Made and ended by the thread that has the change; `run` may be abandoned, and then goes on in a
-    thread of its own while the others are called from the one that took over. So `run` notes what
-    it is about to begin *before* it looks whether all is over, and the end says that it is *before*
-    it takes what was noted.
-
     Args:
         plugin: its id.
-        handovers: the moves, each with its export, or None for the plugin's own state.
-        inside: what to be inside of while they run.
-
-    Attributes:
-        plugin: as given.
+        handovers: the state of each export, by its key; None for the plugin's own state.
+        inside: the context that each of them runs in.
     """
 
-    __slots__ = ("_begun", "_handovers", "_inside", "_is_over", "plugin")
+    __slots__ = ("_begun", "_handovers", "_inside", "_is_over", "_plugin")
 
     def __init__(
         self,
@@ -54,7 +61,7 @@ class StateTransfer:
         handovers: Iterable[tuple[Key | None, Handover]],
         inside: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.plugin: Final = plugin
+        self._plugin: Final = plugin
         self._inside: Final = inside
         self._handovers: Final = tuple(handovers)
         self._begun: Final[list[tuple[Key | None, Handover]]] = []
@@ -65,51 +72,45 @@ class StateTransfer:
 
     @property
     def gates(self) -> list[Gate]:
-        """What is to be closed while it runs."""
+        """The gates that are to be closed while it runs."""
         gates = (handover.gate for _, handover in self._handovers)
         return [gate for gate in gates if gate is not None]
 
     def run(self) -> None:
-        """Move everything, or raise.
+        """Move all of it.
 
         Raises:
             IncompatibleError: the new version refuses it.
-            HandOverError: something raised.
+            HandOverError: plugin code raised.
         """
         for key, handover in self._handovers:
-            told = f"{describe(key, self.plugin)} could not be handed over"
-            with translate_errors(told, self.plugin), self._inside():
+            failure = f"{describe(key, self._plugin)} could not be handed over"
+            with translate_errors(failure, self._plugin), self._inside():
+                # First noted, then the look whether it is over: see above.
                 self._begun.append((key, handover))
                 if self._is_over:
                     return
                 handover.run()
 
     def commit(self, offered: Mapping[Key, Any]) -> list[str]:
-        """The new epoch is current, and offers this.
-
-        Returns:
-            What went wrong, in words.
-        """
+        """The new epoch is current, and offers these exports; returns the failures, a line each."""
         return self._end(lambda key, handover: handover.commit(offered.get(key)))
 
     def roll_back(self) -> list[str]:
-        """The change went back; what was begun is undone, last first.
-
-        Returns:
-            What went wrong, in words.
-        """
+        """Undo whatever was begun, last first; returns the failures, a line each."""
         return self._end(lambda _, handover: handover.roll_back())
 
-    def _end(self, how: Callable[[Any, Handover], None]) -> list[str]:
+    def _end(self, end: Callable[[Any, Handover], None]) -> list[str]:
+        # First over, then what was noted is taken: see above.
         self._is_over = True
         failures: list[str] = []
         while self._begun:
             key, handover = self._begun.pop()
             try:
-                how(key, handover)
-            except BaseException as error:  # noqa: BLE001  told; the others are ended
-                told = describe(key, self.plugin)
-                failures.append(f"ending the hand-over of {told}: {format_error(error)}")
+                end(key, handover)
+            except BaseException as error:  # noqa: BLE001  reported; the others are ended
+                state = describe(key, self._plugin)
+                failures.append(f"ending the hand-over of {state}: {format_error(error)}")
         return failures
 
 
@@ -118,54 +119,95 @@ class StateTransfers:
 
     Belongs to the thread that has the change.
 
+    Args:
+        staging: the generations that hand over and take over.
+        runner: runs plugin code.
+        limit_s: seconds that all of it may take together; None for ever.
+
     Attributes:
-        moves: of each plugin that hands something over, dependencies first.
+        deadline: the one of all hand-overs together.
+        pauses_ms: by plugin, how long calls may have had to wait; empty before the commit.
     """
 
-    __slots__ = ("_closing", "_started", "moves")
+    __slots__ = ("_closure", "_runner", "_staging", "_transfers", "deadline", "pauses_ms")
 
-    def __init__(self) -> None:
-        self.moves: Final[list[StateTransfer]] = []
-        self._closing = GateClosure(())
-        self._started = 0.0
+    def __init__(self, staging: Staging, runner: StepRunner, limit_s: float | None) -> None:
+        self._staging: Final = staging
+        self._runner: Final = runner
+        self._transfers: Final[dict[str, StateTransfer]] = {}
+        self._closure: GateClosure | None = None
+        self.deadline: Final = Deadline(limit_s)
+        self.pauses_ms: Mapping[str, float] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.moves)
+        return bool(self._transfers)
 
-    @property
-    def plugins(self) -> list[str]:
-        """The ids of the plugins that hand something over."""
-        return [move.plugin for move in self.moves]
+    def may_move(self, plugin: str | None = None) -> bool:
+        """Whether a plugin's state is to move, or any; True while that is not known yet."""
+        if self._staging.next_epoch is None:
+            return True
+        return bool(self._transfers) if plugin is None else plugin in self._transfers
 
-    def add(self, move: StateTransfer) -> None:
-        """One more, if it moves anything."""
-        if move:
-            self.moves.append(move)
+    def match(self, plugin: str, step: Step) -> None:
+        """Find out what moves from a plugin's old generation to its new one; moves nothing."""
+        old, new = self._staging.old_generation(plugin), self._staging.generations[-1]
+        transfer = self._runner.call_plugin(step, new, partial(_transfer, old, new))
+        if transfer:
+            self._transfers[plugin] = transfer
 
-    def begin(self) -> GateClosure:
-        """Begin the pause, which is one for all; returns what closes the gates."""
-        self._started = perf_counter()
-        self._closing = GateClosure(gate for move in self.moves for gate in move.gates)
-        return self._closing
+    def close_gates(self, step: Step) -> None:
+        """Begin the pause, which is one for all, and wait for the calls inside.
 
-    def commit(self, epoch: Epoch) -> tuple[dict[str, list[str]], dict[str, float]]:
-        """The new epoch is current: have calls go to it.
-
-        Returns:
-            For each plugin, what went wrong, and the milliseconds of its pause.
+        Raises:
+            PauseTimeoutError: calls inside did not end in time.
+            ChangeCancelledError: the change was cancelled meanwhile.
         """
-        failures: dict[str, list[str]] = {}
-        for move in self.moves:
-            keys = epoch.generations[move.plugin].opened
-            failures[move.plugin] = move.commit({key: epoch[key[0]].get(key[1]) for key in keys})
-        self._closing.open()
-        pauses = dict.fromkeys(self.plugins, (perf_counter() - self._started) * 1000.0)
-        self.moves.clear()
-        return failures, pauses
+        limit_s = self.deadline.limit_s
+        self.deadline.start()
+        gates = (gate for transfer in self._transfers.values() for gate in transfer.gates)
+        self._closure = closure = GateClosure(gates)
+        self._runner.cancelled.add_done_callback(lambda _: closure.give_up())
+        if not closure.close(limit_s):
+            self._runner.check_cancelled()
+            old = [self._staging.old_generation(plugin) for plugin in self._transfers]
+            inside = [holder for generation in old for holder in generation.stragglers()]
+            raise PauseTimeoutError(list(self._transfers), limit_s or 0.0, inside)
 
-    def roll_back(self) -> list[str]:
-        """The change went back: have calls go on; returns what went wrong."""
-        failures = [line for move in reversed(self.moves) for line in move.roll_back()]
-        self._closing.open()
-        self.moves.clear()
-        return failures
+    def hand_over(self, plugin: str, step: Step) -> None:
+        """Move a plugin's state.
+
+        Raises:
+            PauseTimeoutError: all of it together has taken too long.
+        """
+        new = self._staging.new_generation(plugin)
+        self._runner.call_plugin(step, new, self._transfers[plugin].run)
+        # The code returned; but calls have waited for longer than the host allows.
+        if self.deadline.left_s == 0.0:
+            raise PauseTimeoutError(list(self._transfers), self.deadline.limit_s or 0.0, ())
+
+    def commit(self, old_epoch: Epoch, epoch: Epoch) -> None:
+        """The new epoch is current: have calls go to it, and end the pause."""
+        if self._closure is None:
+            return
+        for plugin, transfer in self._transfers.items():
+            keys = epoch.generations[plugin].opened
+            failures = transfer.commit({key: epoch[key[0]].get(key[1]) for key in keys})
+            old_epoch.generations[plugin].failures.extend(failures)
+        # After every commit: a call that is let through must find its new generation.
+        self._closure.open()
+        self.pauses_ms = dict.fromkeys(self._transfers, self.deadline.spent_s * 1000.0)
+        self._transfers.clear()
+
+    def take_back(self, plugin: str) -> Sequence[str]:
+        """Undo the move of a plugin's state, however far it came; returns the failures."""
+        return self._transfers[plugin].roll_back()
+
+    def open_gates(self) -> Sequence[str]:
+        """Have the calls that wait go on, to the old generations."""
+        if self._closure is not None:
+            self._closure.open()
+        return ()
+
+
+def _transfer(old: Generation, new: Generation) -> StateTransfer:
+    return StateTransfer(new.plugin, new.handovers(old), new.taking_over)

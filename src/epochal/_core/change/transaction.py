@@ -1,7 +1,7 @@
-"""A change as its caller holds it: several wishes, recorded in a `with` block, and the wait.
+"""A change as its caller holds it: the requests of a `with` block, and the wait for the answer.
 
-The change itself runs on a thread of its own (`epochal._core.change.executor`); what is here only
-asks for it and waits, in a thread or in an event loop.
+The change itself runs on a thread of its own (`executor`); the caller only begins it and waits, in
+a thread or in an event loop.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ from epochal._core.plugin.capabilities import checked_grants
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
     from types import TracebackType
 
-    from epochal._core.change.executor import ChangeRun
+    from epochal._core.change.executor import Executor
+    from epochal._core.change.queue import ChangeQueue
+    from epochal._core.change.request import Requests
+    from epochal._core.change.sequence import ChangeSpec
     from epochal.report import Cutover
 
 Source: TypeAlias = str | PathLike[str] | Artifact
 """Where a plugin is: a file, a package's folder, or an artifact that was read before."""
 
-Requests: TypeAlias = "Sequence[Request | RollbackRequest]"
-"""What one change is asked for."""
-
 
 class Change:
     """Several changes of plugins as one transaction: all become visible at once, or none.
 
-    Made by `Runtime.change` and `Runtime.achange`; record what you want inside the `with` block.
-    Leaving the block runs it; leaving it by an exception throws it away.
+    Made by `Runtime.change` and `Runtime.achange`; record your requests inside the `with` block.
+    Leaving the block runs the change; leaving it by an exception throws it away.
 
     Attributes:
         cutover: the report, after the block.
     """
 
-    __slots__ = ("_begin", "_requests", "_started", "cutover")
+    __slots__ = ("_queue", "_requests", "_spec", "_started", "cutover")
 
-    def __init__(self, begin: Callable[[Requests], Running]) -> None:
-        self._begin: Final = begin
-        self._requests: Final[list[Request | RollbackRequest]] = []
+    def __init__(self, queue: ChangeQueue, spec: ChangeSpec, requests: Requests) -> None:
+        self._queue: Final = queue
+        self._spec: Final = spec
+        self._requests: Final = requests.recorded  # which the spec reads
         self._started = False
         self.cutover: Cutover | None = None
 
@@ -54,9 +55,9 @@ class Change:
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-    ) -> None:
+    ) -> Change:
         """Add a plugin that is not active; see `Runtime.load`."""
-        self._requests.append(Request(Verb.LOAD, None, source, config, checked_grants(grants)))
+        return self.request(Request(Verb.LOAD, None, source, config, _checked(grants)))
 
     def reload(
         self,
@@ -66,14 +67,14 @@ class Change:
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
         restart: bool = False,
-    ) -> None:
+    ) -> Change:
         """Replace an active plugin; see `Runtime.reload`.
 
         With `restart` a plugin that was not loaded from a path starts anew from the artifact that
         is active when the change has its turn.
         """
-        granted = checked_grants(grants)
-        self._requests.append(Request(Verb.RELOAD, plugin, source, config, granted, anew=restart))
+        granted = _checked(grants)
+        return self.request(Request(Verb.RELOAD, plugin, source, config, granted, restart=restart))
 
     def put(
         self,
@@ -81,30 +82,31 @@ class Change:
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-    ) -> None:
-        """Add a plugin, or replace the active one of that id; which, the change's turn decides.
+    ) -> Change:
+        """Add a plugin, or replace the active one of that id, as things are in the change's turn.
 
-        The report's swap tells it: its `old` is None where the plugin was added.
+        In the report the `old` of its swap is None if the plugin was added.
         """
-        self._requests.append(Request(None, None, source, config, checked_grants(grants)))
+        return self.request(Request(None, None, source, config, _checked(grants)))
 
-    def remove(self, plugin: str, *, cascade: bool = False) -> None:
+    def remove(self, plugin: str, *, cascade: bool = False) -> Change:
         """Take an active plugin out; see `Runtime.remove`."""
-        self._requests.append(Request(Verb.REMOVE, plugin, cascade=cascade))
+        return self.request(Request(Verb.REMOVE, plugin, cascade=cascade))
 
     @overload
-    def rollback(self, plugin: str, *, to: int | str) -> None: ...
+    def rollback(self, plugin: str, *, to: int | str) -> Change: ...
     @overload
-    def rollback(self, *, epoch: int) -> None: ...
+    def rollback(self, *, epoch: int) -> Change: ...
     def rollback(
         self, plugin: str | None = None, *, to: int | str | None = None, epoch: int | None = None
-    ) -> None:
-        """Bring back what served before; see `Runtime.rollback`."""
-        self.request(RollbackRequest(plugin, to, epoch))
+    ) -> Change:
+        """Bring back a plugin, or a whole epoch, that served before; see `Runtime.rollback`."""
+        return self.request(RollbackRequest(plugin, to, epoch))
 
-    def request(self, request: Request | RollbackRequest) -> None:
-        """Record a request as it is."""
+    def request(self, request: Request | RollbackRequest) -> Change:
+        """Record a request as it is; returns this change, as the other calls do."""
         self._requests.append(request)
+        return self
 
     def run(self) -> Cutover:
         """Run it now, as leaving the `with` block does.
@@ -120,11 +122,11 @@ class Change:
         self.cutover = cutover = await self._start().wait_async()
         return cutover
 
-    def _start(self) -> Running:
+    def _start(self) -> RunningChange:
         if self._started:
             raise HostError("this change has run already; make a new one with rt.change()")
         self._started = True
-        return self._begin(self._requests)
+        return self._queue.begin(self._spec)
 
     def __enter__(self) -> Change:
         return self
@@ -151,41 +153,45 @@ class Change:
             await self.run_async()
 
 
-class Running:
+class RunningChange:
     """A change that runs on its thread, and the two ways to wait for its answer."""
 
-    __slots__ = ("_run",)
+    __slots__ = ("_executor",)
 
-    def __init__(self, run: ChangeRun) -> None:
-        self._run: Final = run
+    def __init__(self, executor: Executor) -> None:
+        self._executor: Final = executor
 
     def wait(self) -> Cutover:
         """Block until the change answers; Ctrl-C gives it up."""
-        run, answer = self._run, self._run.answer
+        executor, answer = self._executor, self._executor.answer
         try:
             return answer.result()
         except BaseException:
             if not answer.done():
                 # Ctrl-C came while the change ran: give it up, and leave only when it is undone (or
                 # was published already, which a rollback could not undo).
-                run.cancel()
+                executor.cancel()
                 answer.exception()
             raise
         finally:
             # An error that the answer holds, and whose traceback has this frame, would be a cycle:
             # it would keep the caller's variables, epochs among them, until the collector runs.
-            del self, run, answer
+            del self, executor, answer
 
     async def wait_async(self) -> Cutover:
         """`wait` for event loops; cancelling the task gives the change up."""
-        run, answer = self._run, self._run.answer
+        executor, answer = self._executor, self._executor.answer
         try:
             return await asyncio.wrap_future(answer)
         except asyncio.CancelledError:
-            run.cancel()
-            settled = asyncio.wrap_future(answer)
-            await asyncio.wait([settled])
-            settled.exception()  # the task was cancelled: that is its answer
+            executor.cancel()
+            ended = asyncio.wrap_future(answer)
+            await asyncio.wait([ended])
+            ended.exception()  # the task was cancelled: that is its answer
             raise
         finally:
-            del self, run, answer  # as above
+            del self, executor, answer  # as above
+
+
+def _checked(grants: Collection[str] | None) -> frozenset[str] | None:
+    return None if grants is None else checked_grants(grants)

@@ -48,6 +48,7 @@ class FakeEpoch:
                 number=0,
                 version=str(c.manifest.version),
                 plugin=c.plugin,
+                exports={("tool", f"{c.plugin}.f"): None},
                 keeps_state=c.plugin in keeping,
             )
             for c in candidates
@@ -111,8 +112,12 @@ def test_steps_are_told_in_order():
         "3. init c",
         "4. link e 1.0, new",
         "5. init e",
-        "6. publish epoch 8",
-        "7. retire c generation 0, when unused",
+        "6. validate exports of all plugins together",
+        "7. build epoch 8",
+        "8. publish epoch 8",
+        "9. drain c generation 0",
+        "10. shutdown c generation 0",
+        "11. reclaim c generation 0",
     ]
 
 

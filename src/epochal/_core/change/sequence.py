@@ -1,0 +1,222 @@
+"""The sequence of a change: its plan, made to run.
+
+Which steps there are, and in which order, is the plan's (`plan`). Here each of them gets what it
+does, how that is undone, and its deadline; nothing here decides what comes next. The first three
+steps come before the plan, and the third adds the others.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from epochal._core.change.journal import AddedGeneration, Commit
+from epochal._core.change.participant import Participants, name_of
+from epochal._core.change.plan import Plan, plan_change
+from epochal._core.change.staging import Staging
+from epochal._core.change.state_transfer import StateTransfers
+from epochal._core.change.step import Deadline, Step, StepName
+from epochal.events import ChangeStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from epochal._core.change.journal import Journal
+    from epochal._core.change.participant import Participant
+    from epochal._core.change.plan import PlannedChange
+    from epochal._core.change.plugin_calls import StepRunner
+    from epochal._core.generation.epoch import Epoch, EpochStore
+    from epochal._core.sync.fifo_lock import Ticket
+    from epochal._core.sync.weak_registry import WeakRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a change waits, and for what.
+
+    Attributes:
+        drain: seconds after which the caller is answered although old generations are in use.
+        phase: seconds that plugin code may take for one step.
+        pause: seconds that plugins may take together to hand over their state.
+        cancel_holders: ask those who use the old generations to stop when a drain has outlasted its
+            limit.
+    """
+
+    drain: float | None
+    phase: float | None
+    pause: float | None
+    cancel_holders: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSpec:
+    """What one change is to do, and how.
+
+    Attributes:
+        read: reads what is asked for, given the current epoch; may raise.
+        limits: how long it waits.
+        participants: the hosts that take part.
+        journal: stores each epoch before it is published; None for no durable record.
+        dry_run: stop before the commit and go back.
+        reason: a label for the journal.
+    """
+
+    read: Callable[[Epoch], Sequence[PlannedChange]]
+    limits: Limits
+    participants: WeakRegistry[Participant]
+    journal: Journal | None = None
+    dry_run: bool = False
+    reason: str = ""
+
+
+class ChangeSequence:
+    """Makes the steps of one change, and has what they work on.
+
+    Belongs to the thread that has the change.
+
+    Args:
+        number: of the change, for reports.
+        epochs: what the changes of this runtime share.
+        spec: what it is to do.
+        runner: runs plugin code.
+
+    Attributes:
+        staging: the generations and the epoch that it brings up.
+        transfers: the state that it hands over.
+        participants: the hosts that it asks.
+    """
+
+    def __init__(
+        self, number: int, epochs: EpochStore, spec: ChangeSpec, runner: StepRunner
+    ) -> None:
+        self._number: Final = number
+        self._epochs: Final = epochs
+        self._spec: Final = spec
+        self._runner: Final = runner
+        self._phase: Final = Deadline(spec.limits.phase)
+        self._asked: Sequence[PlannedChange] = ()
+        self.staging: Final = Staging(number, epochs, runner)
+        self.transfers: Final = StateTransfers(self.staging, runner, spec.limits.pause)
+        self.participants: Final = Participants(self.staging, runner, self._phase)
+
+    def begin(self, ticket: Ticket) -> list[Step]:
+        """The steps that come before the plan.
+
+        Args:
+            ticket: of its turn.
+        """
+        return [
+            Step(StepName.WAIT, detail="for its turn", do=partial(self._wait, ticket)),
+            Step(StepName.READ, detail="what is asked for", do=self._read),
+            Step(StepName.PLAN, detail="the other steps", do=self._plan),
+        ]
+
+    def _wait(self, ticket: Ticket, _: Step) -> None:
+        wait({ticket, self._runner.cancelled}, return_when=FIRST_COMPLETED)
+        self._runner.check_cancelled()
+
+    def _read(self, _: Step) -> None:
+        self.staging.begin()
+        # No closure and no local variable has the epoch: clearing a frame does not clear its
+        # function's cells, so the traceback of an error would keep the epoch alive.
+        self._asked = self._spec.read(self.staging.old)
+
+    def _plan(self, _: Step) -> list[Step]:
+        hosts = self._spec.participants.live()
+        plan = plan_change(
+            self.staging.old,
+            self._asked,
+            [name_of(host) for host in hosts],
+            journal=self._spec.journal is not None,
+        )
+        steps = list(self._bound(plan, hosts))
+        lines = tuple(str(step) for step in steps if step.is_needed())
+        self._epochs.events.emit(ChangeStarted(change=self._number, steps=lines))
+        return steps
+
+    def _bound(self, plan: Plan, hosts: Sequence[Participant]) -> Iterator[Step]:
+        """The steps of a plan, made to run."""
+        candidates = {candidate.plugin: candidate for candidate in plan.stage}
+        unchecked = iter(hosts)
+        staging, transfers, phase = self.staging, self.transfers, self._phase
+        for step in plan.steps:
+            plugin = step.plugin
+            match step.name:
+                case StepName.LINK:
+                    yield replace(
+                        step,
+                        do=partial(staging.link, candidates[plugin]),
+                        undo=partial(staging.withdraw, plugin),
+                        deadline=phase,
+                    )
+                case StepName.COMPARE:
+                    yield replace(step, do=partial(staging.compare, plugin), deadline=phase)
+                case StepName.INIT:
+                    yield replace(step, do=partial(staging.init, plugin), deadline=phase)
+                case StepName.MATCH:
+                    yield replace(step, do=partial(transfers.match, plugin), deadline=phase)
+                case StepName.VALIDATE:
+                    yield replace(
+                        step,
+                        do=partial(staging.validate, plan.retire),
+                        is_needed=lambda: bool(staging.global_kinds),
+                    )
+                case StepName.BUILD:
+                    yield replace(step, do=partial(self._build, plan, hosts))
+                case StepName.CHECK:
+                    yield self._check(step, next(unchecked))
+                case StepName.CLOSE:
+                    yield replace(
+                        step,
+                        do=transfers.close_gates,
+                        undo=transfers.open_gates,
+                        is_needed=transfers.may_move,
+                    )
+                case StepName.HAND_OVER:
+                    yield replace(
+                        step,
+                        do=partial(transfers.hand_over, plugin),
+                        undo=partial(transfers.take_back, plugin),
+                        deadline=transfers.deadline,
+                        is_needed=partial(transfers.may_move, plugin),
+                    )
+                case StepName.JOURNAL:
+                    yield replace(step, do=partial(self._store, plan.retire))
+                case StepName.PUBLISH:
+                    yield replace(step, do=partial(staging.publish, plan.retire, transfers))
+                case _:
+                    yield step  # a generation's way out: `retirement` makes it run
+
+    def _build(self, plan: Plan, planned: Sequence[Participant], step: Step) -> list[Step]:
+        """Build the epoch; returns the checks of hosts that have joined since the plan."""
+        self.staging.build(plan)
+        return [
+            self._check(replace(step, name=StepName.CHECK), host)
+            for host in self._spec.participants.live()
+            if all(host is not other for other in planned)
+        ]
+
+    def _check(self, step: Step, host: Participant) -> Step:
+        return replace(
+            step, do=partial(self.participants.check, host), undo=self.participants.roll_back
+        )
+
+    def _store(self, retire: Sequence[str], _: Step) -> None:
+        """Store the next epoch: the last step that can fail."""
+        journal, staging = self._spec.journal, self.staging
+        assert journal is not None
+        before, _after = staging.numbers
+        added = tuple(AddedGeneration(g.number, g.candidate) for g in staging.generations)
+        journal.commit(
+            Commit(
+                self._number,
+                self._spec.reason,
+                before,
+                staging.built.number,
+                staging.built.id,
+                added,
+                tuple(retire),
+            )
+        )
