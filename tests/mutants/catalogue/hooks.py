@@ -106,7 +106,9 @@ MUTANTS = (
         module="epochal._core.change.participant",
         where="Participants.check",
         at="try 0",
-        edit=replace("newcomers = ()\nwith __import__('contextlib').suppress(EpochalError):\n    $"),
+        edit=replace(
+            "newcomers = ()\nwith __import__('contextlib').suppress(EpochalError):\n    $"
+        ),
         shape="b06462",
         test=PLUGGY + "test_an_implementation_that_does_not_fit_its_specification_is_refused",
     ),

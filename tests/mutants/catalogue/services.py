@@ -25,7 +25,7 @@ MUTANTS = (
         where="_staging_steps",
         at="if 2 / test",
         edit=replace("$values[0]"),
-        shape="5fed68",
+        shape="29930c",
         test=SERVICE + "test_dropped_state_of_a_plugin_without_exports_is_reported",
     ),
     Mutant(
@@ -91,7 +91,7 @@ MUTANTS = (
         where="StateTransfers.open_gates",
         at="if 0",
         edit=delete(),
-        shape="7c1920",
+        shape="f4f08f",
         test=SERVICE + "test_an_error_in_a_hand_over_rolls_the_change_back",
     ),
     Mutant(
@@ -146,7 +146,7 @@ MUTANTS = (
         where="StateTransfers.hand_over",
         at="if 0 / test",
         edit=replace("False"),
-        shape="8d367d",
+        shape="11f4a5",
         test=SERVICE + "test_a_hand_over_given_up_at_any_point_leaves_no_gate_closed",
     ),
 )

@@ -296,7 +296,7 @@ class Retirement:
                 HoldersAsked(plugin=generation.plugin, generation=generation.number, holders=asked)
             )
 
-    def _ask(self, step: Step) -> tuple[str, ...]:
+    def _ask(self, step: Step) -> tuple[Holder, ...]:
         # The operations' callbacks are foreign code, in this thread.
         assert self._leaving is not None
         generation = self._leaving.generation
