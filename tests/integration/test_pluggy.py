@@ -453,8 +453,8 @@ def test_a_newcomer_receives_historic_calls_before_any_other_call(rt, pm):
     results = []
     pm.hook.started.call_historic(results.append, {"x": 1})
     body = (
-        "TOLD = []\n@hookimpl\ndef started(x): TOLD.append(x); return x\n"
-        "@hookimpl\ndef each(x): return list(TOLD)\n"
+        "RECEIVED = []\n@hookimpl\ndef started(x): RECEIVED.append(x); return x\n"
+        "@hookimpl\ndef each(x): return list(RECEIVED)\n"
     )
     rt.load(plugin("a", body))
     assert results == [1]
@@ -471,7 +471,7 @@ def test_a_newcomer_receives_historic_calls_before_any_other_call(rt, pm):
         again(rt, "a")
     stop.set()
     thread.join(20)
-    assert all(told == [1] for told in seen)
+    assert all(received == [1] for received in seen)
     assert results == [1] * 11
 
 
@@ -540,8 +540,7 @@ def test_each_host_object_receives_a_historic_call_once(rt, pm):
     pm.register(two, "mine")
     rt.load(answering("a", 1))
     pm.hook.each(x=0)
-    told = [(one, 1), (two, 1)]
-    assert told == CALLS
+    assert CALLS == [(one, 1), (two, 1)]  # noqa: SIM300  CALLS is the result
 
 
 def test_an_object_that_raises_in_a_historic_call_is_not_registered(rt, pm):
@@ -580,8 +579,8 @@ def test_a_staged_plugin_receives_historic_calls_made_meanwhile(rt, pm):
 def test_each_generation_receives_each_historic_call_once(rt, pm):
     """Also the calls made at any moment while its change is under way."""
     body = (
-        "TOLD = []\n@hookimpl\ndef started(x): TOLD.append(x); x == 0 and CALLS[0]()\n"
-        "@hookimpl\ndef each(x): return TOLD\n"
+        "RECEIVED = []\n@hookimpl\ndef started(x): RECEIVED.append(x); x == 0 and CALLS[0]()\n"
+        "@hookimpl\ndef each(x): return RECEIVED\n"
     )
     stop, called = threading.Event(), []
 
@@ -607,8 +606,8 @@ def test_each_generation_receives_each_historic_call_once(rt, pm):
     finally:
         stop.set()
         thread.join(20)
-    (told,) = pm.hook.each(x=0)
-    assert sorted(told) == sorted(called)
+    (received,) = pm.hook.each(x=0)
+    assert sorted(received) == sorted(called)
 
 
 # --- the forms of plugins -------------------------------------------------------------------------

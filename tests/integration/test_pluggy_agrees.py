@@ -114,17 +114,17 @@ def host_objects_among_plugins(world):
 
 
 class Host:
-    def __init__(self, said):
-        self.said = said
+    def __init__(self, answer):
+        self.answer = answer
 
     @hookimpl
     def each(self, x):
-        return self.said
+        return self.answer
 
     @hookimpl
     def started(self, x):
-        LOG.append((self.said, x))
-        return self.said
+        LOG.append((self.answer, x))
+        return self.answer
 
 
 def wrappers(world):
@@ -260,9 +260,9 @@ def objects(world):
     body = (
         "class Base:\n    @hookimpl\n    def one(self, x): return 'base'\n"
         "class Plugin(Base):\n"
-        "    @hookimpl\n    def each(self, x): return self.said()\n"
+        "    @hookimpl\n    def each(self, x): return self.answer()\n"
         "    @hookimpl(specname='each', trylast=True)\n    def again(self, x): return 'again'\n"
-        "    def said(self): return type(self).__name__\n"
+        "    def answer(self): return type(self).__name__\n"
         "plugin = Plugin()\n"
     )
     world.load("a", body)

@@ -70,6 +70,7 @@ class JournalFile:
         self.path: Final = path
         with store_errors("open the store", path):
             touch(path)
+            # The timeout is for readers with other tools, which may hold a lock for a moment.
             self.connection: Final = sqlite3.connect(
                 path, timeout=5.0, isolation_level=None, check_same_thread=False
             )
@@ -91,6 +92,7 @@ class JournalFile:
             )
         self.connection.row_factory = sqlite3.Row
         run("PRAGMA journal_mode = WAL")
+        # With NORMAL, WAL's default advice, a power cut could lose commits that were published.
         run("PRAGMA synchronous = FULL")
         if schema == 0:
             with self.transaction():
@@ -104,6 +106,7 @@ class JournalFile:
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
         """Commit the block's statements at its end; roll them back if it raises."""
+        # IMMEDIATE takes the write lock first: the rows read here cannot change before COMMIT.
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield self.connection
