@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant(
         "E3.borrowed-exports-are-returned",
         "E3",
-        "what a dependent borrowed is never taken back",
+        "a dependent's borrowed exports are never returned",
         module="epochal._core.change.retirement",
         where="Retirement._shut_down",
         at="expr 3",
@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant(
         "E4.drain-timeout-shuts-nothing-down",
         "E4, flaw 8",
-        "a drain that outlasts its timeout ends in a shutdown of what is in use",
+        "a drain that outlasts its timeout shuts code down in use",
         module="epochal._core.change.retirement",
         where="Retirement.run",
         at="expr 3",
@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant(
         "E4.shutdown-runs-once",
         "E4",
-        "shutdown runs again when what it is called in is called again",
+        "a second call of the step runs shutdown again",
         module="epochal._core.generation.generation",
         where="Generation.shutdown",
         at="assign 0",
@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant(
         "E4.helper-threads-count",
         "E4",
-        "threads that an export started on its own helper are not looked for",
+        "threads that an export started on its own helper are not searched",
         module="epochal._core.change.retirement",
         where="RetiringGeneration.is_unused",
         at="return 1 / value",
@@ -134,7 +134,7 @@ MUTANTS = (
     Mutant(
         "E4.threads-yet-to-start-count",
         "E4",
-        "a thread that is yet to come to the plugin's function is nobody",
+        "a thread that has yet to enter the plugin's function does not count",
         module="epochal._core.introspect.running_code",
         where="threads_inside",
         at="expr 3",
@@ -190,7 +190,7 @@ MUTANTS = (
     Mutant(
         "E5.staged-code-is-torn-down",
         "E5",
-        "what a failed change staged is not torn down",
+        "a failed change does not tear down its staged generations",
         module="epochal._core.change.staging",
         where="Staging.withdraw",
         at="assign 1",
@@ -249,7 +249,7 @@ MUTANTS = (
     Mutant(
         "E7.held-code-stays-whole",
         "E7",
-        "code is taken apart though somebody holds it",
+        "code is taken apart although it is still referred to",
         module="epochal._core.generation.reclaim",
         where="reclaim",
         at="if 0",
@@ -260,7 +260,7 @@ MUTANTS = (
     Mutant(
         "E7.imports-stay-whole",
         "E7",
-        "what the plugin only imported is taken apart with it",
+        "modules that the plugin only imported are taken apart with it",
         module="epochal._core.introspect.object_graph",
         where="Graph.dead",
         at="if 0 / test",
@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant(
         "E7.module-scan-keeps-nothing",
         "E7",
-        "a look at sys.modules keeps other generations in memory",
+        "a scan of sys.modules keeps other generations in memory",
         module="epochal._core.generation.process_tables",
         where="ModuleTable._split",
         at="if 0 / test",
@@ -282,7 +282,7 @@ MUTANTS = (
     Mutant(
         "E5.process-tables-are-restored",
         "E5",
-        "what a failed change left in the process stays there",
+        "entries of a failed change stay in the process's tables",
         module="epochal._core.generation.side_effects",
         where="SideEffects.undo",
         at="while 0 / test",
@@ -361,7 +361,7 @@ MUTANTS = (
     Mutant(
         "flaw-3.release-wakes-the-wait",
         "flaw 3",
-        "a release wakes nobody",
+        "a release wakes no waiter",
         module="epochal._core.use.lease",
         where="Ledger._wake",
         at="expr 0",
@@ -394,7 +394,7 @@ MUTANTS = (
     Mutant(
         "flaw-5.exports-carry-the-lease",
         "flaw 5",
-        "what is called does not hold what is counted",
+        "the called function does not hold the counted lease",
         module="epochal._core.use.lease_carrier",
         where="_carry_function",
         at="assign 10",
@@ -416,7 +416,7 @@ MUTANTS = (
     Mutant(
         "holders.look-keeps-no-variables",
         "holders",
-        "looking keeps other threads' variables alive (before Python 3.13)",
+        "a look at stacks keeps other threads' variables alive (before Python 3.13)",
         module="epochal._core.introspect.referrers",
         where="_locals_of",
         at="expr 1",
@@ -449,7 +449,7 @@ MUTANTS = (
     Mutant(
         "E8.store-error-holds-nothing",
         "E5, E8",
-        "an error of the store holds what its change staged",
+        "an error of the store holds the staged generations",
         module="epochal._core.change.staging",
         where="Staging.clear",
         at="assign 0",
@@ -548,7 +548,7 @@ MUTANTS = (
     Mutant(
         "own-copies.vendored-before-installed",
         "own copies",
-        "a vendored package is looked up among the installed ones",
+        "a vendored distribution is searched for among the installed ones",
         module="epochal.loaders.python_namespace",
         where="PythonNamespace._tops",
         at="if 0 / test",
@@ -559,7 +559,7 @@ MUTANTS = (
     Mutant(
         "own-copies.import-binds-the-vendored-root",
         "own copies",
-        "`import a.b` of a vendored package binds the plugin",
+        "`import a.b` of a vendored distribution binds the plugin",
         module="epochal.loaders._import_resolution",
         where="_importer.import_name",
         at="return 1 / value",
@@ -570,7 +570,7 @@ MUTANTS = (
     Mutant(
         "resources.replaced-twice-is-restored",
         "resources",
-        "what two generations replaced one after the other stays the first one's",
+        "an entry that two generations replaced in turn keeps the first one's value",
         module="epochal._core.generation.watched_table",
         where="NamedTable._take_out",
         at="assign 1",
@@ -581,7 +581,7 @@ MUTANTS = (
     Mutant(
         "resources.replaced-in-a-call-is-restored",
         "resources",
-        "what was replaced in a call is deleted instead of given back",
+        "an entry that a call replaced is deleted instead of restored",
         module="epochal._core.generation.watched_table",
         where="NamedTable.owned",
         at="expr 1 / value.value.args[1]",
@@ -614,7 +614,7 @@ MUTANTS = (
     Mutant(
         "E7.class-in-a-hint-is-local",
         "E7",
-        "a class in a hint is looked for through the whole heap",
+        "a class in a hint is searched for in the whole heap",
         module="epochal._core.generation.reclaim",
         where="_REMEDIES",
         at="definition / value",
@@ -628,7 +628,7 @@ MUTANTS = (
     Mutant(
         "E7.concurrent-collection-is-no-leak",
         "E7",
-        "what another thread collects is taken for a leak",
+        "garbage of another thread's collection is reported as a leak",
         module="epochal._core.generation.reclaim",
         where="_collect.collect_all",
         at="expr 0 / value",

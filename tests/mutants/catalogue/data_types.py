@@ -11,7 +11,7 @@ MUTANTS = (
     Mutant(
         "data-types.stored-values-read-the-same",
         "data types",
-        "a version may read what the old one stored as something else",
+        "a version may read the old one's stored values differently",
         module="epochal.kinds.data_type",
         where="_compare_sample",
         at="if 0 / test",
@@ -22,7 +22,7 @@ MUTANTS = (
     Mutant(
         "data-types.values-store-the-same",
         "data types",
-        "a version may store otherwise what the old one stored",
+        "a version may store the old one's values differently",
         module="epochal.kinds.data_type",
         where="_compare_sample",
         at="if 1 / test",
@@ -44,7 +44,7 @@ MUTANTS = (
     Mutant(
         "data-types.opaque-values-differ",
         "data types",
-        "values that nothing compares are taken for the same",
+        "values without a comparison count as equal",
         module="epochal.kinds.toolkit.value_equality",
         where="_leaves_equal",
         at="raise 0",
@@ -55,7 +55,7 @@ MUTANTS = (
     Mutant(
         "data-types.types-outlive-plugins",
         "data types",
-        "a type is read back as its storage when its plugin has gone",
+        "a type is read back as its storage after its plugin was removed",
         module="epochal.kinds.extension",
         where="PluginType.__arrow_ext_deserialize__",
         at="return 0 / value",
@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(
         "data-types.used-types-are-exported",
         "data types",
-        "a function may name a type that nobody compares",
+        "a function may use a type that is not compared",
         module="epochal._core.generation.exports",
         where="_check_dependencies",
         at="if 0 / test",
@@ -132,7 +132,7 @@ MUTANTS = (
     Mutant(
         "mergeable-state.new-rows-fit-old-states",
         "mergeable state",
-        "a version may make of rows what does not fit what is kept",
+        "a version may compute states that do not fit the stored ones",
         module="epochal.kinds.toolkit.state_compat",
         where="_compare_sample",
         at="expr 4 / value.args[2]",
@@ -143,7 +143,7 @@ MUTANTS = (
     Mutant(
         "mergeable-state.rollback-reads-new-states",
         "mergeable state",
-        "a rollback may not understand what the new version kept",
+        "a rollback may not understand the new version's states",
         module="epochal.kinds.toolkit.state_compat",
         where="_compare_sample",
         at="expr 3 / value.args[2]",

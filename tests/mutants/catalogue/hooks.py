@@ -12,7 +12,7 @@ MUTANTS = (
     Mutant(
         "requests.one-read-per-request",
         "requests",
-        "a request reads the current epoch whenever it looks something up",
+        "a request reads the current epoch at each look-up",
         module="epochal.asgi",
         where="EpochMiddleware.__call__",
         at="assign 1 / value.values[1]",
@@ -36,7 +36,7 @@ MUTANTS = (
     Mutant(
         "compiling.ended-helper-is-replaced",
         "compiling aside",
-        "a helper that has ended is used once more, and the source compiled here",
+        "an ended helper gets one more request, and the source is compiled in this process",
         module="epochal.loaders._compiler",
         where="Compiler._compile_in_helper",
         at="if 0 / test.values[1].operand",
@@ -47,7 +47,7 @@ MUTANTS = (
     Mutant(
         "compiling.cached-code-is-renamed",
         "compiling aside",
-        "cached code names the generation that it was first compiled for",
+        "cached code keeps the name of the generation that it was first compiled for",
         module="epochal.loaders._compiler",
         where="Compiler.compile",
         at="expr 2",
@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant(
         "hooks.coroutine-is-no-consent",
         "hooks",
-        "a coroutine passes for consent",
+        "a coroutine counts as consent",
         module="epochal.kinds.hook",
         where="Hook.ask",
         at="if 0 / test",
@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant(
         "hooks.calls-are-by-keyword",
         "hooks",
-        "an implementation is asked to take a call by position alone",
+        "an implementation is checked for calls by position alone",
         module="epochal.kinds.hook",
         where="_calls",
         at="for 1 / iter",
@@ -102,7 +102,7 @@ MUTANTS = (
     Mutant(
         "participants.refusal-stops-the-change",
         "parties",
-        "what a party refuses is published",
+        "a change that a participant refused is published",
         module="epochal._core.change.participant",
         where="Participants.check",
         at="try 0",
@@ -115,7 +115,7 @@ MUTANTS = (
     Mutant(
         "participants.finish-knows-the-outcome",
         "parties",
-        "what a party does after a change is done although it went back",
+        "a participant's calls after a change run although it was rolled back",
         module="epochal.pluggy._manager",
         where="PluginManager.finish",
         at="return 0",
@@ -126,7 +126,7 @@ MUTANTS = (
     Mutant(
         "pluggy.unfit-specification-is-refused",
         "pluggy",
-        "a registration of the host that does not fit is stored",
+        "a specification that does not fit is kept",
         module="epochal.pluggy._manager",
         where="PluginManager._has_altered",
         at="assign 2",
@@ -137,7 +137,7 @@ MUTANTS = (
     Mutant(
         "pluggy.failed-historic-call-is-forgotten",
         "pluggy",
-        "a historic call that raised is repeated for newcomers",
+        "a historic call that raised is replayed to new plugins",
         module="epochal.pluggy._manager",
         where="PluginManager.call_historic",
         at="assign 5",
@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(
         "pluggy.historic-call-reaches-pending-plugins",
         "pluggy",
-        "a historic call is not repeated for plugins that are about to take part",
+        "a historic call does not reach a plugin that is being loaded",
         module="epochal.pluggy._manager",
         where="PluginManager.call_historic",
         at="for 0 / iter",
@@ -159,7 +159,7 @@ MUTANTS = (
     Mutant(
         "pluggy.historic-call-reaches-newcomers-during-replay",
         "pluggy",
-        "a newcomer misses the historic calls made while it receives the history",
+        "historic calls made during a replay do not reach the new plugin",
         module="epochal.pluggy._manager",
         where="PluginManager._catch_up",
         at="if 0",
@@ -181,7 +181,7 @@ MUTANTS = (
     Mutant(
         "pluggy.epoch-manager-drops-its-predecessor",
         "pluggy",
-        "an epoch manager keeps the one before",
+        "an epoch manager keeps its predecessor",
         module="epochal.pluggy._epoch_manager",
         where="EpochManager.__init__",
         at="assign 5",
@@ -192,7 +192,7 @@ MUTANTS = (
     Mutant(
         "pluggy.epoch-manager-drops-its-manager",
         "pluggy",
-        "an epoch manager keeps the program's manager",
+        "an epoch manager keeps its plugin manager",
         module="epochal.pluggy._epoch_manager",
         where="EpochManager.__init__",
         at="assign 2 / value",
@@ -203,7 +203,7 @@ MUTANTS = (
     Mutant(
         "pluggy.kept-hook-is-live",
         "pluggy",
-        "a hook that is kept stays with its epoch",
+        "a stored hook caller stays on its epoch",
         module="epochal.pluggy._hooks",
         where="Hooks.__getattr__",
         at="assign 0 / value.args[2]",
@@ -214,7 +214,7 @@ MUTANTS = (
     Mutant(
         "pluggy.verified-once",
         "pluggy",
-        "verified implementations are verified again, with a second warning",
+        "a verified plugin is verified and warned about again",
         module="epochal.pluggy._epoch_manager",
         where="EpochManager._verify_hook",
         at="if 0 / test",

@@ -8,7 +8,7 @@ MUTANTS = (
     Mutant(
         "indexes.new-version-opens-the-build",
         "indexes",
-        "what is persisted is not opened by the new version",
+        "the new version does not open the persisted index",
         module="epochal.kinds.index",
         where="_take_over.open_",
         at="expr 0",
@@ -19,7 +19,7 @@ MUTANTS = (
     Mutant(
         "indexes.change-during-a-build-is-refused",
         "indexes",
-        "a change while an index is being built is let through",
+        "a change is accepted while an index is being built",
         module="epochal.kinds.index",
         where="IndexKind.hand_over",
         at="if 0 / test",
@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "indexes.searched-build-stays",
         "indexes",
-        "a build goes while somebody searches it",
+        "a build is deleted while a search uses it",
         module="epochal.kinds.index",
         where="IndexHandle.search",
         at="assign 3",
@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant(
         "indexes.fork-removes-nothing",
         "indexes",
-        "a fork removes what its parent serves",
+        "a fork removes the folder that its parent serves",
         module="epochal.kinds.toolkit.index_storage",
         where="_discard",
         at="if 0",
@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant(
         "indexes.missing-build-is-rebuilt",
         "indexes",
-        "what a cleaner took away is opened all the same",
+        "a build whose files were deleted is opened all the same",
         module="epochal.kinds.index",
         where="_take_over",
         at="assign 0 / value",

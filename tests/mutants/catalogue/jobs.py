@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "jobs.missing-function-is-a-failure",
         "jobs",
-        "a tick that finds no function ended well",
+        "a run that finds no function counts as a success",
         module="epochal.jobs.run",
         where="_run",
         at="return 0 / value",
@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "jobs.failure-is-retried-early",
         "jobs",
-        "what failed waits for its next regular time",
+        "a failed job waits for its next scheduled run",
         module="epochal.jobs.job_state",
         where="JobState.fail",
         at="assign 4 / value",
@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant(
         "jobs.new-code-starts-unfailed",
         "jobs",
-        "a failure of replaced code is held against the new",
+        "a failure of replaced code counts against the new code",
         module="epochal.jobs.job_state",
         where="JobState.fail",
         at="assign 2 / value",
@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "jobs.reload-retries-at-once",
         "jobs",
-        "a reload leaves what failed to its wait",
+        "a reload does not retry a failed job",
         module="epochal.jobs.job_state",
         where="JobState.reset_failures",
         at="assign 1",
@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant(
         "jobs.manual-failure-holds-nothing-back",
         "jobs",
-        "a failure by hand is held against the schedule",
+        "a failure of a manual run counts against the schedule",
         module="epochal.jobs.job_state",
         where="JobState.fail",
         at="if 0 / test",
@@ -120,7 +120,7 @@ MUTANTS = (
     Mutant(
         "jobs.manual-success-resets",
         "jobs",
-        "success by hand leaves the schedule held back",
+        "a successful manual run leaves the schedule held back",
         module="epochal.jobs.job_state",
         where="JobState.succeed",
         at="return 1 / value",
@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "jobs.runs-do-not-overlap",
         "jobs",
-        "a line goes with its plugin while it runs, so its ticks overlap",
+        "a job's record goes with its plugin while it runs, so its runs overlap",
         module="epochal.jobs.job_table",
         where="JobTable._drop_if_removed",
         at="if 0 / test",
@@ -142,7 +142,7 @@ MUTANTS = (
     Mutant(
         "jobs.end-is-stored-after-removal",
         "jobs",
-        "the end of a tick is not kept if its plugin is gone",
+        "the end of a run is not stored if its plugin was removed",
         module="epochal.jobs.job_table",
         where="JobTable._record_success",
         at="if 0 / test",
@@ -153,7 +153,7 @@ MUTANTS = (
     Mutant(
         "jobs.late-run-keeps-a-one-shot",
         "jobs",
-        "a tick that was too late finishes a one-shot",
+        "a run that was too late finishes a one-shot",
         module="epochal.jobs.job_state",
         where="JobState.start_tick",
         at="return 0",
@@ -164,7 +164,7 @@ MUTANTS = (
     Mutant(
         "jobs.last-run-stores-its-end",
         "jobs",
-        "a close that gives up does not let the last tick write its end",
+        "a close that times out does not let the last run store its end",
         module="epochal.jobs.runner",
         where="Jobs.close",
         at="if 1",
@@ -197,7 +197,7 @@ MUTANTS = (
     Mutant(
         "jobs.failed-write-is-retried",
         "jobs",
-        "what could not be written is given up",
+        "a failed write of positions is not repeated",
         module="epochal.jobs.positions",
         where="Positions._write_all",
         at="expr 2",
@@ -231,7 +231,7 @@ MUTANTS = (
     Mutant(
         "jobs.one-refusal-stops-no-other",
         "jobs",
-        "one job that cannot be kept stops the others",
+        "one job with an impossible schedule stops the others",
         module="epochal.jobs.job_table",
         where="JobTable.update",
         at="expr 4",
@@ -242,7 +242,7 @@ MUTANTS = (
     Mutant(
         "jobs.one-runner-per-runtime",
         "jobs",
-        "two run the jobs of one runtime",
+        "two runners run the jobs of one runtime",
         module="epochal.jobs.ownership",
         where="claim",
         at="if 0 / test",

@@ -12,7 +12,7 @@ MUTANTS = (
     Mutant(
         "if-match.compared-in-the-turn",
         "If-Match",
-        "the epoch that was seen is looked for before the change's turn, not in it",
+        "the expected epoch is compared before the change's turn, not in it",
         module="epochal._core.change.request",
         where="Requests.read",
         at="if 0 / test",
@@ -45,7 +45,7 @@ MUTANTS = (
     Mutant(
         "service.archive-size-is-bounded",
         "the service",
-        "an archive is as large as it says",
+        "an archive's own claim of its size is trusted",
         module="epochal.server.uploads",
         where="_read",
         at="if 2 / test",
@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         "service.disconnect-cancels-the-query",
         "the service",
-        "a query goes on when its client has gone",
+        "a query goes on after its client disconnected",
         module="epochal.server.responses",
         where="CancelOnDisconnect.__call__",
         at="expr 1 / value.value",
@@ -101,7 +101,7 @@ MUTANTS = (
     Mutant(
         "service.reload-reads-the-current-epoch",
         "the service",
-        "a reload takes what was active when it was asked for",
+        "a reload reads the version that was active at the request",
         module="epochal.server.plugin_routes",
         where="reload_plugin",
         at="expr 2 / value",
@@ -136,7 +136,7 @@ MUTANTS = (
     Mutant(
         "service.pipelining-does-not-hide-a-disconnect",
         "the service",
-        "requests that were sent ahead hide that the client left",
+        "pipelined requests hide that the client disconnected",
         module="epochal.server.connection",
         where="Connection.on_headers_complete",
         at="expr 3",
@@ -147,7 +147,7 @@ MUTANTS = (
     Mutant(
         "service.third-signal-always-exits",
         "the service",
-        "the third signal is heard by the main thread alone, which may be stuck",
+        "only the main thread, which may be stuck, handles the third signal",
         module="epochal.server.shutdown",
         where="StopSignals._listen",
         at="if 0 / test",
@@ -159,7 +159,7 @@ MUTANTS = (
     Mutant(
         "service.cut-off-clients-get-an-answer",
         "the service",
-        "who the stop cuts off is told nothing",
+        "clients that the stop cuts off get no answer",
         module="epochal.server.shutdown",
         where="ShutdownMiddleware.__call__",
         at="if 0 / test",
@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant(
         "service.ready-needs-a-free-thread",
         "the service",
-        "it is ready though plugins hold every thread of the engine",
+        "the service reports ready while plugins hold every thread of the engine",
         module="epochal.server.engine_health",
         where="_find_holders",
         at="return 0 / value",
@@ -182,7 +182,7 @@ MUTANTS = (
     Mutant(
         "sql.depth-is-bounded",
         "SQL",
-        "a text is as deep as it likes",
+        "a SQL text may nest without a limit",
         module="epochal.sql.complexity",
         where="DepthCounter._check",
         at="if 0 / test.comparators[0]",
@@ -193,7 +193,7 @@ MUTANTS = (
     Mutant(
         "sql.planning-is-bounded",
         "SQL",
-        "everybody waits to be planned",
+        "every query may wait to be planned",
         module="epochal._core.sync.threads",
         where="ThreadPool.try_submit",
         at="if 0 / test",
@@ -215,7 +215,7 @@ MUTANTS = (
     Mutant(
         "service.close-waits-for-the-body",
         "the service",
-        "a connection is closed under a client that has not sent all yet",
+        "a connection is closed while its client still sends",
         module="epochal.server.responses",
         where="UnreadBodyMiddleware.__call__.send_late_end",
         at="if 0 / test",

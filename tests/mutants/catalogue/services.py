@@ -9,7 +9,7 @@ MUTANTS = (
     Mutant(
         "services.dropped-state-is-reported",
         "services",
-        "state that a new version has no place for goes without a word",
+        "state without a place in the new version is dropped in silence",
         module="epochal.kinds.service",
         where="ServiceKind.check_removed",
         at="return 0 / value",
@@ -20,7 +20,7 @@ MUTANTS = (
     Mutant(
         "services.dropped-plugin-state-is-reported",
         "services",
-        "a plugin without exports loses its state without a word",
+        "a plugin without exports drops its state in silence",
         module="epochal._core.change.plan",
         where="_staging_steps",
         at="if 2 / test",
@@ -53,7 +53,7 @@ MUTANTS = (
     Mutant(
         "services.one-closure-admits-its-callers",
         "services",
-        "a call that is waited for waits at another gate of the same closing",
+        "a call from inside one gate waits at another gate of the same closure",
         module="epochal._core.use.gate",
         where="GateClosure._comes_from_inside",
         at="if 0 / test.values[1]",
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "services.owner-passes-its-gate",
         "services",
-        "who takes a state over waits at the gate that the change has closed",
+        "the thread that imports the state waits at the gate of its own change",
         module="epochal._core.use.gate",
         where="GateClosure.admits",
         at="if 0 / test",
@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant(
         "services.owner-reaches-new-dependencies",
         "services",
-        "who takes a state over is sent to the old generation of what it requires",
+        "the thread that imports the state reaches the old generation of a required plugin",
         module="epochal.kinds.toolkit.gated_state",
         where="StateRef.current",
         at="return 0 / value.test",
@@ -86,7 +86,7 @@ MUTANTS = (
     Mutant(
         "services.failed-transfer-opens-the-gate",
         "services",
-        "a hand-over that fails leaves the gate closed",
+        "a failed hand-over leaves the gate closed",
         module="epochal._core.change.state_transfer",
         where="StateTransfers.open_gates",
         at="if 0",
@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant(
         "services.interrupted-call-has-left",
         "services",
-        "a call that was interrupted as it began is inside for ever",
+        "an interrupted call counts as inside for ever",
         module="epochal._core.use.gate",
         where="_on_death",
         at="expr 1",
@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "services.opening-wakes-waiters",
         "services",
-        "who waits as the gate is opened is not woken",
+        "callers that wait as the gate opens are not woken",
         module="epochal._core.use.gate",
         where="GateClosure.wait",
         at="if 0",
@@ -119,7 +119,7 @@ MUTANTS = (
     Mutant(
         "services.blocking-call-does-not-stop-the-loop",
         "services",
-        "a plain call blocks the loop in which one that is waited for goes on",
+        "a blocking call stops the event loop of a call that it waits for",
         module="epochal._core.use.gate",
         where="GateClosure.admits",
         at="assign 0 / value",
@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "services.init-reaches-the-state",
         "services",
-        "what init does to a required service goes to one that has no state yet",
+        "an `init` calls a required service that has no state yet",
         module="epochal.kinds.toolkit.gated_state",
         where="GatedTransfer.__init__",
         at="assign 1",
@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant(
         "services.pause-limit-rolls-back",
         "services",
-        "calls that were held up for too long are told so by a change that went through",
+        "a change whose pause exceeds the limit commits and then reports an error",
         module="epochal._core.change.state_transfer",
         where="StateTransfers.hand_over",
         at="if 0 / test",

@@ -9,7 +9,7 @@ MUTANTS = (
     Mutant(
         "storage.limit-needs-all-filters",
         "storage",
-        "a limit is told although a filter was not understood",
+        "a limit is passed on although a filter was not understood",
         module="epochal.sql.pushdown",
         where="_needs",
         at="return 0 / value.args[1]",
@@ -20,7 +20,7 @@ MUTANTS = (
     Mutant(
         "storage.scans-get-common-needs-only",
         "storage",
-        "two scans are told what one of them needs",
+        "the needs of one scan are passed to two scans",
         module="epochal.sql.pushdown",
         where="_common",
         at="assign 1 / value",
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "storage.one-table-per-schema",
         "storage",
-        "a table is another one where its schema is written too",
+        "a table whose schema is written out counts as another table",
         module="epochal.sql.pushdown",
         where="needs_of",
         at="assign 1 / value",
@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant(
         "storage.only-named-tables-open",
         "storage",
-        "a table is opened by whoever writes its name",
+        "any text that looks like a table opens it",
         module="epochal.sql.catalog",
         where="QuerySchema.__init__",
         at="assign 3",
@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "storage.scan-ends-off-thread",
         "storage",
-        "who ends a result runs the end of its scans",
+        "closing a result runs the end of its scans in the caller's thread",
         module="epochal.kinds.toolkit.cleanup",
         where="Cleanup.schedule",
         at="expr 1 / value",
@@ -119,7 +119,7 @@ MUTANTS = (
     Mutant(
         "storage.hanging-end-blocks-no-other",
         "storage",
-        "an end that hangs keeps all others waiting",
+        "an end that hangs delays all others",
         module="epochal._core.sync.threads",
         where="ThreadPool._next",
         at="if 2 / test",
@@ -152,7 +152,7 @@ MUTANTS = (
     Mutant(
         "storage.parquet-limit-needs-all-filters",
         "storage",
-        "a limit is told to Parquet files though not every filter",
+        "a limit is passed to Parquet files without every filter",
         module="epochal.examples.partitions",
         where="_Table.scan",
         at="assign 1 / value",
@@ -185,7 +185,7 @@ MUTANTS = (
     Mutant(
         "storage.alternatives-stay-whole",
         "storage",
-        "a part of an alternative is taken for all of it",
+        "one part of an alternative is taken for the whole",
         module="epochal.sql.filters",
         where="_alternatives",
         at="assign 4 / value",

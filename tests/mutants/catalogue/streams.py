@@ -12,7 +12,7 @@ MUTANTS = (
     Mutant(
         "streams.failure-restarts-from-the-sink",
         "streams",
-        "after a failure the source goes on where it was",
+        "after a failure the source goes on from its own position",
         module="epochal.jobs.flow",
         where="Flow._attempt",
         at="assign 6",
@@ -23,7 +23,7 @@ MUTANTS = (
     Mutant(
         "streams.flow-knows-its-own-ends",
         "streams",
-        "a new flow takes ends that stand for another's for its own",
+        "a new flow takes another flow's ends for its own",
         module="epochal.jobs.flow",
         where="Flow._synchronize",
         at="if 0 / test",
@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "streams.partial-write-loses-nothing",
         "streams",
-        "a sink that says less than it was given loses the rest on its reload",
+        "a sink that acknowledges less than it was given loses the rest on its reload",
         module="epochal.kinds.stream",
         where="sink",
         at="definition / value.keywords[1].value",
@@ -45,7 +45,7 @@ MUTANTS = (
     Mutant(
         "streams.given-up-transfer-excludes-batches",
         "streams",
-        "a batch enters an object that a hand-over is still in that was given up",
+        "a batch enters an object that an abandoned hand-over still uses",
         module="epochal.jobs.endpoints",
         where="locked_endpoints",
         at="if 0",
@@ -63,7 +63,7 @@ MUTANTS = (
     Mutant(
         "streams.given-up-transfer-calls-nothing",
         "streams",
-        "a hand-over that was given up while it waited calls the object",
+        "a hand-over that was abandoned while it waited calls the object",
         module="epochal.kinds.stream",
         where="_take",
         at="if 0 / test",
@@ -85,7 +85,7 @@ MUTANTS = (
     Mutant(
         "streams.sink-is-flushed-without-its-source",
         "streams",
-        "what a sink holds waits for its source to come back",
+        "a sink's pending events wait for its source to come back",
         module="epochal.jobs.flow",
         where="Flow._step",
         at="expr 0",
@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "streams.idle-look-begins-after-the-question",
         "streams",
-        "a flow is taken for idle by a look that began before the question",
+        "a look that began before the question reports a flow as idle",
         module="epochal.jobs.flow",
         where="Flow._transfer",
         at="assign 5 / value",
@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant(
         "streams.gap-is-not-the-end",
         "streams",
-        "a source that leaves events out is taken for one at its end",
+        "a source that leaves events out is reported as at its end",
         module="epochal.jobs.flow",
         where="Flow._transfer",
         at="assign 4 / value",
@@ -151,7 +151,7 @@ MUTANTS = (
     Mutant(
         "streams.feed-checks-its-log",
         "streams",
-        "the feed takes a position of another log for its own",
+        "the feed accepts a position of another log",
         module="epochal.examples.feed",
         where="changes.number_of",
         at="if 0 / test",
@@ -162,7 +162,7 @@ MUTANTS = (
     Mutant(
         "streams.feed-reports-gaps",
         "streams",
-        "the feed bridges a gap without a word",
+        "the feed bridges a gap in silence",
         module="epochal.examples.feed",
         where="changes.install",
         at="if 0 / test",
@@ -173,7 +173,7 @@ MUTANTS = (
     Mutant(
         "streams.lake-drops-duplicates",
         "streams",
-        "the lake keeps what it has already",
+        "the lake writes events that it has already",
         module="epochal.examples.lake",
         where="files.is_new",
         at="return 1 / value",
