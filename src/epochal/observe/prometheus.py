@@ -7,6 +7,7 @@ compares the two.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -45,39 +46,34 @@ class ServiceMetrics:
     def __init__(self, runtime: Runtime, query_stats: QueryStats) -> None:
         self._registry: Final = CollectorRegistry(auto_describe=False)
         self._registry.register(_CurrentState(runtime, query_stats))
-        self._queries: Final = Counter(
+        counter = partial(Counter, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        self._queries: Final = counter(
             "epochal_queries",
             "Queries ended, by the code of their error (ok for none).",
             ["outcome"],
-            registry=self._registry,
         )
-        self._query_s: Final = Histogram(
-            "epochal_query_seconds",
-            "How long queries took, to their last row.",
-            buckets=_QUERY_S,
-            registry=self._registry,
+        self._query_s: Final = histogram(
+            "epochal_query_seconds", "How long queries took, to their last row.", buckets=_QUERY_S
         )
-        self._changes: Final = Counter(
+        self._changes: Final = counter(
             "epochal_changes",
             "Changes of plugins, by the code of their error (committed for none).",
             ["outcome"],
-            registry=self._registry,
         )
-        self._cutover_s: Final = Histogram(
+        self._cutover_s: Final = histogram(
             "epochal_cutover_seconds",
-            "How long changes took, without waiting for operations to end.",
+            "How long changes took, without the wait for operations to end.",
             buckets=_CUTOVER_S,
-            registry=self._registry,
         )
-        self._timed_out: Final = self._counter(
-            "epochal_drain_timeouts", "Drains that outlasted their limit."
+        self._timed_out: Final = counter(
+            "epochal_drain_timeouts", "Drains that outlasted their limit.", ["plugin"]
         )
-        self._leaked: Final = self._counter(
-            "epochal_leaked_generations", "Removed generations whose memory did not come back."
+        self._leaked: Final = counter(
+            "epochal_leaked_generations",
+            "Removed generations whose memory did not come back.",
+            ["plugin"],
         )
-
-    def _counter(self, name: str, about: str) -> Counter:
-        return Counter(name, about, ["plugin"], registry=self._registry)
 
     def query_ended(self, outcome: str, seconds: float) -> None:
         """Count a query by its outcome: `ok`, or an error's code."""
@@ -113,20 +109,20 @@ class _CurrentState(Collector):
         self._query_stats: Final = query_stats
 
     def collect(self) -> Iterator[Metric]:
-        epoch = self._runtime.epoch
-        yield _gauge("epochal_epoch", "Number of the current epoch.", epoch.number)
-        yield _gauge("epochal_plugins", "Active plugins.", len(epoch.generations))
-        draining = len(self._runtime.draining)
-        yield _gauge("epochal_draining", "Generations that drain.", draining)
-        yield _gauge("epochal_queries_running", "Queries under way.", self._query_stats.running)
-        info = GaugeMetricFamily(
+        epoch, draining = self._runtime.epoch, len(self._runtime.draining)
+        yield GaugeMetricFamily("epochal_epoch", "Number of the current epoch.", epoch.number)
+        yield GaugeMetricFamily("epochal_plugins", "Active plugins.", len(epoch.generations))
+        yield GaugeMetricFamily("epochal_draining", "Generations that drain.", draining)
+        running = self._query_stats.running
+        yield GaugeMetricFamily("epochal_queries_running", "Queries under way.", running)
+        generations = GaugeMetricFamily(
             "epochal_plugin_generation",
             "The active generation of a plugin.",
             labels=["plugin", "version"],
         )
         for plugin, generation in epoch.generations.items():
-            info.add_metric([plugin, generation.version], generation.number)
-        yield info
+            generations.add_metric([plugin, generation.version], generation.number)
+        yield generations
         yield from self._plugins()
 
     def _plugins(self) -> Iterator[Metric]:
@@ -141,7 +137,3 @@ class _CurrentState(Collector):
             errors.add_metric([plugin], counts.errors)
         yield queries
         yield errors
-
-
-def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, about, value=value)

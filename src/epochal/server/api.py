@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -37,15 +37,12 @@ Handler: TypeAlias = "Callable[[Request], Awaitable[Response]]"
 _JSON: Final = "application/json"
 _BYTES: Final[Schema] = {"type": "string", "format": "binary"}
 _TEXT: Final[Schema] = {"type": "string"}
-_UPLOAD: Final = dict.fromkeys(("text/x-python", "application/zip", "application/gzip"), _BYTES)
 
 _ANY_REQUEST: Final = (400, 401, 403, 405, 408, 421, 431, 503)
 """Refusals that do not depend on the route: of a request's head or sender, or by a busy service."""
 
-_ANY_CHANGE: Final = (404, 409, 412, 413, 422, 500, 504, 507)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One method of one path.
 
@@ -53,7 +50,7 @@ class Endpoint:
         method: the HTTP method; GET answers HEAD as well.
         path: with the names of its parameters in braces.
         handler: answers the request; an error that it raises becomes a problem.
-        summary: one sentence for the document; empty for the page's own files, which are not in it.
+        summary: one sentence for the document; empty for the page's files, which are not in it.
         answer: the struct of a JSON answer.
         content: the other media types of an answer.
         body: the struct of a JSON body, or the media types of another.
@@ -76,85 +73,58 @@ class Endpoint:
     problems: tuple[int, ...] = ()
 
 
-def _get(path: str, handler: Handler, summary: str = "", **facts: Any) -> Endpoint:
-    return Endpoint(method="GET", path=path, handler=handler, summary=summary, **facts)
-
-
-def _change(method: str, path: str, handler: Handler, summary: str, **facts: Any) -> Endpoint:
-    defaults: dict[str, Any] = {"answer": schemas.ChangeReport, "options": schemas.ChangeOptions}
-    return Endpoint(
-        method=method,
-        path=path,
-        handler=handler,
-        summary=summary,
-        headers=("If-Match",),
-        problems=(*_ANY_CHANGE, *facts.pop("problems", ())),
-        **(defaults | facts),
-    )
-
+_get: Final = partial(Endpoint, "GET")
+_post: Final = partial(Endpoint, "POST")
+_change: Final = partial(
+    Endpoint,
+    answer=schemas.ChangeReport,
+    options=schemas.ChangeOptions,
+    headers=("If-Match",),
+    problems=(404, 409, 412, 413, 422, 500, 504, 507),
+)
+_upload: Final = partial(
+    _change,
+    body=dict.fromkeys(("text/x-python", "application/zip", "application/gzip"), _BYTES),
+    options=schemas.LoadOptions,
+)
+_PLUGIN: Final = "/v1/plugins/{plugin}"
 
 ENDPOINTS: Final = (
-    Endpoint(
-        method="POST",
-        path="/v1/query",
-        handler=queries.query,
-        summary="Answer one SQL query.",
-        answer=schemas.QueryAnswer,
-        content={queries.ARROW: _BYTES},
-        body=schemas.QueryRequest,
+    _post(
+        "/v1/query",
+        queries.run_query,
+        "Answer one SQL query.",
+        schemas.QueryAnswer,
+        {queries.ARROW: _BYTES},
+        schemas.QueryRequest,
         problems=(409, 413, 415, 422, 500, 504),
     ),
-    _get("/v1/plugins", plugins.list_plugins, "The active plugins.", answer=schemas.PluginList),
-    _change(
+    _get("/v1/plugins", plugins.list_plugins, "The active plugins.", schemas.PluginList),
+    _upload(
         "POST",
         "/v1/plugins:check",
         plugins.check_plugin,
-        "Do all that loading this would do, short of publishing it.",
-        body=_UPLOAD,
-        options=schemas.LoadOptions,
+        "Load a plugin up to its publish.",
     ),
-    _get(
-        "/v1/plugins/{plugin}",
-        plugins.show_plugin,
-        "An active plugin.",
-        answer=schemas.PluginAnswer,
-        problems=(404,),
-    ),
+    _get(_PLUGIN, plugins.show_plugin, "An active plugin.", schemas.PluginAnswer, problems=(404,)),
+    _upload("PUT", _PLUGIN, plugins.put_plugin, "Load or reload a plugin.", statuses=(200, 201)),
     _change(
-        "PUT",
-        "/v1/plugins/{plugin}",
-        plugins.put_plugin,
-        "Load or reload a plugin.",
-        body=_UPLOAD,
-        options=schemas.LoadOptions,
-        statuses=(200, 201),
+        "DELETE", _PLUGIN, plugins.remove_plugin, "Remove a plugin.", options=schemas.RemoveOptions
     ),
-    _change(
-        "DELETE",
-        "/v1/plugins/{plugin}",
-        plugins.remove_plugin,
-        "Remove a plugin.",
-        options=schemas.RemoveOptions,
-    ),
+    _change("POST", f"{_PLUGIN}/reload", plugins.reload_plugin, "Reload a plugin from its source."),
     _change(
         "POST",
-        "/v1/plugins/{plugin}/reload",
-        plugins.reload_plugin,
-        "Reload a plugin from its source.",
-    ),
-    _change(
-        "POST",
-        "/v1/plugins/{plugin}/rollback",
+        f"{_PLUGIN}/rollback",
         plugins.roll_back_plugin,
         "Bring back a generation or version of a plugin.",
         body=schemas.RollbackTarget,
-        problems=(415,),
+        problems=(404, 409, 412, 413, 415, 422, 500, 504, 507),
     ),
     _get(
         "/v1/epochs",
         plugins.list_epochs,
         "The epochs that are kept.",
-        answer=schemas.EpochHistory,
+        schemas.EpochHistory,
         options=schemas.HistoryOptions,
         problems=(500,),
     ),
@@ -164,13 +134,12 @@ ENDPOINTS: Final = (
         plugins.roll_back_epoch,
         "Bring back the plugins of an epoch.",
     ),
-    _get("/v1/jobs", jobs.list_jobs, "The jobs of the plugins.", answer=schemas.JobList),
-    Endpoint(
-        method="POST",
-        path="/v1/jobs/{job}/run",
-        handler=jobs.run_job,
-        summary="Run a job as soon as a worker is free; its schedule stays as it is.",
-        answer=schemas.JobRequested,
+    _get("/v1/jobs", jobs.list_jobs, "The jobs of the plugins.", schemas.JobList),
+    _post(
+        "/v1/jobs/{job}/run",
+        jobs.run_job,
+        "Run a job as soon as a worker is free; its schedule stays as it is.",
+        schemas.JobRequested,
         statuses=(202,),
         problems=(404, 413),
     ),
@@ -181,26 +150,14 @@ ENDPOINTS: Final = (
         content={"text/event-stream": _TEXT},
         headers=("Last-Event-ID",),
     ),
-    _get("/v1/drains", status.drains, "The drains under way.", answer=schemas.DrainList),
-    _get("/v1/status", status.status, "The service's figures.", answer=schemas.StatusAnswer),
-    _get("/v1/catalog", status.catalog, "Tables and functions.", answer=schemas.CatalogAnswer),
-    _get("/v1/session", status.show_session, "Your rights.", answer=schemas.SessionRights),
-    Endpoint(
-        method="POST",
-        path="/v1/session",
-        handler=status.open_session,
-        summary="Open the page's session.",
-        answer=schemas.SessionKey,
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/v1/session",
-        handler=status.close_session,
-        summary="End the page's session.",
-        statuses=(204,),
-    ),
-    _get("/healthz", status.healthz, "Whether it lives.", answer=schemas.HealthAnswer),
-    _get("/readyz", status.readyz, "Whether it takes work.", answer=schemas.HealthAnswer),
+    _get("/v1/drains", status.drains, "The drains under way.", schemas.DrainList),
+    _get("/v1/status", status.status, "The service's figures.", schemas.StatusAnswer),
+    _get("/v1/catalog", status.catalog, "Tables and functions.", schemas.CatalogAnswer),
+    _get("/v1/session", status.show_session, "Your rights.", schemas.SessionRights),
+    _post("/v1/session", status.open_session, "Open the page's session.", schemas.SessionKey),
+    Endpoint("DELETE", "/v1/session", status.close_session, "End it.", statuses=(204,)),
+    _get("/healthz", status.healthz, "Whether the service lives.", schemas.HealthAnswer),
+    _get("/readyz", status.readyz, "Whether it takes work.", schemas.HealthAnswer),
     _get("/metrics", status.metrics, "Figures for Prometheus.", content={"text/plain": _TEXT}),
     _get("/", send_file),
     _get("/page/{name}", send_file),

@@ -12,11 +12,12 @@ import asyncio
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, convert
 
 from epochal.artifact import read_manifest
 from epochal.errors import ArtifactError, NoStoreError
 from epochal.observe.query_stats import PluginCounts
+from epochal.server import schemas
 from epochal.server.decoding import (
     bad_request,
     convert_text,
@@ -27,24 +28,7 @@ from epochal.server.decoding import (
     read_options,
 )
 from epochal.server.responses import json_response
-from epochal.server.schemas import (
-    ChangeOptions,
-    ChangeReport,
-    EpochHistory,
-    EpochInfo,
-    EpochPath,
-    EpochRef,
-    ExportInfo,
-    HistoryOptions,
-    LoadOptions,
-    PluginAnswer,
-    PluginInfo,
-    PluginList,
-    RemoveOptions,
-    RollbackTarget,
-    VersionInfo,
-    version_facts,
-)
+from epochal.server.schemas import ChangeOptions, EpochRef, LoadOptions, version_facts
 from epochal.server.state import service_of
 from epochal.server.uploads import read_upload
 from epochal.sql import sql_signature
@@ -71,10 +55,10 @@ async def list_plugins(request: Request) -> Response:
     service = service_of(request)
     epoch = service.runtime.epoch
     plugins = [
-        PluginInfo(**_plugin_facts(service, epoch, generation))
+        schemas.PluginInfo(**_plugin_facts(service, epoch, generation))
         for _, generation in sorted(epoch.generations.items())
     ]
-    document = PluginList(epoch=EpochRef.of(epoch), plugins=plugins)
+    document = schemas.PluginList(epoch=EpochRef.of(epoch), plugins=plugins)
     return json_response(document, headers=_etag(epoch.id))
 
 
@@ -83,25 +67,31 @@ async def show_plugin(request: Request) -> Response:
     service = service_of(request)
     epoch = service.runtime.epoch
     facts = _plugin_facts(service, epoch, epoch.generation(request.path_params["plugin"]))
-    return json_response(PluginAnswer(epoch=EpochRef.of(epoch), **facts), headers=_etag(epoch.id))
+    return json_response(
+        schemas.PluginAnswer(epoch=EpochRef.of(epoch), **facts), headers=_etag(epoch.id)
+    )
 
 
 async def list_epochs(request: Request) -> Response:
     """The epochs that can be rolled back to, newest first; without a store the current one."""
     service = service_of(request)
-    limit = read_options(request, HistoryOptions).limit
+    limit = read_options(request, schemas.HistoryOptions).limit
     current = service.runtime.epoch
     try:
         history = await asyncio.to_thread(service.runtime.history, limit)
-        epochs = [
-            _epoch_info(record, record.at, record.reason, record.plugins) for record in history
-        ]
+        epochs = convert(history, list[schemas.EpochInfo], from_attributes=True)
         is_kept = True
     except NoStoreError:
         versions = [generation.described for generation in current.generations.values()]
-        epochs = [_epoch_info(current, service.started, "", versions)]
+        plugins = convert(versions, list[schemas.VersionInfo], from_attributes=True)
+        only = schemas.EpochInfo(
+            number=current.number, id=current.id, at=service.started, reason="", plugins=plugins
+        )
+        epochs = [only]
         is_kept = False
-    return json_response(EpochHistory(epoch=EpochRef.of(current), kept=is_kept, epochs=epochs))
+    return json_response(
+        schemas.EpochHistory(epoch=EpochRef.of(current), kept=is_kept, epochs=epochs)
+    )
 
 
 # --- changing ----------------------------------------------------------------------------------
@@ -109,59 +99,54 @@ async def list_epochs(request: Request) -> Response:
 
 async def put_plugin(request: Request) -> Response:
     """Load or reload a plugin from the request's body."""
-    service, plugin = service_of(request), request.path_params["plugin"]
-    options = read_options(request, LoadOptions)
+    plugin, options = request.path_params["plugin"], read_options(request, LoadOptions)
     change = _new_change(request, options)
-    change.put(await _read_artifact(request, service, plugin), grants=options.grant or None)
-    return await _run(service, change, loaded=plugin)
+    change.put(await _read_artifact(request, plugin), grants=options.grant or None)
+    return await _run(request, change, loaded=plugin)
 
 
 async def check_plugin(request: Request) -> Response:
     """Do everything that loading or reloading the body would do, short of publishing it."""
-    service, options = service_of(request), read_options(request, LoadOptions)
+    options = read_options(request, LoadOptions)
     change = _new_change(request, options, dry_run=True)
-    change.put(await _read_artifact(request, service, None), grants=options.grant or None)
-    return await _run(service, change)
+    change.put(await _read_artifact(request, None), grants=options.grant or None)
+    return await _run(request, change)
 
 
 async def reload_plugin(request: Request) -> Response:
     """Reload a plugin from its source; one that was uploaded starts anew from the same bytes."""
-    service, plugin = service_of(request), request.path_params["plugin"]
     change = _new_change(request, read_options(request, ChangeOptions))
     await read_nothing(request)
     # The change looks for the active artifact in its turn. Passed from here, the artifact would
     # undo an upload that is before this change in the queue.
-    change.reload(plugin, restart=True)
-    return await _run(service, change)
+    change.reload(request.path_params["plugin"], restart=True)
+    return await _run(request, change)
 
 
 async def roll_back_plugin(request: Request) -> Response:
     """Bring back a generation or a version of a plugin."""
-    service, plugin = service_of(request), request.path_params["plugin"]
     change = _new_change(request, read_options(request, ChangeOptions))
-    target = await read_json(request, RollbackTarget)
-    change.rollback(plugin, to=target.to)
-    return await _run(service, change)
+    target = await read_json(request, schemas.RollbackTarget)
+    change.rollback(request.path_params["plugin"], to=target.to)
+    return await _run(request, change)
 
 
 async def roll_back_epoch(request: Request) -> Response:
     """Bring back all plugins of an epoch."""
-    service = service_of(request)
     change = _new_change(request, read_options(request, ChangeOptions))
     await read_nothing(request)
-    path = convert_text(request.path_params, EpochPath, "the address")
+    path = convert_text(request.path_params, schemas.EpochPath, "the address")
     change.rollback(epoch=path.number)
-    return await _run(service, change)
+    return await _run(request, change)
 
 
 async def remove_plugin(request: Request) -> Response:
     """Remove a plugin."""
-    service, plugin = service_of(request), request.path_params["plugin"]
-    options = read_options(request, RemoveOptions)
+    options = read_options(request, schemas.RemoveOptions)
     change = _new_change(request, options)
     await read_nothing(request)
-    change.remove(plugin, cascade=options.cascade == "true")
-    return await _run(service, change)
+    change.remove(request.path_params["plugin"], cascade=options.cascade == "true")
+    return await _run(request, change)
 
 
 # --- inside ------------------------------------------------------------------------------------
@@ -169,9 +154,9 @@ async def remove_plugin(request: Request) -> Response:
 
 def _new_change(request: Request, options: ChangeOptions, *, dry_run: bool = False) -> Change:
     service, reason = service_of(request), options.reason[:_LONGEST_REASON]
-    drain_timeout = options.drain_timeout
+    drain_s = service.limits.drain_s if options.drain_timeout is UNSET else options.drain_timeout
     return service.runtime.change(
-        drain_timeout=service.limits.drain_s if drain_timeout is UNSET else drain_timeout,
+        drain_timeout=drain_s,
         cancel_holders=options.cancel_holders == "true",
         reason=f"http: {reason}" if reason else "http",
         if_epoch=read_if_match(request),
@@ -179,8 +164,8 @@ def _new_change(request: Request, options: ChangeOptions, *, dry_run: bool = Fal
     )
 
 
-async def _read_artifact(request: Request, service: ServiceState, plugin: str | None) -> Artifact:
-    limits = service.limits
+async def _read_artifact(request: Request, plugin: str | None) -> Artifact:
+    limits = service_of(request).limits
     content = await read_body(request, limits.upload_bytes, limits.body_s)
     if not content:
         bad_request(
@@ -199,13 +184,14 @@ async def _read_artifact(request: Request, service: ServiceState, plugin: str | 
     return artifact
 
 
-async def _run(service: ServiceState, change: Change, *, loaded: str | None = None) -> Response:
+async def _run(request: Request, change: Change, *, loaded: str | None = None) -> Response:
     """Run a change; the status is 201 where it added the plugin `loaded`."""
+    service = service_of(request)
     service.check_serving()
     cutover = await change.run_async()
     is_new = any(swap.plugin == loaded and swap.old is None for swap in cutover.swaps)
     epoch = EpochRef.of(service.runtime.epoch)
-    report = ChangeReport(
+    report = schemas.ChangeReport(
         epoch=epoch, cutover_ms=cutover.cutover_ms, at=time(), **cutover.as_dict()
     )
     return json_response(report, 201 if is_new else 200, _etag(epoch.id))
@@ -229,9 +215,9 @@ def _plugin_facts(service: ServiceState, epoch: Epoch, generation: Generation) -
     }
 
 
-def _exports_of(exports: Iterable[Export]) -> list[ExportInfo]:
+def _exports_of(exports: Iterable[Export]) -> list[schemas.ExportInfo]:
     infos = [
-        ExportInfo(
+        schemas.ExportInfo(
             kind=export.kind.name,
             name=export.name,
             signature=sql_signature(export) if export.kind in SQL_KINDS else export.name,
@@ -239,11 +225,6 @@ def _exports_of(exports: Iterable[Export]) -> list[ExportInfo]:
         for export in exports
     ]
     return sorted(infos, key=lambda info: (info.kind, info.name))
-
-
-def _epoch_info(epoch: Any, at: float, reason: str, versions: Iterable[Any]) -> EpochInfo:
-    plugins = [VersionInfo(**version_facts(version)) for version in versions]
-    return EpochInfo(number=epoch.number, id=epoch.id, at=at, reason=reason, plugins=plugins)
 
 
 def _etag(epoch_id: str) -> dict[str, str]:

@@ -12,33 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
-from epochal.errors import (
-    AlreadyLoadedError,
-    BusyError,
-    ChangeCancelledError,
-    DrainError,
-    DrainTimeoutError,
-    EpochalError,
-    EpochMovedError,
-    ForkedRuntimeError,
-    FunctionError,
-    HostError,
-    NestedChangeError,
-    NoStoreError,
-    NotKeptError,
-    OperationEndedError,
-    PhaseTimeoutError,
-    PluginError,
-    QueryCancelledError,
-    QueryError,
-    QueryTimeoutError,
-    RefusedError,
-    RuntimeClosedError,
-    StoreError,
-    StoreWriteError,
-    UnknownExportError,
-    UnknownPluginError,
-)
+from epochal import errors
+from epochal.errors import EpochalError
 from epochal.server.schemas import ProblemDetails, encode
 
 if TYPE_CHECKING:
@@ -58,35 +33,35 @@ MEDIA_TYPE: Final = "application/problem+json"
 STATUSES: Final[Mapping[type[EpochalError], int]] = {
     EpochalError: 500,
     # The request cannot be right, or not now.
-    HostError: 400,
-    UnknownPluginError: 404,
-    UnknownExportError: 404,
-    NotKeptError: 404,
-    AlreadyLoadedError: 409,
-    NestedChangeError: 409,
-    NoStoreError: 409,
-    OperationEndedError: 500,
-    ForkedRuntimeError: 500,
-    RuntimeClosedError: 503,
+    errors.HostError: 400,
+    errors.UnknownPluginError: 404,
+    errors.UnknownExportError: 404,
+    errors.NotKeptError: 404,
+    errors.AlreadyLoadedError: 409,
+    errors.NestedChangeError: 409,
+    errors.NoStoreError: 409,
+    errors.OperationEndedError: 500,
+    errors.ForkedRuntimeError: 500,
+    errors.RuntimeClosedError: 503,
     # The plugin is at fault.
-    PluginError: 422,
+    errors.PluginError: 422,
     # A rule forbids it.
-    RefusedError: 409,
-    EpochMovedError: 412,
-    ChangeCancelledError: 409,
-    DrainError: 409,
+    errors.RefusedError: 409,
+    errors.EpochMovedError: 412,
+    errors.ChangeCancelledError: 409,
+    errors.DrainError: 409,
     # The server.
-    StoreError: 500,
-    StoreWriteError: 507,
+    errors.StoreError: 500,
+    errors.StoreWriteError: 507,
     # Time.
-    PhaseTimeoutError: 504,
-    DrainTimeoutError: 504,
+    errors.PhaseTimeoutError: 504,
+    errors.DrainTimeoutError: 504,
     # SQL.
-    QueryError: 400,
-    FunctionError: 422,
-    QueryTimeoutError: 504,
-    QueryCancelledError: 409,
-    BusyError: 503,
+    errors.QueryError: 400,
+    errors.FunctionError: 422,
+    errors.QueryTimeoutError: 504,
+    errors.QueryCancelledError: 409,
+    errors.BusyError: 503,
 }
 """Error class -> HTTP status; a class that is not here has its nearest base's."""
 

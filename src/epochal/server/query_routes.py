@@ -10,7 +10,7 @@ import asyncio
 import io
 import json
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -20,25 +20,18 @@ import pyarrow as pa
 from epochal.errors import EpochalError, FunctionError
 from epochal.observe.query_stats import GenerationUse
 from epochal.observe.tracing import query_span
+from epochal.server import schemas
 from epochal.server.decoding import read_json
 from epochal.server.problem_details import answer_to
 from epochal.server.responses import CancelOnDisconnect, json_response
 from epochal.server.result_chunks import JsonRows, chunks_of
-from epochal.server.schemas import (
-    ColumnInfo,
-    EpochRef,
-    PluginProvenance,
-    QueryAnswer,
-    QueryRequest,
-    SqlValue,
-    encode,
-    version_facts,
-)
+from epochal.server.schemas import EpochRef, QueryRequest, encode, version_facts
 from epochal.server.state import service_of
 from epochal.sql.json_values import json_field
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -47,57 +40,46 @@ if TYPE_CHECKING:
     from epochal.server.state import ServiceState
     from epochal.sql import Provenance, Result
 
+    Run = Callable[[], AbstractAsyncContextManager[Result]]
+
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _TRUNCATED: Final = {"epochal.truncated": "true"}
 
 
-@dataclass(frozen=True, slots=True)
-class _LimitedQuery:
-    """A query within the service's limits; `timeout` is in seconds."""
-
-    sql: str
-    params: list[SqlValue] | dict[str, SqlValue] | None
-    limit: int
-    timeout: float
-
-
-async def query(request: Request) -> Response:
+async def run_query(request: Request) -> Response:
     """Answer one query."""
     service = service_of(request)
     service.check_serving()
-    asked, limits = await read_json(request, QueryRequest), service.limits
-    limited = _LimitedQuery(
-        asked.sql,
-        asked.params,
-        limits.rows if asked.limit is None else min(asked.limit, limits.rows),
-        limits.query_s if asked.timeout is None else min(asked.timeout, limits.query_s),
-    )
+    query, limits = await read_json(request, QueryRequest), service.limits
+    rows = limits.rows if query.limit is None else min(query.limit, limits.rows)
+    timeout = limits.query_s if query.timeout is None else min(query.timeout, limits.query_s)
     answer = _arrow_answer if ARROW in request.headers.get("accept", "") else _json_answer
+    run = partial(_running, service, query, timeout)
     return CancelOnDisconnect(
-        answer(service, limited), streamed_s=limited.timeout, whole_s=limits.query_s
+        answer(run, rows, limits.answer_bytes), streamed_s=timeout, whole_s=limits.query_s
     )
 
 
-async def _json_answer(service: ServiceState, query: _LimitedQuery) -> Parts:
+async def _json_answer(run: Run, rows: int, max_bytes: int) -> Parts:
     try:
-        response = await _run_whole(service, query)
+        response = await _run_whole(run, rows, max_bytes)
     except EpochalError as error:
         response = answer_to(error)
     yield response
 
 
-async def _run_whole(service: ServiceState, query: _LimitedQuery) -> Response:
+async def _run_whole(run: Run, max_rows: int, max_bytes: int) -> Response:
     started = perf_counter()
-    async with _running(service, query) as result:
-        rows = JsonRows(service.limits.answer_bytes)
-        async with aclosing(chunks_of(result, query.limit)) as chunks:
+    async with run() as result:
+        rows = JsonRows(max_bytes)
+        async with aclosing(chunks_of(result, max_rows)) as chunks:
             async for chunk, has_more in chunks:
                 if not rows.add(chunk):
                     break
                 rows.truncated = has_more
         columns = [json_field(field) for field in result.schema]
-        answer = QueryAnswer(
-            columns=msgspec.convert(columns, list[ColumnInfo]),
+        answer = schemas.QueryAnswer(
+            columns=msgspec.convert(columns, list[schemas.ColumnInfo]),
             rows=msgspec.Raw(bytes(rows)),
             truncated=rows.truncated,
             elapsed_ms=round((perf_counter() - started) * 1000.0, 3),
@@ -107,15 +89,15 @@ async def _run_whole(service: ServiceState, query: _LimitedQuery) -> Response:
         return json_response(answer, headers=_epoch_headers(result))
 
 
-async def _arrow_answer(service: ServiceState, query: _LimitedQuery) -> Parts:
+async def _arrow_answer(run: Run, rows: int, max_bytes: int) -> Parts:
     """The head is sent with the first batch, so an error before that has a status of its own."""
     sink = io.BytesIO()
     has_begun = False
     try:
-        async with _running(service, query) as result:
-            schema, limits = result.schema.with_metadata(_metadata(result)), service.limits
+        async with run() as result:
+            schema = result.schema.with_metadata(_metadata(result))
             with pa.ipc.new_stream(sink, schema) as writer:
-                async for chunk, facts in _within(result, query.limit, limits.answer_bytes):
+                async for chunk, facts in _within(result, rows, max_bytes):
                     writer.write_batch(chunk, custom_metadata=facts)
                     if not has_begun:
                         has_begun = True
@@ -150,12 +132,12 @@ def _take(sink: io.BytesIO) -> bytes:
     return content
 
 
-def _provenance_of(provenance: Iterable[Provenance]) -> list[PluginProvenance]:
+def _provenance_of(provenance: Iterable[Provenance]) -> list[schemas.PluginProvenance]:
     """An entry a plugin, with the functions that the SQL calls."""
-    entries: dict[str, PluginProvenance] = {}
+    entries: dict[str, schemas.PluginProvenance] = {}
     for origin in provenance:
         if origin.plugin not in entries:
-            entries[origin.plugin] = PluginProvenance(**version_facts(origin), functions=[])
+            entries[origin.plugin] = schemas.PluginProvenance(**version_facts(origin), functions=[])
         entries[origin.plugin].functions.append(origin.function)
     return list(entries.values())
 
@@ -181,7 +163,9 @@ def _arrow_headers(result: Result) -> list[tuple[bytes, bytes]]:
 
 
 @asynccontextmanager
-async def _running(service: ServiceState, query: _LimitedQuery) -> AsyncIterator[Result]:
+async def _running(
+    service: ServiceState, query: QueryRequest, timeout: float
+) -> AsyncIterator[Result]:
     """The query's result, while the figures count it."""
     stats, started = service.query_stats, perf_counter()
     uses: frozenset[GenerationUse] = frozenset()
@@ -189,7 +173,7 @@ async def _running(service: ServiceState, query: _LimitedQuery) -> AsyncIterator
     stats.began()
     try:
         with query_span(query.sql) as set_result:
-            run = service.database.aquery(query.sql, query.params, timeout=query.timeout)
+            run = service.database.aquery(query.sql, query.params, timeout=timeout)
             async with await run as result:
                 set_result(result)
                 uses = frozenset(

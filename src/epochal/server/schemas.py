@@ -24,6 +24,9 @@ Number: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 Flag: TypeAlias = Literal["true", "false"]
 """A flag of an address. Not `bool`, whose decoding from text takes `1` and `False` as well."""
 
+Capability: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z]{1,20}$"})]
+"""The pattern is an example for clients; the change checks the name."""
+
 SqlValue: TypeAlias = bool | Int64 | float | str | None
 
 
@@ -60,41 +63,30 @@ class RollbackTarget(RequestStruct):
     to: Number | str
 
 
+DRAIN_TIMEOUT: Final = Meta(
+    ge=0, le=86_400, description="Seconds that the answer waits for the old generations' drain."
+)
+CANCEL_HOLDERS: Final = "After that time, ask operations on old generations to stop."
+
+
 class ChangeOptions(RequestStruct):
     """The options of a change, from its address."""
 
-    drain_timeout: (
-        Annotated[
-            float,
-            Meta(
-                ge=0,
-                le=86_400,
-                description="Seconds that the answer waits for the old generations' drain.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    cancel_holders: Annotated[
-        Flag, Meta(description="After that time, ask operations on old generations to stop.")
-    ] = "false"
+    drain_timeout: Annotated[float, DRAIN_TIMEOUT] | UnsetType = UNSET
+    cancel_holders: Annotated[Flag, Meta(description=CANCEL_HOLDERS)] = "false"
     reason: Annotated[str, Meta(description="A note for the history.")] = ""
 
 
 class LoadOptions(ChangeOptions):
     """The options of a load or reload from an upload."""
 
-    grant: Annotated[
-        list[Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z]{1,20}$"})]],
-        Meta(description="A capability to grant."),
-    ] = []
+    grant: Annotated[list[Capability], Meta(description="A capability to grant.")] = []
 
 
 class RemoveOptions(ChangeOptions):
     """The options of a removal."""
 
-    cascade: Annotated[Flag, Meta(description="Also remove the plugins that require this one.")] = (
-        "false"
-    )
+    cascade: Annotated[Flag, Meta(description="Remove the plugins that require it, too.")] = "false"
 
 
 class HistoryOptions(RequestStruct):
@@ -122,6 +114,12 @@ class EpochRef(AnswerStruct):
     def of(cls, epoch: Any) -> EpochRef:
         """Name an epoch, or the record of one, without holding it: an epoch pins its plugins."""
         return cls(number=epoch.number, id=epoch.id)
+
+
+class EpochAnswer(AnswerStruct):
+    """An answer that names the epoch that it is about."""
+
+    epoch: EpochRef
 
 
 class VersionInfo(AnswerStruct):
@@ -175,7 +173,7 @@ class PluginProvenance(VersionInfo):
     functions: list[str]
 
 
-class QueryAnswer(AnswerStruct):
+class QueryAnswer(EpochAnswer):
     """The rows of a query, and the code that computed them."""
 
     columns: list[ColumnInfo]
@@ -184,7 +182,6 @@ class QueryAnswer(AnswerStruct):
     ]
     truncated: bool
     elapsed_ms: float
-    epoch: EpochRef
     provenance: list[PluginProvenance]
 
 
@@ -216,17 +213,15 @@ class PluginAnswer(PluginInfo):
     epoch: EpochRef
 
 
-class PluginList(AnswerStruct):
+class PluginList(EpochAnswer):
     """The active plugins of one epoch."""
 
-    epoch: EpochRef
     plugins: list[PluginInfo]
 
 
-class ChangeReport(AnswerStruct):
+class ChangeReport(EpochAnswer):
     """A change that was made, or checked; see `epochal.report.Cutover`."""
 
-    epoch: EpochRef
     change: Count
     published: bool
     epoch_before: Count
@@ -249,10 +244,9 @@ class EpochInfo(EpochRef):
     plugins: list[VersionInfo]
 
 
-class EpochHistory(AnswerStruct):
+class EpochHistory(EpochAnswer):
     """The epochs that can be rolled back to; `kept` is false where no store keeps them."""
 
-    epoch: EpochRef
     kept: bool
     epochs: list[EpochInfo]
 
@@ -265,10 +259,9 @@ class DrainInfo(VersionInfo):
     holders: list[str]
 
 
-class DrainList(AnswerStruct):
+class DrainList(EpochAnswer):
     """The drains under way."""
 
-    epoch: EpochRef
     drains: list[DrainInfo]
 
 
@@ -289,24 +282,21 @@ class JobInfo(AnswerStruct):
     last_error: str
 
 
-class JobList(AnswerStruct):
+class JobList(EpochAnswer):
     """The jobs of the active plugins."""
 
-    epoch: EpochRef
     jobs: list[JobInfo]
 
 
-class JobRequested(AnswerStruct):
+class JobRequested(EpochAnswer):
     """A job that will run as soon as a worker is free."""
 
-    epoch: EpochRef
     job: str
 
 
-class StatusAnswer(AnswerStruct):
+class StatusAnswer(EpochAnswer):
     """The service's figures, and the samples of the last two minutes."""
 
-    epoch: EpochRef
     boot: str
     state: str
     started: float
@@ -327,10 +317,9 @@ class TableInfo(AnswerStruct):
     error: str | None
 
 
-class CatalogAnswer(AnswerStruct):
+class CatalogAnswer(EpochAnswer):
     """The tables and functions that queries may name."""
 
-    epoch: EpochRef
     tables: list[TableInfo]
     functions: list[str]
 

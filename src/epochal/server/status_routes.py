@@ -10,22 +10,11 @@ import msgspec
 from starlette.responses import Response
 
 from epochal.errors import HostError
+from epochal.server import schemas
 from epochal.server.engine_health import describe_holders
 from epochal.server.problem_details import problem
 from epochal.server.responses import EventStreamResponse, json_response
-from epochal.server.schemas import (
-    CatalogAnswer,
-    ColumnInfo,
-    DrainInfo,
-    DrainList,
-    EpochRef,
-    HealthAnswer,
-    SessionKey,
-    SessionRights,
-    StatusAnswer,
-    TableInfo,
-    version_facts,
-)
+from epochal.server.schemas import DrainInfo, EpochRef, TableInfo, version_facts
 from epochal.server.security import Right
 from epochal.server.state import service_of
 from epochal.sql.json_values import json_field
@@ -34,7 +23,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from starlette.requests import Request
 
-    from epochal import Generation
     from epochal.server.security import Access
     from epochal.server.state import ServiceState
     from epochal.sql import Database
@@ -59,7 +47,7 @@ async def status(request: Request) -> Response:
     service = service_of(request)
     stats, epoch = service.query_stats, service.runtime.epoch
     return json_response(
-        StatusAnswer(
+        schemas.StatusAnswer(
             epoch=EpochRef.of(epoch),
             boot=service.feed.boot,
             state="stopping" if service.stopping else "serving",
@@ -79,21 +67,20 @@ async def drains(request: Request) -> Response:
     """The generations that drain, and their holders."""
     service = service_of(request)
     infos = await asyncio.to_thread(drains_of, service)
-    return json_response(DrainList(epoch=EpochRef.of(service.runtime.epoch), drains=infos))
+    return json_response(schemas.DrainList(epoch=EpochRef.of(service.runtime.epoch), drains=infos))
 
 
 def drains_of(service: ServiceState) -> list[DrainInfo]:
     """Every drain under way. Searches the heap for holders: not on the event loop."""
-    return [_drain_info(service, generation) for generation in service.runtime.draining]
-
-
-def _drain_info(service: ServiceState, generation: Generation) -> DrainInfo:
-    return DrainInfo(
-        **version_facts(generation.described),
-        seconds=service.drained_for(generation),
-        queries=service.query_stats.running_on(generation.plugin, generation.number),
-        holders=[str(holder) for holder in generation.known_holders() or generation.holders()],
-    )
+    return [
+        DrainInfo(
+            **version_facts(generation.described),
+            seconds=service.drained_for(generation),
+            queries=service.query_stats.running_on(generation.plugin, generation.number),
+            holders=[str(holder) for holder in generation.known_holders() or generation.holders()],
+        )
+        for generation in service.runtime.draining
+    ]
 
 
 async def catalog(request: Request) -> Response:
@@ -103,7 +90,7 @@ async def catalog(request: Request) -> Response:
     epoch = EpochRef.of(service.runtime.epoch)
     tables = await asyncio.to_thread(tables_of, service.database)
     functions = sorted(service.database.functions())
-    return json_response(CatalogAnswer(epoch=epoch, tables=tables, functions=functions))
+    return json_response(schemas.CatalogAnswer(epoch=epoch, tables=tables, functions=functions))
 
 
 def tables_of(database: Database) -> list[TableInfo]:
@@ -114,13 +101,13 @@ def tables_of(database: Database) -> list[TableInfo]:
 def _table_info(name: str, schema: pa.Schema | HostError) -> TableInfo:
     if isinstance(schema, HostError):
         return TableInfo(name=name, columns=[], error=str(schema))
-    columns = msgspec.convert([json_field(field) for field in schema], list[ColumnInfo])
+    columns = msgspec.convert([json_field(field) for field in schema], list[schemas.ColumnInfo])
     return TableInfo(name=name, columns=columns, error=None)
 
 
 async def healthz(_: Request) -> Response:
     """Whether the process answers at all."""
-    return json_response(HealthAnswer(status="ok"))
+    return json_response(schemas.HealthAnswer(status="ok"))
 
 
 async def readyz(request: Request) -> Response:
@@ -130,7 +117,7 @@ async def readyz(request: Request) -> Response:
         return problem(503, "stopping", "the service is stopping")
     if service.held_by:
         return problem(503, "held", describe_holders(service.held_by))
-    return json_response(HealthAnswer(status="ready"))
+    return json_response(schemas.HealthAnswer(status="ready"))
 
 
 async def metrics(request: Request) -> Response:
@@ -142,13 +129,13 @@ async def show_session(request: Request) -> Response:
     """The rights of the request's token or session."""
     right: Right = request.scope["right"]
     is_admin = right is Right.CHANGE
-    return json_response(SessionRights(rights=["read", "change"] if is_admin else ["read"]))
+    return json_response(schemas.SessionRights(rights=["read", "change"] if is_admin else ["read"]))
 
 
 async def open_session(request: Request) -> Response:
     """Give the page its session for the admin token; the cookie ends with the browser."""
     access: Access = request.app.state.access
-    answer = json_response(SessionKey(key=access.key))
+    answer = json_response(schemas.SessionKey(key=access.key))
     answer.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict")
     return answer
 
