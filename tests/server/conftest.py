@@ -1,4 +1,4 @@
-"""A service on a free port of loopback, which ends with its test."""
+"""A service on a free port of loopback, which stops with its test."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ def version(x: int) -> str:
 
 @scalar
 def slow(x: int) -> int:
-    "Until it is told to go on; for ten seconds at most."
+    "Waits for GO_ON, ten seconds at most."
     INSIDE.set()
     GO_ON.wait(10)
     return x
@@ -48,14 +48,14 @@ def fails(x: int) -> int:
 
 
 class Served:
-    """A running service, and what asks it.
+    """A running service, and its clients.
 
     Attributes:
         url: its address.
         address: the same for a socket.
-        http: asks without a token.
-        admin: asks with the admin's.
-        service: what is served.
+        http: a client without a token.
+        admin: a client with the admin token.
+        service: the state of the service.
     """
 
     def __init__(self, runtime, limits, *, port=0, query_token=None, names=()):
@@ -88,7 +88,7 @@ class Served:
             self.ended = end(self.service)
 
     def query(self, sql, **more):
-        """One query's answer."""
+        """The answer to a query."""
         return self.http.post("/v1/query", json={"sql": sql, **more})
 
     def put(self, plugin, content, **options):
@@ -99,7 +99,7 @@ class Served:
         return self.put("geo", GEO.format(version=version), **options)
 
     def events(self):
-        """What the active generation's `slow` sets, and what it waits for."""
+        """The events that the active generation's `slow` sets, and waits for."""
         slow = self.service.runtime.epoch.export(scalar, "geo.slow").target
         return slow.__globals__["INSIDE"], slow.__globals__["GO_ON"]
 

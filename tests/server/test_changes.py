@@ -1,4 +1,4 @@
-"""Changes over HTTP: transactions, each for the epoch that was seen if one is named."""
+"""Changes over HTTP: transactions, each on condition of the epoch in its `If-Match`."""
 
 import io
 import tarfile
@@ -63,14 +63,14 @@ def test_put_takes_archives_of_a_package(served, archive):
         (b"\x1f\x8b and then nothing", 422, "artifact"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused_and_the_old_one_serves(served, content, status, code):
+def test_a_refused_load_leaves_the_old_version_serving(served, content, status, code):
     answer = served.put("geo", content)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert version(served) == "1.0"
     assert served.service.runtime.epoch.number == 1
 
 
-def test_a_check_does_everything_but_publish(served):
+def test_a_check_runs_every_step_but_the_publish(served):
     answer = served.admin.post("/v1/plugins:check", content=GEO.format(version="9.0"))
     assert answer.status_code == 200
     assert answer.json()["published"] is False
@@ -83,12 +83,12 @@ def test_a_check_does_everything_but_publish(served):
 # --- If-Match ----------------------------------------------------------------------------------
 
 
-def test_a_change_for_an_epoch_that_was_seen_is_made(served):
+def test_a_change_with_the_current_etag_is_made(served):
     etag = served.http.get("/v1/plugins").headers["etag"]
     assert served.put_geo("2.0", headers={"if-match": etag}).status_code == 200
 
 
-def test_a_change_for_an_epoch_that_is_gone_is_refused(served):
+def test_a_change_with_an_old_etag_is_refused(served):
     etag = served.http.get("/v1/plugins").headers["etag"]
     served.put_geo("2.0")
     answer = served.put_geo("3.0", headers={"if-match": etag})
@@ -97,7 +97,7 @@ def test_a_change_for_an_epoch_that_is_gone_is_refused(served):
     assert version(served) == "2.0"
 
 
-def test_of_many_who_saw_one_epoch_one_changes_it(served):
+def test_one_of_many_changes_with_the_same_etag_is_made(served):
     """The check is made in the change's turn: no other comes between it and the publish."""
     etag = served.http.get("/v1/plugins").headers["etag"]
     statuses = []
@@ -118,7 +118,7 @@ def answer_for(served, *tags):
     return served.admin.post("/v1/plugins/geo/reload", headers=headers).status_code
 
 
-def test_if_match_is_read_as_http_has_it(served):
+def test_if_match_is_parsed_by_the_rfc(served):
     def seen():
         return served.service.runtime.epoch.id
 
@@ -138,7 +138,7 @@ def test_if_match_is_read_as_http_has_it(served):
 
 
 class Held:
-    """The turn to change plugins, held until it is let go; what comes meanwhile queues up."""
+    """The lock of changes, held until `let_go`; changes that come meanwhile queue up."""
 
     def __init__(self, runtime):
         self._turn = runtime._epochs.turn
@@ -164,8 +164,8 @@ class Held:
             thread.join(30)
 
 
-def test_a_reload_takes_what_is_active_in_its_turn(served):
-    """Or an upload that is before it in the queue would be undone, and nobody told."""
+def test_a_reload_reads_the_active_artifact_in_its_turn(served):
+    """Otherwise it would silently undo an upload that is before it in the queue."""
     held = Held(served.service.runtime)
     uploaded = held.ask(served.put_geo, "2.0")
     reloaded = held.ask(served.admin.post, "/v1/plugins/geo/reload")
@@ -174,14 +174,14 @@ def test_a_reload_takes_what_is_active_in_its_turn(served):
     assert version(served) == "2.0"
 
 
-def test_whether_an_upload_is_new_is_settled_in_its_turn(start_service):
+def test_an_upload_is_a_load_or_a_reload_by_its_turn(start_service):
     served = start_service()
     held = Held(served.service.runtime)
     first, second = held.ask(served.put_geo, "1.0"), held.ask(served.put_geo, "2.0")
     check = {"content": GEO.format(version="3.0")}
     checked = held.ask(lambda: served.admin.post("/v1/plugins:check", **check))
     held.let_go()
-    assert [one[0].status_code for one in (first, second, checked)] == [201, 200, 200]
+    assert [answers[0].status_code for answers in (first, second, checked)] == [201, 200, 200]
     assert version(served) == "2.0"
 
 
@@ -198,13 +198,13 @@ def test_reload_reads_a_file_again(start_service, tmp_path):
     assert version(served) == "1.1"
 
 
-def test_reload_of_what_was_uploaded_starts_it_anew(served):
+def test_reload_restarts_an_uploaded_plugin(served):
     report = served.admin.post("/v1/plugins/geo/reload").json()
     assert report["swaps"][0]["new"]["generation"] == 1
     assert version(served) == "1.0"
 
 
-def test_remove_takes_dependents_along_when_told_to(served):
+def test_remove_with_cascade_removes_dependents(served):
     top = '# /// plugin\n# id = "top"\n# version = "1"\n# requires = ["geo"]\n# ///\n'
     assert served.put("top", top).status_code == 201
     refused = served.admin.delete("/v1/plugins/geo")
@@ -229,11 +229,11 @@ def test_rollback_brings_back_a_generation_a_version_or_an_epoch(start_service, 
     unknown = served.admin.post(path, json={"to": "7.7"})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not-kept")
     epochs = served.http.get("/v1/epochs").json()
-    assert [one["number"] for one in epochs["epochs"]] == [6, 5, 4, 3, 2, 1]
+    assert [epoch["number"] for epoch in epochs["epochs"]] == [6, 5, 4, 3, 2, 1]
     assert epochs["epochs"][0]["reason"] == "http"
 
 
-def test_without_a_store_there_is_no_way_back(served):
+def test_rollback_needs_a_store(served):
     answer = served.admin.post("/v1/plugins/geo/rollback", json={"to": 0})
     assert (answer.status_code, answer.json()["code"]) == (409, "no-store")
     assert served.http.get("/v1/epochs").json()["kept"] is False
@@ -257,7 +257,7 @@ def test_without_a_store_there_is_no_way_back(served):
         ("POST", "/v1/epochs/9007199254740993/rollback", None),
     ],
 )
-def test_options_that_cannot_be_right_are_refused(served, method, path, body):
+def test_invalid_options_are_refused(served, method, path, body):
     answer = served.admin.request(method, path, json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "request")
     assert served.service.runtime.epoch.number == 1

@@ -13,7 +13,7 @@ from epochal.server import ServiceLimits
 
 @pytest.fixture
 def run(served, capsys, monkeypatch):
-    """Run a command against the service; its status and what it wrote."""
+    """Run a command against the service; returns its exit status and output."""
     monkeypatch.setenv("EPOCHAL_SERVER", served.url)
     monkeypatch.setenv("EPOCHAL_ADMIN_TOKEN", ADMIN)
 
@@ -35,7 +35,7 @@ def geo(tmp_path):
     return geo
 
 
-def test_status_and_plugins_tell_what_is_served(run, served):
+def test_status_and_plugins_show_the_service(run, served):
     status, out, _ = run("status")
     assert status == 0
     assert out.startswith("serving, epoch 1 (")
@@ -73,13 +73,13 @@ def test_reload_rollback_and_remove(run, served):
     assert served.http.get("/v1/plugins").json()["plugins"] == []
 
 
-def test_a_refused_change_is_told_with_the_services_code(run, geo):
+def test_a_refused_change_shows_the_services_code(run, geo):
     status, _, err = run("load", geo("2.0", "1/0\n"), "--json")
     assert status == 1
     assert json.loads(err)["error"]["code"] == "link"
 
 
-def test_a_change_for_a_gone_epoch_is_refused(run, served):
+def test_a_change_for_an_old_epoch_is_refused(run, served):
     seen = served.service.runtime.epoch.id
     assert run("reload", "geo", "--if-epoch", seen)[0] == 0
     shown = run("status")[1].partition("(")[2].partition(")")[0]
@@ -89,7 +89,7 @@ def test_a_change_for_a_gone_epoch_is_refused(run, served):
     assert json.loads(err)["error"]["code"] == "epoch-moved"
 
 
-def test_old_code_in_use_after_the_wait_has_a_status_of_its_own(run, served, geo):
+def test_a_drain_that_outlasts_the_wait_exits_with_3(run, served, geo):
     inside, go_on = served.events()
     asking = threading.Thread(target=served.query, args=["SELECT geo.slow(7)"])
     asking.start()
@@ -103,7 +103,7 @@ def test_old_code_in_use_after_the_wait_has_a_status_of_its_own(run, served, geo
     asking.join(20)
 
 
-def test_a_terminal_shows_who_is_waited_for(run, served, geo, monkeypatch):
+def test_a_terminal_shows_the_holders_during_the_wait(run, served, geo, monkeypatch):
     shown = []
     monkeypatch.setattr("epochal.cli.commands.service._is_watched", lambda: True)
     monkeypatch.setattr("rich.status.Status.update", lambda self, text: shown.append(str(text)))
@@ -119,10 +119,10 @@ def test_a_terminal_shows_who_is_waited_for(run, served, geo, monkeypatch):
     asking.join(20)
 
 
-def test_a_change_is_done_though_nobody_could_show_who_is_waited_for(
+def test_a_change_is_made_though_its_holders_cannot_be_shown(
     start_service, geo, capsys, monkeypatch
 ):
-    """Where too many follow the events already, say."""
+    """For example, because too many clients follow the events already."""
     served = start_service(limits=ServiceLimits(followers=0, stop_s=5.0))
     served.put_geo("1.0")
     monkeypatch.setattr("epochal.cli.commands.service._is_watched", lambda: True)
@@ -140,7 +140,7 @@ def test_a_change_is_done_though_nobody_could_show_who_is_waited_for(
 
 
 @pytest.mark.parametrize("written", ["table", "json", "csv"])
-def test_query_asks_the_service(run, served, written):
+def test_query_runs_at_the_service(run, served, written):
     status, out, err = run(
         "query", "SELECT geo.version(1) AS v", "--server", served.url, "--format", written
     )
@@ -152,25 +152,25 @@ def test_query_asks_the_service(run, served, written):
         assert "computed by geo 1.0" in err
 
 
-def test_query_at_a_service_takes_no_plugins_of_its_own(run, served, geo):
+def test_query_at_a_service_refuses_local_plugins(run, served, geo):
     status, _, err = run("query", "SELECT 1", "--server", served.url, "--plugin", geo("1.0"))
     assert status == 2
     assert "has its own plugins" in err
 
 
-def test_a_query_that_fails_is_told(run, served):
+def test_a_failed_query_shows_the_services_code(run, served):
     status, _, err = run("query", "SELECT geo.fails(1)", "--server", served.url)
     assert status == 1
     assert "not that one" in err
 
 
-def test_an_address_with_a_path_is_asked_about(run, served):
+def test_an_address_with_a_path_is_questioned(run, served):
     status, _, err = run("query", "SELECT 1", "--server", f"{served.url}/x")
     assert status == 1
     assert "/x has a path" in " ".join(err.split())
 
 
-def test_events_tell_what_happened(run):
+def test_events_are_printed(run):
     for _ in range(200):  # events reach the service's list by a thread of their own
         status, out, _ = run("events", "--no-follow")
         assert status == 0
@@ -192,7 +192,7 @@ def test_the_printed_link_has_the_token(run, served, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["status", "--server", "here"], 1, "is not an address"),
         (["status", "--server", "http://127.0.0.1:1"], 1, "cannot be reached"),
@@ -208,10 +208,10 @@ def test_the_printed_link_has_the_token(run, served, monkeypatch):
         (["rollback", "geo", "--to", "9" * 5000], 1, "store"),
     ],
 )
-def test_wrong_input_is_told(run, arguments, status, said):
-    found, _, err = run(*arguments)
-    assert found == status
-    assert said in " ".join(err.split())
+def test_invalid_arguments_are_refused(run, arguments, status, message):
+    exit_status, _, err = run(*arguments)
+    assert exit_status == status
+    assert message in " ".join(err.split())
 
 
 def test_the_query_token_is_for_queries(start_service, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""Connections that say nothing, too much, or too slowly, and what others see of it."""
+"""Silent, slow and greedy connections, and the answers that others get meanwhile."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ def ask(served, sock, path="/healthz", more=""):
     sock.sendall(f"GET {path} HTTP/1.1\r\nhost: {authority}\r\n{more}\r\n".encode())
 
 
-def told(sock):
+def read_answer(sock):
     """The status and the code of an answer."""
     with HTTPResponse(sock) as answer:
         answer.begin()
@@ -38,78 +38,78 @@ def impatient(start_service, monkeypatch):
     return start_service(limits=ServiceLimits(stop_s=5.0, body_s=0.3))
 
 
-def test_a_connection_that_says_nothing_is_closed(impatient):
+def test_a_silent_connection_is_closed(impatient):
     with connect(impatient) as sock:
         assert sock.recv(100) == b""
 
 
-def test_a_head_that_does_not_end_is_answered_and_closed(impatient):
+def test_an_endless_head_is_answered_408_and_closed(impatient):
     with connect(impatient) as sock:
         sock.sendall(b"GET /healthz HTTP/1.1\r\nx: ")
-        assert told(sock) == (408, "late")
+        assert read_answer(sock) == (408, "late")
         assert sock.recv(100) == b""
 
 
-def test_a_kept_connection_has_as_long_for_its_next_head(impatient):
+def test_the_head_timeout_holds_for_each_request(impatient):
     with connect(impatient) as sock:
         ask(impatient, sock)
-        assert told(sock) == (200, None)
-        sock.sendall(b"\r\n")  # which is no head
+        assert read_answer(sock) == (200, None)
+        sock.sendall(b"\r\n")  # not a head
         assert sock.recv(100) == b""
 
 
-def test_a_body_that_does_not_come_is_answered_and_closed(impatient):
+def test_a_late_body_is_answered_408(impatient):
     with connect(impatient) as sock:
         authority = impatient.url.removeprefix("http://")
         sock.sendall(
             f"PUT /v1/plugins/geo HTTP/1.1\r\nhost: {authority}\r\n"
             f"authorization: Bearer {ADMIN}\r\ncontent-length: 10\r\n\r\nabc".encode()
         )
-        assert told(sock) == (408, "late")
+        assert read_answer(sock) == (408, "late")
 
 
 @pytest.mark.parametrize("head", ["x: " + "y" * 70_000, "x: y\r\n" * 20_000], ids=["one", "many"])
 @pytest.mark.parametrize("end", ["\r\n\r\n", ""], ids=["whole", "without end"])
-def test_a_head_that_is_too_large_is_refused(start_service, head, end):
+def test_a_large_head_is_answered_431(start_service, head, end):
     served = start_service()
     with connect(served) as sock:
         sock.sendall(f"GET /healthz HTTP/1.1\r\n{head}{end}".encode())
-        assert told(sock) == (431, "head-too-large")
+        assert read_answer(sock) == (431, "head-too-large")
 
 
-def test_what_is_no_request_is_told_so(start_service):
+def test_bytes_that_are_not_http_are_answered_400(start_service):
     with connect(start_service()) as sock:
         sock.sendall(b"\x16\x03\x01 is TLS\r\n\r\n")
-        assert told(sock) == (400, "request")
+        assert read_answer(sock) == (400, "request")
 
 
-def test_idle_connections_make_room_the_longest_idle_first(start_service):
+def test_the_longest_idle_connection_makes_room(start_service):
     served = start_service(limits=ServiceLimits(connections=3, stop_s=5.0))
     idle = [connect(served) for _ in range(3)]
-    ask(served, idle[0])  # it is not the longest idle any more
-    assert told(idle[0]) == (200, None)
+    ask(served, idle[0])  # now another one is the longest idle
+    assert read_answer(idle[0]) == (200, None)
     with connect(served) as sock:
         ask(served, sock)
-        assert told(sock) == (200, None)
+        assert read_answer(sock) == (200, None)
         ask(served, idle[0])
-        assert told(idle[0]) == (200, None)
-    for one in idle:
-        one.close()
+        assert read_answer(idle[0]) == (200, None)
+    for sock in idle:
+        sock.close()
 
 
-def test_where_all_connections_are_at_work_who_comes_is_told_so(start_service):
+def test_a_connection_is_answered_503_when_none_is_idle(start_service):
     served = start_service(limits=ServiceLimits(connections=2, stop_s=5.0))
     followers = [connect(served) for _ in range(2)]
-    for one in followers:
-        ask(served, one, "/v1/events")
-        assert one.recv(15) == b"HTTP/1.1 200 OK"
+    for follower in followers:
+        ask(served, follower, "/v1/events")
+        assert follower.recv(15) == b"HTTP/1.1 200 OK"
     with connect(served) as sock:
-        assert told(sock) == (503, "busy")
-    for one in followers:
-        one.close()
+        assert read_answer(sock) == (503, "busy")
+    for follower in followers:
+        follower.close()
 
 
-def test_a_follower_that_does_not_read_is_let_go(start_service, monkeypatch):
+def test_a_follower_that_does_not_read_is_disconnected(start_service, monkeypatch):
     monkeypatch.setattr("epochal.server.responses.READ_S", 0.3)
     served = start_service()
     feed = served.service.feed
@@ -126,23 +126,23 @@ def test_a_follower_that_does_not_read_is_let_go(start_service, monkeypatch):
         assert not feed.followers
 
 
-def test_requests_behind_one_do_not_hide_that_the_client_left(served):
+def test_pipelined_requests_do_not_hide_a_disconnect(served):
     inside, go_on = served.events()
     body = json.dumps({"sql": "SELECT geo.slow(1)"})
     authority = served.url.removeprefix("http://")
-    one = (
+    request = (
         f"POST /v1/query HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n{body}"
     )
     with connect(served) as sock:
-        sock.sendall(one.encode())
+        sock.sendall(request.encode())
         assert inside.wait(10)
-        sock.sendall(one.encode() * 3)
+        sock.sendall(request.encode() * 3)
     assert wait_until_idle(served)
     go_on.set()
 
 
-def test_requests_behind_one_are_answered_in_order(served):
+def test_pipelined_requests_are_answered_in_order(served):
     with connect(served) as sock:
         for path in ("/healthz", "/v1/plugins/none", "/healthz") * 5:
             ask(served, sock, path)
@@ -153,7 +153,7 @@ def test_requests_behind_one_are_answered_in_order(served):
     assert statuses == [b"200", b"404", b"200"] * 5
 
 
-def test_that_nothing_can_be_accepted_is_logged_once(caplog):
+def test_accept_failures_are_logged_once_a_minute(caplog):
     async def main():
         loop, handler = asyncio.get_running_loop(), AcceptFaults()
         context = {

@@ -45,7 +45,7 @@ def wait_for(served, condition):
         if condition(jobs_of(served)):
             return
         time.sleep(0.005)
-    raise AssertionError(f"that did not come: {jobs_of(served)}")
+    raise AssertionError(f"the condition did not come true: {jobs_of(served)}")
 
 
 def test_jobs_are_listed(house):
@@ -63,7 +63,7 @@ def test_jobs_are_listed(house):
     assert (report["running"], report["queued"], report["circuit"]) == (False, False, "closed")
 
 
-def test_a_job_is_run_now_with_the_admin_s_right(house):
+def test_running_a_job_needs_the_admin_token(house):
     assert house.http.post("/v1/jobs/house.report/run").status_code == 401
     answer = house.admin.post("/v1/jobs/house.report/run")
     assert answer.status_code == 202
@@ -73,7 +73,7 @@ def test_a_job_is_run_now_with_the_admin_s_right(house):
 
 
 @pytest.mark.parametrize("name", ["house.nothing", "house", "a.b%2Fc"])
-def test_a_job_that_there_is_not_is_not_found(house, name):
+def test_an_unknown_job_is_not_found(house, name):
     answer = house.admin.post(f"/v1/jobs/{name}/run")
     assert answer.status_code == 404
 
@@ -117,7 +117,7 @@ def test_the_command_lists_and_runs_jobs(house, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "words"),
     [
         ({"running": True}, "runs"),
         ({"queued": True}, "waits for a worker"),
@@ -126,11 +126,11 @@ def test_the_command_lists_and_runs_jobs(house, capsys, monkeypatch):
         ({}, "waits"),
     ],
 )
-def test_states_are_words(facts, said):
+def test_job_states_are_shown_in_words(facts, words):
     from epochal.cli.commands.jobs import _state, _when
 
     usual = {"running": False, "queued": False, "circuit": "closed", "failures_in_row": 0}
-    assert _state(usual | facts) == said
+    assert _state(usual | facts) == words
     assert _when(None) == "-"
 
 

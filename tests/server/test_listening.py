@@ -1,4 +1,4 @@
-"""The listening socket: what it gives to each connection."""
+"""The listening socket, and the options that its connections inherit."""
 
 import asyncio
 import socket
@@ -13,16 +13,16 @@ def accepted(sock):
     """An option of a connection that a server of asyncio accepts on a socket."""
 
     async def main():
-        found = asyncio.get_running_loop().create_future()
+        option = asyncio.get_running_loop().create_future()
 
-        async def meet(_, writer):
+        async def handle(_, writer):
             given = writer.get_extra_info("socket")
-            found.set_result(given.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            option.set_result(given.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             writer.close()
 
-        async with await asyncio.start_server(meet, sock=sock):
+        async with await asyncio.start_server(handle, sock=sock):
             _, writer = await asyncio.open_connection(*sock.getsockname()[:2])
-            nodelay = await asyncio.wait_for(found, 10)
+            nodelay = await asyncio.wait_for(option, 10)
             writer.close()
             return nodelay
 
@@ -31,14 +31,14 @@ def accepted(sock):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_an_answer_in_two_parts_does_not_wait_for_an_acknowledgement(host):
-    """Or every answer on a kept connection would be some 40 ms late."""
+    """Otherwise every answer on a kept connection is some 40 ms late."""
     if ":" in host and not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     with listen(host, 0) as sock:
         assert accepted(sock)
 
 
-def test_an_address_in_use_is_said_once():
+def test_an_address_in_use_is_reported_once():
     with listen("127.0.0.1", 0) as sock, pytest.raises(HostError) as caught:
         listen("127.0.0.1", sock.getsockname()[1])
     assert str(caught.value).lower().count("in use") == 1

@@ -60,7 +60,7 @@ def row(page, plugin="geo"):
     return page.locator(f'tr[data-plugin="{plugin}"]')
 
 
-def test_the_page_shows_what_is_active(served, open_page):
+def test_the_page_shows_the_active_plugins(served, open_page):
     page = open_page(served.url)
     expect(page.get_by_text("live", exact=True)).to_be_visible()
     expect(page.locator("#epoch-number")).to_have_text("1")
@@ -69,7 +69,7 @@ def test_the_page_shows_what_is_active(served, open_page):
     assert page.url == f"{served.url}/"  # the token does not stay in the address
 
 
-def test_a_reload_by_button_is_seen_in_the_table_the_plot_and_the_log(served, open_page):
+def test_a_reload_by_button_shows_in_table_plot_and_log(served, open_page):
     page = open_page(served.url)
     confirm(page, "Reload geo")
     expect(page.locator("#epoch-number")).to_have_text("2")
@@ -79,7 +79,7 @@ def test_a_reload_by_button_is_seen_in_the_table_the_plot_and_the_log(served, op
     expect(page.locator("#notes")).to_contain_text("the old code is shut down")
 
 
-def test_a_question_that_is_not_confirmed_changes_nothing(served, open_page):
+def test_a_dialog_that_is_not_confirmed_changes_nothing(served, open_page):
     page = open_page(served.url)
     page.get_by_role("button", name="Remove geo").click()
     page.keyboard.press("Escape")
@@ -89,7 +89,9 @@ def test_a_question_that_is_not_confirmed_changes_nothing(served, open_page):
     assert served.service.runtime.epoch.number == 1
 
 
-def test_a_refused_reload_shows_its_error_and_the_old_serves(start_service, tmp_path, open_page):
+def test_a_refused_reload_shows_its_error_and_keeps_the_old_version(
+    start_service, tmp_path, open_page
+):
     served = start_service()
     path = tmp_path / "geo.py"
     path.write_text(GEO.format(version="1.0"))
@@ -103,7 +105,7 @@ def test_a_refused_reload_shows_its_error_and_the_old_serves(start_service, tmp_
     assert served.query("SELECT geo.version(1)").json()["rows"] == [["1.0"]]
 
 
-def test_a_drain_names_who_holds_it(served, open_page):
+def test_the_page_names_the_holders_of_a_drain(served, open_page):
     inside, go_on = served.events()
     page = open_page(served.url)
     expect(page.get_by_text("live", exact=True)).to_be_visible()
@@ -131,7 +133,7 @@ def test_rollback_and_remove(start_service, tmp_path, open_page):
     expect(page.locator("#no-plugins")).to_be_visible()
 
 
-def test_a_change_that_another_made_first_is_told(served, open_page):
+def test_a_change_after_another_users_change_is_refused(served, open_page):
     page = open_page(served.url)
     page.get_by_role("button", name="Reload geo").click()
     served.put_geo("2.0")
@@ -139,7 +141,7 @@ def test_a_change_that_another_made_first_is_told(served, open_page):
     expect(page.locator("#notes .failed")).to_contain_text("another change was published first")
 
 
-def test_a_query_shows_rows_and_where_they_come_from(served, open_page):
+def test_a_query_shows_rows_and_provenance(served, open_page):
     page = open_page(served.url)
     page.fill("#sql", "SELECT geo.version(1) AS v, 41 + 1 AS answer")
     page.press("#sql", "Control+Enter")
@@ -150,7 +152,7 @@ def test_a_query_shows_rows_and_where_they_come_from(served, open_page):
     expect(page.locator("#query-said")).to_contain_text("nope")
 
 
-def test_text_from_elsewhere_is_never_markup(served, open_page):
+def test_foreign_text_is_never_markup(served, open_page):
     page = open_page(served.url)
     page.fill("#sql", "SELECT '<img src=x onerror=alert(1)>' AS \"<b>bold</b>\"")
     page.press("#sql", "Control+Enter")
@@ -158,7 +160,7 @@ def test_text_from_elsewhere_is_never_markup(served, open_page):
     assert page.locator("#rows img, #rows b").count() == 0
 
 
-def test_without_the_token_a_change_asks_for_it(served, open_page):
+def test_a_change_without_the_token_asks_for_it(served, open_page):
     page = open_page(served.url, token=None)
     expect(page.locator("#sign")).to_have_text("Sign in")
     confirm(page, "Reload geo")
@@ -180,7 +182,7 @@ def test_the_event_log_is_filtered(served, open_page):
     expect(page.locator("#events li")).to_have_count(0)
 
 
-def test_the_page_recovers_when_the_service_is_started_again(start_service, tmp_path, open_page):
+def test_the_page_reconnects_after_a_restart(start_service, tmp_path, open_page):
     served = start_service(store=tmp_path / "store")
     served.put_geo("1.0")
     page = open_page(served.url, faulty=True)
@@ -197,7 +199,7 @@ def test_the_page_recovers_when_the_service_is_started_again(start_service, tmp_
     expect(row(page).locator('[data-name="generation"]')).to_have_text("2")
 
 
-def test_the_keyboard_alone_will_do(served, open_page):
+def test_every_control_works_by_keyboard(served, open_page):
     page = open_page(served.url)
     expect(row(page)).to_be_visible()
     for _ in range(30):

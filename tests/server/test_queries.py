@@ -1,4 +1,4 @@
-"""`POST /v1/query`: answers say which code computed them, and bad questions what is wrong."""
+"""`POST /v1/query`: answers name the code that computed them, errors the field at fault."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ from epochal.sql.off_thread import PlanningThreads
 
 
 def wait_until_idle(served):
-    """Wait until no query runs, for less than `slow` does by itself; whether that came to be."""
+    """Wait until no query runs, for less time than `slow` takes; returns whether none runs."""
     idle = threading.Event()
     for _ in range(80):
         if not served.http.get("/v1/status").json()["running"]:
@@ -25,15 +25,15 @@ def wait_until_idle(served):
     return False
 
 
-def test_an_answer_says_which_code_computed_it(served):
+def test_an_answer_names_the_code_that_computed_it(served):
     answer = served.query("SELECT geo.version(1) AS v, 2.5 AS x, NULL AS nothing").json()
     assert [column["name"] for column in answer["columns"]] == ["v", "x", "nothing"]
     assert answer["rows"] == [["1.0", 2.5, None]]
     epoch = served.service.runtime.epoch
     assert answer["epoch"] == {"number": epoch.number, "id": epoch.id}
-    (one,) = answer["provenance"]
+    (provenance,) = answer["provenance"]
     generation = epoch.generation("geo")
-    assert one == {
+    assert provenance == {
         "plugin": "geo",
         "version": "1.0",
         "digest": generation.digest,
@@ -42,7 +42,7 @@ def test_an_answer_says_which_code_computed_it(served):
     }
 
 
-def test_a_column_says_which_data_type_it_is_of(served):
+def test_a_column_names_its_data_type(served):
     served.service.runtime.load(examples.path("geo_types"))
     sql = "SELECT geo_types.at(1, 2) AS place, 1 AS n"
     place, number = served.query(sql).json()["columns"]
@@ -58,7 +58,7 @@ def test_a_column_says_which_data_type_it_is_of(served):
     assert listed["columns"] == [place, number]
 
 
-def test_every_answer_of_the_api_says_the_epoch(served):
+def test_every_answer_of_the_api_names_the_epoch(served):
     for path in ("/v1/plugins", "/v1/status", "/v1/nothing", "/v1/plugins/none"):
         headers = served.http.get(path).headers
         assert headers["epochal-epoch"] == "1"
@@ -73,7 +73,7 @@ def test_parameters_are_bound_as_values(served, people):
     assert by_name.json()["rows"] == [["'; DROP TABLE people; --"]]
 
 
-def test_an_arrow_answer_streams_with_the_same_facts(served, people):
+def test_an_arrow_answer_has_the_facts_in_its_metadata(served, people):
     served.service.database.register("people", people)
     answer = served.http.post(
         "/v1/query",
@@ -98,14 +98,14 @@ def test_an_arrow_answer_without_rows_is_whole(served, people):
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(2, 2), (3, 3), (0, 0), (None, 3)])
-def test_a_row_limit_cuts_off_and_says_so(served, people, limit, rows):
+def test_a_row_limit_truncates(served, people, limit, rows):
     served.service.database.register("people", people)
     answer = served.query("SELECT * FROM people", limit=limit).json()
     assert len(answer["rows"]) == rows
     assert answer["truncated"] is (rows < 3)
 
 
-def test_the_services_own_limit_holds_whatever_is_asked(start_service, people):
+def test_a_request_cannot_raise_the_services_row_limit(start_service, people):
     served = start_service(limits=ServiceLimits(rows=1, stop_s=5.0))
     served.service.database.register("people", people)
     answer = served.query("SELECT * FROM people", limit=100).json()
@@ -116,7 +116,7 @@ def test_the_services_own_limit_holds_whatever_is_asked(start_service, people):
 WIDE = "SELECT repeat('x', 100000) AS x, random() AS y FROM generate_series(1, 500)"
 
 
-def test_a_limit_of_bytes_cuts_off_and_says_so(start_service):
+def test_a_byte_limit_truncates_json(start_service):
     served = start_service(limits=ServiceLimits(answer_bytes=5_000_000, stop_s=5.0))
     answer = served.query(WIDE).json()
     assert answer["truncated"]
@@ -125,7 +125,7 @@ def test_a_limit_of_bytes_cuts_off_and_says_so(start_service):
     assert (small["rows"], small["truncated"]) == ([[1]], False)
 
 
-def test_a_limit_of_bytes_cuts_off_arrow_after_the_piece_that_reaches_it(start_service):
+def test_a_byte_limit_truncates_arrow_after_the_chunk_that_reaches_it(start_service):
     served = start_service(limits=ServiceLimits(answer_bytes=5_000_000, stop_s=5.0))
     answer = served.http.post("/v1/query", json={"sql": WIDE}, headers={"accept": ARROW})
     reader = pa.ipc.open_stream(answer.content)
@@ -139,7 +139,7 @@ def test_a_limit_of_bytes_cuts_off_arrow_after_the_piece_that_reaches_it(start_s
         reader.read_next_batch()
 
 
-def test_a_client_that_does_not_read_holds_nothing(start_service):
+def test_a_client_that_does_not_read_holds_no_plugin(start_service):
     served = start_service(limits=ServiceLimits(query_s=1.0, stop_s=5.0))
     served.put_geo("1.0")
     sql = f"{WIDE} WHERE geo.version(value) = '1.0'"
@@ -159,13 +159,13 @@ def test_a_client_that_does_not_read_holds_nothing(start_service):
         report = served.put_geo("2.0").json()
         assert report["drained"]
         read = 0
-        with suppress(ConnectionResetError):  # it was cut off, and not left to read the rest
+        with suppress(ConnectionResetError):  # the connection was aborted before the rest was sent
             while content := sock.recv(1 << 20):
                 read += len(content)
         assert read < 40_000_000
 
 
-def test_an_answer_that_nobody_reads_is_dropped(start_service, caplog):
+def test_an_unread_json_answer_is_dropped(start_service, caplog):
     caplog.set_level("INFO", "epochal.server")
     served = start_service(limits=ServiceLimits(query_s=1.5, stop_s=5.0))
     body = json.dumps({"sql": WIDE}).encode()
@@ -186,14 +186,14 @@ def test_an_answer_that_nobody_reads_is_dropped(start_service, caplog):
     assert "did not read its answer in time" in caplog.text
 
 
-def test_a_query_that_nobody_has_time_to_plan_is_told_so(served):
+def test_a_query_without_a_free_planner_is_answered_503(served):
     served.service.database._planning_threads = PlanningThreads(0, 0)
     answer = served.query("SELECT 1")
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")
     assert answer.headers["retry-after"] == "1"
 
 
-def test_a_text_that_is_too_deep_is_refused_and_the_service_lives(served):
+def test_a_deep_text_is_refused(served):
     answer = served.query("SELECT " + "+".join(["1"] * 20_000))
     assert (answer.status_code, answer.json()["code"]) == (400, "query")
     assert served.query("SELECT 1").status_code == 200
@@ -215,22 +215,22 @@ def test_a_query_ends_with_its_client(served):
     go_on.set()
 
 
-def test_a_function_that_raises_is_told_as_the_plugins_fault(served):
+def test_an_error_of_a_function_is_the_plugins_fault(served):
     answer = served.query("SELECT geo.fails(1)")
-    told = answer.json()
-    assert (answer.status_code, told["code"]) == (422, "function")
-    assert "not that one" in told["detail"]
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "function")
+    assert "not that one" in problem["detail"]
     plugins = served.http.get("/v1/plugins").json()["plugins"]
     assert plugins[0]["errors"] == 1
 
 
-def test_an_instant_in_nanoseconds_is_told(served):
+def test_timestamps_keep_their_nanoseconds(served):
     (row,) = served.query("SELECT TIMESTAMP '2024-01-01T00:00:00.123456789'").json()["rows"]
     assert row == ["2024-01-01T00:00:00.123456789"]
     assert served.query("SELECT now()").status_code == 200
 
 
-def test_a_value_that_cannot_be_told_is_the_querys_fault_and_counted_so(served):
+def test_a_value_without_json_form_is_the_querys_fault(served):
     zone = "arrow_cast(0, 'Timestamp(Nanosecond, Some(\"Nowhere/Town\"))')"
     answer = served.query(f"SELECT 1 AS fine, {zone} AS at")
     assert (answer.status_code, answer.json()["code"]) == (400, "query")
@@ -241,7 +241,7 @@ def test_a_value_that_cannot_be_told_is_the_querys_fault_and_counted_so(served):
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "reason"),
     [
         ({}, 400, "missing required field `sql`"),
         ({"sql": 3}, 400, "sql: expected `str`, got `int`"),
@@ -258,11 +258,11 @@ def test_a_value_that_cannot_be_told_is_the_querys_fault_and_counted_so(served):
         ([], 400, "the body: expected `object`, got `array`"),
     ],
 )
-def test_a_question_that_cannot_be_right_is_told_so(served, body, status, said):
+def test_an_invalid_query_request_is_refused(served, body, status, reason):
     answer = served.http.post("/v1/query", json=body)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
-    assert said in answer.json()["detail"]
+    assert reason in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_question_that_cannot_be_right_is_told_so(served, body, status, said):
         (b"[" * 100_000, "application/json", 400),
     ],
 )
-def test_a_body_that_is_none_is_refused(served, content, kind, status):
+def test_an_invalid_body_is_refused(served, content, kind, status):
     answer = served.http.post("/v1/query", content=content, headers={"content-type": kind})
     assert answer.status_code == status
     assert "traceback" not in answer.text.lower()

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: requests made from it are answered as it says, never by a 500."""
+"""The OpenAPI document is true: requests made from it get the answers that it declares, no 500."""
 
 import pytest
 import schemathesis
@@ -9,9 +9,9 @@ from tests.server.conftest import ADMIN
 
 from epochal.server.api import document
 
-# That a text is SQL, that bytes are a plugin, that an epoch's id is the current one's (412): no
-# schema says that, so a request that fits the schema may be refused, and one that does not may be
-# refused in a way that the check does not know.
+# A schema cannot require that a text is SQL, that bytes are a plugin, or that an epoch's id is the
+# current one's (412). So a request that fits the schema may be refused, and one that does not fit
+# may be refused in a way that the check does not know.
 EXCLUDED = [checks.positive_data_acceptance, checks.negative_data_rejection]
 
 # The stream of events has no end, and the session is a browser's.
@@ -21,13 +21,13 @@ OPERATIONS = [
     for method, operation in item.items()
     if method != "parameters" and path not in ("/v1/events", "/v1/session")
     for mode in GenerationMode
-    # Where nothing is given, nothing can be given wrongly.
+    # A route without parameters has no wrong ones.
     if mode is GenerationMode.POSITIVE or "parameters" in operation or "requestBody" in operation
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), OPERATIONS)
-def test_requests_are_answered_as_the_document_says(served, method, path, mode):
+def test_answers_conform_to_the_document(served, method, path, mode):
     schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
     operation = schema[path][method]
 
@@ -48,7 +48,7 @@ def test_requests_are_answered_as_the_document_says(served, method, path, mode):
     ask()
 
 
-def test_a_document_that_is_not_true_is_seen(served):
+def test_a_false_document_is_detected(served):
     schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
     answer = schema.raw_schema["components"]["schemas"]["StatusAnswer"]
     answer["properties"]["state"] = {"type": "integer"}

@@ -1,4 +1,4 @@
-"""Who is let in, and how little an upload may do."""
+"""Tokens, origins and sessions, and the limits of uploads."""
 
 import asyncio
 import gzip
@@ -44,7 +44,7 @@ def test_a_change_needs_the_admin_token(served, method, path, token):
     assert served.service.runtime.epoch.number == 1
 
 
-def test_what_the_rights_table_does_not_know_needs_most():
+def test_an_unknown_route_needs_the_highest_right():
     assert right_needed("PATCH", "/v1/whatever") is Right.CHANGE
     assert right_needed("POST", "/") is Right.CHANGE
     assert right_needed("GET", "/v1/whatever") is Right.READ
@@ -69,9 +69,9 @@ def test_no_token_is_ever_logged(served, caplog):
         served.http.post("/v1/session", headers={"authorization": "Bearer wrong-secret-token"})
         served.admin.post("/v1/session")
     ours = [record for record in caplog.records if record.name.startswith(("epochal", "uvicorn"))]
-    told = "\n".join(str(vars(record)) for record in ours) + repr(served.access)
+    logged = "\n".join(str(vars(record)) for record in ours) + repr(served.access)
     for secret in (ADMIN, "wrong-secret-token", served.access.key, served.access.cookie):
-        assert secret not in told
+        assert secret not in logged
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::", "example.org"])
@@ -84,7 +84,7 @@ def test_beyond_loopback_both_rights_need_a_token(host):
             read_tokens(host, rest)
 
 
-def test_on_loopback_an_admin_token_is_made_and_none_needed_for_queries():
+def test_on_loopback_the_admin_token_is_generated_and_queries_need_none():
     first, second = read_tokens("127.0.0.1", {}), read_tokens("localhost", {})
     assert first.is_generated
     assert first.query is None
@@ -94,7 +94,7 @@ def test_on_loopback_an_admin_token_is_made_and_none_needed_for_queries():
 
 
 @pytest.mark.parametrize("token", ["", "short", "with spaces in the middle of it", "é" * 20])
-def test_a_token_that_is_none_is_refused(token):
+def test_an_invalid_token_is_refused(token):
     with pytest.raises(HostError, match="expected 16 or more"):
         read_tokens("127.0.0.1", {"EPOCHAL_ADMIN_TOKEN": token})
 
@@ -104,7 +104,7 @@ def test_equal_tokens_are_refused():
         read_tokens("127.0.0.1", {"EPOCHAL_ADMIN_TOKEN": ADMIN, "EPOCHAL_QUERY_TOKEN": ADMIN})
 
 
-def test_a_token_file_goes_before_the_environment(tmp_path):
+def test_a_token_file_takes_precedence_over_the_environment(tmp_path):
     path = tmp_path / "token"
     path.write_text(f"{ADMIN}\n")
     assert read_tokens("127.0.0.1", {"EPOCHAL_ADMIN_TOKEN": "x" * 20}, path).admin == ADMIN
@@ -133,7 +133,7 @@ def test_a_foreign_origin_is_refused_whatever_the_token(served, origin):
     assert served.service.runtime.epoch.number == 1
 
 
-def test_another_sites_page_may_not_even_read(served):
+def test_a_page_of_another_site_cannot_read(served):
     answer = served.http.get("/v1/plugins", headers={"sec-fetch-site": "cross-site"})
     assert (answer.status_code, answer.json()["code"]) == (403, "origin")
 
@@ -207,7 +207,7 @@ def zip_link():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         pytest.param(zipped(("../geo.py", "x")), "not a path inside", id="zip up"),
         pytest.param(zipped(("geo/../../x.py", "x")), "not a path inside", id="zip up from inside"),
@@ -246,8 +246,8 @@ def zip_link():
         pytest.param(zipped(("geo.py", "x" * 50))[:-5], "cannot be read", id="zip cut off"),
     ],
 )
-def test_an_archive_that_means_harm_is_refused(content, said):
-    with pytest.raises(ArtifactError, match=said):
+def test_a_malicious_archive_is_refused(content, reason):
+    with pytest.raises(ArtifactError, match=reason):
         read_upload(content, "geo", unpacked_bytes=MOST)
 
 
@@ -262,13 +262,13 @@ def test_an_archive_that_means_harm_is_refused(content, said):
     ],
     ids=["zip", "many", "tar", "headers", "files"],
 )
-def test_a_bomb_is_refused_by_what_it_unpacks_to(content):
+def test_a_bomb_is_refused_by_its_unpacked_size(content):
     assert len(content) < 2_000_000
     with pytest.raises(Problem, match="more than"):
         read_upload(content, "geo", unpacked_bytes=MOST)
 
 
-def test_an_upload_that_says_it_is_too_large_is_refused_before_it_is_sent(served):
+def test_a_large_upload_is_refused_by_its_declared_size(served):
     head = (
         f"PUT /v1/plugins/geo HTTP/1.1\r\nHost: {served.url[7:]}\r\n"
         f"Authorization: Bearer {ADMIN}\r\nContent-Length: {17 << 20}\r\n\r\n"
@@ -279,7 +279,7 @@ def test_an_upload_that_says_it_is_too_large_is_refused_before_it_is_sent(served
         assert sock.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
-def test_an_upload_that_does_not_say_is_limited_as_it_comes():
+def test_an_upload_without_a_size_is_limited_as_it_arrives():
     taken = 0
 
     async def receive():

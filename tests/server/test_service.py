@@ -1,4 +1,4 @@
-"""Events, figures, health, and the service's beginning and end."""
+"""Events, figures, health, and the service's start and stop."""
 
 import asyncio
 import json
@@ -17,68 +17,68 @@ from epochal.server.problem_details import STATUSES
 
 
 def follow(served, until, last=None):
-    """The events of a stream, until one satisfies `until`; each has its id in `told["id"]`."""
+    """The events of a stream, until one satisfies `until`; each has its id as `event["id"]`."""
     headers = {"last-event-id": last} if last else {}
-    found, kind, place = [], "message", None
+    events, kind, event_id = [], "message", None
     with served.http.stream("GET", "/v1/events", headers=headers) as answer:
         for line in answer.iter_lines():
             if line.startswith("id: "):
-                place = line[4:]
+                event_id = line[4:]
             elif line.startswith("event: "):
                 kind = line[7:]
             elif line.startswith("data: "):
-                found.append((kind, json.loads(line[6:]) | {"id": place}))
+                events.append((kind, json.loads(line[6:]) | {"id": event_id}))
                 kind = "message"
-                if until(*found[-1]):
-                    return found
-    raise AssertionError(f"the stream ended: {found}")
+                if until(*events[-1]):
+                    return events
+    raise AssertionError(f"the stream ended: {events}")
 
 
-def is_finished(kind, told):
-    return kind == "message" and told["type"] == "change-finished"
+def is_finished(kind, event):
+    return kind == "message" and event["type"] == "change-finished"
 
 
-def test_events_tell_what_happened_and_go_on_where_a_connection_broke(served):
+def test_events_resume_after_the_last_id(served):
     first = follow(served, is_finished)
-    types = [told["type"] for kind, told in first if kind == "message"]
+    types = [event["type"] for kind, event in first if kind == "message"]
     assert types[0] == "change-started"
     assert types.index("change-committed") < types.index("change-finished")
     served.put_geo("2.0")
     after = follow(served, is_finished, last=first[-1][1]["id"])
-    changes = {told["change"] for kind, told in after if kind == "message" and "change" in told}
+    changes = {event["change"] for kind, event in after if "change" in event and kind == "message"}
     assert changes == {2}
 
 
-def test_the_head_of_the_events_ends(served):
+def test_a_head_request_for_the_events_ends(served):
     answer = served.http.head("/v1/events")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert served.service.feed.followers == 0
 
 
-def test_a_follower_that_fell_behind_is_told_how_many_it_missed():
+def test_a_slow_follower_receives_the_number_of_missed_events():
     async def read():
         feed = EventFeed(followers=1)
         following = feed.follow(f"{feed.boot}-0")
         hello = await anext(following)
         for number in range(KEPT + 7):
             feed.add(StoreFaulted(error=f"number {number}."))
-        missed, kept = await anext(following), await anext(following)
+        missed, rest = await anext(following), await anext(following)
         await following.aclose()
-        return hello.decode(), missed.decode(), kept.decode()
+        return hello.decode(), missed.decode(), rest.decode()
 
-    hello, missed, kept = asyncio.run(read())
+    hello, missed, rest = asyncio.run(read())
     assert "event: hello" in hello
     assert missed == 'event: missed\ndata: {"count": 7}\n\n'
-    assert kept.count("data: ") == KEPT
-    assert "number 7." in kept
-    assert "number 6." not in kept
+    assert rest.count("data: ") == KEPT
+    assert "number 7." in rest
+    assert "number 6." not in rest
 
 
-def test_too_many_followers_are_turned_away(start_service):
+def test_followers_beyond_the_limit_are_refused(start_service):
     served = start_service(limits=ServiceLimits(followers=1, stop_s=5.0))
     with served.http.stream("GET", "/v1/events") as answer:
-        lines = answer.iter_lines()  # kept: without it the answer is closed
+        lines = answer.iter_lines()  # a reference: without it the answer is closed
         next(lines)
         refused = served.http.get("/v1/events")
         assert (refused.status_code, refused.json()["code"]) == (503, "followers")
@@ -105,7 +105,7 @@ def test_metrics_have_the_documented_names_and_count(served):
     served.query("SELECT geo.version(1)")
     served.query("SELECT geo.fails(1)")
     served.put("geo", GEO.format(version="2") + "1/0\n")
-    follow(served, lambda kind, told: kind == "message" and told["type"] == "change-failed")
+    follow(served, lambda kind, event: kind == "message" and event["type"] == "change-failed")
     families = {
         family.name: family
         for family in text_string_to_metric_families(served.http.get("/metrics").text)
@@ -137,7 +137,7 @@ def test_a_restart_serves_what_was_committed(start_service, tmp_path):
     assert again.query("SELECT geo.version(1)").json()["rows"] == [["2.0"]]
 
 
-def test_a_stop_lets_a_running_query_end_and_takes_no_new_one(served):
+def test_a_stop_finishes_running_queries_and_refuses_new_ones(served):
     inside, go_on = served.events()
     answers = []
     asking = threading.Thread(target=lambda: answers.append(served.query("SELECT geo.slow(7)")))
@@ -157,7 +157,7 @@ def test_a_stop_lets_a_running_query_end_and_takes_no_new_one(served):
     assert served.ended is True
 
 
-def test_a_query_that_outlasts_the_stop_is_told_so(start_service, caplog):
+def test_a_query_that_outlasts_the_stop_is_answered_503(start_service, caplog):
     served = start_service(limits=ServiceLimits(stop_s=1.0))
     served.put_geo("1.0")
     inside, go_on = served.events()
@@ -175,7 +175,7 @@ def test_a_query_that_outlasts_the_stop_is_told_so(start_service, caplog):
     assert "Traceback" not in caplog.text
 
 
-def test_functions_that_hold_every_thread_of_the_engine_are_told(served, monkeypatch, caplog):
+def test_readyz_names_the_functions_that_hold_every_engine_thread(served, monkeypatch, caplog):
     monkeypatch.setattr("epochal.server.engine_health.LOOK_S", 0.05)
     monkeypatch.setattr("epochal.server.engine_health.ANSWER_S", 0.5)
     _, go_on = served.events()
@@ -183,10 +183,10 @@ def test_functions_that_hold_every_thread_of_the_engine_are_told(served, monkeyp
         threading.Thread(target=served.query, args=["SELECT geo.slow(1)"], kwargs={"timeout": 0.2})
         for _ in range(os.cpu_count() + 1)
     ]
-    for one in asking:
-        one.start()
-    for one in asking:
-        one.join(30)
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(30)
     answer = ask_until(served, 503)
     assert answer.json()["code"] == "held"
     assert "in slow" in answer.json()["detail"]
@@ -209,27 +209,27 @@ def ask_until(served, status):
 def test_every_error_of_the_library_has_a_status():
     from epochal import errors
 
-    classes = [one for one in vars(errors).values() if isinstance(one, type)]
-    for one in classes:
-        if issubclass(one, errors.EpochalError):
-            assert any(base in STATUSES for base in one.__mro__), one
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    for kind in classes:
+        if issubclass(kind, errors.EpochalError):
+            assert any(base in STATUSES for base in kind.__mro__), kind
 
 
-def test_the_document_tells_of_every_route(served):
+def test_the_document_has_every_route(served):
     routes = {
         (route.path.replace(":int", ""), method.lower())
         for route in create_app(served.service, served.access).routes
         for method in route.methods - {"HEAD"}
     }
-    told = {(path, method) for path, item in document()["paths"].items() for method in item} - {
-        (path, "parameters") for path in document()["paths"]
-    }
+    documented = {
+        (path, method) for path, item in document()["paths"].items() for method in item
+    } - {(path, "parameters") for path in document()["paths"]}
     pages = {("/", "get"), ("/page/{name}", "get"), ("/openapi.json", "get")}
-    assert routes - pages == told
+    assert routes - pages == documented
     assert served.http.get("/openapi.json").json() == document()
 
 
-def test_the_page_is_whole_and_asks_nobody_else(served):
+def test_the_page_needs_no_other_server(served):
     page = served.http.get("/").text
     for name in re.findall(r'(?:src|href)="(/[^"]*)"', page):
         asset = served.http.get(name)

@@ -1,4 +1,4 @@
-"""Signals, as a process that serves hears them."""
+"""Stop signals of a process that serves."""
 
 import json
 import signal
@@ -39,7 +39,7 @@ def shutdown():
 
 @pytest.fixture
 def serve(tmp_path):
-    """`epochal serve` of one plugin that is stuck in its shutdown; the process, when it serves."""
+    """Run `epochal serve` with a plugin that is stuck in its shutdown; returns when it serves."""
     (tmp_path / "stuck.py").write_text(STUCK)
     running = []
 
@@ -63,7 +63,7 @@ def serve(tmp_path):
         process.communicate(timeout=20)
 
 
-def test_what_does_not_return_is_named_in_the_log_which_is_json_where_that_is_asked_for(serve):
+def test_a_function_that_does_not_return_is_named_in_the_json_log(serve):
     process, url = serve("--stop-timeout", "1", "--log-format", "json")
     asked = {"sql": "SELECT stuck.f(1)", "timeout": 0.2}
     assert httpx.post(f"{url}/v1/query", json=asked, timeout=20).status_code == 504
@@ -77,10 +77,10 @@ def test_what_does_not_return_is_named_in_the_log_which_is_json_where_that_is_as
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_are_heard_until_the_end_and_the_third_leaves(serve, number):
+def test_the_third_signal_exits_at_any_stage_of_the_stop(serve, number):
     process, _ = serve("--stop-timeout", "50")
     process.send_signal(number)
-    assert process.stdout.readline() == "in shutdown\n"  # the event loop is over by now
+    assert process.stdout.readline() == "in shutdown\n"  # the event loop has ended by now
     process.send_signal(number)
     while "once more leaves at once" not in process.stderr.readline():
         assert process.poll() is None
@@ -89,33 +89,35 @@ def test_signals_are_heard_until_the_end_and_the_third_leaves(serve, number):
     assert "Traceback" not in process.stderr.read()
 
 
-DEAF = """
+STUCK_IN_C = """
 import ctypes
 from epochal.server.shutdown import StopSignals
 
 with StopSignals():
-    print("deaf", flush=True)
+    print("stuck", flush=True)
     mutex = ctypes.create_string_buffer(256)
-    for _ in range(2):  # the second time it waits for itself, whatever comes
+    for _ in range(2):  # the second time the thread waits for itself
         ctypes.CDLL(None).pthread_mutex_lock(mutex)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="deaf by way of its C library")
-def test_the_third_leaves_though_the_main_thread_hears_nothing():
-    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, text=True) as it:
+@pytest.mark.skipif(sys.platform != "linux", reason="blocks in Linux's C library")
+def test_the_third_signal_exits_though_the_main_thread_is_stuck():
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK_IN_C], stdout=subprocess.PIPE, text=True
+    ) as it:
         try:
-            assert it.stdout.readline() == "deaf\n"
+            assert it.stdout.readline() == "stuck\n"
             for _ in range(3):
                 it.send_signal(signal.SIGTERM)
-                time.sleep(0.1)  # what comes at once is one
+                time.sleep(0.1)  # equal signals that are pending merge
             assert it.wait(20) == 1
         finally:
             it.kill()
 
 
-def test_handlers_are_as_before_when_it_is_over():
-    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+def test_signal_handlers_are_restored():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopSignals() as stop:
         assert signal.getsignal(signal.SIGTERM) not in before
         signal.raise_signal(signal.SIGTERM)
@@ -123,13 +125,13 @@ def test_handlers_are_as_before_when_it_is_over():
         while not stop.is_requested and time.monotonic() < until:
             time.sleep(0.01)
     assert stop.is_requested
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert signal.set_wakeup_fd(-1) == -1
     assert "signals" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize(
-    ("more", "options", "said"),
+    ("more", "options", "message"),
     [
         ("", ["--plugins", "nope"], "nope is not a folder"),
         ("", ["--watch", "nope"], "nope is not a folder"),
@@ -139,7 +141,7 @@ def test_handlers_are_as_before_when_it_is_over():
         ("def f(:", [], "stuck.py, line"),
     ],
 )
-def test_a_start_that_cannot_be_right_says_so_and_publishes_nothing(tmp_path, more, options, said):
+def test_a_failed_start_is_explained_and_publishes_nothing(tmp_path, more, options, message):
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "stuck.py").write_text(f"{STUCK}\n{more}\n")
@@ -152,5 +154,5 @@ def test_a_start_that_cannot_be_right_says_so_and_publishes_nothing(tmp_path, mo
         timeout=50,
     )
     assert started.returncode == 1
-    assert said in " ".join(started.stderr.split())
+    assert message in " ".join(started.stderr.split())
     assert "published epoch 1: stuck" not in started.stderr

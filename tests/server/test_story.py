@@ -43,7 +43,7 @@ def serve(tmp_path):
 
 
 class Load:
-    """Asks one query again and again."""
+    """Runs the same query again and again."""
 
     def __init__(self, url):
         self.answers, self.failures = [], []
@@ -68,7 +68,7 @@ class Load:
 
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(BROWSER is None and not os.environ.get("CI"), reason="no chromium")
-def test_a_plugin_is_written_seen_and_edited_under_load(serve, tmp_path):
+def test_a_plugin_is_written_loaded_and_edited_under_load(serve, tmp_path):
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     options = ["--plugins", "plugins", "--watch", "plugins", "--store", "state"]
@@ -104,7 +104,7 @@ def test_a_plugin_is_written_seen_and_edited_under_load(serve, tmp_path):
     assert process.returncode == 0, log
 
 
-def test_a_killed_service_comes_back_with_what_it_had(serve, tmp_path):
+def test_a_killed_service_restarts_with_its_last_epoch(serve, tmp_path):
     subprocess.run([*COMMAND, "new", "geo", "--folder", "plugins"], cwd=tmp_path, check=True)
     process, url, _ = serve("--plugins", "plugins", "--store", "state")
     before = httpx.get(f"{url}/v1/status").json()["epoch"]
@@ -118,7 +118,7 @@ def test_a_killed_service_comes_back_with_what_it_had(serve, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--plugins", "nowhere"], "is not a folder"),
         (["--watch", "nowhere"], "is not a folder"),
@@ -129,7 +129,7 @@ def test_a_killed_service_comes_back_with_what_it_had(serve, tmp_path):
         (["--host", "256.1.1.1"], "256.1.1.1"),
     ],
 )
-def test_what_cannot_be_served_is_told_and_nothing_started(tmp_path, arguments, said):
+def test_a_bad_start_is_explained_and_starts_nothing(tmp_path, arguments, message):
     done = subprocess.run(
         [*COMMAND, "serve", "--port", "0", *arguments],
         cwd=tmp_path,
@@ -139,12 +139,12 @@ def test_what_cannot_be_served_is_told_and_nothing_started(tmp_path, arguments, 
         check=False,
     )
     assert done.returncode in (1, 2)
-    assert said in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_a_port_in_use_is_told(serve, tmp_path):
+def test_a_port_in_use_is_reported(serve, tmp_path):
     _, url, _ = serve()
     port = url.rpartition(":")[2]
     done = subprocess.run(
@@ -195,7 +195,7 @@ def test_jobs_of_plugins_run_and_the_service_ends_with_them(serve, tmp_path):
     assert process.wait(20) == 0
 
 
-def test_a_job_that_does_not_return_does_not_keep_the_service_from_ending(serve, tmp_path):
+def test_a_job_that_does_not_return_does_not_block_the_stop(serve, tmp_path):
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     body = "import time; time.sleep(600)"

@@ -1,4 +1,4 @@
-"""Whoever is refused before the body was read sees why, also when the body is sent first."""
+"""A client that is refused before its body was read sees the answer, also if it sends first."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ import pytest
 from tests.server.conftest import ADMIN
 
 BODY = b"x" * (17 << 20)
-"""More than an upload may be, and than buffers hold: it can only be sent if it is read."""
+"""Larger than an upload may be, and than buffers are: it can be sent only if it is read."""
 
 UPLOAD = b"PUT /v1/plugins/geo HTTP/1.1\r\nhost: %s\r\n"
 QUERY = b"POST /v1/query HTTP/1.1\r\nhost: %s\r\n"
@@ -33,7 +33,7 @@ def read_status(sock):
 
 
 def status_of(served, head, body):
-    """What a client is told that reads nothing before it has sent all."""
+    """The status that a client reads after it has sent everything."""
     sock, authority = connect(served)
     with sock:
         sock.sendall(head % authority + body)
@@ -49,28 +49,28 @@ def status_of(served, head, body):
         (QUERY + CLOSE + DECLARED, 415),
         (b"POST /nothing HTTP/1.1\r\nhost: %s\r\n" + CLOSE + TOKEN + DECLARED, 404),
     ],
-    ids=["upload too large", "upload without token", "query too large", "no JSON", "no such path"],
+    ids=["upload too large", "upload without token", "query too large", "not JSON", "no such path"],
 )
-def test_a_refusal_is_seen_by_who_sends_all_first(start_service, head, status):
+def test_a_client_that_sends_everything_first_sees_the_refusal(start_service, head, status):
     assert status_of(start_service(), head, BODY) == status
 
 
-def test_a_refusal_within_a_chunked_body_is_seen(start_service):
+def test_a_client_with_a_chunked_body_sees_the_refusal(start_service):
     chunks = b"".join(b"%x\r\n%s\r\n" % (1 << 20, BODY[: 1 << 20]) for _ in range(17))
     head = QUERY + JSON + CHUNKED
     assert status_of(start_service(), head, chunks + b"0\r\n\r\n") == 413
 
 
-def test_a_refusal_comes_at_once_and_the_connection_goes_on(start_service):
+def test_a_refusal_comes_at_once_and_keeps_the_connection(start_service):
     sock, authority = connect(start_service())
     with sock:
         sock.sendall(UPLOAD % authority + DECLARED)
-        assert read_status(sock) == 401  # nothing of the body was sent yet
+        assert read_status(sock) == 401  # before any of the body was sent
         sock.sendall(BODY + b"GET /healthz HTTP/1.1\r\nhost: %s\r\n\r\n" % authority)
         assert read_status(sock) == 200
 
 
-def test_who_never_ends_is_not_read_for_ever(start_service, monkeypatch):
+def test_an_endless_body_is_not_read_for_ever(start_service, monkeypatch):
     monkeypatch.setattr("epochal.server.responses.LINGER_S", 0.2)
     sock, authority = connect(start_service())
     with sock:
@@ -87,7 +87,7 @@ def test_who_never_ends_is_not_read_for_ever(start_service, monkeypatch):
         sender = threading.Thread(target=send)
         sender.start()
         try:
-            # The answer, then the end: by a reset, since more came.
+            # The answer, then a reset, since bytes were unread.
             with pytest.raises(ConnectionError):
                 while sock.recv(1 << 16):
                     pass

@@ -18,7 +18,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="13b102",
-        test=CHANGES + "test_of_many_who_saw_one_epoch_one_changes_it",
+        test=CHANGES + "test_one_of_many_changes_with_the_same_etag_is_made",
     ),
     Mutant(
         "service.origin-is-checked",
@@ -51,7 +51,7 @@ MUTANTS = (
         at="if 2 / test",
         edit=replace("False"),
         shape="2df135",
-        test=SECURITY + "test_a_bomb_is_refused_by_what_it_unpacks_to",
+        test=SECURITY + "test_a_bomb_is_refused_by_its_unpacked_size",
     ),
     Mutant(
         "service.disconnect-cancels-the-query",
@@ -73,7 +73,7 @@ MUTANTS = (
         at="with 0 / items[0].context_expr.args[0]",
         edit=replace("None"),
         shape="5b6a26",
-        test=QUERIES + "test_a_client_that_does_not_read_holds_nothing",
+        test=QUERIES + "test_a_client_that_does_not_read_holds_no_plugin",
     ),
     Mutant(
         "service.head-does-not-wait",
@@ -90,13 +90,13 @@ MUTANTS = (
     Mutant(
         "service.answer-bytes-are-bounded",
         "the service",
-        "an answer has as many bytes as its rows have",
+        "an answer has no limit of bytes",
         module="epochal.server.result_chunks",
         where="JsonRows.add",
         at="if 0 / test",
         edit=replace("False"),
         shape="2c375b",
-        test=QUERIES + "test_a_limit_of_bytes_cuts_off_and_says_so",
+        test=QUERIES + "test_a_byte_limit_truncates_json",
     ),
     Mutant(
         "service.reload-reads-the-current-epoch",
@@ -106,10 +106,10 @@ MUTANTS = (
         where="reload_plugin",
         at="expr 2 / value",
         edit=replace(
-            "change.reload(plugin, service.runtime.generation(plugin).candidate.artifact)"
+            "$func($args[0], service_of(request).runtime.generation($args[0]).candidate.artifact)"
         ),
-        shape="5f888a",
-        test=CHANGES + "test_a_reload_takes_what_is_active_in_its_turn",
+        shape="ab9735",
+        test=CHANGES + "test_a_reload_reads_the_active_artifact_in_its_turn",
     ),
     Mutant(
         "service.idle-connections-make-room",
@@ -120,7 +120,7 @@ MUTANTS = (
         at="expr 0",
         edit=replace("return False"),
         shape="c5b9d2",
-        test=CONNECTIONS + "test_idle_connections_make_room_the_longest_idle_first",
+        test=CONNECTIONS + "test_the_longest_idle_connection_makes_room",
     ),
     Mutant(
         "service.head-timeout",
@@ -131,7 +131,7 @@ MUTANTS = (
         at="assign 0",
         edit=delete(),
         shape="ed4a1b",
-        test=CONNECTIONS + "test_a_head_that_does_not_end_is_answered_and_closed",
+        test=CONNECTIONS + "test_an_endless_head_is_answered_408_and_closed",
     ),
     Mutant(
         "service.pipelining-does-not-hide-a-disconnect",
@@ -142,7 +142,7 @@ MUTANTS = (
         at="expr 3",
         edit=delete(),
         shape="c5b9d2",
-        test=CONNECTIONS + "test_requests_behind_one_do_not_hide_that_the_client_left",
+        test=CONNECTIONS + "test_pipelined_requests_do_not_hide_a_disconnect",
     ),
     Mutant(
         "service.third-signal-always-exits",
@@ -154,7 +154,7 @@ MUTANTS = (
         edit=replace("True"),
         shape="262b08",
         test="tests/server/test_stopping.py::"
-        "test_the_third_leaves_though_the_main_thread_hears_nothing",
+        "test_the_third_signal_exits_though_the_main_thread_is_stuck",
     ),
     Mutant(
         "service.cut-off-clients-get-an-answer",
@@ -165,7 +165,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("True"),
         shape="3ebb83",
-        test="tests/server/test_service.py::test_a_query_that_outlasts_the_stop_is_told_so",
+        test="tests/server/test_service.py::test_a_query_that_outlasts_the_stop_is_answered_503",
     ),
     Mutant(
         "service.ready-needs-a-free-thread",
@@ -177,7 +177,7 @@ MUTANTS = (
         edit=replace("()"),
         shape="9a7284",
         test="tests/server/test_service.py::"
-        "test_functions_that_hold_every_thread_of_the_engine_are_told",
+        "test_readyz_names_the_functions_that_hold_every_engine_thread",
     ),
     Mutant(
         "sql.depth-is-bounded",
@@ -221,6 +221,6 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="3723e5",
-        test="tests/server/test_unread_bodies.py::test_a_refusal_within_a_chunked_body_is_seen",
+        test="tests/server/test_unread_bodies.py::test_a_client_with_a_chunked_body_sees_the_refusal",
     ),
 )
