@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from epochal import Epoch, Export, Generation
+    from epochal import Export, Generation
     from epochal.kinds.aggregate import AggregateKind, AggregateShape
     from epochal.sql.execution import Execution
 
@@ -48,29 +48,25 @@ class AggregateFunction(Function):
         retracts: whether rows can be removed again, for window frames that slide.
     """
 
-    __slots__ = ("_has_codec", "_own_state", "_result", "_state", "_vectorized", "retracts")
+    __slots__ = ("_own_state", "_result", "_state", "_vectorized", "retracts")
 
     deregister = SessionContext.deregister_udaf
 
-    def __init__(
-        self, export: Export, generation: Generation, shape: AggregateShape, suffix: str = ""
-    ) -> None:
-        super().__init__(export, generation, shape.update.parameters, suffix)
+    def __init__(self, export: Export, generation: Generation) -> None:
+        shape = self._shape(export)
+        super().__init__(export, generation, shape.update.parameters, shape.has_codec)
         self.retracts: Final = shape.retracts
         self._result: Final = ResultColumn(shape.returns)
         self._state: Final = {name: ResultColumn(kind) for name, kind in shape.state.items()}
-        self._has_codec: Final = shape.has_codec
         self._own_state: Final = shape.has_own_state or shape.has_codec
         self._vectorized: bool = export.options["vectorized"]
 
-    def callable_of(self, epoch: Epoch) -> Any:
-        """The class; wrapped in its codecs if its signature has data types."""
-        make = super().callable_of(epoch)
-        if not self._has_codec:
-            return make
-        export = epoch.export(self.kind, self.exported)
+    def _shape(self, export: Export) -> AggregateShape:
+        return cast("AggregateKind", export.kind).shape(export)
+
+    def _wrapped(self, function: Any, export: Export) -> Any:
         shape = cast("AggregateKind", self.kind).shape(export)
-        return CodecClass(make, shape, vectorized=export.options["vectorized"])
+        return CodecClass(function, shape, vectorized=export.options["vectorized"])
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""
@@ -133,9 +129,12 @@ class StateFunction(AggregateFunction):
 
     __slots__ = ()
 
-    def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
+    suffix = STATE_SUFFIX
+
+    def _shape(self, export: Export) -> AggregateShape:
+        shape = super()._shape(export)
         (state,) = shape.state.values()
-        super().__init__(export, generation, replace(shape, returns=state), STATE_SUFFIX)
+        return replace(shape, returns=state)
 
     def evaluate(self, instance: Any) -> pa.Scalar:
         """Return the group's state."""
@@ -147,12 +146,17 @@ class MergeFunction(AggregateFunction):
 
     __slots__ = ()
 
-    def __init__(self, export: Export, generation: Generation, shape: AggregateShape) -> None:
+    suffix = MERGE_SUFFIX
+
+    def __init__(self, export: Export, generation: Generation) -> None:
+        super().__init__(export, generation)
+        self._vectorized = False
+
+    def _shape(self, export: Export) -> AggregateShape:
+        shape = super()._shape(export)
         (state,) = shape.state.values()
         update = Signature((Parameter("state", state),), None)
-        merging = replace(shape, update=update, retracts=False)
-        super().__init__(export, generation, merging, MERGE_SUFFIX)
-        self._vectorized = False
+        return replace(shape, update=update, retracts=False)
 
     def update(self, instance: Any, columns: Sequence[pa.Array]) -> None:
         """Merge stored states."""

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
     from os import PathLike
     from pathlib import Path
-    from types import TracebackType
     from typing import TypeAlias
 
     from epochal import Operation
@@ -341,8 +340,8 @@ class Database:
             on_end=self._ended,
         )
         return Query(
-            self._planner,
-            self._fetcher,
+            planner=self._planner,
+            fetcher=self._fetcher,
             operation=operation,
             execution=execution,
             resolved=resolved,
@@ -385,12 +384,7 @@ class Database:
     def __enter__(self) -> Database:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -65,7 +65,7 @@ def query_error(
 def _unknown(name: str, where: str, index: FunctionIndex, calls: Iterable[str]) -> str:
     if where == "table function":  # the engine reports only the first part of a name with dots
         name = next((call for call in calls if call.startswith(f"{name}.")), name)
-    kinds = [kind.name for kind in index.names.get(name, ())]
+    kinds = [source.kind.name for source in index.names.get(name, ())]
     if "window" in kinds:
         return f"{name} is a window function: call it with OVER (...)"
     if table := {"table_function", "index"}.intersection(kinds):

@@ -44,7 +44,7 @@ import weakref
 from contextlib import contextmanager, suppress
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
 from epochal.kinds.codec import CodecError
@@ -54,10 +54,15 @@ from epochal.sql.engine_refs import EngineRefs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
+    from typing import TypeAlias
 
     from datafusion import RecordBatchStream
 
     from epochal import Operation
+    from epochal.sql.function import Function
+    from epochal.sql.plugin_tables import PluginTable
+
+    Callee: TypeAlias = Function | PluginTable
 
 T = TypeVar("T")
 
@@ -81,20 +86,6 @@ class EndReason(Enum):
 
 
 _CANCELLED: Final = (EndReason.CANCELLED, EndReason.DATABASE_CLOSED)
-
-
-class Named(Protocol):
-    """The names of a function that a query calls."""
-
-    @property
-    def name(self) -> str:
-        """Its full name, `plugin.name`."""
-        ...  # pyright takes a docstring alone for a body
-
-    @property
-    def label(self) -> str:
-        """Name, plugin and version, for messages."""
-        ...  # pyright takes a docstring alone for a body
 
 
 class BadCallError(Exception):
@@ -253,7 +244,7 @@ class Execution:
 
     # --- calls from the engine ---------------------------------------------------------------
 
-    def call(self, function: Named, key: Hashable, work: Callable[..., T], *args: Any) -> T:
+    def call(self, function: Callee, key: Hashable, work: Callable[..., T], *args: Any) -> T:
         """Run `work(target, *args)` for the engine, on one of its threads.
 
         Args:
@@ -284,7 +275,7 @@ class Execution:
         # Raised outside the handlers: there, the plugin's error would be its context.
         raise StoppedError(f"epochal-error:{number};")
 
-    def call_held(self, function: Named, key: Hashable, work: Callable[..., T], *args: Any) -> T:
+    def call_held(self, function: Callee, key: Hashable, work: Callable[..., T], *args: Any) -> T:
         """`call` with an instance of `hold`, which is not closed while the call is inside."""
         number = next(self._numbers)
         self._active_calls[number] = None
@@ -357,7 +348,7 @@ class Execution:
         if self.deadline is not None and monotonic() >= self.deadline:
             self.stop(EndReason.EXPIRED)
 
-    def _record_error(self, function: Named, error: BaseException) -> int:
+    def _record_error(self, function: Callee, error: BaseException) -> int:
         number = next(self._numbers)
         self._errors[number] = _error_for_caller(function, error)
         if self._end_reason:  # `stop` has cleared the errors already
@@ -371,7 +362,7 @@ def _cancel(execution: Execution | None) -> None:
         execution.stop(EndReason.CANCELLED)
 
 
-def _error_for_caller(function: Named, error: BaseException) -> BaseException:
+def _error_for_caller(function: Callee, error: BaseException) -> BaseException:
     if isinstance(error, BadCallError):
         return QueryError(str(error))
     if isinstance(error, ReturnTypeError):

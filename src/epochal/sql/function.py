@@ -31,7 +31,7 @@ class Function(ABC):
         export: the plugin's export.
         generation: the generation of the plugin.
         parameters: the columns that the function takes.
-        suffix: what its name in SQL adds to the export's name.
+        has_codec: whether its signature has data types.
 
     Attributes:
         kind: the kind of its export.
@@ -44,7 +44,20 @@ class Function(ABC):
         parameters: the columns that it takes.
     """
 
-    __slots__ = ("exported", "key", "kind", "label", "name", "origin", "parameters", "usage")
+    __slots__ = (
+        "_has_codec",
+        "exported",
+        "key",
+        "kind",
+        "label",
+        "name",
+        "origin",
+        "parameters",
+        "usage",
+    )
+
+    suffix: ClassVar[str] = ""
+    """The end of its name in SQL, which follows the export's name."""
 
     deregister: ClassVar[Callable[[SessionContext, str], object]]
     """The engine's method that removes a function of this class from a context."""
@@ -54,11 +67,12 @@ class Function(ABC):
         export: Export,
         generation: Generation,
         parameters: Iterable[Parameter] = (),
-        suffix: str = "",
+        has_codec: bool = False,
     ) -> None:
+        self._has_codec: Final = has_codec
         self.kind: Final[Kind[Any]] = export.kind
         self.exported: Final = export.name
-        self.name: Final = export.name + suffix
+        self.name: Final = export.name + self.suffix
         self.key: Final = f"{export.kind.name} {self.name}"
         self.origin: Final = provenance_of(export, generation)
         self.parameters: Final = ParameterColumns(parameters, export.plugin)
@@ -74,7 +88,18 @@ class Function(ABC):
 
     def callable_of(self, epoch: Epoch) -> Any:
         """The callable of a query that runs in the given epoch; it carries the lease."""
+        function = self._function_of(epoch)
+        if not self._has_codec:
+            return function
+        # Wrapped again for each query: a codec is plugin code, and this object outlives the query.
+        return self._wrapped(function, epoch.export(self.kind, self.exported))
+
+    def _function_of(self, epoch: Epoch) -> Any:
         return epoch[self.kind][self.exported]
+
+    @abstractmethod
+    def _wrapped(self, function: Any, export: Export) -> Any:
+        """Wrap the callable in the codecs of its signature."""
 
     @abstractmethod
     def install(self, context: SessionContext, execution: Execution) -> None:

@@ -8,18 +8,10 @@ can be stored in the epoch itself (`Epoch.derived`).
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal.errors import QueryError
-from epochal.kinds import (
-    aggregate,
-    index,
-    mergeable_state,
-    scalar,
-    table_function,
-    window,
-)
-from epochal.kinds.mergeable_state import MERGE_SUFFIX, STATE_SUFFIX
+from epochal.kinds import aggregate, index, mergeable_state, scalar, table_function, window
 from epochal.sql.aggregates import AggregateFunction, MergeFunction, StateFunction
 from epochal.sql.scalars import ScalarFunction
 from epochal.sql.table_functions import IndexSearch, TableProducer
@@ -27,28 +19,41 @@ from epochal.sql.types import sql_signatures
 from epochal.sql.windows import WindowFunction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from epochal import Epoch, Kind
     from epochal.sql.function import Function
     from epochal.sql.sql_scan import Call
 
-SQL_KINDS: Final = cast(
-    "tuple[Kind[Any], ...]", (scalar, aggregate, window, table_function, index, mergeable_state)
-)
+_CLASSES: Final[Mapping[Kind[Any], tuple[type[Function], ...]]] = {
+    scalar: (ScalarFunction,),
+    aggregate: (AggregateFunction,),
+    window: (WindowFunction,),
+    table_function: (TableProducer,),
+    index: (IndexSearch,),
+    mergeable_state: (AggregateFunction, StateFunction, MergeFunction),
+}
+"""The functions that SQL has of one export, by the export's kind."""
+
+SQL_KINDS: Final = tuple(_CLASSES)
 """The kinds that SQL calls."""
 
-_SUFFIXES: Final = {mergeable_state.name: ("", STATE_SUFFIX, MERGE_SUFFIX)}
-"""The suffixes of an export's names in SQL, by kind."""
-
 _KEY: Final = "epochal.sql.function_registry"
+
+
+class _Source(NamedTuple):
+    """The origin of one function: an export, and the class that makes a function of it."""
+
+    kind: Kind[Any]
+    export: str
+    make: type[Function]
 
 
 class FunctionIndex:
     """Every name that SQL can call in one epoch.
 
     Attributes:
-        names: full name -> the kinds under which it is exported, usually one.
+        names: full name -> the origins of its functions, usually one.
         plugins: the ids of the epoch's plugins.
     """
 
@@ -59,14 +64,15 @@ class FunctionIndex:
 
     def __init__(self, epoch: Epoch) -> None:
         self.plugins: Final = tuple(sorted(epoch.generations))
-        self.names: Final[dict[str, tuple[Kind[Any], ...]]] = {}
-        for kind in SQL_KINDS:
-            for exported in epoch[kind]:
-                for suffix in _SUFFIXES.get(kind.name, ("",)):
-                    name = exported + suffix
-                    self.names[name] = (*self.names.get(name, ()), kind)
+        self.names: Final[dict[str, tuple[_Source, ...]]] = {}
+        for kind, classes in _CLASSES.items():
+            for export in epoch[kind]:
+                for make in classes:
+                    name = export + make.suffix
+                    source = _Source(kind, export, make)
+                    self.names[name] = (*self.names.get(name, ()), source)
         self._folded: Final = {name.lower(): name for name in self.names}
-        self._functions: Final[dict[tuple[Kind[Any], str], Function]] = {}
+        self._functions: Final[dict[_Source, Function]] = {}
 
     def resolve(self, call: Call) -> str | None:
         """The full name for a call: as written, else ignoring case; None for an unknown name."""
@@ -78,17 +84,19 @@ class FunctionIndex:
         Raises:
             QueryError: the name belongs to a function and to a mergeable state.
         """
-        kinds = self.names[name]
-        if len(kinds) > 1 and (state := _mergeable_state_of(epoch, name)):
+        sources = self.names[name]
+        states = [source.export for source in sources if source.make.suffix]
+        if states and len(sources) > 1:
             raise QueryError(
-                f"{name} is a function, and a part of the mergeable state {state}: "
+                f"{name} is a function, and a part of the mergeable state {states[0]}: "
                 "one of the two needs another name"
             )
-        for kind in kinds:
-            key = (kind, name)
-            function = self._functions.get(key)
+        for source in sources:
+            function = self._functions.get(source)
             if function is None:
-                function = self._functions.setdefault(key, _make(epoch, kind, name))
+                export = epoch.export(source.kind, source.export)
+                function = source.make(export, epoch.generation(export.plugin))
+                function = self._functions.setdefault(source, function)
             yield function
 
     def advice(self, name: str) -> str:
@@ -117,38 +125,3 @@ def signatures(epoch: Epoch) -> list[str]:
         for name in epoch[kind]
         for signature in sql_signatures(epoch.export(kind, name))
     )
-
-
-def _make(epoch: Epoch, kind: Kind[Any], name: str) -> Function:
-    if kind is mergeable_state:
-        return _make_mergeable(epoch, name)
-    export = epoch.export(kind, name)
-    generation = epoch.generation(export.plugin)
-    if kind is scalar:
-        return ScalarFunction(export, generation, scalar.signature(export))
-    if kind is aggregate:
-        return AggregateFunction(export, generation, aggregate.shape(export))
-    if kind is window:
-        return WindowFunction(export, generation, window.signature(export))
-    if kind is index:
-        return IndexSearch(export, generation, index.shape(export))
-    return TableProducer(export, generation, table_function.shape(export))
-
-
-def _make_mergeable(epoch: Epoch, name: str) -> Function:
-    state = _mergeable_state_of(epoch, name)
-    export = epoch.export(mergeable_state, state or name)
-    make = _MERGEABLE[name.removeprefix(state)] if state else AggregateFunction
-    return make(export, epoch.generation(export.plugin), mergeable_state.shape(export))
-
-
-_MERGEABLE: Final[dict[str, type[AggregateFunction]]] = {
-    STATE_SUFFIX: StateFunction,
-    MERGE_SUFFIX: MergeFunction,
-}
-
-
-def _mergeable_state_of(epoch: Epoch, name: str) -> str:
-    """The mergeable state whose name, with a suffix, is this one; empty for none."""
-    bases = (name.removesuffix(suffix) for suffix in _MERGEABLE if name.endswith(suffix))
-    return next((base for base in bases if base in epoch[mergeable_state]), "")

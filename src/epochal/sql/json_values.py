@@ -16,6 +16,7 @@ import base64
 import math
 import re
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,10 +121,6 @@ def _unchanged(column: pa.Array) -> Iterable[Any]:
     return values
 
 
-def _timestamps(column: pa.Array) -> Iterable[str | None]:
-    return _texts(column, _iso_timestamp)
-
-
 def _iso_timestamp(text: str) -> str:
     match = _TIMESTAMP.fullmatch(text)
     if match is None:  # "<value out of range: …>"
@@ -133,22 +130,14 @@ def _iso_timestamp(text: str) -> str:
     return f"{day}T{clock}{_digits(fraction)}{zone}"
 
 
-def _times(column: pa.Array) -> Iterable[str | None]:
-    return _texts(column, _iso_time)
-
-
 def _iso_time(text: str) -> str:
     match = _TIME.fullmatch(text)
     return text if match is None else f"{match[1]}{_digits(match[2])}"
 
 
-def _dates(column: pa.Array) -> Iterable[str | None]:
-    return _texts(column, str)
-
-
-def _texts(column: pa.Array, tidy: Callable[[str], str]) -> Iterable[str | None]:
+def _texts(to_iso: Callable[[str], str], column: pa.Array) -> Iterable[str | None]:
     texts = column.cast(pa.string()).to_pylist()
-    return [None if text is None else tidy(text) for text in texts]
+    return [None if text is None else to_iso(text) for text in texts]
 
 
 def _digits(fraction: str | None) -> str:
@@ -204,9 +193,9 @@ def _decoded(column: pa.Array) -> Iterable[Any]:
 
 FORMS: Final[Mapping[str, Convert]] = {
     "unchanged": _unchanged,
-    "timestamp": _timestamps,
-    "date": _dates,
-    "time": _times,
+    "timestamp": partial(_texts, _iso_timestamp),
+    "date": partial(_texts, str),
+    "time": partial(_texts, _iso_time),
     "seconds": _seconds,
     "list": _lists,
     "pairs": _pairs,

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from traceback import clear_frames
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from epochal.errors import EpochalError, OperationEndedError
 from epochal.sql.engine_refs import EngineRef
@@ -18,7 +19,7 @@ from epochal.sql.plugin_tables import PluginTable
 from epochal.sql.result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from epochal.sql.tables import Snapshot
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Query:
     """A query that has pinned its plugins and is to be planned and started.
 
-    Args:
+    Attributes:
         planner: plans it.
         fetcher: fetches its batches where the reading thread must be able to stop waiting.
         operation: pins its plugins.
@@ -48,40 +50,15 @@ class Query:
         snapshot: the tables that it sees.
     """
 
-    __slots__ = (
-        "_epoch",
-        "_fetcher",
-        "_index",
-        "_operation",
-        "_planner",
-        "_plugin_tables",
-        "_resolved",
-        "_snapshot",
-        "execution",
-    )
-
-    def __init__(
-        self,
-        planner: Planner,
-        fetcher: BatchFetcher,
-        *,
-        operation: Operation,
-        execution: Execution,
-        resolved: Resolved,
-        plugin_tables: dict[str, PluginTable | HostError],
-        index: FunctionIndex,
-        epoch: EpochRef,
-        snapshot: Snapshot,
-    ) -> None:
-        self._planner: Final = planner
-        self._fetcher: Final = fetcher
-        self._operation: Final = operation
-        self.execution: Final = execution
-        self._resolved: Final = resolved
-        self._plugin_tables: Final = plugin_tables
-        self._index: Final = index
-        self._epoch: Final = epoch
-        self._snapshot: Final = snapshot
+    planner: Planner
+    fetcher: BatchFetcher
+    operation: Operation
+    execution: Execution
+    resolved: Resolved
+    plugin_tables: Mapping[str, PluginTable | HostError]
+    index: FunctionIndex
+    epoch: EpochRef
+    snapshot: Snapshot
 
     def start(self) -> Result:
         """Plan the query and have the engine begin it."""
@@ -104,28 +81,28 @@ class Query:
             ref = None  # noqa: F841  # the call is over, though a traceback may keep this frame
         # A query without plugin functions has no call at which it could be stopped, so a reading
         # thread must be able to stop waiting. (A scan stops it, but only until it has been read.)
-        off_thread = execution.timeout is not None or not self._resolved.functions
+        off_thread = execution.timeout is not None or not self.resolved.functions
         return Result(
             schema,
-            self._epoch,
-            _origins(self._resolved.functions, self._opened()),
+            self.epoch,
+            _origins(self.resolved.functions, self._opened()),
             execution,
             self.explain,
-            self._fetcher if off_thread else None,
+            self.fetcher if off_thread else None,
         )
 
     def _opened(self) -> list[PluginTable]:
         """The plugins' tables that the query names."""
-        tables = (one for one in self._plugin_tables.values() if isinstance(one, PluginTable))
+        tables = (one for one in self.plugin_tables.values() if isinstance(one, PluginTable))
         return [table for table in tables if table.is_open]
 
     def _plan(self) -> pa.Schema:
-        frame = self._planner.plan(
-            self._resolved,
+        frame = self.planner.plan(
+            self.resolved,
             self.execution.parameters,
-            self._snapshot,
+            self.snapshot,
             self.execution,
-            self._plugin_tables,
+            self.plugin_tables,
         )
         self._release_unused()
         self.execution.attach(frame.execute_stream())
@@ -134,14 +111,14 @@ class Query:
     def _release_unused(self) -> None:
         """Release the plugins whose tables the text might have named but does not."""
         opened = self._opened()
-        for table in self._plugin_tables.values():
+        for table in self.plugin_tables.values():
             if isinstance(table, PluginTable) and not table.is_open:
                 self.execution.release(table.key)
         with suppress(OperationEndedError):  # the query was stopped meanwhile
-            self._operation.narrow(plugins_of(self._resolved.functions, opened))
+            self.operation.narrow(plugins_of(self.resolved.functions, opened))
         # `stop` sets the end reason before it ends the operation, which `narrow` may have revived.
         if self.execution.end_reason is not None:
-            self._operation.end()
+            self.operation.end()
 
     def explain(self, error: BaseException) -> BaseException:
         """The error to raise in place of the engine's."""
@@ -155,8 +132,8 @@ class Query:
             self.execution.check()
         except EpochalError as ended:
             return ended
-        usages = {function.name: function.usage for function in self._resolved.functions}
-        explained = query_error(message, self._index, usages, self._resolved.calls)
+        usages = {function.name: function.usage for function in self.resolved.functions}
+        explained = query_error(message, self.index, usages, self.resolved.calls)
         explained.__cause__ = error
         return explained
 

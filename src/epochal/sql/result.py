@@ -18,7 +18,6 @@ from epochal.sql.off_thread import next_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from datafusion.record_batch import RecordBatch
 
@@ -146,11 +145,11 @@ class Result:
         function, or is read by `async for`; otherwise at the engine's next call or next batch. (The
         same holds for Ctrl-C in a reading main thread.)
         """
-        self._end(EndReason.CANCELLED)
+        self._execution.stop(EndReason.CANCELLED)
 
     def close(self) -> None:
         """End the query and release its plugins; does nothing if it has ended."""
-        self._end(EndReason.CLOSED)
+        self._execution.stop(EndReason.CLOSED)
 
     async def aclose(self) -> None:
         """`close`, for event loops."""
@@ -159,23 +158,13 @@ class Result:
     def __enter__(self) -> Result:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Result:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -195,7 +184,7 @@ class Result:
         try:
             batch = self._fetch()
         except INTERRUPTS as error:  # Ctrl-C
-            self._end(EndReason.CANCELLED)
+            self._execution.stop(EndReason.CANCELLED)
             clear_frames(error.__traceback__)
             raise
         except BaseException as error:  # noqa: BLE001  # the engine raises any class
@@ -222,7 +211,7 @@ class Result:
             self._cancelled()
             raise
         except INTERRUPTS:
-            self._end(EndReason.CANCELLED)
+            self._execution.stop(EndReason.CANCELLED)
             raise
         except BaseException as error:  # noqa: BLE001  # the engine raises any class
             self._fail(error)
@@ -235,7 +224,7 @@ class Result:
 
     def _finish(self, batch: RecordBatch | None) -> pa.RecordBatch | None:
         if batch is None:
-            self._end(EndReason.EXHAUSTED)
+            self._execution.stop(EndReason.EXHAUSTED)
         self._execution.check()  # it may have been ended meanwhile
         if batch is None:
             return None
@@ -249,7 +238,7 @@ class Result:
 
     def _fail(self, error: BaseException) -> NoReturn:
         explained = self._explain(error)
-        self._end(EndReason.FAILED)
+        self._execution.stop(EndReason.FAILED)
         # The engine's frames keep its plan, and the plan keeps our adapters.
         clear_frames(error.__traceback__)
         try:
@@ -262,10 +251,7 @@ class Result:
         task = asyncio.current_task()
         if self._execution.end_reason is not None and not (task and task.cancelling()):
             self._execution.check()  # raises
-        self._end(EndReason.CANCELLED)
-
-    def _end(self, reason: EndReason) -> None:
-        self._execution.stop(reason)
+        self._execution.stop(EndReason.CANCELLED)
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:

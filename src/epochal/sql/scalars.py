@@ -27,36 +27,32 @@ from epochal.sql.function import Function
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from epochal import Epoch, Export, Generation
-    from epochal.kinds.signature import Signature
+    from epochal import Export, Generation
     from epochal.sql.execution import Execution
 
 
 class ScalarFunction(Function):
     """One scalar function of an epoch."""
 
-    __slots__ = ("_converts", "_has_codec", "_kind", "_result", "_volatility", "_work")
+    __slots__ = ("_converts", "_kind", "_result", "_volatility", "_work")
 
     deregister = SessionContext.deregister_udf
 
-    def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
-        super().__init__(export, generation, signature.parameters)
+    def __init__(self, export: Export, generation: Generation) -> None:
+        signature = scalar.signature(export)
+        vectorized = export.options["vectorized"]
+        # Without codecs if vectorized: arrays stay as they are stored.
+        has_codec = signature.has_codec and not vectorized
+        super().__init__(export, generation, signature.parameters, has_codec=has_codec)
         assert signature.returns is not None
         self._result: Final = ResultColumn(signature.returns, export.plugin)
         self._kind: Final = self._result.kind
         self._converts: Final = self.parameters.converts
         self._volatility: Final[str] = export.options["volatility"]
-        vectorized = export.options["vectorized"]
-        self._has_codec: Final = not vectorized and signature.has_codec  # arrays stay as stored
         self._work: Final = self._apply_arrays if vectorized else self._apply_rows
 
-    def callable_of(self, epoch: Epoch) -> Any:
-        """The function; wrapped in its codecs if its signature has data types."""
-        function = super().callable_of(epoch)
-        if not self._has_codec:
-            return function
-        # Read again for each query: a codec is plugin code, and this object outlives the query.
-        return wrap_scalar(function, scalar.signature(epoch.export(self.kind, self.exported)))
+    def _wrapped(self, function: Any, export: Export) -> Any:
+        return wrap_scalar(function, scalar.signature(export))
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""

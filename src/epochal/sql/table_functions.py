@@ -38,30 +38,22 @@ _table_context: Final = SessionContext()
 class TableProducer(Function):
     """One table function of an epoch."""
 
-    __slots__ = ("_arguments", "_columns", "_has_codec", "_read")
+    __slots__ = ("_arguments", "_columns", "_read")
 
     deregister = SessionContext.deregister_udtf
 
-    def __init__(self, export: Export, generation: Generation, shape: TableShape) -> None:
-        super().__init__(export, generation)
+    def __init__(self, export: Export, generation: Generation) -> None:
+        shape = _shape(export)
+        super().__init__(export, generation, has_codec=shape.has_codec)
         self._arguments: Final = shape.signature.parameters
         self._columns: Final = {
             name: ResultColumn(kind, export.plugin) for name, kind in (shape.columns or {}).items()
         }
-        self._has_codec: Final = shape.has_codec
         has_mappings = shape.has_mapping_rows or shape.has_codec
         self._read: Final[Callable[[Any, str], Any]] = dict.__getitem__ if has_mappings else getattr
 
-    def callable_of(self, epoch: Epoch) -> Any:
-        """The function; wrapped in its codecs if its signature has data types."""
-        function = self._function_of(epoch)
-        if not self._has_codec:
-            return function
-        kind = cast("TableFunctionKind | IndexKind", self.kind)
-        return CodecTable(function, kind.shape(epoch.export(self.kind, self.exported)))
-
-    def _function_of(self, epoch: Epoch) -> Any:
-        return super().callable_of(epoch)
+    def _wrapped(self, function: Any, export: Export) -> Any:
+        return CodecTable(function, _shape(export))
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""
@@ -146,6 +138,10 @@ class IndexSearch(TableProducer):
     def _function_of(self, epoch: Epoch) -> Any:
         """The search of the current build: one query sees one state of the index."""
         return super()._function_of(epoch).search
+
+
+def _shape(export: Export) -> TableShape:
+    return cast("TableFunctionKind | IndexKind", export.kind).shape(export)
 
 
 def _constant(arg: Expr, execution: Execution) -> pa.Scalar | None:

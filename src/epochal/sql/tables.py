@@ -140,40 +140,32 @@ class Tables:
 
     def _register(self, name: str, url: str, suffix: str, schema: pa.Schema | None) -> None:
         loader = self._loader
+        options: dict[str, Any] = {"file_extension": suffix, "schema": schema}
         plain, compression = _split(suffix)
         match _FORMATS[plain]:
             case "parquet":
-                self._register_parquet(name, url, suffix, schema)
+                self._register_parquet(name, url, options)
             case "json":
-                loader.register_json(
-                    name,
-                    url,
-                    file_extension=suffix,
-                    schema=schema,
-                    file_compression_type=compression,
-                )
+                loader.register_json(name, url, file_compression_type=compression, **options)
             case "arrow":
-                loader.register_arrow(name, url, file_extension=suffix, schema=schema)
+                loader.register_arrow(name, url, **options)
             case separated:
                 loader.register_csv(
                     name,
                     url,
-                    file_extension=suffix,
-                    schema=schema,
                     delimiter="\t" if separated == "tsv" else ",",
                     file_compression_type=compression,
+                    **options,
                 )
 
-    def _register_parquet(self, name: str, url: str, suffix: str, schema: pa.Schema | None) -> None:
+    def _register_parquet(self, name: str, url: str, options: dict[str, Any]) -> None:
         """Register with the metadata, which names the columns' data types, or else without.
 
         If the metadata of a folder's files differs, the engine refuses all of it.
         """
         for skip_metadata in (False, True):
             try:
-                self._loader.register_parquet(
-                    name, url, file_extension=suffix, schema=schema, skip_metadata=skip_metadata
-                )
+                self._loader.register_parquet(name, url, skip_metadata=skip_metadata, **options)
             except Exception as error:
                 if skip_metadata or "conflicting metadata" not in str(error):
                     raise

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from epochal import Epoch, Export, Generation
-    from epochal.kinds.signature import Signature
+    from epochal import Export, Generation
     from epochal.sql.execution import Execution
 
 
@@ -34,29 +33,21 @@ class WindowFunction(Function):
         by_frame: whether it is called for each row's frame.
     """
 
-    __slots__ = ("_has_codec", "_result", "_vectorized", "by_frame")
+    __slots__ = ("_result", "_vectorized", "by_frame")
 
     deregister = SessionContext.deregister_udwf
 
-    def __init__(self, export: Export, generation: Generation, signature: Signature) -> None:
-        super().__init__(export, generation, signature.parameters)
+    def __init__(self, export: Export, generation: Generation) -> None:
+        signature = window.signature(export)
+        super().__init__(export, generation, signature.parameters, has_codec=signature.has_codec)
         assert signature.returns is not None
         self.by_frame: Final[bool] = export.options["frame"]
         self._result: Final = ResultColumn(signature.returns)
         self._vectorized: Final[bool] = export.options["vectorized"]
-        self._has_codec: Final = signature.has_codec
 
-    def callable_of(self, epoch: Epoch) -> Any:
-        """The function; wrapped in its codecs if its signature has data types."""
-        function = super().callable_of(epoch)
-        if not self._has_codec:
-            return function
-        return wrap_window(
-            function,
-            window.signature(epoch.export(self.kind, self.exported)),
-            vectorized=self._vectorized,
-            by_frame=self.by_frame,
-        )
+    def _wrapped(self, function: Any, export: Export) -> Any:
+        signature = window.signature(export)
+        return wrap_window(function, signature, vectorized=self._vectorized, by_frame=self.by_frame)
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""
