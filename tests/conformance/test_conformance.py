@@ -27,11 +27,11 @@ def test_epochal_passes(scenario):
         ("dict", "what_a_plugin_left_in_the_process_goes_with_it"),
     ],
 )
-def test_what_others_are_known_to_fail_is_seen(system, scenario):
+def test_known_failures_of_others_are_seen(system, scenario):
     assert apart(system, scenario, quick=True).passed is False
 
 
-def test_the_page_tells_of_every_scenario_and_system():
+def test_the_page_lists_every_scenario_and_system():
     text = PAGE.read_text()
     rows = re.findall(r"^\| \[.*?\]\(#([\w-]+)\)((?: \| [^|]+)+) \|$", text, re.MULTILINE)
     assert [name.replace("-", "_") for name, _ in rows] == list(SCENARIOS)

@@ -1,4 +1,4 @@
-"""Both programs of docs/hooks.md work as they stand, and print what they say."""
+"""Both programs of docs/hooks.md work as they stand, and print the output on the page."""
 
 import re
 import subprocess
@@ -9,16 +9,16 @@ import pytest
 
 PAGE = (Path(__file__).parents[2] / "docs/hooks.md").read_text()
 EXAMPLES = re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)
-SAID = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+OUTPUTS = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_every_example_is_a_file_of_one_of_the_programs():
+def test_every_example_is_a_file_of_a_program():
     assert len(EXAMPLES) == len(re.findall(r"```python\n", PAGE)) == 7
-    assert len(SAID) == 2
+    assert len(OUTPUTS) == 2
 
 
-@pytest.mark.parametrize(("program", "said"), [("shop.py", SAID[0]), ("app.py", SAID[1])])
-def test_a_program_prints_what_the_page_says(tmp_path, program, said):
+@pytest.mark.parametrize(("program", "printed"), [("shop.py", OUTPUTS[0]), ("app.py", OUTPUTS[1])])
+def test_a_program_prints_the_output_on_the_page(tmp_path, program, printed):
     (tmp_path / "plugins").mkdir()
     for name, text in EXAMPLES:
         (tmp_path / name).write_text(text)
@@ -29,15 +29,15 @@ def test_a_program_prints_what_the_page_says(tmp_path, program, said):
         text=True,
         timeout=60,
     )
-    assert (done.stdout, done.stderr, done.returncode) == (said, "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
 
 
-def test_what_it_says_goes_wrong_is_what_is_said():
+def test_the_listed_errors_are_those_of_the_sources():
     """The messages under "If it goes wrong" are those of the sources."""
     sources = " ".join(
         path.read_text() for path in (Path(__file__).parents[2] / "src/epochal").rglob("*.py")
     )
-    said = " ".join(re.sub(r'"\s*f?"', "", sources).split())
+    printed = " ".join(re.sub(r'"\s*f?"', "", sources).split())
     for words in (
         "with an awaitable",
         "does not take that",
@@ -45,5 +45,5 @@ def test_what_it_says_goes_wrong_is_what_is_said():
         "no object of that class stands in the module",
         "is the id of a plugin of the runtime, and the name of an object that the host registered",
     ):
-        assert words in said, words
+        assert words in printed, words
         assert words in " ".join(PAGE.split()), words

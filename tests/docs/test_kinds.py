@@ -1,4 +1,4 @@
-"""The tutorial of docs/kinds.md works as it stands, and prints what it says."""
+"""The tutorial of docs/kinds.md works as it stands, and prints the output on the page."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ PAGE = (Path(__file__).parents[2] / "docs/kinds.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_tutorial_prints_what_the_page_says(tmp_path):
+def test_the_tutorial_prints_the_output_on_the_page(tmp_path):
     (tmp_path / "plugins").mkdir()
     for name in ("myagent.py", "plugins/web.py", "agent.py"):
         (example,) = [text for text in EXAMPLES if text.startswith(f"# {name}\n")]
@@ -19,11 +19,11 @@ def test_the_tutorial_prints_what_the_page_says(tmp_path):
     done = subprocess.run(
         [sys.executable, "agent.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
-    (said,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    assert (done.stdout, done.stderr, done.returncode) == (said, "", 0)
+    (printed,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
 
 
-def test_the_kind_that_keeps_something_hands_it_over(tmp_path, monkeypatch):
+def test_the_kind_with_state_hands_it_over(tmp_path, monkeypatch):
     (example,) = [text for text in EXAMPLES if text.startswith("class Move")]
     (tmp_path / "myhost.py").write_text(
         f"from epochal import Kind\n{example}\ncache = Cache('my.cache')\n"

@@ -1,4 +1,4 @@
-"""What the pages about the service say is so: names, examples, the dashboard."""
+"""The pages about the service are true: names, examples, the dashboard."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def test_the_page_names_every_route():
         assert path.replace("{plugin}", "{id}").removeprefix("/v1/plugins/{id}") in page, path
 
 
-def test_every_metric_is_told_and_the_dashboard_asks_for_no_other():
+def test_every_metric_is_listed_and_the_dashboard_uses_no_other():
     page = (DOCS / "observability.md").read_text()
     assert set(re.findall(r"`(epochal_\w+)`", page)) == NAMES
     dashboard = json.loads((DOCS / "grafana.json").read_text())

@@ -1,4 +1,4 @@
-"""The examples of docs/stateful.md run as they stand, one after another, and print what it says."""
+"""The examples of docs/stateful.md run in order as they stand, and print the page's output."""
 
 import contextlib
 import io
@@ -8,11 +8,11 @@ from pathlib import Path
 PAGE = (Path(__file__).parents[2] / "docs/stateful.md").read_text()
 
 
-def test_the_examples_print_what_the_page_says(tmp_path, monkeypatch):
+def test_the_examples_print_the_output_on_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    said = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    assert (len(examples), len(said)) == (8, 6)
+    outputs = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    assert (len(examples), len(outputs)) == (8, 6)
     printed, names = io.StringIO(), {}
     with contextlib.redirect_stdout(printed):
         for example in examples:
@@ -21,4 +21,4 @@ def test_the_examples_print_what_the_page_says(tmp_path, monkeypatch):
             else:
                 exec(example, names)
     names["db"].close()
-    assert printed.getvalue() == "".join(said)
+    assert printed.getvalue() == "".join(outputs)

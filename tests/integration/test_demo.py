@@ -141,7 +141,7 @@ def test_a_release_that_is_not_refused_as_it_must_be_is_a_fault(small, monkeypat
     assert not report.passed
 
 
-def test_a_failing_demonstration_is_status_1_and_says_why(small, monkeypatch, capsys):
+def test_a_failing_demonstration_is_status_1_with_its_faults(small, monkeypatch, capsys):
     monkeypatch.setattr(Settings, "__init__", _shorter(Settings.__init__))
     monkeypatch.setattr("epochal.demo.lanes.stamp_of", lambda one: "9.9.9#9")
     assert main(["demo", "--seconds", "1", "--reloads", "3"]) == 1
@@ -185,7 +185,7 @@ def test_in_a_terminal_the_screen_is_live(small):
     assert "passed" in console.file.getvalue()
 
 
-def test_elsewhere_a_line_now_and_then_says_how_it_goes(small):
+def test_without_a_terminal_a_line_shows_the_progress(small):
     console = Console(file=io.StringIO(), width=200)
     demonstration = Demonstration(Settings(0.5, 2, quiet=0.2, threads=1, tasks=1))
     with follow(demonstration.board, console) as draw:

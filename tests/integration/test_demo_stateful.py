@@ -43,7 +43,7 @@ def test_the_command_writes_json_and_the_verdict(capsys):
     )
 
 
-def test_what_is_not_installed_is_named(capsys, monkeypatch):
+def test_a_missing_extra_of_the_second_act_is_named(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "epochal.demo.stateful", None)
     assert main(["demo", "--stateful"]) == 1
     assert "needs the extra 'demo': pip install 'epochal[demo]'" in capsys.readouterr().err
@@ -70,7 +70,7 @@ def spoiled(monkeypatch, tmp_path, plugin, whole, wrong):
         ("job", "reporter", 'every="50ms"', 'every="300ms"'),
     ],
 )
-def test_a_part_that_loses_something_is_seen(monkeypatch, tmp_path, part, plugin, whole, wrong):
+def test_a_part_that_loses_uses_fails(monkeypatch, tmp_path, part, plugin, whole, wrong):
     """Only the released versions lose it: what is loaded first is as it should be."""
     spoiled(monkeypatch, tmp_path, plugin, whole, wrong)
     monkeypatch.setattr(stateful, "_BROKEN_EVERY", 10_000)
@@ -80,7 +80,7 @@ def test_a_part_that_loses_something_is_seen(monkeypatch, tmp_path, part, plugin
     assert found[part].lost > 0
 
 
-def test_without_a_terminal_a_line_is_written_now_and_then():
+def test_without_a_terminal_a_line_shows_the_parts():
     console = Console(file=io.StringIO(), width=200)
     demonstration = StatefulDemonstration(**SHORT)
     with follow_stateful(demonstration, console) as on_sample:

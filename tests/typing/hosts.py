@@ -1,4 +1,4 @@
-"""What a host author's type checker sees. Checked by mypy and pyright; never run."""
+"""A host author's code as a type checker sees it. Checked by mypy and pyright; never run."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_debug_given_anywhere_adds_the_traceback(arguments, capsys):
     assert err.splitlines()[-1].startswith("error: syntax error")
 
 
-def test_what_stands_after_two_dashes_is_no_option():
+def test_words_after_two_dashes_are_not_options():
     assert entry._take_debug(["query", "--", "--debug"]) == (["query", "--", "--debug"], False)
 
 
@@ -81,7 +81,7 @@ def test_with_json_an_error_is_an_object_with_its_code(capsys):
     assert error["message"].startswith("syntax error")
 
 
-def test_a_bug_is_a_line_too_and_says_how_to_see_more(monkeypatch, capsys):
+def test_a_bug_is_one_line_with_a_hint_at_debug(monkeypatch, capsys):
     def broken(arguments):
         raise ZeroDivisionError("oh\nno")
 
@@ -122,7 +122,7 @@ def test_the_process_leaves_with_the_status_and_no_traceback():
     assert "Traceback" not in done.stderr
 
 
-def test_a_reader_that_stops_reading_ends_the_command_quietly():
+def test_a_closed_pipe_ends_the_command_quietly():
     command = [
         sys.executable,
         "-m",
@@ -143,7 +143,7 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly():
         assert process.wait(50) == 141
 
 
-def test_a_shell_is_told_what_could_come_next():
+def test_a_shell_gets_completions():
     words = {"_EPOCHAL_COMPLETE": "complete_bash", "COMP_WORDS": "epochal ro", "COMP_CWORD": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "epochal.cli"],

@@ -42,8 +42,8 @@ def test_a_plan_names_every_step_and_relinked_plugin(write, capsys):
     assert main(["plan", "-p", geo, "-p", units, "--reload", newer]) == 0
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert "1. link units 1.0 -> 1.1" in lines
-    assert "4. link geo 1.0 again, because it requires units" in lines
+    assert "4. link units 1.0 -> 1.1" in lines
+    assert "6. link geo 1.0 again, because it requires units" in lines
     assert any("publish epoch 2" in line for line in lines)
     assert "nothing was changed" in lines[-1]
 
@@ -71,7 +71,7 @@ def test_a_plan_as_json(write, capsys):
         (["--reload", "does_not_start"], "init"),
     ],
 )
-def test_a_change_that_would_be_refused_says_why(options, code, write, capsys):
+def test_a_refused_plan_gives_the_reason(options, code, write, capsys):
     paths = {
         "units": write("units", "1.0"),
         "geo": write("geo", "1.0", 'requires = ["units<2"]'),
@@ -86,10 +86,10 @@ def test_a_change_that_would_be_refused_says_why(options, code, write, capsys):
     assert json.loads(err)["error"]["code"] == code
 
 
-def test_a_removal_can_take_dependents_along(write, capsys):
+def test_a_removal_can_include_dependents(write, capsys):
     units, geo = write("units", "1.0"), write("geo", "1.0", 'requires = ["units"]')
     assert main(["plan", "-p", units, "-p", geo, "--remove", "units", "--cascade"]) == 0
-    assert "retire  geo" in capsys.readouterr().out
+    assert "drain    geo" in capsys.readouterr().out
 
 
 def test_a_plan_of_nothing_is_refused(write, capsys):
@@ -148,7 +148,7 @@ def test_a_fault_of_the_code_is_reported(code, expected, write, capsys):
     assert "Traceback" not in out + err
 
 
-def test_what_a_plugin_requires_must_be_given(write, capsys):
+def test_required_plugins_must_be_given(write, capsys):
     units, geo = write("units", "1.0"), write("geo", "1.0", 'requires = ["units>=1"]')
     assert main(["check", geo]) == 1
     assert "requires units>=1, which is not active" in capsys.readouterr().out
@@ -156,14 +156,14 @@ def test_what_a_plugin_requires_must_be_given(write, capsys):
 
 
 @pytest.mark.parametrize("kind", ["missing file", "text file", "folder"])
-def test_what_is_no_plugin_is_said_to_be_none(kind, tmp_path, capsys):
+def test_a_path_that_is_not_a_plugin_is_a_fault(kind, tmp_path, capsys):
     path = {"missing file": tmp_path / "no.py", "text file": tmp_path / "a.txt"}.get(kind, tmp_path)
     (tmp_path / "a.txt").write_text("hello")
     assert main(["check", str(path)]) == 1
     assert "fault: " in capsys.readouterr().out
 
 
-def test_a_plugin_that_leaves_something_behind_gets_a_warning(write, monkeypatch, capsys):
+def test_a_leaking_plugin_gets_a_warning(write, monkeypatch, capsys):
     monkeypatch.setattr(json, "left_behind", None, raising=False)
     path = write("leaky", "1.0", code=f"{ONE_FUNCTION}\nimport json\njson.left_behind = twice\n")
     assert main(["check", path, "--json"]) == 0
@@ -191,7 +191,7 @@ def test_a_new_plugin_is_valid_and_its_own_test_passes(tmp_path, capsys):
     assert "3 passed" in done.stdout
 
 
-def test_a_new_plugin_bears_its_name_everywhere(tmp_path, capsys):
+def test_a_new_plugin_has_its_name_everywhere(tmp_path, capsys):
     assert main(["new", "weather", "--folder", str(tmp_path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["plugin"] == "weather"
@@ -200,7 +200,7 @@ def test_a_new_plugin_bears_its_name_everywhere(tmp_path, capsys):
         assert "example" not in (tmp_path / name).read_text()
 
 
-def test_nothing_is_replaced_unless_told_to(tmp_path, capsys):
+def test_files_are_replaced_with_force_alone(tmp_path, capsys):
     mine = tmp_path / "test_weather.py"
     mine.write_text("mine")
     assert main(["new", "weather", "--folder", str(tmp_path)]) == 1
@@ -218,7 +218,7 @@ def test_a_name_that_cannot_be_an_id_is_refused(name, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["new", "weather", "--folder", str(tmp_path / "file")]) == 1
     err = capsys.readouterr().err

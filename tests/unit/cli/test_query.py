@@ -1,4 +1,4 @@
-"""`epochal query`: rows for people and machines, and what it says when something is wrong."""
+"""`epochal query`: rows for people and machines, and errors for wrong input."""
 
 import io
 import json
@@ -66,14 +66,14 @@ def test_json_has_columns_rows_epoch_and_provenance(greeter, people, capsys):
     assert [one["function"] for one in document["provenance"]] == ["greeter.greet"]
 
 
-def test_json_says_which_data_type_a_column_is_of(capsys):
+def test_json_has_the_data_type_of_a_column(capsys):
     plugin = str(examples.path("geo_types"))
     assert main(["query", "SELECT geo_types.at(1, 2) AS p", "-p", plugin, "--json"]) == 0
     (column,) = json.loads(capsys.readouterr().out)["columns"]
     assert column["extension"]["name"] == "geo_types.point"
 
 
-def test_json_is_json_whatever_the_values_are(capsys):
+def test_json_is_valid_for_any_values(capsys):
     values = "'NaN'::double AS nan, DATE '2013-01-02' AS day, 1.50::decimal(5,2) AS d, [1, 2] AS l"
     sql = f"SELECT {values}"
     assert main(["query", sql, "--json"]) == 0
@@ -108,7 +108,7 @@ def test_the_query_may_come_from_standard_input(monkeypatch, capsys):
     assert capsys.readouterr().out == "seven\n7\n"
 
 
-def test_a_table_shows_the_first_rows_and_says_that_there_are_more(capsys):
+def test_a_table_shows_the_first_rows_and_a_hint_at_more(capsys):
     sql = "SELECT * FROM generate_series(1, 100)"
     assert main(["query", sql, "--rows", "3"]) == 0
     out, err = capsys.readouterr()
@@ -136,7 +136,7 @@ def test_all_rows_are_shown_on_demand(rows, capsys):
         (["SELECT 1 AS a, 2 AS a", "--rows", "-1"], 2, "--rows"),
     ],
 )
-def test_what_is_wrong_is_said(arguments, status, expected, capsys):
+def test_wrong_input_is_named(arguments, status, expected, capsys):
     assert main(["query", *arguments]) == status
     out, err = capsys.readouterr()
     assert out == ""

@@ -19,7 +19,7 @@ def service(tmp_path):
     service.runtime.close()
 
 
-def test_what_fails_before_it_serves_closes_all_that_was_opened(service, monkeypatch):
+def test_a_failed_start_closes_everything_it_opened(service, monkeypatch):
     def fails(*_, **__):
         raise HostError("no such folder")
 

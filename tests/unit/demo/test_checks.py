@@ -89,7 +89,7 @@ def test_a_whole_operation_counts_as_nothing_else(lane):
     assert len(lane.took_ms[Phase.QUIET]) == 1
 
 
-def test_a_mixed_operation_is_counted_and_told(lane):
+def test_a_mixed_operation_is_counted_and_named(lane):
     with lane.operation(DELAYS) as operation:
         operation.planned(Planned)
         operation.seen.add(rows(by_geo=["1.0.0#1"]))
@@ -98,7 +98,7 @@ def test_a_mixed_operation_is_counted_and_told(lane):
     assert "1.1.0#2" in lane.faults[0]
 
 
-def test_an_operation_that_raises_is_counted_and_told(lane):
+def test_an_operation_that_raises_is_counted_and_named(lane):
     with lane.operation(DELAYS):
         raise QueryError("out of luck")
     assert (
@@ -116,7 +116,7 @@ def test_a_use_after_shutdown_is_counted_as_one(lane):
     assert (lane.counts["failed"], lane.counts["used_after_shutdown"]) == (1, 1)
 
 
-def test_cancellation_and_interruption_pass(lane):
+def test_cancellation_and_interruption_pass_through(lane):
     with pytest.raises(KeyboardInterrupt), lane.operation(DELAYS):
         raise KeyboardInterrupt
     assert lane.counts["operations"] == 0
@@ -168,7 +168,7 @@ def test_an_absence_of_another_plugin_excuses_nothing():
     assert not absence.is_rightful(History(CUTOVERS).epochs)
 
 
-def test_a_missing_function_is_no_failure_but_is_noted(lane):
+def test_a_missing_function_is_recorded_not_failed(lane):
     with lane.operation(DELAYS):
         raise QueryError("no function 'geo.distance'")
     assert lane.counts["failed"] == 0
