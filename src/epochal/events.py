@@ -274,21 +274,21 @@ class EventStream:
             self._subscribers = (*self._subscribers, subscription)
         return subscription.end
 
-    def emit(self, event: Event) -> None:
-        """Queue the event for every subscriber. Never blocks; no subscriber's error comes back."""
+    def emit(self, event: Event, *, without: _Subscription | None = None) -> None:
+        """Queue an event for every subscriber. Never blocks; no subscriber's error comes back.
+
+        Args:
+            event: what happened.
+            without: a subscription that does not get it, because the event is about it.
+        """
         for subscription in self._subscribers:
-            subscription.put(event)
+            if subscription is not without:
+                subscription.put(event)
 
     def close(self) -> None:
         """End every subscription; each still gets the events that were emitted before."""
         for subscription in self._subscribers:
             subscription.end()
-
-    def emit_to_others(self, failed: _Subscription, event: Event) -> None:
-        """Queue the event for every subscriber but the one that it is about."""
-        for subscription in self._subscribers:
-            if subscription is not failed:
-                subscription.put(event)
 
     def remove(self, subscription: _Subscription) -> None:
         """Emit nothing more to this subscription."""
@@ -339,4 +339,4 @@ class _Subscription:
             except Exception as error:  # noqa: BLE001  foreign code: reported to the others
                 name = getattr(self._callback, "__qualname__", type(self._callback).__qualname__)
                 failed = SubscriberFailed(subscriber=name, error=format_error(error))
-                self._stream.emit_to_others(self, failed)
+                self._stream.emit(failed, without=self)

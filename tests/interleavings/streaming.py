@@ -14,7 +14,7 @@ from unittest import mock
 from epochal._core.generation.kind import Export, Opened
 from epochal._core.use.gate import GateClosure
 from epochal.jobs import flow as flows
-from epochal.jobs.endpoints import Endpoints
+from epochal.jobs.endpoints import FlowEndpoints
 from epochal.jobs.flow import Flow, StreamOptions
 from epochal.jobs.retry import RetryPolicy
 from epochal.kinds import sink, stream
@@ -23,7 +23,7 @@ from tests.interleavings.exploring import Program, every, replaced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from epochal.jobs.endpoints import Endpoint
+    from epochal.jobs.endpoints import FlowEndpoint
 
 ENDS: Final = (
     "kinds/stream.py",
@@ -167,14 +167,14 @@ def saw_what_came_before(at: Any) -> None:
 @contextmanager
 def with_list_ends() -> Iterator[None]:
     @contextmanager
-    def locked_endpoints(end: Any, names: Any, *, wait: bool = False) -> Iterator[Endpoints]:
-        yield Endpoints(end, end, "")
+    def locked_endpoints(end: Any, names: Any, *, wait: bool = False) -> Iterator[FlowEndpoints]:
+        yield FlowEndpoints(end, end, "")
 
     with mock.patch.object(flows, "locked_endpoints", locked_endpoints):
         yield
 
 
-def answering_all(self: Flow, source: Endpoint, sink: Endpoint) -> float:
+def answering_all(self: Flow, source: FlowEndpoint, sink: FlowEndpoint) -> float:
     """Answers who asked while it looked."""
     if events := source.call("read", 10):
         sink.call("write", events)

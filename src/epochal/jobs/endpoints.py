@@ -35,7 +35,7 @@ class EndpointError(Exception):
 
 
 @final
-class Endpoint:
+class FlowEndpoint:
     """A source or sink, for the exclusive use of one thread.
 
     Attributes:
@@ -69,7 +69,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoints:
+class FlowEndpoints:
     """Both endpoints of a flow, or those that are there.
 
     Attributes:
@@ -78,15 +78,15 @@ class Endpoints:
         waiting: the absent ones and the reason; empty if both are there.
     """
 
-    source: Endpoint | None
-    sink: Endpoint | None
+    source: FlowEndpoint | None
+    sink: FlowEndpoint | None
     waiting: str
 
 
 @contextmanager
 def locked_endpoints(
     runtime: Runtime, names: tuple[str, str], *, wait: bool = False
-) -> Iterator[Endpoints]:
+) -> Iterator[FlowEndpoints]:
     """Lock both endpoints of a flow for one unit of work.
 
     Args:
@@ -104,10 +104,10 @@ def locked_endpoints(
         refs = _look_up(operation, names)
         # The gates first, the locks inside: a hand-over waits for the lock behind a closed gate.
         with _inside_gates(refs) as current, ExitStack() as locks:
-            endpoints: list[Endpoint | None] = []
+            endpoints: list[FlowEndpoint | None] = []
             waiting: list[str] = []
             for kind, name, ref in zip(KINDS, names, current, strict=True):
-                endpoint = Endpoint(f"{kind.name} {name}", ref) if ref is not None else None
+                endpoint = FlowEndpoint(f"{kind.name} {name}", ref) if ref is not None else None
                 if endpoint is None:
                     waiting.append(f"{name} not active")
                 elif endpoint.state.call_lock.acquire(blocking=wait):
@@ -116,7 +116,7 @@ def locked_endpoints(
                     endpoint = None
                     waiting.append(f"{name} busy: in checkpoint for a change that was given up")
                 endpoints.append(endpoint)
-            yield Endpoints(endpoints[0], endpoints[1], " and ".join(waiting))
+            yield FlowEndpoints(endpoints[0], endpoints[1], " and ".join(waiting))
 
 
 def _look_up(operation: Operation, names: tuple[str, str]) -> list[StateRef | None]:

@@ -34,7 +34,7 @@ from epochal.jobs.retry import Breaker, Circuit, RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epochal.jobs.endpoints import Endpoint, Endpoints
+    from epochal.jobs.endpoints import FlowEndpoint, FlowEndpoints
     from epochal.runtime import Runtime
 
 
@@ -220,7 +220,7 @@ class Flow:
             self._breaker.record_success()
 
     def _attempt(
-        self, work: Callable[[Endpoints], float], *, wait: bool = False
+        self, work: Callable[[FlowEndpoints], float], *, wait: bool = False
     ) -> tuple[float, bool]:
         """Do one unit of work.
 
@@ -233,7 +233,6 @@ class Flow:
         # Before the look: a question that comes during it is answered by the next one.
         self._seen = self._asked
         self._breaker.begin()
-        failure = ""
         try:
             with locked_endpoints(self._runtime, self._names, wait=wait) as endpoints:
                 self._waiting = endpoints.waiting
@@ -241,20 +240,18 @@ class Flow:
                 pause_s = work(endpoints)
         except RuntimeClosedError:
             raise  # of our own call: a plugin's comes as an EndpointError
-        except EndpointError as error:
-            failure = str(error)
         except Exception as error:  # noqa: BLE001  such as a position that cannot be compared
-            failure = format_error(error)
-        if failure:
-            # The source may be ahead of the sink now: drop the token, so that it starts again.
-            self._sync_token = object()
-            wait_s = self._breaker.record_failure()
-            self._report(failure, wait_s)
-            return wait_s, True
-        self._breaker.record_success()
-        return pause_s, False
+            failure = str(error) if isinstance(error, EndpointError) else format_error(error)
+        else:
+            self._breaker.record_success()
+            return pause_s, False
+        # The source may be ahead of the sink now: drop the token, so that it starts again.
+        self._sync_token = object()
+        wait_s = self._breaker.record_failure()
+        self._report(failure, wait_s)
+        return wait_s, True
 
-    def _step(self, endpoints: Endpoints) -> float:
+    def _step(self, endpoints: FlowEndpoints) -> float:
         if endpoints.source is None or endpoints.sink is None:
             # Without its partner the sink may wait for long: save the events that it holds.
             self._save(endpoints)
@@ -262,11 +259,11 @@ class Flow:
         self._synchronize(endpoints.source, endpoints.sink)
         return self._transfer(endpoints.source, endpoints.sink)
 
-    def _finish(self, endpoints: Endpoints) -> float:
+    def _finish(self, endpoints: FlowEndpoints) -> float:
         self._save(endpoints)
         return 0.0
 
-    def _synchronize(self, source: Endpoint, sink: Endpoint) -> None:
+    def _synchronize(self, source: FlowEndpoint, sink: FlowEndpoint) -> None:
         """Start the source at the sink's checkpoint, unless both have our token."""
         if source.state.sync_token is sink.state.sync_token is self._sync_token:
             return
@@ -284,7 +281,7 @@ class Flow:
         self._dirty = False
         self._acknowledge(source)
 
-    def _transfer(self, source: Endpoint, sink: Endpoint) -> float:
+    def _transfer(self, source: FlowEndpoint, sink: FlowEndpoint) -> float:
         events = source.call("read", self._options.batch)
         if events:
             # Before `write`, which may have taken some of the events even if it fails.
@@ -302,30 +299,30 @@ class Flow:
             self._changed.notify_all()
         return self._options.idle_s
 
-    def _has_moved(self, source: Endpoint) -> bool:
+    def _has_moved(self, source: FlowEndpoint) -> bool:
         """Whether a source that returned no event has moved on: it leaves events out."""
         before, self._read_to = self._read_to, source.call("checkpoint")
         return bool(self._read_to != before)
 
-    def _save(self, endpoints: Endpoints) -> None:
+    def _save(self, endpoints: FlowEndpoints) -> None:
         """Make the events durable that the sink holds; this needs no source."""
         if self._dirty and endpoints.sink is not None and endpoints.sink.state.is_started:
             self._checkpoint(endpoints.source, endpoints.sink)
 
-    def _checkpoint(self, source: Endpoint | None, sink: Endpoint) -> None:
+    def _checkpoint(self, source: FlowEndpoint | None, sink: FlowEndpoint) -> None:
         self._position = sink.call("checkpoint")
         self._dirty = False
         self._checkpoint_at = monotonic() + self._options.checkpoint_s
         if source is not None:
             self._acknowledge(source)
 
-    def _acknowledge(self, source: Endpoint) -> None:
+    def _acknowledge(self, source: FlowEndpoint) -> None:
         if self._position is not None and source.has("acknowledge"):
             source.call("acknowledge", self._position)
 
     # --- reports -----------------------------------------------------------------------------
 
-    def _report_faults(self, endpoints: Endpoints) -> None:
+    def _report_faults(self, endpoints: FlowEndpoints) -> None:
         """Report the errors of old objects whose `checkpoint` failed as these replaced them."""
         for endpoint in (endpoints.source, endpoints.sink):
             if endpoint is not None and endpoint.state.handover_error:

@@ -18,15 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from epochal.jobs.positions import Position
+from epochal.jobs.positions import NEVER_S, Position
 
 if TYPE_CHECKING:
     from epochal.jobs.retry import Breaker
     from epochal.jobs.triggers import Trigger
     from epochal.kinds.job import Schedule
 
-NEVER_S: Final = 253_370_764_800.0
-"""The year 9999, the calendar's last: a job that is due later runs after a reload only."""
 RECHECK_S: Final = 1.0
 """Seconds after which a job is tried again that was due, but whose function was not there."""
 
@@ -43,19 +41,6 @@ class Run:
 
     by_hand: bool
     version: int
-
-
-@dataclass(frozen=True, slots=True)
-class TickStart:
-    """The result of `JobState.start_tick`.
-
-    Attributes:
-        run: the run that began; None if the tick was too late for one.
-        skipped: how many ticks were left out.
-    """
-
-    run: Run | None
-    skipped: int
 
 
 @dataclass(slots=True)
@@ -157,11 +142,14 @@ class JobState:
         self.run = Run(by_hand=True, version=self.version)
         return self.run
 
-    def start_tick(self, now: float, grace_s: float) -> TickStart:
+    def start_tick(self, now: float, grace_s: float) -> tuple[Run | None, int]:
         """Start the tick that is due, or leave it out if it is later than `grace_s` allows.
 
         It stands for every tick that is due. Of these, the ticks that came during the delay after
         a failure were never to run; the ticks that came while no worker was free are left out.
+
+        Returns:
+            The run, or None if the tick was too late; and how many ticks were left out.
         """
         assert self.trigger is not None
         assert self.next_due is not None
@@ -174,11 +162,11 @@ class JobState:
             # Not `is_done`: a one-shot that was too late may still run with a longer grace.
             self.next_due = trigger.after(next_due, now)
             self.retry_at = None
-            return TickStart(None, skipped + 1)
+            return None, skipped + 1
         self.skipped += skipped
         self.next_due = latest
         self.run = Run(by_hand=False, version=self.version)
-        return TickStart(self.run, skipped)
+        return self.run, skipped
 
     def count_skipped(self, now: float) -> int:
         """Count the ticks that passed during this run, and return those not counted before."""

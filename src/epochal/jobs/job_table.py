@@ -194,14 +194,14 @@ class JobTable:
         now = self._clock.now()
         if not state.is_due(now):
             return None
-        start = state.start_tick(now, self._grace_s)
-        self._emit_skipped(state, start.skipped, "too late" if start.run is None else "busy")
-        if start.run is None:
+        run, skipped = state.start_tick(now, self._grace_s)
+        self._emit_skipped(state, skipped, "too late" if run is None else "busy")
+        if run is None:
             self._positions.put(state.name, state.position)
             return None
         with self._reporting_breaker(state) as breaker:
             breaker.begin()
-        return start.run
+        return run
 
     def finish(self, state: JobState, run: Run, outcome: Outcome | None) -> None:
         """Record the result of a run, and set the timer for the next."""

@@ -20,16 +20,7 @@ if TYPE_CHECKING:
     from epochal.runtime import Runtime
 
 
-class _Claim:
-    """One owner's claim; compared by identity, so equal descriptions are different claims."""
-
-    __slots__ = ("description",)
-
-    def __init__(self, description: str) -> None:
-        self.description: Final = description
-
-
-_claims: Final[WeakKeyDictionary[Runtime, dict[Hashable, _Claim]]] = WeakKeyDictionary()
+_claims: Final[WeakKeyDictionary[Runtime, dict[Hashable, list[str]]]] = WeakKeyDictionary()
 
 
 def claim(runtime: Runtime, key: Hashable, description: str) -> Callable[[], None]:
@@ -46,11 +37,11 @@ def claim(runtime: Runtime, key: Hashable, description: str) -> Callable[[], Non
     Raises:
         HostError: the part is claimed already.
     """
-    mine = _Claim(description)
+    mine = [description]  # a list of its own: claims are compared by identity
     held = _claims.setdefault(runtime, {})
     holder = held.setdefault(key, mine)
     if holder is not mine:
-        raise HostError(f"{holder.description} already, on this runtime; close that first")
+        raise HostError(f"{holder[0]} already, on this runtime; close that first")
 
     def release() -> None:
         # Only our own: after the release, the claim may be another's.

@@ -24,7 +24,6 @@ import sqlite3
 import threading
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from math import isfinite
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -48,7 +47,8 @@ _PAUSE_S: Final = 0.05
 """Between two writes, so that the ticks of this time are written together."""
 _REMEDY: Final = "make room there, make it writable, or remove it if it is damaged"
 _RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
-_TIMES: Final = (0.0, 253_370_764_800.0)
+NEVER_S: Final = 253_370_764_800.0
+"""The year 9999, the calendar's last: a job that is due later runs after a reload only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,5 +203,4 @@ def _close(connection: sqlite3.Connection | None) -> None:
 
 
 def _is_time(value: object) -> bool:
-    first, last = _TIMES
-    return isinstance(value, float) and isfinite(value) and first <= value < last
+    return isinstance(value, float) and 0.0 <= value < NEVER_S

@@ -158,7 +158,7 @@ MUTANTS = (
         where="JobState.start_tick",
         at="return 0",
         edit=before("self.is_done = self.next_due is None"),
-        shape="ca68a2",
+        shape="485e8e",
         test=SCHEDULES + "test_a_one_shot_that_is_too_late_is_not_done",
     ),
     Mutant(

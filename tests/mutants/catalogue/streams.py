@@ -15,7 +15,7 @@ MUTANTS = (
         "after a failure the source goes on from its own position",
         module="epochal.jobs.flow",
         where="Flow._attempt",
-        at="assign 6",
+        at="assign 4",
         edit=delete(),
         shape="ba40fb",
         test=STREAMS + "test_a_failed_step_is_retried_without_loss",
