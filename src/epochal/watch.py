@@ -99,7 +99,9 @@ class Watcher:
         self._runtime: Final = runtime
         self._folder: Final = Path(folder).absolute()
         if not self._folder.is_dir():
-            raise HostError(f"{self._folder} is no folder; name the folder that holds the plugins")
+            raise HostError(
+                f"{self._folder} is not a folder; name the folder that holds the plugins"
+            )
         try:
             import watchfiles
         except ImportError:

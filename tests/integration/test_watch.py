@@ -197,8 +197,8 @@ def test_a_closed_runtime_ends_the_watcher(rt, plugins, watch):
 
 
 def test_a_missing_folder_is_refused(rt, plugins):
-    with pytest.raises(HostError, match="is no folder"):
+    with pytest.raises(HostError, match="is not a folder"):
         Watcher(rt, plugins.root / "nowhere")
     shutil.rmtree(plugins.root)
-    with pytest.raises(HostError, match="is no folder"):
+    with pytest.raises(HostError, match="is not a folder"):
         Watcher(rt, plugins.root)

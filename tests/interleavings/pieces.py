@@ -67,8 +67,8 @@ def counted_out_once(at: Any) -> None:
 def torn_drop(self: WeakRegistry[Any], key: int) -> None:
     if key in self._refs:
         self._refs.pop(key, None)
-        if self._on_gone is not None:
-            self._on_gone()
+        if self._on_removed is not None:
+            self._on_removed()
 
 
 def iterating_live(self: WeakRegistry[Any]) -> list[Any]:

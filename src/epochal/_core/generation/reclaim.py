@@ -33,7 +33,7 @@ from functools import partial
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from epochal._core.introspect.cache_eviction import let_go
+from epochal._core.introspect.cache_eviction import evict
 from epochal._core.introspect.collector import collect, collect_soon
 from epochal._core.introspect.object_graph import Graph
 from epochal._core.introspect.object_names import dict_of_type, is_a, type_name
@@ -140,7 +140,7 @@ def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
     ours = graph.ours()
 
     def empty() -> list[str]:
-        cleaned_up = let_go(holders, ours)
+        cleaned_up = evict(holders, ours)
         holders.clear()
         collect(1)
         return cleaned_up

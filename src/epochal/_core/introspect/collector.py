@@ -1,8 +1,8 @@
-"""Collections of which it is known whether they ran.
+"""Collections of the garbage collector that are known to have run.
 
-The interpreter refuses a collection without a word while another thread is within one. That can
-last: finalizers and the callbacks of weak references run in there, and give way to other threads.
-What it has found to be garbage is in no table meanwhile, as if native code held it.
+The interpreter refuses a collection silently while another thread is within one. That can last:
+finalizers and the callbacks of weak references run in there, and give way to other threads. The
+garbage that it has found is in no table meanwhile, as if native code held it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from typing import Final
 
 _PAUSE_S: Final = 0.005
+"""Between two attempts: short beside a collection of a large heap, which takes 0.5 s."""
 
 
 def collect(generation: int = 2) -> bool:
@@ -23,20 +24,21 @@ def collect(generation: int = 2) -> bool:
     Returns:
         Whether it ran.
     """
-    # Another thread's may end between a refusal and the second look, and be taken for ours: what
-    # was garbage when that one began is gone then, too.
+    # The count must be read before and after, since `gc.collect` returns 0 when refused, too. A
+    # collection of another thread may end between the two looks and be taken for ours: the garbage
+    # that was there when it began is gone then, too.
     before = _collections_of(generation)
     gc.collect(generation)
     return _collections_of(generation) != before
 
 
-def collect_soon(patience: float) -> None:
-    """Run a full collection, after one that is under way; none if that one does not end in time.
+def collect_soon(timeout: float) -> None:
+    """Run a full collection, after one that is under way.
 
     Args:
-        patience: seconds to wait for that.
+        timeout: seconds to wait for that one to end; none runs if it does not.
     """
-    deadline = monotonic() + patience
+    deadline = monotonic() + timeout
     while not collect() and monotonic() < deadline:
         sleep(_PAUSE_S)
 

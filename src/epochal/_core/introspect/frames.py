@@ -1,12 +1,13 @@
 """The stacks of other threads, read without the collector between two steps.
 
-To look at a call that runs is to have the interpreter make a frame object for it, which before
-Python 3.12 may start a collection, and what runs in there gives way to the thread that is looked
-at. When it comes back, the call may be over and its memory another's: what is returned as a frame
-is then whatever lies there, and may be gone already. So the collector is off while one is made.
+A look at a running call makes the interpreter create a frame object for it. Before Python 3.12
+that may start a collection, whose callbacks give way to the thread that is looked at. When the look
+goes on, the call may be over and its memory reused: the returned "frame" is then any other object,
+and may be freed already. So the collector is off while a frame object is made.
 
-Who reads, who writes: the collector's switch belongs to whoever has ``_looking``, under which no
-foreign code is called. A host that turns the collector off in the same instant finds it on.
+Who reads, who writes: the thread that holds ``_looking`` may turn the collector off and on, and
+calls no foreign code meanwhile. A host that turns the collector off in the same instant finds it
+on.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ _is_off = False
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Read frames of other threads in here: not within a collection, if that could do harm."""
+    """Read frames of other threads inside this block: no collection runs where it could do harm."""
     global _is_off
     if sys.version_info >= (3, 12):  # collections begin between two instructions, never within one
         yield
         return
     with _looking:
         turns_off = gc.isenabled()
-        _is_off |= turns_off
+        _is_off |= turns_off  # before the switch: a fork in between must turn it on again
         gc.disable()
         try:
             yield
@@ -52,14 +53,14 @@ def innermost_calls() -> dict[int, FrameType]:
 
 
 def calls_of(frame: FrameType | None) -> list[FrameType]:
-    """A frame and those that it was called by, innermost first, without this library's."""
-    found: list[FrameType] = []
+    """A frame and its callers, innermost first, without this library's frames."""
+    calls: list[FrameType] = []
     with undisturbed():
         while frame is not None:
-            found.append(frame)  # kept: one that is over would be freed here, with what it holds
+            calls.append(frame)  # held: a frame that ended would be freed here, with its variables
             frame = frame.f_back
-    theirs = [call for call in found if not _is_ours(call)]
-    found.clear()  # a function that held its own frame would never be freed
+    theirs = [call for call in calls if not _is_ours(call)]
+    calls.clear()  # this frame may be among them, and would be in a cycle with its own variable
     return theirs
 
 
@@ -69,13 +70,13 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def caller_of(frame: FrameType) -> FrameType | None:
-    """The frame that a frame was called by; None for the outermost."""
+    """The caller of a frame; None for the outermost."""
     with undisturbed():
         return frame.f_back
 
 
 def _after_fork() -> None:
-    """The thread that looked is not here: what it would do next is done."""
+    """Finish the look of a thread that the child does not have."""
     global _looking, _is_off
     _looking = threading.RLock()
     if _is_off:

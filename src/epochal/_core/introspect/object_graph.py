@@ -1,18 +1,18 @@
 """The graph of objects that a generation's modules reach, with its references counted.
 
-The problem: to know whether anything outside still refers to a plugin's objects, without looking at
-the whole heap. The idea is the collector's own, on a small graph: for each object, compare the
-references that come from inside the graph with the references that there are in all, which CPython
-counts. What has more was reached from outside.
+The problem: find out whether anything outside still refers to a plugin's objects, without looking
+at the whole heap. The idea is the collector's own, on a small graph: for each object, compare the
+references from inside the graph with all its references, which CPython counts. An object that has
+more is reached from outside.
 
-What belongs to the graph: the modules; functions whose globals are theirs; classes whose
-`__module__` is; instances of those. These, *ours*, are opened (their references followed) in any
-case. Anything else (a list, a partial, a closure's cell) is opened once every reference to it is
-accounted for, that is, when it turned out to be the plugin's alone: so the walk never strays into
+The graph consists of the modules, functions whose globals are theirs, classes whose `__module__`
+is, and instances of those classes. These, *ours*, are always opened (their references are
+followed). Any other object (a list, a partial, a closure's cell) is opened once every reference to
+it is accounted for, when it has turned out to be the plugin's alone: so the walk never strays into
 the host's heap. Cycles of such objects stay shut that way (`functools.singledispatch` makes one): a
 *broad* graph opens them too, within bounds.
 
-The graph refers to all that it found, and must be dropped before anything can die.
+The graph refers to every object that it reached, and must be dropped before any of them can die.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Graph:
     """The graph that a generation's modules reach, with the references inside it counted.
 
     Args:
-        modules: where it begins.
+        modules: the roots.
         root_name: the private name that the plugin's modules and classes have.
         broad: open doubtful objects too, within bounds.
     """
@@ -48,7 +48,8 @@ class Graph:
         self.root_name: Final = root_name
         self.globals_ids: Final = frozenset(id(vars(module)) for module in modules)
         self._roots: Final = self.globals_ids | {id(module) for module in modules}
-        # Parallel lists, by position; `objects` is the only one that refers to what was found.
+        # Parallel lists, by position; `objects` alone refers to the objects. One more list would be
+        # one more reference to each, and the counts would be wrong.
         self.objects: Final[list[Any]] = []
         self._inside: Final[list[int]] = []
         self._ours: Final[list[bool]] = []
@@ -60,7 +61,7 @@ class Graph:
         self._reached: frozenset[int] | None = None
         for module in modules:
             self._position(module)
-            self._inside[-1] += 1  # the caller's list
+            self._inside[-1] += 1  # for the caller's list
         self._grow()
         if broad:
             self._grow_broadly()
@@ -68,10 +69,10 @@ class Graph:
     # --- growing -----------------------------------------------------------------------------
 
     def _grow(self) -> None:
-        """Open all that is ours, and whatever turns out to be ours alone, while there is any."""
+        """Open all that is ours, and every object that turns out to be ours alone."""
         while self._queue:
             while self._queue:
-                self._open_one(self._queue.pop())
+                self._follow(self._queue.pop())
             for position in list(self._doubtful):
                 if not self._from_outside(position):
                     self._doubtful.discard(position)
@@ -88,21 +89,21 @@ class Graph:
             self._queue.extend(chosen)
             self._grow()
 
-    def _open_one(self, position: int) -> None:
+    def _follow(self, position: int) -> None:
         self._open[position] = True
         for referent in self._referents(self.objects[position]):
-            found = self._position(referent)
-            if found is not None:
-                self._inside[found] += 1
+            inner = self._position(referent)
+            if inner is not None:
+                self._inside[inner] += 1
 
     def _referents(self, obj: Any) -> list[Any]:
         referents = gc.get_referents(obj)
         if not gc.is_tracked(obj):
-            referents.append(type(obj))  # an instance without any slot: nobody visits its class
+            referents.append(type(obj))  # an instance without a slot: the collector skips its class
         return referents
 
     def _position(self, obj: Any) -> int | None:
-        """Where an object stands; None for one that cannot refer to anything."""
+        """The position of an object; None for one that cannot refer to anything."""
         position = self._positions.get(id(obj))
         if position is None:
             ours = self._is_ours(obj)
@@ -148,9 +149,9 @@ class Graph:
         return not any(self._ours[position] for position in self._alive())
 
     def _alive(self) -> frozenset[int]:
-        """The positions of what can be reached from outside; as it was when first asked.
+        """The positions of the objects that can be reached from outside, as of the first call.
 
-        (Whoever takes the graph apart refers to its objects while doing so.)
+        Taking the graph apart makes further references, which must not count.
         """
         if self._reached is None:
             self._reached = self._reached_from_outside()
@@ -167,35 +168,35 @@ class Graph:
         return frozenset(alive)
 
     def entrances(self) -> list[PathStep]:
-        """Where something outside refers in: an object of ours, or what leads to one."""
-        found: list[PathStep] = []
+        """The objects that something outside refers to: ours, or those that lead to ours."""
+        entrances: list[PathStep] = []
         todo = [p for p in range(len(self.objects)) if self._open[p] and self._from_outside(p)]
         seen = set(todo)
         while todo:
             position = todo.pop(0)
             obj = self.objects[position]
             if self._ours[position]:
-                found.append(PathStep(obj))
+                entrances.append(PathStep(obj))
                 continue
             for inner in self._opened_referents(obj):
                 if self._ours[inner]:
-                    found.append(PathStep(obj, PathStep(self.objects[inner])))
+                    entrances.append(PathStep(obj, PathStep(self.objects[inner])))
                 elif inner not in seen:
                     seen.add(inner)
                     todo.append(inner)
-        return found
+        return entrances
 
     def holders(self) -> list[Any]:
-        """What refers to our objects from outside, as far as the collector sees it."""
+        """The objects outside that refer to ours, as far as the collector sees them."""
         ours = self.ours()
         targets = [(step.below or step).node for step in self.entrances()]
-        found = [
+        holders = [
             holder
             for holder in gc.get_referrers(*targets)
             if id(holder) not in ours and holder is not targets and holder is not self.objects
         ]
-        keys = [holder for holder in found if type(holder) is tuple]  # a cache's, perhaps
-        return found + gc.get_referrers(*keys) if keys else found  # one heap walk for all
+        keys = [holder for holder in holders if type(holder) is tuple]  # a cache's, perhaps
+        return holders + gc.get_referrers(*keys) if keys else holders  # one heap walk for all
 
     def ours(self) -> frozenset[int]:
         """The `id` of each object that is ours."""
@@ -208,14 +209,14 @@ class Graph:
                 yield position
 
     def finalizable(self) -> tuple[list[Callable[[], object]], set[int]]:
-        """The objects whose death runs plugin code, and the `id` of whatever leads to one."""
-        found: list[Callable[[], object]] = []
+        """The objects whose death runs plugin code, and the `id` of each that leads to one."""
+        finalizable: list[Callable[[], object]] = []
         leading: set[int] = set()
         for obj, ours in self.dead():
             if is_a(obj, SUSPENDED) or (ours and _has_finalizer(type(obj))):
-                found.append(_watched(obj))
+                finalizable.append(_weak_reference(obj))
                 leading.add(id(obj))
-        # What refers to one of those, and what refers to that; code is no data, and stops it.
+        # Everything that refers to one of those, transitively; but code does not count as data.
         grown = bool(leading)
         while grown:
             grown = False
@@ -225,27 +226,27 @@ class Graph:
                     if any(i in leading for i in referents):
                         leading.add(id(obj))
                         grown = True
-        return found, leading
+        return finalizable, leading
 
     def _is_code(self, obj: object) -> bool:
         return id(obj) in self._roots or type(obj) is FunctionType or is_a(obj, type)
 
     def dead(self) -> Iterator[tuple[Any, bool]]:
-        """Each opened object that nothing outside refers to, however indirectly; whether ours."""
+        """Each opened object that nothing outside reaches, and whether it is ours."""
         alive = self._alive()
         for position, (obj, ours) in enumerate(zip(self.objects, self._ours, strict=True)):
             if self._open[position] and position not in alive:
                 yield obj, ours
 
     def opened(self) -> Iterator[tuple[Any, bool]]:
-        """Each object that was walked through, and whether it is ours."""
+        """Each opened object, and whether it is ours."""
         for obj, ours, was_opened in zip(self.objects, self._ours, self._open, strict=True):
             if was_opened:
                 yield obj, ours
 
 
 def _may_open(obj: Any) -> bool:
-    """Whether a doubtful object may be looked into: not if it is the host's own, or huge."""
+    """Whether a doubtful object may be opened: not if it is the host's own, or huge."""
     if is_a(obj, type):
         return not _is_found_by_name(obj)
     if type(obj) is dict and "__name__" in obj and "__builtins__" in obj:
@@ -256,24 +257,24 @@ def _may_open(obj: Any) -> bool:
 
 
 def _is_imported(namespace: dict[str, Any]) -> bool:
-    """Whether these are an imported module's names, and not those of a copy that somebody made."""
+    """Whether this is an imported module's namespace itself, and not a copy of it."""
     return _names_of_module(namespace.get("__name__")) is namespace
 
 
 def _names_of_module(name: object) -> Any:
-    """The names in an imported module, empty if there is none; asks nothing of it."""
+    """The names in an imported module, empty if there is none; calls none of its code."""
     module = sys.modules.get(name) if type(name) is str else None
     return object.__getattribute__(module, "__dict__") if is_a(module, ModuleType) else {}
 
 
 def _is_found_by_name(cls: type) -> bool:
-    """Whether an imported module has this class, under the name that the class says it has."""
+    """Whether an imported module has this class, under the class's own name."""
     names = _names_of_module(dict_of_type(cls).get("__module__"))
-    found: Any = None
+    member: Any = None
     for part in type.__dict__["__qualname__"].__get__(cls).split("."):
-        found = names.get(part)
-        names = dict_of_type(found) if is_a(found, type) else {}
-    return found is cls
+        member = names.get(part)
+        names = dict_of_type(member) if is_a(member, type) else {}
+    return member is cls
 
 
 _CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset})
@@ -285,11 +286,12 @@ def _calibrated() -> int:
 
 
 _OWN_REFERENCES: Final = _calibrated()
-"""What `getrefcount(objects[position])` says of an object that only the list refers to."""
+"""`getrefcount(objects[position])` of an object to which only the list refers: measured, since it
+differs between interpreters."""
 
 
-def _watched(obj: Any) -> Callable[[], object]:
-    """A weak reference; for what has none, one that never dies."""
+def _weak_reference(obj: Any) -> Callable[[], object]:
+    """A weak reference; for an object that cannot have one, a reference that never dies."""
     try:
         return weakref.ref(obj)
     except TypeError:

@@ -1,10 +1,10 @@
 """Errors that leave a change: with the plugin's frames, without ours.
 
-A traceback holds its frames, a frame holds its variables and the frame that called it. The frames
-of the machinery have leases among theirs, so an error that somebody keeps would hold generations in
-use that it has nothing to do with; and they refer to the error, so dropping it would free nothing
-until the collector runs. And what a plugin's author wants to see begins in the plugin. An error
-that is not ours to raise keeps its whole story as a note, in text, which holds nothing.
+A traceback holds its frames; a frame holds its variables and its caller. The machinery's frames
+have leases among their variables, so an error that a host keeps would hold unrelated generations in
+use; and they refer to the error, so dropping it would free nothing until the collector runs. And
+a plugin's author wants to see the plugin's frames. An error that is not ours keeps the whole
+traceback as a note, in text, which holds nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def format_error(error: BaseException) -> str:
 
 
 def without_machinery(error: BaseException) -> BaseException:
-    """Take the machinery's frames out of an error's traceback, and out of its causes'.
+    """Remove the machinery's frames from the tracebacks of an error and of its causes.
 
     Returns:
         The same error.
@@ -66,7 +66,7 @@ def without_machinery(error: BaseException) -> BaseException:
 
 
 def without_variables(error: BaseException) -> BaseException:
-    """Empty the frames of an error that kinds raised over exports, which are only lent to them.
+    """Empty the frames of an error that a kind raised: their variables are exports.
 
     Returns:
         The same error, with its traceback.
@@ -76,24 +76,24 @@ def without_variables(error: BaseException) -> BaseException:
 
 
 def _trimmed(entry: TracebackType | None) -> TracebackType | None:
-    kept: list[TracebackType] = []
+    entries: list[TracebackType] = []
     while entry is not None:
         _empty_ours(entry.tb_frame)
         if not _is_machinery(entry.tb_frame):
-            kept.append(entry)
+            entries.append(entry)
         entry = entry.tb_next
     result: TracebackType | None = None
-    for kept_entry in reversed(kept):
-        frame, lasti, lineno = kept_entry.tb_frame, kept_entry.tb_lasti, kept_entry.tb_lineno
-        result = TracebackType(result, frame, lasti, lineno)
+    # New entries: `tb_next` of the old ones still leads to the machinery.
+    for entry in reversed(entries):
+        result = TracebackType(result, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return result
 
 
 def _empty_ours(frame: FrameType | None) -> None:
-    """Drop the variables of the machinery's frames that a frame was called by."""
+    """Drop the variables of the machinery's frames among a frame and its callers."""
     while frame is not None:
         if _is_machinery(frame):
-            with suppress(RuntimeError):  # it runs: then it drops them itself as it ends
+            with suppress(RuntimeError):  # it is running, and drops them itself when it returns
                 frame.clear()
         frame = caller_of(frame)
 

@@ -1,11 +1,11 @@
 """An artifact: the exact bytes of one plugin version, named by their SHA-256.
 
 A plugin's files are read once, all at the same time, and never again: a generation is made of the
-artifact, so what runs, what tracebacks show and what the digest says are the same bytes, whatever
-happens to the folder.
+artifact, so the running code, the tracebacks and the digest come from the same bytes, even if the
+folder changes.
 
-The digest of a single file is what `sha256sum` prints for it; that of a package is the SHA-256 of
-what `sha256sum` prints for its files, sorted by path.
+The digest of a single file is the one that `sha256sum` prints for it; that of a package is the
+SHA-256 of the output of `sha256sum` for its files, sorted by path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Artifact:
         name: the file's stem or the package folder's name.
         files: POSIX path relative to the plugin -> bytes. One entry for a single file.
         is_package: whether `__init__.py` is the root module, rather than the one file.
-        origin: where it was read from; None if it never was a file here.
+        origin: the path that it was read from; None if it was never a file here.
         digest: SHA-256 in hexadecimal.
     """
 
@@ -62,15 +62,17 @@ def read_artifact(source: str | os.PathLike[str]) -> Artifact:
     Bytecode caches and hidden files are left out.
 
     Raises:
-        ArtifactError: there is nothing at that path, it is neither of the two, it cannot be read,
-            or it holds compiled extension modules, which no process can unload.
+        ArtifactError: the path does not exist, is neither of the two or cannot be read; or the
+            package holds compiled extension modules, which no process can unload.
     """
     path = Path(source)
     try:
         if path.is_dir():
             return _read_package(path)
         if path.suffix != ".py" and path.exists():
-            raise ArtifactError(f"{path} is no plugin: expected a .py file or a package's folder")
+            raise ArtifactError(
+                f"{path} is not a plugin: expected a .py file or a package's folder"
+            )
         return Artifact(path.stem, {path.name: path.read_bytes()}, origin=path.absolute())
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -78,7 +80,7 @@ def read_artifact(source: str | os.PathLike[str]) -> Artifact:
 
 def _read_package(folder: Path) -> Artifact:
     if not (folder / "__init__.py").is_file():
-        raise ArtifactError(f"{folder} is no plugin: a package needs an __init__.py")
+        raise ArtifactError(f"{folder} is not a plugin: a package needs an __init__.py")
     files: dict[str, bytes] = {}
     size = 0
     for path in sorted(_files(folder)):
@@ -107,7 +109,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def listing(files: Mapping[str, bytes]) -> bytes:
-    """What `sha256sum` prints for a package's files, sorted by path; its SHA-256 is the digest."""
+    """The output of `sha256sum` for a package's files; its SHA-256 is the package's digest."""
     return "".join(
         f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)
     ).encode()

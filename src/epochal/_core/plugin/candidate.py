@@ -1,4 +1,4 @@
-"""A candidate: everything that decides what a generation will be, before any of its code runs."""
+"""A candidate: all that determines a generation, known before any of its code runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Candidate:
 
     Attributes:
         artifact: its bytes.
-        manifest: what they say of themselves.
-        config: what the host configures it with: a copy, as JSON gives it back, since an epoch's id
-            covers it and a restart reads it from there.
-        grants: capability patterns that the host grants it.
+        manifest: the plugin's own description.
+        config: the host's configuration for it: a copy that went through JSON, since an epoch's id
+            covers it and a restart reads it from JSON.
+        grants: the capability patterns that the host grants it.
         identity: SHA-256 over digest, configuration and grants: the plugin's part in an epoch's id.
 
     Raises:
-        TypeError: a configuration value that JSON cannot hold.
+        TypeError: JSON cannot hold a configuration value.
     """
 
     artifact: Artifact

@@ -1,4 +1,4 @@
-"""Capabilities: what a plugin may register and what services it may be handed.
+"""Capabilities: the kinds that a plugin may register, and the services that it may be given.
 
 A manifest asks, the host grants, a plugin gets the intersection. A capability is the name of a kind
 (`scalar`, `agent.tool`) or of a host service, which has a colon (`net:api.example.org`, `fs:data`).
@@ -7,8 +7,8 @@ A manifest asks, the host grants, a plugin gets the intersection. A capability i
 * A grant is a pattern: `*` for every kind, `agent.*`, `net:*`, `net:*.example.org`. A pattern
   without a colon never grants a service.
 
-In-process Python cannot be sandboxed and nothing here pretends that it can: grants decide what the
-host hands out and registers.
+In-process Python cannot be sandboxed, and this is not a sandbox: grants decide which objects the
+host gives to a plugin and registers for it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def checked_grants(grants: Collection[str] | None) -> frozenset[str] | None:
     """Check the form of a host's grants; None stays None.
 
     Raises:
-        HostError: something that is no pattern; it is named.
+        HostError: a grant is not a pattern; the message names it.
     """
     if grants is None:
         return None
@@ -51,8 +51,8 @@ def checked_grants(grants: Collection[str] | None) -> frozenset[str] | None:
     for pattern in grants:
         if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
             raise HostError(
-                f"grant {pattern!r} is no capability pattern: expected a kind such as 'scalar' or "
-                "'*', or a service such as 'net:api.example.org' or 'net:*'"
+                f"grant {pattern!r} is not a capability pattern: expected a kind such as 'scalar' "
+                "or '*', or a service such as 'net:api.example.org' or 'net:*'"
             )
     return frozenset(grants)
 
@@ -61,7 +61,7 @@ def allows(asked: frozenset[str] | None, grants: frozenset[str], capability: str
     """Whether a plugin has a capability.
 
     Args:
-        asked: what its manifest lists; None if it lists nothing.
+        asked: the capabilities in its manifest; None if the manifest has no such key.
         grants: the host's patterns.
         capability: an exact name.
     """

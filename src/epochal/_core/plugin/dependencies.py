@@ -1,4 +1,4 @@
-"""Whether the installed distributions that a plugin's manifest asks for are there."""
+"""The check that the distributions in a plugin's manifest are installed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def check_distributions(manifest: Manifest) -> None:
-    """Check `dependencies`; those whose marker does not apply here are left out.
+    """Check a manifest's `dependencies`, except those whose marker does not apply here.
 
     Raises:
-        MissingDependencyError: some are not installed; all are named.
-        VersionConflictError: some are installed in a version that does not satisfy; all are named.
+        MissingDependencyError: distributions are not installed; the message names them all.
+        VersionConflictError: distributions are installed in an unsuitable version; the message
+            names them all.
     """
     missing: list[str] = []
     unsatisfied: list[str] = []
@@ -38,7 +39,7 @@ def check_distributions(manifest: Manifest) -> None:
         )
     if unsatisfied:
         raise VersionConflictError(
-            f"plugin {manifest.id!r} needs other versions of what is installed: "
+            f"plugin {manifest.id!r} needs other versions of installed distributions: "
             f"{', '.join(unsatisfied)}",
             plugin=manifest.id,
         )

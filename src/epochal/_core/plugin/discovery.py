@@ -1,7 +1,7 @@
-"""A folder of plugins: which of its files and folders are some.
+"""The plugins in a folder: its `.py` files and packages that have a manifest.
 
-Each `.py` file and each package is one if it has a manifest. A file without one is something else
-that lies there: the test beside its plugin, a module of the host's. Hidden ones are left out.
+A file without a manifest is not a plugin: the test beside its plugin, a module of the host's.
+Hidden files and folders are left out.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ def read_folder(folder: str | PathLike[str]) -> list[Artifact]:
 
     Raises:
         HostError: there is no such folder.
-        ArtifactError: something in it cannot be read.
+        ArtifactError: a file in it cannot be read.
     """
     path = Path(folder)
     if not path.is_dir():
-        raise HostError(f"{path} is no folder; name the folder that holds the plugins")
+        raise HostError(f"{path} is not a folder; name the folder that holds the plugins")
     artifacts = [read_artifact(source) for source in sources_in(path)]
     return [artifact for artifact in artifacts if has_manifest(artifact)]
 
 
 def sources_in(folder: Path) -> list[Path]:
-    """The `.py` files and packages of a folder, with a manifest or without; none if it is gone."""
+    """The `.py` files and packages in a folder, plugins or not; empty if there is no folder."""
     return [path for path in children_of(folder) if _is_source(path)]
 
 
 def children_of(folder: Path) -> list[Path]:
-    """What is in a folder, sorted, without hidden ones and bytecode; nothing if it is gone."""
+    """The visible files and folders in a folder, sorted; empty if there is no folder."""
     try:
         return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name != "__pycache__")
     except OSError:

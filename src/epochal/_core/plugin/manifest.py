@@ -1,4 +1,4 @@
-"""A manifest: what a plugin says of itself, readable without running any of it.
+"""A manifest: a plugin's own description, which can be read without running its code.
 
 In a single file it is a comment block in the form of inline script metadata (the Python packaging
 specification that grew from PEP 723), of type `plugin`::
@@ -14,7 +14,7 @@ specification that grew from PEP 723), of type `plugin`::
 In a package it is a `plugin.toml` beside `__init__.py` with the same keys (a block in `__init__.py`
 does as well), and one more: `vendored = "_vendor"` names the folder of the distributions that the
 plugin carries with it, as `pip install --target` fills it; each can be imported under its own name.
-Every fault is reported at once, each in a line that names the place and what was expected.
+All faults are reported together, each in a line that names the place and the expected value.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _EXAMPLE: Final = '# /// plugin / # id = "name" / # version = "1.0" / # ///'
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """Another plugin that a plugin requires, and the versions that will do."""
+    """Another plugin that a plugin requires, and the acceptable versions."""
 
     plugin: str
     specifier: SpecifierSet
@@ -67,16 +67,16 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a plugin says of itself.
+    """A plugin's own description.
 
     Attributes:
         id: its name, and the first part of its exports' names (`geo.distance`).
-        version: of the plugin.
-        description: one line for people; empty if it has none.
+        version: the plugin's version.
+        description: one line for people; empty if there is none.
         requires: other plugins.
         dependencies: distributions that must be installed.
-        capabilities: exactly what it asks for; None if it does not say (every kind and no service).
-        vendored: the folder of the distributions that it carries with it; empty for none.
+        capabilities: exactly those that it asks for; None for the default (every kind, no service).
+        vendored: the folder of the distributions that it carries with it; empty if there is none.
     """
 
     id: str
@@ -97,13 +97,13 @@ def read_manifest(artifact: Artifact) -> Manifest:
     """Read and check a plugin's manifest; none of its code runs.
 
     Raises:
-        ManifestError: every fault at once.
+        ManifestError: the manifest has faults; the error lists them all.
     """
     return _Reader(artifact).read()
 
 
 def has_manifest(artifact: Artifact) -> bool:
-    """Whether it has a manifest, right or wrong: whether it means to be a plugin at all."""
+    """Whether an artifact has a manifest, correct or not: whether it is meant as a plugin."""
     if artifact.is_package and "plugin.toml" in artifact.files:
         return True
     text = artifact.files[artifact.root].decode("utf-8-sig", errors="replace")
@@ -112,7 +112,7 @@ def has_manifest(artifact: Artifact) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The text of a manifest and where it stands."""
+    """The text of a manifest and its place."""
 
     place: str
     text: str
@@ -140,7 +140,7 @@ class _Reader:
             if key not in _KEYS:
                 close = get_close_matches(key, _KEYS, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"expected {', '.join(_KEYS)}"
-                self._fault(block, key, f"is no key of a manifest; {hint}")
+                self._fault(block, key, f"is not a key of a manifest; {hint}")
         for key in ("id", "version"):
             if key not in table:
                 self._faults.append(f"{block.place}:{block.first_line}: {key} is missing")
@@ -222,8 +222,8 @@ class _Reader:
 
     # --- checking it -------------------------------------------------------------------------
 
-    def _fault(self, block: _Block, key: str, what: str) -> None:
-        self._faults.append(f"{block.place}:{block.line_of(key)}: {key} {what}")
+    def _fault(self, block: _Block, key: str, problem: str) -> None:
+        self._faults.append(f"{block.place}:{block.line_of(key)}: {key} {problem}")
 
     def _text(self, block: _Block, table: dict[str, Any], key: str) -> str:
         value = table.get(key, "")
@@ -261,7 +261,7 @@ class _Reader:
         key: str,
         read: Callable[[str], tuple[Any, str | None]],
     ) -> Iterator[Any]:
-        """The entries of a list of texts; `read` gives a value or what is wrong."""
+        """The entries of a list of texts; `read` returns a value, or a fault in words."""
         values = table.get(key, [])
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             self._fault(block, key, f"is {values!r}; expected a list of texts in quotes")
@@ -269,7 +269,7 @@ class _Reader:
         for value in values:
             result, fault = read(value)
             if values.count(value) > 1:
-                fault = "stands there more than once"
+                fault = "is listed more than once"
             if fault is None:
                 yield result
             else:
@@ -294,7 +294,7 @@ class _Reader:
         try:
             return Distribution(text), None
         except InvalidRequirement:
-            return None, 'is no requirement; expected one such as "numpy>=2"'
+            return None, 'is not a requirement; expected one such as "numpy>=2"'
 
     def _capabilities(self, block: _Block, table: dict[str, Any]) -> frozenset[str] | None:
         if "capabilities" not in table:
@@ -315,7 +315,7 @@ class _Reader:
             self._fault(
                 block,
                 "vendored",
-                f"is {folder!r}, which holds {plugin!r}, the plugin's own id: whoever imports that "
+                f"is {folder!r}, which holds {plugin!r}, the plugin's own id: an import of that "
                 "name means the plugin; give the plugin another id",
             )
         return folder
@@ -326,14 +326,16 @@ def _plugin_requirement(text: str) -> tuple[Requirement | None, str | None]:
     try:
         parsed = Distribution(text)
     except InvalidRequirement:
-        return None, f"is no requirement; {expected}"
+        return None, f"is not a requirement; {expected}"
     if parsed.extras or parsed.marker or parsed.url:
-        return None, f"has extras, a marker or an address, which plugins have not; {expected}"
+        return None, f"has extras, a marker or an address, which plugins do not have; {expected}"
     if not is_plugin_id(parsed.name):
-        return None, f"names {parsed.name!r}, which is no plugin id; {expected}"
+        return None, f"names {parsed.name!r}, which is not a plugin id; {expected}"
     return Requirement(parsed.name, parsed.specifier), None
 
 
 def _capability(text: str) -> tuple[str, str | None]:
-    fault = None if is_capability(text) else "is no capability; expected a kind or `service:what`"
+    fault = (
+        None if is_capability(text) else "is not a capability; expected a kind or `service:name`"
+    )
     return text, fault

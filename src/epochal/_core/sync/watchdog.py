@@ -1,19 +1,19 @@
-"""One thread for the whole process that notices when something has taken too long.
+"""One thread for the whole process that ends waits whose time has run out.
 
 Plugin code runs inline, in the thread of its change: handing it to another thread and waiting for
-the result costs two switches of the interpreter, 5 ms and more each beside a busy thread. So nobody
-waits for it, and somebody must look at the clock instead.
+the result costs two switches of the interpreter, 5 ms and more each beside a busy thread. So no
+thread waits for the code, and the watchdog's thread looks at the clock instead.
 
-A watch ends in one of two ways, and exactly one of them: the watched code returns (`end` gives
-True), or the time runs out or somebody gives up (`expire` calls `take_over`, and a later `end`
-gives False).
+A watch ends in one of two ways, and exactly one of them: the watched code returns (`end` returns
+True), or the time runs out or a caller gives up (`expire` runs the callback, and a later `end`
+returns False).
 
 Who reads, who writes
 ---------------------
 
-``_active`` and ``_planned`` are touched under ``_lock`` alone; nothing else runs under it. The
-claim of a watch is a raw lock that is acquired once and never released: of two that try, one gets
-it.
+``_active`` and ``_planned`` are touched under ``_lock`` alone; no other code runs under it. The
+claim of a watch is a raw lock that is acquired once and never released: of two threads that try,
+one gets it.
 """
 
 from __future__ import annotations
@@ -43,15 +43,20 @@ class Watch:
         self.deadline: Final = deadline
 
     def end(self) -> bool:
-        """The work has returned. False if that was too late: somebody else goes on."""
+        """End the watch, after the work has returned.
+
+        Returns:
+            False if that was too late: the callback has run, and another thread goes on.
+        """
         self._dog.forget(self)
         ended = self._claim.acquire(blocking=False)
-        self._on_expire = None
+        self._on_expire = None  # it may hold what the change holds
         return ended
 
     def expire(self) -> None:
-        """The work takes too long, or its result is no longer wanted; does nothing after `end`."""
+        """Run the callback: the time has run out, or the result is unwanted. Not after `end`."""
         self._dog.forget(self)
+        # Read before the claim: `end` clears it, with the claim lost or won.
         on_expire = self._on_expire
         if self._claim.acquire(blocking=False) and on_expire is not None:
             on_expire()
@@ -63,7 +68,7 @@ class Watchdog:
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
         self._active: Final[set[Watch]] = set()
-        self._planned = math.inf
+        self._planned = math.inf  # when the thread will look again
         self._pid = 0
         self._wake: SimpleQueue[None] = SimpleQueue()
 
@@ -72,22 +77,22 @@ class Watchdog:
 
         Args:
             timeout: seconds; None for a watch that only `expire` ends early.
-            on_expire: called in the watchdog's thread (or that of whoever expires it): it must
-                return soon.
+            on_expire: called in the watchdog's thread, or in the thread that calls `expire`; it
+                must return soon.
         """
         deadline = math.inf if timeout is None else monotonic() + timeout
         watch = Watch(self, deadline, on_expire)
         with self._lock:
-            started = self._pid == os.getpid()  # a fork leaves the thread behind
+            is_running = self._pid == os.getpid()  # a forked child has no thread
             self._pid = os.getpid()
             self._active.add(watch)
             wake = self._wake
             if deadline < self._planned:
                 self._planned = deadline
                 wake.put(None)
-            if not started:
+            if not is_running:
                 self._wake = wake = SimpleQueue()
-        if not started:
+        if not is_running:
             threading.Thread(
                 target=self._run, args=(wake,), name="epochal watchdog", daemon=True
             ).start()
@@ -101,9 +106,10 @@ class Watchdog:
     def _run(self, wake: SimpleQueue[None]) -> None:
         while True:
             for watch in self._due():
-                watch.expire()
+                watch.expire()  # outside the lock: callbacks are foreign code
             with self._lock:
-                # A watch that ended meanwhile may still be planned for: one look too many, no more.
+                # Planned under the lock, before the sleep: a watch that is added later wakes us if
+                # it is due earlier. One that has ended costs a look too many, no more.
                 self._planned = min((w.deadline for w in self._active), default=math.inf)
                 pause = None if self._planned == math.inf else self._planned - monotonic()
             with suppress(Empty):
@@ -116,4 +122,4 @@ class Watchdog:
 
 
 watchdog: Final = Watchdog()
-"""The process's own."""
+"""The one of the process."""

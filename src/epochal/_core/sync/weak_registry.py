@@ -1,4 +1,4 @@
-"""A set of live objects, held weakly, safe to change from weak-reference callbacks.
+"""A registry of live objects, held weakly, that weak-reference callbacks can change safely.
 
 `weakref.WeakSet` cannot be iterated while another thread adds to it, and its removals run Python
 code of its own. Here every change is one dict step under the interpreter lock, keyed by an int, so
@@ -20,36 +20,37 @@ class WeakRegistry(Generic[T]):
     """Objects that are alive, in the order in which they were added.
 
     Args:
-        on_gone: called after an object died or was dropped, in whatever thread that happened: it
-            may only do what is re-entrant.
+        on_removed: called after an object died or was dropped, in the thread where that happened,
+            which may be inside the collector: it may only do what is re-entrant.
     """
 
-    __slots__ = ("__weakref__", "_on_gone", "_refs")
+    __slots__ = ("__weakref__", "_on_removed", "_refs")
 
-    def __init__(self, on_gone: Callable[[], None] | None = None) -> None:
-        # Added to by any thread; removed from by `drop` and by callbacks, anywhere. Of two that
-        # remove one key, one gets the entry.
+    def __init__(self, on_removed: Callable[[], None] | None = None) -> None:
+        # Any thread adds; `drop` and the callbacks remove, anywhere.
         self._refs: Final[dict[int, weakref.ref[T]]] = {}
-        self._on_gone: Final = on_gone
+        self._on_removed: Final = on_removed
 
     def add(self, item: T) -> int:
-        """Count an object in until it dies; returns the key for `drop`."""
-        ref = weakref.ref(item, self._gone)
+        """Register an object until it dies; returns the key for `drop`."""
+        ref = weakref.ref(item, self._on_death)
         key = id(ref)  # unique for as long as the entry holds the reference
         self._refs[key] = ref
         return key
 
     def drop(self, key: int) -> None:
-        """Count an object out before it dies; doing so again does nothing."""
-        if self._refs.pop(key, None) is not None and self._on_gone is not None:
-            self._on_gone()
+        """Remove an object before it dies. Idempotent."""
+        # One `pop`, and no look before it: of a drop and a death, exactly one gets the entry and
+        # calls back. And the callback comes after the removal, whose effect it looks at.
+        if self._refs.pop(key, None) is not None and self._on_removed is not None:
+            self._on_removed()
 
     def live(self) -> list[T]:
         """The objects alive now; while the list is held they stay so."""
         # dict.copy is one step under the interpreter lock; iterating the dict itself is not.
         return [item for ref in self._refs.copy().values() if (item := ref()) is not None]
 
-    def _gone(self, ref: weakref.ref[T]) -> None:
+    def _on_death(self, ref: weakref.ref[T]) -> None:
         self.drop(id(ref))
 
     def __len__(self) -> int:

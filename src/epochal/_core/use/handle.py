@@ -1,8 +1,8 @@
-"""A handle: what an epoch offers of an instance that a kind opened.
+"""A handle: the view that an epoch gives of an instance that a kind opened.
 
-The instance belongs to its generation, which ends it; so it cannot itself hold the lease that keeps
-the generation. A handle holds both, and what is taken out of it carries the lease on: whoever is
-inside one of the instance's methods, or keeps one, is seen to use the generation.
+The instance belongs to its generation, which closes it; so it cannot itself hold the lease that
+keeps the generation. A handle holds both, and its methods carry the lease on: a call inside one of
+the instance's methods, and an object that keeps one, count as use of the generation.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Handle:
     """The public attributes of an instance; its methods carry the lease of its generation.
 
-    A method is made to carry once, at its first use, and kept here (two threads that do so at once
-    make two, of which one is kept). Other attributes are read each time, and none can be set: that
-    would be seen by nobody else.
+    A method's carrier is made once, at its first use, and kept here (two threads that do so at once
+    make two, of which one is kept). Other attributes are read each time. None can be set: the
+    instance and the other handles would not see it.
     """
 
     _instance: Any
@@ -31,7 +31,7 @@ class Handle:
         self.__dict__.update(_instance=instance, _lease=lease)
 
     def __getattr__(self, name: str) -> Any:
-        # Only for what is not in `__dict__`: methods that were made before are found there.
+        # Called for names that are not in `__dict__` only: carriers made before are found there.
         if name.startswith("_"):
             raise AttributeError(f"{name!r} of {self!r} is not public")
         value = getattr(self._instance, name)
@@ -43,7 +43,7 @@ class Handle:
         return carried
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuse."""
+        """Refuse, with the way that works."""
         raise AttributeError(f"{name!r} of {self!r} cannot be set; call a method that sets it")
 
     def __call__(self, *args: Any, **kw: Any) -> Any:

@@ -1,17 +1,18 @@
-"""Carrying: what the host calls holds the lease of the generation that it calls into.
+"""Carriers: every object that the host calls holds the lease of the generation that it calls into.
 
-An export is a *twin* of the plugin's function: a new function object with the same code, globals,
+An export is a *copy* of the plugin's function: a new function object with the same code, globals,
 defaults and closure, whose `__dict__` holds the lease. CPython's frames, generators and coroutines
-hold the function that they run, so whoever runs it, or is suspended in it, or keeps it, holds the
-lease; and the call is a plain call (measured: 25.7 ns against 25.6 ns). The plugin's own function
-is not touched and carries nothing: the module refers to it, so a lease there would never end.
+hold the function that they run, so a thread that runs it, a coroutine suspended in it and an object
+that keeps it all hold the lease; and the call is a plain call (measured: 25.7 ns against 25.6 ns).
+The plugin's own function is not touched and carries nothing: the module refers to it, so a lease
+there would never end.
 
-What is no Python function is held in a `LeasedCallable`; what a kind opens (an index, a storage
-backend) is tied to the lease with `tie` for its own lifetime.
+A callable that is not a Python function is held in a `LeasedCallable`; an object that a kind opens
+(an index, a storage backend) is tied to the lease with `tie` for its own lifetime.
 
-What this cannot see: an object that an export returned and that calls back into the plugin later, a
-nested function say. The look at every thread and task before shutdown (`stragglers`) finds it while
-it runs.
+Leases miss one case: an object that an export returned and that calls back into the plugin later,
+such as a nested function. The look at every thread and task before shutdown (`find_stragglers`)
+finds it while it runs.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from epochal._core.use.lease import Lease, RevocableLease
 
 LEASE: Final = "__epochal_lease__"
-"""The key in a carrying function's `__dict__` under which its lease (or borrow) lies."""
+"""The key of the lease in a carrying function's `__dict__`."""
 
 
 class LeasedCallable(functools.partial[Any]):
-    """A callable that is no Python function, together with the lease that it carries.
+    """A callable that is not a Python function, together with the lease that it carries.
 
     The caller's stack holds the object that it calls, and with it the lease, until the call
     returns.
@@ -45,22 +46,22 @@ class LeasedCallable(functools.partial[Any]):
 
 
 def carry(target: Any, lease: Lease | RevocableLease) -> Any:
-    """Return what the host may call in place of `target`: the same thing, carrying the lease.
+    """Return a callable for the host in place of `target`: the same, carrying the lease.
 
     * A Python function (generator, coroutine and asynchronous generator functions too) becomes a
       new function with the same code, globals, defaults, closure and metadata.
     * A bound method becomes a method over such a function, on the same object.
     * A class becomes a callable that ties each instance it makes to the lease.
     * Any other callable is held in a `functools.partial`; where its `__call__`, or the function
-      inside a partial, is a Python function, that one carries too, since what it returns may be a
-      generator or coroutine that outlives the call.
+      inside a partial, is a Python function, that one carries too, since it may return a generator
+      or coroutine that outlives the call.
 
     Args:
         target: the plugin's own callable; it is not changed.
-        lease: what the result carries.
+        lease: the lease to carry.
 
     Raises:
-        TypeError: it cannot be called.
+        TypeError: `target` is not callable.
     """
     if isinstance(target, FunctionType):
         return _carry_function(target, lease)
@@ -92,7 +93,7 @@ def _hold(target: Any, lease: Lease | RevocableLease) -> LeasedCallable:
 
 
 def _signature(cls: type) -> inspect.Signature | None:
-    """How a class is called, for who asks what stands in its place; None where nobody can say."""
+    """The signature of a class, for `inspect.signature` of its carrier; None if it has none."""
     for evaluated in (True, False):
         with suppress(Exception):  # annotations are foreign code
             return inspect.signature(cls, eval_str=evaluated)
@@ -126,17 +127,18 @@ def _carry_function(function: FunctionType, lease: Lease | RevocableLease) -> Fu
 def _closure(
     function: FunctionType, wrapped: object, carried: FunctionType | None
 ) -> tuple[CellType, ...] | None:
-    """The function's closure, with the function that it wraps replaced by one that carries.
+    """The function's closure, with the function that it wraps replaced by its carrier.
 
     A wrapper may return the wrapped function's generator or coroutine, or keep it in an object
-    (`contextlib.contextmanager` does) and end: the inner function must carry the lease too. Any
-    other cell is shared as it is, since two functions may write to it.
+    (`contextlib.contextmanager` does) and end: the inner function must carry the lease too. Other
+    cells are shared, since two functions may write to one.
     """
     cells = function.__closure__
     if cells is None or carried is None:
         return cells
     return tuple(
-        CellType(carried) if _cell_holds(cell, wrapped) else cell  # the cell itself may be shared
+        # A new cell: the old one may be shared with a function that must not carry.
+        CellType(carried) if _cell_holds(cell, wrapped) else cell
         for cell in cells
     )
 
@@ -144,7 +146,7 @@ def _closure(
 def _cell_holds(cell: CellType, value: object) -> bool:
     try:
         return cell.cell_contents is value
-    except ValueError:  # an empty cell: a name that is not bound yet
+    except ValueError:  # an empty cell: its name is not bound yet
         return False
 
 
@@ -163,9 +165,9 @@ class LeaseAttachment(weakref.ref[Any]):
     lease: Lease | RevocableLease
 
 
-_ties: Final[dict[int, LeaseAttachment]] = {}
-# Written by `tie` (adds, any thread) and by the callback below (removes, anywhere), one dict step
-# each; read by the collector alone.
+_attachments: Final[dict[int, LeaseAttachment]] = {}
+# `tie` adds, in any thread, and the callback `_detach` removes, anywhere: one dict step each. Only
+# the collector reads it.
 
 
 def tie(instance: Any, lease: Lease | RevocableLease) -> None:
@@ -174,19 +176,19 @@ def tie(instance: Any, lease: Lease | RevocableLease) -> None:
     The instance is left as it is: no attribute is added to it.
 
     Raises:
-        TypeError: the instance cannot be weakly referred to (its class has `__slots__` without
+        TypeError: the instance cannot have a weak reference (its class has `__slots__` without
             `__weakref__`).
     """
     try:
-        knot = LeaseAttachment(instance, _untie)
+        attachment = LeaseAttachment(instance, _detach)
     except TypeError:
         raise TypeError(
             f"an instance of {type(instance).__qualname__} cannot be tied to its plugin's life: "
             "add '__weakref__' to its __slots__"
         ) from None
-    knot.lease = lease
-    _ties[id(knot)] = knot
+    attachment.lease = lease
+    _attachments[id(attachment)] = attachment
 
 
-def _untie(knot: weakref.ref[Any]) -> None:
-    _ties.pop(id(knot), None)
+def _detach(attachment: weakref.ref[Any]) -> None:
+    _attachments.pop(id(attachment), None)
