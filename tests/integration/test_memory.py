@@ -1,4 +1,4 @@
-"""E7: after REMOVED a generation's code is gone; if not, what keeps it is named."""
+"""E7: after REMOVED a generation's code is gone; if not, the leak is named by its path."""
 
 import codecs
 import functools
@@ -214,8 +214,8 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_what_python_code_does_to_itself_is_taken_apart_without_a_collection(rt, plugins, case):
-    """Nothing waits for a collection but the shells of classes."""
+def test_cycles_within_a_plugin_are_taken_apart_without_a_collection(rt, plugins, case):
+    """Only the shells of classes wait for a collection."""
     rt.load(plugins.write("geo", HARMLESS[case] + "\n        @tool\n        def f(): return 1\n"))
     refs = watch(rt, "geo")
     gc.collect()
@@ -233,7 +233,7 @@ def test_what_python_code_does_to_itself_is_taken_apart_without_a_collection(rt,
     assert [ref() for ref in refs if ref() is not None] == []
 
 
-def test_functions_and_globals_are_gone_at_once_though_nobody_collects(rt, plugins):
+def test_functions_and_globals_are_freed_at_once_without_a_collection(rt, plugins):
     code = """
     class Point:
         def where(self): return helper
@@ -256,7 +256,7 @@ def test_functions_and_globals_are_gone_at_once_though_nobody_collects(rt, plugi
         gc.enable()
 
 
-def test_finalizers_run_while_the_code_that_they_use_is_there(rt, plugins):
+def test_finalizers_run_before_the_code_that_they_use_is_taken_apart(rt, plugins):
     code = """
     import weakref
     from tests.integration.test_memory import KEPT
@@ -281,8 +281,8 @@ def test_finalizers_run_while_the_code_that_they_use_is_there(rt, plugins):
         KEPT.clear()
 
 
-def test_what_a_plugin_only_imported_is_not_taken_apart_with_it(rt, plugins):
-    """A broad look opens the host's closures too; they are the host's all the same."""
+def test_modules_that_a_plugin_only_imported_stay_whole(rt, plugins):
+    """A broad look opens the host's closures, too; they stay the host's."""
 
     def counter():
         count = [0]
@@ -358,7 +358,7 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("case", LEAKS)
-def test_what_keeps_a_generation_is_named_by_its_path(rt, plugins, case):
+def test_a_leak_is_named_by_its_path(rt, plugins, case):
     code, words = LEAKS[case]
     code = f"from tests.integration.test_memory import KEPT\n{code}\n@tool\ndef f(): return 1\n"
     events = []
@@ -413,7 +413,7 @@ LETTING_GO = {
 
 
 @pytest.mark.parametrize("case", LETTING_GO)
-def test_the_hosts_caches_and_registries_let_go(rt, plugins, case):
+def test_the_hosts_caches_and_registries_drop_a_generation(rt, plugins, case):
     code, line = LETTING_GO[case]
     host_cache("kept")
     rt.load(plugins.write("geo", f"{code}\n@tool\ndef f(): return 1\n"))
@@ -428,7 +428,7 @@ def test_the_hosts_caches_and_registries_let_go(rt, plugins, case):
         codecs.lookup_error("geo-handler")
 
 
-def test_what_leaks_keeps_working_for_whoever_holds_it(rt, plugins):
+def test_leaked_code_keeps_working_for_its_holder(rt, plugins):
     code = """
     from tests.integration.test_memory import KEPT
     RATE = 2
@@ -448,8 +448,8 @@ def test_what_leaks_keeps_working_for_whoever_holds_it(rt, plugins):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_outlives_its_generation_is_named(rt, plugins):
-    """It was started in `init`, `shutdown` did not end it, and blocked it cannot be ended."""
+def test_a_thread_that_outlives_its_generation_is_reported(rt, plugins):
+    """`init` started it, `shutdown` did not end it, and it blocks, so it cannot be ended."""
     code = """
     import threading
     from tests.integration.test_memory import KEPT
@@ -507,7 +507,7 @@ def test_a_leak_in_a_local_variable_is_named_with_its_thread(rt, plugins):
     del mine
 
 
-def test_the_host_s_typing_caches_give_plugin_classes_back(rt, plugins):
+def test_the_caches_of_typing_drop_a_generations_classes(rt, plugins):
     rt.load(plugins.write("geo", "class Point: pass\n@tool\ndef cls(): return Point\n"))
     hint = typing.Optional.__getitem__(rt.epoch[tool]["geo.cls"]())
     del hint

@@ -89,7 +89,7 @@ WAYS = (
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_an_import_that_an_old_generation_runs_late_gets_its_own_modules(rt, package, how):
+def test_a_late_import_of_an_old_generation_gets_its_own_modules(rt, package, how):
     rt.load(package("geo", {"__init__.py": LATE, "part.py": "VALUE = 1"}))
     old = rt.epoch[tool]["geo.late"]
     rt.reload("geo", package("geo", {"part.py": "VALUE = 2"}, "2.0"), drain_timeout=0.0)
@@ -97,12 +97,12 @@ def test_an_import_that_an_old_generation_runs_late_gets_its_own_modules(rt, pac
     assert old(how) == 1, "the module was first imported after the reload, and is the old one"
 
 
-def test_a_plugin_is_itself_to_itself(rt, package):
+def test_a_plugin_that_imports_itself_gets_itself(rt, package):
     rt.load(package("geo", {"__init__.py": LATE, "part.py": ""}))
     assert call(rt, "geo.same")
 
 
-def test_submodules_that_import_each_other_by_name_are_one_generations(rt, package):
+def test_submodules_that_import_each_other_by_name_are_of_one_generation(rt, package):
     files = {
         "__init__.py": TOOL + "from geo.a import f\nfrom . import b\nfrom .sub import deep\n",
         "a.py": TOOL + "import geo.b\nfrom geo.b import VALUE\n@tool\ndef f(): return VALUE\n",
@@ -155,7 +155,7 @@ def test_a_submodule_is_executed_once_however_many_threads_import_it(rt, package
 # --- names ----------------------------------------------------------------------------------------
 
 
-def test_a_plugin_named_like_an_installed_module_replaces_it_for_nobody(rt, plugins):
+def test_a_plugin_named_like_an_installed_module_does_not_replace_it(rt, plugins):
     code = """
 def dumps(value): return "mine"
 @tool
@@ -178,7 +178,7 @@ def through_another_module():
     assert sys.modules["json"] is before
 
 
-def test_what_a_plugin_imports_from_elsewhere_is_everybodys(rt, plugins):
+def test_other_modules_that_a_plugin_imports_are_shared(rt, plugins):
     code = "import colorsys\n@tool\ndef module(): return colorsys\n"
     rt.load(plugins.write("geo", code))
     import colorsys
@@ -202,7 +202,7 @@ def where(): return __file__, __name__, __spec__.name, __loader__ is not None
     assert has_loader
 
 
-def test_after_removal_no_process_wide_table_knows_it(rt, package):
+def test_no_process_wide_table_knows_a_removed_plugin(rt, package):
     files = {
         "__init__.py": TOOL + "import logging\nfrom . import a\nlogging.getLogger(__name__)\n",
         "a.py": "import warnings\nwarnings.warn('x', UserWarning)\n",
@@ -225,7 +225,7 @@ def test_after_removal_no_process_wide_table_knows_it(rt, package):
         assert left in ([], ["geo"] if name == "loggers" else []), name
 
 
-def test_loggers_are_the_plugins_whatever_the_generation(rt, package, caplog):
+def test_a_logger_belongs_to_the_plugin_across_generations(rt, package, caplog):
     code = TOOL + "import logging\nfrom . import a\n@tool\ndef f(): a.LOG.warning('hello')\n"
     files = {
         "__init__.py": code,
@@ -238,7 +238,7 @@ def test_loggers_are_the_plugins_whatever_the_generation(rt, package, caplog):
     assert [(r.name, r.message) for r in caplog.records] == [("geo.a", "hello")] * 2
 
 
-def test_a_late_import_by_a_generation_that_is_gone_says_so(rt, package):
+def test_a_late_import_of_a_removed_generation_raises_a_clear_error(rt, package):
     code = (
         TOOL
         + "@tool\ndef leak():\n    def late():\n        from geo import part\n    return late\n"
@@ -392,7 +392,7 @@ def typing_hints(cls):
 PICKLED = "class Point:\n    version = {n}\n@tool\ndef make(): return Point()\n"
 
 
-def test_a_pickle_never_becomes_another_versions_object(rt, plugins):
+def test_a_pickle_is_never_loaded_as_another_versions_object(rt, plugins):
     rt.load(plugins.write("geo", PICKLED.format(n=1)))
     point = call(rt, "geo.make")
     data = pickle.dumps(point)
@@ -404,7 +404,7 @@ def test_a_pickle_never_becomes_another_versions_object(rt, plugins):
         pickle.loads(data)
 
 
-def test_nor_does_it_in_another_runtime_that_has_the_name(rt, plugins):
+def test_a_pickle_is_never_loaded_as_another_runtimes_object(rt, plugins):
     rt.load(plugins.write("geo", PICKLED.format(n=1)))
     data = pickle.dumps(call(rt, "geo.make"))
     rt.close()
@@ -417,7 +417,7 @@ def test_nor_does_it_in_another_runtime_that_has_the_name(rt, plugins):
 # --- files of a package ---------------------------------------------------------------------------
 
 
-def test_resources_are_the_artifacts_not_the_disks(rt, package):
+def test_resource_files_are_read_from_the_artifact_not_from_disk(rt, package):
     code = (
         TOOL
         + """
@@ -492,19 +492,19 @@ def test_marked_methods_of_an_object_are_exported(rt, package):
     assert call(rt, "geo.own") == ("own", 2)
 
 
-def test_marks_that_would_be_ignored_are_told_of(rt, package):
+def test_marked_methods_without_an_object_are_warned_about(rt, package):
     with pytest.warns(UserWarning, match="plugin 'geo': methods of Base are marked as tool"):
         rt.load(package("geo", {"__init__.py": OBJECT.partition("class Plugin")[0]}))
     assert not rt.epoch[tool]
 
 
-def test_two_objects_of_one_class_offer_two_of_one_name(rt, package):
+def test_two_objects_of_one_class_cannot_export_one_name_twice(rt, package):
     with pytest.raises(ExportError, match="exports two tools named"):
         rt.load(package("geo", {"__init__.py": OBJECT + "one, two = Plugin(1), Plugin(2)\n"}))
 
 
-def test_an_object_that_cannot_be_looked_at_yet_bears_no_marks(rt, plugins):
-    """Such as a proxy for what a request has, which raises outside of one."""
+def test_an_object_that_raises_on_a_look_has_no_marks(rt, plugins):
+    """A proxy for the current request, for example, raises outside of a request."""
     code = """
 class Proxy:
     def __getattribute__(self, name): raise RuntimeError("there is no request")

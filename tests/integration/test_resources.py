@@ -1,4 +1,4 @@
-"""What a generation acquires goes with it: in reverse, in time, and whatever fails is told."""
+"""A generation's resources and side effects go with it: in reverse order, within their limits."""
 
 import asyncio
 import atexit
@@ -54,7 +54,7 @@ def epochal_threads():
 # --- the context's own ---------------------------------------------------------------------------
 
 
-def test_everything_ends_in_reverse_and_a_failure_stops_nothing(rt, plugins):
+def test_resources_close_in_reverse_and_a_failure_stops_no_other(rt, plugins):
     code = """
 import contextlib
 @contextlib.contextmanager
@@ -79,7 +79,7 @@ def shutdown(): LOG.append("shutdown")
     assert any("cannot close" in line for line in cut.failures)
 
 
-def test_a_spawned_thread_is_asked_to_end_and_waited_for(rt, plugins):
+def test_shutdown_asks_a_spawned_thread_to_end_and_waits_for_it(rt, plugins):
     code = """
 def work(ctx, word):
     LOG.append(word)
@@ -100,7 +100,7 @@ def init(ctx):
     assert not epochal_threads()
 
 
-def test_a_task_runs_in_a_loop_of_its_own_and_is_cancelled(rt, plugins):
+def test_a_task_runs_in_the_generations_own_loop_and_is_cancelled_at_its_end(rt, plugins):
     code = """
 import asyncio
 async def helper():
@@ -133,7 +133,7 @@ def init(ctx):
     assert not epochal_threads()
 
 
-def test_a_thread_or_task_that_does_not_end_in_time_is_told_and_stops_nothing(
+def test_a_thread_or_task_that_outlasts_its_limit_is_reported_and_stops_no_other(
     rt, plugins, monkeypatch
 ):
     monkeypatch.setattr("epochal._core.generation.resources._LIMIT_S", 0.02)
@@ -166,7 +166,7 @@ def init(ctx):
     EVENT.set()
 
 
-def test_a_task_that_failed_is_told_at_the_end(rt, plugins):
+def test_a_failed_task_is_reported_at_the_end(rt, plugins):
     code = """
 async def boom(): raise ValueError("the task broke")
 def init(ctx): ctx.create_task(boom()).exception(10)
@@ -175,7 +175,7 @@ def init(ctx): ctx.create_task(boom()).exception(10)
     assert any("the task broke" in line for line in rt.remove("geo").failures)
 
 
-def test_after_a_shutdown_that_blocks_the_rest_is_closed_all_the_same(rt, plugins):
+def test_resources_are_closed_after_a_shutdown_that_blocks(rt, plugins):
     code = """
 def block(): EVENT.wait(20)
 def init(ctx):
@@ -188,13 +188,13 @@ def shutdown(): EVENT.wait(20)
     with rt.change(phase_timeout=0.3) as change:
         change.remove("geo")
     assert LOG == ["last", "first"]
-    # Besides, a look for what keeps the memory may take longer than that in a large process.
+    # Besides, the search for leaks may take longer than that in a large process.
     late = [line for line in change.cutover.failures if line.startswith("shutdown of plugin")]
     assert ["did not return" in line for line in late] == [True, True]
     EVENT.set()
 
 
-def test_nothing_can_be_acquired_by_a_generation_that_is_gone(rt, plugins):
+def test_a_removed_generation_can_acquire_no_resource(rt, plugins):
     code = """
 CTX = []
 def init(ctx): CTX.append(ctx)
@@ -277,7 +277,7 @@ def footprint():
 
 @pytest.mark.parametrize("case", TRACES)
 @pytest.mark.parametrize("where", ["link", "init", "call"])
-def test_what_it_left_in_the_process_goes_with_it(rt, plugins, case, where):
+def test_side_effects_go_with_the_generation(rt, plugins, case, where):
     body = TRACES[case]
     indented = "\n".join(f"    {line}" for line in body.splitlines())
     code = {
@@ -293,7 +293,7 @@ def test_what_it_left_in_the_process_goes_with_it(rt, plugins, case, where):
     cut = rt.remove("geo")
     if where != "call":
         assert footprint() == before
-        assert cut.cleaned_up, "and it is told"
+        assert cut.cleaned_up, "the report lists it"
         # A thread that was made meanwhile has the hook in it for as long as it lives.
         assert cut.reclaimed or "excepthook" in case or "of threads" in case, cut.leaks
     else:
@@ -333,7 +333,7 @@ OWN_CODE = [
 
 
 @pytest.mark.parametrize("case", OWN_CODE)
-def test_its_own_code_is_found_in_the_process_whenever_it_was_put_there(rt, plugins, case):
+def test_side_effects_of_a_call_are_found_by_their_code(rt, plugins, case):
     indented = "\n".join(f"    {line}" for line in TRACES[case].splitlines())
     before = footprint()
     rt.load(write(plugins, f"@tool\ndef leave():\n{indented}"))
@@ -347,8 +347,8 @@ def test_its_own_code_is_found_in_the_process_whenever_it_was_put_there(rt, plug
 @pytest.mark.parametrize(
     "case", ["an excepthook", "a replaced builtin", "a replaced module", "a hand-made module"]
 )
-def test_what_generations_replaced_one_after_another_is_as_before_the_first(rt, plugins, case):
-    """Each finds its predecessor's in place; the predecessor goes first."""
+def test_a_value_that_two_generations_replaced_is_restored_to_the_hosts(rt, plugins, case):
+    """Each generation finds its predecessor's value in place; the predecessor goes first."""
     __import__("colorsys")
     before = footprint()
     path = write(plugins, TRACES[case].replace("None)", "None)  # its own"))
@@ -365,7 +365,7 @@ def test_what_generations_replaced_one_after_another_is_as_before_the_first(rt, 
     assert after == before
 
 
-def test_a_library_that_a_plugin_is_the_first_to_import_stays_whole(rt, plugins, tmp_path):
+def test_a_library_that_a_plugin_imports_first_keeps_its_side_effects(rt, plugins, tmp_path):
     (tmp_path / "hostlib.py").write_text(
         "import sys, types\nsys.modules['hostlib.parts'] = parts = types.ModuleType('parts')\n"
     )
@@ -379,7 +379,7 @@ def test_a_library_that_a_plugin_is_the_first_to_import_stays_whole(rt, plugins,
         sys.modules.pop("hostlib"), sys.modules.pop("hostlib.parts", None)
 
 
-def test_a_second_copy_of_a_host_module_goes_with_the_plugin_that_made_it(rt, plugins):
+def test_a_copy_of_a_host_module_goes_with_the_plugin_that_made_it(rt, plugins):
     """(As `markdown` makes one of `html.parser`, to patch it.)"""
     code = """
 import importlib.util, sys
@@ -414,7 +414,7 @@ ORIGINALS = {"hash": hash, "showwarning": warnings._showwarning_orig}
 
 
 @pytest.mark.parametrize("case", REPLACED_IN_A_CALL)
-def test_what_it_replaced_in_a_call_is_given_back_not_taken_away(rt, plugins, case, monkeypatch):
+def test_a_value_that_a_call_replaced_is_restored_not_deleted(rt, plugins, case, monkeypatch):
     code, module, name = REPLACED_IN_A_CALL[case]
     monkeypatch.setattr(
         module, name, original := ORIGINALS.get(name) or getattr(module, f"__{name}__")
@@ -428,7 +428,7 @@ def test_what_it_replaced_in_a_call_is_given_back_not_taken_away(rt, plugins, ca
     assert cut.reclaimed or name == "excepthook", cut.leaks
 
 
-def test_finalizers_of_its_own_run_at_its_exit(rt, plugins):
+def test_finalizers_of_a_generation_run_at_its_exit(rt, plugins):
     code = """
 import weakref
 class Resource: pass
@@ -449,7 +449,7 @@ del gone
     assert others.detach(), "those of others are let alone"
 
 
-def test_loggers_of_its_own_class_leave_the_tree_whole(rt, plugins):
+def test_removing_loggers_of_a_plugins_class_keeps_the_logger_tree(rt, plugins):
     code = """
 import logging
 class L(logging.Logger): pass
@@ -475,7 +475,7 @@ TRACE_HOOKS = (
 )
 
 
-def test_tracing_that_it_begins_ends_with_its_own_thread(rt, plugins):
+def test_tracing_that_init_begins_ends_with_the_changes_thread(rt, plugins):
     """A change runs on a thread of its own."""
     rt.load(write(plugins, TRACE_HOOKS))
     assert sys.getprofile() is None
@@ -495,7 +495,7 @@ def test_a_signal_handler_in_init_is_the_plugins_error(rt, plugins):
     assert "geo" not in rt.epoch.generations
 
 
-def test_what_it_sets_in_a_context_while_it_loads_is_seen_by_nobody_else(rt, plugins):
+def test_a_context_variable_set_in_init_is_not_visible_elsewhere(rt, plugins):
     code = """
 from tests.integration.test_resources import HOST_VARIABLE
 import contextvars
@@ -510,7 +510,7 @@ def init(ctx): OWN.set(Value())
     assert cut.reclaimed, cut.leaks
 
 
-def test_what_it_sets_in_a_callers_context_is_named(rt, plugins):
+def test_a_value_left_in_a_callers_context_is_reported_as_a_leak(rt, plugins):
     code = """
 from tests.integration.test_resources import HOST_VARIABLE
 class Value: pass
@@ -528,7 +528,7 @@ def leave(): HOST_VARIABLE.set(Value())
     assert said in map(str, cut.leaks)
 
 
-def test_a_thread_started_bare_in_a_call_counts_as_in_use_until_it_ends(rt, plugins):
+def test_a_thread_started_in_a_call_counts_as_in_use_until_it_ends(rt, plugins):
     code = """
 import threading
 def poll(): EVENT.wait(20)
@@ -570,7 +570,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_what_the_standard_library_remembers_of_it_goes_too(rt, plugins, case, capsys):
+def test_entries_in_standard_library_tables_go_with_the_generation(rt, plugins, case, capsys):
     rt.load(write(plugins, HARMLESS[case]))
     for _ in range(2):
         cut = rt.reload("geo")
@@ -578,7 +578,7 @@ def test_what_the_standard_library_remembers_of_it_goes_too(rt, plugins, case, c
     assert not WEAK_KEYS or case.startswith("weak"), "it is empty but for the last generation's"
 
 
-def test_a_library_that_starts_a_second_name_for_main_keeps_it(rt, plugins):
+def test_a_second_name_of_main_that_a_library_adds_stays(rt, plugins):
     """(As `multiprocessing` does when it is imported first.)"""
     main, name = sys.modules["__main__"], "geo_second_main"
     try:
@@ -589,7 +589,7 @@ def test_a_library_that_starts_a_second_name_for_main_keeps_it(rt, plugins):
         sys.modules.pop(name, None)
 
 
-def test_what_a_failed_change_left_is_taken_out_too(rt, plugins):
+def test_side_effects_of_a_failed_change_are_taken_out(rt, plugins):
     original = builtins.open
     with pytest.raises(LinkError):
         rt.load(write(plugins, TRACES["a replaced builtin"] + "\n1 / 0"))
@@ -600,7 +600,7 @@ def test_what_a_failed_change_left_is_taken_out_too(rt, plugins):
     assert "/nowhere/geo" not in sys.path
 
 
-def test_what_somebody_has_replaced_since_is_left_to_them(rt, plugins):
+def test_a_value_that_other_code_replaced_since_stays(rt, plugins):
     rt.load(write(plugins, TRACES["an excepthook"]))
 
     def mine(*args):
@@ -636,12 +636,12 @@ def shutdown(): LOG.append("shutdown")
     assert atexit._ncallbacks() == hooks
 
 
-def test_an_entry_point_that_was_imported_is_refused_instead_of_called(rt, plugins):
+def test_an_imported_entry_point_is_refused_and_not_called(rt, plugins):
     with pytest.raises(LinkError, match=r"'register' of plugin 'geo'.*imported.*another name"):
         rt.load(write(plugins, "from atexit import register"))
 
 
-def test_exit_hooks_of_what_is_still_loaded_run_as_the_process_exits(plugins, tmp_path):
+def test_exit_hooks_of_active_plugins_run_as_the_process_exits(plugins, tmp_path):
     path = plugins.root / "geo.py"
     path.write_text(
         '# /// plugin\n# id = "geo"\n# version = "1"\n# ///\n'
@@ -654,7 +654,7 @@ def test_exit_hooks_of_what_is_still_loaded_run_as_the_process_exits(plugins, tm
     assert done.stdout.split("\n") == ["host ends", "the plugin exits", ""]
 
 
-def test_a_timer_is_cancelled_and_a_thread_left_running_is_ended(rt, plugins):
+def test_a_timer_is_cancelled_and_a_thread_that_shutdown_left_is_ended(rt, plugins):
     code = """
 import threading, time
 def tick(): LOG.append("ticked")
@@ -677,7 +677,7 @@ def init(ctx):
     assert LOG == []
 
 
-def test_the_worst_neighbour_leaves_nothing(rt, plugins):
+def test_side_effects_of_every_reload_do_not_pile_up(rt, plugins):
     """An exit hook, a log handler and a thread at every swap: nothing piles up."""
     code = """
 import atexit, logging, threading
@@ -729,7 +729,7 @@ async def start():
     asyncio.run(main())
 
 
-def test_a_look_at_the_process_keeps_no_generation_in_memory(rt, plugins):
+def test_a_look_at_the_process_tables_keeps_no_generation_in_memory(rt, plugins):
     """One plugin links while another drains and is reclaimed."""
     code = """
 from tests.integration.test_resources import EVENT, LOG

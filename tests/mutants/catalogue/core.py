@@ -7,6 +7,7 @@ MEMORY = "tests/integration/test_memory.py::"
 RESOURCES = "tests/integration/test_resources.py::"
 HOLDERS = "tests/integration/test_holders.py::"
 LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
+RELOAD = "tests/unit/core/generation/test_epoch_fenced_reload.py::"
 CARRIED = "tests/integration/test_carried_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/core/use/test_lease_carrier.py::"
@@ -233,7 +234,7 @@ MUTANTS = (
         at="return 0 / value",
         edit=replace("Reclaim()"),
         shape="bbc08e",
-        test=MEMORY + "test_functions_and_globals_are_gone_at_once_though_nobody_collects",
+        test=MEMORY + "test_functions_and_globals_are_freed_at_once_without_a_collection",
     ),
     Mutant(
         "E7.leaks-are-named",
@@ -244,7 +245,7 @@ MUTANTS = (
         at="return 1 / value",
         edit=replace("Reclaim()"),
         shape="2088b4",
-        test=MEMORY + "test_what_keeps_a_generation_is_named_by_its_path",
+        test=MEMORY + "test_a_leak_is_named_by_its_path",
     ),
     Mutant(
         "E7.held-code-stays-whole",
@@ -255,7 +256,7 @@ MUTANTS = (
         at="if 0",
         edit=replace("if True:\n    owned.clear()\n    return Reclaim(shells=_take_apart(graph))"),
         shape="bfd777",
-        test=MEMORY + "test_what_leaks_keeps_working_for_whoever_holds_it",
+        test=MEMORY + "test_leaked_code_keeps_working_for_its_holder",
     ),
     Mutant(
         "E7.imports-stay-whole",
@@ -266,7 +267,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("$values[0]"),
         shape="f319fa",
-        test=MEMORY + "test_what_a_plugin_only_imported_is_not_taken_apart_with_it",
+        test=MEMORY + "test_modules_that_a_plugin_only_imported_stay_whole",
     ),
     Mutant(
         "E7.module-scan-keeps-nothing",
@@ -277,7 +278,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("False"),
         shape="01d4c1",
-        test=RESOURCES + "test_a_look_at_the_process_keeps_no_generation_in_memory",
+        test=RESOURCES + "test_a_look_at_the_process_tables_keeps_no_generation_in_memory",
     ),
     Mutant(
         "E5.process-tables-are-restored",
@@ -288,7 +289,7 @@ MUTANTS = (
         at="while 0 / test",
         edit=replace("False"),
         shape="1d49dd",
-        test=RESOURCES + "test_what_a_failed_change_left_is_taken_out_too",
+        test=RESOURCES + "test_side_effects_of_a_failed_change_are_taken_out",
     ),
     Mutant(
         "resources.all-closers-run",
@@ -299,7 +300,7 @@ MUTANTS = (
         at="if 0 / test",
         edit=replace("True"),
         shape="7474e5",
-        test=RESOURCES + "test_after_a_shutdown_that_blocks_the_rest_is_closed_all_the_same",
+        test=RESOURCES + "test_resources_are_closed_after_a_shutdown_that_blocks",
     ),
     Mutant(
         "E7.finalizers-before-globals",
@@ -310,7 +311,7 @@ MUTANTS = (
         at="expr 3 / value",
         edit=replace("place.names.clear() if type(place.names) is dict else None"),
         shape="66ec13",
-        test=MEMORY + "test_finalizers_run_while_the_code_that_they_use_is_there",
+        test=MEMORY + "test_finalizers_run_before_the_code_that_they_use_is_taken_apart",
     ),
     Mutant(
         "E7.process-tables-are-left",
@@ -345,7 +346,7 @@ MUTANTS = (
         at="with 0",
         edit=replace("$body[0]\n__import__('time').sleep(0)\n$body[1]\n$body[2]"),
         shape="36ee4d",
-        test=LIFECYCLE + "test_exactly_one_of_many_begin_drains_wins",
+        test=RELOAD + "test_exactly_one_of_many_begin_drains_wins",
     ),
     Mutant(
         "flaw-3.wait-does-not-poll",
@@ -356,7 +357,7 @@ MUTANTS = (
         at="return 0 / value",
         edit=replace("min(0.01, $)"),
         shape="a56724",
-        test=LIFECYCLE + "test_the_wait_does_not_poll",
+        test=RELOAD + "test_the_wait_does_not_poll",
     ),
     Mutant(
         "flaw-3.release-wakes-the-wait",
@@ -367,7 +368,7 @@ MUTANTS = (
         at="expr 0",
         edit=delete(),
         shape="4de5a7",
-        test=LIFECYCLE + "test_the_wait_is_woken_by_the_release_itself",
+        test=RELOAD + "test_the_wait_is_woken_by_the_release_itself",
     ),
     Mutant(
         "flaw-4.finalize-needs-draining",
@@ -378,7 +379,7 @@ MUTANTS = (
         at="assign 2 / value",
         edit=replace("$values[1]"),
         shape="c79b10",
-        test=LIFECYCLE + "test_finalize_from_active_is_refused_even_by_force",
+        test=RELOAD + "test_finalize_from_active_is_refused_even_by_force",
     ),
     Mutant(
         "flaw-4.finalize-needs-no-use",
@@ -389,7 +390,7 @@ MUTANTS = (
         at="assign 2 / value",
         edit=replace("$values[0]"),
         shape="c79b10",
-        test=LIFECYCLE + "test_finalize_is_refused_while_in_use_unless_forced",
+        test=RELOAD + "test_finalize_is_refused_while_in_use_unless_forced",
     ),
     Mutant(
         "flaw-5.exports-carry-the-lease",
@@ -576,7 +577,7 @@ MUTANTS = (
         at="assign 1",
         edit=delete(),
         shape="b91d59",
-        test=RESOURCES + "test_what_generations_replaced_one_after_another_is_as_before_the_first",
+        test=RESOURCES + "test_a_value_that_two_generations_replaced_is_restored_to_the_hosts",
     ),
     Mutant(
         "resources.replaced-in-a-call-is-restored",
@@ -587,7 +588,7 @@ MUTANTS = (
         at="expr 1 / value.value.args[1]",
         edit=replace("ABSENT"),
         shape="f1cef5",
-        test=RESOURCES + "test_what_it_replaced_in_a_call_is_given_back_not_taken_away",
+        test=RESOURCES + "test_a_value_that_a_call_replaced_is_restored_not_deleted",
     ),
     Mutant(
         "resources.metrics-go-on-counting",
