@@ -1,0 +1,72 @@
+"""Taking modules apart, and naming the references that keep them."""
+
+import gc
+import sys
+import weakref
+from types import ModuleType
+
+import pytest
+
+from epochal._core.generation.reclaim import reclaim
+
+ROOT = "geo__g7_3fa9c1d2"
+SOURCE = """
+class Shape:
+    def area(self): return helper(self)
+def helper(shape): return shape
+shapes = [Shape()]
+"""
+
+
+@pytest.fixture
+def modules():
+    module = ModuleType(ROOT)
+    exec(SOURCE, vars(module))
+    return {ROOT: module}
+
+
+def test_functions_are_freed_at_once_and_shells_by_the_next_collection(modules):
+    helper = weakref.ref(modules[ROOT].helper)
+    shape = weakref.ref(modules[ROOT].Shape)
+    gc.disable()
+    try:
+        outcome = reclaim(modules, root_name=ROOT)
+        assert helper() is None
+        assert not modules
+    finally:
+        gc.enable()
+    gc.collect()
+    assert shape() is None
+    assert outcome.is_complete
+    assert not outcome.leaks
+
+
+def test_a_reference_from_outside_leaves_everything_whole_and_is_named(modules):
+    kept = {"shape": modules[ROOT].shapes[0]}
+    outcome = reclaim(modules, root_name=ROOT)
+    assert kept["shape"].area() is kept["shape"]
+    assert not outcome.is_complete
+    assert any("'shape'" in str(leak) for leak in outcome.leaks)
+    assert not any(ROOT in str(leak) for leak in outcome.leaks), "the private name is not shown"
+
+
+def test_a_look_that_is_not_thorough_names_nothing(modules):
+    kept = modules[ROOT].helper
+    outcome = reclaim(modules, root_name=ROOT, thorough=False)
+    assert not outcome.leaks
+    assert sys.getrefcount(kept) >= 2
+
+
+def test_a_finalizer_runs_while_its_module_is_whole():
+    ran = []
+    module = ModuleType(ROOT)
+    module.ran = ran
+    exec(
+        "class Resource:\n    def __del__(self): ran.append(word)\n"
+        "word = 'whole'\nresource = Resource()",
+        vars(module),
+    )
+    modules = {ROOT: module}
+    del module
+    reclaim(modules, root_name=ROOT)
+    assert ran == ["whole"]
