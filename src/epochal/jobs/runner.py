@@ -50,8 +50,6 @@ from epochal.jobs.timer import JobTimer
 from epochal.kinds.job import Schedule, job
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from epochal.jobs.job_state import JobState, Run
     from epochal.runtime import Runtime
 
@@ -204,12 +202,7 @@ class Jobs:
     def __enter__(self) -> Jobs:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     # --- following the runtime ---------------------------------------------------------------

@@ -32,7 +32,6 @@ from epochal.jobs.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from epochal.events import Event
     from epochal.runtime import Runtime
@@ -127,12 +126,7 @@ class Streams:
     def __enter__(self) -> Streams:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
