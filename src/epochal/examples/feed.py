@@ -253,7 +253,7 @@ class changes:
 
 
 def _row_sql(columns, state):
-    """Return an SQL expression for a row: a list of objects, whose values are `[type, value]`."""
+    """Return an SQL expression for a row: a list of objects, with `[type, value]` as values."""
     if state == "NULL":
         return state
     pairs = []

@@ -1,4 +1,4 @@
-"""A service: a rate limiter, whose counts survive every reload.
+"""A service: a rate limiter with counts that survive every reload.
 
 `epoch[service]["quota.limiter"].hit("alice")` counts a call, and returns whether it is within the
 limit. Configuration: `limit`, the number of calls for each key (default: no limit).

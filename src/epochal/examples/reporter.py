@@ -1,7 +1,7 @@
 """A job: writes the number of rows of a SQLite table into a report, twenty times a second.
 
 (That often to be fun to watch; `@job(cron="0 * * * *")` would write once an hour.)
-Configuration: `path`, the database; `table`, the table, whose report is `<table>_report`.
+Configuration: `path`, the database; `table`, the table; its report is `<table>_report`.
 """
 
 # /// plugin

@@ -69,7 +69,7 @@ class near:
             self.index = Index.restore(str(folder / "vectors.usearch"), view=True)
 
     def search(self, vector: list[float], limit: int = 10) -> list[Neighbour]:
-        """Return the rows whose vectors are nearest."""
+        """Return the rows with the nearest vectors."""
         if limit < 1:
             raise ValueError(f"limit is {limit}; expected at least 1")
         if self.index is None:

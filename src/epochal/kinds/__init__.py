@@ -8,6 +8,10 @@
     def distance(lat1: float, lon1: float, lat2: float, lon2: float) -> float: ...
 
 No engine is needed to import or to check them: a plugin's own tests run without one.
+
+Each kind is one file. Kinds that SQL calls share `signature` (annotations to SQL types, listed in
+`sql_types`), `codec` (values of data types) and `arrow`; kinds that keep state share `toolkit`,
+which is also for kinds of your own.
 """
 
 from epochal.kinds.aggregate import aggregate

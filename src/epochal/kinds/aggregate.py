@@ -27,7 +27,7 @@ as SQL aggregates do.
 An engine aggregates in parts, on several threads, and merges the parts. For that, a part's state
 travels through the engine as SQL values: the class's *annotated attributes are its state*. They are
 read after a part is done and set on a fresh instance, which is passed to `merge`. State that is not
-of SQL types (a set, say) is written and read by two methods of your own::
+of SQL types (such as a set) is written and read by two methods of your own::
 
     def state(self) -> list[str]: return sorted(self.seen)      # or tuple[int, list[str]]
     def restore(self, seen: list[str]) -> None: self.seen = set(seen)

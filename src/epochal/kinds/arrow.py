@@ -30,8 +30,8 @@ def arrow_type(value_type: ValueType, plugin: str | None = None) -> pa.DataType:
 
     Args:
         value_type: the type, as an annotation gives it.
-        plugin: id of the plugin whose signature has the type; elements of lists then name their
-            data type in the field's metadata. None leaves the metadata out.
+        plugin: id of the plugin that declares the type; elements of lists then name their data type
+            in the field's metadata. None leaves the metadata out.
     """
     if value_type.arrow is not None:
         return value_type.arrow

@@ -102,7 +102,7 @@ class Hook(Kind[Any]):
         """Call every implementation, in order.
 
         Args:
-            epoch: the epoch whose plugins take part, or an operation that pins one.
+            epoch: the epoch with the plugins that take part, or an operation that pins one.
             *args: passed to each.
             **kw: passed to each.
 

@@ -30,8 +30,8 @@ failed, or at the end of the generation.
 An operation that began before a reload searches the old generation's object, on the old code. Later
 builds go to the newest generation.
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 ``built`` of an `IndexSlot` is replaced inside the gate (by a build or an `open`) or while the gate
 is closed (by a hand-over). Searches read it without a lock, and get the old build or the new one,
@@ -225,7 +225,7 @@ class IndexHandle:
         self._replace(build)
 
     def open(self, folder: str | PathLike[str]) -> None:
-        """Open an index that was built into a folder before, in an earlier run say.
+        """Open an index that was built into a folder before, for example in an earlier run.
 
         Raises:
             HostError: no index was built into it, or this one is being built.

@@ -17,7 +17,7 @@ also on the day that has one of them twice, when clocks are set back; one that r
 every so many hours, runs in both.
 
 `epochal.jobs.Jobs` runs them. A tick reads the epoch once, as it begins: a tick that runs while its
-plugin is reloaded ends on the old code, whose shutdown waits for it; the next tick runs the new
+plugin is reloaded ends on the old code, which is shut down after it; the next tick runs the new
 code. A schedule belongs to the job's name, not to its code: a reload that leaves the schedule as it
 is does not touch it, so no tick is lost or doubled. A changed schedule starts anew.
 

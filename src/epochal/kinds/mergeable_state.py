@@ -75,7 +75,7 @@ class MergeableStateKind(AggregateKind):
         return shape
 
     def validate(self, export: Export) -> None:
-        """Require an aggregate with samples, whose restored states have the same value.
+        """Require an aggregate with samples, and the same value from restored states.
 
         Raises:
             TypeError: the class is no such aggregate, or lacks something.
@@ -147,5 +147,5 @@ def _type_name(value_type: Any) -> str:
 
 
 mergeable_state: Final = MergeableStateKind(
-    "mergeable_state", "an aggregate whose state is stored and merged later"
+    "mergeable_state", "an aggregate with a state that is stored and merged later"
 )

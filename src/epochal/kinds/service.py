@@ -67,8 +67,8 @@ class ServiceHandle:
             )
         function = getattr(service, name)
         gated = _gated_async if inspect.iscoroutinefunction(function) else _gated
-        # The method refers to the `StateRef`, not to this handle, whose `__dict__` has the method:
-        # a cycle would keep the lease alive until the collector runs.
+        # The method refers to the `StateRef`, not to this handle: the handle refers to the method,
+        # and a cycle would keep the lease alive until the collector runs.
         method = self.__dict__[name] = functools.update_wrapper(gated(self._ref, name), function)
         return method
 
@@ -93,7 +93,7 @@ def _gated(ref: StateRef, name: str) -> Callable[..., Any]:
 
 
 _UNFINISHED: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
-"""Results whose code has not run yet, which a decorated method returns from a plain call."""
+"""Results with code that has not run yet; a decorated method can return one from a plain call."""
 
 
 def _stay_inside(name: str, result: Any, admission: Admission) -> Any:
@@ -172,7 +172,7 @@ class ServiceKind(Kind[Any]):
         close_object(instance.target)
 
     def wrap(self, instance: GatedState, lease: Lease | RevocableLease) -> ServiceHandle:
-        """Return a handle whose methods wait at the gate."""
+        """Return a handle with methods that wait at the gate."""
         return ServiceHandle(StateRef(instance, lease))
 
     def hand_over(self, old: Opened, new: Opened) -> Handover | None:
@@ -242,4 +242,4 @@ def _calls_of(signature: inspect.Signature) -> Iterator[tuple[list[None], dict[s
 
 _EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
-service: Final = ServiceKind("service", "a stateful object, whose state is handed over on reload")
+service: Final = ServiceKind("service", "an object with state that is handed over on reload")

@@ -1,7 +1,7 @@
 """The table of SQL types: the one place that lists them.
 
 A row of `SQL_TYPES` gives a type its SQL name, its Arrow type, the Python annotation that stands
-for it and pyarrow's array class for it. A row of `FAMILIES` says how to treat Arrow types that
+for it and pyarrow's array class for it. A row of `FAMILIES` defines how to treat Arrow types that
 differ in width or unit alone: which Python values pyarrow would silently change, and the form in
 JSON. All code that depends on types reads these rows:
 
@@ -134,5 +134,5 @@ def by_annotation(python: type) -> SqlType:
 
 
 def by_array(name: str) -> SqlType | None:
-    """The type of the arrays of one of pyarrow's classes; None where the class says no one type."""
+    """The type of the arrays of one of pyarrow's classes; None for a class that holds any type."""
     return next((kind for kind in SQL_TYPES if kind.array == name), None)

@@ -86,7 +86,7 @@ class TableFunctionKind(Kind[Callable[..., Any]]):
     __slots__ = ()
 
     def validate(self, export: Export) -> None:
-        """Require a function that SQL can call, and whose columns are known.
+        """Require a function that SQL can call, with known columns.
 
         Raises:
             TypeError: it is not such a function; the message names each parameter or column.

@@ -13,13 +13,13 @@ the state. Three pieces:
 - `GatedTransfer` is made by `Kind.hand_over`: it moves the state under the closed gate.
 
 The new generation shares the gate from the moment its transfer is made, before it has the state. So
-a call that reaches it early, from the `init` of a plugin that requires it say, is led to the old
-object, and its effect is moved with the rest.
+a call that reaches it early, for example from the `init` of a plugin that requires it, is led to
+the old object, and its effect is moved with the rest.
 
-Who reads, who writes: ``current`` of a gate is written by the change, one thread at a time, while
-the gate is closed or before any caller has the handle. Calls read it inside the gate. So it does
-not change under a call. The reference is weak: a `StateRef` refers to its gate, and a strong
-reference back would be a cycle that keeps the lease alive until the collector runs.
+Threads: the change writes ``current`` of a gate, one thread at a time, while the gate is closed or
+before any caller has the handle. Calls read it inside the gate. So it does not change under a call.
+The reference is weak: a `StateRef` refers to its gate, and a strong reference back would be a cycle
+that keeps the lease alive until the collector runs.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ class GatedState:
 
 
 class StateRef:
-    """A reference to one generation's state, with the lease that calls through it carry."""
+    """A reference to one generation's state, with the lease that calls through it carry.
+
+    A kind's handle keeps it in the attribute `_ref`, where `GatedTransfer.commit` reads it.
+    """
 
     __slots__ = ("__weakref__", "_methods", "lease", "state")
 

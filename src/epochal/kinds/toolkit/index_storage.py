@@ -3,9 +3,9 @@
 An index is read in place for as long as it serves, even a page at a time, so no build writes over
 another. In the folder that a host gave, each build gets a subfolder, and a file names the newest
 whole one. That file is replaced, in one step, once all of the build is on the disk; a build that
-fails, or whose process dies, leaves the one before. A superseded build is removed when no process
-refers to it any more: each process that uses one holds a shared lock on the file beside its folder,
-and its remover must have that lock exclusively.
+fails, or dies with its process, leaves the one before. A superseded build is removed when no
+process refers to it any more: each process that uses one holds a shared lock on the file beside its
+folder, and its remover must have that lock exclusively.
 
 Without a folder of the host's, a build is temporary and goes with the last reference to it. A
 cleaner of temporary folders may remove it earlier: so its files are noted, and checked before it is

@@ -59,7 +59,7 @@ class StateVersion:
         return self._evaluate(whole)
 
     def value_of(self, rows: Rows) -> Any:
-        """Return the value of rows whose state is never stored."""
+        """Return the value of rows, without storing their state."""
         return self._evaluate(self._updated(rows))
 
     def _evaluate(self, instance: Any) -> Any:

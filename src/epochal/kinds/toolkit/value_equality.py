@@ -26,8 +26,8 @@ class UndecidedError(ValueError):
 
     def __init__(self, value: object) -> None:
         super().__init__(
-            f"nothing says whether two values of {type(value).__qualname__} are the same: give the "
-            "exported class a static same(a, b), or the values' class an __eq__"
+            f"it is undecided whether two values of {type(value).__qualname__} are the same: give "
+            "the exported class a static same(a, b), or the values' class an __eq__"
         )
 
 
@@ -127,5 +127,5 @@ def _slot_names(slots: Any) -> tuple[str, ...]:
 
 
 def _is_array(value: Any) -> bool:
-    """Whether the value is an array as NumPy has them, whose `==` returns an array."""
+    """Whether the value is an array as NumPy has them: its `==` returns an array."""
     return hasattr(value, "dtype") and hasattr(value, "tolist") and getattr(value, "ndim", 0) > 0
