@@ -185,12 +185,7 @@ class EpochManager(pluggy.PluginManager):
 
 
 def plugins_of(
-    kind: HookimplKind,
-    epoch: Epoch,
-    state: HostState,
-    *,
-    older: EpochManager | None,
-    strict: bool,
+    kind: HookimplKind, epoch: Epoch, state: HostState, *, older: EpochManager | None, strict: bool
 ) -> list[tuple[str, Any]]:
     """Names and objects of the plugins that take part in an epoch, in order of registration.
 
