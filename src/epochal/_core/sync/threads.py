@@ -66,6 +66,7 @@ def _run(work: Callable[[], Any], future: Future[Any]) -> None:
     outcome = _attempt(work)
     del work
     _settle(future, outcome)
+    del future, outcome  # see `_attempt`
 
 
 _Outcome: TypeAlias = "tuple[Any, BaseException | None]"
@@ -78,7 +79,7 @@ def _attempt(work: Callable[[], Any]) -> _Outcome:
         return None, error
     finally:
         # The error's traceback holds this frame, and the frame its caller's. None of them may hold
-        # the error's future, or the plugin's frames in the traceback would wait for the collector.
+        # the error or its future: a cycle would keep the plugin's frames until the collector runs.
         del work
 
 

@@ -1,0 +1,48 @@
+"""A fair lock: tickets are granted in order, and a ticket can leave the queue."""
+
+import threading
+
+from epochal._core.sync.fifo_lock import FifoLock
+
+
+def test_a_free_lock_is_granted_at_once():
+    assert FifoLock().acquire().done()
+
+
+def test_tickets_are_granted_in_the_order_of_their_requests():
+    lock = FifoLock()
+    first, second, third = (lock.acquire() for _ in range(3))
+    assert (first.done(), second.done(), third.done()) == (True, False, False)
+    lock.release(first)
+    assert (second.done(), third.done()) == (True, False)
+    lock.release(second)
+    assert third.done()
+
+
+def test_a_ticket_that_leaves_the_queue_is_skipped():
+    lock = FifoLock()
+    first, second, third = (lock.acquire() for _ in range(3))
+    lock.release(second)
+    assert not third.done()
+    lock.release(first)
+    assert third.done()
+    assert not second.done()
+
+
+def test_a_second_release_does_nothing():
+    lock = FifoLock()
+    first, second, third = (lock.acquire() for _ in range(3))
+    lock.release(first)
+    lock.release(first)
+    assert second.done()
+    assert not third.done()
+
+
+def test_a_callback_of_a_granted_ticket_may_use_the_lock():
+    lock = FifoLock()
+    first, second = lock.acquire(), lock.acquire()
+    released = threading.Event()
+    second.add_done_callback(lambda ticket: (lock.release(ticket), released.set()))
+    lock.release(first)
+    assert released.is_set()
+    assert lock.acquire().done()

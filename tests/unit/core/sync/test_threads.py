@@ -1,0 +1,221 @@
+"""Work on other threads: results arrive, full pools refuse, a hanging job delays no other."""
+
+import asyncio
+import gc
+import os
+import threading
+import weakref
+from queue import SimpleQueue
+
+import pytest
+
+from epochal._core.sync import threads
+from epochal._core.sync.threads import LoopThread, ThreadPool, call_on_thread
+
+
+def until(condition):
+    """Wait for a condition that another thread brings about; ends with the test's time limit."""
+    pause = threading.Event()
+    while not condition():
+        pause.wait(0.001)
+
+
+# --- one call -------------------------------------------------------------------------------------
+
+
+def test_a_call_returns_its_result_from_a_named_daemon_thread():
+    def work():
+        thread = threading.current_thread()
+        return thread.name, thread.daemon
+
+    assert call_on_thread(work, name="worker").result(10) == ("worker", True)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt()])
+def test_any_error_is_the_futures(error):
+    def work():
+        raise error
+
+    assert call_on_thread(work, name="worker").exception(10) is error
+
+
+@pytest.mark.parametrize(
+    "run", [lambda work: call_on_thread(work, name="worker"), ThreadPool("worker").try_submit]
+)
+def test_an_error_that_is_dropped_is_freed_without_a_collection(run):
+    class Local:
+        """Held by the frame that raised."""
+
+    made = []
+
+    def work():
+        local = Local()
+        made.append(weakref.ref(local))
+        raise ValueError("no")
+
+    gc.disable()
+    try:
+        future = run(work)
+        error = future.exception(10)
+        del future, error
+        until(lambda: made[0]() is None)  # ends with the test's time limit
+    finally:
+        gc.enable()
+
+
+# --- the pool -------------------------------------------------------------------------------------
+
+
+def test_an_idle_thread_takes_the_next_job():
+    pool = ThreadPool("pool")
+    idents = {pool.try_submit(threading.get_ident).result(10) for _ in range(20)}
+    assert len(idents) == 1
+
+
+def test_a_job_that_hangs_delays_no_other():
+    pool, go_on = ThreadPool("pool"), threading.Event()
+    hanging = [pool.try_submit(lambda: go_on.wait(30)) for _ in range(5)]
+    assert pool.try_submit(lambda: "done").result(10) == "done"
+    go_on.set()
+    assert all(future.result(10) for future in hanging)
+
+
+def test_a_full_pool_refuses_and_has_a_place_when_a_result_arrives():
+    pool, go_on = ThreadPool("pool", max_threads=1, max_waiting=1), threading.Event()
+    first = pool.try_submit(lambda: go_on.wait(30))
+    second = pool.try_submit(lambda: "second")
+    assert pool.try_submit(lambda: "third") is None
+    go_on.set()
+    assert first.result(10)
+    assert pool.try_submit(lambda: "third") is not None
+    assert second.result(10) == "second"
+
+
+def test_a_pool_starts_no_more_threads_than_it_may():
+    pool, go_on, inside = ThreadPool("pool", max_threads=2), threading.Event(), SimpleQueue()
+    futures = [
+        pool.try_submit(lambda: (inside.put(threading.get_ident()), go_on.wait(30)))
+        for _ in range(10)
+    ]
+    idents = {inside.get(timeout=10), inside.get(timeout=10)}
+    assert inside.empty()
+    go_on.set()
+    for future in futures:
+        future.result(10)
+    while not inside.empty():
+        idents.add(inside.get())
+    assert len(idents) == 2
+
+
+def test_cancelling_a_waiting_job_drops_its_work_at_once():
+    class Query:
+        """The work holds it."""
+
+    pool, go_on = ThreadPool("pool", max_threads=1), threading.Event()
+    first = pool.try_submit(lambda: go_on.wait(30))
+    query, done = Query(), []
+    held = weakref.ref(query)
+    second = pool.try_submit(lambda query=query: done.append(query))
+    del query
+    assert second.cancel()
+    assert held() is None
+    go_on.set()
+    first.result(10)
+    assert pool.try_submit(lambda: 3).result(10) == 3
+    assert done == []
+
+
+def test_an_idle_thread_ends_and_the_pool_works_on(monkeypatch):
+    monkeypatch.setattr(threads, "_IDLE_S", 0.01)
+    pool = ThreadPool("short-lived")
+    assert pool.try_submit(lambda: 1).result(10) == 1
+    until(lambda: all(thread.name != "short-lived" for thread in threading.enumerate()))
+    assert pool.try_submit(lambda: 2).result(10) == 2
+
+
+def test_jobs_that_meet_ending_threads_are_not_lost(monkeypatch):
+    monkeypatch.setattr(threads, "_IDLE_S", 0.0005)
+    pool, pause = ThreadPool("pool"), threading.Event()
+    for number in range(300):
+        assert pool.try_submit(lambda number=number: number).result(10) == number
+        pause.wait(0.0005)
+
+
+def test_the_spare_thread_stays_for_what_is_posted(monkeypatch):
+    monkeypatch.setattr(threads, "_IDLE_S", 0.01)
+    pool, done = ThreadPool("with-spare", spare=1), threading.Event()
+    pool.prepare()
+    threading.Event().wait(0.1)
+    pool.post(done.set)
+    assert done.wait(10)
+
+
+def test_the_collector_may_post():
+    pool, posted = ThreadPool("pool", spare=1), SimpleQueue()
+    pool.prepare()
+
+    class Garbage:
+        def __del__(self):
+            pool.post(lambda: posted.put("posted"))
+
+    garbage = Garbage()
+    garbage.itself = garbage
+    del garbage
+    gc.collect()
+    assert posted.get(timeout=10) == "posted"
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fork_has_an_empty_pool_that_works():
+    pool = ThreadPool("pool", max_threads=1, max_waiting=0)
+    go_on = threading.Event()
+    busy = pool.try_submit(lambda: go_on.wait(30))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if pool.try_submit(lambda: 1).result(10) == 1 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    go_on.set()
+    assert busy.result(10)
+
+
+# --- the loop -------------------------------------------------------------------------------------
+
+
+def test_a_loop_runs_coroutines_on_its_thread():
+    async def work():
+        return threading.current_thread().name
+
+    loop = LoopThread("loop")
+    assert loop.submit(work()).result(10) == "loop"
+    assert loop.stop(10)
+    assert not loop.thread.is_alive()
+
+
+def test_stopping_cancels_tasks_and_waits_for_their_ends():
+    ended = []
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("ended")
+
+    loop = LoopThread("loop")
+    loop.submit(work())
+    until(lambda: asyncio.all_tasks(loop.loop))
+    assert loop.stop(10)
+    assert ended == ["ended"]
+    assert loop.stop(10), "again"
+
+
+def test_a_stopped_loop_refuses_and_closes_the_coroutine():
+    async def work():
+        """Never run."""
+
+    loop = LoopThread("loop")
+    assert loop.stop(10)
+    with pytest.raises(RuntimeError):
+        loop.submit(work())
