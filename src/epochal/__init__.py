@@ -10,7 +10,6 @@ Hosts start at `Runtime`; plugin authors at `epochal.kinds`; hosts with a regist
 """
 
 from epochal._core.change.participant import Participant
-from epochal._core.change.request import Request, RollbackRequest
 from epochal._core.change.transaction import Change
 from epochal._core.generation.context import PluginContext
 from epochal._core.generation.epoch import Epoch
@@ -55,8 +54,6 @@ __all__ = [
     "Participant",
     "PluginContext",
     "PluginLifecycle",
-    "Request",
-    "RollbackRequest",
     "Runtime",
     "Swap",
     "UnexpectedTransitionError",

@@ -26,8 +26,10 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from epochal._core.change.participant import Participant
+from epochal._core.change.plan import Verb
 from epochal._core.change.queue import ChangeQueue
-from epochal._core.change.request import Requests, RollbackRequest, remove_all
+from epochal._core.change.request import Request, Requests, RollbackRequest, remove_all
 from epochal._core.change.sequence import ChangeSpec, Limits
 from epochal._core.change.transaction import Change
 from epochal._core.generation.epoch import EpochReader, EpochStore
@@ -47,13 +49,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from epochal._core.change.journal import Journal
-    from epochal._core.change.participant import Participant
     from epochal._core.change.plan import PlannedChange
     from epochal._core.change.transaction import RunningChange, Source
     from epochal._core.generation.generation import Generation
     from epochal.report import Cutover
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
     from epochal.store.restore import Restore
+
+__all__ = ["Participant", "Request", "RollbackRequest", "Runtime", "Verb"]
 
 _ERROR_LIMIT_S: Final = 1.0
 

@@ -26,6 +26,7 @@ PUBLIC = (
     "epochal.observe",
     "epochal.pluggy",
     "epochal.report",
+    "epochal.runtime",
     "epochal.sql",
     "epochal.store",
 )
@@ -33,9 +34,6 @@ SPECIAL = {"__init__", "__call__", "__getitem__", "__iter__", "__enter__", "__ae
 
 # Public classes have these for the rest of the library; no host calls them.
 INTERNAL = {
-    # Until `Request` and `Participant` have their public addresses.
-    "Change.request",
-    "Runtime.join",
     # Made by a runtime or a manager alone.
     "Caller.__init__",
     "Change.__init__",
@@ -53,7 +51,7 @@ INTERNAL = {
     "PluginLifecycle.ledger",
     # A runtime's calls of its store and of its event stream, and a manager's of its callers.
     "Caller.within",
-    "EventStream.emit_to_others",
+    "EventStream.emit",
     "EventStream.remove",
     "PluginManager.current_manager",
     "Store.candidate",
