@@ -554,5 +554,23 @@ class BusyError(QueryError):
         super().__init__("too many queries are being planned at once; try again in a moment")
 
 
+def format_error(error: BaseException) -> str:
+    """An exception in one line: its type and the first line of its text, if it has any.
+
+    Never raises, so it is safe for errors of plugins. A syntax error in a plugin is shown with its
+    file's path, which its own text lacks.
+    """
+    name = type(error).__name__
+    if isinstance(error, SyntaxError):
+        path, generation_tag, _ = (error.filename or "").rpartition("@g")
+        if generation_tag:
+            return f"{name}: {error.msg} ({path}, line {error.lineno})"
+    try:
+        text = str(error).strip()
+    except BaseException as worse:  # noqa: BLE001  foreign code, and must be reported
+        return f"{name} (no text: its str() raised {type(worse).__name__})"
+    return f"{name}: {text.splitlines()[0]}" if text else name
+
+
 def _known(word: str, names: Sequence[str]) -> str:
     return f"{word}: {', '.join(names)}" if names else f"{word}: none"

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, fields
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from epochal._core.introspect.tracebacks import format_error
+from epochal.errors import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from epochal._core.introspect.tracebacks import format_error
 from epochal._core.plugin.discovery import children_of, sources_in
 from epochal._core.plugin.manifest import has_manifest, read_manifest
 from epochal.artifact import Artifact, read_artifact
-from epochal.errors import EpochalError, HostError, RuntimeClosedError
+from epochal.errors import EpochalError, HostError, RuntimeClosedError, format_error
 from epochal.events import Event
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from epochal._core.introspect.tracebacks import format_error
+from epochal.errors import format_error
 from epochal.kinds.stream import sink, source
 from epochal.kinds.toolkit.gated_state import state_ref_of
 

@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.tracebacks import format_error
-from epochal.errors import HostError, RuntimeClosedError
+from epochal.errors import HostError, RuntimeClosedError, format_error
 from epochal.jobs.endpoints import EndpointError, locked_endpoints
 from epochal.jobs.events import FlowFailed
 from epochal.jobs.retry import Breaker, Circuit, RetryPolicy

@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.introspect.tracebacks import format_error
+from epochal.errors import format_error
 from epochal.jobs.events import (
     BreakerMoved,
     JobRefused,

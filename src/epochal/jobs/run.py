@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from epochal._core.introspect.tracebacks import format_error
-from epochal.errors import ForkedRuntimeError, RuntimeClosedError
+from epochal.errors import ForkedRuntimeError, RuntimeClosedError, format_error
 from epochal.kinds.job import job
 
 if TYPE_CHECKING:

@@ -36,8 +36,7 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.introspect.tracebacks import format_error
-from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError
+from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError, format_error
 from epochal.events import ChangeCommitted, Event, EventsMissed, StoreFaulted, SubscriberFailed
 from epochal.jobs.clock_monitor import Clock, Drift, Heartbeat
 from epochal.jobs.job_table import JobTable

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from epochal._core.generation.kind import Kind, marks_of
-from epochal._core.introspect.tracebacks import format_error
+from epochal.errors import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -57,7 +57,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Union
 
-from epochal._core.introspect.tracebacks import format_error
+from epochal.errors import format_error
 from epochal.kinds.codec import Codec, CodecKind, declared_codec, declared_step
 from epochal.kinds.signature import is_arrow_type
 from epochal.kinds.toolkit.value_equality import values_equal

@@ -48,7 +48,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Handover, Kind, Opened
-from epochal._core.introspect.tracebacks import format_error
+from epochal.errors import format_error
 from epochal.kinds.toolkit.class_checks import check_class, close_object
 from epochal.kinds.toolkit.gated_state import GatedState, GatedTransfer, StateRef
 

@@ -12,8 +12,8 @@ import atexit
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from epochal._core.introspect.tracebacks import format_error
 from epochal._core.sync.weak_registry import WeakRegistry
+from epochal.errors import format_error
 from epochal.loaders._module_proxies import ModuleProxy
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from datafusion.catalog import Catalog
 
-from epochal._core.introspect.tracebacks import format_error
-from epochal.errors import HostError
+from epochal.errors import HostError, format_error
 from epochal.kinds.storage import storage
 from epochal.sql.conversion import ReturnTypeError
 from epochal.sql.plugin_tables import PluginTable, open_table

@@ -32,8 +32,8 @@ from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.change.retirement import Retirement
 from epochal._core.change.sequence import ChangeSequence
 from epochal._core.change.step import COMMITS, RETIRES, Deadline, retirement_steps
-from epochal._core.introspect.tracebacks import format_error, without_machinery
-from epochal.errors import EpochalError
+from epochal._core.introspect.tracebacks import without_machinery
+from epochal.errors import EpochalError, format_error
 from epochal.events import ChangeFailed, ChangeFinished
 from epochal.report import Cutover
 

@@ -19,8 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from epochal._core.change.step import Step, StepName
-from epochal._core.introspect.tracebacks import format_error, without_variables
-from epochal.errors import EpochalError, IncompatibleError, PrepareError
+from epochal._core.introspect.tracebacks import without_variables
+from epochal.errors import EpochalError, IncompatibleError, PrepareError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.generation.generation import Generation
 from epochal._core.generation.states import LifecycleState
-from epochal._core.introspect.tracebacks import format_error, without_variables
+from epochal._core.introspect.tracebacks import without_variables
 from epochal._core.plugin.dependencies import check_distributions
-from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
+from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError, format_error
 from epochal.events import ChangeCommitted, StateDropped
 from epochal.report import Swap
 

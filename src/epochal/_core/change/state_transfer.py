@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.change.step import Deadline
 from epochal._core.generation.own_state import describe, translate_errors
-from epochal._core.introspect.tracebacks import format_error
 from epochal._core.use.gate import GateClosure
-from epochal.errors import PauseTimeoutError
+from epochal.errors import PauseTimeoutError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from epochal._core.introspect.running_code import cancel_tasks, find_stragglers
-from epochal._core.introspect.tracebacks import format_error
 from epochal._core.use.holders import find_holders, holding_operations, limited
+from epochal.errors import format_error
 from epochal.report import Holder
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Kind, marks_of
-from epochal._core.introspect.tracebacks import format_error
 from epochal._core.plugin.capabilities import allows
-from epochal.errors import CapabilityError, ExportError, LinkError
+from epochal.errors import CapabilityError, ExportError, LinkError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -32,11 +32,10 @@ from epochal._core.generation.orphan_threads import OwnThreads, end_threads
 from epochal._core.generation.own_state import PluginState, describe, translate_errors
 from epochal._core.generation.reclaim import Reclaim, reclaim
 from epochal._core.generation.side_effects import SideEffects
-from epochal._core.introspect.tracebacks import format_error
 from epochal._core.plugin.capabilities import allows
 from epochal._core.use.lease import RevocableLease
 from epochal._core.use.lease_carrier import carry
-from epochal.errors import EpochalError, LinkError
+from epochal.errors import EpochalError, LinkError, format_error
 from epochal.report import Holder, Straggler, Version
 
 if TYPE_CHECKING:

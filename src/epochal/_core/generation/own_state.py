@@ -9,8 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.tracebacks import format_error
-from epochal.errors import EpochalError, HandOverError, IncompatibleError
+from epochal.errors import EpochalError, HandOverError, IncompatibleError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

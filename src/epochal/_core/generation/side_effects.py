@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation import process_tables
-from epochal._core.introspect.tracebacks import format_error
+from epochal.errors import format_error
 
 if TYPE_CHECKING:
     from epochal._core.generation.watched_table import Entry, Owns, WatchedTable

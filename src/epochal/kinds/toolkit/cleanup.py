@@ -16,8 +16,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.tracebacks import format_error
 from epochal._core.sync.threads import ThreadPool
+from epochal.errors import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.introspect.tracebacks import format_error
 from epochal._core.sync.durable_files import (
     FileLock,
     sync_all,
@@ -35,7 +34,7 @@ from epochal._core.sync.durable_files import (
     touch,
     write_durably,
 )
-from epochal.errors import HostError
+from epochal.errors import HostError, format_error
 
 if TYPE_CHECKING:
     from os import PathLike

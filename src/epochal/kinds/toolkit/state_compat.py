@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.tracebacks import format_error
+from epochal.errors import format_error
 from epochal.kinds.codec import decoder_for
 from epochal.kinds.toolkit.value_equality import values_equal
 
