@@ -12,6 +12,7 @@ import pytest
 from epochal import examples
 from epochal.server import ServiceLimits
 from epochal.server.query_routes import ARROW
+from epochal.server.schemas import encode
 from epochal.sql.off_thread import PlanningThreads
 
 
@@ -238,6 +239,10 @@ def test_a_value_without_json_form_is_the_querys_fault(served):
     metrics = served.http.get("/metrics").text
     assert 'epochal_queries_total{outcome="query"} 1.0' in metrics
     assert 'outcome="cancelled"' not in metrics
+
+
+def test_half_a_surrogate_pair_in_a_message_is_escaped():
+    assert json.loads(encode({"detail": "\udcff"})) == {"detail": "\udcff"}
 
 
 @pytest.mark.parametrize(

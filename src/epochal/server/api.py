@@ -43,7 +43,7 @@ _ANY_REQUEST: Final = (400, 401, 403, 405, 408, 421, 431, 503)
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ApiRoute:
     """One method of one path.
 
     Attributes:
@@ -73,10 +73,10 @@ class Endpoint:
     problems: tuple[int, ...] = ()
 
 
-_get: Final = partial(Endpoint, "GET")
-_post: Final = partial(Endpoint, "POST")
+_get: Final = partial(ApiRoute, "GET")
+_post: Final = partial(ApiRoute, "POST")
 _change: Final = partial(
-    Endpoint,
+    ApiRoute,
     answer=schemas.ChangeReport,
     options=schemas.ChangeOptions,
     headers=("If-Match",),
@@ -89,7 +89,7 @@ _upload: Final = partial(
 )
 _PLUGIN: Final = "/v1/plugins/{plugin}"
 
-ENDPOINTS: Final = (
+API_ROUTES: Final = (
     _post(
         "/v1/query",
         queries.run_query,
@@ -155,7 +155,7 @@ ENDPOINTS: Final = (
     _get("/v1/catalog", status.catalog, "Tables and functions.", schemas.CatalogAnswer),
     _get("/v1/session", status.show_session, "Your rights.", schemas.SessionRights),
     _post("/v1/session", status.open_session, "Open the page's session.", schemas.SessionKey),
-    Endpoint("DELETE", "/v1/session", status.close_session, "End it.", statuses=(204,)),
+    ApiRoute("DELETE", "/v1/session", status.close_session, "End it.", statuses=(204,)),
     _get("/healthz", status.healthz, "Whether the service lives.", schemas.HealthAnswer),
     _get("/readyz", status.readyz, "Whether it takes work.", schemas.HealthAnswer),
     _get("/metrics", status.metrics, "Figures for Prometheus.", content={"text/plain": _TEXT}),
@@ -170,8 +170,8 @@ ENDPOINTS: Final = (
 def make_routes() -> list[Route]:
     """The router's routes: one for all methods of a path, so that a 405 names them all."""
     paths: dict[str, dict[str, Handler]] = defaultdict(dict)
-    for endpoint in (*ENDPOINTS, _get("/openapi.json", _send_document)):
-        paths[endpoint.path][endpoint.method] = endpoint.handler
+    for route in (*API_ROUTES, _get("/openapi.json", _send_document)):
+        paths[route.path][route.method] = route.handler
     return [_route(path, handlers) for path, handlers in paths.items()]
 
 
@@ -218,7 +218,7 @@ _PROBLEM: Final = {
 @cache
 def document() -> Schema:
     """The OpenAPI document; not to be altered."""
-    documented = [endpoint for endpoint in ENDPOINTS if endpoint.summary]
+    documented = [route for route in API_ROUTES if route.summary]
     bodies = [e.body for e in documented if isinstance(e.body, type)]
     answers = [e.answer for e in documented if e.answer is not None]
     _, components = msgspec.json.schema_components(
@@ -226,8 +226,8 @@ def document() -> Schema:
         ref_template="#/components/schemas/{name}",
     )
     paths: dict[str, Schema] = defaultdict(dict)
-    for endpoint in documented:
-        paths[endpoint.path][endpoint.method.lower()] = _operation(endpoint)
+    for route in documented:
+        paths[route.path][route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -244,20 +244,20 @@ def document() -> Schema:
     }
 
 
-def _operation(endpoint: Endpoint) -> Schema:
-    success: Schema = {"description": endpoint.summary}
-    if content := _content(endpoint.answer, endpoint.content):
+def _operation(route: ApiRoute) -> Schema:
+    success: Schema = {"description": route.summary}
+    if content := _content(route.answer, route.content):
         success["content"] = content
-    responses = {str(status): success for status in endpoint.statuses}
-    for status_code in sorted({*_ANY_REQUEST, *endpoint.problems}):
+    responses = {str(status): success for status in route.statuses}
+    for status_code in sorted({*_ANY_REQUEST, *route.problems}):
         responses[str(status_code)] = _PROBLEM
-    operation: Schema = {"summary": endpoint.summary, "responses": responses}
-    if parameters := _parameters(endpoint):
+    operation: Schema = {"summary": route.summary, "responses": responses}
+    if parameters := _parameters(route):
         operation["parameters"] = parameters
-    if endpoint.body is not None:
-        content = _content(endpoint.body)
+    if route.body is not None:
+        content = _content(route.body)
         operation["requestBody"] = {"required": True, "content": content}
-    if right_needed(endpoint.method, endpoint.path) is Right.CHANGE:
+    if right_needed(route.method, route.path) is Right.CHANGE:
         operation["security"] = [{"admin": []}]
     return operation
 
@@ -273,14 +273,14 @@ def _content(*bodies: type | Mapping[str, Schema] | None) -> Schema:
     return content
 
 
-def _parameters(endpoint: Endpoint) -> list[Schema]:
-    in_path = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
+def _parameters(route: ApiRoute) -> list[Schema]:
+    in_path = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
     parameters = [
         {"name": name, **_PARAMETERS[name], "required": name in in_path}
-        for name in (*in_path, *endpoint.headers)
+        for name in (*in_path, *route.headers)
     ]
-    if endpoint.options is not None:
-        schema = msgspec.json.schema(endpoint.options)["$defs"][endpoint.options.__name__]
+    if route.options is not None:
+        schema = msgspec.json.schema(route.options)["$defs"][route.options.__name__]
         for name, facts in schema["properties"].items():
             about = facts.pop("description")
             parameters.append({"name": name, "in": "query", "schema": facts, "description": about})

@@ -14,7 +14,7 @@ from epochal.server.api import make_routes
 from epochal.server.engine_health import watch_engine
 from epochal.server.problem_details import answer_to, problem
 from epochal.server.responses import UnreadBodyMiddleware
-from epochal.server.schemas import EpochRef
+from epochal.server.schemas import epoch_ref
 from epochal.server.security import AuthMiddleware
 from epochal.server.shutdown import ShutdownMiddleware
 from epochal.server.status_routes import drains_of
@@ -80,7 +80,7 @@ class EpochHeaders:
             if message["type"] == "http.response.start":
                 headers: list[tuple[bytes, bytes]] = list(message["headers"])
                 if all(name != b"epochal-epoch" for name, _ in headers):
-                    epoch = EpochRef.of(self._runtime.epoch)
+                    epoch = epoch_ref(self._runtime.epoch)
                     headers.append((b"epochal-epoch", str(epoch.number).encode()))
                     headers.append((b"epochal-epoch-id", epoch.id.encode()))
                     message["headers"] = headers
@@ -118,7 +118,7 @@ async def _sample(service: ServiceState) -> None:
             drains = await asyncio.to_thread(drains_of, service)
             next_search = clock() + _REST * (clock() - started)
         # A reference by number, not the epoch: this frame waits, and an epoch pins every plugin.
-        epoch = EpochRef.of(service.runtime.epoch)
+        epoch = epoch_ref(service.runtime.epoch)
         service.feed.sample(service.query_stats.sample(epoch=epoch, drains=drains))
 
 

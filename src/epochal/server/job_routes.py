@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from epochal.errors import UnknownExportError
 from epochal.server.decoding import read_nothing
 from epochal.server.responses import json_response
-from epochal.server.schemas import EpochRef, JobInfo, JobList, JobRequested
+from epochal.server.schemas import JobInfo, JobList, JobRequested, epoch_ref
 from epochal.server.state import service_of
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ async def list_jobs(request: Request) -> Response:
     service = service_of(request)
     jobs = [] if service.jobs is None else service.jobs.status()
     return json_response(
-        JobList(
-            epoch=EpochRef.of(service.runtime.epoch), jobs=[_job_info(status) for status in jobs]
-        )
+        JobList(epoch=epoch_ref(service.runtime.epoch), jobs=[_job_info(status) for status in jobs])
     )
 
 
@@ -36,7 +34,7 @@ async def run_job(request: Request) -> Response:
     if service.jobs is None:
         raise UnknownExportError("job", name)
     service.jobs.run_now(name)
-    return json_response(JobRequested(epoch=EpochRef.of(service.runtime.epoch), job=name), 202)
+    return json_response(JobRequested(epoch=epoch_ref(service.runtime.epoch), job=name), 202)
 
 
 def _job_info(status: JobStatus) -> JobInfo:

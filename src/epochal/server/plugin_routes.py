@@ -28,7 +28,7 @@ from epochal.server.decoding import (
     read_options,
 )
 from epochal.server.responses import json_response
-from epochal.server.schemas import ChangeOptions, EpochRef, LoadOptions, version_facts
+from epochal.server.schemas import ChangeOptions, LoadOptions, epoch_ref, version_facts
 from epochal.server.state import service_of
 from epochal.server.uploads import read_upload
 from epochal.sql import sql_signature
@@ -58,7 +58,7 @@ async def list_plugins(request: Request) -> Response:
         schemas.PluginInfo(**_plugin_facts(service, epoch, generation))
         for _, generation in sorted(epoch.generations.items())
     ]
-    document = schemas.PluginList(epoch=EpochRef.of(epoch), plugins=plugins)
+    document = schemas.PluginList(epoch=epoch_ref(epoch), plugins=plugins)
     return json_response(document, headers=_etag(epoch.id))
 
 
@@ -68,17 +68,17 @@ async def show_plugin(request: Request) -> Response:
     epoch = service.runtime.epoch
     facts = _plugin_facts(service, epoch, epoch.generation(request.path_params["plugin"]))
     return json_response(
-        schemas.PluginAnswer(epoch=EpochRef.of(epoch), **facts), headers=_etag(epoch.id)
+        schemas.PluginAnswer(epoch=epoch_ref(epoch), **facts), headers=_etag(epoch.id)
     )
 
 
 async def list_epochs(request: Request) -> Response:
     """The epochs that can be rolled back to, newest first; without a store the current one."""
     service = service_of(request)
-    limit = read_options(request, schemas.HistoryOptions).limit
+    options = convert_text(request.query_params, schemas.HistoryOptions, "the options")
     current = service.runtime.epoch
     try:
-        history = await asyncio.to_thread(service.runtime.history, limit)
+        history = await asyncio.to_thread(service.runtime.history, options.limit)
         epochs = convert(history, list[schemas.EpochInfo], from_attributes=True)
         is_kept = True
     except NoStoreError:
@@ -90,7 +90,7 @@ async def list_epochs(request: Request) -> Response:
         epochs = [only]
         is_kept = False
     return json_response(
-        schemas.EpochHistory(epoch=EpochRef.of(current), kept=is_kept, epochs=epochs)
+        schemas.EpochHistory(epoch=epoch_ref(current), kept=is_kept, epochs=epochs)
     )
 
 
@@ -190,7 +190,7 @@ async def _run(request: Request, change: Change, *, loaded: str | None = None) -
     service.check_serving()
     cutover = await change.run_async()
     is_new = any(swap.plugin == loaded and swap.old is None for swap in cutover.swaps)
-    epoch = EpochRef.of(service.runtime.epoch)
+    epoch = epoch_ref(service.runtime.epoch)
     report = schemas.ChangeReport(
         epoch=epoch, cutover_ms=cutover.cutover_ms, at=time(), **cutover.as_dict()
     )

@@ -25,7 +25,7 @@ from epochal.server.decoding import read_json
 from epochal.server.problem_details import answer_to
 from epochal.server.responses import CancelOnDisconnect, json_response
 from epochal.server.result_chunks import JsonRows, chunks_of
-from epochal.server.schemas import EpochRef, QueryRequest, encode, version_facts
+from epochal.server.schemas import QueryRequest, encode, version_facts
 from epochal.server.state import service_of
 from epochal.sql.json_values import json_field
 
@@ -83,7 +83,7 @@ async def _run_whole(run: Run, max_rows: int, max_bytes: int) -> Response:
             rows=msgspec.Raw(bytes(rows)),
             truncated=rows.truncated,
             elapsed_ms=round((perf_counter() - started) * 1000.0, 3),
-            epoch=EpochRef.of(result.epoch),
+            epoch=result.epoch,
             provenance=_provenance_of(result.provenance),
         )
         return json_response(answer, headers=_epoch_headers(result))

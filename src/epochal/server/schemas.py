@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from epochal.sql import EpochRef
+
 MAX_NUMBER: Final = 2**53
 """The largest number of a generation or an epoch that every JSON reader keeps exactly."""
 
@@ -89,8 +91,8 @@ class RemoveOptions(ChangeOptions):
     cascade: Annotated[Flag, Meta(description="Remove the plugins that require it, too.")] = "false"
 
 
-class HistoryOptions(RequestStruct):
-    """The options of the history of epochs."""
+class HistoryOptions(RequestStruct, forbid_unknown_fields=False):
+    """The options of the history of epochs; a read ignores unknown ones."""
 
     limit: Annotated[int, Meta(ge=1, le=1000, description="The number of epochs.")] = 50
 
@@ -104,16 +106,9 @@ class EpochPath(RequestStruct):
 # --- answers -----------------------------------------------------------------------------------
 
 
-class EpochRef(AnswerStruct):
-    """An epoch: its number, and the digest of its contents."""
-
-    number: Count
-    id: str
-
-    @classmethod
-    def of(cls, epoch: Any) -> EpochRef:
-        """Name an epoch, or the record of one, without holding it: an epoch pins its plugins."""
-        return cls(number=epoch.number, id=epoch.id)
+def epoch_ref(epoch: Any) -> EpochRef:
+    """Name an epoch, or the record of one, without holding it: an epoch pins its plugins."""
+    return EpochRef(epoch.number, epoch.id)
 
 
 class EpochAnswer(AnswerStruct):
@@ -236,9 +231,11 @@ class ChangeReport(EpochAnswer):
     at: float
 
 
-class EpochInfo(EpochRef):
+class EpochInfo(AnswerStruct):
     """A committed epoch of the history."""
 
+    number: Count
+    id: str
     at: float
     reason: str
     plugins: list[VersionInfo]

@@ -14,7 +14,7 @@ from epochal.server import schemas
 from epochal.server.engine_health import describe_holders
 from epochal.server.problem_details import problem
 from epochal.server.responses import EventStreamResponse, json_response
-from epochal.server.schemas import DrainInfo, EpochRef, TableInfo, version_facts
+from epochal.server.schemas import DrainInfo, TableInfo, epoch_ref, version_facts
 from epochal.server.security import Right
 from epochal.server.state import service_of
 from epochal.sql.json_values import json_field
@@ -48,7 +48,7 @@ async def status(request: Request) -> Response:
     stats, epoch = service.query_stats, service.runtime.epoch
     return json_response(
         schemas.StatusAnswer(
-            epoch=EpochRef.of(epoch),
+            epoch=epoch_ref(epoch),
             boot=service.feed.boot,
             state="stopping" if service.stopping else "serving",
             started=service.started,
@@ -67,7 +67,7 @@ async def drains(request: Request) -> Response:
     """The generations that drain, and their holders."""
     service = service_of(request)
     infos = await asyncio.to_thread(drains_of, service)
-    return json_response(schemas.DrainList(epoch=EpochRef.of(service.runtime.epoch), drains=infos))
+    return json_response(schemas.DrainList(epoch=epoch_ref(service.runtime.epoch), drains=infos))
 
 
 def drains_of(service: ServiceState) -> list[DrainInfo]:
@@ -87,7 +87,7 @@ async def catalog(request: Request) -> Response:
     """The tables and functions that a query may name."""
     service = service_of(request)
     # Before the look: the epoch of the answer is not newer than what it shows.
-    epoch = EpochRef.of(service.runtime.epoch)
+    epoch = epoch_ref(service.runtime.epoch)
     tables = await asyncio.to_thread(tables_of, service.database)
     functions = sorted(service.database.functions())
     return json_response(schemas.CatalogAnswer(epoch=epoch, tables=tables, functions=functions))
