@@ -52,12 +52,14 @@
         ├── QueryCancelledError
         └── BusyError                      too many queries are being planned
 
-Each class has one stable `code` that logs, the command line and HTTP share. A message contains the
+Each class has one stable `code` that logs, the command line and HTTP share: its name without
+`Error`, in lower case with hyphens (`UnknownPluginError`: `unknown-plugin`). A message contains the
 event, the plugin and the next thing to do; its facts are attributes, too.
 """
 
 from __future__ import annotations
 
+import re
 from os import fspath
 from typing import TYPE_CHECKING
 
@@ -74,6 +76,13 @@ class EpochalError(Exception):
 
     code: str = "epochal"
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # A subclass in another module keeps the code of its base, which clients know.
+        if cls.__module__ == __name__ and "code" not in vars(cls):
+            words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__.removesuffix("Error"))
+            cls.code = words.lower()
+
 
 # --- yours -------------------------------------------------------------------------------------
 
@@ -81,13 +90,9 @@ class EpochalError(Exception):
 class HostError(EpochalError):
     """The host made a call that is wrong in the present state."""
 
-    code = "host"
-
 
 class UnknownPluginError(HostError, LookupError):
     """No plugin of that name is active."""
-
-    code = "unknown-plugin"
 
     def __init__(self, plugin: str, known: Sequence[str] = ()) -> None:
         self.plugin = plugin
@@ -97,8 +102,6 @@ class UnknownPluginError(HostError, LookupError):
 
 class UnknownExportError(HostError, KeyError):
     """The epoch has no export of that kind and name."""
-
-    code = "unknown-export"
 
     def __init__(self, kind: str, name: object, known: Sequence[str] = ()) -> None:
         self.kind = kind
@@ -114,8 +117,6 @@ class UnknownExportError(HostError, KeyError):
 class AlreadyLoadedError(HostError):
     """A plugin of that name is active: reload it, or remove it first."""
 
-    code = "already-loaded"
-
     def __init__(self, plugin: str) -> None:
         self.plugin = plugin
         super().__init__(
@@ -126,13 +127,9 @@ class AlreadyLoadedError(HostError):
 class NestedChangeError(HostError):
     """Code that a change runs (a plugin's link, init or shutdown) asked for another change."""
 
-    code = "nested-change"
-
 
 class NoStoreError(HostError):
     """The call needs a store, and the runtime was made without one."""
-
-    code = "no-store"
 
     def __init__(self, call: str) -> None:
         super().__init__(
@@ -143,19 +140,13 @@ class NoStoreError(HostError):
 class NotKeptError(HostError, LookupError):
     """The generation, version or epoch is not in the store's history."""
 
-    code = "not-kept"
-
 
 class OperationEndedError(HostError):
     """The operation's `with` block is over; its epoch is no longer pinned."""
 
-    code = "operation-ended"
-
 
 class RuntimeClosedError(HostError):
     """The runtime was closed; it takes no more changes and serves no more operations."""
-
-    code = "runtime-closed"
 
 
 class ForkedRuntimeError(HostError):
@@ -165,16 +156,12 @@ class ForkedRuntimeError(HostError):
     Make a new `Runtime` in the child.
     """
 
-    code = "forked-runtime"
-
 
 # --- theirs ------------------------------------------------------------------------------------
 
 
 class PluginError(EpochalError):
     """A plugin is at fault; `plugin` is its id (None if the id could not be read)."""
-
-    code = "plugin"
 
     def __init__(self, message: str, *, plugin: str | None = None) -> None:
         self.plugin = plugin
@@ -184,13 +171,9 @@ class PluginError(EpochalError):
 class ArtifactError(PluginError):
     """The plugin's bytes cannot be read, or cannot be a plugin."""
 
-    code = "artifact"
-
 
 class ManifestError(PluginError):
     """The manifest is wrong; `faults` lists every fault, with its place and the expected value."""
-
-    code = "manifest"
 
     def __init__(self, faults: Sequence[str], *, plugin: str | None = None) -> None:
         self.faults = tuple(faults)
@@ -200,25 +183,17 @@ class ManifestError(PluginError):
 class LinkError(PluginError):
     """The plugin's code raised while it was executed or while it registered its exports."""
 
-    code = "link"
-
 
 class ExportError(PluginError):
     """An export does not fit its kind, or a name is exported twice."""
-
-    code = "export"
 
 
 class InitError(PluginError):
     """The plugin's `init` raised."""
 
-    code = "init"
-
 
 class HandOverError(PluginError):
     """The plugin's state could not be handed over to its next generation."""
-
-    code = "hand-over"
 
 
 class PrepareError(PluginError):
@@ -230,13 +205,9 @@ class PrepareError(PluginError):
 class HookAnswerError(PluginError):
     """A hook's implementation returned a value that the host cannot take, such as a coroutine."""
 
-    code = "hook-answer"
-
 
 class ShutdownError(PluginError):
     """The plugin's `shutdown`, or a deferred resource, raised; the removal continued."""
-
-    code = "shutdown"
 
 
 # --- refused -----------------------------------------------------------------------------------
@@ -245,13 +216,9 @@ class ShutdownError(PluginError):
 class RefusedError(EpochalError):
     """The change would break a rule; it changed nothing."""
 
-    code = "refused"
-
 
 class CapabilityError(RefusedError):
     """A plugin used or registered something without the capability for it."""
-
-    code = "capability"
 
     def __init__(self, message: str, *, plugin: str, capability: str) -> None:
         self.plugin = plugin
@@ -262,8 +229,6 @@ class CapabilityError(RefusedError):
 class IncompatibleError(RefusedError):
     """The new version of an export cannot take the place of the old one."""
 
-    code = "incompatible"
-
 
 class EpochMovedError(RefusedError):
     """The current epoch is not the one that the caller expects: another change came first.
@@ -273,8 +238,6 @@ class EpochMovedError(RefusedError):
         number: the number of the current epoch.
         current: the id of the current epoch.
     """
-
-    code = "epoch-moved"
 
     def __init__(self, *, expected: str | None, number: int, current: str) -> None:
         self.expected = expected
@@ -292,8 +255,6 @@ class DependencyError(RefusedError):
     `plugin` is the id of the plugin concerned; None if the message names several.
     """
 
-    code = "dependency"
-
     def __init__(self, message: str, *, plugin: str | None = None) -> None:
         self.plugin = plugin
         super().__init__(message)
@@ -302,19 +263,13 @@ class DependencyError(RefusedError):
 class MissingDependencyError(DependencyError):
     """A plugin, or an installed distribution, that a plugin requires is missing."""
 
-    code = "missing-dependency"
-
 
 class VersionConflictError(DependencyError):
     """A requirement of a plugin is met by name only: the version does not satisfy it."""
 
-    code = "version-conflict"
-
 
 class DependencyCycleError(DependencyError):
     """Plugins require each other in a circle; `members` lists them in order."""
-
-    code = "dependency-cycle"
 
     def __init__(self, members: Sequence[str]) -> None:
         self.members = tuple(members)
@@ -324,8 +279,6 @@ class DependencyCycleError(DependencyError):
 
 class RequiredByError(DependencyError):
     """A plugin cannot be removed: others require it; `dependents` lists them."""
-
-    code = "required-by"
 
     def __init__(self, plugin: str, dependents: Sequence[str]) -> None:
         self.dependents = tuple(dependents)
@@ -342,8 +295,6 @@ class RequiredByError(DependencyError):
 class StoreError(EpochalError):
     """The durable store failed; `path` is the file or folder concerned."""
 
-    code = "store"
-
     def __init__(self, message: str, *, path: str | PathLike[str]) -> None:
         self.path = fspath(path)
         super().__init__(message)
@@ -351,8 +302,6 @@ class StoreError(EpochalError):
 
 class StoreInUseError(StoreError):
     """Another runtime has the store open; `pid` is its process, None if it is unknown."""
-
-    code = "store-in-use"
 
     def __init__(self, message: str, *, path: str | PathLike[str], pid: int | None) -> None:
         self.pid = pid
@@ -362,13 +311,9 @@ class StoreInUseError(StoreError):
 class StoreSchemaError(StoreError):
     """The store was written by a later version of Epochal."""
 
-    code = "store-schema"
-
 
 class StoreCorruptError(StoreError):
     """A file of the store has changed; `plugin` is its plugin's id, None for a file of all."""
-
-    code = "store-corrupt"
 
     def __init__(
         self, message: str, *, path: str | PathLike[str], plugin: str | None = None
@@ -380,8 +325,6 @@ class StoreCorruptError(StoreError):
 class StoreWriteError(StoreError):
     """The store cannot be written; the change was rolled back, and the old epoch serves on."""
 
-    code = "store-write"
-
 
 class RestoreError(StoreError):
     """The last committed epoch cannot be restored, so the runtime did not start.
@@ -390,8 +333,6 @@ class RestoreError(StoreError):
         plugin: the id of the plugin that prevents it; None if no plugin does.
         epoch: the number of the epoch.
     """
-
-    code = "restore"
 
     def __init__(
         self, message: str, *, path: str | PathLike[str], epoch: int, plugin: str | None
@@ -412,8 +353,6 @@ class PhaseTimeoutError(EpochalError, TimeoutError):
         thread: the name of the abandoned thread.
     """
 
-    code = "phase-timeout"
-
     def __init__(self, phase: str, plugin: str, timeout: float, thread: str) -> None:
         self.phase = phase
         self.plugin = plugin
@@ -433,8 +372,6 @@ class PauseTimeoutError(PhaseTimeoutError):
         inside: the calls inside the plugins that did not end in time.
     """
 
-    code = "pause-timeout"
-
     def __init__(self, plugins: Sequence[str], timeout: float, inside: Sequence[Straggler]) -> None:
         self.phase = "hand over"
         self.plugin = ", ".join(plugins)
@@ -453,8 +390,6 @@ class PauseTimeoutError(PhaseTimeoutError):
 class ChangeCancelledError(EpochalError):
     """The change was cancelled before publish; it was rolled back."""
 
-    code = "change-cancelled"
-
 
 # --- the hand-driven protocol ------------------------------------------------------------------
 
@@ -462,13 +397,9 @@ class ChangeCancelledError(EpochalError):
 class DrainError(EpochalError):
     """A generation cannot be drained or finalized."""
 
-    code = "drain"
-
 
 class NotActiveError(DrainError):
     """The generation is not in the state that the call needs; `state` is its current state."""
-
-    code = "not-active"
 
     def __init__(self, message: str, state: LifecycleState) -> None:
         self.state = state
@@ -477,8 +408,6 @@ class NotActiveError(DrainError):
 
 class UnexpectedTransitionError(DrainError):
     """The call would skip a state; `state` is the current one."""
-
-    code = "unexpected-transition"
 
     def __init__(self, message: str, state: LifecycleState) -> None:
         self.state = state
@@ -494,8 +423,6 @@ class DrainTimeoutError(DrainError, TimeoutError):
         holders: what holds the generation in use.
     """
 
-    code = "drain-timeout"
-
     def __init__(self, waited: float, in_flight: int, holders: Sequence[Holder] = ()) -> None:
         self.waited = waited
         self.in_flight = in_flight
@@ -506,8 +433,6 @@ class DrainTimeoutError(DrainError, TimeoutError):
 
 class InUseError(DrainError):
     """The generation cannot be finalized: `in_flight` leases are alive."""
-
-    code = "in-use"
 
     def __init__(self, message: str, in_flight: int) -> None:
         self.in_flight = in_flight
@@ -520,13 +445,9 @@ class InUseError(DrainError):
 class QueryError(EpochalError):
     """A SQL query could not be planned or run."""
 
-    code = "query"
-
 
 class FunctionError(QueryError):
     """A plugin's function raised inside a query, or returned a value of another type."""
-
-    code = "function"
 
     def __init__(self, message: str, *, function: str) -> None:
         self.function = function
@@ -536,19 +457,13 @@ class FunctionError(QueryError):
 class QueryTimeoutError(QueryError, TimeoutError):
     """The query did not end within its time limit."""
 
-    code = "query-timeout"
-
 
 class QueryCancelledError(QueryError):
     """The query was cancelled before it ended."""
 
-    code = "query-cancelled"
-
 
 class BusyError(QueryError):
     """Too many queries are being planned, and too many wait for that; try again later."""
-
-    code = "busy"
 
     def __init__(self) -> None:
         super().__init__("too many queries are being planned at once; try again in a moment")

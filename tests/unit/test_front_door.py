@@ -23,3 +23,34 @@ def test_every_error_has_a_code_of_its_own_and_stands_in_the_drawn_tree():
     assert len(set(codes)) == len(codes)
     for cls in classes:
         assert f" {cls.__name__} " in f" {errors.__doc__} ".replace("\n", " ")
+
+
+# Clients match on these: the command line's output, problem documents and logs have them.
+CODES = """
+    already-loaded artifact busy capability change-cancelled dependency dependency-cycle drain
+    drain-timeout epoch-moved epochal export forked-runtime function hand-over hook-answer
+    host in-use incompatible init link manifest missing-dependency nested-change no-store
+    not-active not-kept operation-ended pause-timeout phase-timeout plugin query
+    query-cancelled query-timeout refused required-by restore runtime-closed shutdown store
+    store-corrupt store-in-use store-schema store-write unexpected-transition unknown-export
+    unknown-plugin version-conflict welcome
+"""
+
+
+def test_the_codes_of_errors_stay_as_they_are():
+    from epochal import errors
+
+    codes = {
+        value.code
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, errors.EpochalError)
+    }
+    assert codes == set(CODES.split())
+
+
+def test_an_error_of_a_host_keeps_the_code_of_its_base():
+    from epochal.errors import HostError
+
+    class NoBudgetError(HostError): ...
+
+    assert NoBudgetError.code == "host"
