@@ -48,8 +48,6 @@ class AggregateFunction(Function):
         retracts: whether rows can be removed again, for window frames that slide.
     """
 
-    __slots__ = ("_own_state", "_result", "_state", "_vectorized", "retracts")
-
     deregister = SessionContext.deregister_udaf
 
     def __init__(self, export: Export, generation: Generation) -> None:
@@ -127,8 +125,6 @@ class AggregateFunction(Function):
 class StateFunction(AggregateFunction):
     """The function that returns a mergeable state, to be stored in a column."""
 
-    __slots__ = ()
-
     suffix = STATE_SUFFIX
 
     def _shape(self, export: Export) -> AggregateShape:
@@ -143,8 +139,6 @@ class StateFunction(AggregateFunction):
 
 class MergeFunction(AggregateFunction):
     """The function that merges stored states and returns their value."""
-
-    __slots__ = ()
 
     suffix = MERGE_SUFFIX
 

@@ -11,12 +11,13 @@ data type: no value is decoded or encoded, and no row costs a step in Python.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal.kinds.codec import decoder_for, encoder_for, for_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from epochal.kinds.aggregate import AggregateShape
     from epochal.kinds.codec import Step
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class CodecCall:
-    """Wraps a function that is called by row, by column or by frame."""
+    """Wraps a function."""
 
     __slots__ = ("_decoders", "_encode", "_function")
 
@@ -62,32 +63,23 @@ def wrap_window(
     return CodecCall(function, decoders, encode)
 
 
-class CodecTable:
-    """Wraps a function that returns rows; each row becomes a mapping of values to store."""
+def wrap_table(function: Callable[..., Any], shape: TableShape) -> CodecCall:
+    """Wrap a function that returns rows; each row becomes a mapping of values to store."""
+    encoders = {
+        name: encoder_for(kind, f"column {name!r}") for name, kind in (shape.columns or {}).items()
+    }
+    read: Callable[[Any, str], Any] = dict.__getitem__ if shape.has_mapping_rows else getattr
+    encode = partial(_encode_rows, encoders, read) if encoders else None
+    return CodecCall(function, _decoders(shape.signature.parameters), encode)
 
-    __slots__ = ("_decoders", "_encoders", "_function", "_read")
 
-    def __init__(self, function: Callable[..., Any], shape: TableShape) -> None:
-        self._function: Final = function
-        self._decoders: Final = _decoders(shape.signature.parameters)
-        self._read: Final[Callable[[Any, str], Any]] = (
-            dict.__getitem__ if shape.has_mapping_rows else getattr
-        )
-        self._encoders: Final = {
-            name: encoder_for(kind, f"column {name!r}")
-            for name, kind in (shape.columns or {}).items()
-        }
-
-    def __call__(self, *stored: Any) -> Any:
-        """Call the function with stored values; returns rows of values to store."""
-        result = self._function(*_apply(self._decoders, stored))
-        return self._rows(result) if self._encoders else result
-
-    def _rows(self, rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
-        encoders = [*self._encoders.values()]
-        for row in rows:
-            values = [self._read(row, name) for name in self._encoders]
-            yield dict(zip(self._encoders, _apply(encoders, values), strict=True))
+def _encode_rows(
+    encoders: Mapping[str, Step | None], read: Callable[[Any, str], Any], rows: Iterable[Any]
+) -> Iterator[dict[str, Any]]:
+    steps = [*encoders.values()]
+    for row in rows:
+        values = _apply(steps, [read(row, name) for name in encoders])
+        yield dict(zip(encoders, values, strict=True))
 
 
 class CodecClass:

@@ -215,7 +215,7 @@ class ParameterColumns:
     __slots__ = ("_columns", "converts", "kinds", "typed_fields")
 
     def __init__(self, parameters: Iterable[Parameter], plugin: str) -> None:
-        self._columns: Final = tuple(ParameterColumn(one, plugin) for one in parameters)
+        self._columns: Final = tuple(ParameterColumn(item, plugin) for item in parameters)
         self.kinds: Final = [column.kind for column in self._columns]
         self.converts: Final = any(column.converts for column in self._columns)
         fields = tuple(column.field for column in self._columns)
@@ -273,7 +273,9 @@ def spread(values: pa.Array, mask: pa.Array) -> pa.Array:
         return values.take(pc.if_else(mask, pc.subtract(order, 1), None))
     except pa.ArrowNotImplementedError:  # views of text and bytes, and types that contain them
         rows = iter(values.to_pylist())
-        return pa.array([next(rows) if one else None for one in mask.to_pylist()], values.type)
+        return pa.array(
+            [next(rows) if is_set else None for is_set in mask.to_pylist()], values.type
+        )
 
 
 def _write_int64(values: list[Any]) -> pa.Array:

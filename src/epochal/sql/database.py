@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,18 +77,6 @@ class Database:
         partitions: into how many parts, each on its own thread, the engine splits a query; None for
             one per processor.
     """
-
-    __slots__ = (
-        "__weakref__",
-        "_closed",
-        "_engine_refs",
-        "_fetcher",
-        "_planner",
-        "_planning_threads",
-        "_running",
-        "_runtime",
-        "_tables",
-    )
 
     def __init__(self, runtime: Runtime, *, partitions: int | None = None) -> None:
         self._runtime: Final = runtime
@@ -393,6 +382,7 @@ class Database:
         return f"<database of {len(tables.tables) + len(tables.uris)} tables, {state}>"
 
 
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A query to be run many times; made by `Database.prepare`.
 
@@ -403,11 +393,8 @@ class Prepared:
         sql: the query.
     """
 
-    __slots__ = ("_database", "sql")
-
-    def __init__(self, database: Database, sql: str) -> None:
-        self._database: Final = database
-        self.sql: Final = sql
+    _database: Database
+    sql: str
 
     def execute(self, params: Parameters | None = None, *, timeout: float | None = None) -> Result:
         """Plan it in the current epoch and begin it; see `Database.query`."""

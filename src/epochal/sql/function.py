@@ -44,18 +44,6 @@ class Function(ABC):
         parameters: the columns that it takes.
     """
 
-    __slots__ = (
-        "_has_codec",
-        "exported",
-        "key",
-        "kind",
-        "label",
-        "name",
-        "origin",
-        "parameters",
-        "usage",
-    )
-
     suffix: ClassVar[str] = ""
     """The end of its name in SQL, which follows the export's name."""
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+
 from epochal.errors import HostError, QueryError
 from epochal.sql.catalog import QuerySchema
 from epochal.sql.contexts import QUERIES_ONLY, new_context
@@ -30,7 +32,6 @@ from epochal.sql.type_check import check_identities
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import pyarrow as pa
     from datafusion import DataFrame, SessionContext
 
     from epochal import Epoch
@@ -102,7 +103,6 @@ class Planner:
     def plan(
         self,
         resolved: Resolved,
-        parameters: Mapping[str, pa.Scalar],
         snapshot: Snapshot,
         execution: Execution,
         plugin_tables: Mapping[str, PluginTable | HostError],
@@ -111,9 +111,8 @@ class Planner:
 
         Args:
             resolved: the SQL and its functions.
-            parameters: values by name.
             snapshot: the tables that it sees.
-            execution: the run that its adapters call into.
+            execution: the run that its adapters call into, with the values of its parameters.
             plugin_tables: the plugins' tables that it may name, by name, or the reason that no
                 plugin serves one.
 
@@ -123,17 +122,17 @@ class Planner:
         """
         context = self._take(snapshot)
         if not plugin_tables:
-            frame = _frame(context, resolved, parameters, execution)
+            frame = _frame(context, resolved, execution)
             check_identities(context, frame, resolved.functions)
         else:
             schema = QuerySchema(snapshot.tables, plugin_tables, execution)
             context.register_catalog_provider("datafusion", schema.catalog())
-            frame = _frame(context, resolved, parameters, execution)
+            frame = _frame(context, resolved, execution)
             check_identities(context, frame, resolved.functions)
             if _push_needs(frame, plugin_tables, schema):
                 for name, table in schema.opened.items():
                     schema.opened[name] = keep_filters(context, table)
-                frame = _frame(context, resolved, parameters, execution)
+                frame = _frame(context, resolved, execution)
             context.register_catalog_provider("datafusion", snapshot.catalog)
         execution.planning_done()
         # A context in which planning failed is not put back: it may still have functions in it.
@@ -177,13 +176,14 @@ def _push_needs(
 def _frame(
     context: SessionContext,
     resolved: Resolved,
-    parameters: Mapping[str, pa.Scalar],
     execution: Execution,
 ) -> DataFrame:
     """Plan in a context, which has the query's functions for that long."""
     for function in resolved.functions:
         function.install(context, execution)
-    frame = context.sql_with_options(resolved.sql, QUERIES_ONLY, param_values=dict(parameters))
+    frame = context.sql_with_options(
+        resolved.sql, QUERIES_ONLY, param_values=dict(execution.parameters)
+    )
     for function in resolved.functions:
         function.uninstall(context)
     return frame
@@ -201,8 +201,6 @@ def bind(
     Raises:
         QueryError: a value has no SQL type, or a parameter is missing or unknown.
     """
-    import pyarrow as pa
-
     values = _named(given)
     if unknown := sorted(set(values) - names):
         raise QueryError(

@@ -93,13 +93,12 @@ class Query:
 
     def _opened(self) -> list[PluginTable]:
         """The plugins' tables that the query names."""
-        tables = (one for one in self.plugin_tables.values() if isinstance(one, PluginTable))
-        return [table for table in tables if table.is_open]
+        tables = self.plugin_tables.values()
+        return [table for table in tables if isinstance(table, PluginTable) and table.is_open]
 
     def _plan(self) -> pa.Schema:
         frame = self.planner.plan(
             self.resolved,
-            self.execution.parameters,
             self.snapshot,
             self.execution,
             self.plugin_tables,
@@ -141,7 +140,7 @@ class Query:
 def _origins(
     functions: Iterable[Function], tables: Iterable[PluginTable]
 ) -> tuple[Provenance, ...]:
-    return (*(one.origin for one in functions), *(one.origin for one in tables))
+    return (*(function.origin for function in functions), *(table.origin for table in tables))
 
 
 def plugins_of(functions: Iterable[Function], tables: Iterable[PluginTable]) -> set[str]:

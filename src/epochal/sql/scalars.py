@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 class ScalarFunction(Function):
     """One scalar function of an epoch."""
 
-    __slots__ = ("_converts", "_kind", "_result", "_volatility", "_work")
-
     deregister = SessionContext.deregister_udf
 
     def __init__(self, export: Export, generation: Generation) -> None:

@@ -11,7 +11,7 @@ from datafusion.catalog import Table
 from datafusion.user_defined import TableFunction
 
 from epochal.kinds.arrow import arrow_type
-from epochal.sql.codec_adapters import CodecTable
+from epochal.sql.codec_adapters import wrap_table
 from epochal.sql.conversion import ResultColumn, ReturnTypeError
 from epochal.sql.execution import BadCallError
 from epochal.sql.function import Function
@@ -38,8 +38,6 @@ _table_context: Final = SessionContext()
 class TableProducer(Function):
     """One table function of an epoch."""
 
-    __slots__ = ("_arguments", "_columns", "_read")
-
     deregister = SessionContext.deregister_udtf
 
     def __init__(self, export: Export, generation: Generation) -> None:
@@ -53,7 +51,7 @@ class TableProducer(Function):
         self._read: Final[Callable[[Any, str], Any]] = dict.__getitem__ if has_mappings else getattr
 
     def _wrapped(self, function: Any, export: Export) -> Any:
-        return CodecTable(function, _shape(export))
+        return wrap_table(function, _shape(export))
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""
@@ -132,8 +130,6 @@ class TableProducer(Function):
 
 class IndexSearch(TableProducer):
     """The search of one index of an epoch, as a table function."""
-
-    __slots__ = ()
 
     def _function_of(self, epoch: Epoch) -> Any:
         """The search of the current build: one query sees one state of the index."""

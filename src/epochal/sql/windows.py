@@ -33,8 +33,6 @@ class WindowFunction(Function):
         by_frame: whether it is called for each row's frame.
     """
 
-    __slots__ = ("_result", "_vectorized", "by_frame")
-
     deregister = SessionContext.deregister_udwf
 
     def __init__(self, export: Export, generation: Generation) -> None:
