@@ -149,7 +149,7 @@ def test_a_query_shows_rows_and_provenance(served, open_page):
     expect(page.locator("#provenance")).to_contain_text("geo 1.0, generation 0")
     page.fill("#sql", "SELECT nope(1)")
     page.get_by_role("button", name="Run").click()
-    expect(page.locator("#query-said")).to_contain_text("nope")
+    expect(page.locator("#query-status")).to_contain_text("nope")
 
 
 def test_foreign_text_is_never_markup(served, open_page):
@@ -166,7 +166,7 @@ def test_a_change_without_the_token_asks_for_it(served, open_page):
     confirm(page, "Reload geo")
     page.fill("#token", "a wrong one")
     page.press("#token", "Enter")
-    expect(page.locator("#token-said")).to_contain_text("not the admin token")
+    expect(page.locator("#token-error")).to_contain_text("not the admin token")
     page.fill("#token", ADMIN)
     page.press("#token", "Enter")
     expect(page.locator("#epoch-number")).to_have_text("2")

@@ -1,4 +1,4 @@
-// Asks the service, and keeps the page's session: the cookie is the browser's, the key is ours.
+// Requests to the service, and the page's session: the browser has its cookie, this page its key.
 
 const KEY = "epochal-session";
 
@@ -23,7 +23,7 @@ async function ask(method, path, { body, headers = {} } = {}) {
 export const get = (path) => ask("GET", path);
 export const query = (sql) => ask("POST", "/v1/query", { body: { sql, limit: 1000 } });
 
-/** Ask for a change; `epoch` is the id of the epoch that the person has seen. */
+/** Request a change; `epoch` is the id of the epoch that the page shows. */
 export const change = (method, path, epoch, body) =>
   ask(method, path, { body, headers: { "if-match": `"${epoch}"` } });
 
@@ -32,7 +32,7 @@ export async function mayChange() {
   return (await get("/v1/session")).rights.includes("change");
 }
 
-/** Begin a session with the admin token, which is not kept. */
+/** Open a session with the admin token, which is not stored. */
 export async function signIn(token) {
   const { key } = await ask("POST", "/v1/session", { headers: { authorization: `Bearer ${token}` } });
   localStorage.setItem(KEY, key);

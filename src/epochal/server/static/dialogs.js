@@ -1,4 +1,4 @@
-// Asks a person: for a confirmation, for the admin token.
+// Dialogs: a confirmation, and the admin token.
 
 import * as api from "/page/api.js";
 import { $ } from "/page/dom.js";
@@ -18,9 +18,9 @@ export function confirm({ title, text, yes, more = null, danger = false }) {
   return closed($("ask"));
 }
 
-/** Have a person sign in; whether they did. */
+/** Ask for the admin token; returns whether the page is signed in. */
 export async function askToken() {
-  $("token-said").textContent = "";
+  $("token-error").textContent = "";
   while (await closed($("token-dialog"))) {
     const token = $("token").value.trim();
     $("token").value = "";
@@ -29,13 +29,13 @@ export async function askToken() {
       showSession(true);
       return true;
     } catch (error) {
-      $("token-said").textContent = error.status === 401 || error.status === 403 ? "That is not the admin token." : error.message;
+      $("token-error").textContent = error.status === 401 || error.status === 403 ? "That is not the admin token." : error.message;
     }
   }
   return false;
 }
 
-/** Do what needs the right to change, after asking for the token where it is missing; null if it is not given. */
+/** Run an action that needs the admin token; asks for the token if it is missing; null if the dialog is cancelled. */
 export async function withToken(act) {
   try {
     return await act();

@@ -1,4 +1,4 @@
-// Makes elements; text is always text, never markup: plugin names and errors come from elsewhere.
+// Makes elements. Text is always text, never markup: plugin names and errors are foreign.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -20,7 +20,7 @@ export const ms = (value) => (value === null || value === undefined ? "–" : `$
 
 export const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
-/** A line at the edge of the page; what failed stays until it is closed. */
+/** Show a line at the edge of the page; an error stays until it is closed. */
 export function note(text, failed = false) {
   const line = make("div", { class: failed ? "failed" : "" });
   line.append(make("button", { type: "button", onclick: () => line.remove() }, "Close"), text);

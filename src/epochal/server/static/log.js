@@ -1,4 +1,4 @@
-// The event log: newest first, filtered by gravity and text.
+// The event log: newest first, filtered by level and text.
 
 import { $, clock, make } from "/page/dom.js";
 

@@ -1,4 +1,4 @@
-// The live page: one stream of events and samples drives it all; what they do not say is asked for.
+// The live page: one stream of events and samples drives it; the rest is requested when it changes.
 
 import * as api from "/page/api.js";
 import { $, ms, note, number } from "/page/dom.js";
@@ -18,7 +18,7 @@ function showLink(on, text) {
   $("link-text").textContent = text;
 }
 
-/** Everything anew: at the start, and when the service has started anew. */
+/** Load everything: at the start, and after a restart of the service. */
 async function begin() {
   const { samples } = await api.get("/v1/status");
   plot.setSamples(samples);
@@ -44,12 +44,12 @@ function follow() {
       showLink(false, error.message);
     }
   });
-  stream.addEventListener("message", (message) => told(JSON.parse(message.data)));
-  stream.addEventListener("sample", (message) => sampled(JSON.parse(message.data)));
+  stream.addEventListener("message", (message) => showEvent(JSON.parse(message.data)));
+  stream.addEventListener("sample", (message) => showSample(JSON.parse(message.data)));
   stream.addEventListener("missed", (message) => note(`${JSON.parse(message.data).count} events were missed`));
   stream.onerror = () => {
     showLink(false, "reconnecting");
-    // The browser tries again by itself, except after an answer such as 503.
+    // The browser reconnects by itself, except after an answer such as 503.
     if (stream.readyState === EventSource.CLOSED) reconnect(1000);
   };
 }
@@ -63,7 +63,7 @@ function reconnect(after) {
   }, after);
 }
 
-function told(event) {
+function showEvent(event) {
   log.add(event);
   if (event.type === "change-committed") {
     changes += 1;
@@ -74,7 +74,7 @@ function told(event) {
   if (event.type === "change-committed") stale = true;
 }
 
-function sampled(sample) {
+function showSample(sample) {
   plot.addSample(sample);
   $("f-qps").textContent = number(sample.qps);
   $("f-p50").textContent = ms(sample.p50_ms);
@@ -86,7 +86,7 @@ function sampled(sample) {
   plugins.showRates(sample.plugins);
   plugins.showDrains(sample.drains);
   if (stale) {
-    // Once a sample, however many changes there were.
+    // At most once a sample, for any number of changes.
     stale = false;
     Promise.all([plugins.refresh(), query.refresh()]).catch(() => { stale = true; });
   }

@@ -15,10 +15,10 @@ export function addSample(sample) {
   while (samples[0].at < sample.at - SPAN_S) samples.shift();
 }
 
-/** What the service has kept, in place of what came so far. */
-export function setSamples(kept) {
+/** Replace the samples by those that the service has. */
+export function setSamples(all) {
   samples.length = 0;
-  kept.forEach(addSample);
+  all.forEach(addSample);
 }
 
 export function addMark(mark) {

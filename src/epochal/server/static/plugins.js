@@ -1,4 +1,4 @@
-// The table of plugins, the drains, and the changes that a person may ask for.
+// The table of plugins, the drains, and the buttons for changes.
 
 import * as api from "/page/api.js";
 import { $, make, note, number } from "/page/dom.js";
@@ -34,7 +34,7 @@ export function showDrains(drains) {
   $("drains").replaceChildren(...drains.map((drain) => make("li", {},
     make("strong", {}, `${drain.plugin} ${drain.version}`),
     ` generation ${drain.generation}${drain.seconds === null ? "" : `, for ${number(drain.seconds, 1)} s`}`,
-    make("ul", {}, ...(drain.holders.length ? drain.holders : ["nobody that can be named"]).map((who) => make("li", {}, who))))));
+    make("ul", {}, ...(drain.holders.length ? drain.holders : ["no known holder"]).map((holder) => make("li", {}, holder))))));
 }
 
 function render() {
@@ -70,7 +70,7 @@ async function reload(plugin, epoch) {
 
 async function remove(plugin, epoch) {
   const others = plugin.required_by;
-  const cascade = others.length ? make("label", {}, make("input", { type: "checkbox", id: "cascade" }), ` and what requires it: ${others.join(", ")}`) : null;
+  const cascade = others.length ? make("label", {}, make("input", { type: "checkbox", id: "cascade" }), ` and its dependents: ${others.join(", ")}`) : null;
   const sure = await confirm({ title: `Remove ${plugin.plugin}?`, text: "New queries will not find its functions. Queries under way end on it.", yes: "Remove", more: cascade, danger: true });
   if (!sure) return;
   const option = $("cascade")?.checked ? "?cascade=true" : "";

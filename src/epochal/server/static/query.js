@@ -1,4 +1,4 @@
-// The query box: rows, and which code computed them.
+// The query box: rows, and the code that computed them.
 
 import * as api from "/page/api.js";
 import { $, make, number } from "/page/dom.js";
@@ -13,13 +13,13 @@ async function run() {
   const sql = $("sql").value.trim();
   const button = $("query").querySelector("button");
   if (!sql || button.disabled) return;
-  say("running …");
+  showStatus("running …");
   button.disabled = true;
   try {
     show(await api.query(sql));
   } catch (error) {
     $("answer").hidden = true;
-    say(error instanceof api.Refused ? error.message : "The service could not be reached.", true);
+    showStatus(error instanceof api.Refused ? error.message : "The service could not be reached.", true);
   } finally {
     button.disabled = false;
   }
@@ -27,19 +27,19 @@ async function run() {
 
 function show(answer) {
   const rows = `${number(answer.rows.length)} ${answer.rows.length === 1 ? "row" : "rows"}${answer.truncated ? ", cut off" : ""}`;
-  say(`${rows} in ${number(answer.elapsed_ms, 1)} ms, epoch ${answer.epoch.number}`);
+  showStatus(`${rows} in ${number(answer.elapsed_ms, 1)} ms, epoch ${answer.epoch.number}`);
   $("rows").tHead.replaceChildren(make("tr", {}, ...answer.columns.map((column) => make("th", { scope: "col", title: column.extension ? `${column.extension.name}: ${column.type}` : column.type }, column.name))));
   $("rows").tBodies[0].replaceChildren(...answer.rows.slice(0, 200).map((row) => make("tr", {}, ...row.map((value) => make("td", {}, text(value))))));
-  const by = answer.provenance.map((one) => `${one.plugin} ${one.version}, generation ${one.generation} (${one.digest.slice(0, 8)})`);
+  const by = answer.provenance.map((code) => `${code.plugin} ${code.version}, generation ${code.generation} (${code.digest.slice(0, 8)})`);
   $("provenance").textContent = (by.length ? `computed by ${by.join("; ")}` : "no plugin function was called") + (answer.rows.length > 200 ? " · the first 200 rows are shown" : "");
   $("answer").hidden = false;
 }
 
 const text = (value) => (value === null ? "null" : typeof value === "object" ? JSON.stringify(value) : String(value));
 
-function say(what, failed = false) {
-  $("query-said").textContent = what;
-  $("query-said").className = failed ? "error" : "hint";
+function showStatus(text, failed = false) {
+  $("query-status").textContent = text;
+  $("query-status").className = failed ? "error" : "hint";
 }
 
 $("query").addEventListener("submit", (event) => { event.preventDefault(); run(); });
