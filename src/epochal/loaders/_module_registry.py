@@ -10,8 +10,7 @@ Threads
 
 ``_namespaces`` (private root name -> namespace) is written under ``_lock`` by `enter` and `leave`,
 and read by the finder without a lock, in one dict step. It is all that the finder knows: a name
-whose root is not in it is not a plugin's, and costs an import elsewhere one `str.partition` and one
-dict look-up.
+with another root is not a plugin's, and costs its import one `str.partition` and one dict look-up.
 """
 
 from __future__ import annotations

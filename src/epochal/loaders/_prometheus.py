@@ -54,7 +54,7 @@ class _Metric:
         collector: the object that the generation's code has.
         registered: the object in the registry: the same, or the like metric of another generation.
         names: the names that it occupies in the registry.
-        displaced: the metric whose place it took, and which gets it back if this one goes first.
+        displaced: the metric that it replaced; registered again if this one goes first.
     """
 
     collector: Any
@@ -252,7 +252,7 @@ def _metaclass(base: type) -> type:
 
 
 def _metric_class(base: type, view: Any) -> type:
-    """A metric class of the library, whose metrics register with a view by default."""
+    """A metric class of the library that registers its metrics with a view by default."""
 
     def with_view(args: tuple[Any, ...], kw: dict[str, Any]) -> dict[str, Any]:
         given = _signature(base).bind_partial(*args, **kw).arguments

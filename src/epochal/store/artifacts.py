@@ -1,9 +1,9 @@
 """The plugins' bytes on disk, each file named by the SHA-256 of its content.
 
-A single-file plugin is one such file, whose name is the plugin's digest. A package is a file for
-each of its files and one for its listing, `<digest>  <path>` a line, whose SHA-256 is the package's
-digest. Versions share the files that they have in common, and `sha256sum artifacts/*` shows at any
-time that each file has the content that its name promises.
+A single-file plugin is one such file, named by the plugin's digest. A package is a file for each of
+its files and one for its listing, `<digest>  <path>` a line; the SHA-256 of the listing is the
+package's digest. Versions share the files that they have in common, and `sha256sum artifacts/*`
+shows at any time that each file has the content that its name promises.
 
 Every file is checked against its name when it is read; an error names the file that differs.
 """
@@ -64,7 +64,7 @@ class Artifacts:
                     write_durably(self._folder / name, content)
                     written.add(name)
         if written:
-            # Before the journal names them: a power cut would lose a file whose name is not synced.
+            # Before the journal names them: a power cut loses a file if its name is not synced.
             sync_folder(self._folder)
             self._durable.update(written)
 
