@@ -260,11 +260,11 @@ class EpochReader:
 
 
 class EpochStore:
-    """What the changes of one runtime share: the current epoch, and what its generations are of.
+    """The state that the changes of one runtime share: the current epoch and the registries.
 
-    Who reads, who writes: the current epoch is an attribute of ``reader``, read by every thread
-    without a lock and stored by the change that has the turn. ``_numbers`` belongs to that change.
-    The registries hold their members weakly, and any thread may add to them.
+    Which thread reads, which writes: the current epoch is an attribute of ``reader``. Every thread
+    reads it without a lock, and the change that has the turn stores it. ``_numbers`` belongs to
+    that change. The registries hold their members weakly, and any thread may add to them.
 
     Args:
         reader: gets the current epoch as its attribute.
@@ -306,7 +306,7 @@ class EpochStore:
     def publish(self, epoch: Epoch) -> None:
         """Make an epoch the current one: one store, which cannot fail."""
         # Not through `__dict__`: a plain attribute is read by its offset (3 ns instead of 12).
-        self._reader.epoch = epoch  # type: ignore[misc]  # read-only to everybody else
+        self._reader.epoch = epoch  # type: ignore[misc]  # read-only for all other code
 
     def next_number(self, plugin: str) -> int:
         """The number of a plugin's next generation; called in turn."""

@@ -274,7 +274,7 @@ class Generation:
         """
         assert self._namespace is not None  # prepared
         assert self._context is not None
-        with self._threads.noting(), self._side_effects:
+        with self._threads.noting(), self._side_effects.noting():
             try:
                 self._root = self._namespace.execute()
                 check_entry_points(self.plugin, self._root, self._namespace)
@@ -306,7 +306,7 @@ class Generation:
 
         Passes on every exception of either.
         """
-        with self._threads.noting(), self._side_effects:
+        with self._threads.noting(), self._side_effects.noting():
             self._call("init", self._context)
             for key, export in self.exports.items():
                 if export.kind.opens:
@@ -358,7 +358,7 @@ class Generation:
     @contextmanager
     def taking_over(self) -> Iterator[None]:
         """Around the import of state: its threads and side effects are this generation's."""
-        with self._threads.noting(), self._side_effects:
+        with self._threads.noting(), self._side_effects.noting():
             yield
 
     def entry_point(self, name: str) -> Callable[..., Any] | None:
@@ -386,7 +386,7 @@ class Generation:
             initialized: whether `init` succeeded. If not, `shutdown()` is not called, but the
                 resources that `init` acquired before it failed are closed all the same.
         """
-        with self._threads.noting(), self._side_effects:
+        with self._threads.noting(), self._side_effects.noting():
             if self._context is not None:
                 self._context.resources.stopping.set()
             self._close_opened()

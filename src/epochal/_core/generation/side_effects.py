@@ -25,31 +25,32 @@ from epochal._core.generation import process_tables
 from epochal.errors import format_error
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from epochal._core.generation.watched_table import Entry, Owns, WatchedTable
 
 
 class SideEffects:
     """The entries that one generation left in the process's tables.
 
-    Used by one thread at a time, the change's: `with side_effects: …` around plugin code.
+    Used by the change's thread: `with side_effects.noting(): …` around plugin code. A thread that
+    was abandoned in such a block may stay there for ever, or leave it while the change's new thread
+    is in another block. So each block has its own look, and the next block makes the one before
+    forget its look: that holds entries of other plugins, which would not be freed.
     """
 
-    __slots__ = ("_before", "_entries")
+    __slots__ = ("_block", "_entries")
 
     def __init__(self) -> None:
         self._entries: Final[list[Entry]] = []
-        self._before: dict[Any, Any] = {}
+        self._block: _Noting | None = None
 
-    def __enter__(self) -> None:
-        self._before = _look()
-
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        before, self._before = self._before, {}
-        if kind is not None:
-            # Before everything else: the machinery that undoes the rest may need the builtins.
-            self._entries.extend(process_tables.restore_builtins(before))
-        for key, table in _tables().items():
-            self._entries.extend(table.changed(before.get(key, []), table.now()))
+    def noting(self) -> AbstractContextManager[None]:
+        """Around a call into the plugin's code: note the entries that it makes."""
+        if self._block is not None:
+            self._block.before = None
+        self._block = _Noting(self._entries)
+        return self._block
 
     def undo(self, owns: Owns) -> tuple[list[str], list[str]]:
         """Take every entry out, newest first, then those that the plugin's code registered later.
@@ -71,13 +72,32 @@ class SideEffects:
         return cleaned_up, failures
 
 
+class _Noting:
+    """One block of `SideEffects.noting`; `before` is its first look, None before and after it."""
+
+    __slots__ = ("_entries", "before")
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self._entries: Final = entries
+        self.before: dict[Any, Any] | None = None
+
+    def __enter__(self) -> None:
+        self.before = {key: table.now() for key, table in _tables().items()}
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        before, self.before = self.before, None
+        if before is None:  # this thread was abandoned here; see `SideEffects`
+            return
+        if kind is not None:
+            # Before everything else: the machinery that undoes the rest may need the builtins.
+            self._entries.extend(process_tables.restore_builtins(before))
+        for key, table in _tables().items():
+            self._entries.extend(table.changed(before.get(key, []), table.now()))
+
+
 def _tables() -> dict[Any, WatchedTable]:
     """All tables to look at: the fixed ones, and those of the loggers that exist now."""
     return {table: table for table in process_tables.TABLES} | process_tables.logger_tables()
-
-
-def _look() -> dict[Any, Any]:
-    return {key: table.now() for key, table in _tables().items()}
 
 
 def _undo(entry: Entry, cleaned_up: list[str], failures: list[str]) -> None:
