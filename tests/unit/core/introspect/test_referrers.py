@@ -1,0 +1,123 @@
+"""Paths to an object: through containers and attributes, up to a name."""
+
+import sys
+import threading
+
+import pytest
+
+from epochal._core.introspect.object_names import describe_object, edge, root_name, type_name
+from epochal._core.introspect.referrers import PathStep, ReferrerSearch
+
+
+class Target:
+    """What a path leads to."""
+
+
+class Slotted:
+    __slots__ = ("callback",)
+
+
+class Hostile:
+    def __getattribute__(self, name):
+        raise ZeroDivisionError
+
+    def __repr__(self):
+        raise ZeroDivisionError
+
+    def __eq__(self, other):
+        raise ZeroDivisionError
+
+    __hash__ = None
+
+
+HOST: list = []
+
+
+@pytest.fixture(autouse=True)
+def empty():
+    yield
+    HOST.clear()
+
+
+def slotted(target):
+    holder = Slotted()
+    holder.callback = target
+    return holder
+
+
+@pytest.mark.parametrize(
+    ("wrap", "path"),
+    [
+        (lambda target: target, ".HOST[0]"),
+        (lambda target: {"x": (target,)}, ".HOST[0]['x'][0]"),
+        (lambda target: {1: {target}}, ".HOST[0][1] (an element)"),
+        (lambda target: {target: 1}, ".HOST[0] (a key)"),
+        (slotted, ".HOST[0].callback"),
+        (lambda target: lambda: target, ".HOST[0] (closure or defaults)[0]"),
+    ],
+)
+def test_a_path_leads_from_a_module_to_the_object(wrap, path):
+    targets = [Target()]
+    HOST.append(wrap(targets[0]))
+    search = ReferrerSearch({id(targets)})
+    (found,) = search.paths([PathStep(targets[0])])
+    assert found == f"{__name__}{path}"
+
+
+def test_a_hostile_object_on_the_way_is_not_called():
+    targets = [Target()]
+    hostile = Hostile()
+    object.__setattr__(hostile, "kept", targets[0])
+    HOST.append(hostile)
+    del hostile
+    (found,) = ReferrerSearch({id(targets)}).paths([PathStep(targets[0])])
+    assert found.startswith(f"{__name__}.HOST[0]")
+    assert "kept" in found
+
+
+def test_a_local_variable_of_a_running_call_is_named():
+    inside, go_on, made = threading.Event(), threading.Event(), []
+
+    def work():
+        mine = Target()
+        made.append(id(mine))
+        inside.set()
+        go_on.wait(30)
+
+    thread = threading.Thread(target=work, name="worker")
+    thread.start()
+    assert inside.wait(10)
+    named = [text for key, text in ReferrerSearch()._variables.items() if key == made[0]]
+    go_on.set()
+    thread.join(10)
+    assert named[0].startswith("local variable 'mine' at test_referrers.py:")
+    assert named[0].endswith("(thread 'worker')")
+
+
+def test_an_object_that_no_name_leads_to_is_held_by_native_code():
+    targets = [Target()]
+    assert ReferrerSearch({id(targets)}).paths([PathStep(targets[0])]) == ["native code"]
+
+
+def test_a_search_does_not_find_itself():
+    targets = [Target()]
+    search = ReferrerSearch({id(targets)})
+    for _ in range(3):
+        assert search.referrers([targets[0]]) == []
+
+
+def test_names_of_roots_and_types():
+    thread = threading.Thread(name="worker")
+    assert root_name(thread) == "thread 'worker'"
+    assert root_name(sys) == "sys"
+    assert root_name(vars(sys)) == "sys"
+    assert root_name({"__name__": "sys"}) is None
+    assert root_name(Target) == f"{__name__}.Target"
+    assert type_name(int) == "int"
+    assert describe_object(Target()) == f"a {__name__}.Target"
+    assert describe_object([]) == "a list"
+
+
+def test_an_edge_without_words_is_empty():
+    assert edge([1], object()) == ""
+    assert edge(Slotted(), object()) == ""
