@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from epochal._core.generation.kind import Export, Kind
 from epochal.errors import HookAnswerError
+from epochal.kinds.toolkit.call_checks import check_calls, is_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.operation import Operation
@@ -41,11 +42,6 @@ if TYPE_CHECKING:
 _PLAIN: Final = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
 # The types of most results. A look here takes 30 ns; `isawaitable` takes 400 ns, as long as the
 # whole rest of a call.
-
-_POSITIONAL: Final = inspect.Parameter.POSITIONAL_ONLY
-_EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
-_STAR: Final = inspect.Parameter.VAR_POSITIONAL
-_STARS: Final = inspect.Parameter.VAR_KEYWORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +244,8 @@ class Hook(Kind[Any]):
             ValueError: it asks for a place beside its own plugin.
         """
         super().validate(export)
-        if _is_generator(export.target):
+        call = getattr(type(export.target), "__call__", None)  # noqa: B004  the attribute itself
+        if is_generator(export.target) or is_generator(call):
             raise TypeError("it has a `yield`, so calling it would run none of it: return instead")
         for side in ("before", "after"):
             if export.plugin in export.options[side]:
@@ -256,7 +253,7 @@ class Hook(Kind[Any]):
                     f"{side}={export.plugin!r} is its own plugin: name others, or leave it out"
                 )
         if self._spec is not None:
-            _check_call(self._spec, inspect.signature(export.target))
+            check_calls(self._spec, inspect.signature(export.target))
 
     def validate_together(self, exports: Sequence[Export]) -> None:
         """Refuse requests about the order that contradict each other.
@@ -308,60 +305,3 @@ def _rank(export: Export) -> tuple[int, str]:
 
 async def _awaited(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
-
-
-def _is_generator(target: Any) -> bool:
-    """Return whether calling the target makes a generator, and runs none of its code."""
-    call = getattr(type(target), "__call__", None)  # noqa: B004  the attribute itself is inspected
-    return any(
-        inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-        for function in (target, call)
-    )
-
-
-def _check_call(spec: inspect.Signature, implementation: inspect.Signature) -> None:
-    """Check that an implementation takes every call that its specification allows.
-
-    Raises:
-        TypeError: there is a call that it does not take.
-    """
-    try:
-        for args, kw in _calls(spec):
-            _bind(implementation, args, kw)
-    except TypeError as error:
-        raise TypeError(
-            f"it is called as {spec}, and {implementation} does not take that: {error}"
-        ) from None
-
-
-def _bind(implementation: inspect.Signature, args: Sequence[str], kw: Mapping[str, str]) -> None:
-    # Each argument's value is its name, which shows an argument that arrives under another name.
-    bound = implementation.bind(*args, **kw)
-    for name, value in bound.arguments.items():
-        kind = implementation.parameters[name].kind
-        if kind is _STAR:
-            lost = [argument for argument in value if argument in implementation.parameters]
-            if lost:
-                raise TypeError(f"{lost[0]!r} would arrive in *{name}")
-        elif kind not in (_STARS, _POSITIONAL) and value not in (name, ""):
-            raise TypeError(f"{value!r} would arrive as {name!r}")
-
-
-def _calls(spec: inspect.Signature) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """Yield the calls that a specification allows.
-
-    With and without the parameters that have a default, and with those that may be given by
-    position or by name in either way.
-    """
-    parameters = list(spec.parameters.values())
-    for given in (parameters, [p for p in parameters if p.default is p.empty]):
-        first = ["" for p in given if p.kind is _POSITIONAL]
-        either = [p.name for p in given if p.kind is _EITHER]
-        named = {p.name: p.name for p in given if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        if any(p.kind is _STARS for p in given):
-            named["any_other_name"] = "any_other_name"
-        for number in range(len(either) + 1):
-            by_name = {name: name for name in either[number:]}
-            yield [*first, *either[:number]], {**by_name, **named}
-        if any(p.kind is _STAR for p in given):
-            yield [*first, *either, ""], named

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Kind
 from epochal.kinds.cron import read_cron
+from epochal.kinds.toolkit.call_checks import is_generator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,7 +139,7 @@ class JobKind(Kind[Callable[[], Any]]):
             inspect.signature(export.target).bind()
         except TypeError as error:
             raise TypeError(f"it is called without arguments, but {error}") from None
-        if inspect.isgeneratorfunction(export.target) or inspect.isasyncgenfunction(export.target):
+        if is_generator(export.target):
             raise TypeError("it is a generator: calling it runs none of its code")
 
 

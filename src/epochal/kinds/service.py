@@ -35,15 +35,21 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Handover, Kind, Opened
+from epochal.kinds.toolkit.call_checks import check_replacement, is_generator
 from epochal.kinds.toolkit.class_checks import check_class, close_object
 from epochal.kinds.toolkit.gated_state import Admission, GatedState, GatedTransfer, StateRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from epochal._core.use.lease import Lease, RevocableLease
 
 _STATE: Final = {"export_state": (), "import_state": ("state", "from_version")}
+
+_TOO_LONG: Final = (
+    "would go on after its call has left the gate; "
+    "return a list, or export a function that asks for a part at a time"
+)
 
 
 class ServiceHandle:
@@ -101,10 +107,7 @@ def _stay_inside(name: str, result: Any, admission: Admission) -> Any:
     if isinstance(result, CoroutineType):
         return _finish_inside(result, admission)
     admission.gate.leave(admission)
-    raise TypeError(
-        f"{name}() returned {result!r}, which would go on after its call has left the gate; "
-        "return a list, or export a function that asks for a part at a time"
-    )
+    raise TypeError(f"{name}() returned {result!r}, which {_TOO_LONG}")
 
 
 async def _finish_inside(result: CoroutineType[Any, Any, Any], admission: Admission) -> Any:
@@ -143,7 +146,8 @@ class ServiceKind(Kind[Any]):
         if len(has) == 1:
             raise TypeError(f"it has {has[0]}() alone; state needs both {' and '.join(_STATE)}")
         for name in _methods(target):
-            _check_method(target, name)
+            if is_generator(getattr(target, name)):
+                raise TypeError(f"{name}() is a generator: it {_TOO_LONG}")
 
     def compare(self, old: Export, new: Export) -> None:
         """Refuse a version that would lose the state, or methods that callers may be using.
@@ -157,7 +161,7 @@ class ServiceKind(Kind[Any]):
         if removed := sorted(before - after):
             raise ValueError(f"methods that callers may be using are gone: {', '.join(removed)}")
         for name in sorted(before):
-            _compare_method(name, getattr(old.target, name), getattr(new.target, name))
+            check_replacement(name, getattr(old.target, name), getattr(new.target, name))
 
     def check_removed(self, old: Export) -> str | None:
         """Accept a version without the service, and report that its state is dropped."""
@@ -201,45 +205,5 @@ def _methods(service: type) -> frozenset[str]:
         if not name.startswith("_") and name not in reserved and callable(getattr(service, name))
     )
 
-
-def _check_method(service: type, name: str) -> None:
-    method = getattr(service, name)
-    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
-        raise TypeError(
-            f"{name}() is a generator: it would go on after its call has left the gate; "
-            "return a list, or export a function that asks for a part at a time"
-        )
-
-
-def _compare_method(name: str, old: Any, new: Any) -> None:
-    """Refuse a method that the old one's callers could not call: calls go where the state is."""
-    was, is_now = inspect.iscoroutinefunction(old), inspect.iscoroutinefunction(new)
-    if was != is_now:
-        words = ("a plain method", "async def")
-        raise ValueError(f"{name}() was {words[was]} and became {words[is_now]}")
-    before, after = inspect.signature(old), inspect.signature(new)
-    for args, kw in _calls_of(before):
-        try:
-            after.bind(*args, **kw)
-        except TypeError as error:
-            raise ValueError(
-                f"{name}{before} became {name}{after}, which callers may not be ready for: {error}"
-            ) from None
-
-
-def _calls_of(signature: inspect.Signature) -> Iterator[tuple[list[None], dict[str, None]]]:
-    """Yield calls that a method takes: with fewest and all arguments, by position and by name."""
-    for with_defaults in (False, True):
-        parameters = [
-            p for p in signature.parameters.values() if with_defaults or p.default is p.empty
-        ]
-        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, _EITHER)]
-        named = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
-        yield [None for _ in positional], named
-        unnamed = [None for p in positional if p.kind is p.POSITIONAL_ONLY]
-        yield unnamed, named | {p.name: None for p in positional if p.kind is _EITHER}
-
-
-_EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 service: Final = ServiceKind("service", "an object with state that is handed over on reload")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from epochal.kinds.toolkit.call_checks import is_generator
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -44,8 +46,7 @@ def close_object(instance: Any) -> None:
 
 
 def _generator_fault(target: type, name: str) -> str:
-    method = getattr(target, name, None)
-    if not (inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)):
+    if not is_generator(getattr(target, name, None)):
         return ""
     return f"{name} has a `yield`, so calling it does nothing: it must do its work and return"
 
