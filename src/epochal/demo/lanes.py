@@ -74,12 +74,12 @@ class Lane:
         self.faults: Final[deque[str]] = deque(maxlen=5)
 
     @contextmanager
-    def operation(self, question: Question) -> Generator[Operation]:
+    def operation(self, question: Question) -> Generator[CheckedQuery]:
         """Run one query in the block, and count how it ends.
 
         Only exceptions that are not an `Exception` (cancellation, Ctrl-C) leave the block.
         """
-        operation, rt = Operation(self), self._stage.rt
+        operation, rt = CheckedQuery(self), self._stage.rt
         phase, earliest, started = self._stage.phase, rt.epoch.number, perf_counter()
         try:
             yield operation
@@ -105,7 +105,7 @@ class Lane:
             self.epoch = None
 
 
-class Operation:
+class CheckedQuery:
     """One query while it runs: compares each batch with the provenance of the result."""
 
     def __init__(self, lane: Lane) -> None:
