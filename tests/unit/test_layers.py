@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -118,6 +119,18 @@ def test_imports_make_no_circle():
     assert set(order) >= set(graph)
 
 
+def test_no_class_name_stands_twice():
+    places = defaultdict(list)
+    for name, tree in TREES.items():
+        if name.startswith("examples."):
+            continue  # plugins, named as their authors would name them
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(name)
+    assert len(places) >= 250
+    assert not {name: where for name, where in places.items() if len(where) > 1}
+
+
 def test_no_file_name_stands_twice_in_neighbouring_folders():
     """Two folders of one parent share no file name, so that a name alone says which file it is."""
     stems: dict[Path, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -131,6 +144,47 @@ def test_no_file_name_stands_twice_in_neighbouring_folders():
         for stem, folders in neighbours.items()
         if len(folders) > 1
     ]
+
+
+# The rooms that may look into `_core`, beside `_core` itself and the public modules made of it.
+MAY_IMPORT_THE_CORE = {
+    "artifact", "errors", "events", "kinds", "loaders", "report", "runtime", "store",
+}  # fmt: skip
+
+
+def core_imports(source: str) -> list[str]:
+    return re.findall(r"(?:from|import) (epochal\._core[\w.]*)", source)
+
+
+def test_only_named_places_import_the_core():
+    hosts = {"sql", "jobs", "watch", "pluggy", "asgi", "observe", "pytest_plugin", ""}
+    looking_in = defaultdict(set)
+    for name, path in MODULES.items():
+        top = name.split(".")[0]
+        if top in {"_core", *MAY_IMPORT_THE_CORE}:
+            continue
+        if core_imports(path.read_text()):
+            looking_in[top].add(name)
+    assert set(looking_in) <= hosts, looking_in
+    assert {host: names for host, names in looking_in.items() if host} == HOSTS_LOOK_INTO_THE_CORE
+
+
+HOSTS_LOOK_INTO_THE_CORE = {
+    "pluggy": {"pluggy._manager", "pluggy._marks"},
+    "pytest_plugin": {"pytest_plugin"},
+    "sql": {"sql.database", "sql.engine_refs", "sql.off_thread"},
+    "watch": {"watch"},
+}
+
+
+def test_documents_examples_and_benchmarks_use_public_names():
+    scanned = 0
+    for folder in ("docs", "conformance", "src/epochal/examples", "src/epochal/demo"):
+        for path in (REPOSITORY / folder).rglob("*"):
+            if path.suffix in {".py", ".md"} and path.name != "architecture.md":
+                scanned += 1
+                assert not core_imports(path.read_text()), path
+    assert scanned >= 40
 
 
 # Imported inside functions alone, where a plugin or an engine has imported pyarrow before:

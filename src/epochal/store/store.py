@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from sqlite3 import Connection, Row
 
-    from epochal._core.change.journal import AddedGeneration, Commit, Refusal
+    from epochal._core.change.journal import AddedGeneration, Commit, RefusedChange
     from epochal.errors import EpochalError
     from epochal.store.records import EpochRecord
 
@@ -142,7 +142,7 @@ class Store:
         with self._access("note the restart"), self._journal.transaction() as db:
             rows.write_restored(db, restored)
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: RefusedChange) -> None:
         """Store the audit entry of a change that failed; see `Journal.refuse`.
 
         Raises:

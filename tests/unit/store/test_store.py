@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from epochal._core.change.journal import AddedGeneration, Commit, Refusal
+from epochal._core.change.journal import AddedGeneration, Commit, RefusedChange
 from epochal._core.generation.epoch import Epoch
 from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.candidate import Candidate
@@ -97,7 +97,7 @@ def test_the_current_epoch_is_always_kept(tmp_path, clock, keep):
 def test_the_audit_log_has_a_limit_of_its_own(tmp_path):
     with Store(tmp_path, keep=Keep(audit=3)) as store:
         for n in range(1, 6):
-            store.refuse(Refusal(n, f"try {n}", 0, "init", "no", {"geo": n}))
+            store.refuse(RefusedChange(n, f"try {n}", 0, "init", "no", {"geo": n}))
         assert [entry.reason for entry in store.audit()] == ["try 5", "try 4", "try 3"]
         assert [entry.reason for entry in store.audit(1)] == ["try 5"]
         assert store.numbers() == {"geo": 6}
@@ -235,7 +235,7 @@ def test_a_failing_commit_leaves_nothing_of_itself(tmp_path):
 def test_lone_surrogates_are_stored_as_escapes(tmp_path):
     with Store(tmp_path) as store:
         commit(store, 1, first=True, reason="half \ud83d")
-        store.refuse(Refusal(2, "\ud83d", 1, "init", "broken \udc80", {}))
+        store.refuse(RefusedChange(2, "\ud83d", 1, "init", "broken \udc80", {}))
         assert store.history()[0].reason == "half \\ud83d"
         assert store.audit()[0].error == "broken \\udc80"
 

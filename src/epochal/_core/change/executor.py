@@ -27,7 +27,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.change.journal import Refusal
+from epochal._core.change.journal import RefusedChange
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.change.retirement import Retirement
 from epochal._core.change.sequence import ChangeSequence
@@ -227,7 +227,7 @@ class Executor:
             return
         numbers = {r.generation.plugin: r.generation.number for r in retirement.retiring}
         epoch = self._change.staging.numbers[0]
-        refusal = Refusal(
+        refusal = RefusedChange(
             self._number, self._spec.reason, epoch, _code(error), _text(error), numbers
         )
         try:

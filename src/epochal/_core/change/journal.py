@@ -53,7 +53,7 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedChange:
     """A change that failed and was rolled back.
 
     Attributes:
@@ -84,7 +84,7 @@ class Journal(Protocol):
         """
         ...
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: RefusedChange) -> None:
         """Note a change that failed; called by any change's thread.
 
         Raises:

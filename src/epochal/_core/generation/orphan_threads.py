@@ -42,7 +42,7 @@ class OwnThreads:
 
     def noting(self) -> AbstractContextManager[None]:
         """Around a call into the plugin's code: note the threads that begin within the block."""
-        return _Noting(self)
+        return _ThreadsNoted(self)
 
     def idents(self) -> frozenset[int]:
         """The idents of all of them."""
@@ -54,7 +54,7 @@ class OwnThreads:
         return frozenset(started)
 
 
-class _Noting:
+class _ThreadsNoted:
     """One block of `OwnThreads.noting`.
 
     The thread that runs the block counts as inside until it leaves; a thread that never leaves was

@@ -43,13 +43,13 @@ class SideEffects:
 
     def __init__(self) -> None:
         self._entries: Final[list[Entry]] = []
-        self._block: _Noting | None = None
+        self._block: _ChangesNoted | None = None
 
     def noting(self) -> AbstractContextManager[None]:
         """Around a call into the plugin's code: note the entries that it makes."""
         if self._block is not None:
             self._block.before = None
-        self._block = _Noting(self._entries)
+        self._block = _ChangesNoted(self._entries)
         return self._block
 
     def undo(self, owns: Owns) -> tuple[list[str], list[str]]:
@@ -72,7 +72,7 @@ class SideEffects:
         return cleaned_up, failures
 
 
-class _Noting:
+class _ChangesNoted:
     """One block of `SideEffects.noting`; `before` is its first look, None before and after it."""
 
     __slots__ = ("_entries", "before")
