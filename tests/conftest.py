@@ -1,4 +1,4 @@
-"""What every test may use: plugins written in place, and a runtime that ends with its test."""
+"""Fixtures for every test: plugins written in place, and a runtime that ends with its test."""
 
 import textwrap
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""The suite with threads that come late, in another order: `make late`.
+"""The suite with late threads, in another order: `make late`.
 
-A machine with other things to do may leave a thread anywhere, for long, and nothing that is
-promised may depend on where. So each thread begins late here, and goes on late after it has waited
-on a condition, by chance; and the tests come in an order of the seed's. What fails here alone is a
-race in the code, or a test that counts on a fast machine or on another test.
+A busy machine may leave a thread anywhere, for long, and no promise may depend on the place. So
+each thread begins late here, and continues late after it has waited on a condition, at random; and
+the seed decides the order of the tests. A test that fails only here has found a race in the code,
+or it depends on a fast machine or on another test.
 
-The programs of tests/interleavings are left out: there all that happens is ordered on purpose.
+The programs of tests/interleavings are left out: they order all their steps themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SELDOM_TIMES = 6
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("late", "threads that come late")
+    group = parser.getgroup("late", "late threads")
     group.addoption("--late-seed", type=int, default=1, help="of the order and the delays")
     group.addoption("--late-ms", type=float, default=50.0, help="the longest of the usual delays")
 
@@ -58,10 +58,10 @@ def _be_late(choose: random.Random, longest_s: float) -> None:
 
     def init(self: Any, lock: Any = None) -> None:
         make(self, lock)
-        go_on = self._acquire_restore  # what ends a wait; the lock is not held yet
+        go_on = self._acquire_restore  # the end of a wait; the lock is not held yet
 
         def acquire_restore(state: object) -> None:
-            # The main thread, which pytest runs in, would make everything slow.
+            # Not the main thread: pytest runs in it, and every test would be slow.
             if not sys.is_finalizing() and threading.current_thread() is not _MAIN:
                 be_late()
             go_on(state)

@@ -47,12 +47,12 @@ class Swap:
             it.
         pause_ms: milliseconds for which calls of the plugin's services may have waited while its
             state was handed over; None if none was.
-        holders: what still uses the old generation, if it has not drained: labelled operations and
+        holders: the uses of the old generation, if it has not drained: labelled operations and
             running calls; if there are none, the holders that a look through the heap finds.
-        leaks: what keeps the old generation in memory, if it was not reclaimed.
+        leaks: the references that keep the old generation in memory, if it was not reclaimed.
         failures: the errors raised while the old generation was shut down.
-        cleaned_up: what the old generation had left in the process's tables (log handlers, warnings
-            filters, exit hooks, …), and was removed with it.
+        cleaned_up: entries of the old generation in the process's tables (log handlers, warnings
+            filters, exit hooks, …) that were removed with it.
         dropped: state of the old generation for which the new one has no place.
     """
 
@@ -112,12 +112,12 @@ class Cutover:
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """What still uses an old generation."""
+        """The uses of old generations that remain."""
         return tuple(holder for swap in self.swaps for holder in swap.holders)
 
     @property
     def leaks(self) -> tuple[Leak, ...]:
-        """What keeps old generations in memory."""
+        """The references that keep old generations in memory."""
         return tuple(leak for swap in self.swaps for leak in swap.leaks)
 
     @property

@@ -1,8 +1,8 @@
 """A reload took garbage for a leak because another thread was within a collection.
 
-Found by the test of `docutils`, on a busy machine. The interpreter refuses a collection without a
-word while another thread runs one, which lasts for as long as a finalizer in there; and what that
-one has found to be garbage is in no table meanwhile, so native code seemed to hold it.
+Found by the test of `docutils`, on a busy machine. The interpreter refuses a collection
+silently while another thread runs one, which lasts for as long as a finalizer in it; and the
+garbage that it has found is in no table meanwhile, so native code seemed to hold it.
 """
 
 import gc
@@ -45,7 +45,7 @@ def collecting(rt, plugins):
     node.itself, node.slow = node, Slow()
     is_waiting, may_end = node.slow.is_waiting, node.slow.may_end
     thread = threading.Thread(target=gc.collect)
-    gc.disable()  # so that it is this thread's to find
+    gc.disable()  # so that the other thread's collection finds it
     try:
         del node
         thread.start()
@@ -57,7 +57,7 @@ def collecting(rt, plugins):
     thread.join(30)
 
 
-def test_garbage_that_another_thread_collects_is_no_leak(rt, collecting):
+def test_garbage_that_another_thread_collects_is_not_a_leak(rt, collecting):
     timer = threading.Timer(0.2, collecting.set)
     timer.start()
     cut = rt.reload("tree")
@@ -73,8 +73,8 @@ def test_a_collection_that_does_not_end_is_named(rt, collecting):
     )
 
 
-def test_who_waits_collects_again_soon(collecting):
-    patience = CollectionSchedule(None)
-    time.sleep(patience.until_next())
-    patience.collect()
-    assert patience.until_next() <= 0.05
+def test_a_refused_collection_is_retried(collecting):
+    schedule = CollectionSchedule(None)
+    time.sleep(schedule.until_next())
+    schedule.collect()
+    assert schedule.until_next() <= 0.05

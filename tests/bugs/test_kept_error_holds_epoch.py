@@ -1,8 +1,9 @@
 """An error of a change that could not be read was kept, and with it the epoch that it looked at.
 
-Found by the model (`tests/property`): the frame in which the runtime reads what a change asks for
-stayed in the error's traceback, with the current epoch among its variables. Whoever kept the error
-of a mistyped name, a log that keeps its last errors say, held up every plugin's next drain.
+Found by the model (`tests/property`): the frame in which the runtime reads the request of a change
+stayed in the error's traceback, with the current epoch among its variables. A host that kept the
+error of a mistyped name, in a log of the last errors for example, held up every plugin's next
+drain.
 """
 
 import pytest
@@ -14,7 +15,7 @@ from epochal.errors import ArtifactError, UnknownPluginError
 @pytest.mark.parametrize(
     ("plugin", "expected"), [("mistyped", UnknownPluginError), ("geo", ArtifactError)]
 )
-def test_an_error_that_is_kept_holds_no_epoch(rt, plugins, plugin, expected):
+def test_a_kept_error_holds_no_epoch(rt, plugins, plugin, expected):
     path = plugins.write("geo", "@tool\ndef version(): return 1\n")
     rt.load(path)
     with pytest.raises(expected) as kept:

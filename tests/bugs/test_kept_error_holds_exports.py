@@ -20,7 +20,7 @@ def f(): pass
 """
 
 
-def test_an_error_of_compare_that_is_kept_keeps_no_code(rt, plugins):
+def test_a_kept_error_of_compare_keeps_no_code(rt, plugins):
     rt.load(plugins.write("geo", CODE.format("x")))
     with pytest.raises(IncompatibleError) as kept:
         rt.reload("geo", plugins.write("geo", CODE.format("x, y")))
@@ -30,7 +30,7 @@ def test_an_error_of_compare_that_is_kept_keeps_no_code(rt, plugins):
     assert rt.epoch[strict]["geo.f"](1) is None
 
 
-def test_an_error_over_all_exports_that_is_kept_keeps_no_code(rt, plugins):
+def test_a_kept_error_over_all_exports_keeps_no_code(rt, plugins):
     rt.load(plugins.write("a", ORDERED.format(after="b")))
     with pytest.raises(IncompatibleError, match="circle") as kept:
         rt.load(plugins.write("b", ORDERED.format(after="a")))

@@ -1,9 +1,9 @@
 """A look at the stacks met a function where a frame should have been, and might have crashed.
 
 Before Python 3.12 making a frame object may start a collection. Its callbacks and finalizers give
-way to the thread that is looked at, whose call is over when the look goes on: it took what lay in
-the call's memory then for the frame. Found by the test of the demonstration, with six processes at
-work on two processors.
+way to the thread that is looked at, whose call is over when the look goes on: the look took the
+object in the call's reused memory for the frame. Found by the test of the demonstration, with six
+processes at work on two processors.
 """
 
 import gc
@@ -54,7 +54,7 @@ os._exit(0)
 """
 
 
-def test_looks_beside_calls_that_end_meanwhile():
+def test_a_look_beside_ending_calls_sees_frames():
     done = subprocess.run(
         [sys.executable, "-c", CALLS], capture_output=True, text=True, timeout=50, check=False
     )
@@ -71,7 +71,7 @@ def test_a_collector_that_is_off_stays_off():
         gc.enable()
 
 
-def test_it_is_on_after_looks_within_looks_in_many_threads():
+def test_the_collector_is_on_after_nested_looks_in_many_threads():
     def look():
         for _ in range(200):
             with undisturbed(), undisturbed():
@@ -85,7 +85,7 @@ def test_it_is_on_after_looks_within_looks_in_many_threads():
     assert gc.isenabled()
 
 
-def test_a_fork_within_a_look_collects():
+def test_a_fork_during_a_look_has_its_collector_on():
     script = """
 import gc, os, threading
 from epochal._core.introspect.frames import undisturbed

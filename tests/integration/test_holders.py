@@ -1,4 +1,4 @@
-"""Whoever holds a generation in use is named in words that a person can act on."""
+"""The holders of a generation are named in words that a person can act on."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ HOST_LIST = []
 
 
 class HostObject:
-    """Something of a host's that keeps a function."""
+    """An object of the host that keeps a function."""
 
 
 HOST_OBJECT = HostObject()
@@ -69,7 +69,7 @@ def holders_after_a_reload(rt):
     assert not cut.drained
     now = old.known_holders() or old.holders()
     assert tuple(map(str, cut.holders)) == tuple(map(str, now)), (
-        "the report says what a look now says"
+        "the report lists the holders that a look finds now"
     )
     return "\n".join(map(str, cut.holders))
 
@@ -133,11 +133,11 @@ def kept_table(geo):
         (kept_table, ["HOST_LIST[0]"]),
     ],
 )
-def test_what_is_kept_is_named_with_the_path_to_it(rt, geo, hold, words):
+def test_a_kept_object_is_named_with_its_path(rt, geo, hold, words):
     hold(geo)
     text = holders_after_a_reload(rt)
     assert all(word in text for word in words), text
-    assert "native code" not in text, "what the look itself holds is no holder"
+    assert "native code" not in text, "the look's own references are not holders"
     assert "_core" not in text
 
 
@@ -179,7 +179,7 @@ def test_a_suspended_task_is_named_with_its_line():
     run_with_runtime(main)
 
 
-def test_a_dependent_that_drains_is_named(rt, plugins, geo):
+def test_a_draining_dependent_is_named(rt, plugins, geo):
     rt.load(plugins.write("user", "@tool\ndef g(): return 1\n", requires=["geo"]))
     HOST_LIST.append(rt.epoch[tool]["user.g"])
     text = "\n".join(
@@ -190,7 +190,7 @@ def test_a_dependent_that_drains_is_named(rt, plugins, geo):
     assert "geo: user#0, which requires it" in text
 
 
-def test_looking_holds_nobody(rt, geo):
+def test_a_look_holds_nothing(rt, geo):
     mine = geo("f")
     old = rt.generation("geo")
     gc.disable()
@@ -205,7 +205,7 @@ def test_looking_holds_nobody(rt, geo):
         gc.enable()
 
 
-def test_looking_does_not_prolong_the_life_of_other_threads_variables(rt, geo):
+def test_a_look_does_not_prolong_the_life_of_other_threads_variables(rt, geo):
     """Before Python 3.13 a frame that was looked at keeps a copy of its variables."""
     go_on, dropped, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -235,20 +235,20 @@ def test_looking_does_not_prolong_the_life_of_other_threads_variables(rt, geo):
         thread.join(10)
 
 
-def test_what_somebody_got_from_locals_is_left_as_it_is(rt, geo):
+def test_a_look_leaves_the_result_of_locals_unchanged(rt, geo):
     secret = 41
     mine = locals()
     assert rt.generation("geo").holders()
     assert mine["secret"] == secret
 
 
-def test_many_holders_are_counted(rt, geo):
+def test_holders_beyond_the_list_are_counted(rt, geo):
     HOST_LIST.extend({"n": n, "f": geo("f")} for n in range(30))
     text = holders_after_a_reload(rt)
     assert "more" in text.splitlines()[-1]
 
 
-def test_hosts_that_drive_by_hand_get_the_same_words():
+def test_the_hand_driven_protocol_names_holders_too():
     from epochal import EpochFencedReload, LifecycleState, PluginLifecycle
 
     lifecycle = PluginLifecycle("geo")

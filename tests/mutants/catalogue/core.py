@@ -142,8 +142,8 @@ MUTANTS = (
         edit=delete(),
         shape="5bd1e4",
         test=(
-            BUGS + "test_thread_that_is_yet_to_begin.py::"
-            "test_a_thread_that_is_about_to_run_the_plugin_holds_it"
+            BUGS + "test_thread_that_has_not_begun.py::"
+            "test_a_thread_that_will_begin_with_the_plugins_code_holds_it"
         ),
     ),
     Mutant(
@@ -157,7 +157,7 @@ MUTANTS = (
         shape="e3725b",
         test=(
             BUGS
-            + "test_stack_read_within_a_collection.py::test_looks_beside_calls_that_end_meanwhile"
+            + "test_stack_read_within_a_collection.py::test_a_look_beside_ending_calls_sees_frames"
         ),
     ),
     Mutant(
@@ -170,7 +170,7 @@ MUTANTS = (
         edit=before("self._answer(retirement)"),
         shape="e480b0",
         test=(
-            BUGS + "test_end_is_told_before_the_answer.py::"
+            BUGS + "test_last_event_comes_before_the_answer.py::"
             "test_the_last_event_is_emitted_before_the_caller_has_its_answer"
         ),
     ),
@@ -423,7 +423,7 @@ MUTANTS = (
         at="expr 1",
         edit=delete(),
         shape="f00511",
-        test=HOLDERS + "test_looking_does_not_prolong_the_life_of_other_threads_variables",
+        test=HOLDERS + "test_a_look_does_not_prolong_the_life_of_other_threads_variables",
     ),
     Mutant(
         "holders.errors-keep-no-variables",
@@ -637,7 +637,7 @@ MUTANTS = (
         shape="48fc35",
         test=(
             BUGS + "test_collection_in_another_thread.py::"
-            "test_garbage_that_another_thread_collects_is_no_leak"
+            "test_garbage_that_another_thread_collects_is_not_a_leak"
         ),
     ),
     Mutant(
@@ -649,7 +649,7 @@ MUTANTS = (
         at="if 1 / test",
         edit=replace("$ or True"),
         shape="cb30f7",
-        test=BUGS + "test_collection_in_another_thread.py::test_who_waits_collects_again_soon",
+        test=BUGS + "test_collection_in_another_thread.py::test_a_refused_collection_is_retried",
     ),
     Mutant(
         "holders.unreadable-error-keeps-no-epoch",
@@ -660,7 +660,7 @@ MUTANTS = (
         at="definition / value.elts[2]",
         edit=delete(),
         shape="82aa2b",
-        test=BUGS + "test_kept_error_holds_epoch.py::test_an_error_that_is_kept_holds_no_epoch",
+        test=BUGS + "test_kept_error_holds_epoch.py::test_a_kept_error_holds_no_epoch",
     ),
     Mutant(
         "E3.model-dependents-are-relinked",

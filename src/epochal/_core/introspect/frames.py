@@ -5,7 +5,7 @@ that may start a collection, whose callbacks give way to the thread that is look
 goes on, the call may be over and its memory reused: the returned "frame" is then any other object,
 and may be freed already. So the collector is off while a frame object is made.
 
-Who reads, who writes: the thread that holds ``_looking`` may turn the collector off and on, and
+Reads and writes: the thread that holds ``_looking`` may turn the collector off and on, and
 calls no foreign code meanwhile. A host that turns the collector off in the same instant finds it
 on.
 """

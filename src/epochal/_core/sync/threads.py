@@ -11,8 +11,8 @@ Which one to use
 * `ThreadPool` for short work in numbers, with a bound on threads and on the queue before them.
 * `LoopThread` for coroutines that must run in no event loop of the host's.
 
-Who reads, who writes (the pool)
---------------------------------
+Reads and writes of the pool
+----------------------------
 
 Submitting threads and the pool's own threads change ``_idle``, ``_threads`` and ``_taken`` under
 ``_lock``. ``_queue`` is a `SimpleQueue`: `post` puts into it from anywhere, the collector included,

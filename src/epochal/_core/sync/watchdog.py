@@ -8,8 +8,8 @@ A watch ends in one of two ways, and exactly one of them: the watched code retur
 True), or the time runs out or a caller gives up (`expire` runs the callback, and a later `end`
 returns False).
 
-Who reads, who writes
----------------------
+Reads and writes
+----------------
 
 ``_active`` and ``_planned`` are touched under ``_lock`` alone; no other code runs under it. The
 claim of a watch is a raw lock that is acquired once and never released: of two threads that try,
@@ -50,7 +50,7 @@ class Watch:
         """
         self._dog.forget(self)
         ended = self._claim.acquire(blocking=False)
-        self._on_expire = None  # it may hold what the change holds
+        self._on_expire = None  # it may hold the change, and its leases
         return ended
 
     def expire(self) -> None:

@@ -17,8 +17,8 @@ that comes from inside another one, of any gate of the same closing; and a call 
 event loop in which such a call is to go on. Once no call is inside, only the thread that moves the
 state is admitted, the closing's *owner*.
 
-Who reads, who writes
----------------------
+Reads and writes
+----------------
 
 No lock is taken on the way in or out, since admissions also end where objects die: anywhere, in any
 thread, in the collector too. There are two orders, each a pair of single steps under the
@@ -28,7 +28,7 @@ interpreter's lock.
   A closing writes those *before* it looks into ``_admissions``. So the call sees that it must wait,
   or the closing sees the call.
 * A waiting call puts its wake-up into ``_waiting`` *before* it reads ``is_over`` and ``is_sealed``;
-  whatever ends the wait is written there *before* the wake-ups are taken. Likewise an admission is
+  the end of the wait is written there *before* the wake-ups are taken. Likewise an admission is
   removed *before* ``_closing`` is read to wake it, and a closing looks for admissions *before* it
   sleeps on the queue that wakes it.
 

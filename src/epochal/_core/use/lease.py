@@ -11,8 +11,8 @@ bare call costs. The runtime keeps only a weak reference. When the last strong r
 callback runs in the releasing thread and wakes the waiting drain: no counter on the hot path, no
 lock, no poll.
 
-Who reads, who writes
----------------------
+Reads and writes
+----------------
 
 ``Ledger._live`` holds every lease that is alive.
 
@@ -115,7 +115,7 @@ class RevocableLease:
         self.dependent: Final = dependent
 
     def release(self) -> None:
-        """Take the lease back, whatever still refers to this object."""
+        """Take the lease back, even if this object is still referred to."""
         self.lease = None
 
     def __reduce__(self) -> Any:

@@ -10,7 +10,7 @@ from epochal._core.introspect.referrers import PathStep, ReferrerSearch
 
 
 class Target:
-    """What a path leads to."""
+    """The object that a path leads to."""
 
 
 class Slotted:

@@ -5,11 +5,10 @@ import types
 import pytest
 
 from epochal._core.introspect.tracebacks import (
-    format_error,
     without_machinery,
     without_variables,
 )
-from epochal.errors import HostError
+from epochal.errors import HostError, format_error
 
 
 class MuteError(Exception):

@@ -50,7 +50,7 @@ def test_the_digest_does_not_depend_on_the_order_of_files():
     )
 
 
-def test_a_moved_byte_or_name_is_another_digest():
+def test_another_byte_or_name_has_another_digest():
     digests = {
         Artifact("g", files, is_package=True).digest
         for files in (
@@ -75,7 +75,7 @@ def test_caches_and_hidden_files_are_left_out(tmp_path):
     assert set(read_artifact(write(tmp_path / "geo", files)).files) == {"__init__.py", "data/x.txt"}
 
 
-def test_it_is_not_altered_by_what_happens_to_the_folder(tmp_path):
+def test_a_change_of_the_folder_does_not_change_the_artifact(tmp_path):
     root = write(tmp_path / "geo", {"__init__.py": b"first"})
     artifact = read_artifact(root)
     write(root, {"__init__.py": b"second"})
@@ -96,21 +96,21 @@ def test_a_compiled_extension_is_refused_by_name(tmp_path, name):
     ("name", "words"),
     [("nowhere.py", "No such file"), ("readme.txt", "expected a .py file"), ("empty", "__init__")],
 )
-def test_what_is_no_plugin_is_told(tmp_path, name, words):
+def test_a_path_that_is_not_a_plugin_is_refused(tmp_path, name, words):
     (tmp_path / "readme.txt").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArtifactError, match=words):
         read_artifact(tmp_path / name)
 
 
-def test_links_that_go_round_in_circles_are_not_followed(tmp_path):
+def test_circular_links_are_not_followed(tmp_path):
     root = write(tmp_path / "geo", {"__init__.py": b""})
     (root / "again").symlink_to(root, target_is_directory=True)
     assert set(read_artifact(root).files) == {"__init__.py"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads everything")
-def test_what_may_not_be_read_is_told(tmp_path):
+def test_an_unreadable_file_is_refused(tmp_path):
     path = write(tmp_path, {"geo.py": b""}) / "geo.py"
     path.chmod(0)
     with pytest.raises(ArtifactError, match="Permission"):

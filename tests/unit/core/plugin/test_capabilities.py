@@ -1,4 +1,4 @@
-"""A plugin has what its manifest asks for and the host grants, and nothing else."""
+"""A plugin has the capabilities that its manifest asks for and the host grants, and no other."""
 
 import pytest
 
@@ -27,7 +27,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("asked", "grants", "capability", "has"), TABLE)
-def test_the_intersection_is_what_it_has(asked, grants, capability, has):
+def test_a_plugin_has_the_intersection(asked, grants, capability, has):
     asked = None if asked is None else frozenset(asked)
     assert allows(asked, frozenset(grants), capability) is has
 
@@ -43,16 +43,16 @@ def test_these_are_capabilities(text):
 
 
 @pytest.mark.parametrize("text", ["", "Scalar", "a b", "net:", ":x", "a..b", "a.", "net:*", "1a"])
-def test_these_are_not(text):
+def test_these_are_not_capabilities(text):
     assert not is_capability(text)
 
 
 @pytest.mark.parametrize("grants", ["scalar", [""], ["a b"], [1], ["Scalar"], [None]])
-def test_grants_that_are_none_are_refused_by_name(grants):
+def test_a_malformed_grant_is_refused_by_name(grants):
     with pytest.raises(HostError, match="grant"):
         checked_grants(grants)
 
 
-def test_grants_are_patterns_of_both_sorts():
+def test_grants_are_patterns_for_kinds_and_services():
     assert checked_grants(["*", "net:*", "agent.*"]) == {"*", "net:*", "agent.*"}
     assert checked_grants(None) is None

@@ -39,7 +39,7 @@ def test_everything_is_read(artifact):
     assert manifest.capabilities == {"scalar", "net:api.example.org"}
 
 
-def test_what_is_left_out_has_sensible_defaults():
+def test_missing_keys_have_defaults():
     manifest = read_manifest(single('id = "geo"\nversion = "1"'))
     assert manifest.requires == manifest.dependencies == ()
     assert manifest.capabilities is None, "nothing asked is every kind, and no service"
@@ -78,14 +78,14 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("body", FAULTS)
-def test_a_fault_names_the_place_and_what_was_expected(body):
+def test_a_fault_names_the_place_and_the_expected_value(body):
     with pytest.raises(ManifestError) as caught:
         read_manifest(single(body))
     text = str(caught.value)
     assert all(word in text for word in FAULTS[body]), text
 
 
-def test_all_faults_are_told_at_once():
+def test_all_faults_are_reported_together():
     body = 'id = "GEO"\nversion = "x"\nrequires = 3\nnonsense = 1'
     with pytest.raises(ManifestError) as caught:
         read_manifest(single(body))
@@ -101,7 +101,7 @@ def test_all_faults_are_told_at_once():
         ("# /// plugin\n# ///\n# /// plugin\n# ///\n", ["more than one manifest"]),
     ],
 )
-def test_a_block_that_is_missing_open_or_double_is_told(source, words):
+def test_a_missing_open_or_double_block_is_reported(source, words):
     with pytest.raises(ManifestError) as caught:
         read_manifest(Artifact("geo", {"geo.py": source.encode()}))
     assert all(word in str(caught.value) for word in words), str(caught.value)
@@ -114,13 +114,13 @@ def test_a_package_has_one_manifest_not_two():
     assert read_manifest(Artifact("geo", {"__init__.py": block.encode()}, is_package=True))
 
 
-def test_a_file_that_is_no_text_is_told():
+def test_a_file_that_is_not_text_is_reported():
     with pytest.raises(ManifestError, match="not UTF-8"):
         read_manifest(Artifact("geo", {"geo.py": b"\xff\xfe\x00"}))
 
 
 @given(st.text())
-def test_no_text_whatever_raises_anything_else(text):
+def test_any_text_is_read_or_has_faults(text):
     for artifact in (
         single(text.replace("\r", "")),
         package(text),
@@ -133,7 +133,7 @@ def test_no_text_whatever_raises_anything_else(text):
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
-def test_no_value_whatever_raises_anything_else(value):
+def test_any_value_is_read_or_has_faults(value):
     text = repr(value) if not isinstance(value, str) else f"'''{value}'''"
     for key in ("id", "version", "requires", "dependencies", "capabilities", "description"):
         try:

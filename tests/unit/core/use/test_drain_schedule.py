@@ -54,7 +54,7 @@ def test_nothing_is_collected_before_it_is_due(clock):
     assert math.isclose(schedule.until_next(), 0.01)
 
 
-def test_a_refused_collection_is_retried_soon(clock):
+def test_a_refused_collection_is_retried(clock):
     schedule, clock.is_refused = CollectionSchedule(None), True
     run(schedule, clock, until=0.12)
     assert clock.asked == [(0.05, 0), (0.1, 0), (0.15, 0)]

@@ -1,4 +1,4 @@
-"""Handles: what an epoch offers of an opened instance, nothing more, and as it is now."""
+"""Handles: the public attributes of an opened instance, as they are now, and nothing else."""
 
 import pytest
 
@@ -31,17 +31,17 @@ def test_a_method_is_made_once(handle):
     assert handle.get is handle.get
 
 
-def test_attributes_are_read_each_time_also_those_that_can_be_called(cache, handle):
+def test_attributes_are_read_each_time_including_callables(cache, handle):
     assert (handle.size, handle.on_full()) == (3, "old")
     cache.size, cache.on_full = 4, lambda: "new"
     assert (handle.size, handle.on_full()) == (4, "new")
 
 
-def test_nothing_is_kept_where_nobody_else_sees_it(handle):
+def test_setting_an_attribute_is_refused(handle):
     with pytest.raises(AttributeError, match="cannot be set"):
         handle.size = 5
 
 
-def test_what_is_private_is_not_offered(handle):
+def test_private_attributes_are_hidden(handle):
     with pytest.raises(AttributeError, match="not public"):
         _ = handle._lock

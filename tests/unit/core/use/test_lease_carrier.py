@@ -1,4 +1,4 @@
-"""Carrying exports: the lease lives exactly as long as somebody can call in, or is inside."""
+"""Carriers: the lease lives exactly as long as any code can call the export, or is inside it."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ def test_the_plugins_own_function_carries_nothing(ledger):
     assert f() == 1
 
 
-def test_a_function_in_its_first_line_is_held_by_its_frame_alone(ledger):
+def test_the_frame_alone_holds_a_function_from_its_first_line(ledger):
     inside, go_on = threading.Event(), threading.Event()
 
     def work():
@@ -71,7 +71,7 @@ def test_an_export_called_where_it_is_looked_up_is_held_while_it_runs(ledger):
     assert len(ledger) == 0
 
 
-def test_metadata_is_the_plugins(ledger):
+def test_an_export_has_the_functions_metadata(ledger):
     def f(a, /, b: int = 2, *, c: "str" = "x", **kw) -> float:
         "Says what."
 
@@ -248,7 +248,7 @@ def test_a_partial_carries_its_function(ledger):
 
 
 @pytest.mark.parametrize("target", [len, "x".join, functools.lru_cache(lambda x: len(x))])
-def test_what_is_no_python_function_is_held(ledger, target):
+def test_a_callable_that_is_not_a_python_function_is_held(ledger, target):
     export = carried(ledger, target)
     assert isinstance(export, LeasedCallable)
     assert export("ab") == target("ab")
@@ -293,7 +293,7 @@ def test_a_context_manager_function_is_held_while_it_is_entered(ledger):
     assert len(ledger) == 0
 
 
-def test_a_borrow_can_be_taken_back_from_whoever_kept_the_export(ledger):
+def test_a_revocable_lease_is_taken_back_though_the_export_is_kept(ledger):
     borrow = RevocableLease(ledger.issue("units"), "geo#1")
     kept = carry(lambda: 1, borrow)
     assert len(ledger) == 1
@@ -302,13 +302,13 @@ def test_a_borrow_can_be_taken_back_from_whoever_kept_the_export(ledger):
     assert kept() == 1
 
 
-def test_what_cannot_be_tied_is_refused_by_name(ledger):
+def test_an_object_that_cannot_be_tied_is_refused_by_name(ledger):
     with pytest.raises(TypeError, match="__weakref__"):
         tie((), ledger.issue("test"))
     assert len(ledger) == 0
 
 
-def test_what_cannot_be_called_is_refused(ledger):
+def test_an_object_that_is_not_callable_is_refused(ledger):
     with pytest.raises(TypeError, match="cannot be called"):
         carried(ledger, 5)
 
@@ -319,7 +319,7 @@ def test_a_lease_is_neither_copied_nor_pickled(ledger, clone):
         clone(ledger.issue("test"))
 
 
-def test_a_class_is_called_as_it_says(ledger):
+def test_a_class_keeps_its_signature(ledger):
     class Point:
         def __init__(self, lat: "float", lon: "float" = 0.0): ...
 

@@ -1,4 +1,4 @@
-"""A change's last event came after its answer, so who ended a subscription then did not get it.
+"""A change's last event came after its answer, so a subscription that ended then missed it.
 
 Found by the test of the spans, on a machine with four times as much to do as it has processors.
 """
@@ -20,8 +20,8 @@ def test_the_last_event_is_emitted_before_the_caller_has_its_answer(rt, plugins,
         emit(self, event)
 
     monkeypatch.setattr(EventStream, "emit", held)
-    told = []
-    end = rt.events.subscribe(told.append)
+    received = []
+    end = rt.events.subscribe(received.append)
 
     def reload():
         rt.reload("geo")
@@ -34,4 +34,4 @@ def test_the_last_event_is_emitted_before_the_caller_has_its_answer(rt, plugins,
     go_on.set()
     caller.join(30)
     end()
-    assert isinstance(told[-1], ChangeFinished)
+    assert isinstance(received[-1], ChangeFinished)

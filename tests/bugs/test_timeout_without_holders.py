@@ -1,7 +1,7 @@
 """Found by the interleavings: a drain that ended in its last instant was reported as timed out.
 
-The last lease went after the time had run out and before the leases were counted for the report, so
-`wait_for_drain` raised "0 in flight", although what the caller had waited for was true.
+The last lease ended after the time had run out and before the leases were counted for the report,
+so `wait_for_drain` raised "0 in flight", although the generation was drained.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""A kind whose `wrap` raised held its change up for the whole drain limit.
+"""A kind whose `wrap` raised delayed its change for the whole drain limit.
 
 The error's traceback had a frame of ours with the lease, and the rollback waited for that.
 """
@@ -20,8 +20,8 @@ class Broken(Kind):
 broken = Broken("broken")
 
 
-def test_it_is_refused_at_once_and_holds_nothing(rt, plugins):
-    code = "from tests.bugs.test_offer_that_raises import broken\n@broken\nclass c: pass\n"
+def test_a_raising_wrap_is_refused_at_once_and_holds_nothing(rt, plugins):
+    code = "from tests.bugs.test_raising_wrap import broken\n@broken\nclass c: pass\n"
     with pytest.raises(ExportError, match="cannot be offered: ValueError: not today") as caught:
         rt.load(plugins.write("geo", code))
     assert not getattr(caught.value, "__notes__", [])

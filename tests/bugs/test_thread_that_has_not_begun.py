@@ -1,8 +1,8 @@
 """A generation was shut down although a thread that its code had started was about to call it.
 
 `Thread.start` returns as soon as the new thread runs, which is before it is in its target; and a
-machine with other things to do may leave it there for long. No stack shows the plugin then. Found
-by running the suite with threads that come late.
+busy machine may leave it there for long. No stack shows the plugin then. Found by running the suite
+with late threads (`make late`).
 """
 
 import threading
@@ -40,7 +40,7 @@ def subclass(make, done):
 
 @pytest.fixture
 def late():
-    """A class of threads that come late, the event that lets them go on, and all that began."""
+    """A class of late threads, and the event that lets them begin."""
     may_go_on = threading.Event()
     began = []
 
@@ -61,7 +61,7 @@ def late():
 
 
 @pytest.mark.parametrize("first", ["function", "method", "fixed", "subclass"])
-def test_a_thread_that_is_about_to_run_the_plugin_holds_it(rt, plugins, late, first):
+def test_a_thread_that_will_begin_with_the_plugins_code_holds_it(rt, plugins, late, first):
     make, may_go_on = late
     done = threading.Event()
     rt.load(plugins.write("geo", CODE))
