@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from traceback import clear_frames
 from typing import TYPE_CHECKING
 
 from epochal.errors import EpochalError, OperationEndedError
@@ -16,7 +15,7 @@ from epochal.sql.engine_refs import EngineRef
 from epochal.sql.error_messages import query_error
 from epochal.sql.execution import INTERRUPTS, EndReason
 from epochal.sql.plugin_tables import PluginTable
-from epochal.sql.result import Result
+from epochal.sql.result import Result, fail_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,13 +69,7 @@ class Query:
             execution.stop(EndReason.CANCELLED)
             raise
         except BaseException as error:  # noqa: BLE001  # the engine raises any class
-            explained = self.explain(error)
-            execution.stop(EndReason.FAILED)
-            clear_frames(error.__traceback__)  # the engine's frames hold our adapters
-            try:
-                raise explained from explained.__cause__
-            finally:
-                del explained, error  # a cycle through this frame would keep a plugin in use
+            fail_query(execution, self.explain, error)
         finally:
             ref = None  # noqa: F841  # the call is over, though a traceback may keep this frame
         # A query without plugin functions has no call at which it could be stopped, so a reading

@@ -188,7 +188,7 @@ class Result:
             clear_frames(error.__traceback__)
             raise
         except BaseException as error:  # noqa: BLE001  # the engine raises any class
-            self._fail(error)
+            fail_query(self._execution, self._explain, error)
         return self._finish(batch)
 
     def _fetch(self) -> RecordBatch | None:
@@ -214,7 +214,7 @@ class Result:
             self._execution.stop(EndReason.CANCELLED)
             raise
         except BaseException as error:  # noqa: BLE001  # the engine raises any class
-            self._fail(error)
+            fail_query(self._execution, self._explain, error)
         return self._finish(batch)
 
     def _begin(self) -> bool:
@@ -236,22 +236,26 @@ class Result:
             return received
         return pa.RecordBatch.from_arrays(received.columns, schema=self.schema)
 
-    def _fail(self, error: BaseException) -> NoReturn:
-        explained = self._explain(error)
-        self._execution.stop(EndReason.FAILED)
-        # The engine's frames keep its plan, and the plan keeps our adapters.
-        clear_frames(error.__traceback__)
-        try:
-            raise explained from explained.__cause__  # not with the engine's error as its context
-        finally:
-            del explained, error  # a cycle through this frame would keep a plugin in use
-
     def _cancelled(self) -> None:
         """End the query if its task was cancelled; a wait is also cancelled by the query's end."""
         task = asyncio.current_task()
         if self._execution.end_reason is not None and not (task and task.cancelling()):
             self._execution.check()  # raises
         self._execution.stop(EndReason.CANCELLED)
+
+
+def fail_query(
+    execution: Execution, explain: Callable[[BaseException], BaseException], error: BaseException
+) -> NoReturn:
+    """End a query after an error of the engine, and raise the error that explains it."""
+    explained = explain(error)
+    execution.stop(EndReason.FAILED)
+    # The engine's frames keep its plan, and the plan keeps our adapters.
+    clear_frames(error.__traceback__)
+    try:
+        raise explained from explained.__cause__  # not with the engine's error as its context
+    finally:
+        del explained, error  # a cycle through this frame would keep a plugin in use
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
