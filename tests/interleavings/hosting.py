@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -74,15 +73,8 @@ def changes_in_their_callers() -> Iterator[None]:
     """A caller runs its change where it would wait for it."""
     late = threading.local()
 
-    def call_later(work: Callable[[], Any], *, name: str) -> Any:
-        future: Any = Future()
-
-        def run() -> None:
-            work()
-            future.set_result(None)
-
-        late.work = [*getattr(late, "work", ()), run]
-        return future
+    def run_later(work: Callable[[], Any], name: str) -> None:
+        late.work = [*getattr(late, "work", ()), work]
 
     wait = RunningChange.wait
 
@@ -93,7 +85,7 @@ def changes_in_their_callers() -> Iterator[None]:
         return wait(self)
 
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(changes, "call_on_thread", call_later))
+        stack.enter_context(mock.patch.object(changes, "_start_thread", run_later))
         stack.enter_context(mock.patch.object(RunningChange, "wait", run_and_wait))
         stack.enter_context(mock.patch.object(events, "threading", _NO_THREADS))
         stack.enter_context(mock.patch.object(phase, "watchdog"))  # each run has its own

@@ -7,7 +7,7 @@ every package and module in that folder, as `pip install --target _vendor …` p
 for nothing else in the process. So two plugins, or two generations of one, may carry different
 versions of one distribution. Every other name means what it means elsewhere.
 
-`NameMap` holds that rule. It is applied by `private_builtins` to the import statement, and by
+`NameMap` holds that rule. It is applied by `resolve_import` to the import statement, and by
 `_module_proxies` to `importlib.import_module` and other functions that take a module's name. The
 private name is that of the module's file: ``geo__g7_3fa9c1d2._vendor.jinja2.ext``. The import
 system finds the module under that name (`_module_registry`).
@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import builtins
 from typing import TYPE_CHECKING, Any, Final
-
-from epochal._core.generation.process_tables import host_builtins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,39 +59,35 @@ def top_names(files: Iterable[str], folder: str) -> frozenset[str]:
     return frozenset(name for name in names if name.isidentifier())
 
 
-def private_builtins(
-    names: NameMap, proxy_for: Callable[[str, ModuleType], ModuleType]
-) -> dict[str, Any]:
-    """The builtins of one generation's modules.
+def resolve_import(
+    names: Callable[[str], str | None],
+    proxy_for: Callable[[str, ModuleType], ModuleType],
+    name: str,
+    globals: Mapping[str, object] | None = None,  # noqa: A002  the builtin's parameter
+    locals: Mapping[str, object] | None = None,  # noqa: A002  the builtin's parameter
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> Any:
+    """`__import__` of one generation's modules.
 
-    `proxy_for` gets the name and module of an import, and returns the module or its proxy.
+    Args:
+        names: maps the generation's own names.
+        proxy_for: gets the name and module of an import, and returns the module or its proxy.
+        name: as for the builtin, like the rest.
+        globals: of the importing module.
+        locals: not used by the import system.
+        fromlist: the names that the statement takes out of the module.
+        level: the dots of a relative import.
     """
-    namespace = host_builtins()
-    namespace["__import__"] = _importer(names, proxy_for)
-    return namespace
-
-
-def _importer(
-    names: NameMap, proxy_for: Callable[[str, ModuleType], ModuleType]
-) -> Callable[..., Any]:
-    def import_name(
-        name: str,
-        globals: Mapping[str, object] | None = None,  # noqa: A002  the builtin's parameter
-        locals: Mapping[str, object] | None = None,  # noqa: A002  the builtin's parameter
-        fromlist: Sequence[str] | None = (),
-        level: int = 0,
-    ) -> Any:
-        private = names("" if level else name)
-        if private is not None:
-            module = builtins.__import__(private or name, globals, locals, fromlist, level)
-            if fromlist or level:
-                return module
-            # `import jinja2.ext` binds `jinja2`, wherever below the root that is. Without the
-            # `fromlist` the import system would return the root, which is the plugin itself.
-            top = name.partition(".")[0]
-            return builtins.__import__(names(top) or name, fromlist=("__name__",))
-        module = builtins.__import__(name, globals, locals, fromlist, level)
-        # `import a.b` binds `a`, `from a.b import c` looks into `a.b`.
-        return proxy_for(name if fromlist else name.partition(".")[0], module)
-
-    return import_name
+    private = names("" if level else name)
+    if private is not None:
+        module = builtins.__import__(private or name, globals, locals, fromlist, level)
+        if fromlist or level:
+            return module
+        # `import jinja2.ext` binds `jinja2`, wherever below the root that is. Without the
+        # `fromlist` the import system would return the root, which is the plugin itself.
+        top = name.partition(".")[0]
+        return builtins.__import__(names(top) or name, fromlist=("__name__",))
+    module = builtins.__import__(name, globals, locals, fromlist, level)
+    # `import a.b` binds `a`, `from a.b import c` looks into `a.b`.
+    return proxy_for(name if fromlist else name.partition(".")[0], module)

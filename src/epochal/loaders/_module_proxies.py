@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epochal.loaders._import_resolution import NameMap
-
 
 class ModuleProxy(ModuleType):
     """Forwards every attribute to a module; subclasses override some."""
@@ -44,7 +42,7 @@ class ModuleProxy(ModuleType):
 class ByNameProxy(ModuleProxy):
     """A module with functions whose first argument may be a module's name (or the module)."""
 
-    def __init__(self, module: ModuleType, names: NameMap) -> None:
+    def __init__(self, module: ModuleType, names: Callable[[str], str | None]) -> None:
         super().__init__(module)
         self._names: Final = names
 
@@ -77,7 +75,9 @@ class ImportlibProxy(ModuleProxy):
     """
 
     def __init__(
-        self, names: NameMap, metadata: Callable[[Callable[[str], ModuleType]], ModuleType]
+        self,
+        names: Callable[[str], str | None],
+        metadata: Callable[[Callable[[str], ModuleType]], ModuleType],
     ) -> None:
         super().__init__(importlib)
         self._names: Final = names
@@ -95,7 +95,7 @@ class ImportlibProxy(ModuleProxy):
 class PickleProxy(ModuleProxy):
     """`pickle` for one generation: a pickle that names a module of the plugin loads this one's."""
 
-    def __init__(self, names: NameMap) -> None:
+    def __init__(self, names: Callable[[str], str | None]) -> None:
         super().__init__(pickle)
         self._names: Final = names
 
@@ -120,7 +120,7 @@ class PickleProxy(ModuleProxy):
 
 
 class _PrivateUnpickler(pickle.Unpickler):
-    def __init__(self, names: NameMap, file: Any, **kw: Any) -> None:
+    def __init__(self, names: Callable[[str], str | None], file: Any, **kw: Any) -> None:
         super().__init__(file, **kw)
         self._names: Final = names
 

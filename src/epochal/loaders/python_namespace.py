@@ -26,6 +26,7 @@ from __future__ import annotations
 import linecache
 import pkgutil
 import sys
+import threading
 from functools import partial
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -33,9 +34,10 @@ from pathlib import PurePosixPath
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.generation.process_tables import host_builtins
 from epochal.loaders import _module_registry as registry
 from epochal.loaders._exit_hooks import ExitHooks
-from epochal.loaders._import_resolution import NameMap, private_builtins, top_names
+from epochal.loaders._import_resolution import NameMap, resolve_import, top_names
 from epochal.loaders._metadata_proxy import MetadataProxy
 from epochal.loaders._module_loader import MemoryLoader
 from epochal.loaders._module_proxies import ByNameProxy, ImportlibProxy, LoggingProxy, PickleProxy
@@ -43,10 +45,18 @@ from epochal.loaders._prometheus import NAME as PROMETHEUS
 from epochal.loaders._prometheus import GenerationMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from epochal._core.plugin.artifact import Artifact
     from epochal.loaders._compiler import Compiled
+
+_PROXIED: Final = frozenset(
+    {
+        *("atexit", "logging", "pickle", "pkgutil"),
+        *("importlib", "importlib.metadata", "importlib.resources", "importlib.util"),
+    }
+)
+"""The modules of which the plugin's code is given a proxy."""
 
 
 class PythonNamespace:
@@ -66,7 +76,6 @@ class PythonNamespace:
         artifact: the plugin's bytes.
         compiled: results of the other process, for the next generation of the same source; None if
             code is compiled in this process.
-        exit_hooks: the functions that its code registered with `atexit`.
     """
 
     def __init__(
@@ -83,7 +92,6 @@ class PythonNamespace:
         self.modules: Final[dict[str, ModuleType]] = {}
         self.artifact: Final = artifact
         self.compiled: Final[list[Compiled] | None] = [] if in_subprocess else None
-        self.exit_hooks: Final = ExitHooks()
         self._plugin: Final = plugin
         self._described: Final = f"generation {generation} of plugin {plugin!r}"
         self._suffix: Final = f"@{tag}"
@@ -92,14 +100,39 @@ class PythonNamespace:
         self._packages: Final = (
             _folders_with_code(artifact.files) if artifact.is_package else frozenset()
         )
-        self._metrics: Final = GenerationMetrics(plugin)
-        names = NameMap(self._tops(plugin, vendored), self._check_open)
-        self._builtins: Final = private_builtins(names, self._proxies(names, vendored))
+        self._names: NameMap | None = None  # from the first import on, like the proxies
+        self._proxies: dict[str, ModuleType] | None = None
+        self._metrics: GenerationMetrics | None = None
+        self._lock: Final = threading.Lock()
+        self._vendored: Final = vendored
+        self._builtins: Final = host_builtins()
+        self._builtins["__import__"] = partial(resolve_import, self._private_name, self._proxy_for)
 
-    def _proxies(self, names: NameMap, vendored: str) -> Callable[[str, ModuleType], ModuleType]:
-        importlib_ = ImportlibProxy(names, partial(MetadataProxy, self.artifact.files, vendored))
-        proxies: dict[str, ModuleType] = {
-            "atexit": self.exit_hooks,
+    def _private_name(self, name: str) -> str | None:
+        names = self._names
+        if names is None:  # of two threads that make one, either's will do
+            names = self._names = NameMap(self._tops(), self._check_open)
+        return names(name)
+
+    def _proxy_for(self, name: str, module: ModuleType) -> ModuleType:
+        if name.partition(".")[0] == PROMETHEUS:
+            with self._lock:  # one for all threads, since it has the metrics
+                if self._metrics is None:
+                    self._metrics = GenerationMetrics(self._plugin)
+            return self._metrics.proxy_for(module)
+        if name not in _PROXIED:
+            return module
+        with self._lock:  # one of each for all threads: that of `atexit` has the hooks
+            if self._proxies is None:
+                self._proxies = self._make_proxies()
+        return self._proxies[name]
+
+    def _make_proxies(self) -> dict[str, ModuleType]:
+        names = self._private_name
+        metadata = partial(MetadataProxy, self.artifact.files, self._vendored)
+        importlib_ = ImportlibProxy(names, metadata)
+        return {
+            "atexit": ExitHooks(),
             "importlib": importlib_,
             "importlib.metadata": importlib_.metadata,
             "importlib.resources": importlib_.resources,
@@ -109,15 +142,9 @@ class PythonNamespace:
             "pkgutil": ByNameProxy(pkgutil, names),
         }
 
-        def proxy_for(name: str, module: ModuleType) -> ModuleType:
-            if name.partition(".")[0] == PROMETHEUS:
-                return self._metrics.proxy_for(module)
-            return proxies.get(name, module)
-
-        return proxy_for
-
-    def _tops(self, plugin: str, vendored: str) -> dict[str, str]:
+    def _tops(self) -> dict[str, str]:
         tops: dict[str, str] = {}
+        plugin, vendored = self._plugin, self._vendored
         if vendored:
             folder = f"{self.root_name}.{vendored.replace('/', '.')}"
             tops = {name: f"{folder}.{name}" for name in top_names(self.artifact.files, vendored)}
@@ -177,7 +204,9 @@ class PythonNamespace:
 
         Returns a line for each of them; `failures` gets a line for each hook that raises.
         """
-        return [*self.exit_hooks.run_hooks(failures), *self._metrics.unregister_all()]
+        hooks = self._proxies["atexit"] if self._proxies is not None else None
+        ran = hooks.run_hooks(failures) if isinstance(hooks, ExitHooks) else []
+        return [*ran, *(self._metrics.unregister_all() if self._metrics is not None else ())]
 
     def close(self) -> None:
         """Leave every process-wide table. Idempotent."""

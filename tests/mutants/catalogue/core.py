@@ -107,7 +107,7 @@ MUTANTS = (
             "    del retiring.steps[0]\n"
             "    self._leave(retiring)"
         ),
-        shape="8a46d4",
+        shape="704b20",
         test=RUNTIME + "test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on",
     ),
     Mutant(
@@ -334,7 +334,7 @@ MUTANTS = (
         edit=replace(
             "state = $body[0].value\n__import__('time').sleep(0)\nself.state = state\nreturn state"
         ),
-        shape="0bce83",
+        shape="3457f6",
         test=LIFECYCLE + "test_concurrent_advances_take_distinct_steps",
     ),
     Mutant(
@@ -562,7 +562,7 @@ MUTANTS = (
         "own copies",
         "`import a.b` of a vendored distribution binds the plugin",
         module="epochal.loaders._import_resolution",
-        where="_importer.import_name",
+        where="resolve_import",
         at="return 1 / value",
         edit=replace("module"),
         shape="b9e74e",

@@ -1,11 +1,13 @@
 """The names that mean a generation's own modules, and the import statement that resolves them."""
 
+import builtins
 import json
 import types
+from functools import partial
 
 import pytest
 
-from epochal.loaders._import_resolution import NameMap, private_builtins, top_names
+from epochal.loaders._import_resolution import NameMap, resolve_import, top_names
 
 TOPS = {"geo": "geo__g7_ab", "jinja2": "geo__g7_ab._vendor.jinja2"}
 
@@ -55,7 +57,8 @@ def test_imports_of_other_modules_get_their_proxies(names):
         imported.append((name, module.__name__))
         return proxy if name == "json" else module
 
-    scope = {"__builtins__": private_builtins(names, proxy_for)}
+    importer = partial(resolve_import, names, proxy_for)
+    scope = {"__builtins__": {**vars(builtins), "__import__": importer}}
     exec("import json.decoder\nfrom json import scanner\nfrom json.decoder import NaN", scope)
     assert (scope["json"], scope["scanner"]) == (proxy, "the proxy's")
     # `import a.b` binds `a`; `from a.b import c` looks into `a.b`.

@@ -28,19 +28,19 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.change.journal import RefusedChange
+from epochal._core.change.plan import COMMITS, RETIRES, Deadline, retirement_steps
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.change.retirement import Retirement
 from epochal._core.change.sequence import ChangeSequence
-from epochal._core.change.step import COMMITS, RETIRES, Deadline, retirement_steps
 from epochal._core.introspect.tracebacks import without_machinery
 from epochal.errors import EpochalError, format_error
 from epochal.events import ChangeFailed, ChangeFinished
 from epochal.report import Cutover
 
 if TYPE_CHECKING:
+    from epochal._core.change.plan import Step
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.sequence import ChangeSpec
-    from epochal._core.change.step import Step
     from epochal._core.generation.epoch import EpochStore
 
 
@@ -55,6 +55,7 @@ class Executor:
 
     Attributes:
         answer: the caller's answer: the report, or the error after everything was undone.
+        ended: done once nothing of the change runs any more.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Executor:
         self.answer: Final[Future[Cutover]] = Future()
         # Running from the start: a cancelled task must not cancel the answer, but ask for it.
         self.answer.set_running_or_notify_cancel()
+        self.ended: Final[Future[None]] = Future()
         self._number: Final = number
         self._epochs: Final = epochs
         self._spec: Final = spec
@@ -86,10 +88,12 @@ class Executor:
                 self._backward()
             self._retire()
         except Abandoned:
-            pass  # another thread has the change: touch nothing
+            return  # another thread has the change: touch nothing
         except BaseException as error:  # noqa: BLE001  our own fault, and the caller must not wait
             self._fail(error)
-            self._error = None
+            self._end()
+        else:
+            self._end()
         finally:
             del self  # frames of an error that is kept lead to this one: see `tracebacks`
 
@@ -139,7 +143,7 @@ class Executor:
 
     def _commit(self) -> None:
         """It is published: let the next change have its turn, and retire the old generations."""
-        calls = self._change.participants.finish(published=True)
+        calls = self._change.finish()
         self._retirement = Retirement(
             self._change.staging.retired,
             self._steps[self._at :],
@@ -185,10 +189,13 @@ class Executor:
         while not self._retirement.run():
             self._answer(self._retirement)  # the caller waits no longer; the drain goes on
         self._finish(self._retirement)
+
+    def _end(self) -> None:
         # An error refers to our frames, and they to it and to the steps: leave no circle.
         self._error = None
         self._steps.clear()
         del self._runner.machine
+        self.ended.set_result(None)
 
     def _finish(self, retirement: Retirement) -> None:
         if self._change.staging.is_published:
@@ -249,7 +256,7 @@ class Executor:
 
     def _report(self, retirement: Retirement) -> Cutover:
         """The report as things stand."""
-        staging, pauses_ms = self._change.staging, self._change.transfers.pauses_ms
+        staging, pauses_ms = self._change.staging, self._change.pauses_ms
         swaps = [replace(s, pause_ms=pauses_ms.get(s.plugin)) for s in staging.swaps]
         if staging.is_published:
             swaps = [retirement.outcome(swap) for swap in swaps]

@@ -18,16 +18,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from epochal._core.change.step import Step, StepName
+from epochal._core.change.plan import Step, StepName
 from epochal._core.introspect.tracebacks import without_variables
 from epochal.errors import EpochalError, IncompatibleError, PrepareError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from epochal._core.change.plan import Deadline
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.staging import Staging
-    from epochal._core.change.step import Deadline
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
 

@@ -41,7 +41,7 @@ from epochal.errors import ChangeCancelledError, PhaseTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epochal._core.change.step import Step
+    from epochal._core.change.plan import Step
     from epochal._core.generation.generation import Generation
 
 T = TypeVar("T")

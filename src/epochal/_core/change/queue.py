@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Final
 from epochal._core.change.executor import Executor
 from epochal._core.change.plugin_calls import StepRunner, changing
 from epochal._core.change.transaction import RunningChange
-from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ForkedRuntimeError, NestedChangeError, RuntimeClosedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from epochal._core.change.sequence import ChangeSpec
@@ -92,7 +92,8 @@ class ChangeQueue:
         self._check_process()
         number = next(self._numbers)
         executor = Executor(number, self._epochs, spec, StepRunner(self._serial, copy_context()))
-        self._running.add(call_on_thread(executor.run, name=f"epochal change {number}"))
+        self._running.add(executor.ended)
+        _start_thread(executor.run, f"epochal change {number}")
         return RunningChange(executor)
 
     def _check_process(self) -> None:
@@ -101,3 +102,7 @@ class ChangeQueue:
                 f"this runtime was made in process {self._pid}; this is its fork {os.getpid()}, "
                 "where the threads that use its plugins do not exist; make a new Runtime in it"
             )
+
+
+def _start_thread(run: Callable[[], None], name: str) -> None:
+    threading.Thread(target=run, name=name, daemon=True).start()

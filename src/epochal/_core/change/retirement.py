@@ -25,7 +25,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.change.step import StepName
+from epochal._core.change.plan import StepName
 from epochal._core.generation.states import LifecycleState
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.lease import Waiter, Wake, wakeup_of
@@ -40,8 +40,8 @@ from epochal.events import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from epochal._core.change.plan import Deadline, Step
     from epochal._core.change.plugin_calls import StepRunner
-    from epochal._core.change.step import Deadline, Step
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.reclaim import Reclaim
     from epochal.events import EventStream
@@ -189,7 +189,7 @@ class Retirement:
         self._is_rollback: Final = is_rollback
         self._timeout_s: Final = timeout_s
         self._cancel_holders = cancel_holders
-        self._schedule = CollectionSchedule(timeout_s)
+        self._schedule: CollectionSchedule | None = None  # from the first wait on
         self._looks = 0
         self._released_ns: int | None = None
         self.retiring: Final = tuple(
@@ -229,9 +229,11 @@ class Retirement:
         if self._leaving is not None:
             self._leave(self._leaving)  # resumed: go on where its plugin code was given up
         while self._leave_unused():
-            if self._is_overdue():
-                if not (self._cancel_holders and self._schedule.is_over):
-                    self._report_timeout()
+            schedule = self._schedule = self._schedule or CollectionSchedule(self._timeout_s)
+            if self._is_overdue(schedule):
+                if not (self._cancel_holders and schedule.is_over):
+                    self._report_timeout(schedule.waited)
+                    self._schedule = CollectionSchedule(None)
                     return False
                 self._cancel_holders = False
                 self._schedule = CollectionSchedule(self._timeout_s)
@@ -253,17 +255,18 @@ class Retirement:
 
     # --- waiting -----------------------------------------------------------------------------
 
-    def _is_overdue(self) -> bool:
+    def _is_overdue(self, schedule: CollectionSchedule) -> bool:
         """Sleep until a release, or the next collection; returns whether the time has run out."""
         try:
             self._released_ns = self._runner.run(self._pending[0].steps[0])
         except Empty:
             self._released_ns = None
-            self._schedule.collect()
-            return self._schedule.is_over
+            schedule.collect()
+            return schedule.is_over
         return self._released_ns is None  # put there by a caller that gives up
 
     def _drain(self, _: Step) -> int | None:
+        assert self._schedule is not None
         until_s = self._schedule.until_next()
         if any(retiring.stragglers for retiring in self._pending):
             look_s = _STRAGGLER_LOOKS_S[min(self._looks, len(_STRAGGLER_LOOKS_S) - 1)]
@@ -271,8 +274,7 @@ class Retirement:
             until_s = min(until_s, look_s)
         return self._wake.get(timeout=until_s)
 
-    def _report_timeout(self) -> None:
-        waited = self._schedule.waited
+    def _report_timeout(self, waited: float) -> None:
         for retiring in self._pending:
             self._events.emit(
                 DrainTimedOut(
@@ -282,7 +284,6 @@ class Retirement:
                     holders=retiring.name_holders(),
                 )
             )
-        self._schedule = CollectionSchedule(None)
 
     def _ask_to_stop(self) -> None:
         """Ask those that use the generations to stop."""

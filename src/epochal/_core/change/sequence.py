@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.change.journal import AddedGeneration, Commit
 from epochal._core.change.participant import Participants, name_of
-from epochal._core.change.plan import Plan, plan_change
+from epochal._core.change.plan import Deadline, Plan, Step, StepName, plan_change
 from epochal._core.change.staging import Staging
 from epochal._core.change.state_transfer import StateTransfers
-from epochal._core.change.step import Deadline, Step, StepName
 from epochal.events import ChangeStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from epochal._core.change.journal import Journal
     from epochal._core.change.participant import Participant
@@ -84,8 +83,6 @@ class ChangeSequence:
 
     Attributes:
         staging: the generations and the epoch that it brings up.
-        transfers: the state that it hands over.
-        participants: the hosts that it asks.
     """
 
     def __init__(
@@ -98,8 +95,26 @@ class ChangeSequence:
         self._phase: Final = Deadline(spec.limits.phase)
         self._asked: Sequence[PlannedChange] = ()
         self.staging: Final = Staging(number, epochs, runner)
-        self.transfers: Final = StateTransfers(self.staging, runner, spec.limits.pause)
-        self.participants: Final = Participants(self.staging, runner, self._phase)
+
+    @cached_property
+    def transfers(self) -> StateTransfers:
+        """The state that is handed over; made where some may be."""
+        return StateTransfers(self.staging, self._runner, self._spec.limits.pause)
+
+    @cached_property
+    def participants(self) -> Participants:
+        """The hosts that are asked; made where there are some."""
+        return Participants(self.staging, self._runner, self._phase)
+
+    def finish(self) -> list[Callable[[], object]]:
+        """Report the publication to the hosts that were asked; returns what is to be called."""
+        asked = "participants" in self.__dict__
+        return self.participants.finish(published=True) if asked else []
+
+    @property
+    def pauses_ms(self) -> Mapping[str, float]:
+        """By plugin, how long calls may have had to wait for its state."""
+        return self.transfers.pauses_ms if "transfers" in self.__dict__ else {}
 
     def begin(self, ticket: Ticket) -> list[Step]:
         """The steps that come before the plan.
@@ -140,7 +155,7 @@ class ChangeSequence:
         """The steps of a plan, made to run."""
         candidates = {candidate.plugin: candidate for candidate in plan.stage}
         unchecked = iter(hosts)
-        staging, transfers, phase = self.staging, self.transfers, self._phase
+        staging, phase = self.staging, self._phase
         for step in plan.steps:
             plugin = step.plugin
             match step.name:
@@ -156,7 +171,7 @@ class ChangeSequence:
                 case StepName.INIT:
                     yield replace(step, do=partial(staging.init, plugin), deadline=phase)
                 case StepName.MATCH:
-                    yield replace(step, do=partial(transfers.match, plugin), deadline=phase)
+                    yield replace(step, do=partial(self.transfers.match, plugin), deadline=phase)
                 case StepName.VALIDATE:
                     yield replace(
                         step,
@@ -170,11 +185,12 @@ class ChangeSequence:
                 case StepName.CLOSE:
                     yield replace(
                         step,
-                        do=transfers.close_gates,
-                        undo=transfers.open_gates,
-                        is_needed=transfers.may_move,
+                        do=self.transfers.close_gates,
+                        undo=self.transfers.open_gates,
+                        is_needed=self.transfers.may_move,
                     )
                 case StepName.HAND_OVER:
+                    transfers = self.transfers
                     yield replace(
                         step,
                         do=partial(transfers.hand_over, plugin),
@@ -185,7 +201,9 @@ class ChangeSequence:
                 case StepName.JOURNAL:
                     yield replace(step, do=partial(self._store, plan.retire))
                 case StepName.PUBLISH:
-                    yield replace(step, do=partial(staging.publish, plan.retire, transfers))
+                    moves = any(step.name is StepName.CLOSE for step in plan.steps)
+                    commit = self.transfers.commit if moves else None
+                    yield replace(step, do=partial(staging.publish, plan.retire, commit))
                 case _:
                     yield step  # a generation's way out: `retirement` makes it run
 

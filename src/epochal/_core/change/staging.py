@@ -26,13 +26,11 @@ from epochal.events import ChangeCommitted, StateDropped
 from epochal.report import Swap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from epochal._core.change.plan import Plan
+    from epochal._core.change.plan import Plan, Step
     from epochal._core.change.plugin_calls import StepRunner
-    from epochal._core.change.state_transfer import StateTransfers
-    from epochal._core.change.step import Step
     from epochal._core.generation.epoch import Epoch, EpochStore
     from epochal._core.generation.generation import LeasedGeneration
     from epochal._core.generation.kind import Kind
@@ -224,10 +222,14 @@ class Staging:
             *(Swap(p, old[p], None) for p in removed),
         ]
 
-    def publish(self, retire: Sequence[str], transfers: StateTransfers, _: Step) -> None:
+    def publish(
+        self, retire: Sequence[str], then: Callable[[Epoch, Epoch], None] | None, _: Step
+    ) -> None:
         """Make the next epoch the current one. Cannot fail; runs no foreign code before it is done.
 
-        Who reads: every thread, `Runtime.epoch`, without a lock. Who writes: this, in its turn.
+        Args:
+            retire: the plugins whose active generation goes.
+            then: ends the pause, given the old epoch and the new one, if there was one.
         """
         old_epoch, epoch = self.old, self.built
         for plugin in retire:
@@ -241,8 +243,8 @@ class Staging:
         for generation in self.retired:
             generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)
         self.is_published = True
-        if transfers:
-            transfers.commit(old_epoch, epoch)
+        if then is not None:
+            then(old_epoch, epoch)
         self.numbers = (old_epoch.number, epoch.number)
         staged = self.generations.copy()
         # The epoch holds what was staged; from here on the change must not (E4).

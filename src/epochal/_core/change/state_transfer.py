@@ -23,7 +23,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.change.step import Deadline
+from epochal._core.change.plan import Deadline
 from epochal._core.generation.own_state import describe, translate_errors
 from epochal._core.use.gate import GateClosure
 from epochal.errors import PauseTimeoutError, format_error
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from epochal._core.change.plan import Step
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.staging import Staging
-    from epochal._core.change.step import Step
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Handover, Kind
@@ -137,9 +137,6 @@ class StateTransfers:
         self._closure: GateClosure | None = None
         self.deadline: Final = Deadline(limit_s)
         self.pauses_ms: Mapping[str, float] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._transfers)
 
     def may_move(self, plugin: str | None = None) -> bool:
         """Whether a plugin's state is to move, or any; True while that is not known yet."""

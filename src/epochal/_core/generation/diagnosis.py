@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from epochal._core.introspect.running_code import cancel_tasks, find_stragglers
+from epochal._core.introspect.running_code import cancel_tasks
 from epochal._core.use.holders import find_holders, holding_operations, limited
 from epochal.errors import format_error
 from epochal.report import Holder
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.operation import Operation
     from epochal._core.use.lease import Lease
-    from epochal.report import Straggler
 
 
 def holders_of(generation: Generation) -> tuple[Holder, ...]:
     """Everything that holds a generation in use. Looks through the whole heap."""
     lease = generation.live_lease()
     if lease is None:
-        return stragglers_of(generation)
+        return generation.stragglers()
     pinning = _operations_with(generation, lease)
     return find_holders(lease, globals_ids=generation.globals_ids(), operations=pinning)
 
@@ -36,19 +35,7 @@ def known_holders_of(generation: Generation) -> tuple[Holder, ...]:
     lease = generation.live_lease()
     pinning = _operations_with(generation, lease) if lease is not None else ()
     del lease  # the look at every thread below would run with it
-    return limited([*holding_operations(pinning), *stragglers_of(generation)])
-
-
-def stragglers_of(generation: Generation) -> tuple[Straggler, ...]:
-    """Threads and tasks in a generation's code that carry no lease and are not its own.
-
-    The threads and event loops that the plugin itself ends at its shutdown do not count.
-    """
-    return find_stragglers(
-        generation.globals_ids(),
-        own_threads=generation.own_threads(),
-        own_loops=generation.own_loops(),
-    )
+    return limited([*holding_operations(pinning), *generation.stragglers()])
 
 
 def cancel_holders_of(generation: Generation) -> tuple[Holder, ...]:

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 ENTRY_POINTS: Final = ("register", "init", "shutdown", "export_state", "import_state")
 """The functions of a plugin that Epochal calls by their names."""
 
+_OF_EVERY_MODULE: Final = frozenset(
+    {
+        *("__builtins__", "__cached__", "__doc__", "__file__"),
+        *("__loader__", "__name__", "__package__", "__path__", "__spec__"),
+    }
+)
+
 
 def collect_exports(
     candidate: Candidate, namespace: Namespace, registered: Iterable[Marked]
@@ -130,7 +137,8 @@ def _marked(namespace: Namespace) -> Iterator[Marked]:
 
 def _values(namespace: Namespace) -> Iterator[tuple[str, Any]]:
     for module in list(namespace.modules.values()):
-        yield from list(vars(module).items())
+        # Without the entries of the import system, which no plugin marks.
+        yield from [item for item in vars(module).items() if item[0] not in _OF_EVERY_MODULE]
 
 
 def _marked_methods(instance: object) -> Iterator[Marked]:

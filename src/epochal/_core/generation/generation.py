@@ -32,6 +32,7 @@ from epochal._core.generation.orphan_threads import OwnThreads, end_threads
 from epochal._core.generation.own_state import PluginState, describe, translate_errors
 from epochal._core.generation.reclaim import Reclaim, reclaim
 from epochal._core.generation.side_effects import SideEffects
+from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.plugin.capabilities import allows
 from epochal._core.use.lease import RevocableLease
 from epochal._core.use.lease_carrier import carry
@@ -203,7 +204,9 @@ class Generation:
 
     def stragglers(self) -> tuple[Straggler, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""
-        return diagnosis.stragglers_of(self)
+        return find_stragglers(
+            self.globals_ids(), own_threads=self.own_threads(), own_loops=self.own_loops()
+        )
 
     def cancel_holders(self) -> tuple[Holder, ...]:
         """Ask labelled operations, and tasks inside this generation's code, to stop.

@@ -25,6 +25,8 @@ from epochal.errors import InUseError, NotActiveError, UnexpectedTransitionError
 if TYPE_CHECKING:
     from epochal._core.use.lease import Lease
 
+_FOLLOWING: Final = {state: state.following for state in LifecycleState}
+
 
 class PluginLifecycle:
     """The state machine of one generation.
@@ -53,7 +55,7 @@ class PluginLifecycle:
         """
         with self._lock:
             # Load and store under one lock: otherwise two callers could take the same step.
-            self.state = self.state.following
+            self.state = _FOLLOWING[self.state]
             return self.state
 
     def set(self, state: LifecycleState) -> None:
