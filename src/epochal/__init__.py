@@ -10,7 +10,7 @@ Hosts start at `Runtime`; plugin authors at `epochal.kinds`; hosts with a regist
 """
 
 from epochal._core.change.participant import Participant
-from epochal._core.change.transaction import Change
+from epochal._core.change.request import Change
 from epochal._core.generation.context import PluginContext
 from epochal._core.generation.epoch import Epoch
 from epochal._core.generation.epoch_fenced_reload import EpochFencedReload

@@ -80,9 +80,9 @@ class Cutover:
         epoch_before: the number of the epoch that the change found.
         epoch_after: the number of the epoch that it published (the same for a dry run).
         swaps: the change of each plugin that it touched, dependencies first.
-        steps: its plan, a line a step.
-        phases_ms: milliseconds for each phase: `wait` for other changes, `read`, `plan`, `link`,
-            `compare`, `init`, `hand over`, `journal`, `publish`, `drain`, `shutdown`, `reclaim`.
+        steps: the steps that it ran, a line each, which begins with the step's name. For a dry run
+            also those that it stopped before.
+        phases_ms: milliseconds by the name of a step, for all steps of that name together.
         total_ms: milliseconds from the call to the report.
     """
 

@@ -24,14 +24,20 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, overload
 
 from epochal._core.change.participant import Participant
 from epochal._core.change.plan import Verb
 from epochal._core.change.queue import ChangeQueue
-from epochal._core.change.request import Request, Requests, RollbackRequest, remove_all
+from epochal._core.change.request import (
+    Change,
+    Request,
+    Requests,
+    RollbackRequest,
+    Source,
+    remove_all,
+)
 from epochal._core.change.sequence import ChangeSpec, Limits
-from epochal._core.change.transaction import Change
 from epochal._core.generation.epoch import EpochReader, EpochStore
 from epochal._core.generation.operation import Operation
 from epochal._core.generation.states import LifecycleState
@@ -50,15 +56,45 @@ if TYPE_CHECKING:
 
     from epochal._core.change.journal import Journal
     from epochal._core.change.plan import PlannedChange
-    from epochal._core.change.transaction import RunningChange, Source
+    from epochal._core.change.queue import RunningChange
     from epochal._core.generation.generation import Generation
     from epochal.report import Cutover
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
     from epochal.store.restore import Restore
 
-__all__ = ["Participant", "Request", "RollbackRequest", "Runtime", "Verb"]
+__all__ = [
+    "Change",
+    "ChangeOptions",
+    "Participant",
+    "Request",
+    "RollbackRequest",
+    "Runtime",
+    "Source",
+    "Verb",
+]
 
 _ERROR_LIMIT_S: Final = 1.0
+
+
+class ChangeOptions(TypedDict, total=False):
+    """The options of every change.
+
+    A type checker refuses any other, and an editor completes these.
+
+    Attributes:
+        drain_timeout: seconds until the report comes although old generations are in use; None for
+            the runtime's.
+        phase_timeout: seconds that a plugin's code may take for a step; None for the runtime's.
+        cancel_holders: when a drain outlasts its timeout, ask the users of the old generations to
+            stop (an operation's `on_cancel` callbacks are called, asyncio tasks inside the old code
+            are cancelled), and wait as long again. Nothing is shut down in use.
+        reason: recorded in the store's history and audit log: who asks for it, and why.
+    """
+
+    drain_timeout: float | None
+    phase_timeout: float | None
+    cancel_holders: bool
+    reason: str
 
 
 class Runtime(EpochReader):
@@ -161,37 +197,31 @@ class Runtime(EpochReader):
     def change(
         self,
         *,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
         pause_timeout: float | None = None,
-        cancel_holders: bool = False,
         dry_run: bool = False,
-        reason: str = "",
         if_epoch: str | Collection[str] | None = None,
+        **options: Unpack[ChangeOptions],
     ) -> Change:
         """Several changes at once, all or nothing; see `Change`.
 
         Args:
-            drain_timeout: seconds; None for the runtime's.
-            phase_timeout: seconds; None for the runtime's.
             pause_timeout: seconds; None for the runtime's.
-            cancel_holders: when a drain outlasts its timeout, ask the users of the old generations
-                to stop (an operation's `on_cancel` callbacks are called, asyncio tasks inside the
-                old code are cancelled), and wait as long again. Nothing is shut down in use.
             dry_run: run the steps short of the commit, then undo them: the report shows what would
                 happen, and whatever would fail raises.
-            reason: recorded in the store's history and audit log: who asks for it, and why.
             if_epoch: the id of the epoch that the caller has seen, or its first 12 digits or more;
                 or several, of which one must be it. If another epoch is current when the change has
                 its turn, it fails with `EpochMovedError`. None for any epoch.
+            **options: see `ChangeOptions`.
         """
         seen = (if_epoch,) if isinstance(if_epoch, str) else if_epoch
         requests = Requests(self._grants, self._store, seen)
-        limits = self._limits(
-            drain_timeout, phase_timeout, pause_timeout, cancel_holders=cancel_holders
-        )
         spec = ChangeSpec(
-            requests.read, limits, self._participants, self._store, dry_run=dry_run, reason=reason
+            requests.read,
+            self._limits(pause_timeout, **options),
+            self._participants,
+            self._store,
+            dry_run=dry_run,
+            reason=options.get("reason", ""),
         )
         return Change(self._queue, spec, requests)
 
@@ -204,9 +234,7 @@ class Runtime(EpochReader):
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        reason: str = "",
+        **options: Unpack[ChangeOptions],
     ) -> Cutover:
         """Load a plugin that is not active yet.
 
@@ -214,9 +242,7 @@ class Runtime(EpochReader):
             source: a Python file, a package's folder, or an artifact.
             config: JSON values for the plugin's `ctx.config`.
             grants: capability patterns for this plugin; None for the runtime's.
-            drain_timeout: seconds; None for the runtime's.
-            phase_timeout: seconds; None for the runtime's.
-            reason: as for `change`.
+            **options: see `ChangeOptions`.
 
         Returns:
             The report. Operations that begin after it see the plugin.
@@ -226,13 +252,10 @@ class Runtime(EpochReader):
             PluginError: the plugin is at fault: its bytes, manifest, code or `init`.
             RefusedError: it does not fit: capabilities, requirements.
             PhaseTimeoutError: its code did not return in time.
-            StoreWriteError: the store cannot store it.
+            StoreWriteError: the epoch cannot be stored.
             HostError: called from plugin code of a running change, or on a closed runtime.
         """
-        change = self.change(
-            drain_timeout=drain_timeout, phase_timeout=phase_timeout, reason=reason
-        )
-        return change.load(source, config=config, grants=grants).run()
+        return self.change(**options).load(source, config=config, grants=grants).run()
 
     async def aload(
         self,
@@ -240,15 +263,11 @@ class Runtime(EpochReader):
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        reason: str = "",
+        **options: Unpack[ChangeOptions],
     ) -> Cutover:
         """`load` for event loops: same options, same result, without blocking the loop."""
-        change = self.change(
-            drain_timeout=drain_timeout, phase_timeout=phase_timeout, reason=reason
-        )
-        return await change.load(source, config=config, grants=grants).run_async()
+        change = self.change(**options).load(source, config=config, grants=grants)
+        return await change.run_async()
 
     def reload(
         self,
@@ -257,10 +276,7 @@ class Runtime(EpochReader):
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
+        **options: Unpack[ChangeOptions],
     ) -> Cutover:
         """Replace an active plugin by a new generation; blocks until the old one has drained.
 
@@ -273,25 +289,14 @@ class Runtime(EpochReader):
             source: where the new version is; None to read the path of the active one again.
             config: as for `load`; None to keep the active one's.
             grants: as for `load`; None to keep the active one's.
-            drain_timeout: seconds; None for the runtime's.
-            phase_timeout: seconds; None for the runtime's.
-            cancel_holders: as for `change`.
-            reason: as for `change`.
-
-        Returns:
-            The report.
+            **options: see `ChangeOptions`.
 
         Raises:
             UnknownPluginError: it is not active; use `load`.
             EpochalError: as for `load`, and `IncompatibleError`; the old version goes on as if
                 nothing had happened.
         """
-        change = self.change(
-            drain_timeout=drain_timeout,
-            phase_timeout=phase_timeout,
-            cancel_holders=cancel_holders,
-            reason=reason,
-        )
+        change = self.change(**options)
         return change.reload(plugin, source, config=config, grants=grants).run()
 
     async def areload(
@@ -301,93 +306,47 @@ class Runtime(EpochReader):
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
+        **options: Unpack[ChangeOptions],
     ) -> Cutover:
         """`reload` for event loops: same options, same result, without blocking the loop."""
-        change = self.change(
-            drain_timeout=drain_timeout,
-            phase_timeout=phase_timeout,
-            cancel_holders=cancel_holders,
-            reason=reason,
-        )
+        change = self.change(**options)
         return await change.reload(plugin, source, config=config, grants=grants).run_async()
 
     def remove(
-        self,
-        plugin: str,
-        *,
-        cascade: bool = False,
-        drain_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
+        self, plugin: str, *, cascade: bool = False, **options: Unpack[ChangeOptions]
     ) -> Cutover:
         """Take an active plugin out; blocks until it has drained, like `reload`.
 
         Args:
             plugin: its id.
             cascade: take along the plugins that require it, however indirectly.
-            drain_timeout: seconds; None for the runtime's.
-            cancel_holders: as for `change`.
-            reason: as for `change`.
+            **options: see `ChangeOptions`.
 
         Raises:
             UnknownPluginError: it is not active.
             RequiredByError: others require it, and `cascade` is not set.
         """
-        change = self.change(
-            drain_timeout=drain_timeout, cancel_holders=cancel_holders, reason=reason
-        )
-        return change.remove(plugin, cascade=cascade).run()
+        return self.change(**options).remove(plugin, cascade=cascade).run()
 
     async def aremove(
-        self,
-        plugin: str,
-        *,
-        cascade: bool = False,
-        drain_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
+        self, plugin: str, *, cascade: bool = False, **options: Unpack[ChangeOptions]
     ) -> Cutover:
         """`remove` for event loops: same options, same result, without blocking the loop."""
-        change = self.change(
-            drain_timeout=drain_timeout, cancel_holders=cancel_holders, reason=reason
-        )
-        return await change.remove(plugin, cascade=cascade).run_async()
+        return await self.change(**options).remove(plugin, cascade=cascade).run_async()
 
     @overload
     def rollback(
-        self,
-        plugin: str,
-        *,
-        to: int | str,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
+        self, plugin: str, *, to: int | str, **options: Unpack[ChangeOptions]
     ) -> Cutover: ...
     @overload
-    def rollback(
-        self,
-        *,
-        epoch: int,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
-    ) -> Cutover: ...
+    def rollback(self, *, epoch: int, **options: Unpack[ChangeOptions]) -> Cutover: ...
     def rollback(
         self,
         plugin: str | None = None,
         *,
         to: int | str | None = None,
         epoch: int | None = None,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
+        **options: Unpack[ChangeOptions],
     ) -> Cutover:
         """Bring back what served before, from the store: a change like any other, with a new epoch.
 
@@ -399,64 +358,32 @@ class Runtime(EpochReader):
             plugin: its id.
             to: the number of a generation, or a version: its newest generation.
             epoch: the number of an epoch.
-            drain_timeout: seconds; None for the runtime's.
-            phase_timeout: seconds; None for the runtime's.
-            cancel_holders: as for `change`.
-            reason: as for `change`.
+            **options: see `ChangeOptions`.
 
         Raises:
             NoStoreError: the runtime keeps no history.
             NotKeptError: it is not in the history; the message says what is.
             EpochalError: as for `reload`; what serves goes on as if nothing had happened.
         """
-        change = self.change(
-            drain_timeout=drain_timeout,
-            phase_timeout=phase_timeout,
-            cancel_holders=cancel_holders,
-            reason=reason,
-        )
-        return change.request(RollbackRequest(plugin, to, epoch)).run()
+        return self.change(**options).request(RollbackRequest(plugin, to, epoch)).run()
 
     @overload
     async def arollback(
-        self,
-        plugin: str,
-        *,
-        to: int | str,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
+        self, plugin: str, *, to: int | str, **options: Unpack[ChangeOptions]
     ) -> Cutover: ...
     @overload
-    async def arollback(
-        self,
-        *,
-        epoch: int,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
-    ) -> Cutover: ...
+    async def arollback(self, *, epoch: int, **options: Unpack[ChangeOptions]) -> Cutover: ...
     async def arollback(
         self,
         plugin: str | None = None,
         *,
         to: int | str | None = None,
         epoch: int | None = None,
-        drain_timeout: float | None = None,
-        phase_timeout: float | None = None,
-        cancel_holders: bool = False,
-        reason: str = "",
+        **options: Unpack[ChangeOptions],
     ) -> Cutover:
         """`rollback` for event loops: same options, same result, without blocking the loop."""
-        change = self.change(
-            drain_timeout=drain_timeout,
-            phase_timeout=phase_timeout,
-            cancel_holders=cancel_holders,
-            reason=reason,
-        )
-        return await change.request(RollbackRequest(plugin, to, epoch)).run_async()
+        change = self.change(**options).request(RollbackRequest(plugin, to, epoch))
+        return await change.run_async()
 
     # --- the record ----------------------------------------------------------------------------
 
@@ -500,7 +427,7 @@ class Runtime(EpochReader):
         Returns:
             The report; None if the runtime was closed before.
         """
-        limits = self._limits(drain_timeout, cancel_holders=cancel_holders)
+        limits = self._limits(drain_timeout=drain_timeout, cancel_holders=cancel_holders)
         started = monotonic()
         running = self._queue.begin_last(
             # Not committed: the next start serves what the store has. No participant is asked.
@@ -558,20 +485,14 @@ class Runtime(EpochReader):
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _limits(
-        self,
-        drain: float | None,
-        phase: float | None = None,
-        pause: float | None = None,
-        *,
-        cancel_holders: bool = False,
-    ) -> Limits:
+    def _limits(self, pause: float | None = None, **options: Unpack[ChangeOptions]) -> Limits:
         own = self._timeouts
+        drain, phase = options.get("drain_timeout"), options.get("phase_timeout")
         return Limits(
-            drain=own.drain if drain is None else drain,
-            phase=own.phase if phase is None else phase,
-            pause=own.pause if pause is None else pause,
-            cancel_holders=cancel_holders,
+            own.drain if drain is None else drain,
+            own.phase if phase is None else phase,
+            own.pause if pause is None else pause,
+            options.get("cancel_holders", False),
         )
 
     def _open(self, folder: str | PathLike[str], keep: Keep | None) -> Store:
@@ -587,7 +508,7 @@ class Runtime(EpochReader):
         from epochal.store.restore import restore_last
 
         def begin(planned: Sequence[PlannedChange], journal: Journal) -> RunningChange:
-            limits, hosts = self._limits(None), self._participants
+            limits, hosts = self._limits(), self._participants
             return self._queue.begin(
                 ChangeSpec(lambda _: planned, limits, hosts, journal, reason="restart")
             )

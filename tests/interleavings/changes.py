@@ -43,7 +43,7 @@ from tests.interleavings.hosting import (
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-    from epochal._core.change.transaction import RunningChange
+    from epochal._core.change.queue import RunningChange
     from epochal._core.generation.epoch import Epoch
 
 MEETING: Final = (
@@ -59,7 +59,7 @@ MEETING: Final = (
     "_core/sync/weak_registry.py",
     "_core/generation/operation.py",
     "_core/change/retirement.py",
-    "_core/change/transaction.py",
+    "_core/change/request.py:Change",
     "_core/sync/fifo_lock.py",
     "interleavings/changes.py",
 )

@@ -18,7 +18,7 @@ from unittest import mock
 from epochal import Runtime, events
 from epochal._core.change import plugin_calls as phase
 from epochal._core.change import queue as changes
-from epochal._core.change.transaction import RunningChange
+from epochal._core.change.queue import RunningChange
 from epochal._core.generation import process_tables
 from epochal._core.plugin.artifact import Artifact
 from epochal._core.sync.watchdog import Watchdog

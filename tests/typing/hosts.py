@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, assert_type
 
 from epochal import (
+    Change,
     Cutover,
     Epoch,
     Export,
@@ -14,9 +16,11 @@ from epochal import (
     Kind,
     LifecycleState,
     Opened,
+    Participant,
     Runtime,
 )
 from epochal.kinds.hook import Hook, Verdict
+from epochal.runtime import ChangeOptions, Request
 from epochal.store import AuditRecord, EpochRecord, Keep
 
 tool: Kind[Callable[[str], list[str]]] = Kind("agent.tool")
@@ -54,11 +58,42 @@ def changing(rt: Runtime) -> None:
 
 
 async def changing_in_a_loop(rt: Runtime) -> None:
-    assert_type(await rt.aload("web.py"), Cutover)
-    assert_type(await rt.areload("web"), Cutover)
-    assert_type(await rt.aremove("web"), Cutover)
+    loaded = await rt.aload(Path("web.py"), config={"unit": "km"}, grants=["scalar"], reason="ada")
+    assert_type(loaded, Cutover)
+    assert_type(await rt.areload("web", "web2.py", drain_timeout=1.0, cancel_holders=True), Cutover)
+    assert_type(await rt.aremove("web", cascade=True, drain_timeout=None), Cutover)
+    assert_type(await rt.arollback("web", to=3, phase_timeout=2.0), Cutover)
+    assert_type(await rt.arollback(epoch=12), Cutover)
     async with rt.achange() as change:
         change.reload("web")
+
+
+async def wrong_options_are_type_errors(rt: Runtime) -> None:
+    """An unused `ignore` is an error, so each of these lines is one without it."""
+    rt.load("web.py", drain_timout=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await rt.aload("web.py", drain_timout=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await rt.areload("web", reason=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await rt.aremove("web", dry_run=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await rt.arollback("web", to=3, epoch=12)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+class Rule:
+    """A host that takes part in changes, by public names alone."""
+
+    def check(self, epoch: Epoch, newcomers: Sequence[Generation]) -> Sequence[Generation]:
+        return [newcomer for newcomer in newcomers if newcomer.plugin in epoch.generations]
+
+    def prepare(self, generation: Generation) -> None: ...
+
+    def finish(self, *, published: bool) -> Sequence[Callable[[], object]]:
+        return ()
+
+
+def taking_part(rt: Runtime) -> None:
+    rule: Participant = Rule()
+    rt.join(rule)
+    options: ChangeOptions = {"drain_timeout": 1.0, "reason": "ada"}
+    assert_type(rt.change(**options).request(Request(None, source="web.py")), Change)
 
 
 def keeping() -> None:

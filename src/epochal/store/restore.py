@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from epochal._core.change.journal import Journal
-    from epochal._core.change.transaction import RunningChange
+    from epochal._core.change.queue import RunningChange
     from epochal._core.generation.epoch import EpochStore
     from epochal._core.plugin.candidate import Candidate
     from epochal.store.records import EpochRecord

@@ -1,4 +1,4 @@
-"""Begins the changes of one runtime, until it is closed.
+"""Begins the changes of one runtime, until it is closed, and waits for their answers.
 
 Who reads, who writes
 ---------------------
@@ -11,6 +11,7 @@ change leaves by itself when it ends.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import threading
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.change.executor import Executor
 from epochal._core.change.plugin_calls import StepRunner, changing
-from epochal._core.change.transaction import RunningChange
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ForkedRuntimeError, NestedChangeError, RuntimeClosedError
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from epochal._core.change.sequence import ChangeSpec
     from epochal._core.generation.epoch import EpochStore
+    from epochal.report import Cutover
 
 _runtimes: Final = itertools.count(1)
 
@@ -102,6 +103,46 @@ class ChangeQueue:
                 f"this runtime was made in process {self._pid}; this is its fork {os.getpid()}, "
                 "where the threads that use its plugins do not exist; make a new Runtime in it"
             )
+
+
+class RunningChange:
+    """A change that runs on its thread, and the two ways to wait for its answer."""
+
+    __slots__ = ("_executor",)
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor: Final = executor
+
+    def wait(self) -> Cutover:
+        """Block until the change answers; Ctrl-C gives it up."""
+        executor, answer = self._executor, self._executor.answer
+        try:
+            return answer.result()
+        except BaseException:
+            if not answer.done():
+                # Ctrl-C came while the change ran: give it up, and leave only when it is undone (or
+                # was published already, which a rollback could not undo).
+                executor.cancel()
+                answer.exception()
+            raise
+        finally:
+            # An error that the answer holds, and whose traceback has this frame, would be a cycle:
+            # it would keep the caller's variables, epochs among them, until the collector runs.
+            del self, executor, answer
+
+    async def wait_async(self) -> Cutover:
+        """`wait` for event loops; cancelling the task gives the change up."""
+        executor, answer = self._executor, self._executor.answer
+        try:
+            return await asyncio.wrap_future(answer)
+        except asyncio.CancelledError:
+            executor.cancel()
+            ended = asyncio.wrap_future(answer)
+            await asyncio.wait([ended])
+            ended.exception()  # the task was cancelled: that is its answer
+            raise
+        finally:
+            del self, executor, answer  # as above
 
 
 def _start_thread(run: Callable[[], None], name: str) -> None:

@@ -1,26 +1,36 @@
-"""The requests of a change, and reading the artifacts that they name.
+"""The requests of a change: recorded by its caller, and read in its turn.
 
-A request names files; a planned change holds their bytes. Reading happens once, in the change's
-turn, so that a plan, its artifacts and the generations made of them are the same bytes.
+`Change` is a change as its caller holds it: it records requests, and begins the change that runs on
+a thread of its own (`executor`). A request names files; a planned change holds their bytes. They
+are read once, in the change's turn, so that a plan, its artifacts and the generations made of them
+are the same bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from epochal._core.change.plan import PlannedChange, Verb
 from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.candidate import NO_CONFIG, Candidate
+from epochal._core.plugin.capabilities import checked_grants
 from epochal._core.plugin.manifest import read_manifest
 from epochal.errors import ArtifactError, EpochMovedError, HostError, NoStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from os import PathLike
+    from types import TracebackType
 
     from epochal._core.change.journal import Journal
+    from epochal._core.change.queue import ChangeQueue, RunningChange
+    from epochal._core.change.sequence import ChangeSpec
     from epochal._core.generation.epoch import Epoch
+    from epochal.report import Cutover
+
+Source: TypeAlias = str | PathLike[str] | Artifact
+"""Where a plugin is: a file, a package's folder, or an artifact that was read before."""
 
 _SHOWN: Final = 12
 """So many digits of an epoch's id are shown, and name it."""
@@ -44,7 +54,7 @@ class Request:
 
     verb: Verb | None
     plugin: str | None = None
-    source: str | PathLike[str] | Artifact | None = None
+    source: Source | None = None
     config: Mapping[str, Any] | None = None
     grants: frozenset[str] | None = None
     cascade: bool = False
@@ -117,6 +127,129 @@ class Requests:
             else:
                 planned.append(_resolve(request, epoch, self.grants))
         return planned
+
+
+class Change:
+    """Several changes of plugins as one transaction: all become visible at once, or none.
+
+    Made by `Runtime.change` and `Runtime.achange`; record your requests inside the `with` block.
+    Leaving the block runs the change; leaving it by an exception throws it away.
+
+    Attributes:
+        cutover: the report, after the block.
+    """
+
+    __slots__ = ("_queue", "_requests", "_spec", "_started", "cutover")
+
+    def __init__(self, queue: ChangeQueue, spec: ChangeSpec, requests: Requests) -> None:
+        self._queue: Final = queue
+        self._spec: Final = spec
+        self._requests: Final = requests.recorded  # which the spec reads
+        self._started = False
+        self.cutover: Cutover | None = None
+
+    def load(
+        self,
+        source: Source,
+        *,
+        config: Mapping[str, Any] | None = None,
+        grants: Collection[str] | None = None,
+    ) -> Change:
+        """Add a plugin that is not active; see `Runtime.load`."""
+        return self.request(Request(Verb.LOAD, None, source, config, _checked(grants)))
+
+    def reload(
+        self,
+        plugin: str,
+        source: Source | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        grants: Collection[str] | None = None,
+        restart: bool = False,
+    ) -> Change:
+        """Replace an active plugin; see `Runtime.reload`.
+
+        With `restart` a plugin that was not loaded from a path starts anew from the artifact that
+        is active when the change has its turn.
+        """
+        granted = _checked(grants)
+        return self.request(Request(Verb.RELOAD, plugin, source, config, granted, restart=restart))
+
+    def put(
+        self,
+        source: Source,
+        *,
+        config: Mapping[str, Any] | None = None,
+        grants: Collection[str] | None = None,
+    ) -> Change:
+        """Add a plugin, or replace the active one of that id, as things are in the change's turn.
+
+        In the report the `old` of its swap is None if the plugin was added.
+        """
+        return self.request(Request(None, None, source, config, _checked(grants)))
+
+    def remove(self, plugin: str, *, cascade: bool = False) -> Change:
+        """Take an active plugin out; see `Runtime.remove`."""
+        return self.request(Request(Verb.REMOVE, plugin, cascade=cascade))
+
+    @overload
+    def rollback(self, plugin: str, *, to: int | str) -> Change: ...
+    @overload
+    def rollback(self, *, epoch: int) -> Change: ...
+    def rollback(
+        self, plugin: str | None = None, *, to: int | str | None = None, epoch: int | None = None
+    ) -> Change:
+        """Bring back a plugin, or a whole epoch, that served before; see `Runtime.rollback`."""
+        return self.request(RollbackRequest(plugin, to, epoch))
+
+    def request(self, request: Request | RollbackRequest) -> Change:
+        """Record a request as it is; returns this change, as the other calls do."""
+        self._requests.append(request)
+        return self
+
+    def run(self) -> Cutover:
+        """Run it now, as leaving the `with` block does.
+
+        Raises:
+            HostError: it has run already.
+        """
+        self.cutover = cutover = self._start().wait()
+        return cutover
+
+    async def run_async(self) -> Cutover:
+        """`run` for event loops."""
+        self.cutover = cutover = await self._start().wait_async()
+        return cutover
+
+    def _start(self) -> RunningChange:
+        if self._started:
+            raise HostError("this change has run already; make a new one with rt.change()")
+        self._started = True
+        return self._queue.begin(self._spec)
+
+    def __enter__(self) -> Change:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.run()
+
+    async def __aenter__(self) -> Change:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.run_async()
 
 
 def _is_seen(epoch_id: str, seen: Collection[str]) -> bool:
@@ -192,3 +325,7 @@ def _read(request: Request, epoch: Epoch) -> Artifact:
             plugin=request.plugin,
         )
     return read_artifact(source)
+
+
+def _checked(grants: Collection[str] | None) -> frozenset[str] | None:
+    return None if grants is None else checked_grants(grants)

@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epochal._core.generation.watched_table import Entry, ListTable, NamedTable
-from epochal._core.introspect.object_names import is_a
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +98,7 @@ class ModuleTable(NamedTable):
 
         (`os.path` is `posixpath`; `pyexpat` makes `pyexpat.errors` by hand.)
         """
-        if not is_a(value, ModuleType) or type(key) is not str:
+        if not issubclass(type(value), ModuleType) or type(key) is not str:
             return False
         name = getattr(getattr(value, "__spec__", None), "name", None)
         aliases = (name, getattr(value, "__name__", None))  # `__mp_main__` is `__main__`

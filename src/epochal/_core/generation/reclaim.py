@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from epochal._core.introspect.cache_eviction import evict
 from epochal._core.introspect.collector import collect, collect_soon
 from epochal._core.introspect.object_graph import Graph
-from epochal._core.introspect.object_names import dict_of_type, is_a, type_name
+from epochal._core.introspect.object_names import dict_of_type, type_name
 from epochal._core.introspect.referrers import ReferrerSearch
 from epochal._core.introspect.running_code import find_stragglers
 from epochal.report import Leak
@@ -184,12 +184,12 @@ def _take_apart(graph: Graph) -> tuple[weakref.ref[Any], ...]:
     """
     dead = list(graph.dead())
     namespaces = [obj for obj, _ in dead if id(obj) in graph.globals_ids]
-    classes = [obj for obj, ours in dead if ours and is_a(obj, type)]
+    classes = [obj for obj, ours in dead if ours and issubclass(type(obj), type)]
     cells = [obj for obj, _ in dead if type(obj) is CellType]
     code = [
         weakref.ref(obj)
         for obj, ours in dead
-        if ours and (type(obj) is FunctionType or is_a(obj, type))
+        if ours and (type(obj) is FunctionType or issubclass(type(obj), type))
     ]
     classes = [cls for cls in classes if not _has_foreign_base(cls, classes)]
     dead.clear()
@@ -227,7 +227,7 @@ class _Place(NamedTuple):
     def _is_data(self, name: str, chosen: Callable[[object], bool]) -> bool:
         # In a function of its own: no variable of the caller's may refer to what it drops.
         value = self.names.get(name)
-        return not is_a(value, _CODE) and chosen(value)
+        return not issubclass(type(value), _CODE) and chosen(value)
 
     def drop_rest(self) -> None:
         """Drop every name that is left, except for the interpreter's own."""
@@ -292,7 +292,7 @@ def _explain(graph: Graph, ignored: int) -> tuple[Leak, ...]:
 
 
 def _kind_and_name(obj: Any, graph: Graph) -> tuple[str, str]:
-    if is_a(obj, ModuleType):
+    if issubclass(type(obj), ModuleType):
         return "module", obj.__name__
     if id(obj) in graph.globals_ids:
         return "namespace", str(obj.get("__name__"))

@@ -24,7 +24,7 @@ from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, is_a
+from epochal._core.introspect.object_names import SUSPENDED, dict_of_type
 from epochal._core.introspect.referrers import PathStep
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Graph:
         finalizable: list[Callable[[], object]] = []
         leading: set[int] = set()
         for obj, ours in self.dead():
-            if is_a(obj, SUSPENDED) or (ours and _has_finalizer(type(obj))):
+            if issubclass(type(obj), SUSPENDED) or (ours and _has_finalizer(type(obj))):
                 finalizable.append(_weak_reference(obj))
                 leading.add(id(obj))
         # Everything that refers to one of those, transitively; but code does not count as data.
@@ -229,7 +229,7 @@ class Graph:
         return finalizable, leading
 
     def _is_code(self, obj: object) -> bool:
-        return id(obj) in self._roots or type(obj) is FunctionType or is_a(obj, type)
+        return id(obj) in self._roots or type(obj) is FunctionType or issubclass(type(obj), type)
 
     def dead(self) -> Iterator[tuple[Any, bool]]:
         """Each opened object that nothing outside reaches, and whether it is ours."""
@@ -247,11 +247,11 @@ class Graph:
 
 def _may_open(obj: Any) -> bool:
     """Whether a doubtful object may be opened: not if it is the host's own, or huge."""
-    if is_a(obj, type):
+    if issubclass(type(obj), type):
         return not _is_found_by_name(obj)
     if type(obj) is dict and "__name__" in obj and "__builtins__" in obj:
         return not _is_imported(obj)
-    if is_a(obj, ModuleType):
+    if issubclass(type(obj), ModuleType):
         return type(obj) is ModuleType and not _is_imported(vars(obj))
     return type(obj) not in _CONTAINERS or len(obj) <= _ENTRIES_AT_MOST
 
@@ -264,7 +264,9 @@ def _is_imported(namespace: dict[str, Any]) -> bool:
 def _names_of_module(name: object) -> Any:
     """The names in an imported module, empty if there is none; calls none of its code."""
     module = sys.modules.get(name) if type(name) is str else None
-    return object.__getattribute__(module, "__dict__") if is_a(module, ModuleType) else {}
+    return (
+        object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
+    )
 
 
 def _is_found_by_name(cls: type) -> bool:
@@ -273,7 +275,7 @@ def _is_found_by_name(cls: type) -> bool:
     member: Any = None
     for part in type.__dict__["__qualname__"].__get__(cls).split("."):
         member = names.get(part)
-        names = dict_of_type(member) if is_a(member, type) else {}
+        names = dict_of_type(member) if issubclass(type(member), type) else {}
     return member is cls
 
 
