@@ -75,6 +75,7 @@ class Executor:
         self._change: Final = ChangeSequence(number, epochs, spec, runner)
         self._steps: Final = self._change.begin(self._ticket)
         self._at = 0  # of the step that runs
+        self._lines: tuple[str, ...] = ()
         self._retirement: Retirement | None = None
         self._error: BaseException | None = None  # that the change is rolled back for
         runner.machine = self
@@ -146,7 +147,7 @@ class Executor:
         calls = self._change.finish()
         self._retirement = Retirement(
             self._change.staging.retired,
-            self._steps[self._at :],
+            self._leave_steps(),
             self._runner,
             Deadline(self._spec.limits.phase, is_cancellable=False),
             self._epochs.events,
@@ -161,6 +162,13 @@ class Executor:
             except Exception as error:  # noqa: BLE001  the caller's answer
                 self._fail(error)
 
+    def _leave_steps(self) -> list[Step]:
+        """Let the steps go, and with them the hosts that take part; returns those not run yet."""
+        left = self._steps[self._at :]
+        self._lines = tuple(map(str, self._steps))
+        self._steps.clear()
+        return left
+
     # --- backward ----------------------------------------------------------------------------
 
     def _backward(self) -> None:
@@ -169,6 +177,7 @@ class Executor:
             for failure in step.undo() if step.undo is not None else ():
                 if self._error is not None:
                     self._error.add_note(failure)
+        self._leave_steps()
         staging = self._change.staging
         self._retirement = Retirement(
             staging.retired,
@@ -191,9 +200,8 @@ class Executor:
         self._finish(self._retirement)
 
     def _end(self) -> None:
-        # An error refers to our frames, and they to it and to the steps: leave no circle.
+        # An error refers to our frames, and they to it: leave no circle.
         self._error = None
-        self._steps.clear()
         del self._runner.machine
         self.ended.set_result(None)
 
@@ -266,7 +274,7 @@ class Executor:
             epoch_before=staging.numbers[0],
             epoch_after=staging.numbers[1],
             swaps=tuple(swaps),
-            steps=tuple(map(str, self._steps)),
+            steps=self._lines,
             phases_ms=dict(self._runner.ms),
             total_ms=(perf_counter() - self._started) * 1000.0,
         )

@@ -8,7 +8,6 @@ from epochal._core.generation.diagnosis import (
     cancel_holders_of,
     holders_of,
     known_holders_of,
-    stragglers_of,
 )
 
 CODE = """
@@ -52,10 +51,10 @@ def test_a_thread_on_the_plugins_own_helper_is_a_straggler(rt, generation):
     from tests.conftest import tool
 
     go, thread = rt.epoch[tool]["geo.start"]()
-    assert [straggler.name for straggler in stragglers_of(generation)] == ["geo-helper"]
+    assert [straggler.name for straggler in generation.stragglers()] == ["geo-helper"]
     go.set()
     thread.join(10)
-    assert stragglers_of(generation) == ()
+    assert generation.stragglers() == ()
 
 
 def test_cancelling_asks_operations_and_reports_a_failing_callback(rt, generation):
