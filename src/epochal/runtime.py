@@ -64,19 +64,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Change",
-    "ChangeOptions",
     "Participant",
     "Request",
     "RollbackRequest",
     "Runtime",
     "Source",
+    "TransactionOptions",
     "Verb",
 ]
 
 _ERROR_LIMIT_S: Final = 1.0
 
 
-class ChangeOptions(TypedDict, total=False):
+class TransactionOptions(TypedDict, total=False):
     """The options of every change.
 
     A type checker refuses any other, and an editor completes these.
@@ -200,7 +200,7 @@ class Runtime(EpochReader):
         pause_timeout: float | None = None,
         dry_run: bool = False,
         if_epoch: str | Collection[str] | None = None,
-        **options: Unpack[ChangeOptions],
+        **options: Unpack[TransactionOptions],
     ) -> Change:
         """Several changes at once, all or nothing; see `Change`.
 
@@ -211,7 +211,7 @@ class Runtime(EpochReader):
             if_epoch: the id of the epoch that the caller has seen, or its first 12 digits or more;
                 or several, of which one must be it. If another epoch is current when the change has
                 its turn, it fails with `EpochMovedError`. None for any epoch.
-            **options: see `ChangeOptions`.
+            **options: see `TransactionOptions`.
         """
         seen = (if_epoch,) if isinstance(if_epoch, str) else if_epoch
         requests = Requests(self._grants, self._store, seen)
@@ -234,7 +234,7 @@ class Runtime(EpochReader):
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-        **options: Unpack[ChangeOptions],
+        **options: Unpack[TransactionOptions],
     ) -> Cutover:
         """Load a plugin that is not active yet.
 
@@ -242,7 +242,7 @@ class Runtime(EpochReader):
             source: a Python file, a package's folder, or an artifact.
             config: JSON values for the plugin's `ctx.config`.
             grants: capability patterns for this plugin; None for the runtime's.
-            **options: see `ChangeOptions`.
+            **options: see `TransactionOptions`.
 
         Returns:
             The report. Operations that begin after it see the plugin.
@@ -263,7 +263,7 @@ class Runtime(EpochReader):
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-        **options: Unpack[ChangeOptions],
+        **options: Unpack[TransactionOptions],
     ) -> Cutover:
         """`load` for event loops: same options, same result, without blocking the loop."""
         change = self.change(**options).load(source, config=config, grants=grants)
@@ -276,7 +276,7 @@ class Runtime(EpochReader):
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-        **options: Unpack[ChangeOptions],
+        **options: Unpack[TransactionOptions],
     ) -> Cutover:
         """Replace an active plugin by a new generation; blocks until the old one has drained.
 
@@ -289,7 +289,7 @@ class Runtime(EpochReader):
             source: where the new version is; None to read the path of the active one again.
             config: as for `load`; None to keep the active one's.
             grants: as for `load`; None to keep the active one's.
-            **options: see `ChangeOptions`.
+            **options: see `TransactionOptions`.
 
         Raises:
             UnknownPluginError: it is not active; use `load`.
@@ -306,21 +306,21 @@ class Runtime(EpochReader):
         *,
         config: Mapping[str, Any] | None = None,
         grants: Collection[str] | None = None,
-        **options: Unpack[ChangeOptions],
+        **options: Unpack[TransactionOptions],
     ) -> Cutover:
         """`reload` for event loops: same options, same result, without blocking the loop."""
         change = self.change(**options)
         return await change.reload(plugin, source, config=config, grants=grants).run_async()
 
     def remove(
-        self, plugin: str, *, cascade: bool = False, **options: Unpack[ChangeOptions]
+        self, plugin: str, *, cascade: bool = False, **options: Unpack[TransactionOptions]
     ) -> Cutover:
         """Take an active plugin out; blocks until it has drained, like `reload`.
 
         Args:
             plugin: its id.
             cascade: take along the plugins that require it, however indirectly.
-            **options: see `ChangeOptions`.
+            **options: see `TransactionOptions`.
 
         Raises:
             UnknownPluginError: it is not active.
@@ -329,24 +329,24 @@ class Runtime(EpochReader):
         return self.change(**options).remove(plugin, cascade=cascade).run()
 
     async def aremove(
-        self, plugin: str, *, cascade: bool = False, **options: Unpack[ChangeOptions]
+        self, plugin: str, *, cascade: bool = False, **options: Unpack[TransactionOptions]
     ) -> Cutover:
         """`remove` for event loops: same options, same result, without blocking the loop."""
         return await self.change(**options).remove(plugin, cascade=cascade).run_async()
 
     @overload
     def rollback(
-        self, plugin: str, *, to: int | str, **options: Unpack[ChangeOptions]
+        self, plugin: str, *, to: int | str, **options: Unpack[TransactionOptions]
     ) -> Cutover: ...
     @overload
-    def rollback(self, *, epoch: int, **options: Unpack[ChangeOptions]) -> Cutover: ...
+    def rollback(self, *, epoch: int, **options: Unpack[TransactionOptions]) -> Cutover: ...
     def rollback(
         self,
         plugin: str | None = None,
         *,
         to: int | str | None = None,
         epoch: int | None = None,
-        **options: Unpack[ChangeOptions],
+        **options: Unpack[TransactionOptions],
     ) -> Cutover:
         """Bring back what served before, from the store: a change like any other, with a new epoch.
 
@@ -358,7 +358,7 @@ class Runtime(EpochReader):
             plugin: its id.
             to: the number of a generation, or a version: its newest generation.
             epoch: the number of an epoch.
-            **options: see `ChangeOptions`.
+            **options: see `TransactionOptions`.
 
         Raises:
             NoStoreError: the runtime keeps no history.
@@ -369,17 +369,17 @@ class Runtime(EpochReader):
 
     @overload
     async def arollback(
-        self, plugin: str, *, to: int | str, **options: Unpack[ChangeOptions]
+        self, plugin: str, *, to: int | str, **options: Unpack[TransactionOptions]
     ) -> Cutover: ...
     @overload
-    async def arollback(self, *, epoch: int, **options: Unpack[ChangeOptions]) -> Cutover: ...
+    async def arollback(self, *, epoch: int, **options: Unpack[TransactionOptions]) -> Cutover: ...
     async def arollback(
         self,
         plugin: str | None = None,
         *,
         to: int | str | None = None,
         epoch: int | None = None,
-        **options: Unpack[ChangeOptions],
+        **options: Unpack[TransactionOptions],
     ) -> Cutover:
         """`rollback` for event loops: same options, same result, without blocking the loop."""
         change = self.change(**options).request(RollbackRequest(plugin, to, epoch))
@@ -485,7 +485,7 @@ class Runtime(EpochReader):
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _limits(self, pause: float | None = None, **options: Unpack[ChangeOptions]) -> Limits:
+    def _limits(self, pause: float | None = None, **options: Unpack[TransactionOptions]) -> Limits:
         own = self._timeouts
         drain, phase = options.get("drain_timeout"), options.get("phase_timeout")
         return Limits(

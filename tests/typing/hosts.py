@@ -20,7 +20,7 @@ from epochal import (
     Runtime,
 )
 from epochal.kinds.hook import Hook, Verdict
-from epochal.runtime import ChangeOptions, Request
+from epochal.runtime import Request, TransactionOptions
 from epochal.store import AuditRecord, EpochRecord, Keep
 
 tool: Kind[Callable[[str], list[str]]] = Kind("agent.tool")
@@ -92,7 +92,7 @@ class Rule:
 def taking_part(rt: Runtime) -> None:
     rule: Participant = Rule()
     rt.join(rule)
-    options: ChangeOptions = {"drain_timeout": 1.0, "reason": "ada"}
+    options: TransactionOptions = {"drain_timeout": 1.0, "reason": "ada"}
     assert_type(rt.change(**options).request(Request(None, source="web.py")), Change)
 
 
