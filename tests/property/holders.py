@@ -1,8 +1,8 @@
-"""The ways to hold generations in use, each with what it pins, how it is checked, how it ends.
+"""The ways to hold generations in use: each holder knows its pins, a check and a release.
 
-A holder takes what it needs from the current epoch when it is made, and keeps nothing else. `check`
-uses it and may be called any number of times; `release` uses it for the last time and lets go. Both
-are given `who`, which says what a generation must answer.
+A holder takes its references from the current epoch when it is created, and keeps no others.
+`check` uses them and may be called any number of times; `release` uses them for the last time and
+drops them. Both take `identity`, a function that returns a generation's expected answer.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ class Holder:
     """Something that pins generations, as (plugin, number), until it is released.
 
     Attributes:
-        obeys: it ends when whoever drains asks it to stop.
+        ends_on_cancel: it ends when a drain asks its holders to stop.
     """
 
-    obeys = False
+    ends_on_cancel = False
 
     def __init__(self, pins):
         self.pins = frozenset(pins)
 
     @property
-    def one(self):
-        """The generation that it pins, of which there is one."""
+    def pinned(self):
+        """The generation that it pins, for a holder that has exactly one."""
         (generation,) = self.pins
         return generation
 
-    def check(self, who):
-        """Use it; most cannot be used twice."""
+    def check(self, identity):
+        """Compare an answer with the expected one; a holder for one use checks on release only."""
 
-    def release(self, who):
-        """Use it for the last time, and let go."""
-        self.check(who)
+    def release(self, identity):
+        """Use it for the last time, and drop every reference."""
+        self.check(identity)
         vars(self).clear()
 
 
@@ -46,34 +46,34 @@ class Pin(Holder):
         super().__init__(pins)
         self.snapshot = snapshot
 
-    def check(self, who):
+    def check(self, identity):
         whoami = {n: call for n, call in self.snapshot[tool].items() if n.endswith(".whoami")}
-        assert {call() for call in whoami.values()} == {who(*pinned) for pinned in self.pins}
+        assert {call() for call in whoami.values()} == {identity(*pinned) for pinned in self.pins}
 
 
 class Obedient(Pin):
-    """A labelled operation that ends when it is asked to."""
+    """A labelled operation that ends itself when a drain cancels it."""
 
-    obeys = True
+    ends_on_cancel = True
 
     def __init__(self, operation, pins):
         super().__init__(operation, pins)
         operation.on_cancel(operation.end)
 
-    def release(self, who):
-        self.check(who)
+    def release(self, identity):
+        self.check(identity)
         self.snapshot.end()
 
 
 class Narrow(Holder):
-    """An operation that let its epoch go and kept one generation."""
+    """An operation that narrowed its pin from the whole epoch to one generation."""
 
     def __init__(self, operation, pinned):
         super().__init__([pinned])
         self.operation = operation
         operation.narrow([pinned[0]])
 
-    def release(self, who):
+    def release(self, identity):
         self.operation.end()
 
 
@@ -84,20 +84,20 @@ class Captured(Holder):
         super().__init__([pinned])
         self.call = rt.epoch[tool][f"{pinned[0]}.whoami"]
 
-    def check(self, who):
-        assert self.call() == who(*self.one)
+    def check(self, identity):
+        assert self.call() == identity(*self.pinned)
 
 
 class Generator(Holder):
-    """A suspended generator; its function is not kept."""
+    """A suspended generator, without a reference to its function."""
 
     def __init__(self, rt, pinned):
         super().__init__([pinned])
         self.stream = rt.epoch[tool][f"{pinned[0]}.stream"]()
         next(self.stream)
 
-    def check(self, who):
-        assert next(self.stream) == who(*self.one)
+    def check(self, identity):
+        assert next(self.stream) == identity(*self.pinned)
 
 
 class Coroutine(Holder):
@@ -108,23 +108,23 @@ class Coroutine(Holder):
         self.coroutine = rt.epoch[tool][f"{pinned[0]}.poll"](asyncio.sleep(0))
         self.coroutine.send(None)
 
-    def release(self, who):
+    def release(self, identity):
         with pytest.raises(StopIteration) as stopped:
             self.coroutine.send(None)
-        assert stopped.value.value == who(*self.one)
+        assert stopped.value.value == identity(*self.pinned)
         del stopped
         vars(self).clear()
 
 
 class Caught(Holder):
-    """An exception that is kept, with the frames of its traceback."""
+    """A stored exception, with the frames of its traceback."""
 
     def __init__(self, rt, pinned):
         super().__init__([pinned])
         self.error = _caught(rt, f"{pinned[0]}.fail")
 
-    def check(self, who):
-        assert self.error.args == (who(*self.one),)
+    def check(self, identity):
+        assert self.error.args == (identity(*self.pinned),)
 
 
 class Thread(Holder):
@@ -139,17 +139,17 @@ class Thread(Holder):
         self.thread.start()
         assert entered.wait(20)
 
-    def release(self, who):
+    def release(self, identity):
         self.leave.set()
         self.thread.join(20)
-        assert self.answers == [who(*self.one)]
+        assert self.answers == [identity(*self.pinned)]
         vars(self).clear()
 
 
 class Task(Holder):
     """An asyncio task inside the plugin's code; it ends when it is cancelled."""
 
-    obeys = True
+    ends_on_cancel = True
 
     def __init__(self, rt, pinned, loop):
         super().__init__([pinned])
@@ -157,24 +157,24 @@ class Task(Holder):
         self.task = loop.create_task(rt.epoch[tool][f"{pinned[0]}.poll"](self.leave))
         loop.run_until_complete(asyncio.sleep(0))
 
-    def release(self, who):
+    def release(self, identity):
         if not self.leave.done():
             self.leave.set_result(None)
-        assert self.loop.run_until_complete(self.task) == who(*self.one)
+        assert self.loop.run_until_complete(self.task) == identity(*self.pinned)
         vars(self).clear()
 
 
-OF_ONE = (Captured, Generator, Coroutine, Caught, Thread)
-"""Those that pin one generation of the current epoch."""
+SINGLE_PINS = (Captured, Generator, Coroutine, Caught, Thread)
+"""The holders that pin one generation of the current epoch."""
 
 
 def _caught(rt, name):
-    # The error keeps the frames of whoever called, too: none of them has the epoch in a variable.
+    # The traceback keeps the callers' frames too, so no caller may have the epoch in a variable.
     try:
         rt.epoch[tool][name]()
     except ValueError as error:
         return error
-    raise AssertionError("it did not fail")
+    raise AssertionError("the plugin's function did not raise")
 
 
 def _stay(function, entered, leave, answers):

@@ -1,8 +1,9 @@
-"""The host's side of the model: what its plugins report to, and the plugins themselves.
+"""The model's plugins, and the ledger that they report to.
 
-Every generation says who it is each time it is called, together with whoever computed for it; it
-notices a call after its own shutdown; it looks, while it begins, at what the host serves; and it
-leaves weak references to its own code, to see its memory come back.
+Each call of a generation returns the generation's identity and, nested, the identities of the
+generations that computed for it. A generation records a call after its own shutdown, compares the
+host's epoch with the expected one during `init`, and registers weak references to its own code, so
+that a test can see its memory come back.
 """
 
 import threading
@@ -16,13 +17,13 @@ from epochal._core.plugin.artifact import Artifact
 tool = Kind("model.tool")
 
 REQUIRES = {"a": (), "b": ("a",), "c": ("a", "b"), "d": ()}
-"""The plugins of the model, and what each requires: a diamond's edge, a chain, and one alone."""
+"""The model's plugins and their requirements: a chain, one edge of a diamond, and a loner."""
 
 RAISES = ("ValueError", "SystemExit", "KeyboardInterrupt", "MemoryError", "GeneratorExit")
 
 
 class Contract(Kind):
-    """A kind with a rule: a version that agreed to another number cannot follow."""
+    """A kind with a rule: a reload must keep the number that the old version declared."""
 
     def options(self, number=1):
         return {"number": number}
@@ -36,47 +37,47 @@ contract = Contract("model.contract")
 
 
 class Ledger:
-    """What the generations of one runtime told; written by their code, in whatever thread."""
+    """The reports of one runtime's generations; their code writes it, from any thread."""
 
     def __init__(self):
         self.begin(lambda: None)
 
     def begin(self, read_epoch):
-        """Forget everything; `read_epoch` gives the current epoch from now on."""
+        """Clear the ledger for a new runtime; `read_epoch` returns its current epoch."""
         self.read_epoch = read_epoch
-        self.base = lambda: None
-        self.born = {}
+        self.expected = lambda: None
+        self.code_refs = {}
         self.initialized = set()
-        self.downs = Counter()
-        self.wrong = []
+        self.shutdowns = Counter()
+        self.violations = []
         self.entered = threading.Event()
         self.leave = threading.Event()
         self.blocked = []
 
     def expect(self, epoch):
-        """A change begins: nothing but this epoch may be served until it is published."""
-        self.base = weakref.ref(epoch)
+        """Note the epoch that must stay current until the coming change publishes."""
+        self.expected = weakref.ref(epoch)
 
-    def birth(self, me, *code):
-        self.born[me] = [weakref.ref(thing) for thing in code]
+    def register_code(self, me, *code):
+        self.code_refs[me] = [weakref.ref(thing) for thing in code]
 
-    def looked(self, me):
-        """Called from `init`: what is served must still be what the change found."""
-        if self.read_epoch() is not self.base():
-            self.wrong.append(f"{me} began, and the epoch was no longer the one before")
+    def check_epoch(self, me):
+        """Called from `init`: the epoch from before the change must still be current."""
+        if self.read_epoch() is not self.expected():
+            self.violations.append(f"the epoch had changed before {me} was initialized")
 
-    def used_late(self, me):
-        self.wrong.append(f"{me} was used after its shutdown")
+    def record_late_use(self, me):
+        self.violations.append(f"{me} was used after its shutdown")
 
     def block(self):
-        """Stay here until the model lets go, and then go no further."""
+        """Wait until the model calls `unblock`, then end the thread."""
         self.blocked.append(threading.current_thread())
         self.entered.set()
         self.leave.wait(60)
         raise SystemExit
 
     def unblock(self):
-        """Let whoever blocks go, and see them gone."""
+        """Release the blocked threads, and join them."""
         self.leave.set()
         while self.blocked:
             self.blocked.pop().join(20)
@@ -92,10 +93,10 @@ class Recipe:
     """One version of a plugin.
 
     Attributes:
-        fault: where it goes wrong, if anywhere: manifest, syntax, link, register, init, blocks (in
-            init, for ever), shutdown.
-        error: what it raises there.
-        number: what it agrees to with other versions; see `Contract`.
+        fault: the step that fails: manifest, syntax, link, register, init, blocks (in `init`, for
+            ever), shutdown; "" for none.
+        error: the class of the exception that it raises there.
+        number: the number that it declares with `Contract`.
     """
 
     plugin: str
@@ -131,54 +132,54 @@ ME, DOWN, REQUIRED = [], [], []
 {syntax}
 
 class Thing:
-    "A class of the plugin, to see that classes come back."
+    "A class of the plugin; its memory must come back, too."
     def method(self): return Thing
 
 
-def who():
+def identity():
     me = ME[0]
     if DOWN:
-        LEDGER.used_late(me)
+        LEDGER.record_late_use(me)
     return (*me, tuple(required.whoami() for required in REQUIRED))
 
 @tool
 def whoami():
-    return who()
+    return identity()
 
 @contract(number={number})
 def agreed():
-    return who()
+    return identity()
 
 @tool
 def stream():
     while True:
-        yield who()
+        yield identity()
 
 @tool
 async def poll(awaitable):
     await awaitable
-    return who()
+    return identity()
 
 @tool
 def stay(entered, leave):
     entered.set()
     leave.wait(60)
-    return who()
+    return identity()
 
 @tool
 def fail():
-    raise ValueError(who())
+    raise ValueError(identity())
 
 {link}
 
 def register(ctx):
     ME.append((ctx.plugin, ctx.generation))
-    LEDGER.birth(ME[0], who, Thing, Thing.method)
+    LEDGER.register_code(ME[0], identity, Thing, Thing.method)
     {register}
 
 def init(ctx):
     REQUIRED.extend(ctx.require(name) for name in {names!r})
-    LEDGER.looked(ME[0])
+    LEDGER.check_epoch(ME[0])
     {blocks}
     {init}
     LEDGER.initialized.add(ME[0])
@@ -186,6 +187,6 @@ def init(ctx):
 
 def shutdown():
     DOWN.append("down")
-    LEDGER.downs[ME[0]] += 1
+    LEDGER.shutdowns[ME[0]] += 1
     {shutdown}
 """

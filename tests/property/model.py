@@ -1,8 +1,9 @@
-"""The model: what a runtime is supposed to be, as sets and dictionaries, without threads or code.
+"""The model: the intended behaviour of a runtime as sets and dictionaries, without threads or code.
 
-It knows which generation of each plugin is active, which generations each holder pins, and what a
-change must therefore do: fail with one of these errors and alter nothing, or retire exactly these
-generations, of which exactly those that nobody pins are gone when it returns.
+It records the active generation of each plugin and the links between generations. From these it
+computes the required outcome of a change: either the change fails with one of a set of errors and
+alters nothing, or it retires an exact set of generations, of which the unpinned ones are removed
+when it returns.
 """
 
 from dataclasses import dataclass, field
@@ -28,12 +29,12 @@ STAGING = {
     "init": InitError,
     "blocks": PhaseTimeoutError,
 }
-"""The error of a plugin that goes wrong there."""
+"""The error of a change if a plugin of it fails at that step."""
 
 
 @dataclass(frozen=True)
 class PlannedChange:
-    """One thing asked of a change: a verb, and a recipe (a removal uses only its plugin)."""
+    """One request to a change: a verb, and a recipe (a removal uses only its plugin)."""
 
     verb: str
     recipe: object
@@ -46,14 +47,14 @@ class PlannedChange:
 
 @dataclass
 class Model:
-    """The plain state.
+    """The state of the model, and the outcome of each change.
 
     Attributes:
         epoch: the number of the current epoch.
         active: plugin -> the number of its active generation.
         recipes: plugin -> the recipe that is active.
         deps: (plugin, number) -> the generations that it was linked with.
-        draining: generations that are out of the current epoch and not known to be gone.
+        draining: retired generations that are not yet known to be removed.
     """
 
     epoch: int = 0
@@ -62,65 +63,74 @@ class Model:
     deps: dict = field(default_factory=dict)
     draining: set = field(default_factory=set)
 
-    def refusals(self, wishes):
-        """The errors that may answer a change; empty if it must be committed.
+    def refusals(self, requests):
+        """The errors with which a change may fail; empty if it must commit.
 
-        Of several faults it is the earliest step's that answers; within a step, any of them.
+        Of several faults the earliest step's decides; within a step, any of them may.
         """
-        for step in (self._unread, self._impossible, self._unfit, self._unstaged):
-            if errors := set(step(wishes)):
+        for step in (
+            self._read_errors,
+            self._name_errors,
+            self._dependency_errors,
+            self._staging_errors,
+        ):
+            if errors := set(step(requests)):
                 return errors
         return set()
 
-    def _unread(self, wishes):
-        for wish in wishes:
-            if wish.verb == "reload" and wish.plugin not in self.active:
+    def _read_errors(self, requests):
+        for request in requests:
+            if request.verb == "reload" and request.plugin not in self.active:
                 yield UnknownPluginError
-            elif wish.verb != "remove" and wish.recipe.fault == "manifest":
+            elif request.verb != "remove" and request.recipe.fault == "manifest":
                 yield ManifestError
 
-    def _impossible(self, wishes):
-        for wish in wishes:
-            if wish.verb == "load" and wish.plugin in self.active:
+    def _name_errors(self, requests):
+        for request in requests:
+            if request.verb == "load" and request.plugin in self.active:
                 yield AlreadyLoadedError
-            if wish.verb == "remove" and wish.plugin not in self.active:
+            if request.verb == "remove" and request.plugin not in self.active:
                 yield UnknownPluginError
 
-    def _unfit(self, wishes):
-        staged, removed = _staged(wishes), self.removals(wishes)
+    def _dependency_errors(self, requests):
+        staged, removed = _staged(requests), self.removals(requests)
         after = (set(self.active) | staged) - removed
         if any(set(REQUIRES[plugin]) & removed for plugin in after):
             yield RequiredByError
         elif any(set(REQUIRES[plugin]) - after for plugin in after):
             yield MissingDependencyError
 
-    def _unstaged(self, wishes):
-        for wish in wishes:
-            if wish.verb != "remove":
-                if wish.recipe.fault in STAGING:
-                    yield STAGING[wish.recipe.fault]
-                old = self.recipes.get(wish.plugin)
-                if wish.verb == "reload" and old and old.number != wish.recipe.number:
+    def _staging_errors(self, requests):
+        for request in requests:
+            if request.verb != "remove":
+                if request.recipe.fault in STAGING:
+                    yield STAGING[request.recipe.fault]
+                old = self.recipes.get(request.plugin)
+                if request.verb == "reload" and old and old.number != request.recipe.number:
                     yield IncompatibleError
 
-    def removals(self, wishes):
-        """The plugins that go for good."""
-        removed = {wish.plugin for wish in wishes if wish.verb == "remove"}
-        cascading = {wish.plugin for wish in wishes if wish.verb == "remove" and wish.cascade}
-        return removed | (_above(cascading) & set(self.active)) - _staged(wishes)
+    def removals(self, requests):
+        """The plugins that the change removes."""
+        removed = {request.plugin for request in requests if request.verb == "remove"}
+        cascading = {r.plugin for r in requests if r.verb == "remove" and r.cascade}
+        return removed | (_with_dependents(cascading) & set(self.active)) - _staged(requests)
 
-    def renewals(self, wishes):
-        """The plugins that get a new generation: those named, and those linked again with them."""
-        staged, removed = _staged(wishes), self.removals(wishes)
-        return (staged | _above(staged) & set(self.active)) - removed
+    def renewals(self, requests):
+        """The plugins that get a new generation: the requested ones, and their dependents."""
+        staged, removed = _staged(requests), self.removals(requests)
+        return (staged | _with_dependents(staged) & set(self.active)) - removed
 
-    def commit(self, wishes, numbers):
-        """A change was published; `numbers` are those of the new generations.
+    def commit(self, requests, numbers):
+        """Record a published change.
+
+        Args:
+            requests: the requests of the change.
+            numbers: plugin -> the number of its new generation.
 
         Returns:
             The generations that it retired.
         """
-        removed = self.removals(wishes)
+        removed = self.removals(requests)
         retired = {
             (plugin, self.active[plugin])
             for plugin in removed | set(numbers)
@@ -129,7 +139,9 @@ class Model:
         for plugin in removed:
             del self.active[plugin], self.recipes[plugin]
         self.active |= numbers
-        self.recipes |= {wish.plugin: wish.recipe for wish in wishes if wish.verb != "remove"}
+        self.recipes |= {
+            request.plugin: request.recipe for request in requests if request.verb != "remove"
+        }
         for plugin, number in numbers.items():
             self.deps[plugin, number] = {(name, self.active[name]) for name in REQUIRES[plugin]}
         self.draining |= retired
@@ -137,29 +149,29 @@ class Model:
         return retired
 
     def in_use(self, pins):
-        """What the pinned generations keep: themselves, and those that they were linked with."""
-        found, todo = set(), list(pins)
+        """The pinned generations, and those that they were linked with, transitively."""
+        in_use, todo = set(), list(pins)
         while todo:
             generation = todo.pop()
-            if generation not in found:
-                found.add(generation)
+            if generation not in in_use:
+                in_use.add(generation)
                 todo.extend(self.deps[generation])
-        return found
+        return in_use
 
-    def who(self, plugin, number):
-        """What that generation must say of itself and of whoever computes for it."""
+    def identity(self, plugin, number):
+        """A generation's expected answer: its identity, and that of each linked generation."""
         linked = dict(self.deps[plugin, number])
-        return (plugin, number, tuple(self.who(n, linked[n]) for n in REQUIRES[plugin]))
+        return (plugin, number, tuple(self.identity(n, linked[n]) for n in REQUIRES[plugin]))
 
 
-def _staged(wishes):
-    return {wish.plugin for wish in wishes if wish.verb != "remove"}
+def _staged(requests):
+    return {request.plugin for request in requests if request.verb != "remove"}
 
 
-def _above(plugins):
-    """These and all that require them, however indirectly."""
-    found = set(plugins)
+def _with_dependents(plugins):
+    """These plugins and all that require them, directly or not."""
+    above = set(plugins)
     for plugin, required in REQUIRES.items():  # in dependency order
-        if found & set(required):
-            found.add(plugin)
-    return found
+        if above & set(required):
+            above.add(plugin)
+    return above

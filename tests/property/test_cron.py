@@ -1,4 +1,4 @@
-"""cronsim accepts the expressions that the kind accepts, and gives them the same meaning."""
+"""The library `cronsim` accepts each expression that the kind accepts, with the same meaning."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,19 +1,19 @@
-"""A runtime against a model of it: whatever is asked for, in whatever order, E1 to E7 hold.
+"""A runtime against a model of it: E1 to E7 hold for any requests in any order.
 
-Hypothesis draws loads, reloads, removals, changes of several plugins, versions that go wrong at any
-step, changes given up half way, captures of every sort and their releases, drains that time out and
-drains that ask their holders to stop; each is done to a real `Runtime` and to `Model`, once with
-the blocking calls and once in an event loop. After each step:
+Hypothesis draws loads, reloads, removals, changes of several plugins, versions that fail at any
+step, changes cancelled half way, captures of every sort and their releases, drains that time out
+and drains that ask their holders to stop. Each is applied to a real `Runtime` and to `Model`, once
+with the blocking calls and once in an event loop. After each step:
 
-- E1, E3: whatever was captured answers as when it was captured, as does whoever computes for it;
-- E2: what is served is exactly what the model says;
-- E4: a generation in use was not shut down; one that is gone was, once, if it ever began;
-- E5: after a failure the epoch is the same object; while a version begins, nothing else is served;
-- E6: each change was told of as committed or failed, once;
-- E7: whoever is gone left no code behind, and no leak is reported.
+- E1, E3: a captured export answers as when it was captured, with the same generations behind it;
+- E2: the epoch serves exactly the model's plugins;
+- E4: a generation in use was not shut down; a removed one was, once, if it was initialized;
+- E5: after a failure the epoch is the same object, and it was served until then;
+- E6: each change was reported as committed or failed, once;
+- E7: a removed generation left no code behind, and no leak is reported.
 
-The profile is named by `EPOCHAL_PROFILE`: `ci` (the default; the same examples each time) or `soak`
-(new ones, again and again, and what fails is shrunk; run by `make soak`, which prints each seed).
+`EPOCHAL_PROFILE` names the profile: `ci` (the default; the same examples each time) or `soak` (new
+examples in each run, and failures are shrunk; run by `make soak`, which prints each seed).
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.property.holders import OF_ONE, Narrow, Obedient, Pin, Task
+from tests.property.holders import SINGLE_PINS, Narrow, Obedient, Pin, Task
 from tests.property.ledger import LEDGER, RAISES, REQUIRES, Recipe, tool
 from tests.property.model import Model, PlannedChange
 
@@ -48,7 +48,7 @@ _COMMON = settings(
     print_blob=True,
 )
 PROFILES = {
-    # What fails is told at once: to shrink it takes as long again as it takes to time out.
+    # Failures are reported unshrunk: each step of shrinking would wait for the same time-out.
     "ci": settings(
         _COMMON, max_examples=30, derandomize=True, database=None, phases=[Phase.generate]
     ),
@@ -64,13 +64,13 @@ recipes = st.builds(
     st.sampled_from(RAISES),
     st.sampled_from([1, 1, 1, 2]),
 )
-wishes = st.builds(
+any_request = st.builds(
     PlannedChange, st.sampled_from(["load", "reload", "remove"]), recipes, st.booleans()
 )
 
 
 class Machine(RuleBasedStateMachine):
-    """What both forms share; a form says how a change is run and given up."""
+    """The rules and checks of both forms; a form runs a change, and cancels one."""
 
     def __init__(self):
         super().__init__()
@@ -80,52 +80,52 @@ class Machine(RuleBasedStateMachine):
         self.generations = {}  # (plugin, number) -> Generation
         self.changes = {}  # number of a change -> the generations that it retired
         self.held = []
-        self.asked = 0
-        self.kept = None
-        self.told = threading.Condition()
+        self.attempts = 0
+        self.last_error = None
+        self.has_event = threading.Condition()
         self.events = []
-        self.rt.events.subscribe(self._hear)
+        self.rt.events.subscribe(self._receive)
 
-    def _hear(self, event):
-        with self.told:
+    def _receive(self, event):
+        with self.has_event:
             self.events.append(event)
-            self.told.notify_all()
+            self.has_event.notify_all()
 
-    def heard(self, kind):
+    def received(self, kind):
         return [event for event in list(self.events) if type(event) is kind]
 
-    def await_told(self, predicate, what):
-        with self.told:
-            assert self.told.wait_for(predicate, timeout=20), what()
+    def await_events(self, predicate, describe):
+        with self.has_event:
+            assert self.has_event.wait_for(predicate, timeout=20), describe()
 
     # --- forms -------------------------------------------------------------------------------
 
-    def run(self, asked, **limits):
-        """Run a change for which `asked(change)` records what is wanted; its report."""
+    def run(self, record, **limits):
+        """Run a change after `record(change)`; returns its report."""
         raise NotImplementedError
 
-    def run_and_give_up(self, asked):
-        """Run a change that blocks, and give it up there."""
+    def run_and_cancel(self, record):
+        """Run a change that blocks, and cancel it there."""
         raise NotImplementedError
 
     # --- changing ----------------------------------------------------------------------------
 
     @initialize()
-    def all_plugins(self):
+    def load_all_plugins(self):
         self.change([PlannedChange("load", Recipe(plugin)) for plugin in REQUIRES])
 
-    @rule(wish=wishes)
-    def change_one(self, wish):
-        self.change([wish])
+    @rule(request=any_request)
+    def change_one_plugin(self, request):
+        self.change([request])
 
     @rule(recipe=recipes.filter(lambda r: r.number == 1), verb=st.sampled_from(["load", "reload"]))
     def sound_change(self, recipe, verb):
-        """The usual case, which draws of anything at all are too rarely."""
+        """A change that succeeds: unrestricted draws are one too rarely."""
         self.change([PlannedChange(verb, Recipe(recipe.plugin))])
 
-    @rule(several=st.lists(wishes, min_size=2, max_size=4, unique_by=lambda wish: wish.plugin))
-    def change_several(self, several):
-        self.change(several)
+    @rule(requests=st.lists(any_request, min_size=2, max_size=4, unique_by=lambda r: r.plugin))
+    def change_several(self, requests):
+        self.change(requests)
 
     @rule(plugins=st.sets(st.sampled_from(sorted(REQUIRES)), min_size=1))
     def reload_several(self, plugins):
@@ -134,9 +134,9 @@ class Machine(RuleBasedStateMachine):
             [PlannedChange("reload", Recipe(p, number=self.number(p))) for p in sorted(active)]
         )
 
-    @rule(wish=wishes)
-    def ask_holders_to_stop(self, wish):
-        self.change([wish], cancel_holders=True)
+    @rule(request=any_request)
+    def ask_holders_to_stop(self, request):
+        self.change([request], cancel_holders=True)
 
     @rule(plugin=st.sampled_from(sorted(REQUIRES)))
     @precondition(lambda self: len(self.model.active) == len(REQUIRES))
@@ -146,17 +146,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule(plugin=st.sampled_from(sorted(REQUIRES)))
     @precondition(lambda self: len(self.model.active) == len(REQUIRES))
-    def give_up(self, plugin):
+    def cancel_a_change(self, plugin):
         LEDGER.expect(self.rt.epoch)
         before = id(self.rt.epoch)
-        self.run_and_give_up(_asking([self.blocking(plugin)]))
-        self.asked += 1
+        self.run_and_cancel(_recorder([self.blocking(plugin)]))
+        self.attempts += 1
         assert id(self.rt.epoch) == before
         LEDGER.unblock()
 
-    @rule(several=st.lists(wishes, min_size=1, max_size=3, unique_by=lambda wish: wish.plugin))
-    def dry_run(self, several):
-        self.try_out(several)
+    @rule(requests=st.lists(any_request, min_size=1, max_size=3, unique_by=lambda r: r.plugin))
+    def dry_run(self, requests):
+        self.try_out(requests)
 
     def blocking(self, plugin):
         return PlannedChange("reload", Recipe(plugin, "blocks", number=self.number(plugin)))
@@ -164,70 +164,70 @@ class Machine(RuleBasedStateMachine):
     def number(self, plugin):
         return self.model.recipes[plugin].number
 
-    def change(self, asked, *, cancel_holders=False, phase_timeout=20.0):
-        """Do it to both, and compare."""
-        if not asked:
+    def change(self, requests, *, cancel_holders=False, phase_timeout=20.0):
+        """Apply the requests to the runtime and to the model, and compare."""
+        if not requests:
             return
-        refusals = self.model.refusals(asked)
-        in_use = self.in_use() & self.retiring(asked)
+        refusals = self.model.refusals(requests)
+        in_use = self.in_use() & self.retiring(requests)
         limits = {
             "drain_timeout": 0.02 if in_use else 20.0,
             "phase_timeout": phase_timeout,
             "cancel_holders": cancel_holders,
         }
         LEDGER.expect(self.rt.epoch)
-        before = id(self.rt.epoch)  # the model holds the epoch no longer than the runtime does
-        cutover, error = self.attempt(asked, limits)
+        before = id(self.rt.epoch)  # its id alone: a reference would be one more holder
+        cutover, error = self.attempt(requests, limits)
         if refusals:
             assert error in refusals, (error, refusals)
             assert id(self.rt.epoch) == before
             return
         assert error is None, error
-        retired = self.commit(asked)
+        retired = self.commit(requests)
         self.changes[cutover.change] = retired
         assert {(s.plugin, s.old.generation) for s in cutover.swaps if s.old} == retired
         held = {(s.plugin, s.old.generation) for s in cutover.swaps if s.old and not s.drained}
         if cancel_holders:
             assert held <= in_use
-            self.held = [holder for holder in self.held if not self.obeyed(holder, in_use)]
+            self.held = [holder for holder in self.held if not self.was_cancelled(holder, in_use)]
         else:
             assert held == in_use, cutover.holders
         assert bool(cutover.holders) == bool(held)
         assert not cutover.leaks
         self.await_freed()
 
-    def attempt(self, asked, limits):
-        self.asked += 1
+    def attempt(self, requests, limits):
+        self.attempts += 1
         try:
-            return self.run(_asking(asked), **limits), None
+            return self.run(_recorder(requests), **limits), None
         except EpochalError as error:
-            self.kept = error  # as a log might: it must hold nothing up
+            self.last_error = error  # a log may store it too: it must delay no drain
             return None, type(error)
 
-    def try_out(self, asked):
-        """A dry run fails as the real one would, and changes nothing either way."""
+    def try_out(self, requests):
+        """A dry run fails with the errors of the real change, and alters nothing either way."""
         before = id(self.rt.epoch)
         LEDGER.expect(self.rt.epoch)
-        refusals = self.model.refusals(asked)
-        cutover, error = self.attempt(asked, {"dry_run": True})
+        refusals = self.model.refusals(requests)
+        cutover, error = self.attempt(requests, {"dry_run": True})
         assert (error in refusals) if refusals else (error is None), (error, refusals)
         assert cutover is None or not cutover.published
         assert id(self.rt.epoch) == before
         if error is None:
-            self.asked -= 1  # told of as neither
+            self.attempts -= 1  # a dry run emits neither event
 
-    def retiring(self, asked):
-        going = self.model.removals(asked) | self.model.renewals(asked)
-        return {(p, n) for p, n in self.model.active.items() if p in going}
+    def retiring(self, requests):
+        leaving = self.model.removals(requests) | self.model.renewals(requests)
+        return {(p, n) for p, n in self.model.active.items() if p in leaving}
 
-    def commit(self, asked):
+    def commit(self, requests):
         current = self.rt.epoch.generations
-        fresh = {plugin: current[plugin] for plugin in self.model.renewals(asked)}
+        fresh = {plugin: current[plugin] for plugin in self.model.renewals(requests)}
         numbers = {plugin: generation.number for plugin, generation in fresh.items()}
         for plugin, number in numbers.items():
-            assert (plugin, number) not in self.generations, "a number was given twice"
+            assert (plugin, number) not in self.generations, "a generation number was used twice"
             self.generations[plugin, number] = fresh[plugin]
-        return self.model.commit(asked, numbers)
+        return self.model.commit(requests, numbers)
 
     # --- holding -----------------------------------------------------------------------------
 
@@ -241,9 +241,9 @@ class Machine(RuleBasedStateMachine):
         else:
             self.held.append(Obedient(self.rt.operation("model"), pins))
 
-    @rule(data=st.data(), kind=st.sampled_from((*OF_ONE, Narrow)))
+    @rule(data=st.data(), kind=st.sampled_from((*SINGLE_PINS, Narrow)))
     @precondition(lambda self: self.model.active)
-    def hold_one(self, data, kind):
+    def hold_one_generation(self, data, kind):
         pinned = data.draw(st.sampled_from(sorted(self.model.active.items())))
         if kind is Narrow:
             self.held.append(Narrow(self.rt.operation("model"), pinned))
@@ -252,24 +252,24 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     @precondition(lambda self: self.held)
-    def release_one(self, data):
+    def release_one_holder(self, data):
         at = data.draw(st.integers(0, len(self.held) - 1))
-        self.held.pop(at).release(self.model.who)
+        self.held.pop(at).release(self.model.identity)
         self.await_freed()
 
     def in_use(self):
         return self.model.in_use(pin for holder in self.held for pin in holder.pins)
 
     @staticmethod
-    def obeyed(holder, asked):
-        return holder.obeys and bool(holder.pins & asked)
+    def was_cancelled(holder, retired):
+        return holder.ends_on_cancel and bool(holder.pins & retired)
 
     def await_freed(self):
-        """What nobody holds any more goes, wholly and by itself."""
+        """Wait until every generation that is no longer in use is removed and reclaimed."""
         freed = self.model.draining - self.in_use()
         ended = {n for n, retired in self.changes.items() if retired and retired <= freed}
         for number in ended:
-            self.await_told(lambda n=number: n in self.finished(), lambda: self.who_holds(freed))
+            self.await_events(lambda n=number: n in self.finished(), lambda: self.holders_of(freed))
             cutover = self.finished()[number]
             assert cutover.drained
             assert cutover.reclaimed, cutover.leaks
@@ -280,20 +280,20 @@ class Machine(RuleBasedStateMachine):
 
     def await_removed(self, key):
         generation = self.generations[key]
-        self.await_told(
-            lambda: generation.state is LifecycleState.REMOVED, lambda: self.who_holds([key])
+        self.await_events(
+            lambda: generation.state is LifecycleState.REMOVED, lambda: self.holders_of([key])
         )
 
     def finished(self):
-        return {event.change: event.cutover for event in self.heard(ChangeFinished)}
+        return {event.change: event.cutover for event in self.received(ChangeFinished)}
 
-    def who_holds(self, keys):
+    def holders_of(self, keys):
         return {key: self.generations[key].holders() for key in keys}
 
-    # --- what holds after each step ----------------------------------------------------------
+    # --- invariants after each step ----------------------------------------------------------
 
     @invariant()
-    def serves_what_the_model_says(self):
+    def the_epoch_serves_the_models_plugins(self):
         epoch, active = self.rt.epoch, self.model.active
         assert epoch.number == self.model.epoch
         assert {p: g.number for p, g in epoch.generations.items()} == active
@@ -301,89 +301,89 @@ class Machine(RuleBasedStateMachine):
             f"{plugin}.whoami" for plugin in active
         }
         for plugin, number in active.items():
-            assert epoch[tool][f"{plugin}.whoami"]() == self.model.who(plugin, number)
+            assert epoch[tool][f"{plugin}.whoami"]() == self.model.identity(plugin, number)
             assert self.generations[plugin, number].state is LifecycleState.ACTIVE
 
     @invariant()
-    def whoever_holds_is_served_as_before(self):
+    def holders_get_the_same_answers_as_before(self):
         for holder in self.held:
-            holder.check(self.model.who)
+            holder.check(self.model.identity)
 
     @invariant()
     def nothing_is_shut_down_in_use_or_twice(self):
-        assert not LEDGER.wrong
+        assert not LEDGER.violations
         for key, generation in self.generations.items():
             in_use = key in self.model.draining or self.model.active.get(key[0]) == key[1]
-            assert LEDGER.downs[key] == (0 if in_use else 1), key
+            assert LEDGER.shutdowns[key] == (0 if in_use else 1), key
             if key in self.model.draining:
                 assert generation.state is LifecycleState.DRAINING
 
     @invariant()
-    def each_change_was_told_of_once(self):
-        def told():
-            return len(self.heard(ChangeCommitted)) + len(self.heard(ChangeFailed))
+    def each_change_is_reported_once(self):
+        def count():
+            return len(self.received(ChangeCommitted)) + len(self.received(ChangeFailed))
 
-        self.await_told(lambda: told() == self.asked, lambda: f"{told()} of {self.asked}")
-        assert len(self.heard(ChangeCommitted)) == self.model.epoch
+        self.await_events(lambda: count() == self.attempts, lambda: f"{count()} of {self.attempts}")
+        assert len(self.received(ChangeCommitted)) == self.model.epoch
 
     def teardown(self):
         LEDGER.unblock()
         for holder in self.held:
-            holder.release(self.model.who)
+            holder.release(self.model.identity)
         self.held = []
         self.await_freed()
         cutover = self.rt.close()
         assert cutover.drained
         assert not cutover.leaks
-        self.all_code_is_gone()
+        self.check_all_code_is_freed()
 
-    def all_code_is_gone(self):
-        """Also that of versions which never served."""
+    def check_all_code_is_freed(self):
+        """Including the code of versions that were never published."""
         started = LEDGER.initialized
-        assert all(LEDGER.downs[me] == (me in started) for me in LEDGER.born)
+        assert all(LEDGER.shutdowns[me] == (me in started) for me in LEDGER.code_refs)
         self.generations.clear()
-        self.kept = None
+        self.last_error = None
         gc.collect()
-        alive = {me: refs for me, refs in LEDGER.born.items() if any(ref() for ref in refs)}
+        alive = {me: refs for me, refs in LEDGER.code_refs.items() if any(ref() for ref in refs)}
         assert not alive
 
 
 class Blocking(Machine):
-    """With the blocking calls; a change is given up by Ctrl-C."""
+    """With the blocking calls; Ctrl-C cancels a change."""
 
-    def run(self, asked, **limits):
+    def run(self, record, **limits):
         change = self.rt.change(**limits)
-        asked(change)
+        record(change)
         return change.run()
 
-    def run_and_give_up(self, asked):
+    def run_and_cancel(self, record):
         thread = threading.Thread(target=_interrupt_once_entered)
         thread.start()
         with pytest.raises(KeyboardInterrupt):
-            self.run(asked)
+            self.run(record)
         thread.join(20)
 
 
 class InALoop(Machine):
-    """In an event loop; a change is given up by cancelling its task."""
+    """In an event loop; cancelling its task cancels a change."""
 
     def __init__(self):
         self.loop = asyncio.new_event_loop()
         super().__init__()
 
-    def run(self, asked, **limits):
-        return self.loop.run_until_complete(self.arun(asked, **limits))
+    def run(self, record, **limits):
+        return self.loop.run_until_complete(self.arun(record, **limits))
 
-    async def arun(self, asked, **limits):
+    async def arun(self, record, **limits):
         async with self.rt.achange(**limits) as change:
-            asked(change)
+            record(change)
         return change.cutover
 
-    def run_and_give_up(self, asked):
-        self.loop.run_until_complete(self.cancel_once_entered(asked))
+    def run_and_cancel(self, record):
+        self.loop.run_until_complete(self.cancel_once_entered(record))
 
-    async def cancel_once_entered(self, asked):
-        task = asyncio.ensure_future(self.arun(asked))
+    async def cancel_once_entered(self, record):
+        task = asyncio.ensure_future(self.arun(record))
         assert await asyncio.to_thread(LEDGER.entered.wait, 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -400,17 +400,17 @@ class InALoop(Machine):
         self.loop.close()
 
 
-def _asking(asked):
-    """What records these wishes on a change."""
+def _recorder(requests):
+    """A function that records the requests on a change."""
 
     def record(change):
-        for wish in asked:
-            if wish.verb == "load":
-                change.load(wish.recipe.artifact())
-            elif wish.verb == "reload":
-                change.reload(wish.plugin, wish.recipe.artifact())
+        for request in requests:
+            if request.verb == "load":
+                change.load(request.recipe.artifact())
+            elif request.verb == "reload":
+                change.reload(request.plugin, request.recipe.artifact())
             else:
-                change.remove(wish.plugin, cascade=wish.cascade)
+                change.remove(request.plugin, cascade=request.cascade)
 
     return record
 
@@ -422,5 +422,5 @@ def _interrupt_once_entered():
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("form", [Blocking, InALoop])
-def test_the_runtime_is_its_model(form):
+def test_runtime_agrees_with_its_model(form):
     run_state_machine_as_test(form, settings=PROFILE)

@@ -8,13 +8,13 @@ PLUGINS = ("left", "right", "base", "top")
 
 
 class Changer:
-    """Draws changes, and counts what came of them. One thread or task owns it.
+    """Draws changes, and counts their results. One thread or task owns it.
 
     Attributes:
         floor: see `Worker.floor`.
         reloads: generations replaced or removed.
         refused: changes that failed on purpose.
-        faults: what went wrong, in words.
+        faults: descriptions of leaks, failed shutdowns and unexpected errors.
     """
 
     def __init__(self, rt, floor, rng):
@@ -27,13 +27,18 @@ class Changer:
         self._stamp = 0
         self._has_guest = False
 
-    def first(self, change):
-        """Load them all."""
+    def load_all(self, change):
+        """Record the load of every plugin but the guest on `change`."""
         for plugin in PLUGINS:
             change.load(artifact(plugin, self._stamp))
 
     def draw(self):
-        """The next change: what records it, what it must raise, whether it is a dry run."""
+        """The next change.
+
+        Returns:
+            A function that records its requests, the errors that it must raise, and whether it is
+            a dry run.
+        """
         self._stamp += 1
         kind = self.rng.choices(
             ("pair", "base", "top", "guest", "broken", "dry"), (8, 5, 3, 2, 2, 1)
@@ -41,21 +46,21 @@ class Changer:
         return getattr(self, f"_{kind[0]}")()
 
     def limits(self, dry_run):
-        """Mostly patient; now and then it leaves the drain to the background."""
+        """The change's options; with a drain limit of zero the drain goes on in the background."""
         return {"drain_timeout": self.rng.choice((0.0, 0.05, 5.0)), "dry_run": dry_run}
 
     def done(self, cutover):
-        """A change was answered by its report."""
+        """Count a committed change or a dry run by its report."""
         if cutover.published:
             self.reloads += sum(swap.old is not None for swap in cutover.swaps)
             if "left" in cutover.plugins:
-                # Only now is it certain that whoever begins sees it.
+                # Only after the change returned must every new operation see its pair.
                 self.floor[0] = self._stamp
         self.faults += [f"leak: {line}" for line in cutover.leaks]
         self.faults += [f"shutdown: {line}" for line in cutover.failures]
 
-    def answered(self, error, expected):
-        """A change was answered by an error."""
+    def failed(self, error, expected):
+        """Count a change that raised; an error that is not `expected` is a fault."""
         if isinstance(error, expected):
             self.refused += 1
         else:
@@ -90,24 +95,24 @@ class Changer:
 
 
 def change_until(changer, stop):
-    """One thread's changes, until `stop` is set."""
+    """Run one thread's changes until `stop` is set."""
     while not stop.is_set():
         record, expected, dry_run = changer.draw()
         change = changer.rt.change(**changer.limits(dry_run))
         record(change)
         try:
             changer.done(change.run())
-        except Exception as error:  # noqa: BLE001  it is looked at, and the soak goes on
-            changer.answered(error, expected)
+        except Exception as error:  # noqa: BLE001  counted by its class, and the soak goes on
+            changer.failed(error, expected)
 
 
 async def achange_until(changer, stop):
-    """One task's changes, until `stop` is set."""
+    """Run one task's changes until `stop` is set."""
     while not stop.is_set():
         record, expected, dry_run = changer.draw()
         try:
             async with changer.rt.achange(**changer.limits(dry_run)) as change:
                 record(change)
             changer.done(change.cutover)
-        except Exception as error:  # noqa: BLE001  it is looked at, and the soak goes on
-            changer.answered(error, expected)
+        except Exception as error:  # noqa: BLE001  counted by its class, and the soak goes on
+            changer.failed(error, expected)

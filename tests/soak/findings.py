@@ -1,4 +1,4 @@
-"""What a soak counts, and what of it must be zero."""
+"""The counts of a soak, and which of them must be zero."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -7,12 +7,12 @@ MUST_BE_ZERO = ("failed", "mixed", "stale", "missing", "used_after_shutdown")
 
 
 class Tally:
-    """One worker's counts: written by that worker alone, read when it has ended.
+    """One worker's counts, written by that worker alone; read after it has ended.
 
     Attributes:
-        operations: how many ended.
+        operations: the number of operations that ended.
         wrong: how often each of `MUST_BE_ZERO` was seen.
-        examples: the first of them, in words.
+        examples: a description of the first few of those.
     """
 
     def __init__(self):
@@ -20,11 +20,11 @@ class Tally:
         self.wrong = Counter()
         self.examples = []
 
-    def note(self, what, example):
-        """Something went wrong."""
-        self.wrong[what] += 1
+    def note(self, name, example):
+        """Count a violation; `name` is one of `MUST_BE_ZERO`, `example` its evidence."""
+        self.wrong[name] += 1
         if len(self.examples) < 3:
-            self.examples.append(f"{what}: {example}")
+            self.examples.append(f"{name}: {example}")
 
 
 @dataclass
@@ -33,21 +33,21 @@ class Findings:
 
     Attributes:
         mode: threads, asyncio or mixed.
-        seed: of everything drawn.
+        seed: the seed of every random choice.
         seconds: how long it ran.
-        operations: how many ended.
+        operations: the number of operations that ended.
         reloads: generations that were replaced by another, or removed.
         refused: changes that failed on purpose, and were rolled back.
         failed: operations that raised.
-        mixed: operations that saw two versions of what is only changed together.
-        stale: operations that saw an older version than had been published when they began.
+        mixed: operations that saw two versions of a pair that is only changed together.
+        stale: operations that saw a version older than the one published before they began.
         missing: operations that did not find a name which every epoch has.
         used_after_shutdown: calls of a generation after its shutdown.
         shutdowns: generations that were not shut down exactly once.
         undrained: generations that were still in use at the end.
         leaked: generations whose memory did not come back.
-        rss_growth_mib: of the process, from after the warm-up to the end.
-        examples: of what went wrong, in words.
+        rss_growth_mib: the growth of the process's resident memory from warm-up to end, in MiB.
+        examples: descriptions of the first violations.
     """
 
     mode: str
@@ -68,20 +68,20 @@ class Findings:
     examples: list = field(default_factory=list)
 
     def add(self, tally):
-        """Take a worker's counts in."""
+        """Add a worker's counts."""
         self.operations += tally.operations
-        for what, count in tally.wrong.items():
-            setattr(self, what, getattr(self, what) + count)
+        for name, count in tally.wrong.items():
+            setattr(self, name, getattr(self, name) + count)
         self.examples += tally.examples
 
     @property
     def wrong(self):
-        """What is not zero, and must be."""
+        """The counts that must be zero and are not."""
         names = (*MUST_BE_ZERO, "shutdowns", "undrained", "leaked")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def as_dict(self):
-        """For JSON."""
+        """The fields as a dictionary, ready for JSON."""
         return asdict(self)
 
     def __str__(self):

@@ -1,7 +1,7 @@
 """The operations of a soak: each uses plugins in one of the ways that hosts do, and checks itself.
 
-Each is a function of a `Worker`, and raises `Wrong` if it saw what must never be seen. The cheap
-ones come often: a soak is worth what it repeats.
+An operation is a function of a `Worker`, and raises `Wrong` if it saw a violation. Cheap operations
+are drawn more often, because a soak's value grows with the number of repetitions.
 """
 
 import asyncio
@@ -10,21 +10,21 @@ from tests.soak.findings import Tally
 from tests.soak.world import UsedLateError, tool
 
 BATCH = 500
-"""Operations between two looks at whether to stop."""
+"""The number of operations between two checks of `stop`."""
 
 
-class Wrong(Exception):  # noqa: N818  it is a finding, not an error of ours
-    """An operation saw what must not be; `args` are what of `MUST_BE_ZERO`, and the evidence."""
+class Wrong(Exception):  # noqa: N818  a finding about the runtime, not an error of the soak
+    """An operation saw a violation; `args` are one of `MUST_BE_ZERO`, and the evidence."""
 
 
 class Worker:
-    """What one thread or task carries from operation to operation.
+    """The state that one thread or task carries from operation to operation.
 
     Attributes:
         rt: the runtime.
-        floor: its item 0 is the stamp of the newest pair that was published for certain: written by
-            the changer, read by workers before they begin.
-        tally: what it saw.
+        floor: its item 0 is the stamp of the newest pair for certain published: the changer
+            writes it, workers read it before an operation begins.
+        tally: the worker's counts.
         stored: a function taken out of an epoch some operations ago.
         stream: a generator left suspended.
     """
@@ -38,7 +38,7 @@ class Worker:
         self.stream = rt.epoch[tool]["left.stream"]()
 
     def note(self, error):
-        """Count what an operation raised."""
+        """Count an error that an operation raised."""
         if isinstance(error, Wrong):
             self.tally.note(*error.args)
         elif isinstance(error, UsedLateError):
@@ -53,7 +53,7 @@ class Worker:
 
 
 def pair(worker):
-    """Two functions that are only changed together, looked up in one epoch."""
+    """Call two functions that are only changed together, looked up in one epoch."""
     floor = worker.floor[0]
     exports = worker.rt.epoch[tool]
     left, right = exports["left.stamp"](), exports["right.stamp"]()
@@ -64,7 +64,7 @@ def pair(worker):
 
 
 def in_an_operation(worker):
-    """The same, with a label and a definite end."""
+    """Call the pair within a labelled operation, which ends explicitly."""
     with worker.rt.operation("soak") as epoch:
         left = epoch[tool]["left.stamp"]()
         right = epoch[tool]["right.stamp"]()
@@ -73,41 +73,41 @@ def in_an_operation(worker):
 
 
 def required(worker):
-    """A plugin that calls another: both are of one epoch."""
+    """Call a plugin that calls another: both must be of one epoch."""
     exports = worker.rt.epoch[tool]
-    before, theirs, after = exports["top.stamps"]()
+    before, called, after = exports["top.stamps"]()
     base = exports["base.stamp"]()
-    if before != after or theirs != base:
-        raise Wrong("mixed", f"top {before} {after} calls base {theirs}, the epoch has {base}")
+    if before != after or called != base:
+        raise Wrong("mixed", f"top {before} {after} calls base {called}, the epoch has {base}")
 
 
 def at_once(worker):
-    """One line: the epoch is gone before the function returns."""
+    """Call in one line, so that the epoch is dropped before the function returns."""
     worker.rt.epoch[tool]["right.stamp"]()
 
 
 def guest(worker):
-    """A plugin that may be there or not."""
+    """Call a plugin that may or may not be loaded."""
     call = worker.rt.epoch[tool].get("guest.stamp")
     if call is not None:
         call()
 
 
 def stored(worker):
-    """A function kept from an earlier operation is called; then a new one is kept."""
+    """Call a function that an earlier operation stored, then store the current one."""
     worker.stored()
     worker.stored = worker.rt.epoch[tool]["left.stamp"]
 
 
 def suspended(worker):
-    """A generator left suspended by an earlier operation goes on; then another is left."""
+    """Resume a generator that an earlier operation left suspended, then leave another."""
     next(worker.stream)
     worker.stream = worker.rt.epoch[tool]["left.stream"]()
     next(worker.stream)
 
 
 def failing(worker):
-    """A plugin's function raises; the error is dropped with its frames."""
+    """Call a function that raises, and drop the error with its frames."""
     try:
         worker.rt.epoch[tool]["base.fail"]()
     except LookupError:
@@ -125,17 +125,17 @@ OPERATIONS = (
     suspended,
     failing,
 )
-"""How often each comes."""
+"""The operations by weight: how often each stands here is how often it is drawn."""
 
 
 def work(worker, stop, operations=OPERATIONS):
-    """One thread's operations, until `stop` is set."""
+    """Run one thread's operations until `stop` is set."""
     tally = worker.tally
     while not stop.is_set():
         for operation in worker.rng.choices(operations, k=BATCH):
             try:
                 operation(worker)
-            except Exception as error:  # noqa: BLE001  it is counted, and the soak goes on
+            except Exception as error:  # noqa: BLE001  counted, and the soak goes on
                 worker.note(error)
         tally.operations += BATCH
     worker.stored = worker.stream = None
@@ -145,7 +145,7 @@ def work(worker, stop, operations=OPERATIONS):
 
 
 async def pair_around_a_pause(worker):
-    """Other tasks, and changes, run between the two calls."""
+    """Call the pair with a pause between, in which other tasks and changes run."""
     floor = worker.floor[0]
     epoch = worker.rt.epoch
     left = epoch[tool]["left.stamp"]()
@@ -158,14 +158,14 @@ async def pair_around_a_pause(worker):
 
 
 async def awaited(worker):
-    """A coroutine function of a plugin, suspended in the middle."""
+    """Await a plugin's coroutine function, which is suspended in the middle."""
     before, after = await worker.rt.epoch[tool]["left.poll"]()
     if before != after:
         raise Wrong("mixed", f"left {before}, then {after}")
 
 
 async def streamed(worker):
-    """An asynchronous generator of a plugin, ended half way."""
+    """Read a plugin's asynchronous generator, and close it half way."""
     stream = worker.rt.epoch[tool]["base.astream"]()
     first = await anext(stream)
     await asyncio.sleep(0)
@@ -175,7 +175,7 @@ async def streamed(worker):
 
 
 async def in_a_thread(worker):
-    """A function of a plugin, run by the loop's executor."""
+    """Call a plugin's function in the loop's executor."""
     await asyncio.to_thread(worker.rt.epoch[tool]["right.stamp"])
 
 
@@ -183,14 +183,14 @@ PAUSING = (pair_around_a_pause, pair_around_a_pause, pair_around_a_pause, awaite
 
 
 async def work_async(worker, stop, operations=OPERATIONS):
-    """One task's operations, until `stop` is set: some that pause, and many between them."""
+    """Run one task's operations until `stop` is set: twenty, then one that awaits, and so on."""
     tally = worker.tally
     count = 0
     while not stop.is_set():
         for operation in worker.rng.choices(operations, k=20):
             try:
                 operation(worker)
-            except Exception as error:  # noqa: BLE001  it is counted, and the soak goes on
+            except Exception as error:  # noqa: BLE001  counted, and the soak goes on
                 worker.note(error)
         count += 1
         pausing = in_a_thread if count % 1000 == 0 else worker.rng.choice(PAUSING)

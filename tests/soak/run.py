@@ -1,4 +1,4 @@
-"""One soak: workers that operate, a changer that changes, and what they found when it has ended."""
+"""One soak: workers run operations while a changer runs changes, then their counts are summed."""
 
 import asyncio
 import random
@@ -21,20 +21,21 @@ from epochal.events import ChangeCommitted, ChangeFinished, GenerationLeaked
 MODES = ("threads", "asyncio", "mixed")
 THREADS = {"threads": 4, "asyncio": 0, "mixed": 2}
 TASKS = {"threads": 0, "asyncio": 50, "mixed": 25}
+# A tenth of the interpreter's default: more switches mean more interleavings, and with it the
+# changer's thread is not starved by the workers.
 _SWITCH_S = 0.0005
-# A tenth of the interpreter's usual: more turns, so more interleavings, and changes get theirs.
 _END_S = 60.0
 
 
 @dataclass(frozen=True)
 class Goal:
-    """When a soak ends: not before all of these, and not after the limit.
+    """When a soak ends: once all three minimums are reached, or at the limit.
 
     Attributes:
-        operations: how many.
-        reloads: how many.
-        seconds: how long.
-        limit_s: seconds after which it ends although it has not got there.
+        operations: the least number of operations.
+        reloads: the least number of reloads.
+        seconds: the least duration.
+        limit_s: the duration after which it ends in any case.
     """
 
     operations: int
@@ -51,37 +52,39 @@ class Soak:
     """A runtime under load.
 
     Args:
-        mode: who operates: `threads`, `asyncio` tasks (one of which changes the plugins), or mixed.
-        seed: of everything drawn.
+        mode: where operations run: in `threads`, in `asyncio` tasks (one of which runs the
+            changes), or `mixed`.
+        seed: the seed of every random choice.
         goal: when to end.
-        operations: what the workers do.
-        changer: makes who changes the plugins.
-        say: told of progress, a line now and then.
+        operations: the operations that the workers draw from.
+        changer: the class of the changer.
+        report: called with a line about the progress every ten seconds.
     """
 
     def __init__(
-        self, mode, seed, goal, *, operations=OPERATIONS, changer=Changer, say=lambda line: None
+        self, mode, seed, goal, *, operations=OPERATIONS, changer=Changer, report=lambda line: None
     ):
         self.findings = Findings(mode, seed)
         self._goal = goal
         self._operations = operations
-        self._say = say
+        self._report = report
         self._stop = threading.Event()
-        self._told = Counter()  # counted by the subscription's thread
+        self._events = Counter()  # written by the subscription's thread
         world.LEDGER.__init__()
         self._rt = Runtime(drain_timeout=5.0)
-        # The callback refers to the counts only, so that it holds no worker.
-        told = self._told
-        self._rt.events.subscribe(lambda event: told.update([type(event)]))
+        # The callback refers to the counts alone: through `self` it would hold the workers, and so
+        # the generations that they stored.
+        events = self._events
+        self._rt.events.subscribe(lambda event: events.update([type(event)]))
         floor, rng = [0], random.Random(seed)
         self._changer = changer(self._rt, floor, rng)
         with self._rt.change() as change:
-            self._changer.first(change)
+            self._changer.load_all(change)
         count = THREADS[mode] + TASKS[mode]
         self._workers = [Worker(self._rt, floor, random.Random(rng.random())) for _ in range(count)]
 
     def run(self):
-        """Soak until the goal is reached; what was found."""
+        """Run until the goal is reached; returns the findings."""
         started = monotonic()
         resident = resident_mib() or 0.0
         threads = self._threads()
@@ -118,15 +121,15 @@ class Soak:
                 tasks.create_task(achange_until(self._changer, self._stop))
 
     def _supervise(self, started):
-        told = 0
+        reports = 0
         while True:
             seconds = monotonic() - started
             operations = sum(worker.tally.operations for worker in self._workers)
             if self._goal.is_reached(operations, self._changer.reloads, seconds):
                 break
-            if seconds // 10 > told:
-                told = seconds // 10
-                self._say(
+            if seconds // 10 > reports:
+                reports = seconds // 10
+                self._report(
                     f"{self.findings.mode}: {seconds:.0f} s, {operations:,} operations, "
                     f"{self._changer.reloads:,} reloads"
                 )
@@ -134,20 +137,21 @@ class Soak:
         self._stop.set()
 
     def _close(self):
-        """Count, and see everything end."""
+        """Sum the counts, and close the runtime, which must end every generation."""
         findings = self.findings
         for worker in self._workers:
             findings.add(worker.tally)
         self._workers.clear()
         findings.reloads, findings.refused = self._changer.reloads, self._changer.refused
-        cutover = self._rt.close(drain_timeout=_END_S)  # and with it ends the subscription
+        # The close also ends the subscription, so its counts are complete below.
+        cutover = self._rt.close(drain_timeout=_END_S)
         findings.examples += self._changer.faults + [f"held: {line}" for line in cutover.holders]
         findings.failed += len(self._changer.faults)
-        findings.leaked = self._told[GenerationLeaked]
+        findings.leaked = self._events[GenerationLeaked]
         begun, ended = world.LEDGER.begun, world.LEDGER.ended
         findings.undrained = len(begun.keys() - ended.keys())
         findings.shutdowns = sum(count != 1 for count in (*begun.values(), *ended.values()))
-        findings.undrained += self._told[ChangeCommitted] - self._told[ChangeFinished]
+        findings.undrained += self._events[ChangeCommitted] - self._events[ChangeFinished]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The soak's quick profile, and that each of its zeros can be something else."""
+"""The soak's quick profile, and a proof for each of its counts that a violation raises it."""
 
 import pytest
 from tests.soak.changes import Changer
@@ -14,7 +14,7 @@ SHORT = Goal(operations=2_000, reloads=20, limit_s=50.0)
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
-def test_operations_see_nothing_of_the_changes(mode):
+def test_operations_never_notice_a_change(mode):
     """All modes together: over two million operations and five hundred reloads."""
     findings = Soak(mode, 20130101, QUICK).run()
     assert not findings.wrong, str(findings)
@@ -22,7 +22,7 @@ def test_operations_see_nothing_of_the_changes(mode):
     assert findings.reloads >= QUICK.reloads
 
 
-# --- the same, with a guarantee taken out ---------------------------------------------------------
+# --- soaks with a guarantee taken out -------------------------------------------------------------
 
 
 def with_two_reads(worker):
@@ -44,7 +44,7 @@ class OneByOne(Changer):
 
 
 class RemoveThenLoad(Changer):
-    """Takes the old version out before the new one is in."""
+    """Removes the old version before it loads the new one."""
 
     def _base(self):
         def record(change):
@@ -54,8 +54,8 @@ class RemoveThenLoad(Changer):
         return record, (), False
 
 
-class WithoutADeferredEnd(Changer):
-    """Says that a pair is published before it is."""
+class PrematureFloor(Changer):
+    """Reports a pair as published before it is."""
 
     def draw(self):
         drawn = super().draw()
@@ -63,54 +63,57 @@ class WithoutADeferredEnd(Changer):
         return drawn
 
 
-KEPT = []
+STORED_TARGETS = []
 
 
-def keeping_its_target(worker):
-    if len(KEPT) < 10:
-        KEPT.append(worker.rt.epoch.export(tool, "left.stamp").target)
+def storing_a_target(worker):
+    if len(STORED_TARGETS) < 10:
+        STORED_TARGETS.append(worker.rt.epoch.export(tool, "left.stamp").target)
 
 
-def calling_what_it_began_with(worker):
-    worker.stored()  # which `stored` would replace, before a shutdown more often than not
+def calling_the_first_function(worker):
+    # The operation `stored` would replace it, and mostly before the generation's shutdown.
+    worker.stored()
 
 
 def raising(worker):
     worker.rt.epoch[tool]["base.fail"]()
 
 
-def is_found(kind, **what):
-    """Whether a few short soaks see it: which instants a run hits is the scheduler's."""
-    return any(kind in Soak("threads", seed, SHORT, **what).run().wrong for seed in range(10))
+def is_detected(violation, **options):
+    """Whether one of ten short soaks counts the violation; a single one depends on scheduling."""
+    return any(
+        violation in Soak("threads", seed, SHORT, **options).run().wrong for seed in range(10)
+    )
 
 
-def test_an_operation_that_reads_the_epoch_twice_is_seen_to_mix():
-    assert is_found("mixed", operations=[with_two_reads])
+def test_reading_the_epoch_twice_is_counted_as_mixed():
+    assert is_detected("mixed", operations=[with_two_reads])
 
 
-def test_a_pair_changed_one_by_one_is_seen_to_be_mixed():
-    assert is_found("mixed", changer=OneByOne)
+def test_a_pair_changed_in_two_changes_is_counted_as_mixed():
+    assert is_detected("mixed", changer=OneByOne)
 
 
-def test_a_version_removed_before_the_new_one_is_in_is_seen_to_be_missing():
-    assert is_found("missing", changer=RemoveThenLoad)
+def test_removing_before_loading_is_counted_as_missing():
+    assert is_detected("missing", changer=RemoveThenLoad)
 
 
-def test_what_is_said_to_be_published_before_it_is_is_seen_to_be_stale():
-    assert is_found("stale", operations=[pair], changer=WithoutADeferredEnd)
+def test_a_pair_reported_before_its_publishing_is_counted_as_stale():
+    assert is_detected("stale", operations=[pair], changer=PrematureFloor)
 
 
-def test_a_shutdown_in_use_is_seen(monkeypatch):
+def test_a_shutdown_in_use_is_counted(monkeypatch):
     monkeypatch.setattr(RetiringGeneration, "is_unused", True)
-    assert is_found("used_after_shutdown", operations=[calling_what_it_began_with])
+    assert is_detected("used_after_shutdown", operations=[calling_the_first_function])
 
 
-def test_what_keeps_a_generations_code_is_seen_to_leak():
+def test_a_stored_target_is_counted_as_a_leak():
     try:
-        assert is_found("leaked", operations=[keeping_its_target])
+        assert is_detected("leaked", operations=[storing_a_target])
     finally:
-        KEPT.clear()
+        STORED_TARGETS.clear()
 
 
-def test_an_operation_that_raises_is_seen_to_fail():
-    assert is_found("failed", operations=[raising])
+def test_an_operation_that_raises_is_counted_as_failed():
+    assert is_detected("failed", operations=[raising])

@@ -1,8 +1,8 @@
-"""What is soaked: five plugins, whose every answer says which change made them.
+"""The five plugins of a soak. Their functions return the stamp of the change that loaded them.
 
-`left` and `right` are only ever changed together, so that whoever sees both must see one stamp.
-`top` requires `base` and says whose code it calls. `guest` comes and goes. A generation that is
-called after its own shutdown raises `UsedLateError`.
+`left` and `right` are only ever changed together, so an operation that calls both must get the same
+stamp twice. `top` requires `base`, and returns its stamp with its own. `guest` is loaded and
+removed by turns. A generation that is called after its own shutdown raises `UsedLateError`.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ class UsedLateError(RuntimeError):
 
 
 class Ledger:
-    """What the generations of one run told; written by changes, one at a time."""
+    """Counts of each generation's starts and ends; written by changes, one at a time."""
 
     def __init__(self):
         self.begun = Counter()
@@ -32,9 +32,9 @@ def artifact(plugin, stamp, fault=""):
     """A version of a plugin.
 
     Args:
-        plugin: which.
-        stamp: what its functions answer: the number of the change that brings it in.
-        fault: where it raises: `link`, `init` or nowhere.
+        plugin: its id.
+        stamp: the value that its functions return: the number of the change that loads it.
+        fault: the step at which it raises, `link` or `init`; "" for none.
     """
     code = _CODE.format(
         id=plugin,
@@ -60,7 +60,7 @@ DOWN, REQUIRED = [], []
 {link}
 
 class Thing:
-    "A class, so that there is one to come back."
+    "A class, so that a leak of one would show."
 
 @tool
 def stamp():
@@ -70,7 +70,7 @@ def stamp():
 
 @tool
 def stamps():
-    "One of its own and one of what it requires, around a call of the other."
+    "Its own stamp, that of the plugin that it requires, and its own again."
     mine = stamp()
     theirs = REQUIRED[0].stamp() if REQUIRED else mine
     return mine, theirs, stamp()
