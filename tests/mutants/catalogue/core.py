@@ -365,9 +365,9 @@ MUTANTS = (
         "a release wakes no waiter",
         module="epochal._core.use.lease",
         where="Ledger._wake",
-        at="expr 0",
+        at="expr 1",
         edit=delete(),
-        shape="4de5a7",
+        shape="0c3123",
         test=RELOAD + "test_the_wait_is_woken_by_the_release_itself",
     ),
     Mutant(
