@@ -654,12 +654,12 @@ MUTANTS = (
     Mutant(
         "holders.unreadable-error-keeps-no-epoch",
         "holders",
-        "an error of a change that cannot be read keeps the runtime's frame, and so the epoch",
+        "an error of a change that cannot be read keeps the change's frame, and so the epoch",
         module="epochal._core.introspect.tracebacks",
         where="_MACHINERY",
-        at="definition / value.elts[2]",
+        at="definition / value.elts[0]",
         edit=delete(),
-        shape="82aa2b",
+        shape="946274",
         test=BUGS + "test_kept_error_holds_epoch.py::test_a_kept_error_holds_no_epoch",
     ),
     Mutant(

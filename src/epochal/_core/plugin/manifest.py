@@ -132,27 +132,29 @@ class _Reader:
         self._artifact = artifact
         self._faults: list[str] = []
         self._place = str(artifact.origin or artifact.name)
+        self._block = _Block(self._place, "", 1)
+        self._table: dict[str, Any] = {}
 
     def read(self) -> Manifest:
-        block = self._find()
-        table = self._parse(block)
+        self._block = block = self._find()
+        self._table = table = self._parse(block)
         for key in table:
             if key not in _KEYS:
                 close = get_close_matches(key, _KEYS, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"expected {', '.join(_KEYS)}"
-                self._fault(block, key, f"is not a key of a manifest; {hint}")
+                self._fault(key, f"is not a key of a manifest; {hint}")
         for key in ("id", "version"):
             if key not in table:
                 self._faults.append(f"{block.place}:{block.first_line}: {key} is missing")
-        plugin = self._id(block, table)
+        plugin = self._id()
         manifest = Manifest(
             plugin or "",
-            self._version(block, table),
-            self._text(block, table, "description"),
-            tuple(self._requires(block, table, plugin)),
-            tuple(self._each(block, table, "dependencies", self._distribution)),
-            self._capabilities(block, table),
-            self._vendored(block, table, plugin),
+            self._version(),
+            self._text("description"),
+            tuple(self._requires(plugin)),
+            tuple(self._each("dependencies", self._distribution)),
+            self._capabilities(),
+            self._vendored(plugin),
         )
         if self._faults:
             raise ManifestError(self._faults, plugin=plugin)
@@ -222,49 +224,46 @@ class _Reader:
 
     # --- checking it -------------------------------------------------------------------------
 
-    def _fault(self, block: _Block, key: str, problem: str) -> None:
-        self._faults.append(f"{block.place}:{block.line_of(key)}: {key} {problem}")
+    def _fault(self, key: str, problem: str) -> None:
+        self._faults.append(f"{self._block.place}:{self._block.line_of(key)}: {key} {problem}")
 
-    def _text(self, block: _Block, table: dict[str, Any], key: str) -> str:
-        value = table.get(key, "")
+    def _text(self, key: str) -> str:
+        value = self._table.get(key, "")
         if isinstance(value, str):
             return value
-        self._fault(block, key, f"is {value!r}; expected a text in quotes")
+        self._fault(key, f"is {value!r}; expected a text in quotes")
         return ""
 
-    def _id(self, block: _Block, table: dict[str, Any]) -> str | None:
-        plugin = self._text(block, table, "id")
+    def _id(self) -> str | None:
+        plugin = self._text("id")
         if is_plugin_id(plugin):
             return plugin
-        if isinstance(table.get("id"), str):
+        if isinstance(self._table.get("id"), str):
             self._fault(
-                block,
                 "id",
                 f"is {plugin!r}; expected a lower-case letter, then lower-case letters, digits and "
                 "underscores, 64 at most",
             )
         return None
 
-    def _version(self, block: _Block, table: dict[str, Any]) -> Version:
-        text = self._text(block, table, "version")
+    def _version(self) -> Version:
+        text = self._text("version")
         try:
             return Version(text)
         except InvalidVersion:
-            if isinstance(table.get("version"), str):
-                self._fault(block, "version", f'is {text!r}; expected a version such as "1.2.0"')
+            if isinstance(self._table.get("version"), str):
+                self._fault("version", f'is {text!r}; expected a version such as "1.2.0"')
             return Version("0")
 
     def _each(
         self,
-        block: _Block,
-        table: dict[str, Any],
         key: str,
         read: Callable[[str], tuple[Any, str | None]],
     ) -> Iterator[Any]:
         """The entries of a list of texts; `read` returns a value, or a fault in words."""
-        values = table.get(key, [])
+        values = self._table.get(key, [])
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            self._fault(block, key, f"is {values!r}; expected a list of texts in quotes")
+            self._fault(key, f"is {values!r}; expected a list of texts in quotes")
             return
         for value in values:
             result, fault = read(value)
@@ -273,19 +272,15 @@ class _Reader:
             if fault is None:
                 yield result
             else:
-                self._fault(block, key, f"entry {value!r} {fault}")
+                self._fault(key, f"entry {value!r} {fault}")
 
-    def _requires(
-        self, block: _Block, table: dict[str, Any], plugin: str | None
-    ) -> Iterator[Requirement]:
+    def _requires(self, plugin: str | None) -> Iterator[Requirement]:
         seen: set[str] = set()
-        for requirement in self._each(block, table, "requires", _plugin_requirement):
+        for requirement in self._each("requires", _plugin_requirement):
             if requirement.plugin == plugin:
-                self._fault(block, "requires", f"entry {plugin!r} is the plugin itself")
+                self._fault("requires", f"entry {plugin!r} is the plugin itself")
             elif requirement.plugin in seen:
-                self._fault(
-                    block, "requires", f"names {requirement.plugin!r} twice; join its conditions"
-                )
+                self._fault("requires", f"names {requirement.plugin!r} twice; join its conditions")
             seen.add(requirement.plugin)
             yield requirement
 
@@ -296,24 +291,23 @@ class _Reader:
         except InvalidRequirement:
             return None, 'is not a requirement; expected one such as "numpy>=2"'
 
-    def _capabilities(self, block: _Block, table: dict[str, Any]) -> frozenset[str] | None:
-        if "capabilities" not in table:
+    def _capabilities(self) -> frozenset[str] | None:
+        if "capabilities" not in self._table:
             return None
-        return frozenset(self._each(block, table, "capabilities", _capability))
+        return frozenset(self._each("capabilities", _capability))
 
-    def _vendored(self, block: _Block, table: dict[str, Any], plugin: str | None) -> str:
-        folder = self._text(block, table, "vendored")
+    def _vendored(self, plugin: str | None) -> str:
+        folder = self._text("vendored")
         if not folder:
             return ""
         if not all(part.isidentifier() for part in folder.split("/")):
-            self._fault(block, "vendored", f'is {folder!r}; expected a folder such as "_vendor"')
+            self._fault("vendored", f'is {folder!r}; expected a folder such as "_vendor"')
         elif not any(path.startswith(f"{folder}/") for path in self._artifact.files):
-            self._fault(block, "vendored", f"is {folder!r}, but the plugin has no such folder")
+            self._fault("vendored", f"is {folder!r}, but the plugin has no such folder")
         elif {f"{folder}/{plugin}.py", f"{folder}/{plugin}/__init__.py"} & set(
             self._artifact.files
         ):
             self._fault(
-                block,
                 "vendored",
                 f"is {folder!r}, which holds {plugin!r}, the plugin's own id: an import of that "
                 "name means the plugin; give the plugin another id",
