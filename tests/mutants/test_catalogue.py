@@ -22,12 +22,23 @@ from tests.mutants.places import (
 ROOT = Path(__file__).parents[2]
 
 
+def code_of(source):
+    """The syntax tree without docstrings: a breakage that deletes one breaks nothing."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            if isinstance(body[0].value, ast.Constant):
+                del body[0]
+    return ast.dump(tree)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
 def test_a_breakage_has_its_place_and_its_names(mutant):
     place = place_of(mutant)
     broken = changed(place, mutant.edit)
     compile(broken, mutant.module, "exec", dont_inherit=True)
-    assert ast.dump(ast.parse(broken)) != ast.dump(place.tree), "it changes nothing"
+    assert code_of(broken) != code_of(ast.unparse(place.tree)), "it changes no code"
     unknown = unknown_names(place, mutant.edit)
     assert not unknown, f"{mutant.edit.code!r} has names that are not in the sources: {unknown}"
     path, _, name = mutant.test.partition("::")
