@@ -26,9 +26,8 @@ def code_of(source):
     """The syntax tree without docstrings: a breakage that deletes one breaks nothing."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            if isinstance(body[0].value, ast.Constant):
+        match getattr(node, "body", None):
+            case [ast.Expr(ast.Constant()), *_] as body:
                 del body[0]
     return ast.dump(tree)
 
