@@ -12,8 +12,8 @@ Readers read one attribute, `Runtime.epoch`, and are done: the epoch is immutabl
 Writers go through `Change`, one after another, each on a thread of its own (see
 `epochal._core.change.executor`).
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 ``epoch`` is stored by the change that has the turn, once (`epochal._core.generation.epoch`), and
 read by every thread without a lock. One store and one load of a reference: a reader has the old

@@ -33,7 +33,7 @@ def geo(rt, plugins):
     return path
 
 
-def test_by_default_nobody_is_asked_and_the_drain_goes_on(rt, geo):
+def test_by_default_no_holder_is_cancelled_and_the_drain_goes_on(rt, geo):
     with rt.operation("long") as op:
         old = rt.generation("geo")
         assert not rt.reload("geo", drain_timeout=0.01).drained
@@ -42,7 +42,7 @@ def test_by_default_nobody_is_asked_and_the_drain_goes_on(rt, geo):
         assert op[tool]["geo.f"]() == 1
 
 
-def test_an_operation_that_is_asked_stops_and_the_drain_ends(rt, geo):
+def test_a_cancelled_operation_stops_and_the_drain_ends(rt, geo):
     events = []
     rt.events.subscribe(events.append)
     op = rt.operation("nightly report")
@@ -55,7 +55,7 @@ def test_an_operation_that_is_asked_stops_and_the_drain_ends(rt, geo):
     assert tuple(map(str, asked[0].holders)) == ("operation 'nightly report'",)
 
 
-def test_an_operation_may_look_whether_it_is_asked(rt, geo):
+def test_an_operation_may_poll_whether_it_is_cancelled(rt, geo):
     ended = []
 
     def work():
@@ -93,7 +93,7 @@ def test_a_task_inside_the_old_code_is_cancelled(plugins):
     asyncio.run(main())
 
 
-def test_one_that_does_not_stop_is_still_not_shut_down_in_use(rt, geo):
+def test_a_holder_that_does_not_stop_is_not_shut_down_in_use(rt, geo):
     op = rt.operation("deaf")
     old = rt.generation("geo")
     cut = rt.reload("geo", drain_timeout=0.02, cancel_holders=True)
@@ -130,7 +130,7 @@ def test_a_callback_is_called_once_whenever_it_was_registered(rt, geo):
         assert calls == ["before", "after"]
 
 
-def test_an_ended_operation_is_not_told(rt, geo):
+def test_an_ended_operation_is_not_cancelled(rt, geo):
     calls = []
     with rt.operation("x") as op:
         op.on_cancel(lambda: calls.append(1))

@@ -92,7 +92,7 @@ def unharmed(rt, epoch, before, threads):
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("case", ABORTS)
 @pytest.mark.parametrize("faulty", ["base", "geo"])
-def test_whatever_aborts_a_step_leaves_everything_as_it_was(host, plugins, case, where, faulty):
+def test_an_aborted_step_leaves_everything_as_it_was(host, plugins, case, where, faulty):
     """Each step of each plugin of a change of two: the first, and the one that depends on it."""
     code = {"base": GOOD.format(n=2), "geo": GOOD.format(n=2)}
     code[faulty] = plugin(where, ABORTS[case])
@@ -113,7 +113,9 @@ def test_whatever_aborts_a_step_leaves_everything_as_it_was(host, plugins, case,
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("faulty", ["base", "geo"])
-def test_a_step_that_blocks_for_ever_is_given_up_and_its_thread_named(host, plugins, where, faulty):
+def test_a_step_that_blocks_for_ever_is_abandoned_and_its_thread_named(
+    host, plugins, where, faulty
+):
     GATE.clear()
     block = "from tests.integration.test_faults import GATE\nGATE.wait(30)"
     code = {"base": GOOD.format(n=2), "geo": GOOD.format(n=2)}
@@ -131,7 +133,7 @@ def test_a_step_that_blocks_for_ever_is_given_up_and_its_thread_named(host, plug
 
 
 @pytest.mark.parametrize("case", ["an Exception", "SystemExit", "recursion without end"])
-def test_a_shutdown_that_fails_is_told_and_holds_nothing_up(host, plugins, case):
+def test_a_failing_shutdown_is_reported_and_blocks_nothing(host, plugins, case):
     body = textwrap.indent(ABORTS[case], "    ")
     host.reload("geo", plugins.write("geo", f"def shutdown():\n{body}\n{GOOD.format(n=1)}"))
     cut = host.reload("geo", plugins.write("geo", GOOD.format(n=2)))

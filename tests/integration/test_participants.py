@@ -1,4 +1,4 @@
-"""Parties: hosts that have a say in a runtime's changes."""
+"""Participants: hosts that take part in a runtime's changes."""
 
 import gc
 import threading
@@ -13,8 +13,8 @@ from epochal.errors import IncompatibleError, NestedChangeError, PhaseTimeoutErr
 CODE = "@tool\ndef f(): return 1\ndef shutdown(): LOG.append('shutdown')\nLOG = []\n"
 
 
-class Participant:
-    """Notes what it is asked, and does what a test wants."""
+class Noting:
+    """Notes each call, and does what a test defines."""
 
     def __init__(self, *, check=None, prepare=None, after=None):
         self.log = []
@@ -40,16 +40,16 @@ def fail(*_):
     raise LookupError("no")
 
 
-def test_a_party_is_asked_then_meets_who_comes_in_then_hears_how_it_went(rt, plugins):
+def test_a_participant_checks_then_prepares_newcomers_then_finishes(rt, plugins):
     epochs = []
-    party = Participant(prepare=lambda _: epochs.append(rt.epoch.number))
-    rt.join(party)
+    participant = Noting(prepare=lambda _: epochs.append(rt.epoch.number))
+    rt.join(participant)
     with rt.change() as change:
         change.load(plugins.write("a", CODE, requires=["b"]))
         change.load(plugins.write("b", CODE))
     rt.reload("b")
     rt.remove("a")
-    assert party.log == [
+    assert participant.log == [
         ("check", 1, ["b#0", "a#0"]),
         ("prepare", "b#0"),
         ("prepare", "a#0"),
@@ -71,45 +71,45 @@ def test_a_party_is_asked_then_meets_who_comes_in_then_hears_how_it_went(rt, plu
         ({"prepare": fail}, PrepareError, ["check", "prepare", "finish"]),
     ],
 )
-def test_what_a_party_raises_rolls_the_change_back(rt, plugins, options, error, asked):
+def test_an_error_of_a_participant_rolls_the_change_back(rt, plugins, options, error, asked):
     rt.load(plugins.write("a", CODE))
-    epoch, party = rt.epoch, Participant(**options)
-    rt.join(party)
+    epoch, participant = rt.epoch, Noting(**options)
+    rt.join(participant)
     with pytest.raises(error, match="LookupError: no") as caught:
         rt.reload("a", drain_timeout=2.0)
     assert rt.epoch is epoch
-    assert [entry[0] for entry in party.log] == asked
-    assert party.log[-1] == ("finish", False)
+    assert [entry[0] for entry in participant.log] == asked
+    assert participant.log[-1] == ("finish", False)
     assert not rt.draining, caught.value.__notes__  # though the error is kept
 
 
-def test_a_party_that_keeps_the_epoch_in_its_error_holds_nothing(rt, plugins):
+def test_an_epoch_in_a_participants_error_is_not_held(rt, plugins):
     def check(epoch):
         kept = dict(epoch[tool])
         raise ValueError(len(kept))
 
-    party = Participant(check=check)
-    rt.join(party)
+    participant = Noting(check=check)
+    rt.join(participant)
     with pytest.raises(IncompatibleError, match="ValueError: 1"):
         rt.load(plugins.write("a", CODE), drain_timeout=2.0)
     assert not rt.draining
 
 
-def test_a_dry_run_asks_and_goes_back(rt, plugins):
-    party = Participant(after=fail)
-    rt.join(party)
+def test_a_dry_run_checks_prepares_and_rolls_back(rt, plugins):
+    participant = Noting(after=fail)
+    rt.join(participant)
     with rt.change(dry_run=True) as change:
         change.load(plugins.write("a", CODE))
-    assert party.log == [("check", 1, ["a#0"]), ("prepare", "a#0"), ("finish", False)]
+    assert participant.log == [("check", 1, ["a#0"]), ("prepare", "a#0"), ("finish", False)]
 
 
-def test_what_a_party_does_afterwards_undoes_nothing_and_may_ask_for_changes(rt, plugins):
+def test_calls_after_the_commit_undo_nothing_and_may_begin_changes(rt, plugins):
     path = plugins.write("b", CODE)
-    party = Participant(after=lambda: "b" in rt.epoch.generations or rt.load(path))
-    rt.join(party)
+    participant = Noting(after=lambda: "b" in rt.epoch.generations or rt.load(path))
+    rt.join(participant)
     rt.load(plugins.write("a", CODE))
     assert list(rt.epoch.generations) == ["a", "b"]
-    other = Participant(after=fail)
+    other = Noting(after=fail)
     rt.join(other)
     with pytest.raises(LookupError, match="no") as caught:
         rt.reload("a")
@@ -120,40 +120,40 @@ def test_what_a_party_does_afterwards_undoes_nothing_and_may_ask_for_changes(rt,
     assert rt.reload("a").reclaimed
 
 
-def test_a_newcomer_may_not_ask_for_a_change_as_it_is_met(rt, plugins):
-    party = Participant(prepare=lambda _: rt.remove("a"))
-    rt.join(party)
+def test_code_that_is_prepared_may_not_begin_a_change(rt, plugins):
+    participant = Noting(prepare=lambda _: rt.remove("a"))
+    rt.join(participant)
     with pytest.raises(NestedChangeError):
         rt.load(plugins.write("a", CODE))
 
 
-def test_a_newcomer_that_does_not_return_is_given_up(plugins):
+def test_a_newcomer_that_does_not_return_is_abandoned(plugins):
     release = threading.Event()
-    party = Participant(prepare=lambda _: release.wait(20))
+    participant = Noting(prepare=lambda _: release.wait(20))
     with Runtime(phase_timeout=0.3) as rt:
-        rt.join(party)
+        rt.join(participant)
         with pytest.raises(PhaseTimeoutError, match="prepare"):
             rt.load(plugins.write("a", CODE))
-        assert party.log[-1] == ("finish", False)
+        assert participant.log[-1] == ("finish", False)
         release.set()
-        party._prepare = None
+        participant._prepare = None
         rt.load(plugins.write("b", CODE))
 
 
-def test_a_party_goes_with_its_host(rt, plugins):
-    party = Participant(check=fail)
-    rt.join(party)
-    gone = weakref.ref(party)
-    del party
+def test_a_participant_is_held_weakly(rt, plugins):
+    participant = Noting(check=fail)
+    rt.join(participant)
+    gone = weakref.ref(participant)
+    del participant
     assert gone() is None
     rt.load(plugins.write("a", CODE))
 
 
-def test_nobody_keeps_a_runtime_from_closing(plugins):
-    party = Participant(after=fail)
+def test_no_participant_keeps_a_runtime_from_closing(plugins):
+    participant = Noting(after=fail)
     with Runtime() as rt:
         rt.load(plugins.write("a", CODE))
-        rt.join(party)
-        party._check = fail
+        rt.join(participant)
+        participant._check = fail
     assert not rt.epoch.generations
-    assert party.log == []
+    assert participant.log == []

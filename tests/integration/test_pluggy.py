@@ -513,7 +513,7 @@ def test_a_callback_that_raises_undoes_nothing_and_is_raised(rt, pm):
     rt.load(answering("b", 1))
 
 
-def test_a_newcomer_that_does_not_return_is_given_up(pm):
+def test_a_newcomer_that_does_not_return_is_abandoned(pm):
     with Runtime(phase_timeout=0.3) as slow:
         manager = PluginManager("shop", slow)
         manager.add_hookspecs(Specs)

@@ -331,7 +331,7 @@ def test_a_cycle_names_all_its_members(rt, plugins):
     assert sorted(caught.value.members) == ["a", "b", "c"]
 
 
-def test_a_removal_of_what_others_require_is_refused_unless_they_go_too(rt, plugins):
+def test_removing_a_required_plugin_is_refused_unless_its_dependents_go_too(rt, plugins):
     load_geo_and_units(rt, plugins)
     with pytest.raises(RequiredByError, match="geo") as caught:
         rt.remove("units")
@@ -346,7 +346,7 @@ def test_a_removal_of_what_others_require_is_refused_unless_they_go_too(rt, plug
     assert call(rt, "geo.km") == 9
 
 
-def test_requiring_what_the_manifest_does_not_list_is_refused(rt, plugins):
+def test_requiring_an_unlisted_plugin_is_refused(rt, plugins):
     rt.load(plugins.write("units", UNITS.format(n=1)))
     with pytest.raises(MissingDependencyError, match='add "units" to `requires`'):
         rt.load(plugins.write("geo", GEO))
@@ -456,7 +456,7 @@ def test_e4_a_labelled_operation_is_named_among_the_holders(rt, plugins):
         assert any("nightly report" in line for line in map(str, rt.generation("geo").holders()))
 
 
-def test_a_narrowed_operation_holds_back_only_what_it_uses(rt, plugins):
+def test_a_narrowed_operation_holds_only_the_generations_it_uses(rt, plugins):
     rt.load(versioned(plugins, 1, "a"))
     rt.load(versioned(plugins, 1, "b"))
     with rt.operation("long") as op:
@@ -658,7 +658,7 @@ def test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once(rt, plug
         gc.enable()
 
 
-def test_a_kept_error_of_a_failed_change_holds_nobody_in_use(rt, plugins):
+def test_a_kept_error_of_a_failed_change_holds_no_generation(rt, plugins):
     rt.load(plugins.write("units", UNITS.format(n=1)))
     code = """
 def init(ctx):
@@ -703,7 +703,7 @@ def test_a_hosts_kind_may_refuse_that_an_export_goes(rt, plugins):
     rt.remove("geo")
 
 
-def test_a_hosts_kind_may_ask_for_what_an_export_relies_on(rt, plugins):
+def test_a_hosts_kind_sees_the_dependencies_of_an_export(rt, plugins):
     head = "from tests.integration.strict_kind import kept, told\n"
     inner = "def f(): ...\n@told\ndef g(): ...\ng.__wrapped__ = f\n"
     with pytest.raises(ExportError, match=r"geo\.g names the kept f, which plugin 'geo' does not"):
@@ -730,9 +730,7 @@ def test_a_dry_run_does_everything_but_publish(rt, plugins):
         change.reload("geo", plugins.write("geo", "1 / 0"))
 
 
-def test_a_fault_of_our_own_after_the_commit_is_told_and_nobody_waits_for_ever(
-    rt, plugins, monkeypatch
-):
+def test_an_internal_error_after_the_commit_is_raised_to_the_caller(rt, plugins, monkeypatch):
     def broken(*args, **kw):
         raise RuntimeError("broken reclaim")
 
@@ -800,7 +798,7 @@ def f(): return Point
     assert [ref() for ref in refs] == [None, None, None]
 
 
-def test_e7_what_keeps_it_alive_is_named(rt, plugins):
+def test_e7_a_leak_is_named(rt, plugins):
     rt.load(plugins.write("geo", "class Point: pass\n@tool\ndef f(): return Point()\n"))
     kept = [call(rt, "geo.f")]
     cut = rt.reload("geo")
@@ -839,7 +837,7 @@ def test_an_export_of_a_kind_that_was_not_granted_is_refused_at_link(rt, plugins
         rt.load(path)
 
 
-def test_a_plugin_gets_what_it_asks_for_and_the_host_grants(rt, plugins):
+def test_a_plugin_gets_the_intersection_of_requests_and_grants(rt, plugins):
     code = """
 def init(ctx):
     global ctx_
@@ -959,7 +957,7 @@ def test_no_lease_can_be_taken_on_a_generation_that_drains(rt, plugins):
 # --- events --------------------------------------------------------------------------------------
 
 
-def test_events_tell_every_step_and_a_bad_subscriber_harms_nobody(rt, plugins):
+def test_events_cover_every_step_and_a_bad_subscriber_harms_no_other(rt, plugins):
     seen, stuck = [], threading.Event()
     rt.events.subscribe(lambda event: stuck.wait(20))
 

@@ -233,13 +233,13 @@ def subscribed() -> SimpleNamespace:
     at = serving(GEO)()
 
     def hear(event: Any) -> None:
-        at.told.append((event, at.rt.epoch.number))
+        at.heard.append((event, at.rt.epoch.number))
 
     at.end = at.rt.events.subscribe(hear)
     return at
 
 
-def reloading_told(at: Any) -> None:
+def reloading_heard(at: Any) -> None:
     reloading("geo", GEO_2)(at)
     at.end()
 
@@ -248,20 +248,20 @@ def hearing(at: Any) -> None:
     at.end.__self__._thread.run()
 
 
-def told_in_order_and_only_what_is_so(at: Any) -> None:
-    kinds = [type(event) for event, _ in at.told]
+def heard_in_order_and_only_when_so(at: Any) -> None:
+    kinds = [type(event) for event, _ in at.heard]
     assert kinds.index(ChangeCommitted) < kinds.index(ChangeFinished) == len(kinds) - 1, kinds
-    for event, current in at.told:
+    for event, current in at.heard:
         if isinstance(event, ChangeCommitted):
-            assert current >= event.epoch_after, f"told {event}, saw epoch {current}"
-    moves = [e.new for e, _ in at.told if isinstance(e, StateChanged) and e.generation == 1]
+            assert current >= event.epoch_after, f"heard {event}, saw epoch {current}"
+    moves = [e.new for e, _ in at.heard if isinstance(e, StateChanged) and e.generation == 1]
     assert moves == [LifecycleState.LINKED, LifecycleState.INITIALIZED, LifecycleState.ACTIVE]
 
 
 _publish = Staging.publish
 
 
-def told_early(self: Staging, *how: Any) -> None:
+def emitted_early(self: Staging, *how: Any) -> None:
     """Emit the commit, then publish."""
     before = self.numbers[0]
     self.numbers = (before, before + 1)
@@ -299,7 +299,7 @@ PROGRAMS = (
     Program(
         "capture-against-remove",
         "E4: what was captured is not shut down while it is called, nor before it is let go",
-        "a generation is shut down without a look at who uses it",
+        "a generation is shut down without a look at its uses",
         serving(GEO),
         (using, removing),
         never_used_after_shutdown,
@@ -363,12 +363,12 @@ PROGRAMS = (
     ),
     Program(
         "subscriber-against-cutover",
-        "a subscriber is told in order, all of it, and of a commit only when it is so",
-        "a commit is told before it is published",
+        "a subscriber receives every event, in order, and that of a commit once it is current",
+        "a commit is emitted before it is published",
         subscribed,
-        (reloading_told, hearing),
-        told_in_order_and_only_what_is_so,
-        replaced(Staging, "publish", told_early),
+        (reloading_heard, hearing),
+        heard_in_order_and_only_when_so,
+        replaced(Staging, "publish", emitted_early),
         ci=sampled(100, preemptions=2),
         soak=every(1, at_least=300),
         where=(*PUBLISHING, "_core/change/staging.py", "_core/change/executor.py", "events.py"),

@@ -263,7 +263,7 @@ PROGRAMS = (
     ),
     Program(
         "last-release-against-wait",
-        "flaw 3: the last of two releases wakes the wait, whoever is last",
+        "flaw 3: the last of two releases wakes the wait, in either order",
         "the wait registers after it has looked",
         draining(2, None),
         (waiting, releasing(0), dropping(1)),
@@ -275,7 +275,7 @@ PROGRAMS = (
     ),
     Program(
         "last-release-against-timeout",
-        "E4: a drain ends drained or with somebody in the way, never timed out with nobody",
+        "E4: a drain ends drained or with a lease alive, never timed out without one",
         "the time-out does not ask whether the drain has ended meanwhile",
         draining(1, TIMEOUT_S),
         (waiting, releasing(0)),

@@ -3,7 +3,7 @@
 A program is a few threads over one piece of the core, a check of how they left it, and a breakage:
 the same program with the guarantee taken out, which the same search must catch. The search goes
 through every schedule with at most so many *preemptions* (a thread stopped midway for another one,
-or a time limit that runs out while somebody could go on), or through a seeded sample of them where
+or a time limit that runs out while a thread could go on), or through a seeded sample of them where
 there are too many. A switch at a point where a thread has blocked or ended costs none.
 
 Within the bound nothing is left out: not by what the search believes to be shared, but at every
@@ -103,7 +103,7 @@ class Program:
         where: the code whose bytecodes are steps: parts of `file:qualified name`.
         around: what else is in place for the length of the exploration.
         time_runs_out: whether a time limit may run out at any step; otherwise time passes only when
-            nobody can go on.
+            no thread can go on.
         orderings: where `frontrun`'s partial order reduction finds the breakage too, its search is
             a second one, without a bound on preemptions; it must have run at least so many.
     """
@@ -135,7 +135,7 @@ def replaced(owner: Any, name: str, new: Any) -> Callable[[], AbstractContextMan
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
         schedules: how many were run.
@@ -152,18 +152,18 @@ def explore(program: Program, *, broken: bool = False) -> Explored:
     """Run a program under the schedules of its bound, until one fails."""
     schedules, steps = 0, 0
     with _surroundings(program, broken=broken):
-        for told, run in _search(program, program.bound):
+        for schedule, run in _search(program, program.bound):
             schedules += 1
             steps = max(steps, run.steps)
             if run.failure is not None:
-                return Explored(schedules, steps, f"{run.failure}\nin schedule {told}")
+                return Explored(schedules, steps, f"{run.failure}\nin schedule {schedule}")
             if schedules % _COLLECT_EVERY == 0:
                 gc.collect()
     return Explored(schedules, steps, None)
 
 
 def explore_orderings(program: Program, *, broken: bool = False) -> Explored:
-    """Run a program in every order of accesses that `frontrun` tells apart, until one fails."""
+    """Run a program in every order of accesses that `frontrun` distinguishes, until one fails."""
 
     def holds(state: Any) -> bool:
         program.check(state)
@@ -205,10 +205,10 @@ def _all(program: Program, preemptions: int) -> Iterator[tuple[str, Run]]:
         yield str(departures), run
         first = departures[-1][0] + 1 if departures else 0
         for number, choice in enumerate(run.choices[first:], first):
-            for who in choice.others:
-                cost = spent + choice.cost(who)
+            for actor in choice.others:
+                cost = spent + choice.cost(actor)
                 if cost <= preemptions:
-                    waiting.append(((*departures, (number, who)), cost))
+                    waiting.append(((*departures, (number, actor)), cost))
 
 
 def _sample(program: Program, preemptions: int, schedules: int) -> Iterator[tuple[str, Run]]:
@@ -227,7 +227,7 @@ def _sample(program: Program, preemptions: int, schedules: int) -> Iterator[tupl
 def _run(program: Program, departure: Callable[[int], float | None]) -> Run:
     def pick(number: int, choice: Choice) -> int | None:
         wanted = departure(number)
-        # A sample's departure says how far into those who could go on; one of all says who.
+        # A sample's departure is a fraction of the threads that could go on; others name a thread.
         if isinstance(wanted, float):
             return choice.others[int(wanted * len(choice.others))]
         return wanted

@@ -35,7 +35,7 @@ def calling(at: Any) -> None:
 
 
 def dropping(at: Any) -> None:
-    """A call that is interrupted between two instructions: its frame ends, and says nothing."""
+    """A call that is interrupted between two instructions: its frame ends without a report."""
     interrupted(at)
     at.ended.append(1)
 

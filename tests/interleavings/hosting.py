@@ -124,7 +124,7 @@ def serving(*artifacts: Artifact) -> Callable[[], SimpleNamespace]:
         with rt.change() as change:
             for one in artifacts:
                 change.load(one)
-        return SimpleNamespace(rt=rt, cut={}, seen=[], states=[], told=[], refused=False)
+        return SimpleNamespace(rt=rt, cut={}, seen=[], states=[], heard=[], refused=False)
 
     return setup
 

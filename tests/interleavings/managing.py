@@ -1,4 +1,4 @@
-"""Programs over `epochal.pluggy`: what a host says while a change is under way."""
+"""Programs over `epochal.pluggy`: registrations of a host while a change is under way."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ TELLING: Final = (
     *(_MANAGER + name for name in ("check", "finish", "call_historic", "_take_ready", "_catch_up")),
 )
 
-told: Final[list[int]] = []
-"""What the newcomer was told of in this run."""
+received: Final[list[int]] = []
+"""The historic calls that the newcomer received in this run."""
 
 _TAKES_PART = """
 import pluggy
-from tests.interleavings.managing import told
+from tests.interleavings.managing import received
 
 @pluggy.HookimplMarker("stepped")
 def started(x):
-    told.append(x)
+    received.append(x)
 """
 NEWCOMER = artifact("geo", 1, _TAKES_PART)
 
@@ -48,7 +48,7 @@ class Specs:
 
 
 class Object:
-    """What the host registers."""
+    """An object that the host registers."""
 
 
 def managed(history: int) -> Callable[[], SimpleNamespace]:
@@ -57,7 +57,7 @@ def managed(history: int) -> Callable[[], SimpleNamespace]:
 
     def setup() -> SimpleNamespace:
         at = begin()
-        told.clear()
+        received.clear()
         at.pm = PluginManager("stepped", at.rt)
         at.pm.add_hookspecs(Specs)
         for number in range(history):
@@ -96,7 +96,7 @@ def one_has_the_name(at: Any) -> None:
 def told_once(history: int) -> Callable[[Any], None]:
     def check(at: Any) -> None:
         assert not at.refused
-        assert sorted(told) == [*range(history), 7], told
+        assert sorted(received) == [*range(history), 7], received
 
     return check
 
@@ -105,7 +105,7 @@ _check = PluginManager.check
 
 
 def looked_first(self: PluginManager, epoch: Epoch, newcomers: Any) -> Any:
-    """Look at the state, and only then say that there is a change."""
+    """Read the state, and only then announce the change."""
     self._make(epoch, self._state, older=None, strict=True)
     return _unchecked(self, epoch, newcomers)
 
@@ -121,7 +121,7 @@ def _unchecked(self: PluginManager, epoch: Epoch, newcomers: Any) -> Any:
 
 
 def nobody_ready(self: PluginManager, call: Any) -> list[Any]:
-    """Leave those who are about to come in to the change, which looks no more."""
+    """Leave the newcomers to the change, which reads the history no more."""
     return []
 
 
@@ -129,7 +129,7 @@ PROGRAMS = (
     Program(
         "register-against-load",
         "of an object and a plugin of one name one comes in, and the other is refused",
-        "a change looks at what the host has said, and says afterwards that it is under way",
+        "a change reads the registrations, and announces itself afterwards",
         managed(0),
         (loading, registering),
         one_has_the_name,
@@ -141,8 +141,8 @@ PROGRAMS = (
     ),
     Program(
         "historic-call-against-load",
-        "a newcomer is told once of a historic call, whenever it is made",
-        "who was told of all that there was is not told of what comes",
+        "a newcomer receives a historic call once, whenever it is made",
+        "a newcomer that has received the history does not receive later calls",
         managed(0),
         (loading, calling),
         told_once(0),
@@ -154,8 +154,8 @@ PROGRAMS = (
     ),
     Program(
         "historic-call-against-telling",
-        "also one that is just told of those before",
-        "who was told of all that there was is not told of what comes",
+        "also a newcomer that is receiving the history at that time",
+        "a newcomer that has received the history does not receive later calls",
         managed(2),
         (loading, calling),
         told_once(2),

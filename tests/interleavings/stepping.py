@@ -2,17 +2,17 @@
 
 `frontrun` runs each thread of the program under a tracer that stops at its bytecodes, and replaces
 locks, conditions, events and queues by cooperative ones, which give the turn away where they would
-block. What is here decides whose turn it is. Its own two searches are not enough: the random one
-cannot let one thread run far ahead of another, and the one by partial order reduction does not see
-every access of C code: of the eleven breakages of `draining` and
-`pieces` it does not find five. So the schedule
-is ours: a thread goes on until it blocks or ends, unless the `Pick` says otherwise, and each point
-where it could have said otherwise is noted. `exploring` goes through them.
+block; this module decides which thread has the turn. Its own two searches are not enough: the
+random one cannot let one thread run far ahead of another, and the one by partial order reduction
+does not see every access of C code: of the eleven breakages of `draining` and `pieces` it does not
+find five. So the schedule is ours: a thread goes on until it blocks or ends, unless the `Pick`
+decides otherwise, and each point where it could have done so is noted. `exploring` goes through
+them.
 
 A step is one bytecode that can touch what is shared. Bytecodes that only move a frame's own values
 are no steps: to switch before one is to switch before the next that is. A blocked thread is not
-stepped until what it waits for is released. Time is virtual, and passes when nobody can go on, or
-when the pick says so: a time limit can run out at any step.
+stepped until the lock that it waits for is released. Time is virtual, and passes when no thread can
+go on, or when the pick lets it: a time limit can run out at any step.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ TIME: Final = -1
 
 _LIMIT_S: Final = 10.0
 _MAX_STEPS: Final = 20_000
-# What they touch is the frame's own, or is not rebound while a program runs (module globals).
+# They touch only values that are the frame's own, or is not rebound while a program runs (module
+# globals).
 _LOCAL_NAMES: Final = """
     CACHE COPY COPY_FREE_VARS EXTENDED_ARG JUMP_BACKWARD JUMP_FORWARD KW_NAMES LOAD_CLOSURE
     LOAD_CONST LOAD_FAST LOAD_GLOBAL MAKE_CELL NOP PRECALL PUSH_EXC_INFO PUSH_NULL RESUME
@@ -54,7 +55,7 @@ class Choice:
     """A point at which another thread could have gone on.
 
     Attributes:
-        others: who could have, besides the one that did (`TIME` among them, where it may).
+        others: the threads that could have, beside the one that did (and `TIME`, where it may).
         preempts: the one that did go on ran before, so to choose another stops it midway; where it
             has blocked or ended, choosing another thread is free.
     """
@@ -68,7 +69,7 @@ class Choice:
 
 
 class EndlessError(Exception):
-    """The program does not end: somebody waits for what never comes, looking now and then."""
+    """The program does not end: a thread polls for a condition that never comes true."""
 
 
 class Stepper(OpcodeScheduler):
@@ -76,8 +77,8 @@ class Stepper(OpcodeScheduler):
 
     Args:
         threads: how many there are.
-        pick: given the number of a choice and the choice: who goes on instead, or None.
-        time_runs_out: whether time may pass although somebody could go on.
+        pick: given the number of a choice and the choice, the thread that goes on instead, or None.
+        time_runs_out: whether time may pass although a thread could go on.
     """
 
     def __init__(self, threads: int, pick: Pick, *, time_runs_out: bool) -> None:
@@ -87,8 +88,8 @@ class Stepper(OpcodeScheduler):
         self.steps = 0
         self._pick = pick
         self._time_runs_out = time_runs_out
-        # All under the scheduler's condition. `_parked` are those who wait for their turn; the turn
-        # is given only when all who live are parked, so it never depends on the machine's timing.
+        # All under the scheduler's condition. `_parked` are the threads that wait for the turn; it
+        # is given only when all living threads are parked, so it does not depend on timing.
         self._parked: set[int] = set()
         self._turn: int | None = None
         self._last: int | None = None
@@ -123,7 +124,7 @@ class Stepper(OpcodeScheduler):
         super().mark_done(thread_id)
 
     def _next(self) -> int | None:
-        """Who has the next turn; called when all who live are parked."""
+        """The thread with the next turn; called when all living threads are parked."""
         self.steps += 1
         if self.steps > _MAX_STEPS:
             self._error = EndlessError(f"not at an end after {_MAX_STEPS} steps")
@@ -133,7 +134,7 @@ class Stepper(OpcodeScheduler):
             deadline = self._deadlines.next_deadline()
             if not able:
                 if deadline is None:
-                    self._error = DeadlockError("nobody can go on", "nobody can go on")
+                    self._error = DeadlockError("no thread can go on", "no thread can go on")
                     return None
                 self._advance_clock_to(deadline)
                 continue
@@ -218,7 +219,7 @@ class _Only(TraceFilter):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of one run.
+    """The result of one run.
 
     Attributes:
         choices: where it could have gone another way.
@@ -248,7 +249,7 @@ def run_once(
         check: looks at the state when all have ended; an `AssertionError` is a finding.
         where: the code whose bytecodes are steps: parts of `file:qualified name`.
         pick: decides whose turn it is.
-        time_runs_out: whether a time limit may run out although somebody could go on.
+        time_runs_out: whether a time limit may run out although a thread could go on.
     """
     scheduler = Stepper(len(threads), pick, time_runs_out=time_runs_out)
     runner = _Runner(scheduler, where)

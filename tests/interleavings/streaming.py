@@ -1,4 +1,4 @@
-"""Programs over a stream: who calls its ends, and who asks whether it is idle.
+"""Programs over a stream: calls of its ends, and questions whether it is idle.
 
 Gate, locks and hand-over are the real ones, and so is the flow; its ends are lists here, and its
 thread is one of the program's.
@@ -99,7 +99,7 @@ def take_unguarded(before: Any, move: Any) -> Any:
     return stream._Checkpoint(before.target.checkpoint())
 
 
-# --- who asks whether a flow is idle --------------------------------------------------------------
+# --- questions whether a flow is idle ------------------------------------------------------------
 
 
 class ListEnd:
@@ -175,7 +175,7 @@ def with_list_ends() -> Iterator[None]:
 
 
 def answering_all(self: Flow, source: FlowEndpoint, sink: FlowEndpoint) -> float:
-    """Answers who asked while it looked."""
+    """Answer also the threads that asked during the look."""
     if events := source.call("read", 10):
         sink.call("write", events)
         return 0.0
@@ -200,8 +200,8 @@ PROGRAMS = (
     ),
     Program(
         "stream-idle-against-event",
-        "streams: who asks whether a flow is idle is answered by a look that began afterwards",
-        "a look answers whoever asked before its end",
+        "streams: a question whether a flow is idle is answered by a look that began after it",
+        "a look answers every question before its end",
         idle_flow,
         (flowing, asking),
         saw_what_came_before,

@@ -12,8 +12,8 @@ same way back. Publishing is one reference store that cannot fail: everything th
 before. Should the process die between the journal's step and it, the next start publishes the epoch
 that the journal has (E8).
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 All state is in attributes and belongs to the thread that has the change: the change's own, until
 plugin code under it does not return; then the one that `resume` runs on, and so on. ``answer`` is

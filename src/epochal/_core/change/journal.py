@@ -1,12 +1,11 @@
-"""What a change tells whoever keeps a durable record of it, and what it asks of that record.
+"""The durable record of a runtime's epochs, as a change uses it.
 
 A runtime without a store has no journal, and its changes are as durable as its process. With one, a
-change tells the journal what it is about to publish, in its turn, before it publishes: if the
-journal cannot keep it, the change is rolled back like any other that fails (E5). Once the journal
-has it, nothing is left that can fail; should the process die in between, the next start publishes
-it (E8).
+change commits to the journal, in its turn, before it publishes: if the journal cannot store the
+epoch, the change is rolled back like any other that fails (E5). After that nothing is left that can
+fail; should the process die in between, the next start publishes the epoch (E8).
 
-What is told holds no lease and no epoch: an error of the journal keeps its frames, and a rollback
+The records hold no lease and no epoch: an error of the journal keeps its frames, and a rollback
 waits for the leases of what it takes down.
 """
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AddedGeneration:
-    """A generation that comes in with an epoch: its number, and what it is made of."""
+    """A generation that is new in an epoch: its number, and the candidate that it is made of."""
 
     number: int
     candidate: Candidate
@@ -35,11 +34,11 @@ class Commit:
 
     Attributes:
         change: its number in its runtime.
-        reason: its label: who asked for it, and why.
-        epoch_before: the number of the epoch that it found.
+        reason: its label, for the history.
+        epoch_before: the number of the epoch that it started from.
         epoch: the number of the epoch that it publishes.
         id: that epoch's id.
-        brought: the generations that come in.
+        brought: the generations that are new.
         gone: the plugins whose active generation goes, whether or not another one comes in.
     """
 
@@ -59,7 +58,7 @@ class RefusedChange:
     Attributes:
         change: its number in its runtime.
         reason: its label.
-        epoch: the number of the epoch that it found, and that goes on.
+        epoch: the number of the epoch that it started from, and that stays current.
         code: the error's stable code.
         error: its text.
         numbers: plugin -> the number that its staged generation had; not to be given out again.
@@ -77,23 +76,23 @@ class Journal(Protocol):
     """A durable record of the epochs of one runtime."""
 
     def commit(self, commit: Commit) -> None:
-        """Keep an epoch, durably, before it is published; called by the change that has the turn.
+        """Store an epoch, durably, before it is published; called by the change that has the turn.
 
         Raises:
-            EpochalError: it cannot be kept; the change is rolled back.
+            EpochalError: it cannot be stored; the change is rolled back.
         """
         ...
 
     def refuse(self, refusal: RefusedChange) -> None:
-        """Note a change that failed; called by any change's thread.
+        """Record a change that failed; called by any change's thread.
 
         Raises:
-            EpochalError: it cannot be noted; said in a note on the change's own error.
+            EpochalError: it cannot be recorded; the change's own error gets a note.
         """
         ...
 
     def candidate(self, plugin: str, to: int | str) -> Candidate:
-        """What a generation was made of.
+        """The candidate that a generation was made of.
 
         Args:
             plugin: its id.
@@ -106,7 +105,7 @@ class Journal(Protocol):
         ...
 
     def candidates(self, epoch: int) -> Mapping[str, Candidate]:
-        """What each plugin of a committed epoch was made of.
+        """The candidates of a committed epoch, by plugin.
 
         Raises:
             NotKeptError: it is not in the history any more, or never was.

@@ -1,4 +1,4 @@
-"""What a change will do, worked out before any of it is done.
+"""The plan of a change: its steps, in order, made before any of them runs.
 
 A pure function: the active plugins and what is asked for go in, an ordered plan comes out, or an
 error that names every plugin concerned. Nothing is loaded, run or altered here, so a plan can be

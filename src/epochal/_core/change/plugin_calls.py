@@ -13,8 +13,8 @@ Plugin code runs in a copy of the caller's context variables: what it sets there
 returns. One of them marks it as inside a change, where asking for another change is refused instead
 of deadlocking.
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 ``_cancelled`` and ``_watch`` are written under ``_lock``. A canceller sets the first, then reads
 the second; the change's thread sets the second, then reads the first (`check_cancelled`). So one of

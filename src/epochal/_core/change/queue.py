@@ -1,7 +1,7 @@
 """Begins the changes of one runtime, until it is closed, and waits for their answers.
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 ``_closed`` goes from False to True once, under ``_closing``, and the last change is queued under
 that lock: every change that was begun before is in the queue before it, and none is begun after.

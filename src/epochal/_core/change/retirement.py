@@ -9,8 +9,8 @@ The same way out serves a committed change (its old generations) and a failed on
 staged). It runs in the change's own thread, which sleeps until a release wakes it. A drain that
 outlasts its limit is reported, and goes on.
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 All state is in attributes and belongs to the thread that has the change. If plugin code does not
 return, the change resumes on another thread, which calls `give_up` and then `run` again: the step
@@ -53,7 +53,7 @@ _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 
 
 class RetiringGeneration:
-    """One generation on its way out, and what became of it.
+    """One generation on its way out, and the outcome so far.
 
     Attributes:
         generation: which.
@@ -98,11 +98,11 @@ class RetiringGeneration:
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """What still used it when the waiting was over."""
+        """The uses that were left when the waiting was over."""
         return () if self.drained else (self._named or self.stragglers)
 
     def name_holders(self) -> tuple[Holder, ...]:
-        """Find out what uses it.
+        """Find the uses of it.
 
         A look through the heap stops every thread, so it comes last, where nothing else explains
         why the generation is in use.
@@ -117,7 +117,7 @@ class RetiringGeneration:
 
     @property
     def leaks(self) -> tuple[Leak, ...]:
-        """What keeps its memory alive."""
+        """The references that keep its memory alive."""
         return self.reclaim.leaks if self.reclaim is not None else ()
 
     def outcome(self, swap: Swap) -> Swap:

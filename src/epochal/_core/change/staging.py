@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Staging:
-    """What one change brings up; belongs to the thread that has the change.
+    """The generations and the epoch of one change; belongs to the thread that has the change.
 
     Args:
         change: the number of the change.

@@ -1,4 +1,4 @@
-"""Handing state over: what a change does between the last `init` and its commit.
+"""Handing state over, between the last `init` of a change and its commit.
 
 Kinds say how the state of one export moves (`Kind.hand_over`); a plugin with `export_state()` and
 `import_state(state, from_version)` moves its own. All that a plugin hands over is one
@@ -8,8 +8,8 @@ dependencies first, all of them under one time limit, and are either committed, 
 is current, or rolled back. Meanwhile calls may have to wait, so the time is measured and reported:
 the pause.
 
-Who reads, who writes
----------------------
+Threads
+-------
 
 A transfer is made and ended by the thread that has the change. Its `run` may be abandoned, and then
 goes on in a thread of its own while the thread that took over ends the transfer. So `run` notes

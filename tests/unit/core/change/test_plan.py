@@ -79,7 +79,7 @@ CHAIN = FakeEpoch(
 )
 
 
-def test_loads_go_up_in_dependency_order_whatever_the_order_of_the_wishes():
+def test_loads_come_up_in_dependency_order_in_any_order_of_requests():
     wishes = [
         load(candidate("c", requires=["b"])),
         load(candidate("b", requires=["a"])),
@@ -104,7 +104,7 @@ def test_nothing_else_is_touched():
     assert plan.retire == ("d",)
 
 
-def test_steps_are_told_in_order():
+def test_steps_are_listed_in_order():
     plan = plan_change(CHAIN, [reload(candidate("c", "1.1", requires=["b"])), load(candidate("e"))])
     assert str(plan).splitlines() == [
         "1. link c 1.0 -> 1.1",
@@ -121,7 +121,7 @@ def test_steps_are_told_in_order():
     ]
 
 
-def test_removals_name_who_is_in_the_way_or_take_them_along():
+def test_removals_name_the_dependents_or_take_them_along():
     with pytest.raises(RequiredByError) as caught:
         plan_change(CHAIN, [remove("a")])
     assert caught.value.dependents == ("b",)
@@ -132,7 +132,7 @@ def test_removals_name_who_is_in_the_way_or_take_them_along():
     assert plan.retire == ("c", "b", "a")
 
 
-def test_a_cascade_spares_what_the_same_change_renews_without_the_need():
+def test_a_cascade_spares_plugins_that_the_same_change_reloads():
     plan = plan_change(CHAIN, [remove("a", cascade=True), reload(candidate("b", "2"))])
     assert set(plan.retire) == {"a", "b", "c"}
     assert [c.plugin for c in plan.stage] == ["b", "c"]
@@ -170,7 +170,7 @@ def test_a_circle_closed_by_a_reload_is_found():
     assert sorted(caught.value.members) == ["a", "b", "c"]
 
 
-def test_wishes_that_contradict_the_epoch_or_each_other_are_refused():
+def test_requests_that_contradict_the_epoch_or_each_other_are_refused():
     with pytest.raises(AlreadyLoadedError):
         plan_change(CHAIN, [load(candidate("a"))])
     with pytest.raises(UnknownPluginError, match="active: a, b, c, d"):
@@ -208,7 +208,7 @@ def test_any_graph_without_a_circle_is_ordered_dependencies_first(data):
     assert goner in down
 
 
-def test_what_keeps_state_is_handed_over_after_everything_has_begun():
+def test_state_is_handed_over_after_every_init():
     epoch = FakeEpoch(candidate("a"), candidate("b", requires=["a"]), keeping=["a"])
     steps = [str(step) for step in plan_change(epoch, [reload(candidate("a", "2.0"))]).steps]
     at = steps.index("hand over a what generation 0 keeps")
