@@ -12,11 +12,17 @@ from tests.interleavings.exploring import explore
 
 
 def main() -> int:
-    """Explore what was asked for; 0 if each promise held, or each breakage was caught."""
+    """Explore the chosen programs.
+
+    Returns:
+        0 if every promise held or, with `--broken`, every breakage was caught; otherwise 1.
+    """
     parser = argparse.ArgumentParser(prog="interleavings", description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of names, such as drain; all by default")
     parser.add_argument("--broken", action="store_true", help="with the guarantee taken out")
-    parser.add_argument("--table", action="store_true", help="write them into docs/attacks.md")
+    parser.add_argument(
+        "--table", action="store_true", help="write the table of programs into docs/attacks.md"
+    )
     options = parser.parse_args()
     if options.table:
         write_table(ATTACKS, "interleavings", table())
@@ -28,9 +34,9 @@ def main() -> int:
         started = time.perf_counter()
         explored = explore(program, broken=options.broken)
         wrong += (explored.failure is None) is options.broken
-        took = time.perf_counter() - started
+        duration_s = time.perf_counter() - started
         counted = f"{explored.schedules} schedules of up to {explored.steps} steps"
-        print(f"{program.name}: {counted}, {took:.1f} s", flush=True)
+        print(f"{program.name}: {counted}, {duration_s:.1f} s", flush=True)
         if explored.failure is not None:
             print(f"    {explored.failure}", flush=True)
     return 1 if wrong or not chosen else 0

@@ -22,11 +22,11 @@ TESTS = "tests/interleavings/test_interleavings.py"
 
 
 def table() -> str:
-    """The programs as they stand in docs/attacks.md."""
+    """The Markdown table of the programs that stands in docs/attacks.md."""
     rows = [
-        f"| {one.promise} | {_schedules(one)} | {one.breakage} "
-        f"| `make test ARGS=\"{TESTS} -k '[{one.name}]'\"` |"
-        for one in PROGRAMS
+        f"| {program.promise} | {_schedules(program)} | {program.breakage} "
+        f"| `make test ARGS=\"{TESTS} -k '[{program.name}]'\"` |"
+        for program in PROGRAMS
     ]
     return "\n".join(["| promise | schedules | breakage | run it |", "|---|---|---|---|", *rows])
 

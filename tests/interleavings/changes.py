@@ -1,11 +1,11 @@
 """Programs over whole changes of a real `Runtime`, with real plugins.
 
-A change runs in the thread of its caller (see `hosting`). Not covered is therefore what a caller
-does while its own change runs (to give it up), and the watchdog, whose limits are off here.
+A change runs in the thread of its caller (see `hosting`). Two things are therefore not covered: a
+caller that cancels its change while it runs, and the watchdog, which has no limit to watch here.
 
 Of a whole change only the code where threads meet is stepped through (`MEETING`, or less). Reading,
-linking and taking memory apart are one step each: they touch what no other thread has yet, or has
-any more.
+linking and reclaiming memory are one step each: no other thread has a reference to those objects
+yet, or any longer.
 """
 
 from __future__ import annotations
@@ -82,51 +82,53 @@ RETIRING: Final = (
 # --- capture against publish ----------------------------------------------------------------------
 
 
-def reloading_both(at: Any) -> None:
-    with at.rt.change() as change:
+def reloading_both(state: Any) -> None:
+    with state.rt.change() as change:
         change.reload("geo", GEO_2)
         change.reload("units", UNITS_2)
-    at.cut["both"] = change.cutover
+    state.cutovers["both"] = change.cutover
 
 
-def capturing(at: Any) -> None:
-    epoch = at.rt.epoch
+def capturing(state: Any) -> None:
+    epoch = state.rt.epoch
     exports = epoch[tool]
     for name in ("geo.version", "units.version"):
         function = exports.get(name)
-        at.seen.append((epoch.number, name, function and function()))
+        state.seen.append((epoch.number, name, function and function()))
 
 
-def of_one_version(at: Any) -> None:
-    versions = {version for _, _, version in at.seen}
-    assert len(at.seen) == 2
-    assert versions in ({1}, {2}), at.seen
+def saw_one_version(state: Any) -> None:
+    versions = {version for _, _, version in state.seen}
+    assert len(state.seen) == 2
+    assert versions in ({1}, {2}), state.seen
 
 
-def found(at: Any) -> None:
-    assert all(version is not None for _, _, version in at.seen), at.seen
+def all_names_found(state: Any) -> None:
+    assert all(version is not None for _, _, version in state.seen), state.seen
 
 
-def one_by_one(self: EpochStore, epoch: Epoch) -> None:
+def publish_one_by_one(self: EpochStore, epoch: Epoch) -> None:
     """Publish the new generations one after another."""
     reader: Any = self._reader
-    base = getattr(reader, "epoch", epoch)
+    current = getattr(reader, "epoch", epoch)
     for plugin, new in epoch.generations.items():
-        old = base.generations.get(plugin)
+        old = current.generations.get(plugin)
         if old is not None and old is not new:
             carried = {key: epoch[key[0]][key[1]] for key in new.exports}
-            base = base.successor([old], [LeasedGeneration(new, epoch.lease(plugin), carried)])
-            reader.epoch = base
+            current = current.successor(
+                [old], [LeasedGeneration(new, epoch.lease(plugin), carried)]
+            )
+            reader.epoch = current
     reader.epoch = epoch
 
 
-def removed_first(self: EpochStore, epoch: Epoch) -> None:
-    """Publish the epoch without what is replaced, then the one with what replaces it."""
+def remove_then_publish(self: EpochStore, epoch: Epoch) -> None:
+    """Publish an epoch without the replaced generations, and then the complete one."""
     reader: Any = self._reader
-    base = getattr(reader, "epoch", epoch)
+    current = getattr(reader, "epoch", epoch)
     new = epoch.generations
-    reader.epoch = base.successor(
-        [g for g in base.generations.values() if new.get(g.plugin) != g], ()
+    reader.epoch = current.successor(
+        [g for g in current.generations.values() if new.get(g.plugin) != g], ()
     )
     reader.epoch = epoch
 
@@ -134,42 +136,44 @@ def removed_first(self: EpochStore, epoch: Epoch) -> None:
 # --- capture against remove -----------------------------------------------------------------------
 
 
-def using(at: Any) -> None:
-    function = at.rt.epoch[tool].get("geo.uses")
+def using(state: Any) -> None:
+    function = state.rt.epoch[tool].get("geo.uses")
     if function is not None:
-        at.seen.extend(function())
+        state.seen.extend(function())
 
 
-def never_used_after_shutdown(at: Any) -> None:
-    assert all(at.seen), at.seen
+def never_used_after_shutdown(state: Any) -> None:
+    assert all(state.seen), state.seen
     assert ended == ["geo#0"]
-    assert at.cut["remove"].drained
+    assert state.cutovers["remove"].drained
 
 
-without_looking = property(lambda _: True)
+always_unused = property(lambda _: True)
 
 
 # --- an operation against remove ------------------------------------------------------------------
 
 
-def operating(at: Any) -> None:
-    with at.rt.operation("work") as operation:
+def operating(state: Any) -> None:
+    with state.rt.operation("work") as operation:
         generation = operation.generations.get("geo")
         if generation is None:
             return
         operation.narrow(["geo"])
-        at.states.append(generation.state)
-        at.states.append(generation.state)
+        state.states.append(generation.state)
+        state.states.append(generation.state)
 
 
-def never_removed_meanwhile(at: Any) -> None:
-    assert all(LifecycleState.ACTIVE <= s <= LifecycleState.DRAINING for s in at.states), at.states
+def never_removed_meanwhile(state: Any) -> None:
+    assert all(LifecycleState.ACTIVE <= s <= LifecycleState.DRAINING for s in state.states), (
+        state.states
+    )
     assert ended == ["geo#0"]
-    assert at.cut["remove"].drained
+    assert state.cutovers["remove"].drained
 
 
-def narrow_too_late(self: Operation, plugins: Any) -> None:
-    """Let the epoch go first, and take the pins of whatever is there then."""
+def drop_then_narrow(self: Operation, plugins: Any) -> None:
+    """Drop the epoch first, and take the pins only if it is still alive."""
     held = weakref.ref(self.epoch)
     self._epoch = None
     epoch = held()
@@ -180,21 +184,21 @@ def narrow_too_late(self: Operation, plugins: Any) -> None:
 # --- reload against reload ------------------------------------------------------------------------
 
 
-def one_after_the_other(at: Any) -> None:
-    epochs = sorted((cut.epoch_before, cut.epoch_after) for cut in at.cut.values())
+def ran_one_after_the_other(state: Any) -> None:
+    epochs = sorted((cut.epoch_before, cut.epoch_after) for cut in state.cutovers.values())
     assert epochs == [(1, 2), (2, 3)], epochs
-    all_shut_down_once(at)
+    all_shut_down_once(state)
 
 
-def linked_to_the_current(at: Any) -> None:
-    """E3: whatever the order, the dependent asks the version that is current."""
-    one_after_the_other(at)
-    exports = at.rt.epoch[tool]
+def linked_to_the_current(state: Any) -> None:
+    """E3: in either order, the dependent calls the current version."""
+    ran_one_after_the_other(state)
+    exports = state.rt.epoch[tool]
     assert exports["routes.asks"]() == exports["geo.version"]() == 2
 
 
-def no_queue(self: FifoLock) -> Any:
-    """Everybody has the turn at once."""
+def grant_at_once(self: FifoLock) -> Any:
+    """Grant every ticket at once."""
     ticket: Any = Future()
     ticket.set_result(None)
     return ticket
@@ -203,25 +207,25 @@ def no_queue(self: FifoLock) -> Any:
 # --- a change against close -----------------------------------------------------------------------
 
 
-def loading(at: Any) -> None:
+def loading(state: Any) -> None:
     try:
-        at.cut["load"] = at.rt.load(UNITS)
+        state.cutovers["load"] = state.rt.load(UNITS)
     except RuntimeClosedError:
-        at.refused = True
+        state.refused = True
 
 
-def closing(at: Any) -> None:
-    at.cut["close"] = at.rt.close()
+def closing(state: Any) -> None:
+    state.cutovers["close"] = state.rt.close()
 
 
-def nothing_is_left(at: Any) -> None:
-    assert at.refused is ("load" not in at.cut)
-    assert not at.rt.epoch.generations, at.rt.epoch.generations
-    all_shut_down_once(at)
+def nothing_is_left(state: Any) -> None:
+    assert state.refused is ("load" not in state.cutovers)
+    assert not state.rt.epoch.generations, state.rt.epoch.generations
+    all_shut_down_once(state)
 
 
-def torn_begin(self: ChangeQueue, spec: Any) -> RunningChange:
-    """Looks whether the runtime is open, and then queues."""
+def check_then_queue(self: ChangeQueue, spec: Any) -> RunningChange:
+    """Check that the runtime is open, and queue the change afterwards."""
     self.check_open()
     return self._start(spec)
 
@@ -230,43 +234,43 @@ def torn_begin(self: ChangeQueue, spec: Any) -> RunningChange:
 
 
 def subscribed() -> SimpleNamespace:
-    at = serving(GEO)()
+    state = serving(GEO)()
 
-    def hear(event: Any) -> None:
-        at.heard.append((event, at.rt.epoch.number))
+    def receive(event: Any) -> None:
+        state.events.append((event, state.rt.epoch.number))
 
-    at.end = at.rt.events.subscribe(hear)
-    return at
-
-
-def reloading_heard(at: Any) -> None:
-    reloading("geo", GEO_2)(at)
-    at.end()
+    state.end = state.rt.events.subscribe(receive)
+    return state
 
 
-def hearing(at: Any) -> None:
-    at.end.__self__._thread.run()
+def reloading_subscribed(state: Any) -> None:
+    reloading("geo", GEO_2)(state)
+    state.end()
 
 
-def heard_in_order_and_only_when_so(at: Any) -> None:
-    kinds = [type(event) for event, _ in at.heard]
+def receiving(state: Any) -> None:
+    state.end.__self__._thread.run()
+
+
+def events_are_complete_and_in_order(state: Any) -> None:
+    kinds = [type(event) for event, _ in state.events]
     assert kinds.index(ChangeCommitted) < kinds.index(ChangeFinished) == len(kinds) - 1, kinds
-    for event, current in at.heard:
+    for event, current in state.events:
         if isinstance(event, ChangeCommitted):
-            assert current >= event.epoch_after, f"heard {event}, saw epoch {current}"
-    moves = [e.new for e, _ in at.heard if isinstance(e, StateChanged) and e.generation == 1]
+            assert current >= event.epoch_after, f"received {event} in epoch {current}"
+    moves = [e.new for e, _ in state.events if isinstance(e, StateChanged) and e.generation == 1]
     assert moves == [LifecycleState.LINKED, LifecycleState.INITIALIZED, LifecycleState.ACTIVE]
 
 
 _publish = Staging.publish
 
 
-def emitted_early(self: Staging, *how: Any) -> None:
-    """Emit the commit, then publish."""
+def announce_then_publish(self: Staging, *options: Any) -> None:
+    """Emit the commit's event before publishing."""
     before = self.numbers[0]
     self.numbers = (before, before + 1)
     self._announce_commit([])
-    _publish(self, *how)
+    _publish(self, *options)
 
 
 PROGRAMS = (
@@ -276,8 +280,8 @@ PROGRAMS = (
         "a change is published one plugin at a time",
         serving(GEO, UNITS),
         (reloading_both, capturing),
-        of_one_version,
-        replaced(EpochStore, "publish", one_by_one),
+        saw_one_version,
+        replaced(EpochStore, "publish", publish_one_by_one),
         ci=every(1, at_least=100),
         soak=every(2, at_least=5000),
         where=PUBLISHING,
@@ -286,11 +290,11 @@ PROGRAMS = (
     Program(
         "look-up-against-publish",
         "E2: a name that is in both versions is found at every instant",
-        "the old exports go before the new ones are in",
+        "the old exports are removed before the new ones are published",
         serving(GEO, UNITS),
         (reloading_both, capturing),
-        found,
-        replaced(EpochStore, "publish", removed_first),
+        all_names_found,
+        replaced(EpochStore, "publish", remove_then_publish),
         ci=every(1, at_least=100),
         soak=every(2, at_least=5000),
         where=PUBLISHING,
@@ -298,12 +302,12 @@ PROGRAMS = (
     ),
     Program(
         "capture-against-remove",
-        "E4: what was captured is not shut down while it is called, nor before it is let go",
-        "a generation is shut down without a look at its uses",
+        "E4: a captured generation is not shut down during a call, nor before it is released",
+        "a generation is shut down without checking for its users",
         serving(GEO),
         (using, removing),
         never_used_after_shutdown,
-        replaced(RetiringGeneration, "is_unused", without_looking),
+        replaced(RetiringGeneration, "is_unused", always_unused),
         ci=every(1, at_least=360),
         soak=every(2, at_least=20000),
         where=RETIRING,
@@ -311,12 +315,12 @@ PROGRAMS = (
     ),
     Program(
         "operation-against-remove",
-        "E4: what an operation pins is not removed while it narrows, nor before its end",
-        "narrow lets the epoch go before it has pinned what it keeps",
+        "E4: an operation's generations are not removed while it narrows, nor before its end",
+        "`narrow` drops the epoch before it has pinned the remaining generations",
         serving(GEO),
         (operating, removing),
         never_removed_meanwhile,
-        replaced(Operation, "narrow", narrow_too_late),
+        replaced(Operation, "narrow", drop_then_narrow),
         ci=every(1, at_least=410),
         soak=every(2, at_least=20000),
         where=RETIRING,
@@ -325,11 +329,11 @@ PROGRAMS = (
     Program(
         "reload-against-reload",
         "E1, E4: two reloads of one plugin run one after the other; each generation ends once",
-        "everybody has the turn at once",
+        "the queue of changes grants every ticket at once",
         serving(GEO),
         (reloading("geo", GEO), reloading("geo", GEO_2)),
-        one_after_the_other,
-        replaced(FifoLock, "acquire", no_queue),
+        ran_one_after_the_other,
+        replaced(FifoLock, "acquire", grant_at_once),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=1000),
         where=MEETING,
@@ -337,12 +341,12 @@ PROGRAMS = (
     ),
     Program(
         "reload-against-reload-of-a-dependent",
-        "E3: whichever is first, the dependent ends up linked to the current generation",
-        "everybody has the turn at once",
+        "E3: in either order, the dependent ends up linked to the current generation",
+        "the queue of changes grants every ticket at once",
         serving(GEO, ROUTES),
         (reloading("geo", GEO_2), reloading("routes", ROUTES)),
         linked_to_the_current,
-        replaced(FifoLock, "acquire", no_queue),
+        replaced(FifoLock, "acquire", grant_at_once),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=1000),
         where=MEETING,
@@ -350,12 +354,12 @@ PROGRAMS = (
     ),
     Program(
         "change-against-close",
-        "a change is refused, or finished before the runtime is closed; nothing is left",
-        "a change looks whether the runtime is open, and queues afterwards",
+        "a change is refused, or finished before the runtime closes; no generation is left",
+        "a change checks that the runtime is open, and queues in a second step",
         serving(GEO),
         (loading, closing),
         nothing_is_left,
-        replaced(ChangeQueue, "begin", torn_begin),
+        replaced(ChangeQueue, "begin", check_then_queue),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=700),
         where=MEETING,
@@ -363,12 +367,12 @@ PROGRAMS = (
     ),
     Program(
         "subscriber-against-cutover",
-        "a subscriber receives every event, in order, and that of a commit once it is current",
-        "a commit is emitted before it is published",
+        "a subscriber receives every event in order, and a commit's only after the publishing",
+        "a commit's event is emitted before the change is published",
         subscribed,
-        (reloading_heard, hearing),
-        heard_in_order_and_only_when_so,
-        replaced(Staging, "publish", emitted_early),
+        (reloading_subscribed, receiving),
+        events_are_complete_and_in_order,
+        replaced(Staging, "publish", announce_then_publish),
         ci=sampled(100, preemptions=2),
         soak=every(1, at_least=300),
         where=(*PUBLISHING, "_core/change/staging.py", "_core/change/executor.py", "events.py"),

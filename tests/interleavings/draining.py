@@ -1,8 +1,8 @@
 """Programs over lifecycles, leases and drains.
 
-All of the code that meets is stepped through here, the programs' own included: `lifecycle.py`,
-`lease.py` and `live.py`, whole. Locks and queues are `frontrun`'s cooperative ones, whose inside is
-one step. A lease that ends by dying is let go by storing None over it.
+All code that the threads share is stepped through, the programs' own included; `CORE` in
+`exploring` lists it. Locks and queues are `frontrun`'s cooperative ones, each call of which is one
+step. A lease ends by its death when its only reference is overwritten by None.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ TIMEOUT_S = 0.01
 
 
 def loaded() -> SimpleNamespace:
-    return SimpleNamespace(life=PluginLifecycle("geo"), got={})
+    return SimpleNamespace(life=PluginLifecycle("geo"), results={})
 
 
 def advancing(number: int) -> Callable[[Any], None]:
-    def advance(at: Any) -> None:
-        at.got[number] = at.life.advance()
+    def advance(state: Any) -> None:
+        state.results[number] = state.life.advance()
 
     return advance
 
 
-def took_distinct_steps(at: Any) -> None:
-    assert sorted(at.got.values()) == list(range(1, len(at.got) + 1)), at.got
-    assert at.life.state == len(at.got)
+def took_distinct_steps(state: Any) -> None:
+    assert sorted(state.results.values()) == list(range(1, len(state.results) + 1)), state.results
+    assert state.life.state == len(state.results)
 
 
 def torn_advance(self: PluginLifecycle) -> LifecycleState:
@@ -57,22 +57,24 @@ def torn_advance(self: PluginLifecycle) -> LifecycleState:
 def active() -> SimpleNamespace:
     life = PluginLifecycle("geo")
     life.set(LifecycleState.ACTIVE)
-    return SimpleNamespace(life=life, got={}, held=None, refused=False)
+    return SimpleNamespace(life=life, results={}, held=None, refused=False)
 
 
 def beginning(number: int) -> Callable[[Any], None]:
-    def begin(at: Any) -> None:
+    def begin(state: Any) -> None:
         try:
-            EpochFencedReload(at.life).begin_drain()
-            at.got[number] = "won"
+            EpochFencedReload(state.life).begin_drain()
+            state.results[number] = "won"
         except NotActiveError as error:
-            at.got[number] = error.state
+            state.results[number] = error.state
 
     return begin
 
 
-def one_won(at: Any) -> None:
-    assert sorted(at.got.values(), key=str) == [LifecycleState.DRAINING, "won"], at.got
+def one_caller_succeeded(state: Any) -> None:
+    assert sorted(state.results.values(), key=str) == [LifecycleState.DRAINING, "won"], (
+        state.results
+    )
 
 
 def torn_move(self: PluginLifecycle, source: LifecycleState, target: LifecycleState) -> bool:
@@ -82,30 +84,30 @@ def torn_move(self: PluginLifecycle, source: LifecycleState, target: LifecycleSt
     return moved
 
 
-# --- a lease against the end ----------------------------------------------------------------------
+# --- a lease against finalize -------------------------------------------------------------------
 
 
-def lease_by_hand(at: Any) -> None:
+def lease_by_hand(state: Any) -> None:
     try:
-        at.held = at.life.lease("by hand")
-        at.used_in = at.life.state
+        state.held = state.life.lease("by hand")
+        state.used_in = state.life.state
     except NotActiveError:
-        at.refused = True
+        state.refused = True
 
 
-def drain_and_finalize(at: Any) -> None:
-    reload = EpochFencedReload(at.life)
+def drain_and_finalize(state: Any) -> None:
+    reload = EpochFencedReload(state.life)
     reload.begin_drain()
     try:
         reload.finalize()
     except InUseError:
-        at.in_use = True
+        state.in_use = True
 
 
-def never_removed_in_use(at: Any) -> None:
-    assert at.refused is (at.held is None)
-    if at.held is not None:
-        assert at.life.state is LifecycleState.DRAINING, at.life
+def never_removed_in_use(state: Any) -> None:
+    assert state.refused is (state.held is None)
+    if state.held is not None:
+        assert state.life.state is LifecycleState.DRAINING, state.life
 
 
 def blind_finish(self: PluginLifecycle, *, force: bool = False) -> bool:
@@ -125,60 +127,60 @@ def torn_lease(self: PluginLifecycle, label: str = "by hand") -> Any:
 
 def draining(leases: int, timeout: float | None) -> Callable[[], SimpleNamespace]:
     def setup() -> SimpleNamespace:
-        at = active()
-        at.held = [at.life.lease(f"lease {number}") for number in range(leases)]
-        at.keys = [lease.key for lease in at.held]
-        at.life.set(LifecycleState.DRAINING)
-        at.timeout = timeout
-        at.outcome = None
-        return at
+        state = active()
+        state.held = [state.life.lease(f"lease {number}") for number in range(leases)]
+        state.keys = [lease.key for lease in state.held]
+        state.life.set(LifecycleState.DRAINING)
+        state.timeout = timeout
+        state.outcome = None
+        return state
 
     return setup
 
 
-def waiting(at: Any) -> None:
+def waiting(state: Any) -> None:
     try:
-        at.outcome = EpochFencedReload(at.life).wait_for_drain(timeout=at.timeout)
+        state.outcome = EpochFencedReload(state.life).wait_for_drain(timeout=state.timeout)
     except DrainTimeoutError as error:
-        at.outcome = error
+        state.outcome = error
 
 
 def releasing(number: int) -> Callable[[Any], None]:
-    def release(at: Any) -> None:
-        at.held[number].release()
+    def release(state: Any) -> None:
+        state.held[number].release()
 
     return release
 
 
 def dropping(number: int) -> Callable[[Any], None]:
-    def drop(at: Any) -> None:
-        at.held[number] = None
+    def drop(state: Any) -> None:
+        state.held[number] = None
 
     return drop
 
 
-def woke(at: Any) -> None:
-    """A wake-up that was lost shows: nothing but the next look, later, ends the wait then."""
-    outcome = at.outcome
+def was_woken(state: Any) -> None:
+    """A lost wake-up shows in the outcome: then only the next scheduled check ends the wait."""
+    outcome = state.outcome
     assert isinstance(outcome, Drained), outcome
     assert outcome.waited == 0 or outcome.wakeup is not None, outcome
 
 
-def drained_or_in_use(at: Any) -> None:
-    outcome = at.outcome
+def drained_or_in_use(state: Any) -> None:
+    outcome = state.outcome
     if isinstance(outcome, DrainTimeoutError):
         assert outcome.in_flight > 0, outcome
         assert outcome.waited >= TIMEOUT_S
     else:
         assert isinstance(outcome, Drained), outcome
         assert outcome.waited <= TIMEOUT_S * 1.001
-    assert len(at.life.ledger) == 0
-    assert not at.life.ledger._waiters
+    assert len(state.life.ledger) == 0
+    assert not state.life.ledger._waiters
 
 
 @contextmanager
-def registering_late() -> Iterator[None]:
-    """The wait looks first and registers afterwards."""
+def late_registration() -> Iterator[None]:
+    """The wait counts the leases first, and registers its waiter afterwards."""
 
     def waiter(self: Ledger, threshold: int = 0, wake: Any = None) -> Waiter:
         return Waiter(self, threshold, wake or leases_module.SimpleQueue())
@@ -197,8 +199,8 @@ def registering_late() -> Iterator[None]:
         yield
 
 
-def hasty(self: EpochFencedReload, started: float, threshold: int) -> Drained:
-    """Count for the report without asking whether there is anything to report."""
+def unchecked_timeout(self: EpochFencedReload, started: float, threshold: int) -> Drained:
+    """Report a time-out without checking whether the drain has ended meanwhile."""
     raise DrainTimeoutError(TIMEOUT_S, len(self.old_lifecycle.ledger))
 
 
@@ -206,7 +208,7 @@ PROGRAMS = (
     Program(
         "advance-against-advance",
         "flaw 1: two callers take two distinct steps",
-        "advance is load-then-store",
+        "`advance` is load-then-store",
         loaded,
         (advancing(0), advancing(1)),
         took_distinct_steps,
@@ -218,7 +220,7 @@ PROGRAMS = (
     Program(
         "advance-three-times",
         "flaw 1: three callers take three distinct steps",
-        "advance is load-then-store",
+        "`advance` is load-then-store",
         loaded,
         (advancing(0), advancing(1), advancing(2)),
         took_distinct_steps,
@@ -230,19 +232,19 @@ PROGRAMS = (
     Program(
         "begin_drain-against-begin_drain",
         "flaw 2: of two callers exactly one succeeds",
-        "begin_drain is check-then-act",
+        "`begin_drain` is check-then-act",
         active,
         (beginning(0), beginning(1)),
-        one_won,
+        one_caller_succeeded,
         replaced(PluginLifecycle, "try_move", torn_move),
         ci=every(2, at_least=1400),
         soak=every(3, at_least=20000),
-        orderings=2,  # 5 where the interpreter is CPython 3.11, whose bytecodes differ
+        orderings=2,  # 5 on CPython 3.11, which has other bytecodes
     ),
     Program(
         "lease-against-finalize",
-        "flaw 4, E4: what could be leased is not removed; what is draining cannot be leased",
-        "finalize does not look whether leases are alive",
+        "flaw 4, E4: a leased generation is not removed; a draining one cannot be leased",
+        "`finalize` does not check for live leases",
         active,
         (lease_by_hand, drain_and_finalize),
         never_removed_in_use,
@@ -252,8 +254,8 @@ PROGRAMS = (
     ),
     Program(
         "lease-against-begin_drain",
-        "E4: no lease is issued after begin_drain has won",
-        "lease tests the state and issues without the lock",
+        "E4: no lease is issued after `begin_drain` has succeeded",
+        "`lease` tests the state and issues the lease without the lock",
         active,
         (lease_by_hand, drain_and_finalize),
         never_removed_in_use,
@@ -264,23 +266,23 @@ PROGRAMS = (
     Program(
         "last-release-against-wait",
         "flaw 3: the last of two releases wakes the wait, in either order",
-        "the wait registers after it has looked",
+        "the wait registers its waiter after it has counted the leases",
         draining(2, None),
         (waiting, releasing(0), dropping(1)),
-        woke,
-        registering_late,
+        was_woken,
+        late_registration,
         ci=every(1, at_least=850),
         soak=every(2, at_least=20000),
         orderings=100,
     ),
     Program(
         "last-release-against-timeout",
-        "E4: a drain ends drained or with a lease alive, never timed out without one",
-        "the time-out does not ask whether the drain has ended meanwhile",
+        "E4: a drain that times out names at least one lease; otherwise it has drained",
+        "the time-out does not check whether the drain has ended meanwhile",
         draining(1, TIMEOUT_S),
         (waiting, releasing(0)),
         drained_or_in_use,
-        replaced(EpochFencedReload, "_late", hasty),
+        replaced(EpochFencedReload, "_late", unchecked_timeout),
         ci=sampled(400, preemptions=2),
         soak=every(2, at_least=7000),
         time_runs_out=True,

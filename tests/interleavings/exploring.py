@@ -1,15 +1,15 @@
 """Programs, and the search through their schedules.
 
-A program is a few threads over one piece of the core, a check of how they left it, and a breakage:
-the same program with the guarantee taken out, which the same search must catch. The search goes
-through every schedule with at most so many *preemptions* (a thread stopped midway for another one,
-or a time limit that runs out while a thread could go on), or through a seeded sample of them where
-there are too many. A switch at a point where a thread has blocked or ended costs none.
+A program is a few threads over one piece of the core, a check of the state that they leave, and a
+breakage: the same program with the guarantee taken out, which the same search must catch. The
+search runs every schedule with at most a given number of *preemptions*, or a seeded sample where
+there are too many. A preemption stops a thread midway for another one, or lets a time limit run out
+while a thread could go on. A switch at a point where a thread has blocked or ended costs none.
 
-Within the bound nothing is left out: not by what the search believes to be shared, but at every
-bytecode of the named code that can touch anything shared (see `stepping`). What the bound leaves
-out are schedules with more preemptions, switches inside other code, and inside C code, which the
-interpreter lock makes one step.
+Within the bound the search is complete. It does not guess which accesses are shared: it can switch
+at every bytecode of the named code that may touch shared state (see `stepping`). The bound leaves
+out schedules with more preemptions, switches inside other code, and switches inside C code, which
+the interpreter lock makes one step.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ _COLLECT_EVERY: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Which schedules are run.
+    """The set of schedules that a search runs.
 
     Attributes:
-        preemptions: at most so many in a schedule.
-        sample: so many schedules drawn with `SEED`; None for every one.
-        at_least: so many schedules must have been run, or the test fails. Fewer than there are on
-            the Python that this was counted on: another one compiles to other bytecodes.
+        preemptions: the most preemptions in one schedule.
+        sample: the number of schedules drawn with `SEED`; None for all schedules.
+        at_least: the test fails if the search ran fewer schedules. It is chosen below the number
+            counted on one version of Python, because others compile to other bytecodes.
     """
 
     preemptions: int
@@ -74,12 +74,12 @@ class Bound:
 
 
 def every(preemptions: int, *, at_least: int) -> Bound:
-    """Every schedule with at most so many preemptions."""
+    """The bound of all schedules with at most that many preemptions."""
     return Bound(preemptions, None, at_least)
 
 
 def sampled(schedules: int, *, preemptions: int) -> Bound:
-    """So many seeded schedules."""
+    """The bound of that many seeded schedules."""
     return Bound(preemptions, schedules, schedules)
 
 
@@ -88,24 +88,24 @@ SEED: Final = 20_130_311
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A small concurrent program, what must be true of it, and how it would go wrong.
+    """A small concurrent program, the promise that it keeps, and a breakage of that promise.
 
     Attributes:
-        name: what meets what; the id of its tests.
-        promise: what is checked, and of which guarantee.
-        breakage: what is taken out, in words.
-        setup: makes the shared state.
-        threads: what each thread does with it.
+        name: which actions meet; also the id of the program's tests.
+        promise: the checked promise, with the guarantee that it belongs to.
+        breakage: a description of the guarantee's removal.
+        setup: creates the shared state.
+        threads: one function of the state for each thread.
         check: raises `AssertionError` if the promise was broken.
-        broken: takes the guarantee out for the length of a block.
+        broken: a context manager that takes the guarantee out.
         ci: the bound in every test run.
         soak: the bound with `EPOCHAL_PROFILE=soak`.
         where: the code whose bytecodes are steps: parts of `file:qualified name`.
-        around: what else is in place for the length of the exploration.
+        around: a context manager for the length of the exploration, with further replacements.
         time_runs_out: whether a time limit may run out at any step; otherwise time passes only when
-            no thread can go on.
-        orderings: where `frontrun`'s partial order reduction finds the breakage too, its search is
-            a second one, without a bound on preemptions; it must have run at least so many.
+            every thread is blocked.
+        orderings: the least number of orderings in a second search, by `frontrun`'s partial order
+            reduction and without a bound on preemptions; None if that does not find the breakage.
     """
 
     name: str
@@ -124,12 +124,12 @@ class Program:
 
     @property
     def bound(self) -> Bound:
-        """The one of the profile that this process runs."""
+        """The bound of the profile that this process runs."""
         return self.soak if IS_SOAK else self.ci
 
 
 def replaced(owner: Any, name: str, new: Any) -> Callable[[], AbstractContextManager[Any]]:
-    """A breakage: another method in place of the real one."""
+    """A breakage that replaces a method."""
     return lambda: mock.patch.object(owner, name, new)
 
 
@@ -138,9 +138,9 @@ class Explored:
     """The result of a search.
 
     Attributes:
-        schedules: how many were run.
-        steps: of the longest; 0 if they were not counted.
-        failure: what went wrong first, and in which schedule; None if nothing did.
+        schedules: the number of schedules that ran.
+        steps: the number of steps of the longest schedule; 0 if they were not counted.
+        failure: the first failure with its schedule; None if no schedule failed.
     """
 
     schedules: int
@@ -195,8 +195,8 @@ def _search(program: Program, bound: Bound) -> Iterator[tuple[str, Run]]:
 def _all(program: Program, preemptions: int) -> Iterator[tuple[str, Run]]:
     """Every schedule within the bound, once each, those with fewest departures first.
 
-    A schedule is what departs from the default. Those that depart once more do so at a later
-    choice, so none is run twice.
+    A schedule is its list of departures from the default schedule. Each run is extended by one
+    departure at a later choice only, so no schedule is run twice.
     """
     waiting = deque([((), 0)])
     while waiting:
@@ -227,7 +227,7 @@ def _sample(program: Program, preemptions: int, schedules: int) -> Iterator[tupl
 def _run(program: Program, departure: Callable[[int], float | None]) -> Run:
     def pick(number: int, choice: Choice) -> int | None:
         wanted = departure(number)
-        # A sample's departure is a fraction of the threads that could go on; others name a thread.
+        # A sample draws a fraction, the place in the list of others; `_all` names the actor itself.
         if isinstance(wanted, float):
             return choice.others[int(wanted * len(choice.others))]
         return wanted
@@ -244,16 +244,16 @@ def _run(program: Program, departure: Callable[[int], float | None]) -> Run:
 
 @contextmanager
 def _surroundings(program: Program, *, broken: bool) -> Iterator[None]:
-    """Stand-ins for what the stepping cannot stop at, and no collections but ours."""
+    """Replace the parts that stepping cannot stop at, and let no collection start by itself."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         with ExitStack() as stack:
             for module in (lease, retire, events, gate):
-                # The real one blocks in C; `frontrun` has a cooperative one for its elder alone.
+                # The real one blocks in C, and `frontrun` does not replace it as it does `Queue`.
                 stack.enter_context(mock.patch.object(module, "SimpleQueue", CooperativeQueue))
             for module in (drain_schedule, epoch_fenced_reload, gate):
-                # Bound at import, so that virtual time would not be theirs.
+                # These modules imported the function by name, so `frontrun`'s patch misses them.
                 stack.enter_context(mock.patch.object(module, "monotonic", _monotonic))
             stack.enter_context(mock.patch.object(lease, "perf_counter_ns", _perf_counter_ns))
             stack.enter_context(mock.patch.object(drain_schedule, "collect", _nothing))
@@ -275,5 +275,5 @@ def _perf_counter_ns() -> int:
 
 
 def _nothing(generation: int = 2) -> bool:
-    """Stands for a collection: no cycle of a program's holds a lease."""
+    """Replaces a collection: in a program no cycle holds a lease."""
     return True

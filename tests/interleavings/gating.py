@@ -1,7 +1,7 @@
-"""Programs over gates: calls that go in and out while a change closes them.
+"""Programs over gates: calls enter and leave while a change closes the gates.
 
-All of `_core/use/gate.py` is stepped through. An admission that ends by dying
-is released by the end of the frame that holds it.
+All of `_core/use/gate.py` is stepped through. An admission ends by its death when the frame that
+holds it ends.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ def open_gate() -> SimpleNamespace:
     return SimpleNamespace(gate=Gate(), inside=0, seen=[], ended=[])
 
 
-def calling(at: Any) -> None:
-    admission = at.gate.enter()
-    at.inside += 1
-    at.inside -= 1
-    at.gate.leave(admission)
-    at.ended.append(1)
+def calling(state: Any) -> None:
+    admission = state.gate.enter()
+    state.inside += 1
+    state.inside -= 1
+    state.gate.leave(admission)
+    state.ended.append(1)
 
 
-def dropping(at: Any) -> None:
-    """A call that is interrupted between two instructions: its frame ends without a report."""
-    interrupted(at)
-    at.ended.append(1)
+def dropping(state: Any) -> None:
+    """A call that is interrupted between two instructions: its frame ends without `leave`."""
+    interrupted(state)
+    state.ended.append(1)
 
 
-def interrupted(at: Any) -> None:
-    admission = at.gate.enter()
-    at.inside += 1
-    at.inside -= 1
+def interrupted(state: Any) -> None:
+    admission = state.gate.enter()
+    state.inside += 1
+    state.inside -= 1
     assert admission
 
 
-def moving(at: Any) -> None:
-    closing = GateClosure([at.gate])
+def transferring(state: Any) -> None:
+    closing = GateClosure([state.gate])
     assert closing.close(None), (closing.is_sealed, closing.is_over)
-    at.seen.append(at.inside)
-    at.seen.append(at.inside)
+    state.seen.append(state.inside)
+    state.seen.append(state.inside)
     closing.open()
-    at.ended.append(1)
+    state.ended.append(1)
 
 
-def no_call_was_inside(at: Any) -> None:
-    assert at.seen == [0, 0], at.seen
-    assert len(at.ended) == 2, at
-    assert not at.gate.inside(), at.gate._admissions
+def no_call_was_inside(state: Any) -> None:
+    assert state.seen == [0, 0], state.seen
+    assert len(state.ended) == 2, state
+    assert not state.gate.inside(), state.gate._admissions
 
 
-def look_first(self: Gate, loop: Any) -> Admission:
-    """Looks whether the gate is closed before it announces the call."""
+def check_first(self: Gate, loop: Any) -> Admission:
+    """Tests whether the gate is closed before it announces the admission."""
     admission = Admission(self, loop)
     if self._closing is not None:
         return admission
@@ -75,7 +75,7 @@ def look_first(self: Gate, loop: Any) -> Admission:
     return admission
 
 
-def stay_asleep(ref: Any) -> None:
+def forget_silently(ref: Any) -> None:
     ref.gate._admissions.pop(id(ref), None)
 
 
@@ -87,26 +87,26 @@ def two_gates() -> SimpleNamespace:
 
 
 def crossing(first: int) -> Callable[[Any], None]:
-    def cross(at: Any) -> None:
-        outer = at.gates[first].enter()
-        inner = at.gates[1 - first].enter()
-        at.gates[1 - first].leave(inner)
-        at.gates[first].leave(outer)
-        at.ended.append(1)
+    def cross(state: Any) -> None:
+        outer = state.gates[first].enter()
+        inner = state.gates[1 - first].enter()
+        state.gates[1 - first].leave(inner)
+        state.gates[first].leave(outer)
+        state.ended.append(1)
 
     return cross
 
 
-def closing_both(at: Any) -> None:
-    closing = GateClosure(at.gates)
+def closing_both(state: Any) -> None:
+    closing = GateClosure(state.gates)
     assert closing.close(None), (closing.is_sealed, closing.is_over)
-    assert not any(admission.is_admitted for gate in at.gates for admission in gate.inside())
+    assert not any(admission.is_admitted for gate in state.gates for admission in gate.inside())
     closing.open()
-    at.ended.append(1)
+    state.ended.append(1)
 
 
-def all_ended(at: Any) -> None:
-    assert len(at.ended) == 3, at
+def all_ended(state: Any) -> None:
+    assert len(state.ended) == 3, state
 
 
 def comes_from_inside_one_gate(self: GateClosure, trail: Any) -> bool:
@@ -117,32 +117,32 @@ def comes_from_inside_one_gate(self: GateClosure, trail: Any) -> bool:
 PROGRAMS = (
     Program(
         "gate-call-against-closing",
-        "services: no call is inside while state moves, and a waiting call is admitted again",
-        "a call looks whether the gate is closed before it announces itself",
+        "services: no call is inside while state moves, and a waiting call is admitted afterwards",
+        "a call tests whether the gate is closed before it announces its admission",
         open_gate,
-        (calling, moving),
+        (calling, transferring),
         no_call_was_inside,
-        replaced(Gate, "_try_enter", look_first),
+        replaced(Gate, "_try_enter", check_first),
         ci=every(1, at_least=100),
         soak=every(2, at_least=2000),
         where=GATE,
     ),
     Program(
         "gate-dropped-admission-against-closing",
-        "services: a call that is interrupted anywhere has left",
-        "the death of an admission wakes no closing",
+        "services: an interrupted call counts as left, wherever it was interrupted",
+        "the death of an admission does not wake the closing",
         open_gate,
-        (dropping, moving),
+        (dropping, transferring),
         no_call_was_inside,
-        replaced(gates, "_on_death", stay_asleep),
+        replaced(gates, "_on_death", forget_silently),
         ci=every(1, at_least=100),
         soak=every(2, at_least=2000),
         where=GATE,
     ),
     Program(
         "gates-crossed-against-closing",
-        "services: calls that cross each other's gates end, whenever both are closed",
-        "one of the two waits where it is waited for",
+        "services: calls that enter two gates in opposite order end, even while both are closed",
+        "a call inside the second gate waits at the first, while the closing waits for that call",
         two_gates,
         (crossing(0), crossing(1), closing_both),
         all_ended,

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from epochal.sql import execution as module
+from epochal.sql import execution as execution_module
 from epochal.sql.execution import EndReason, Execution, StoppedError
 from epochal.sql.plugin_tables import _TableInUse
 from tests.interleavings.exploring import Program, every, replaced
@@ -26,8 +26,8 @@ HOLDING = ("sql/execution.py", "interleavings/holding.py")
 READING = ("sql/plugin_tables.py:_TableInUse", "interleavings/holding.py")
 
 
-class AtOnce:
-    """Replaces the cleanup threads."""
+class ImmediateCleanup:
+    """Replaces the cleanup threads: runs each closer in the calling thread."""
 
     def prepare(self) -> None:
         """Do nothing: there is no thread to start."""
@@ -37,51 +37,51 @@ class AtOnce:
         close()
 
 
-def at_once() -> AbstractContextManager[Any]:
-    return mock.patch.object(module, "cleanup", AtOnce())
+def immediate_cleanup() -> AbstractContextManager[Any]:
+    return mock.patch.object(execution_module, "cleanup", ImmediateCleanup())
 
 
 # --- a call against the end of its query ----------------------------------------------------------
 
 
 def querying() -> SimpleNamespace:
-    at = SimpleNamespace(inside=False, begun=0, ended=[])
+    state = SimpleNamespace(inside=False, begun=0, ended=[])
     operation: Any = SimpleNamespace(on_cancel=lambda _: None, end=lambda: None)
-    at.execution = Execution(operation, {}, sql="SELECT 1")
+    state.execution = Execution(operation, {}, sql="SELECT 1")
 
     def end_table() -> None:
-        assert not at.inside, "ended while a call is inside"
-        at.ended.append("table")
+        assert not state.inside, "closed while a call is inside"
+        state.ended.append("table")
 
-    at.execution.hold("table", at, end_table)
-    return at
+    state.execution.hold("table", state, end_table)
+    return state
 
 
-def beginning_a_scan(at: Any) -> None:
+def beginning_a_scan(state: Any) -> None:
     def begin(_: Any) -> None:
-        at.inside = True
-        at.execution.hold("scan", at, lambda: at.ended.append("scan"))
-        at.begun += 1
-        at.inside = False
+        state.inside = True
+        state.execution.hold("scan", state, lambda: state.ended.append("scan"))
+        state.begun += 1
+        state.inside = False
 
     with suppress(StoppedError):
-        at.execution.call_held(TABLE, "table", begin)
+        state.execution.call_held(TABLE, "table", begin)
 
 
-def stopping(at: Any) -> None:
-    at.execution.stop(EndReason.CLOSED)
+def stopping(state: Any) -> None:
+    state.execution.stop(EndReason.CLOSED)
 
 
-def each_ended_once(at: Any) -> None:
-    assert sorted(at.ended) == ["scan"] * at.begun + ["table"], (at.begun, at.ended)
-    assert not at.execution._targets
+def each_ended_once(state: Any) -> None:
+    assert sorted(state.ended) == ["scan"] * state.begun + ["table"], (state.begun, state.ended)
+    assert not state.execution._targets
 
 
-def call_uncounted(self: Execution, *args: Any) -> Any:
+def uncounted_call(self: Execution, *args: Any) -> Any:
     return self.call(*args)
 
 
-def hold_without_looking(self: Execution, key: Any, instance: Any, end: Any = None) -> None:
+def unchecked_hold(self: Execution, key: Any, instance: Any, end: Any = None) -> None:
     self._closers[key] = end
     self._targets[key] = instance
 
@@ -90,34 +90,34 @@ def hold_without_looking(self: Execution, key: Any, instance: Any, end: Any = No
 
 
 def reading() -> SimpleNamespace:
-    at = SimpleNamespace(closed=0, open_scans=1)
+    state = SimpleNamespace(closed=0, open_scans=1)
 
     def close() -> None:
-        assert not at.open_scans, "closed while it is scanned"
-        at.closed += 1
+        assert not state.open_scans, "closed while a scan is open"
+        state.closed += 1
 
     table: Any = SimpleNamespace(close=close, scan=lambda *_: None)
-    at.table = _TableInUse(table)
-    at.table.begin(7, [], SimpleNamespace(filters=(), limit=None))
-    return at
+    state.table = _TableInUse(table)
+    state.table.begin(7, [], SimpleNamespace(filters=(), limit=None))
+    return state
 
 
-def ending_the_scan(at: Any) -> None:
+def ending_the_scan(state: Any) -> None:
     def close() -> None:
-        at.open_scans -= 1
+        state.open_scans -= 1
 
-    at.table.end_scan(7, SimpleNamespace(close=close))
-
-
-def ending_the_table(at: Any) -> None:
-    at.table.end()
+    state.table.end_scan(7, SimpleNamespace(close=close))
 
 
-def closed_once(at: Any) -> None:
-    assert at.closed == 1, at.closed
+def ending_the_table(state: Any) -> None:
+    state.table.end()
 
 
-def end_looking_first(self: _TableInUse) -> None:
+def closed_once(state: Any) -> None:
+    assert state.closed == 1, state.closed
+
+
+def check_then_end(self: _TableInUse) -> None:
     has_scans = bool(self._scans)
     self._is_ending = True
     if not has_scans:
@@ -127,16 +127,16 @@ def end_looking_first(self: _TableInUse) -> None:
 PROGRAMS = (
     Program(
         "hold-against-stop",
-        "a query's end: an instance that a call holds meanwhile is closed, once",
+        "a query's end: an instance that a call stores meanwhile is closed, once",
         "`hold` does not check whether the query has ended",
         querying,
         (beginning_a_scan, stopping),
         each_ended_once,
-        replaced(Execution, "hold", hold_without_looking),
+        replaced(Execution, "hold", unchecked_hold),
         ci=every(1, at_least=140),
         soak=every(2, at_least=5000),
         where=HOLDING,
-        around=at_once,
+        around=immediate_cleanup,
     ),
     Program(
         "call-held-against-stop",
@@ -145,20 +145,20 @@ PROGRAMS = (
         querying,
         (beginning_a_scan, stopping),
         each_ended_once,
-        replaced(Execution, "call_held", call_uncounted),
+        replaced(Execution, "call_held", uncounted_call),
         ci=every(1, at_least=140),
         soak=every(2, at_least=5000),
         where=HOLDING,
-        around=at_once,
+        around=immediate_cleanup,
     ),
     Program(
         "end-of-table-against-end-of-scan",
         "a table is closed once, after its last scan",
-        "the table's end looks for scans before it announces itself",
+        "the table's end tests for open scans before it announces itself",
         reading,
         (ending_the_scan, ending_the_table),
         closed_once,
-        replaced(_TableInUse, "end", end_looking_first),
+        replaced(_TableInUse, "end", check_then_end),
         ci=every(2, at_least=800),
         soak=every(4, at_least=1000),
         where=READING,

@@ -1,9 +1,9 @@
 """A real `Runtime` that the threads of a program change, each in its own thread.
 
-A change runs on a thread of its own, which its caller waits for. A thread that is started in the
-middle of a program cannot be stepped, so here the caller runs its change itself, at the point where
-it would wait for it; from then on nothing is simulated: turns, publishing, draining and shutting
-down meet the other thread as they do in life. A subscriber's thread is one of the program's.
+Outside of tests a change runs on its own thread, and the caller waits for it. A thread that starts
+in the middle of a program cannot be stepped, so here the caller runs its change itself, where it
+would wait. Everything else is real: queueing, publishing, draining and shutting down meet the other
+thread's code. A subscriber's thread is one of the program's threads.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from epochal import Runtime, events
-from epochal._core.change import plugin_calls as phase
-from epochal._core.change import queue as changes
+from epochal._core.change import plugin_calls
+from epochal._core.change import queue as change_queue
 from epochal._core.change.queue import RunningChange
 from epochal._core.generation import process_tables
 from epochal._core.plugin.artifact import Artifact
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ended: Final[list[str]] = []
-"""The generations that were shut down in this run, in order; the plugins add themselves."""
+"""The generations that were shut down in this run, in order; their `shutdown` writes it."""
 
 
 def artifact(plugin: str, version: int, code: str = "", *, requires: str = "") -> Artifact:
@@ -70,33 +70,33 @@ ROUTES = artifact("routes", 1, _ASKS, requires='"geo"')
 
 @contextmanager
 def changes_in_their_callers() -> Iterator[None]:
-    """A caller runs its change where it would wait for it."""
-    late = threading.local()
+    """Let each caller run its change where it would wait for it."""
+    deferred = threading.local()
 
     def run_later(work: Callable[[], Any], name: str) -> None:
-        late.work = [*getattr(late, "work", ()), work]
+        deferred.jobs = [*getattr(deferred, "jobs", ()), work]
 
     wait = RunningChange.wait
 
     def run_and_wait(self: RunningChange) -> Any:
-        work, late.work = late.work, []
-        for one in work:
-            one()
+        jobs, deferred.jobs = deferred.jobs, []
+        for job in jobs:
+            job()
         return wait(self)
 
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(changes, "_start_thread", run_later))
+        stack.enter_context(mock.patch.object(change_queue, "_start_thread", run_later))
         stack.enter_context(mock.patch.object(RunningChange, "wait", run_and_wait))
         stack.enter_context(mock.patch.object(events, "threading", _NO_THREADS))
-        stack.enter_context(mock.patch.object(phase, "watchdog"))  # each run has its own
-        # Half the time of a run, to see what no plugin here leaves in the process.
+        stack.enter_context(mock.patch.object(plugin_calls, "watchdog"))  # each run has its own
+        # Comparing the process's tables takes half of a run's time, and no plugin here alters them.
         stack.enter_context(mock.patch.object(process_tables, "TABLES", ()))
         stack.enter_context(mock.patch.object(process_tables, "logger_tables", dict))
         yield
 
 
 class _HeldThread:
-    """A thread that the program runs as one of its own."""
+    """A thread that never starts; the program calls its `run`."""
 
     def __init__(self, target: Callable[[], None], name: str, *, daemon: bool) -> None:
         self.run = target
@@ -114,38 +114,38 @@ _NO_THREADS: Final = SimpleNamespace(
 
 
 def serving(*artifacts: Artifact) -> Callable[[], SimpleNamespace]:
-    """A runtime that has these plugins; its limits are off."""
+    """A setup: a runtime that serves these plugins, without time limits."""
 
     def setup() -> SimpleNamespace:
         ended.clear()
-        dog = phase.watchdog = Watchdog()  # a lock of this run's own
-        dog._pid = os.getpid()  # and no thread: there is no limit to watch
+        dog = plugin_calls.watchdog = Watchdog()  # each run needs its own lock
+        dog._pid = os.getpid()  # so that it starts no thread: there is no limit to watch
         rt = Runtime(drain_timeout=None, phase_timeout=None)
         with rt.change() as change:
-            for one in artifacts:
-                change.load(one)
-        return SimpleNamespace(rt=rt, cut={}, seen=[], states=[], heard=[], refused=False)
+            for artifact in artifacts:
+                change.load(artifact)
+        return SimpleNamespace(rt=rt, cutovers={}, seen=[], states=[], events=[], refused=False)
 
     return setup
 
 
 def reloading(plugin: str, source: Artifact) -> Callable[[Any], None]:
-    def reload(at: Any) -> None:
-        at.cut[f"{plugin} {source.digest}"] = at.rt.reload(plugin, source)
+    def reload(state: Any) -> None:
+        state.cutovers[f"{plugin} {source.digest}"] = state.rt.reload(plugin, source)
 
     return reload
 
 
-def removing(at: Any) -> None:
-    at.cut["remove"] = at.rt.remove("geo")
+def removing(state: Any) -> None:
+    state.cutovers["remove"] = state.rt.remove("geo")
 
 
-def all_shut_down_once(at: Any) -> None:
+def all_shut_down_once(state: Any) -> None:
     generations = {
         f"{swap.plugin}#{swap.old.generation}"
-        for cut in at.cut.values()
+        for cut in state.cutovers.values()
         for swap in cut.swaps
         if swap.old is not None
     }
     assert sorted(ended) == sorted(generations), ended
-    assert all(cut.drained for cut in at.cut.values()), at.cut
+    assert all(cut.drained for cut in state.cutovers.values()), state.cutovers

@@ -1,4 +1,4 @@
-"""Programs over `epochal.pluggy`: registrations of a host while a change is under way."""
+"""Programs over `epochal.pluggy`: a host registers objects and makes calls during a change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REGISTERING: Final = (
     "_core/generation/epoch.py:EpochStore.publish",
     *(_MANAGER + name for name in ("check", "finish", "_has_altered")),
 )
-TELLING: Final = (
+CALLING: Final = (
     "_core/generation/epoch.py:EpochStore.publish",
     *(_MANAGER + name for name in ("check", "finish", "call_historic", "_take_ready", "_catch_up")),
 )
@@ -31,7 +31,7 @@ TELLING: Final = (
 received: Final[list[int]] = []
 """The historic calls that the newcomer received in this run."""
 
-_TAKES_PART = """
+_IMPLEMENTS = """
 import pluggy
 from tests.interleavings.managing import received
 
@@ -39,7 +39,7 @@ from tests.interleavings.managing import received
 def started(x):
     received.append(x)
 """
-NEWCOMER = artifact("geo", 1, _TAKES_PART)
+NEWCOMER = artifact("geo", 1, _IMPLEMENTS)
 
 
 class Specs:
@@ -52,50 +52,50 @@ class Object:
 
 
 def managed(history: int) -> Callable[[], SimpleNamespace]:
-    """A runtime with a manager that has made so many historic calls."""
+    """A setup: a runtime with a manager, and that many historic calls made before."""
     begin = serving()
 
     def setup() -> SimpleNamespace:
-        at = begin()
+        state = begin()
         received.clear()
-        at.pm = PluginManager("stepped", at.rt)
-        at.pm.add_hookspecs(Specs)
+        state.pm = PluginManager("stepped", state.rt)
+        state.pm.add_hookspecs(Specs)
         for number in range(history):
-            at.pm.hook.started.call_historic(kwargs={"x": number})
-        return at
+            state.pm.hook.started.call_historic(kwargs={"x": number})
+        return state
 
     return setup
 
 
-def loading(at: Any) -> None:
+def loading(state: Any) -> None:
     try:
-        at.rt.load(NEWCOMER)
+        state.rt.load(NEWCOMER)
     except ExportError:
-        at.refused = True
+        state.refused = True
 
 
-def registering(at: Any) -> None:
+def registering(state: Any) -> None:
     try:
-        at.pm.register(Object(), "geo")
+        state.pm.register(Object(), "geo")
     except ValueError:
-        at.seen.append("refused")
+        state.seen.append("refused")
 
 
-def calling(at: Any) -> None:
-    at.pm.hook.started.call_historic(kwargs={"x": 7})
+def calling(state: Any) -> None:
+    state.pm.hook.started.call_historic(kwargs={"x": 7})
 
 
-def one_has_the_name(at: Any) -> None:
-    refused = [*(["the change"] if at.refused else ()), *at.seen]
+def one_has_the_name(state: Any) -> None:
+    refused = [*(["the change"] if state.refused else ()), *state.seen]
     assert len(refused) == 1, refused
-    (name,) = [name for name, _ in at.pm.list_name_plugin()]
+    (name,) = [name for name, _ in state.pm.list_name_plugin()]
     assert name == "geo"
-    assert isinstance(at.pm.get_plugin("geo"), Object) == at.refused
+    assert isinstance(state.pm.get_plugin("geo"), Object) == state.refused
 
 
-def told_once(history: int) -> Callable[[Any], None]:
-    def check(at: Any) -> None:
-        assert not at.refused
+def received_once(history: int) -> Callable[[Any], None]:
+    def check(state: Any) -> None:
+        assert not state.refused
         assert sorted(received) == [*range(history), 7], received
 
     return check
@@ -104,8 +104,8 @@ def told_once(history: int) -> Callable[[Any], None]:
 _check = PluginManager.check
 
 
-def looked_first(self: PluginManager, epoch: Epoch, newcomers: Any) -> Any:
-    """Read the state, and only then announce the change."""
+def check_first(self: PluginManager, epoch: Epoch, newcomers: Any) -> Any:
+    """Read the registrations, and announce the change only afterwards."""
     self._make(epoch, self._state, older=None, strict=True)
     return _unchecked(self, epoch, newcomers)
 
@@ -120,20 +120,20 @@ def _unchecked(self: PluginManager, epoch: Epoch, newcomers: Any) -> Any:
         self._fitting = fitting  # type: ignore[method-assign]
 
 
-def nobody_ready(self: PluginManager, call: Any) -> list[Any]:
-    """Leave the newcomers to the change, which reads the history no more."""
+def none_ready(self: PluginManager, call: Any) -> list[Any]:
+    """Leave pending newcomers to the change, which does not replay the calls again."""
     return []
 
 
 PROGRAMS = (
     Program(
         "register-against-load",
-        "of an object and a plugin of one name one comes in, and the other is refused",
-        "a change reads the registrations, and announces itself afterwards",
+        "of an object and a plugin with the same name one is registered, and the other refused",
+        "a change reads the registrations before it announces itself",
         managed(0),
         (loading, registering),
         one_has_the_name,
-        replaced(PluginManager, "check", looked_first),
+        replaced(PluginManager, "check", check_first),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=150),
         where=REGISTERING,
@@ -141,28 +141,28 @@ PROGRAMS = (
     ),
     Program(
         "historic-call-against-load",
-        "a newcomer receives a historic call once, whenever it is made",
-        "a newcomer that has received the history does not receive later calls",
+        "a newcomer receives a historic call once, whenever the call is made",
+        "a newcomer that has received all earlier calls misses a later one",
         managed(0),
         (loading, calling),
-        told_once(0),
-        replaced(managers.PluginManager, "_take_ready", nobody_ready),
+        received_once(0),
+        replaced(managers.PluginManager, "_take_ready", none_ready),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=150),
-        where=TELLING,
+        where=CALLING,
         around=changes_in_their_callers,
     ),
     Program(
-        "historic-call-against-telling",
-        "also a newcomer that is receiving the history at that time",
-        "a newcomer that has received the history does not receive later calls",
+        "historic-call-against-replay",
+        "so does a newcomer that is just receiving the earlier calls",
+        "a newcomer that has received all earlier calls misses a later one",
         managed(2),
         (loading, calling),
-        told_once(2),
-        replaced(managers.PluginManager, "_take_ready", nobody_ready),
+        received_once(2),
+        replaced(managers.PluginManager, "_take_ready", none_ready),
         ci=sampled(60, preemptions=2),
         soak=every(1, at_least=150),
-        where=TELLING,
+        where=CALLING,
         around=changes_in_their_callers,
     ),
 )

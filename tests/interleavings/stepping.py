@@ -2,17 +2,16 @@
 
 `frontrun` runs each thread of the program under a tracer that stops at its bytecodes, and replaces
 locks, conditions, events and queues by cooperative ones, which give the turn away where they would
-block; this module decides which thread has the turn. Its own two searches are not enough: the
-random one cannot let one thread run far ahead of another, and the one by partial order reduction
-does not see every access of C code: of the eleven breakages of `draining` and `pieces` it does not
-find five. So the schedule is ours: a thread goes on until it blocks or ends, unless the `Pick`
-decides otherwise, and each point where it could have done so is noted. `exploring` goes through
-them.
+block. This module decides which thread has the turn. The two searches of `frontrun` are not enough:
+the random one cannot let one thread run far ahead of another, and the one by partial order
+reduction does not see every access of C code; of the eleven breakages of `draining` and `pieces` it
+misses five. Here a thread runs until it blocks or ends, unless the `Pick` chooses another one. Each
+point at which it could have done so is recorded as a `Choice`, and `exploring` tries the others.
 
-A step is one bytecode that can touch what is shared. Bytecodes that only move a frame's own values
-are no steps: to switch before one is to switch before the next that is. A blocked thread is not
-stepped until the lock that it waits for is released. Time is virtual, and passes when no thread can
-go on, or when the pick lets it: a time limit can run out at any step.
+A step is one bytecode that may touch shared state. Bytecodes that only move a frame's own values
+are not steps: switching before one is the same as switching before the next step. A blocked thread
+is not stepped until the thing that it waits for is released. Time is virtual. It passes when every
+thread is blocked, or by the pick's choice, so a time limit can run out at any step.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ TIME: Final = -1
 
 _LIMIT_S: Final = 10.0
 _MAX_STEPS: Final = 20_000
-# They touch only values that are the frame's own, or is not rebound while a program runs (module
-# globals).
+# They touch the frame's own values, or names that no program rebinds while it runs (globals).
 _LOCAL_NAMES: Final = """
     CACHE COPY COPY_FREE_VARS EXTENDED_ARG JUMP_BACKWARD JUMP_FORWARD KW_NAMES LOAD_CLOSURE
     LOAD_CONST LOAD_FAST LOAD_GLOBAL MAKE_CELL NOP PRECALL PUSH_EXC_INFO PUSH_NULL RESUME
@@ -55,29 +53,30 @@ class Choice:
     """A point at which another thread could have gone on.
 
     Attributes:
-        others: the threads that could have, beside the one that did (and `TIME`, where it may).
-        preempts: the one that did go on ran before, so to choose another stops it midway; where it
-            has blocked or ended, choosing another thread is free.
+        others: the actors that could have gone on instead (with `TIME`, where it may pass).
+        preempts: whether another choice stops a running thread midway; where that thread has
+            blocked or ended, choosing another one is free.
     """
 
     others: tuple[int, ...]
     preempts: bool
 
     def cost(self, actor: int) -> int:
-        """How many preemptions it is to choose one of the others."""
+        """The number of preemptions that choosing this actor costs: 0 or 1."""
         return int(self.preempts or actor == TIME)
 
 
 class EndlessError(Exception):
-    """The program does not end: a thread polls for a condition that never comes true."""
+    """The program does not end: a thread polls for a condition that never becomes true."""
 
 
 class Stepper(OpcodeScheduler):
-    """Gives the turn to one thread at a time; everything waits until that one is back.
+    """Gives the turn to one thread at a time; the others wait until it reaches its next step.
 
     Args:
-        threads: how many there are.
-        pick: given the number of a choice and the choice, the thread that goes on instead, or None.
+        threads: the number of threads.
+        pick: takes the number of a choice and the `Choice`; returns the actor to go on, or None for
+            the default.
         time_runs_out: whether time may pass although a thread could go on.
     """
 
@@ -88,8 +87,9 @@ class Stepper(OpcodeScheduler):
         self.steps = 0
         self._pick = pick
         self._time_runs_out = time_runs_out
-        # All under the scheduler's condition. `_parked` are the threads that wait for the turn; it
-        # is given only when all living threads are parked, so it does not depend on timing.
+        # All guarded by the scheduler's condition. `_parked` holds the threads that wait for their
+        # turn. A turn is given only when every live thread is parked: given earlier, the choice
+        # would depend on the machine's timing, and a schedule would not run the same way twice.
         self._parked: set[int] = set()
         self._turn: int | None = None
         self._last: int | None = None
@@ -124,17 +124,19 @@ class Stepper(OpcodeScheduler):
         super().mark_done(thread_id)
 
     def _next(self) -> int | None:
-        """The thread with the next turn; called when all living threads are parked."""
+        """The thread that has the next turn; called when every live thread is parked."""
         self.steps += 1
         if self.steps > _MAX_STEPS:
-            self._error = EndlessError(f"not at an end after {_MAX_STEPS} steps")
+            self._error = EndlessError(f"the program has not ended after {_MAX_STEPS} steps")
             return None
         while True:
             able = [thread for thread in sorted(self._parked) if thread not in self._spin_waiters]
             deadline = self._deadlines.next_deadline()
             if not able:
                 if deadline is None:
-                    self._error = DeadlockError("no thread can go on", "no thread can go on")
+                    self._error = DeadlockError(
+                        "every thread is blocked", "every thread is blocked"
+                    )
                     return None
                 self._advance_clock_to(deadline)
                 continue
@@ -165,7 +167,11 @@ class _Runner(BytecodeShuffler):
         self._where = where
 
     def play(self, state: Any, threads: Sequence[Callable[[Any], None]]) -> None:
-        """Run the threads to their ends; raises what one of them did, or that they do not end."""
+        """Run the threads to their ends.
+
+        Raises:
+            Exception: the first error of a thread, or of the scheduler if they do not end.
+        """
         self.run([lambda t=thread: t(state) for thread in threads], timeout=_LIMIT_S * 2)
         if self.scheduler._error is not None:
             raise self.scheduler._error
@@ -203,7 +209,7 @@ def _steps(code: CodeType, where: tuple[str, ...]) -> frozenset[int]:
 
 
 class _Only(TraceFilter):
-    """Traces the files that are named, and nothing else."""
+    """Traces the named files only."""
 
     def __init__(self, where: tuple[str, ...]) -> None:
         super().__init__()
@@ -222,9 +228,9 @@ class Run:
     """The result of one run.
 
     Attributes:
-        choices: where it could have gone another way.
-        steps: how many steps it had.
-        failure: what went wrong, or None.
+        choices: the points at which another thread could have gone on, in order.
+        steps: the number of steps.
+        failure: the error of a thread or of the check; None if there was none.
     """
 
     choices: tuple[Choice, ...]
@@ -244,11 +250,11 @@ def run_once(
     """Run a program once.
 
     Args:
-        setup: makes the shared state, inside the replaced primitives.
-        threads: what each thread does with it.
-        check: looks at the state when all have ended; an `AssertionError` is a finding.
+        setup: creates the shared state, with the primitives replaced.
+        threads: one function of the state for each thread.
+        check: checks the state when all threads have ended; an `AssertionError` is a finding.
         where: the code whose bytecodes are steps: parts of `file:qualified name`.
-        pick: decides whose turn it is.
+        pick: decides which thread has the turn; see `Stepper`.
         time_runs_out: whether a time limit may run out although a thread could go on.
     """
     scheduler = Stepper(len(threads), pick, time_runs_out=time_runs_out)

@@ -1,7 +1,7 @@
-"""Programs over a stream: calls of its ends, and questions whether it is idle.
+"""Programs over a stream: calls of its endpoints, and waits for an idle flow.
 
-Gate, locks and hand-over are the real ones, and so is the flow; its ends are lists here, and its
-thread is one of the program's.
+Gate, locks, state transfer and flow are the real ones. The flow's endpoints are lists here, and its
+thread is one of the program's threads.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
     from epochal.jobs.endpoints import FlowEndpoint
 
-ENDS: Final = (
+TRANSFER: Final = (
     "kinds/stream.py",
     "_core/use/gate.py:GateClosure.open",
     "interleavings/streaming.py",
 )
-ASKING: Final = (
+IDLE: Final = (
     *(f"jobs/flow.py:Flow.{name}" for name in ("wait_idle", "_wait", "_attempt", "_transfer")),
     "interleavings/streaming.py",
 )
 
 
-# --- an end that a hand-over is inside of ---------------------------------------------------------
+# --- a batch against a state transfer -------------------------------------------------------------
 
 
-class Keeper:
-    """A sink that saves what it has as it begins to, as one that writes files does."""
+class BatchSink:
+    """A sink that saves the events that it held when the checkpoint began, as files do."""
 
     def __init__(self) -> None:
         self.held: list[int] = []
@@ -59,63 +59,65 @@ class Keeper:
         return len(self.saved)
 
 
-def handing_over() -> SimpleNamespace:
-    """The gate is closed, and nothing was moved yet."""
-    export = Export(sink, "a.keeper", "a", {}, Keeper)
+def transferring_state() -> SimpleNamespace:
+    """A setup: the gate is closed, and no state was transferred yet."""
+    export = Export(sink, "a.keeper", "a", {}, BatchSink)
     old, new = (Opened(export, sink.open(export), f"{n}.0", n) for n in (1, 2))
     old.instance.is_started = True
     old.instance.target.write(1)
-    move: Any = sink.hand_over(old, new)
-    closing = GateClosure([move.gate])
+    transfer: Any = sink.hand_over(old, new)
+    closing = GateClosure([transfer.gate])
     assert closing.close(0)
-    return SimpleNamespace(end=old.instance, move=move, closing=closing, written=[1], calls=0)
+    return SimpleNamespace(
+        endpoint=old.instance, transfer=transfer, closing=closing, written=[1], calls=0
+    )
 
 
-def moving(at: Any) -> None:
-    at.move.run()
+def transferring(state: Any) -> None:
+    state.transfer.run()
 
 
-def giving_it_up(at: Any) -> None:
-    at.move.roll_back()
-    at.closing.open()
+def rolling_back(state: Any) -> None:
+    state.transfer.roll_back()
+    state.closing.open()
 
 
-def writing(at: Any) -> None:
-    """A batch, as `endpoints.locked_endpoints` lets it in."""
-    visit = at.end.gate.enter()
-    if at.end.call_lock.acquire(blocking=False):
-        at.end.target.write(2)
-        at.written.append(2)
-        at.end.call_lock.release()
-    visit.gate.leave(visit)
+def writing(state: Any) -> None:
+    """Write a batch with the locks that `endpoints.locked_endpoints` takes."""
+    admission = state.endpoint.gate.enter()
+    if state.endpoint.call_lock.acquire(blocking=False):
+        state.endpoint.target.write(2)
+        state.written.append(2)
+        state.endpoint.call_lock.release()
+    admission.gate.leave(admission)
 
 
-def kept_what_was_written(at: Any) -> None:
-    keeper = at.end.target
-    assert keeper.saved + keeper.held == at.written, (keeper.saved, keeper.held, at.written)
+def saved_what_was_written(state: Any) -> None:
+    target = state.endpoint.target
+    assert target.saved + target.held == state.written, (target.saved, target.held, state.written)
 
 
-def take_unguarded(before: Any, move: Any) -> Any:
+def take_unguarded(before: Any, transfer: Any) -> Any:
     return stream._Checkpoint(before.target.checkpoint())
 
 
-# --- questions whether a flow is idle ------------------------------------------------------------
+# --- a wait for an idle flow ----------------------------------------------------------------------
 
 
-class ListEnd:
-    """Both ends of a flow: what is read of a list is saved in another."""
+class ListEndpoint:
+    """Both endpoints of a flow: events are read from one list and saved in another."""
 
     label = "a list"
 
     def __init__(self) -> None:
         self.state = SimpleNamespace(sync_token=None, is_started=False, handover_error="")
-        self.coming: list[int] = []
+        self.arriving: list[int] = []
         self.saved: list[int] = []
 
     def call(self, method: str, *arguments: Any) -> Any:
         if method == "read":
-            # In one step each: what comes meanwhile is there for the next.
-            return [(self.coming.pop(0),) * 2 for _ in range(len(self.coming))]
+            # Each `pop` is one step; events that arrive meanwhile are left for the next read.
+            return [(self.arriving.pop(0),) * 2 for _ in range(len(self.arriving))]
         if method == "write":
             self.saved += [event for _, event in arguments[0]]
         return self.saved[-1] if self.saved else None
@@ -125,7 +127,7 @@ class ListEnd:
 
 
 class HeldThread:
-    """The flow's thread, which the program runs as one of its own."""
+    """A thread of the flow that never starts; the program calls its `run`."""
 
     def __init__(self, target: Callable[[], None], name: str, *, daemon: bool) -> None:
         self.run = target
@@ -141,41 +143,43 @@ class HeldThread:
 
 
 def idle_flow() -> SimpleNamespace:
-    end: Any = ListEnd()
+    endpoint: Any = ListEndpoint()
     with mock.patch.object(flows.threading, "Thread", HeldThread):
         flow = Flow(
-            end, ("a.b", "c.d"), StreamOptions(10, 3600.0, 0.0, RetryPolicy()), lambda: None
+            endpoint, ("a.b", "c.d"), StreamOptions(10, 3600.0, 0.0, RetryPolicy()), lambda: None
         )
-    return SimpleNamespace(flow=flow, end=end, seen=None)
+    return SimpleNamespace(flow=flow, endpoint=endpoint, seen=None)
 
 
-def flowing(at: Any) -> None:
-    at.flow._thread.run()
+def flowing(state: Any) -> None:
+    state.flow._thread.run()
 
 
-def asking(at: Any) -> None:
-    at.end.coming.append(1)
-    assert at.flow.wait_idle()
-    at.seen = list(at.end.saved)
-    at.flow.close()
+def waiting_idle(state: Any) -> None:
+    state.endpoint.arriving.append(1)
+    assert state.flow.wait_idle()
+    state.seen = list(state.endpoint.saved)
+    state.flow.close()
 
 
-def saw_what_came_before(at: Any) -> None:
-    assert at.seen == [1], at.seen
+def saw_earlier_events(state: Any) -> None:
+    assert state.seen == [1], state.seen
 
 
 @contextmanager
-def with_list_ends() -> Iterator[None]:
+def with_list_endpoints() -> Iterator[None]:
     @contextmanager
-    def locked_endpoints(end: Any, names: Any, *, wait: bool = False) -> Iterator[FlowEndpoints]:
-        yield FlowEndpoints(end, end, "")
+    def locked_endpoints(
+        endpoint: Any, names: Any, *, wait: bool = False
+    ) -> Iterator[FlowEndpoints]:
+        yield FlowEndpoints(endpoint, endpoint, "")
 
     with mock.patch.object(flows, "locked_endpoints", locked_endpoints):
         yield
 
 
-def answering_all(self: Flow, source: FlowEndpoint, sink: FlowEndpoint) -> float:
-    """Answer also the threads that asked during the look."""
+def answer_all(self: Flow, source: FlowEndpoint, sink: FlowEndpoint) -> float:
+    """Answers also the requests that were made while it read."""
     if events := source.call("read", 10):
         sink.call("write", events)
         return 0.0
@@ -188,27 +192,27 @@ def answering_all(self: Flow, source: FlowEndpoint, sink: FlowEndpoint) -> float
 PROGRAMS = (
     Program(
         "stream-hand-over-given-up-against-batch",
-        "streams: no batch enters an object whose checkpoint goes on, nor is it called later",
-        "the hand-over calls the object without its lock",
-        handing_over,
-        (moving, giving_it_up, writing),
-        kept_what_was_written,
+        "streams: no batch enters an object during or after its checkpoint",
+        "the state transfer calls the object without its lock",
+        transferring_state,
+        (transferring, rolling_back, writing),
+        saved_what_was_written,
         replaced(stream, "_take", take_unguarded),
         ci=every(1, at_least=500),
         soak=every(2, at_least=1000),
-        where=ENDS,
+        where=TRANSFER,
     ),
     Program(
         "stream-idle-against-event",
-        "streams: a question whether a flow is idle is answered by a look that began after it",
-        "a look answers every question before its end",
+        "streams: `wait_idle` returns after a read of the source that began after the call",
+        "a read answers every `wait_idle` that was called before the read ended",
         idle_flow,
-        (flowing, asking),
-        saw_what_came_before,
-        replaced(Flow, "_transfer", answering_all),
+        (flowing, waiting_idle),
+        saw_earlier_events,
+        replaced(Flow, "_transfer", answer_all),
         ci=every(1, at_least=200),
         soak=every(2, at_least=1000),
-        where=ASKING,
-        around=with_list_ends,
+        where=IDLE,
+        around=with_list_endpoints,
     ),
 )

@@ -1,4 +1,4 @@
-"""Each program keeps its promise under every schedule of its bound, and the check can fail."""
+"""Each program keeps its promise under every schedule of its bound, and its breakage is caught."""
 
 import gc
 import threading
@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from epochal._core.change import plugin_calls as phase
+from epochal._core.change import plugin_calls
 from epochal._core.introspect.collector import collect
 from epochal._core.sync.watchdog import watchdog
 from epochal._core.use import drain_schedule, lease
@@ -22,7 +22,7 @@ within = pytest.mark.timeout(7200 if IS_SOAK else 300)
 
 @within
 @each_program
-def test_it_holds(program):
+def test_the_promise_holds(program):
     explored = explore(program)
     assert explored.failure is None, f"{program.promise}\n{explored.failure}"
     assert explored.schedules >= program.bound.at_least
@@ -31,35 +31,35 @@ def test_it_holds(program):
 
 @within
 @each_program
-def test_its_breakage_is_caught(program):
+def test_the_breakage_is_caught(program):
     explored = explore(program, broken=True)
-    assert explored.failure is not None, f"{explored.schedules} schedules did not show it"
+    assert explored.failure is not None, f"missed by {explored.schedules} schedules"
 
 
 @pytest.mark.parametrize(
-    "program", [one for one in PROGRAMS if one.orderings], ids=lambda program: program.name
+    "program", [p for p in PROGRAMS if p.orderings], ids=lambda program: program.name
 )
-def test_it_holds_in_every_ordering_and_its_breakage_does_not(program):
+def test_the_promise_holds_in_every_ordering_and_the_breakage_is_caught(program):
     explored = explore_orderings(program)
     assert explored.failure is None, f"{program.promise}\n{explored.failure}"
     assert explored.schedules >= program.orderings
     assert explore_orderings(program, broken=True).failure is not None
 
 
-def test_what_fails_fails_in_the_same_schedule_again():
-    program = next(one for one in PROGRAMS if one.name == "fifo-lock-against-leaving")
+def test_a_failure_repeats_in_the_same_schedule():
+    program = next(p for p in PROGRAMS if p.name == "fifo-lock-against-leaving")
     first, again = explore(program, broken=True), explore(program, broken=True)
     assert first == again
     assert first.schedules > 1
 
 
-def test_nothing_stays_replaced():
+def test_an_exploration_undoes_its_replacements():
     sleep, monotonic, lock = time.sleep, time.monotonic, threading.Lock
     explore(PROGRAMS[0])
     assert (time.sleep, time.monotonic, threading.Lock) == (sleep, monotonic, lock)
     assert lease.SimpleQueue is SimpleQueue
     assert drain_schedule.collect is collect
-    assert phase.watchdog is watchdog
+    assert plugin_calls.watchdog is watchdog
     assert gc.isenabled()
 
 
