@@ -1,7 +1,7 @@
 """Measure the figures of docs/performance.md: `make bench`, or `make bench ARGS="calls drains"`.
 
-Each group runs in a process of its own, one after another. Results go to `benchmarks/results/`, one
-file for each Python version; groups that were not asked for keep their last results.
+Groups run one after another, each in its own process. Results go to `benchmarks/results/`, one file
+for each Python version; the other groups keep their last results.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ GROUPS = (
     "service",
 )
 PROCESSES = {"hotpath": 3, "calls": 3}
-"""Groups that are run in several processes: how one happens to lie in memory moves nanoseconds."""
+"""Groups that run in several processes: a process's memory layout moves figures by nanoseconds."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
-    """Run the groups that are asked for; 0 if every goal is reached."""
+    """Run the requested groups; returns 0 if every goal is reached, else 1."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("groups", nargs="*", help=f"of: {', '.join(GROUPS)}; all by default")
+    parser.add_argument("groups", nargs="*", help=f"some of {', '.join(GROUPS)}; all by default")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     groups = options.groups or list(GROUPS)
     if unknown := [group for group in groups if group not in GROUPS]:
-        parser.error(f"no group {unknown[0]!r}; there are: {', '.join(GROUPS)}")
+        parser.error(f"unknown group {unknown[0]!r}; the groups are {', '.join(GROUPS)}")
     if options.inside:
         print(json.dumps(_measure(groups[0])))
         return 0
-    found = {group: _pooled(group) for group in groups}
+    results = {group: _pooled(group) for group in groups}
     if not QUICK:
-        _keep(found)
+        _store(results)
         report.write()
-    figures = [figure for group in found.values() for figure in group]
+    figures = [figure for group in results.values() for figure in group]
     return 1 if any(figure["reached"] is False for figure in figures) else 0
 
 
@@ -69,7 +69,7 @@ def _measure(group: str) -> list[dict[str, object]]:
 def _pooled(group: str) -> list[dict[str, object]]:
     print(f"{group}:", flush=True)
     runs = [_in_a_process(group) for _ in range(1 if QUICK else PROCESSES.get(group, 1))]
-    figures = [_together(one) for one in zip(*runs, strict=True)]
+    figures = [_together(same) for same in zip(*runs, strict=True)]
     for figure in figures:
         print(f"  {_line(figure)}", flush=True)
     return figures
@@ -80,8 +80,8 @@ def _together(same: tuple[dict[str, Any], ...]) -> dict[str, object]:
     first = same[0]
     if len(same) == 1:
         return first
-    spread = (min(one["spread"][0] for one in same), max(one["spread"][1] for one in same))
-    value = statistics.median(one["value"] for one in same)
+    spread = (min(f["spread"][0] for f in same), max(f["spread"][1] for f in same))
+    value = statistics.median(figure["value"] for figure in same)
     return Figure(
         first["name"], value, first["unit"], first["goal"], spread, first["higher"]
     ).as_dict()
@@ -100,23 +100,23 @@ def _in_a_process(group: str) -> list[dict[str, object]]:
 
 def _line(figure: dict[str, Any]) -> str:
     goal, unit = figure["goal"], figure["unit"]
-    said = ""
+    text = ""
     if goal is not None:
         side = "at least" if figure["higher"] else "at most"
         verdict = {True: ": reached", False: ": MISSED", None: ""}[figure["reached"]]
-        said = f"{side} {goal:g} {unit}{verdict}"
-    return f"{figure['name']:<52} {figure['value']:>9.3f} {unit:<4} {said}"
+        text = f"{side} {goal:g} {unit}{verdict}"
+    return f"{figure['name']:<52} {figure['value']:>9.3f} {unit:<4} {text}"
 
 
-def _keep(found: dict[str, list[dict[str, object]]]) -> None:
+def _store(results: dict[str, list[dict[str, object]]]) -> None:
     RESULTS.mkdir(exist_ok=True)
     version = platform.python_version()
     path = RESULTS / f"python-{'.'.join(version.split('.')[:2])}.json"
     before = json.loads(path.read_text()) if path.exists() else {"groups": {}, "runs": {}}
-    groups = before["groups"] | found
+    groups = before["groups"] | results
     at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     run = f"{_machine()}, {at}, commit {_commit()}"
-    runs = before["runs"] | dict.fromkeys(found, run)
+    runs = before["runs"] | dict.fromkeys(results, run)
     record = {
         "command": "make bench",
         "python": version,
@@ -125,7 +125,8 @@ def _keep(found: dict[str, list[dict[str, object]]]) -> None:
     }
     path.write_text(json.dumps(record, indent=1) + "\n")
     values = {
-        group: {one["name"]: one["value"] for one in figures} for group, figures in found.items()
+        group: {figure["name"]: figure["value"] for figure in figures}
+        for group, figures in results.items()
     }
     line = {"at": at, "commit": _commit(), "python": version, "groups": values}
     with (RESULTS / "history.jsonl").open("a") as history:
@@ -140,11 +141,11 @@ def _commit() -> str:
 
 
 def _machine() -> str:
-    """The processor by its own name, how many of them, and how much memory."""
+    """The operating system, the number and model of the processors, and the memory."""
     model, memory = platform.processor() or platform.machine(), 0.0
     with suppress(OSError):
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = found[1] if found else model
+        match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        model = match[1] if match else model
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{platform.system()}, {os.cpu_count()} x {model}, {memory:.0f} GiB"
 

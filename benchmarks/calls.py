@@ -1,4 +1,4 @@
-"""What it costs to call a plugin: a captured export, reading the epoch, the whole look-up."""
+"""The costs of calling a plugin: a captured export, a read of the epoch, the whole look-up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def measure() -> Iterator[Figure]:
-    """The three figures of the call path."""
+    """Yield the three figures of the call path."""
     with host() as (rt, _):
         captured = rt.epoch[scalar]["geo.double"]
         bare = rt.epoch.export(scalar, "geo.double").target

@@ -1,4 +1,4 @@
-"""How soon a drain wakes after the last release, and what waiting for it burns."""
+"""The time from the last release to the waiting drain, and the processor time of the wait."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAIT_S = float(sized(10, 3))
 
 
 def measure() -> Iterator[Figure]:
-    """Wake-up times, and the processor time of one long wait."""
+    """Yield wake-up times, and the processor time of one long wait."""
     waits = [_wake_up() * 1e6 for _ in range(_WAKE_UPS)]
     yield Figure("last release to drain awake, p50", percentile(waits, 0.5), "us", 60)
     yield Figure("last release to drain awake, p99", percentile(waits, 0.99), "us", 300)
@@ -34,7 +34,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _polling(ours_us: float) -> Iterator[Figure]:
-    """The same wake-up for a waiter that looks again and again, and what the looking burns."""
+    """Yield the wake-up times of a polling waiter, and its share of a processor."""
     for interval_ms in (10.0, 1.0, 0.1):
         late = [_polled_us(interval_ms / 1e3) for _ in range(_POLLED)]
         name = f"polling every {interval_ms:g} ms"
@@ -59,7 +59,7 @@ def _polled_us(interval: float) -> float:
     thread = threading.Thread(target=wait)
     thread.start()
     waiting.wait()
-    # Anywhere between two looks, as a release is.
+    # At random between two polls, as a release would be.
     time.sleep(interval * (1.0 + random.random()))
     released_at.append(time.perf_counter())
     thread.join()
@@ -94,22 +94,22 @@ def _wake_up() -> float:
     thread = threading.Thread(target=wait)
     thread.start()
     waiting.wait()
-    time.sleep(0.0005)  # let it fall asleep; the figure is what happens after that
+    time.sleep(0.0005)  # so that the thread sleeps before the release, where the measurement begins
     leases.clear()
     thread.join()
     return result[0]
 
 
 def _long_wait() -> tuple[float, float]:
-    """Processor seconds of the waiting thread, and those of them that the collector took."""
+    """Processor seconds of the waiting thread, and the share of them in the collector."""
     reload, leases = _draining()
     threading.Timer(_WAIT_S, leases.clear).start()
     spent = [0.0]
     collect = CollectionSchedule.collect
 
-    def clocked(patience: CollectionSchedule) -> None:
+    def clocked(schedule: CollectionSchedule) -> None:
         began = time.thread_time()
-        collect(patience)
+        collect(schedule)
         spent[0] += time.thread_time() - began
 
     with mock.patch.object(CollectionSchedule, "collect", clocked):

@@ -1,4 +1,4 @@
-"""One measured figure, what it should be, and how to compare two pieces of code fairly."""
+"""One measured figure with its goal, and fair comparisons of two pieces of code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 QUICK = os.environ.get("EPOCHAL_BENCH") == "quick"
-"""Whether a minute has to do: fewer repeats and smaller sizes, for a look and not for a record."""
+"""Whether this is a quick run: fewer repeats and smaller sizes, and no results are written."""
 
 
 def sized(whole: int, quick: int) -> int:
-    """How many: of a whole run, or of a quick one."""
+    """The size for this run: `whole`, or `quick` in a quick one."""
     return quick if QUICK else whole
 
 
@@ -26,12 +26,12 @@ class Figure:
     """A figure and its goal.
 
     Attributes:
-        name: what was measured.
+        name: the name of the measured quantity.
         value: the median over the repeats, unless the name says otherwise.
-        unit: of value and goal; empty for a ratio.
-        goal: what it should be at most (at least, where `higher` is set); None for no goal.
-        spread: lowest and highest of the repeats; None where there is one.
-        higher: more is better.
+        unit: the unit of value and goal; empty for a ratio.
+        goal: the most that the value may be (the least, if `higher`); None for no goal.
+        spread: the lowest and highest repeat; None for a single measurement.
+        higher: whether a higher value is better.
     """
 
     name: str
@@ -43,20 +43,20 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is reached; None without one."""
+        """Whether the goal is reached; None without a goal, and in a quick run."""
         if self.goal is None or QUICK:
             return None
         return self.value >= self.goal if self.higher else self.value <= self.goal
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields and `reached` as a dictionary, ready for JSON."""
         return {**asdict(self), "reached": self.reached}
 
 
 def from_repeats(
     name: str, values: list[float], unit: str, goal: float | None = None, *, higher: bool = False
 ) -> Figure:
-    """The median of several repeats."""
+    """A figure of several repeats: their median, with the spread."""
     spread = (min(values), max(values))
     return Figure(name, statistics.median(values), unit, goal, spread, higher)
 
@@ -70,7 +70,11 @@ def percentile(values: list[float], share: float) -> float:
 def compare_ns(
     first: str, second: str, names: Mapping[str, object], *, loops: int = 200_000, repeats: int = 25
 ) -> tuple[list[float], list[float]]:
-    """Nanoseconds a statement, of two statements by turns, so that both see the same machine."""
+    """Time two statements by turns, so that both meet the same state of the machine.
+
+    Returns:
+        Nanoseconds for each run of the statement, a value for each repeat, of both.
+    """
     return interleaved(
         timeit.Timer(first, globals=dict(names)).timeit,
         timeit.Timer(second, globals=dict(names)).timeit,
@@ -82,7 +86,7 @@ def compare_ns(
 def interleaved(
     first: Callable[[int], float], second: Callable[[int], float], loops: int, repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Run two timers by turns; nanoseconds a loop of each."""
+    """Run two timers by turns; returns the nanoseconds a loop of each, for every repeat."""
     a: list[float] = []
     b: list[float] = []
     for turn in range(repeats + 1):
@@ -94,5 +98,5 @@ def interleaved(
 
 
 def ratios(a: list[float], b: list[float]) -> list[float]:
-    """Of each pair."""
+    """The ratio of each pair, `a` over `b`."""
     return [x / y for x, y in zip(a, b, strict=True)]

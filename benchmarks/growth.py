@@ -1,4 +1,4 @@
-"""How costs grow: with plugins, with the depth and width of what requires what, with holders."""
+"""How costs grow with plugins, with the depth and width of requirements, and with holders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BODY = "from epochal.kinds import scalar\n" + "".join(
 
 
 def measure() -> Iterator[Figure]:
-    """Plugins, then graphs, then holders."""
+    """Yield the figures for plugins, then for graphs, then for holders."""
     yield from _plugins()
     yield from _against_import()
     yield from _graphs()
@@ -67,13 +67,13 @@ def _plugins() -> Iterator[Figure]:
                 memory = (_resident_kib() - before) / size
                 reloads, publishes = _reloads(rt, "p3")
                 call = _call_ns(rt)
-        told = f"{size:,} plugins of {_EXPORTS} exports"
+        prefix = f"{size:,} plugins of {_EXPORTS} exports"
         medians[size] = statistics.median(reloads)
-        yield Figure(f"{told}: load, each", taken, "ms")
-        yield from_repeats(f"{told}: reload of one", reloads, "ms")
-        yield from_repeats(f"{told}: publish", publishes, "ms")
-        yield Figure(f"{told}: memory, each", memory, "KiB")
-        yield Figure(f'{told}: epoch[kind]["name"](x)', call, "ns")
+        yield Figure(f"{prefix}: load, each", taken, "ms")
+        yield from_repeats(f"{prefix}: reload of one", reloads, "ms")
+        yield from_repeats(f"{prefix}: publish", publishes, "ms")
+        yield Figure(f"{prefix}: memory, each", memory, "KiB")
+        yield Figure(f'{prefix}: epoch[kind]["name"](x)', call, "ns")
     ratio = medians[_SIZES[-1]] / medians[_SIZES[0]]
     yield Figure(f"reload of one among {_SIZES[-1]:,} / among {_SIZES[0]}", ratio, "x", 2.0)
 
@@ -98,25 +98,25 @@ def _call_ns(rt: Runtime) -> float:
 
 
 def _against_import() -> Iterator[Figure]:
-    """Loading plugins beside importing the same modules, without bytecode on disk for either."""
-    ours, theirs = [], []
-    keeping, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    """Compare loading plugins with importing the same modules; neither has bytecode on disk."""
+    loads, imports = [], []
+    setting, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     for _ in range(_ROUNDS):
         with TemporaryDirectory() as name:
             names = [f"module_{n}" for n in range(_IMPORTED)]
             paths = [_write(Path(name), plugin) for plugin in names]
-            theirs.append(_import(name, names))
+            imports.append(_import(name, names))
             with Runtime() as rt:
                 started = time.perf_counter()
                 with rt.change() as change:
                     for path in paths:
                         change.load(path)
-                ours.append(time.perf_counter() - started)
-    sys.dont_write_bytecode = keeping
-    each = [seconds / _IMPORTED * 1e3 for seconds in theirs]
+                loads.append(time.perf_counter() - started)
+    sys.dont_write_bytecode = setting
+    each = [seconds / _IMPORTED * 1e3 for seconds in imports]
     yield from_repeats("import of a module", each, "ms")
-    told = f"load of {_IMPORTED:,} plugins / import of the same modules"
-    yield from_repeats(told, ratios(ours, theirs), "x", 1.5)
+    name = f"load of {_IMPORTED:,} plugins / import of the same modules"
+    yield from_repeats(name, ratios(loads, imports), "x", 1.5)
 
 
 def _import(folder: str, names: list[str]) -> float:
@@ -140,8 +140,8 @@ def _graphs() -> Iterator[Figure]:
         for shape, plugins in (("a chain", chain), ("a star", star)):
             with TemporaryDirectory() as name, _loaded(Path(name), plugins) as rt:
                 taken = [_timed_reload(rt) / size for _ in range(3)]
-            told = f"reload of the root of {shape} of {size}, each relinked"
-            yield from_repeats(told, taken, "ms")
+            name = f"reload of the root of {shape} of {size}, each relinked"
+            yield from_repeats(name, taken, "ms")
 
 
 def _timed_reload(rt: Runtime) -> float:

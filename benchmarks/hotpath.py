@@ -1,4 +1,4 @@
-"""What a call costs by every way that people take today, and by ours: one process, by turns."""
+"""The cost of a call in each of the usual ways, and in those of Epochal, measured by turns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REPEATS = sized(25, 5)
 
 
 def measure() -> Iterator[Figure]:
-    """Nanoseconds a call; the bare call is the first, and the ratios are of pairs."""
+    """Yield the nanoseconds a call for each way, the bare call first."""
     with host() as (rt, _):
         names = _others(rt.epoch.export(scalar, "geo.double").target)
         names |= {"rt": rt, "scalar": scalar, "captured": rt.epoch[scalar]["geo.double"]}

@@ -1,4 +1,4 @@
-"""Whether memory comes back: over thousands of reloads, and from a plugin that leaves things."""
+"""Memory after thousands of reloads, also of a plugin that leaves hooks and threads behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HELD = 50
 
 
 def measure() -> Iterator[Figure]:
-    """Growth of the resident set over reloads, after the first few hundred."""
+    """Yield the growth of the resident set over reloads, after the first few hundred."""
     with host() as (rt, _):
         for _ in range(_FIRST):
             rt.reload("geo")
@@ -37,7 +37,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _generation_kib() -> float:
-    """What a generation more takes, while its predecessor is held."""
+    """The memory of one more generation while its predecessors are held."""
     tracemalloc.start()
     with host() as (rt, _):
         held = [rt.epoch]
@@ -52,7 +52,7 @@ def _generation_kib() -> float:
 
 
 def _worst_neighbour() -> Iterator[Figure]:
-    """233 KiB, an exit hook, a log handler and a thread at every swap."""
+    """Yield the growth for a plugin with 233 KiB, an exit hook, a log handler and a thread."""
     handlers = len(logging.root.handlers)
     with host(text=worst()) as (rt, _):
         for _ in range(_FIRST):

@@ -1,4 +1,4 @@
-"""The plugin and the host that the figures are measured on."""
+"""The plugin and the host of the measurements."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ class Shape{n}:
 
 
 def build{n}(a, b=1):
-    """Build one."""
+    """Build a shape."""
     shape = Shape{n}(a)
     return shape.area() + b
 '''
 
 
 def source(lines: int) -> str:
-    """A plugin of at least so many lines: classes, methods, properties, functions."""
+    """The text of a plugin with at least that many lines of classes and functions."""
     text, number = HEADER, 0
     while text.count("\n") < lines:
         text += CLASS.format(n=number)
@@ -105,13 +105,18 @@ def source(lines: int) -> str:
 
 
 def worst(kib: int = 233) -> str:
-    """A plugin of so many KiB that leaves an exit hook, a log handler and a thread behind."""
+    """The text of a plugin of that size that adds an exit hook, a log handler and a thread."""
     return WORST.format(ballast="x" * (kib * 1024 - len(WORST)))
 
 
 @contextmanager
 def host(lines: int = 300, text: str | None = None) -> Iterator[tuple[Runtime, Path]]:
-    """A runtime that runs one plugin, of so many lines or with this text, and the plugin's file."""
+    """A runtime with one plugin, and the plugin's file.
+
+    Args:
+        lines: the least number of lines of the generated plugin.
+        text: the plugin's text; None to generate it.
+    """
     with TemporaryDirectory() as folder, Runtime() as runtime:
         path = Path(folder) / "geo.py"
         path.write_text(source(lines) if text is None else text)

@@ -1,9 +1,9 @@
-"""The way of a reload through the files of `src/epochal`, and where it goes back up.
+"""The path of a reload through the files of `src/epochal`, and the calls that go back up.
 
-Traces a reload of a plugin that has nothing in it, on the caller's thread and on the change's, and
-prints each file with code that ran, each call from one file into another, and the calls that go
-*up*: into a file on a higher floor than the caller's (`tests/unit/test_layers.py` lists the
-floors). A call through a stored callable counts like any other.
+Traces the reload of an empty plugin, on the caller's thread and on the change's. It prints each
+file with code that ran, and each call that goes *up*: into a file on a higher floor than the
+caller's (`tests/unit/test_layers.py` lists the floors). A call through a stored callable counts
+like any other.
 
     python -m benchmarks.reload_trace
 """
@@ -32,12 +32,12 @@ _HEAD: Final = '# /// plugin\n# id = "empty"\n# version = "{version}"\n# ///\n'
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where a reload went.
+    """The files and calls of a reload.
 
     Attributes:
         files: the files with code that ran, as paths below `src/epochal`.
-        edges: each pair of files of which one called the other.
-        up: those of `edges` that lead to a higher floor.
+        edges: each pair of a calling file and a called one.
+        up: the `edges` that lead to a higher floor.
     """
 
     files: frozenset[str]
@@ -81,7 +81,7 @@ def trace_reload() -> Trace:
 
 
 def _outwards(frame: FrameType) -> Iterator[FrameType]:
-    """The frames around this one, the next first; those of the standard library are between."""
+    """The frames outside this one, innermost first, including those of the standard library."""
     outer = frame.f_back
     while outer is not None:
         yield outer
@@ -100,7 +100,7 @@ def _floor(file: str) -> int:
 
 
 def main() -> None:
-    """Print the way of a reload."""
+    """Print the path of a reload."""
     trace = trace_reload()
     for file in sorted(trace.files, key=lambda file: (-_floor(file), file)):
         print(f"{_floor(file):>3}  {file}")

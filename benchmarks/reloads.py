@@ -1,4 +1,4 @@
-"""What a reload costs, alone and beside a large heap."""
+"""The cost of a reload, alone and beside a large heap."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 _RELOADS = sized(200, 50)
 _OBJECTS = sized(10_000_000, 500_000)
+# A computing thread gives way to another after the interpreter's switch interval, by default 5 ms.
+# Stops are measured with the default, and with this short interval, which leaves only the stops
+# during uninterruptible work, such as a collection.
 _SWITCH_S = 0.0005
-# A thread that computes gives way to another after the interpreter's switch interval, 5 ms unless
-# set, whatever it computes: stops are measured with that, and with one so short that what is left
-# is what a reload does in one piece, such as a collection.
 
 
 def measure() -> Iterator[Figure]:
-    """Times of whole reloads of a 300-line plugin that nobody uses, so that no drain is in them."""
+    """Yield times of reloads of an unused 300-line plugin, which therefore include no drain."""
     alone = _reload_ms()
     yield from_repeats("reload of a 300-line plugin, but for the drain, p50", alone, "ms", 5.0)
     yield Figure("the same, p99", percentile(alone, 0.99), "ms")
@@ -39,13 +39,13 @@ def measure() -> Iterator[Figure]:
     ratio = percentile(beside, 0.5) / percentile(alone, 0.5)
     yield Figure("the same beside ten million objects / alone, p50", ratio, "x", 1.2)
     name = "longest stop of a thread beside them"
-    yield Figure(f"{name}, while nobody reloads", max(quiet), "ms")
+    yield Figure(f"{name}, without reloads", max(quiet), "ms")
     yield Figure(f"{name}, {_RELOADS} reloads", max(stops), "ms")
     yield Figure(f"{name}, threads switched each 0.5 ms", max(held), "ms", 5.0)
 
 
 class _Ticker:
-    """A thread that does nothing but look at the clock, and keeps the longest gap."""
+    """A thread that reads the clock all the time, and records the longest gap."""
 
     def __init__(self) -> None:
         self._longest = 0.0
@@ -56,24 +56,24 @@ class _Ticker:
     def _run(self) -> None:
         last = time.perf_counter()
         while not self._ended:
-            time.sleep(0.0002)  # woken late by whoever holds the interpreter: that is the stop
+            time.sleep(0.0002)  # a thread that holds the interpreter delays the wake-up
             now = time.perf_counter()
             self._longest = max(self._longest, now - last)
             last = now
 
     def take_ms(self) -> float:
-        """The longest gap since it was last asked for."""
+        """The longest gap since the last call, in milliseconds."""
         longest, self._longest = self._longest, 0.0
         return longest * 1e3
 
     def end(self) -> None:
-        """Let it finish."""
+        """End the thread, and wait for it."""
         self._ended = True
         self._thread.join()
 
 
 def _stops_ms() -> tuple[list[float], list[float]]:
-    """The longest stop in each of as many quiet spans, then in each reload."""
+    """The longest stop in each quiet span, and in each of the reloads between them."""
     quiet: list[float] = []
     busy: list[float] = []
     with host() as (rt, _):

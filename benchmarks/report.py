@@ -1,4 +1,4 @@
-"""Writes RESULTS.md and its plots from the kept results; `make bench` does so at its end."""
+"""Writes RESULTS.md and its plots from the stored results, as the last step of `make bench`."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ GOALS = (
     ("drain wake-up, mean: 10 ms polling against ours", "drains", "polling every 10 ms / ours"),
 )
 ABOUT = {
-    "hotpath": "A call by every way that people take, in one process, by turns.",
-    "calls": "Ratios of pairs that were measured by turns.",
+    "hotpath": "A call in each of the usual ways, in one process, by turns.",
+    "calls": "Ratios of pairs, measured by turns.",
     "swaps": "Four threads, each operation two calls with 1 ms between them; new code each time.",
-    "drains": "From the last release to the waiter awake, and what waiting burns.",
+    "drains": "From the last release to the waiter's wake-up; the processor time of a wait.",
     "reloads": "A reload of a 300-line plugin, alone and beside ten million objects.",
     "growth": "Plugins of ten exports each; chains and stars of requirements; holders.",
     "memory": "Resident memory over thousands of reloads.",
-    "restarts": "The same answer behind gunicorn with two uvicorn workers, and behind one process "
-    "whose plugin is saved; 16 connections, client and server on two processors.",
-    "kinds": "Hooks beside pluggy's; the pause in which a service's state moves; indexes that are "
-    "opened and built; tables of plugins beside the engine's own.",
-    "sql": "A vectorized function over a table, beside plain DataFusion, and under reloads.",
+    "restarts": "The same application behind gunicorn with two uvicorn workers, and in one process "
+    "that reloads the saved plugin; 16 connections, client and server on two processors.",
+    "kinds": "Hooks compared with pluggy's; the pause while a service's state moves; opening and "
+    "building indexes; tables of plugins compared with the engine's own.",
+    "sql": "A vectorized function over a table, compared with plain DataFusion, and under reloads.",
     "store": "Commits and restarts.",
     "service": "`epochal serve`, 64 connections, a small query.",
 }
 
 
 def write() -> None:
-    """Write the page and the plots."""
+    """Write the page, and the plots of the first version of Python."""
     records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("python-*.json"))]
     parts = [_head(records), _goals(records)]
     newest = records[0]
@@ -51,22 +51,21 @@ def write() -> None:
 
 
 def _head(records: list[dict[str, Any]]) -> str:
-    runs = "\n".join(line for one in records for line in _runs(one))
+    runs = "\n".join(line for record in records for line in _runs(record))
     return f"""# Results
 
 Written by `make bench` from `results/`; `make bench-quick` takes two minutes and writes nothing.
-Ratios compare what was measured by turns in one process; a value is the median of its repeats, with
-the lowest and the highest, unless its name says otherwise. `results/history.jsonl` keeps every run.
-What each figure costs and why:
-[performance.md](../docs/performance.md). What other ways to swap code do to running work:
-[conformance.md](../docs/conformance.md).
+Both sides of a ratio were measured by turns in one process. A value is the median of its repeats,
+with the lowest and the highest, unless its name states otherwise. `results/history.jsonl` keeps
+every run. [performance.md](../docs/performance.md) explains the figures;
+[conformance.md](../docs/conformance.md) compares the effects of code swaps on running work.
 
 {runs}
 """
 
 
 def _runs(record: dict[str, Any]) -> list[str]:
-    """Where and when its groups were measured: one line for each run, the largest first."""
+    """A line for each run of a record, with its groups, machine and time; the largest run first."""
     groups: dict[str, list[str]] = {}
     for group, run in record["runs"].items():
         groups.setdefault(run, []).append(group)
@@ -75,35 +74,35 @@ def _runs(record: dict[str, Any]) -> list[str]:
 
 
 def _goals(records: list[dict[str, Any]]) -> str:
-    names = " | ".join(f"Python {_short(one)}" for one in records)
-    lines = ["## Goals", "", f"| what | goal | {names} |", f"|---|---|{'---|' * len(records)}"]
-    for what, group, start in GOALS:
-        found = [_find(one, group, start) for one in records]
-        first = next((one for one in found if one), None)
-        cells = " | ".join(_said(one) if one else "" for one in found)
-        lines.append(f"| {what} | {_goal(first) if first else ''} | {cells} |")
+    names = " | ".join(f"Python {_short(record)}" for record in records)
+    lines = ["## Goals", "", f"| figure | goal | {names} |", f"|---|---|{'---|' * len(records)}"]
+    for label, group, start in GOALS:
+        figures = [_find(record, group, start) for record in records]
+        first = next((figure for figure in figures if figure), None)
+        cells = " | ".join(_cell(figure) if figure else "" for figure in figures)
+        lines.append(f"| {label} | {_goal(first) if first else ''} | {cells} |")
     return "\n".join([*lines, ""])
 
 
 def _find(record: dict[str, Any], group: str, start: str) -> dict[str, Any] | None:
     figures: Figures = record["groups"].get(group, [])
-    return next((one for one in figures if one["name"].startswith(start)), None)
+    return next((figure for figure in figures if figure["name"].startswith(start)), None)
 
 
 def _group(name: str, records: list[dict[str, Any]]) -> str:
-    head = " | ".join(f"Python {_short(one)}" for one in records)
+    head = " | ".join(f"Python {_short(record)}" for record in records)
     lines = [f"## {name}", "", ABOUT[name], ""]
     if (RESULTS / f"{name}.svg").exists():
         lines += [f"![{name}](results/{name}.svg)", ""]
-    lines += [f"| what | {head} | goal |", f"|---|{'---|' * (len(records) + 1)}"]
+    lines += [f"| figure | {head} | goal |", f"|---|{'---|' * (len(records) + 1)}"]
     for figure in records[0]["groups"][name]:
-        found = [_find(one, name, figure["name"]) for one in records]
-        cells = " | ".join(_said(one) if one else "" for one in found)
+        same = [_find(record, name, figure["name"]) for record in records]
+        cells = " | ".join(_cell(other) if other else "" for other in same)
         lines.append(f"| {figure['name']} | {cells} | {_goal(figure)} |")
     return "\n".join([*lines, ""])
 
 
-def _said(figure: dict[str, Any]) -> str:
+def _cell(figure: dict[str, Any]) -> str:
     unit = {"x": " times", "us": " µs"}.get(figure["unit"], f" {figure['unit']}".rstrip())
     text = f"{_number(figure['value'])}{unit}"
     if figure["spread"]:
@@ -136,7 +135,7 @@ def _plot(groups: dict[str, Figures]) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    # The same figures give the same files.
+    # A fixed salt, so that the same figures give the same files.
     mpl.rcParams["svg.hashsalt"] = "epochal"
     if "hotpath" in groups:
         _plot_calls(groups["hotpath"])
@@ -150,8 +149,8 @@ def _plot_calls(figures: Figures) -> None:
     from matplotlib import pyplot
 
     chart, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
-    names = [one["name"].removeprefix("call: ") for one in figures][::-1]
-    values = [one["value"] for one in figures][::-1]
+    names = [figure["name"].removeprefix("call: ") for figure in figures][::-1]
+    values = [figure["value"] for figure in figures][::-1]
     colors = ["#e8893a" if "(ours)" in name else "#3b6fd4" for name in names]
     axes.barh(names, values, color=colors)
     axes.set_xscale("log")
@@ -162,12 +161,12 @@ def _plot_calls(figures: Figures) -> None:
 def _plot_growth(figures: Figures) -> None:
     from matplotlib import pyplot
 
-    found: dict[str, dict[int, float]] = {}
-    for one in figures:
-        match = re.match(r"([\d,]+) plugins of \d+ exports: (.*)", one["name"])
+    values: dict[str, dict[int, float]] = {}
+    for figure in figures:
+        match = re.match(r"([\d,]+) plugins of \d+ exports: (.*)", figure["name"])
         if match:
             size = int(match[1].replace(",", ""))
-            found.setdefault(match[2], {})[size] = one["value"]
+            values.setdefault(match[2], {})[size] = figure["value"]
     chart, all_axes = pyplot.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
     for axes, name, unit in zip(
         all_axes,
@@ -175,7 +174,7 @@ def _plot_growth(figures: Figures) -> None:
         ("ms", "ms", "ns"),
         strict=True,
     ):
-        axes.plot(list(found[name]), list(found[name].values()), marker="o", color="#e8893a")
+        axes.plot(list(values[name]), list(values[name].values()), marker="o", color="#e8893a")
         axes.set(xscale="log", xlabel="plugins", title=f"{name}, {unit}")
         axes.set_ylim(bottom=0)
     _save(chart, "growth")
@@ -190,7 +189,7 @@ def _plot_drains(figures: Figures) -> None:
     }
     for place, start in enumerate(rows.values()):
         low, high = (
-            next(one["value"] for one in figures if one["name"] == f"{start}{joint}{share}")
+            next(f["value"] for f in figures if f["name"] == f"{start}{joint}{share}")
             for joint, share in (
                 ((", ", "p50"), (", ", "p99")) if place == 0 else ((" ", "p50"), (" ", "p99"))
             )

@@ -1,8 +1,8 @@
-"""The alternative of today: gunicorn restarts its workers on HUP, beside a reload in the process.
+"""A reload in the process, compared with gunicorn's restart of its workers on HUP.
 
-The same application behind the same server classes, under the same load: one is changed by HUP with
-uvicorn workers, the other by a reload of a plugin. Counted are requests that failed, and how long
-it takes until an answer comes from the new code.
+The same application runs behind the same server classes under the same load. One is changed by HUP
+with uvicorn workers, the other by a reload of a plugin. The benchmark counts failed requests, and
+measures the time until the first answer of the new code.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ app = EpochMiddleware(plain, rt)
 
 
 def measure() -> Iterator[Figure]:
-    """Both ways, one after the other; two processors share client and server."""
+    """Yield the figures of both ways in sequence; client and server share the processors."""
     for name, change in (("gunicorn HUP", _hup), ("a reload", _saved)):
         with TemporaryDirectory() as folder, _served(Path(folder), name) as (port, process):
             failed, taken, waits = asyncio.run(_load(port, Path(folder), process, change))
@@ -89,7 +89,7 @@ def _hup(process: subprocess.Popen[bytes]) -> None:
 
 
 def _saved(process: subprocess.Popen[bytes]) -> None:
-    """The file was saved, and is watched."""
+    """Do nothing: the watcher sees the saved file."""
 
 
 async def _load(
@@ -103,7 +103,7 @@ async def _load(
     newest = 0
     ended = asyncio.Event()
 
-    async def ask() -> None:
+    async def send_requests() -> None:
         nonlocal failed, newest
         reader = writer = None
         while not ended.is_set():
@@ -127,7 +127,7 @@ async def _load(
         if writer is not None:
             writer.close()
 
-    asking = [asyncio.create_task(ask()) for _ in range(_CONNECTIONS)]
+    clients = [asyncio.create_task(send_requests()) for _ in range(_CONNECTIONS)]
     await asyncio.sleep(_QUIET_S)
     waits = []
     for number in range(2, _CHANGES + 2):
@@ -136,11 +136,11 @@ async def _load(
         change(process)
         while newest < number and time.perf_counter() < started + _LONGEST_S:
             await asyncio.sleep(0.002)
-        assert newest >= number, "the new code never answered"
+        assert newest >= number, "no answer came from the new code"
         waits.append(time.perf_counter() - started)
         await asyncio.sleep(_QUIET_S)
     ended.set()
-    await asyncio.gather(*asking)
+    await asyncio.gather(*clients)
     return failed, taken, waits
 
 

@@ -35,7 +35,7 @@ _PLUGINS = 100
 
 @dataclass
 class Window:
-    """What the clients saw in one stretch of time."""
+    """The clients' measurements over one stretch of time."""
 
     seconds: float
     times_ms: list[float]
@@ -43,12 +43,12 @@ class Window:
 
     @property
     def rate(self) -> float:
-        """Queries a second."""
+        """The number of queries a second."""
         return len(self.times_ms) / self.seconds
 
 
 def measure() -> Iterator[Figure]:
-    """Quiet and reloading by turns, in one run; then restarts from a store."""
+    """Yield queries quiet and under reloads, by turns in one run; then restarts from a store."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "geo.py").write_text(source(300))
@@ -60,15 +60,15 @@ def measure() -> Iterator[Figure]:
 
 
 def _figures(quiet: list[Window], busy: list[Window], reloads: list[float]) -> Iterator[Figure]:
-    yield from_repeats("service: queries a second, quiet", [one.rate for one in quiet], "/s")
+    yield from_repeats("service: queries a second, quiet", [window.rate for window in quiet], "/s")
     rates = [b.rate / q.rate for q, b in zip(quiet, busy, strict=True)]
     yield from_repeats("service: while reloading, against quiet", rates, "", 0.95, higher=True)
-    p99 = [percentile(one.times_ms, 0.99) for one in quiet]
+    p99 = [percentile(window.times_ms, 0.99) for window in quiet]
     yield from_repeats("service: p99, quiet", p99, "ms")
     ratios = [percentile(b.times_ms, 0.99) / q for q, b in zip(p99, busy, strict=True)]
     yield from_repeats("service: p99 while reloading, against quiet", ratios, "", 1.25)
     yield from_repeats("service: reloads a second meanwhile", reloads, "/s")
-    failures = sum(one.failures for one in (*quiet, *busy))
+    failures = sum(window.failures for window in (*quiet, *busy))
     yield Figure("service: queries failed", failures, "", 0.0)
 
 
@@ -93,14 +93,14 @@ async def _window(clients: list[_Client]) -> Window:
     for client in clients:
         client.times_ms, client.failures = [], 0
     started = time.perf_counter()
-    await asyncio.gather(*[client.ask_until(started + _WINDOW_S) for client in clients])
+    await asyncio.gather(*[client.query_until(started + _WINDOW_S) for client in clients])
     seconds = time.perf_counter() - started
     times = [taken for client in clients for taken in client.times_ms]
     return Window(seconds, times, sum(client.failures for client in clients))
 
 
 class _Client:
-    """One connection that asks again as soon as it is answered; no more HTTP than that."""
+    """One connection that sends its next request upon each answer, with just enough HTTP."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str):
         self.times_ms: list[float] = []
@@ -118,7 +118,7 @@ class _Client:
         parts = urlsplit(url)
         return cls(*await asyncio.open_connection(parts.hostname, parts.port), parts.netloc)
 
-    async def ask_until(self, deadline: float) -> None:
+    async def query_until(self, deadline: float) -> None:
         while (began := time.perf_counter()) < deadline:
             self._writer.write(self._request)
             head = await self._reader.readuntil(b"\r\n\r\n")
@@ -132,7 +132,7 @@ class _Client:
 
 
 def _reload(url: str) -> int:
-    """Reload at a steady rate for one window; how often."""
+    """Reload at a steady rate for one window; returns the number of reloads."""
     count, started = 0, time.perf_counter()
     headers = {"Authorization": f"Bearer {_TOKEN}"}
     connection = HTTPConnection(urlsplit(url).netloc)
@@ -165,7 +165,7 @@ def _served(*arguments: str) -> Iterator[str]:
 
 
 def _restarts(folder: str) -> list[float]:
-    """From the start of the process to the first query's answer."""
+    """Seconds from the start of the process until it is ready, for each restart."""
     with Runtime(store=f"{folder}/store") as rt, rt.change() as change:
         for number in range(_PLUGINS):
             path = Path(folder, f"plugin{number}.py")

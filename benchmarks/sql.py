@@ -1,4 +1,4 @@
-"""What a plugin's function costs a query, against the same function in plain DataFusion."""
+"""The cost of a plugin's function in a query, compared with plain DataFusion."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def area(a: pa.float64(), b: pa.float64()) -> pa.float64():
 
 
 def area(a: pa.Array, b: pa.Array) -> pa.Array:
-    """The very same function, for plain DataFusion."""
+    """The plugin's function again, for plain DataFusion."""
     return pc.multiply(pc.sqrt(a), pc.add(b, 1.0))
 
 
 def measure() -> Iterator[Figure]:
-    """Throughput of the same query on the same table, by turns."""
+    """Yield the throughput of one query on one table, by turns, then under reloads, then plans."""
 
     table = pa.table(
         {
@@ -82,9 +82,9 @@ def measure() -> Iterator[Figure]:
 
 
 def _under_reloads(flights: pa.Table) -> Iterator[Figure]:
-    """Rows a second and times of queries, quiet and at three rates of reloads, by turns.
+    """Yield rows a second and query times, quiet and at three rates of reloads, by turns.
 
-    On the demonstration's flights, of which each query computes a figure an airport and carrier.
+    Each query computes a figure for every airport and carrier of the demonstration's flights.
     """
     rates = (0, 1, 10, 50)
     rows: dict[int, list[float]] = {rate: [] for rate in rates}
@@ -138,7 +138,7 @@ def _reloading(rt: Runtime, rate: int) -> Iterator[None]:
 
 
 def _planning() -> Iterator[Figure]:
-    """From a new epoch to the first query's plan, by the number of functions that there are."""
+    """Yield the time from a new epoch to its first plan, by the number of functions."""
     function = "\n\n@scalar\ndef f{n}(x: float) -> float:\n    return x\n"
     for count in (10, 100, 1_000):
         with TemporaryDirectory() as folder, Runtime() as rt:

@@ -1,4 +1,4 @@
-"""What the store costs: a restart with a hundred plugins, and what a commit adds to a reload."""
+"""The cost of the store: a restart with a hundred plugins, and a reload's commit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RELOADS = sized(200, 30)
 
 
 def measure() -> Iterator[Figure]:
-    """Restarts from the store alone; the plugins' files are gone."""
+    """Yield restarts from the store alone, without the plugins' files, and commits."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         _fill(folder)
@@ -55,7 +55,7 @@ def _restarts(folder: Path) -> list[float]:
 
 
 def _reloads(folder: Path) -> tuple[list[float], float]:
-    """Milliseconds of each commit (a new version each), and the store's size afterwards."""
+    """Milliseconds of each commit of a new version, and the store's size afterwards in MiB."""
     path, taken = folder / "plugin0.py", []
     text = source(300).replace('"geo"', '"plugin0"')
     with Runtime(store=folder / "store") as rt:

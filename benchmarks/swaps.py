@@ -1,4 +1,4 @@
-"""What operations see of reloads: two calls with a millisecond between them, on four threads."""
+"""Operations under reloads: two calls with a millisecond between them, on four threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RELOADS_PER_S = 10
 
 
 def measure() -> Iterator[Figure]:
-    """Quiet and reloading by turns. Each reload is of a new version, so that it is compiled."""
+    """Yield figures quiet and under reloads, by turns; each reload compiles a new version."""
     quiet: list[list[float]] = []
     busy: list[list[float]] = []
     wrong = 0
@@ -42,14 +42,18 @@ def measure() -> Iterator[Figure]:
             percentile(b, share) / percentile(a, share) for a, b in zip(quiet, busy, strict=True)
         ]
         goal = 1.10 if name == "p99" else None
-        told = f"operation {name} at {_RELOADS_PER_S} reloads a second / quiet"
-        yield from_repeats(told, pairs, "x", goal)
+        label = f"operation {name} at {_RELOADS_PER_S} reloads a second / quiet"
+        yield from_repeats(label, pairs, "x", goal)
     yield Figure("operations", sum(map(len, (*quiet, *busy))), "")
     yield Figure("operations failed, mixed, missing or used late", wrong, "", 0)
 
 
 def _window(rt: Runtime, path: Path | None) -> tuple[list[float], int]:
-    """Operations for a while; reloads of `path` beside them, if there is one."""
+    """Run operations for one window, with reloads of `path` meanwhile unless it is None.
+
+    Returns:
+        The seconds of each operation, and the number of wrong or failed ones.
+    """
     taken: list[list[float]] = [[] for _ in range(_THREADS)]
     wrong = [0] * _THREADS
     ended = threading.Event()
@@ -81,4 +85,4 @@ def _window(rt: Runtime, path: Path | None) -> tuple[list[float], int]:
     ended.set()
     for thread in threads:
         thread.join()
-    return [value for one in taken for value in one], sum(wrong)
+    return [value for times in taken for value in times], sum(wrong)
