@@ -1,10 +1,10 @@
-"""A conformance suite for hot reload: what happens to running work when code is swapped under it.
+"""A conformance suite for hot reload: the effects of a code swap on running work.
 
-Every system that swaps code answers the same questions, and mostly answers them in private. Here
-each question is a *scenario*, a plain function against a small interface, and each way to swap code
-is a *system* behind that interface, used as its own documentation says. A scenario counts what its
-operations themselves saw: no answer rests on what a system says of itself.
+Every system that swaps code faces the same questions, and few document their answers. Here each
+question is a *scenario*, a plain function against a small interface, and each way to swap code is a
+*system* behind that interface, used as its own documentation describes. A scenario counts the
+observations of its own operations, and never relies on a system's own reports.
 
-`python -m conformance` runs every scenario with every system, each pair in a process of its own,
-and prints the matrix; `--page` writes it to `docs/conformance.md`.
+`python -m conformance` runs every scenario with every system, each pair in its own process, and
+prints the matrix; `--page` writes it to `docs/conformance.md`.
 """

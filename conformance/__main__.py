@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from conformance.page import page
-from conformance.run import apart, here
+from conformance.run import run_here, run_in_subprocess
 from conformance.scenarios import SCENARIOS
 from conformance.system import Outcome
 from conformance.systems import SYSTEMS, is_installed
@@ -22,75 +22,75 @@ _WORDS = {True: "passes", False: "FAILS", None: "n/a"}
 
 
 def main() -> int:
-    """Run what was asked for; 0 if Epochal passes all of it."""
+    """Run the chosen scenarios; returns 0 if Epochal passes all of them, else 1."""
     options = _options()
     if options.inside:
-        print(json.dumps(asdict(here(*options.inside, quick=options.quick))))
+        print(json.dumps(asdict(run_here(*options.inside, quick=options.quick))))
         return 0
     systems = options.system or list(SYSTEMS)
     for system in systems:
         if not is_installed(system):
-            print(
-                f"{SYSTEMS[system].name} is not installed, and left out (see the group conformance)"
-            )
+            name = SYSTEMS[system].name
+            print(f"{name} is not installed, and left out (see the group conformance)")
     systems = [system for system in systems if is_installed(system)]
     results: dict[tuple[str, str], Outcome] = {}
     for scenario in options.scenario or SCENARIOS:
         print(scenario.replace("_", " "), flush=True)
         for system in systems:
-            outcome = results[system, scenario] = apart(system, scenario, quick=options.quick)
+            outcome = run_in_subprocess(system, scenario, quick=options.quick)
+            results[system, scenario] = outcome
             name = SYSTEMS[system].name
             print(f"  {name:<22} {_WORDS[outcome.passed]:<7} {outcome.evidence}", flush=True)
     if options.page:
-        kept, ran = _keep(results)
+        outcomes, ran = _store(results)
         if missing := sorted({SYSTEMS[s].name for s in SYSTEMS if s not in ran}):
-            print(f"the page is not written: nothing is known yet of {', '.join(missing)}")
+            print(f"the page is not written: there are no results of {', '.join(missing)}")
         else:
-            PAGE.write_text(page(kept, ran))
+            PAGE.write_text(page(outcomes, ran))
     ours = [outcome for (system, _), outcome in results.items() if system == "epochal"]
     return 0 if all(outcome.passed for outcome in ours) else 1
 
 
-def _keep(
+def _store(
     fresh: dict[tuple[str, str], Outcome],
 ) -> tuple[dict[tuple[str, str], Outcome], dict[str, str]]:
-    """Put results into the file that has them all; what was not run stays as it was.
+    """Merge fresh results into the file of all results; the others stay.
 
     Returns:
-        The outcomes, and when and on what each system was last run.
+        All outcomes, and the date and Python version of each system's last run.
     """
     document = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ran": {}, "results": []}
     known = {
         (row["system"], row["scenario"]): Outcome(row["passed"], row["evidence"])
         for row in document["results"]
     }
-    kept = known | fresh
+    outcomes = known | fresh
     day = datetime.datetime.now(datetime.UTC).date()
     now = f"{day}, Python {platform.python_version()}"
     ran = document["ran"] | {system: now for system, _ in fresh}
     rows = [
-        {"system": s, "scenario": n, **asdict(kept[s, n])}
+        {"system": s, "scenario": n, **asdict(outcomes[s, n])}
         for n in SCENARIOS
         for s in SYSTEMS
-        if (s, n) in kept
+        if (s, n) in outcomes
     ]
     RESULTS.write_text(json.dumps({"ran": ran, "results": rows}, indent=1) + "\n")
-    return kept, ran
+    return outcomes, ran
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="conformance",
-        description="See what happens to running work when code is swapped under it.",
+        description="Test the effects of a code swap on running work.",
     )
-    parser.add_argument("--system", action="append", choices=SYSTEMS, help="one of; all")
-    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="one of; all")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the swaps")
+    parser.add_argument("--system", action="append", choices=SYSTEMS, help="by default all")
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="by default all")
+    parser.add_argument("--quick", action="store_true", help="a fraction of the swaps")
     parser.add_argument("--page", action="store_true", help="write docs/conformance.md")
     parser.add_argument("--inside", nargs=2, metavar=("SYSTEM", "SCENARIO"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.page and options.quick:
-        parser.error("the page is of the full size: leave --quick out")
+        parser.error("--page needs the full size: leave --quick out")
     return options
 
 

@@ -1,4 +1,4 @@
-"""The matrix as a page."""
+"""Writes the matrix and all outcomes as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MARKS: Final = {True: "passes", False: "**fails**", None: "n/a"}
 
 
 def page(results: Results, ran: Mapping[str, str]) -> str:
-    """Everything that was found.
+    """The text of docs/conformance.md.
 
     Args:
         results: outcome by (system, scenario).
-        ran: when and on what each system was run, in words.
+        ran: the date and Python version of each system's run.
     """
     head = f"| scenario | {' | '.join(system.name for system in SYSTEMS.values())} |"
     rows = [
@@ -34,10 +34,10 @@ def page(results: Results, ran: Mapping[str, str]) -> str:
     ]
     parts = [
         "# A conformance suite for hot reload",
-        "Ways to swap Python code in a running process, and what happens to the work that runs\n"
-        "meanwhile. Each scenario counts what its operations themselves saw; each system is used\n"
-        "as its documentation says, in a process of its own. *n/a*: it makes no such promise.\n"
-        "`make conformance` writes this page.",
+        "Ways to swap Python code in a running process, and their effects on the work that runs\n"
+        "meanwhile. Each scenario counts the observations of its own operations. Each system is\n"
+        "used as its documentation describes, in its own process. *n/a*: the system makes no such\n"
+        "promise. `make conformance` writes this page.",
         "\n".join([head, "|---" * (len(SYSTEMS) + 1) + "|", *rows]),
         "## The systems",
         "\n".join(
@@ -50,11 +50,11 @@ def page(results: Results, ran: Mapping[str, str]) -> str:
 
 def _section(name: str, results: Results) -> str:
     about = inspect.getdoc(SCENARIOS[name]) or ""
-    found = [
+    outcomes = [
         f"- {system.name}: {_MARKS[results[key, name].passed]}. {results[key, name].evidence}"
         for key, system in SYSTEMS.items()
     ]
-    return "\n".join([f"## {_title(name)}", "", about, "", *found])
+    return "\n".join([f"## {_title(name)}", "", about, "", *outcomes])
 
 
 def _title(name: str) -> str:

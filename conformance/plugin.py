@@ -8,7 +8,7 @@ from typing import Any
 from epochal import Kind
 
 export: Kind[Any] = Kind("conformance.export")
-"""Marks what a plugin offers. To other systems it is an attribute without a meaning."""
+"""Marks a plugin's exports. The other systems ignore the attribute."""
 
 
 @functools.singledispatch
@@ -19,7 +19,7 @@ def describe(thing: object) -> str:
 
 @functools.cache
 def remembered(thing: object) -> str:
-    """A host's function that remembers what it was asked."""
+    """A host's function that caches its arguments and results."""
     return repr(thing)
 
 
@@ -28,13 +28,13 @@ class UsedAfterShutdownError(RuntimeError):
 
 
 def source(plugin: str, version: int, extra: str = "") -> str:
-    """A version of a plugin: each of its functions answers with that version's number.
+    """The source of one version of a plugin; its functions return the version's number.
 
     Args:
         plugin: its name.
-        version: what its functions answer; written with a fixed width, so that two versions have
-            sources of equal length.
-        extra: code behind the rest.
+        version: the number that its functions return; written with a fixed width, so that two
+            versions have sources of equal length.
+        extra: code to append.
     """
     return _TEXT.format(plugin=plugin, version=f"{version:06d}", extra=extra)
 

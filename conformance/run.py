@@ -1,4 +1,4 @@
-"""One scenario with one system, in a process of its own."""
+"""Runs one scenario with one system, in this process or in its own."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _LIMIT_S = 180.0
 ROOT = Path(__file__).parents[1]
 
 
-def here(system: str, scenario: str, *, quick: bool) -> Outcome:
-    """Run it in this process."""
+def run_here(system: str, scenario: str, *, quick: bool) -> Outcome:
+    """Run a scenario with a system in this process."""
     if scenario in SYSTEMS[system].lacks:
-        return Outcome(None, "it makes no such promise")
+        return Outcome(None, "not promised")
     with TemporaryDirectory() as folder:
-        made = SYSTEMS[system](Path(folder))
+        instance = SYSTEMS[system](Path(folder))
         try:
-            return SCENARIOS[scenario](made, QUICK if quick else FULL)
+            return SCENARIOS[scenario](instance, QUICK if quick else FULL)
         finally:
-            made.close()
+            instance.close()
 
 
-def apart(system: str, scenario: str, *, quick: bool) -> Outcome:
-    """Run it in a process of its own; one that does not end has failed."""
+def run_in_subprocess(system: str, scenario: str, *, quick: bool) -> Outcome:
+    """Run a scenario with a system in its own process; one that does not end has failed."""
     command = [sys.executable, "-m", "conformance", "--inside", system, scenario]
-    # A careful host turns bytecode caches off; one scenario asks what becomes of one that does not.
-    cached = "" if scenario == "a_save_of_equal_length_within_a_second_counts" else "1"
+    # A careful host turns bytecode caches off; one scenario tests a host that leaves them on.
+    cached = "" if scenario == "a_save_of_equal_length_takes_effect" else "1"
     try:
         done = subprocess.run(
             [*command, *(["--quick"] if quick else [])],
@@ -50,5 +50,5 @@ def apart(system: str, scenario: str, *, quick: bool) -> Outcome:
     try:
         return Outcome(**json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError):
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Outcome(False, f"it raised: {last}")

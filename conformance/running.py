@@ -1,4 +1,4 @@
-"""Operations that run while a scenario swaps, and count what they see."""
+"""Operations that run while a scenario swaps plugins, and count their observations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _BETWEEN_S = 0.001
 
 
-class Seen:
-    """What the operations of one worker saw; written by that worker."""
+class Observations:
+    """The observations of one worker's operations; only that worker writes them."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -39,44 +39,51 @@ class Seen:
         self.counts["mixed"] += first != second
 
 
-def two_calls(system: System, seen: Seen) -> None:
+def two_calls(system: System, observations: Observations) -> None:
     """One operation: a call, a millisecond, another call."""
     started = time.perf_counter()
     try:
         with system.begin() as look:
             first = look("geo", "a")()
             time.sleep(_BETWEEN_S)
-            seen.note_pair(first, look("geo", "b")())
+            observations.note_pair(first, look("geo", "b")())
     except Exception as error:  # noqa: BLE001  counted
-        seen.note(error)
-    seen.times.append(time.perf_counter() - started)
-    seen.counts["operations"] += 1
+        observations.note(error)
+    observations.times.append(time.perf_counter() - started)
+    observations.counts["operations"] += 1
 
 
-async def two_calls_in_a_task(system: System, seen: Seen) -> None:
-    """The same in a task; others run in the meantime."""
+async def two_calls_in_a_task(system: System, observations: Observations) -> None:
+    """One operation in a task: other tasks run between its two calls."""
     try:
         with system.begin() as look:
             first = look("geo", "a")()
             await asyncio.sleep(_BETWEEN_S)
-            seen.note_pair(first, look("geo", "b")())
+            observations.note_pair(first, look("geo", "b")())
     except Exception as error:  # noqa: BLE001  counted
-        seen.note(error)
-    seen.counts["operations"] += 1
+        observations.note(error)
+    observations.counts["operations"] += 1
 
 
-def beside(
-    system: System, work: Callable[[System, Seen], None], change: Callable[[], None], threads: int
-) -> list[Seen]:
-    """Run `work` again and again in threads while `change` runs; what each thread saw."""
+def run_during(
+    system: System,
+    work: Callable[[System, Observations], None],
+    change: Callable[[], None],
+    threads: int,
+) -> list[Observations]:
+    """Run `work` in threads, over and over, while `change` runs.
+
+    Returns:
+        The observations of each thread.
+    """
     stop = threading.Event()
-    seen = [Seen() for _ in range(threads)]
+    observations = [Observations() for _ in range(threads)]
 
-    def run(mine: Seen) -> None:
+    def run(own: Observations) -> None:
         while not stop.is_set():
-            work(system, mine)
+            work(system, own)
 
-    workers = [threading.Thread(target=run, args=(mine,), daemon=True) for mine in seen]
+    workers = [threading.Thread(target=run, args=(own,), daemon=True) for own in observations]
     for worker in workers:
         worker.start()
     try:
@@ -85,11 +92,11 @@ def beside(
         stop.set()
         for worker in workers:
             worker.join(20)
-    return seen
+    return observations
 
 
 def swapping(system: System, count: int, *plugins: str) -> Callable[[], None]:
-    """Swaps plugins to versions 2, 3, and so on."""
+    """A function that swaps plugins `count` times, to versions 2, 3, and so on."""
 
     def change() -> None:
         for version in range(2, count + 2):
@@ -99,21 +106,21 @@ def swapping(system: System, count: int, *plugins: str) -> Callable[[], None]:
     return change
 
 
-def total(seen: list[Seen]) -> Counter[str]:
-    """All counts together."""
+def total(observations: list[Observations]) -> Counter[str]:
+    """The sum of all workers' counts."""
     counts: Counter[str] = Counter()
-    for one in seen:
-        counts.update(one.counts)
+    for worker in observations:
+        counts.update(worker.counts)
     return counts
 
 
-def said(counts: Counter[str]) -> str:
-    """Counts in words, zeros left out."""
+def summary(counts: Counter[str]) -> str:
+    """The counts as text, without zeros."""
     wrong = {name: n for name, n in counts.items() if n and name != "operations"}
     listed = ", ".join(f"{n:,} {name}" for name, n in sorted(wrong.items())) or "none wrong"
     return f"{counts['operations']:,} operations: {listed}"
 
 
 def none_wrong(counts: Counter[str]) -> bool:
-    """Whether every operation saw what it should."""
+    """Whether no operation counted an error or a mixed pair."""
     return not any(n for name, n in counts.items() if name != "operations")

@@ -1,7 +1,7 @@
-"""The scenarios: each a question about code that is swapped under running work.
+"""The scenarios: each tests one effect of a code swap on running work.
 
-A scenario's docstring is its text in the matrix: what is asked, and what a failure means to whoever
-runs such a system.
+A scenario's docstring is its text on the page: the situation, and the meaning of a failure for a
+host of such a system.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from conformance.plugin import UsedAfterShutdownError, describe, remembered, source
 from conformance.running import (
-    Seen,
-    beside,
+    Observations,
     none_wrong,
-    said,
+    run_during,
+    summary,
     swapping,
     total,
     two_calls,
@@ -48,21 +48,21 @@ def two_calls_in_threads(system: System, size: Size) -> Outcome:
     A failure is an answer computed half by one version and half by another, or an error.
     """
     system.load({"geo": source("geo", 1)})
-    counts = total(beside(system, two_calls, swapping(system, size.swaps, "geo"), 4))
-    return Outcome(none_wrong(counts), said(counts))
+    counts = total(run_during(system, two_calls, swapping(system, size.swaps, "geo"), 4))
+    return Outcome(none_wrong(counts), summary(counts))
 
 
 def two_calls_in_tasks(system: System, size: Size) -> Outcome:
-    """The same in asyncio tasks, swapped from another thread."""
+    """The two calls run in asyncio tasks, and another thread swaps the plugin."""
     system.load({"geo": source("geo", 1)})
-    seen = Seen()
+    observations = Observations()
 
     async def main() -> None:
         stop = asyncio.Event()
 
         async def run() -> None:
             while not stop.is_set():
-                await two_calls_in_a_task(system, seen)
+                await two_calls_in_a_task(system, observations)
 
         tasks = [asyncio.create_task(run()) for _ in range(size.tasks)]
         await asyncio.to_thread(swapping(system, size.swaps, "geo"))
@@ -70,14 +70,14 @@ def two_calls_in_tasks(system: System, size: Size) -> Outcome:
         await asyncio.gather(*tasks)
 
     asyncio.run(main())
-    return Outcome(none_wrong(seen.counts), said(seen.counts))
+    return Outcome(none_wrong(observations.counts), summary(observations.counts))
 
 
 def a_call_in_flight_ends_on_its_version(system: System, size: Size) -> Outcome:
-    """A function is swapped while it runs, and looks at its module's names before and after.
+    """A function is swapped while it runs. It reads its module's names before and after the swap.
 
-    A failure is a function whose second half runs with another version's globals, or one that is
-    shut down while it runs.
+    A failure is a function that continues with another version's globals, or that is shut down
+    while it runs.
     """
     system.load({"geo": source("geo", 1)})
     entered, leave = threading.Event(), threading.Event()
@@ -91,7 +91,7 @@ def a_call_in_flight_ends_on_its_version(system: System, size: Size) -> Outcome:
         running = pool.submit(call)
         entered.wait(_PROMPT_S)
         swap = pool.submit(system.swap, {"geo": source("geo", 2)})
-        wait([swap], _PROMPT_S)  # some wait for the call, and are let go below
+        wait([swap], _PROMPT_S)  # some systems wait for the call, which is released below
         leave.set()
         try:
             answer = running.result(20)
@@ -101,83 +101,85 @@ def a_call_in_flight_ends_on_its_version(system: System, size: Size) -> Outcome:
     return Outcome(set(answer) == {1}, f"began on version 1, saw {', '.join(map(str, answer))}")
 
 
-def a_load_that_fails_leaves_the_old_whole(system: System, size: Size) -> Outcome:
+def a_failed_load_leaves_the_old_version_whole(system: System, size: Size) -> Outcome:
     """A new version raises half way through its code.
 
-    A failure is an old version that is gone, or that has some of the new one's names.
+    A failure is an old version that is gone, or that has names of the new one.
     """
     system.load({"geo": source("geo", 1)})
     broken = source("geo", 2).replace("def helper():", "raise ValueError\n\ndef helper():")
     try:
         system.swap({"geo": broken})
-    except Exception:  # noqa: BLE001  any error is right; what is left is looked at
+    except Exception:  # noqa: BLE001  any error is right; the old version is checked below
         pass
     else:
-        return Outcome(False, "the failure was not told")
+        return Outcome(False, "the failure was not reported")
     try:
         with system.begin() as look:
             answer = look("geo", "a")(), look("geo", "shape")().version()
-    except Exception as error:  # noqa: BLE001  told
+    except Exception as error:  # noqa: BLE001  reported
         return Outcome(False, f"the old version raises {type(error).__name__}")
-    return Outcome(answer == (1, 1), f"afterwards a function says {answer[0]}, a class {answer[1]}")
+    text = f"afterwards a function returns {answer[0]}, a class {answer[1]}"
+    return Outcome(answer == (1, 1), text)
 
 
 def two_plugins_change_together(system: System, size: Size) -> Outcome:
     """Two plugins are swapped together, and operations call both.
 
-    A failure is an operation that sees one of them changed and the other not yet.
+    A failure is an operation that sees one of them changed, and the other not yet.
     """
     system.load({"geo": source("geo", 1), "tax": source("tax", 1)})
 
-    def both(system: System, seen: Seen) -> None:
+    def both(system: System, observations: Observations) -> None:
         try:
             with system.begin() as look:
-                seen.note_pair(look("geo", "a")(), look("tax", "a")())
+                observations.note_pair(look("geo", "a")(), look("tax", "a")())
         except Exception as error:  # noqa: BLE001  counted
-            seen.note(error)
-        seen.counts["operations"] += 1
+            observations.note(error)
+        observations.counts["operations"] += 1
 
-    counts = total(beside(system, both, swapping(system, size.swaps, "geo", "tax"), 3))
-    return Outcome(none_wrong(counts), said(counts))
+    counts = total(run_during(system, both, swapping(system, size.swaps, "geo", "tax"), 3))
+    return Outcome(none_wrong(counts), summary(counts))
 
 
 def a_name_is_always_there(system: System, size: Size) -> Outcome:
-    """Threads look a function up, all the time, that every version has.
+    """Threads keep looking up a function that every version has.
 
-    A failure is an instant at which it could not be found, or not be called.
+    A failure is an instant at which it cannot be found or called.
     """
     system.load({"geo": source("geo", 1)})
 
-    def look_up(system: System, seen: Seen) -> None:
+    def look_up(system: System, observations: Observations) -> None:
         try:
             with system.begin() as look:
                 look("geo", "a")()
         except Exception as error:  # noqa: BLE001  counted
-            seen.note(error)
-        seen.counts["operations"] += 1
+            observations.note(error)
+        observations.counts["operations"] += 1
 
-    counts = total(beside(system, look_up, swapping(system, size.swaps, "geo"), 3))
-    return Outcome(none_wrong(counts), said(counts))
+    counts = total(run_during(system, look_up, swapping(system, size.swaps, "geo"), 3))
+    return Outcome(none_wrong(counts), summary(counts))
 
 
-def nobody_sees_an_older_version_than_was_published(system: System, size: Size) -> Outcome:
-    """Readers note the newest version that was swapped in for certain, then call.
+def no_operation_sees_an_outdated_version(system: System, size: Size) -> Outcome:
+    """Readers note the newest version with a completed swap, then call.
 
-    The ages are counted: 0 is the version noted, -1 a newer one. A failure is an older one.
+    They count the age of each answer: 0 is the noted version, -1 a newer one. A failure is an older
+    one.
     """
     system.load({"geo": source("geo", 1)})
     newest = [1]
     ages: Counter[int] = Counter()
 
-    def read(system: System, seen: Seen) -> None:
+    def read(system: System, observations: Observations) -> None:
         floor = newest[0]
         try:
             with system.begin() as look:
                 age = floor - look("geo", "a")()
         except Exception as error:  # noqa: BLE001  counted
-            seen.note(error)
+            observations.note(error)
         else:
-            seen.counts[f"age {max(age, -1)}"] += 1
+            observations.counts[f"age {max(age, -1)}"] += 1
 
     def change() -> None:
         for version in range(2, size.swaps + 2):
@@ -185,7 +187,7 @@ def nobody_sees_an_older_version_than_was_published(system: System, size: Size) 
             newest[0] = version
             time.sleep(0.001)
 
-    counts = total(beside(system, read, change, 3))
+    counts = total(run_during(system, read, change, 3))
     ages.update({n: counts[f"age {n}"] for n in range(-1, size.swaps)})
     old = sum(n for age, n in ages.items() if age > 0)
     wrong = counts["failed"] + counts["missing"] + counts["used after shutdown"]
@@ -197,7 +199,7 @@ def a_stored_function_stays_whole(system: System, size: Size) -> Outcome:
     """An operation stores a function, and calls it after the swap.
 
     A failure is a stored function that runs after its version was shut down, or with the globals of
-    another version. (What was shut down may have closed what the function needs.)
+    another version. (A shutdown may have closed resources that the function needs.)
     """
     system.load({"geo": source("geo", 1)})
     with system.begin() as look:
@@ -206,14 +208,14 @@ def a_stored_function_stays_whole(system: System, size: Size) -> Outcome:
     try:
         answer = stored()
     except UsedAfterShutdownError:
-        return Outcome(False, "it was shut down, though it could still be called")
-    return Outcome(answer == 1, f"stored from version 1, it answers {answer}")
+        return Outcome(False, "shut down while it could still be called")
+    return Outcome(answer == 1, f"stored from version 1, it returns {answer}")
 
 
-def many_holders_hold_nothing_up(system: System, size: Size) -> Outcome:
-    """A thousand operations are under way when the plugin is swapped; then all of them go on.
+def many_holders_do_not_delay_a_swap(system: System, size: Size) -> Outcome:
+    """A thousand operations are under way when the plugin is swapped; then all of them continue.
 
-    A failure is a swap that waits for them, or an operation that does not go on as it began.
+    A failure is a swap that waits for them, or an operation that continues with another version.
     """
     system.load({"geo": source("geo", 1)})
     with ExitStack() as stack:
@@ -222,37 +224,37 @@ def many_holders_hold_nothing_up(system: System, size: Size) -> Outcome:
         started = time.perf_counter()
         system.swap({"geo": source("geo", 2)})
         took = time.perf_counter() - started
-        seen = Seen()
+        observations = Observations()
         after: Counter[int] = Counter()
         for look in looks:
             try:
                 after[look("geo", "a")()] += 1
             except Exception as error:  # noqa: BLE001  counted
-                seen.note(error)
-    told = f"{after[1]:,} of {before[1]:,} went on with their version; the swap took {took:.1f} s"
-    return Outcome(after == before and took < 2 * _PROMPT_S, told)
+                observations.note(error)
+    text = f"{after[1]:,} of {before[1]:,} continued with their version; the swap took {took:.1f} s"
+    return Outcome(after == before and took < 2 * _PROMPT_S, text)
 
 
-def names_the_holder(system: Any, size: Size) -> Outcome:
-    """An operation never ends. The swap comes back all the same, and says who is in the way.
+def a_swap_names_its_holders(system: Any, size: Size) -> Outcome:
+    """An operation never ends. The swap returns all the same, and names the operation.
 
-    A failure is a swap that hangs, or that cannot tell why memory and threads pile up.
+    A failure is a swap that hangs, or that does not report what keeps the old version alive.
     """
     system.load({"geo": source("geo", 1)})
-    kept = system.begin()
-    kept.__enter__()
+    operation = system.begin()
+    operation.__enter__()
     system.swap({"geo": source("geo", 2)})
     holders = system.holders()
     with system.begin() as look:
         serves = look("geo", "a")()
-    kept.__exit__(None, None, None)
-    return Outcome(serves == 2 and bool(holders), holders[0] if holders else "nobody was named")
+    operation.__exit__(None, None, None)
+    return Outcome(serves == 2 and bool(holders), holders[0] if holders else "no holder was named")
 
 
-def reloads_at_once_end_on_one_version(system: System, size: Size) -> Outcome:
-    """A hundred swaps are asked for from eight threads at once.
+def concurrent_reloads_end_on_one_version(system: System, size: Size) -> Outcome:
+    """Eight threads request a hundred swaps at once.
 
-    A failure is an error, or a plugin whose functions come from different versions afterwards.
+    A failure is an error, or a plugin with functions of different versions afterwards.
     """
     system.load({"geo": source("geo", 1)})
     errors: Counter[str] = Counter()
@@ -268,17 +270,17 @@ def reloads_at_once_end_on_one_version(system: System, size: Size) -> Outcome:
     try:
         with system.begin() as look:
             answers = {look("geo", "a")(), look("geo", "b")(), look("geo", "shape")().version()}
-    except Exception as error:  # noqa: BLE001  told
+    except Exception as error:  # noqa: BLE001  reported
         return Outcome(False, f"afterwards it raises {type(error).__name__}")
-    told = ", ".join(f"{n} {name}" for name, n in errors.items()) or "no errors"
-    return Outcome(not errors and len(answers) == 1, f"{told}; {len(answers)} version(s) left")
+    text = ", ".join(f"{n} {name}" for name, n in errors.items()) or "no errors"
+    return Outcome(not errors and len(answers) == 1, f"{text}; {len(answers)} version(s) left")
 
 
-def a_save_of_equal_length_within_a_second_counts(system: System, size: Size) -> Outcome:
-    """A version of the same length is saved and swapped in at once, again and again.
+def a_save_of_equal_length_takes_effect(system: System, size: Size) -> Outcome:
+    """A version of equal length is saved and swapped in at once, over and over.
 
     A failure is old code that serves after the swap: bytecode caches are keyed by a file's time, in
-    whole seconds, and its length. (In all other scenarios no caches are written.)
+    whole seconds, and its length. (The other scenarios run without bytecode caches.)
     """
     system.load({"geo": source("geo", 1)})
     stale = 0
@@ -297,7 +299,7 @@ def _answer(system: System) -> int:
 def an_object_keeps_its_class(system: System, size: Size) -> Outcome:
     """An object made before the swap is used after it.
 
-    A failure is an object whose methods answer with another version's globals.
+    A failure is an object that runs with another version's globals.
     """
     system.load({"geo": source("geo", 1)})
     with system.begin() as look:
@@ -306,8 +308,8 @@ def an_object_keeps_its_class(system: System, size: Size) -> Outcome:
         answer = old.version()
     with system.begin() as look:
         new = look("geo", "shape")()
-    told = f"made by version 1, it answers {answer}; one made now is of another class"
-    return Outcome(answer == 1 and type(new) is not type(old), told)
+    text = f"made by version 1, it returns {answer}; a new one is of another class"
+    return Outcome(answer == 1 and type(new) is not type(old), text)
 
 
 _AMBIENT = """
@@ -341,13 +343,13 @@ remembered(Shape)
 """
 
 
-def what_a_plugin_left_in_the_process_goes_with_it(system: System, size: Size) -> Outcome:
-    """Each version leaves a log handler, a thread, and more, in tables of the process and the host.
+def old_versions_leave_nothing_in_the_process(system: System, size: Size) -> Outcome:
+    """Each version adds objects to tables of the process and the host.
 
-    The others: a warnings filter, a timer, an exit hook, a pickler of its class, its class in a
-    host's `singledispatch` and in a host's `lru_cache`.
+    It adds a log handler, a thread, a timer, a warnings filter, an exit hook, a pickler of its
+    class, and its class in a host's `singledispatch` and `lru_cache`.
 
-    A failure is what piles up: after ten swaps, all that old versions left behind.
+    A failure is a table that still has objects of old versions after ten swaps.
     """
     before = _ambient()
     for version in range(1, 12):
@@ -357,13 +359,13 @@ def what_a_plugin_left_in_the_process_goes_with_it(system: System, size: Size) -
         else:
             system.swap(text)
     left = _ambient() - before
-    for _ in range(100):  # threads and timers end as soon as they are asked to
+    for _ in range(100):  # a stopped thread or timer takes a moment to end
         if all(n <= 1 for n in left.values()):
             break
         time.sleep(0.05)
         left = _ambient() - before
-    told = ", ".join(f"{n} {name}" for name, n in sorted(left.items()))
-    return Outcome(all(n <= 1 for n in left.values()), f"after ten swaps: {told}")
+    text = ", ".join(f"{n} {name}" for name, n in sorted(left.items()))
+    return Outcome(all(n <= 1 for n in left.values()), f"after ten swaps: {text}")
 
 
 def _ambient() -> Counter[str]:
@@ -384,9 +386,9 @@ def _ambient() -> Counter[str]:
 
 
 def memory_comes_back(system: System, size: Size) -> Outcome:
-    """A plugin is swapped two thousand times, and nobody holds anything.
+    """A plugin is swapped two thousand times, and no operation holds an old version.
 
-    A failure is an old version's function or class that is still there after a collection.
+    A failure is an old version's class that is still alive after a collection.
     """
     system.load({"geo": source("geo", 1)})
     refs: list[weakref.ref[Any]] = []
@@ -395,7 +397,7 @@ def memory_comes_back(system: System, size: Size) -> Outcome:
         system.swap({"geo": source("geo", version)})
     gc.collect()
     alive = sum(ref() is not None for ref in refs)
-    return Outcome(not alive, f"{alive:,} of {len(refs):,} old classes are still there")
+    return Outcome(not alive, f"{alive:,} of {len(refs):,} old classes are still alive")
 
 
 def _class_of(system: System) -> weakref.ref[Any]:
@@ -403,23 +405,23 @@ def _class_of(system: System) -> weakref.ref[Any]:
         return weakref.ref(type(look("geo", "shape")()))
 
 
-def an_update_while_it_ends(system: System, size: Size) -> Outcome:
-    """A swap is asked for while the system is being closed.
+def a_swap_during_close_returns(system: System, size: Size) -> Outcome:
+    """A swap is requested while the system is being closed.
 
-    A failure is one that hangs. It may be refused.
+    A failure is a swap or a close that hangs; the swap may be refused.
     """
     system.load({"geo": source("geo", 1)})
     with ThreadPoolExecutor(2) as pool:
         swaps = pool.submit(lambda: [_tried(system, n) for n in range(2, 12)])
         closing = pool.submit(system.close)
         ended = not wait([swaps, closing], 20.0).not_done
-    return Outcome(ended, "both came back" if ended else "one of the two hangs")
+    return Outcome(ended, "both returned" if ended else "one of the two hangs")
 
 
 def _tried(system: System, version: int) -> bool:
     try:
         system.swap({"geo": source("geo", version)})
-    except Exception:  # noqa: BLE001  refused, which is a fair answer
+    except Exception:  # noqa: BLE001  a refusal is allowed
         return False
     return True
 
@@ -430,18 +432,18 @@ SCENARIOS: Final[dict[str, Callable[[Any, Size], Outcome]]] = {
         two_calls_in_threads,
         two_calls_in_tasks,
         a_call_in_flight_ends_on_its_version,
-        a_load_that_fails_leaves_the_old_whole,
+        a_failed_load_leaves_the_old_version_whole,
         two_plugins_change_together,
         a_name_is_always_there,
-        nobody_sees_an_older_version_than_was_published,
+        no_operation_sees_an_outdated_version,
         a_stored_function_stays_whole,
-        many_holders_hold_nothing_up,
-        names_the_holder,
-        reloads_at_once_end_on_one_version,
-        a_save_of_equal_length_within_a_second_counts,
+        many_holders_do_not_delay_a_swap,
+        a_swap_names_its_holders,
+        concurrent_reloads_end_on_one_version,
+        a_save_of_equal_length_takes_effect,
         an_object_keeps_its_class,
-        what_a_plugin_left_in_the_process_goes_with_it,
+        old_versions_leave_nothing_in_the_process,
         memory_comes_back,
-        an_update_while_it_ends,
+        a_swap_during_close_returns,
     )
 }

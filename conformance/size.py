@@ -1,4 +1,4 @@
-"""How much each scenario does: the published matrix, or a quick look in the test suite."""
+"""The sizes of the scenarios: full for the published matrix, quick for the test suite."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class Size:
     """Counts for the scenarios that repeat.
 
     Attributes:
-        swaps: while operations run.
-        tasks: of an event loop.
-        holders: of one function.
-        reloads: asked for at once.
-        saves: of equal length.
-        memory_swaps: after as many again to warm up, divided by ten.
+        swaps: the swaps while operations run.
+        tasks: the tasks of an event loop.
+        holders: the operations under way during one swap.
+        reloads: the swaps that are requested at once.
+        saves: the saved versions of equal length.
+        memory_swaps: the swaps after which memory must have come back.
     """
 
     swaps: int = 200

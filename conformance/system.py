@@ -1,4 +1,4 @@
-"""What a scenario asks of a system, and what it answers."""
+"""The interface between scenarios and systems, and the outcome of a scenario."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class System(Protocol):
     """One way to run plugins and to swap them.
 
     Attributes:
-        name: as people call it.
-        how: how it is used here, in a sentence.
-        lacks: the names of scenarios that ask for what it does not promise: not applicable.
+        name: its usual name.
+        how: how it is used here, in a phrase.
+        lacks: the names of scenarios that test a promise which it does not make.
     """
 
     name: ClassVar[str]
@@ -33,27 +33,27 @@ class System(Protocol):
         """Load plugins: name -> source text."""
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """Replace plugins, together if it can. The system shuts the old versions down.
+        """Replace plugins, together if possible. The system shuts the old versions down.
 
-        A system without a notion of shutting down does what a host would: it calls the old
+        A system without a notion of shutting down does as its hosts would: it calls the old
         version's `shutdown()` as soon as the new one serves.
         """
 
     def begin(self) -> AbstractContextManager[Look]:
-        """One operation: gives what finds a function by plugin and name, as operations do there."""
+        """Begin an operation; yields its look-up of a function by plugin and name."""
         ...
 
     def close(self) -> None:
-        """End."""
+        """End the system; closing twice is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a scenario found.
+    """The outcome of a scenario with one system.
 
     Attributes:
         passed: None where the scenario does not apply.
-        evidence: what was counted, in words.
+        evidence: the counts, as text.
     """
 
     passed: bool | None

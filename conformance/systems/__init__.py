@@ -26,9 +26,9 @@ SYSTEMS: Final = {
     "lock": dictionary.LockPerCall,
 }
 
-_NEEDED: Final = {"jurigged": "jurigged", "cordis": "cordis_py"}
+_MODULES: Final = {"jurigged": "jurigged", "cordis": "cordis_py"}
 
 
 def is_installed(system: str) -> bool:
-    """Whether what a system needs is installed."""
-    return system not in _NEEDED or find_spec(_NEEDED[system]) is not None
+    """Whether the distribution that a system needs is installed."""
+    return system not in _MODULES or find_spec(_MODULES[system]) is not None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-# A plugin of its own kind: it provides its functions as a service, and is shut down by an effect.
+# cordis_py's form of a plugin: it provides its functions as a service; an effect shuts it down.
 _PLUGIN = """
 
 def apply(ctx, config):
@@ -28,11 +28,11 @@ _LONGEST_S = 30.0
 
 
 class Cordis(Files):
-    """Its loader and its hot module replacement, in the event loop that they need."""
+    """The loader and the hot module replacement of cordis_py, in the event loop that they need."""
 
     name: ClassVar = "cordis_py"
     how: ClassVar = "`Loader` entries, `HMR.reload_entry(id)` or `reload_all()`; look-up by service"
-    lacks: ClassVar = frozenset({"names_the_holder"})
+    lacks: ClassVar = frozenset({"a_swap_names_its_holders"})
 
     def __init__(self, folder: Path) -> None:
         from cordis_py import HMR, Context, Loader
@@ -46,18 +46,18 @@ class Cordis(Files):
         self.hmr = HMR(self.loader)
 
     def write(self, sources: Mapping[str, str]) -> None:
-        """Save them, each with what makes it a plugin here."""
+        """Save the sources, each with the code that makes it a plugin of cordis_py."""
         super().write({name: text + _PLUGIN.format(name=name) for name, text in sources.items()})
 
     def load(self, sources: Mapping[str, str]) -> None:
-        """Declare them all."""
+        """Declare all plugins as entries of the loader."""
         self.write(sources)
         importlib.invalidate_caches()
         names = [*self.loader.entries, *sources]
         self._wait(self.loader.reconcile([{"id": n, "url": f"{n}:apply"} for n in names]))
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """Save, then reload: all in one where all have changed."""
+        """Save the sources, then reload one entry, or all entries if several changed."""
         self.write(sources)
         if len(sources) > 1:
             self._wait(self.hmr.reload_all())
@@ -67,18 +67,18 @@ class Cordis(Files):
 
     @contextmanager
     def begin(self) -> Iterator[Callable[[str, str], Callable[..., Any]]]:
-        """Each look-up is of a service."""
+        """Begin an operation; each look-up asks for a service."""
         yield self._look
 
     def _look(self, plugin: str, function: str) -> Callable[..., Any]:
         service = self.root.get(plugin)
         if service is None:
             raise LookupError(f"there is no service {plugin!r}")
-        found: Callable[..., Any] = service[function]
-        return found
+        call: Callable[..., Any] = service[function]
+        return call
 
     def close(self) -> None:
-        """Dispose of it all, and end its loop; doing so again does nothing."""
+        """Dispose of all plugins, and end the event loop. Idempotent."""
         super().close()
         if self.thread.is_alive():
             self._wait(self._end())
@@ -93,5 +93,5 @@ class Cordis(Files):
     def _wait(self, work: Any) -> Any:
         if not self.thread.is_alive():
             work.close()
-            raise RuntimeError("it was closed")
+            raise RuntimeError("the system is closed")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(_LONGEST_S)

@@ -1,4 +1,4 @@
-"""A dictionary of modules that is updated, and the same with a lock around each call."""
+"""A dictionary of modules that a swap updates, and the same with a lock around each call."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ if TYPE_CHECKING:
 
 
 class DictSwap(Files):
-    """What most home-made plugin systems are: `registry[name] = module`."""
+    """The form of most home-made plugin systems: `registry[name] = module`."""
 
     name: ClassVar = "dict swap"
-    how: ClassVar = "a dictionary from names to modules; all new ones are put in by one `update`"
-    lacks: ClassVar = frozenset({"names_the_holder", "reloads_at_once_end_on_one_version"})
+    how: ClassVar = "a dictionary from names to modules; one `update` sets all new ones"
+    lacks: ClassVar = frozenset(
+        {"a_swap_names_its_holders", "concurrent_reloads_end_on_one_version"}
+    )
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.registry: dict[str, ModuleType] = {}
 
     def load(self, sources: Mapping[str, str]) -> None:
-        """Execute them, then put them in."""
+        """Execute the modules, then enter them in the dictionary."""
         self.write(sources)
         self.registry.update({name: self.fresh(name) for name in sources})
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """Execute the new ones aside, put them in, shut the old ones down."""
+        """Execute the new modules, enter them, and shut the old ones down."""
         self.write(sources)
         new = {name: self.fresh(name) for name in sources}
         old = [self.registry[name] for name in new]
@@ -41,7 +43,7 @@ class DictSwap(Files):
 
     @contextmanager
     def begin(self) -> Iterator[Callable[[str, str], Callable[..., Any]]]:
-        """Each look-up is one in the dictionary."""
+        """Begin an operation; each look-up reads the dictionary."""
         yield lambda plugin, function: getattr(self.registry[plugin], function)
 
 
@@ -49,7 +51,7 @@ class LockPerCall(DictSwap):
     """The dictionary, with a lock that every call and every swap takes."""
 
     name: ClassVar = "lock per call"
-    lacks: ClassVar = frozenset({"names_the_holder"})
+    lacks: ClassVar = frozenset({"a_swap_names_its_holders"})
     how: ClassVar = "the dictionary, and one re-entrant lock around each call and around each swap"
 
     def __init__(self, folder: Path) -> None:
@@ -57,13 +59,13 @@ class LockPerCall(DictSwap):
         self.lock = threading.RLock()
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """As the dictionary does, while nobody calls."""
+        """Swap in the dictionary while no call runs."""
         with self.lock:
             super().swap(sources)
 
     @contextmanager
     def begin(self) -> Iterator[Callable[[str, str], Callable[..., Any]]]:
-        """What is looked up takes the lock when it is called."""
+        """Begin an operation; its functions take the lock when they are called."""
         yield self._locked
 
     def _locked(self, plugin: str, function: str) -> Callable[..., Any]:

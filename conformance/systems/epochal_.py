@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Epochal:
-    """As its own README says."""
+    """Epochal as its README describes it."""
 
     name: ClassVar = "Epochal"
     how: ClassVar = "`rt.change()` for a swap, `rt.epoch` read once for each operation"
@@ -28,13 +28,13 @@ class Epochal:
         self.last: Cutover | None = None
 
     def load(self, sources: Mapping[str, str]) -> None:
-        """One change."""
+        """Load all plugins in one change."""
         with self.rt.change() as change:
             for name, text in sources.items():
                 change.load(Artifact(name, {f"{name}.py": text.encode()}))
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """One change."""
+        """Reload all plugins in one change."""
         with self.rt.change() as change:
             for name, text in sources.items():
                 change.reload(name, Artifact(name, {f"{name}.py": text.encode()}))
@@ -42,15 +42,15 @@ class Epochal:
 
     @contextmanager
     def begin(self) -> Iterator[Callable[[str, str], Callable[..., Any]]]:
-        """One read of the epoch."""
+        """Begin an operation, which pins the current epoch."""
         with self.rt.operation() as operation:
             exports = operation[export]
             yield lambda plugin, function: exports[f"{plugin}.{function}"]
 
     def holders(self) -> tuple[str, ...]:
-        """Who was in the way of the last swap, as its report says."""
-        return self.last.holders if self.last is not None else ()
+        """The holders of the old version in the last swap's report, as text."""
+        return tuple(map(str, self.last.holders)) if self.last is not None else ()
 
     def close(self) -> None:
-        """Remove everything."""
+        """Close the runtime."""
         self.rt.close(drain_timeout=1.0)

@@ -1,4 +1,4 @@
-"""Plugins as modules in files on the import path, as every system but Epochal has them."""
+"""Plugins as modules in files on the import path, which every system but Epochal uses."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Files:
         sys.path.insert(0, str(folder))
 
     def write(self, sources: Mapping[str, str]) -> None:
-        """Save them, as an editor does."""
+        """Save the sources, as an editor does."""
         for name, text in sources.items():
             (self.folder / f"{name}.py").write_text(text)
 
     def close(self) -> None:
-        """Leave the import path; doing so again does nothing."""
+        """Take the folder off the import path. Idempotent."""
         if str(self.folder) in sys.path:
             sys.path.remove(str(self.folder))
 
     def fresh(self, name: str) -> ModuleType:
-        """A module of its own, executed from the file, that `sys.modules` does not know."""
+        """A new module, executed from the file and not entered in `sys.modules`."""
         path = self.folder / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"{name}_{next(_counter)}", path)
         assert spec is not None
@@ -44,5 +44,5 @@ class Files:
 
 
 def shut_down(module: Any) -> None:
-    """What a host does that has no better way to know when."""
+    """Shut a module down at once, as a host without a drain does."""
     module.shutdown()

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Jurigged(Files):
-    """What its watcher does when a file is saved, without the time that the watcher takes."""
+    """The work of jurigged's watcher after a save, without the watcher's delay."""
 
     name: ClassVar = "jurigged"
     how: ClassVar = "files registered before their import, `registry.get(file).refresh()`"
-    lacks: ClassVar = frozenset({"names_the_holder"})
+    lacks: ClassVar = frozenset({"a_swap_names_its_holders"})
 
     def __init__(self, folder: Path) -> None:
         from jurigged import glob_filter, registry
@@ -29,19 +29,19 @@ class Jurigged(Files):
         registry.auto_register(glob_filter(str(folder / "*.py")))
 
     def load(self, sources: Mapping[str, str]) -> None:
-        """Import them; it sees the imports."""
+        """Import the modules; jurigged observes the imports."""
         self.write(sources)
         importlib.invalidate_caches()
         for name in sources:
             importlib.import_module(name)
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """Save, then have each file's changes made. What was there is changed, not replaced."""
+        """Save the sources, then apply each file's changes to the existing functions."""
         self.write(sources)
         for name in sources:
             self.registry.get(str(self.folder / f"{name}.py")).refresh()
 
     @contextmanager
     def begin(self) -> Iterator[Callable[[str, str], Callable[..., Any]]]:
-        """Each look-up is an attribute of the module."""
+        """Begin an operation; each look-up reads an attribute of the module."""
         yield lambda plugin, function: getattr(sys.modules[plugin], function)

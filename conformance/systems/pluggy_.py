@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Hooks:
-    """A plugin's functions as implementations of hooks that have its name in theirs."""
+    """A plugin's functions as implementations of hooks that are named after the plugin."""
 
     def __init__(self, plugin: str, module: Any) -> None:
         self.module = module
@@ -25,24 +25,26 @@ class _Hooks:
 
 
 class Pluggy(Files):
-    """pluggy promises registration, not reload; this is how its users do it."""
+    """pluggy promises registration, not reload; its users reload in this way."""
 
     name: ClassVar = "pluggy"
     how: ClassVar = "`pm.unregister(old)`, `pm.register(new)`; calls through `pm.hook`"
-    lacks: ClassVar = frozenset({"names_the_holder", "reloads_at_once_end_on_one_version"})
+    lacks: ClassVar = frozenset(
+        {"a_swap_names_its_holders", "concurrent_reloads_end_on_one_version"}
+    )
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.manager = pluggy.PluginManager("conformance")
 
     def load(self, sources: Mapping[str, str]) -> None:
-        """Execute and register them."""
+        """Execute and register the modules."""
         self.write(sources)
         for name in sources:
             self.manager.register(_Hooks(name, self.fresh(name)), name)
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """Execute the new ones first; then take each old one out and put its new one in."""
+        """Execute the new modules, then unregister each old one and register its new one."""
         self.write(sources)
         new = {name: _Hooks(name, self.fresh(name)) for name in sources}
         for name, hooks in new.items():
@@ -52,7 +54,7 @@ class Pluggy(Files):
 
     @contextmanager
     def begin(self) -> Iterator[Callable[[str, str], Callable[..., Any]]]:
-        """Each look-up is a hook; it must find exactly one implementation."""
+        """Begin an operation; each look-up is a hook, which must have one implementation."""
         yield self._hook
 
     def _hook(self, plugin: str, function: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Taking a module out of `sys.modules` and importing it again: a new module object."""
+"""A module is removed from `sys.modules` and imported again, which creates a new module."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ if TYPE_CHECKING:
 
 
 class Reimport(Files):
-    """The usual way around what `importlib.reload` leaves in a module."""
+    """The usual way to avoid the names that `importlib.reload` leaves in a module."""
 
     name: ClassVar = "sys.modules, re-import"
     how: ClassVar = "`sys.modules.pop(name)`, `importlib.import_module(name)`; look-up by import"
-    lacks: ClassVar = frozenset({"names_the_holder", "reloads_at_once_end_on_one_version"})
+    lacks: ClassVar = frozenset(
+        {"a_swap_names_its_holders", "concurrent_reloads_end_on_one_version"}
+    )
 
     def load(self, sources: Mapping[str, str]) -> None:
-        """Import them."""
+        """Import the modules."""
         self.write(sources)
         importlib.invalidate_caches()
         for name in sources:
             importlib.import_module(name)
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """Pop and import one after another; the old one stays if the new one raises."""
+        """Pop and import each module in turn; the old one stays if the new one raises."""
         self.write(sources)
         importlib.invalidate_caches()
         for name in sources:
@@ -42,5 +44,5 @@ class Reimport(Files):
 
     @contextmanager
     def begin(self) -> Iterator[Callable[[str, str], Callable[..., Any]]]:
-        """Each look-up is an import, which is a look into `sys.modules`."""
+        """Begin an operation; each look-up is an import, which reads `sys.modules`."""
         yield lambda plugin, function: getattr(importlib.import_module(plugin), function)

@@ -18,22 +18,22 @@ class ImportlibReload(Files):
 
     name: ClassVar = "importlib.reload"
     how: ClassVar = "modules on the import path, `importlib.reload(module)`, functions by attribute"
-    lacks: ClassVar = frozenset({"names_the_holder"})
+    lacks: ClassVar = frozenset({"a_swap_names_its_holders"})
 
     def load(self, sources: Mapping[str, str]) -> None:
-        """Import them."""
+        """Import the modules."""
         self.write(sources)
         importlib.invalidate_caches()
         for name in sources:
             importlib.import_module(name)
 
     def swap(self, sources: Mapping[str, str]) -> None:
-        """Save, then reload one after another."""
+        """Save the sources, then reload each module in turn."""
         self.write(sources)
         for name in sources:
             importlib.reload(sys.modules[name])
 
     @contextmanager
     def begin(self) -> Iterator[Callable[[str, str], Callable[..., Any]]]:
-        """Each look-up is an attribute of the module."""
+        """Begin an operation; each look-up reads an attribute of the module."""
         yield lambda plugin, function: getattr(sys.modules[plugin], function)
