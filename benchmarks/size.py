@@ -1,4 +1,4 @@
-"""The size of the sources by room: `python -m benchmarks.size [FOLDER]`; reads, and writes nothing.
+"""The number of source lines by room: `python -m benchmarks.size [FOLDER]`. Writes no file.
 
 A line is counted once: as documentation (a docstring), comment, blank, import, or code.
 """

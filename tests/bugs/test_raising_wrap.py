@@ -1,4 +1,4 @@
-"""A kind whose `wrap` raised delayed its change for the whole drain limit.
+"""A raising `wrap` of a kind delayed its change for the whole drain limit.
 
 The error's traceback had a frame of ours with the lease, and the rollback waited for that.
 """

@@ -1,9 +1,9 @@
-"""A look at the stacks met a function where a frame should have been, and might have crashed.
+"""A look at another thread's stack read a function as a frame, which may crash the process.
 
-Before Python 3.12 making a frame object may start a collection. Its callbacks and finalizers give
-way to the thread that is looked at, whose call is over when the look goes on: the look took the
-object in the call's reused memory for the frame. Found by the test of the demonstration, with six
-processes at work on two processors.
+Before Python 3.12, creating a frame object may start a collection. Its callbacks and finalizers can
+switch to the inspected thread, and its call may have returned by the time the look goes on. The
+look then reads the object in the call's reused memory as a frame. Found by the test of the
+demonstration, with six processes on two processors.
 """
 
 import gc

@@ -87,7 +87,7 @@ def test_each_generation_has_its_own_copy_however_it_asks(rt, carrying, way):
     rt.reload("geo", carrying(WAYS[way], "2.0"), drain_timeout=0.0)
     assert use(rt) == "2.0"
     assert old[tool]["geo.use"]() == "1.0"
-    assert "shapes" not in sys.modules, "nobody else sees it"
+    assert "shapes" not in sys.modules, "no other code sees it"
 
 
 def test_it_goes_with_the_generation(rt, carrying):

@@ -1,4 +1,4 @@
-"""What happens to a drain that does not end: it goes on, or the holders are asked to stop first.
+"""A drain that does not end goes on, or asks the holders to stop first.
 
 Nothing is ever shut down in use, whatever the policy.
 """
@@ -84,7 +84,7 @@ def test_a_task_inside_the_old_code_is_cancelled(plugins):
             ended = []
             task = asyncio.create_task(rt.epoch[tool]["geo.poll"](started), name="poller")
             task.add_done_callback(lambda task: ended.append(task.cancelled()))
-            del task  # whoever keeps a cancelled task keeps its exception, and so the frames in it
+            del task  # a cancelled task holds its exception, and so the frames in it
             await started.wait()
             cut = await rt.areload("geo", drain_timeout=0.02, cancel_holders=True)
             assert cut.drained, cut.holders

@@ -371,7 +371,7 @@ def test_a_leak_is_named_by_its_path(rt, plugins, case):
         assert not cut.reclaimed
         text = "\n".join(map(str, cut.leaks))
         assert all(word in text for word in words), text
-        assert "__g0" not in text, "the private name says nothing to a person"
+        assert "__g0" not in text, "the private name means nothing to a person"
     finally:
         KEPT.clear()
         if hasattr(HostBase, "patched"):

@@ -1,4 +1,4 @@
-"""What the loader promises to plugins in Python: two generations side by side, each whole."""
+"""The loader's promises to plugins in Python: two generations side by side, each whole."""
 
 import copy
 import importlib

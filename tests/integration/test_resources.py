@@ -297,7 +297,7 @@ def test_side_effects_go_with_the_generation(rt, plugins, case, where):
         # A thread that was made meanwhile has the hook in it for as long as it lives.
         assert cut.reclaimed or "excepthook" in case or "of threads" in case, cut.leaks
     else:
-        # What was registered in a call is the plugin's only where it is the plugin's code.
+        # An object registered in a call is the plugin's only if its code is the plugin's.
         assert cut.drained
         restore(before)
 

@@ -114,7 +114,7 @@ def test_two_saves_of_equal_length_within_a_second_run_the_second(rt, plugins):
         assert call(rt, "geo.version") == n
 
 
-def test_wrong_calls_say_what_to_do(rt, plugins):
+def test_errors_of_wrong_calls_name_the_right_one(rt, plugins):
     path = versioned(plugins, 1)
     with pytest.raises(UnknownPluginError, match="no plugin 'geo' is active"):
         rt.reload("geo", path)
@@ -748,7 +748,7 @@ def test_an_internal_error_after_the_commit_is_raised_to_the_caller(rt, plugins,
 
 
 def test_e6_no_foreign_code_runs_while_an_epoch_is_published(rt, plugins):
-    """What dies with the old epoch has finalizers; they find the change complete."""
+    """Finalizers of objects that die with the old epoch find the change complete."""
     seen = []
 
     class Derived:

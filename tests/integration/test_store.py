@@ -274,7 +274,7 @@ def test_without_a_store_rollback_and_history_ask_for_one(rt, plugins):
             ask()
 
 
-def test_the_history_is_kept_as_its_policy_says(start, plugins):
+def test_the_history_is_pruned_by_its_policy(start, plugins):
     rt = start(keep=Keep(epochs=3))
     rt.load(versioned(plugins, 1))
     for n in range(2, 7):

@@ -146,7 +146,7 @@ def test_any_sequence_of_changes_rollbacks_and_restarts_matches_the_model(
             else:
                 run(rt, step)
                 model.epochs.append(expected)
-                # What a change touches is a new generation; what a restart numbered stays known.
+                # A changed plugin has a new number; an unchanged one keeps its number.
                 for plugin, generation in rt.epoch.generations.items():
                     if restored.get(plugin) not in (None, generation.number):
                         restored.pop(plugin)

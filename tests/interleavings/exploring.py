@@ -100,7 +100,7 @@ class Program:
         broken: a context manager that takes the guarantee out.
         ci: the bound in every test run.
         soak: the bound with `EPOCHAL_PROFILE=soak`.
-        where: the code whose bytecodes are steps: parts of `file:qualified name`.
+        where: the code that is stepped through: parts of `file:qualified name`.
         around: a context manager for the length of the exploration, with further replacements.
         time_runs_out: whether a time limit may run out at any step; otherwise time passes only when
             every thread is blocked.

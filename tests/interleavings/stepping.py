@@ -253,7 +253,7 @@ def run_once(
         setup: creates the shared state, with the primitives replaced.
         threads: one function of the state for each thread.
         check: checks the state when all threads have ended; an `AssertionError` is a finding.
-        where: the code whose bytecodes are steps: parts of `file:qualified name`.
+        where: the code that is stepped through: parts of `file:qualified name`.
         pick: decides which thread has the turn; see `Stepper`.
         time_runs_out: whether a time limit may run out although a thread could go on.
     """

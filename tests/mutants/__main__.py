@@ -1,8 +1,8 @@
 """Run the breakages: `make mutants`; `ARGS="E4"` for some of them, `ARGS=7` for one.
 
-Each is made in a copy of the sources, and its test is run against that copy, as many at a time as
-`--jobs` says; a breakage that its test does not notice is an error. `tests/mutants/mutant.py`
-describes how a breakage names the code that it breaks.
+Each is made in a copy of the sources, and its test runs against that copy, `--jobs` of them at a
+time. A breakage that its test does not notice is an error. `tests/mutants/mutant.py` describes how
+a breakage names the code that it breaks.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A breakage: where the code is that keeps a promise, and what is done to it.
+"""A breakage: the place of the code that keeps a promise, and the edit that breaks it.
 
-A place is given by the syntax tree, so that it stays where it is when the code around it is
-renamed, reformatted or commented: `where` is the qualified name of a definition (a function, a
+A place is given by the syntax tree, so that renaming, reformatting or commenting the code around it
+does not move it: `where` is the qualified name of a definition (a function, a
 class, or a variable of a module or class), and `at` is a place within it:
 
-- `"if 0"`: the first `if` within the definition, in the order of the source. What is in blocks
-  counts, and what is in nested definitions does not. Kinds are those of `ast` in lower case;
+- `"if 0"`: the first `if` within the definition, in the order of the source. Statements in
+  blocks count, those in nested definitions do not. Kinds are those of `ast` in lower case;
   `assign` is with and without annotation or operator, `import` with and without `from`, and `with`,
   `for` and `def` are also the `async` ones.
 - `"if 0 to return 1"`: these two statements and all between them, which are in one block.
@@ -25,7 +25,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What is done to the code at a place."""
+    """An edit of the code at a place."""
 
     verb: Literal["delete", "replace", "before", "after"]
     code: str = ""
@@ -37,12 +37,12 @@ class Mutant:
 
     Attributes:
         id: its name for good, such as `E4.shutdown-runs-once`; the promise comes first.
-        promise: which promises it takes out, as `docs/guarantees.md` names them.
-        broken: what is broken, in words.
+        promise: the promises that it takes out, as `docs/guarantees.md` names them.
+        broken: a description of the breakage.
         module: the module that keeps the promise.
         where: the qualified name of a definition in it; empty for the module itself.
         at: the place within the definition.
-        edit: what is done there.
+        edit: the edit at that place.
         shape: the fingerprint of the code at the place, names left out: see `places.shape_of`.
         test: the test that must fail.
     """

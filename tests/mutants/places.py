@@ -193,7 +193,7 @@ def code_of(place: Place, edit: Edit) -> str:
 def unknown_names(place: Place, edit: Edit) -> set[str]:
     """Names in the change's code that nothing binds, and attributes that no source has.
 
-    What the code takes from `self` is to be in its own module: others may have the same name.
+    An attribute of `self` must be in its own module, because others may have the same name.
     """
     code = code_of(place, edit)
     nodes = [*ast.walk(ast.parse(f"({code})" if place.part and code else code))]
@@ -345,7 +345,7 @@ def _dedented(source: bytes, nodes: tuple[ast.AST, ...]) -> str:
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """What is in a definition, without what is in the definitions in it."""
+    """The nodes of a definition, without those of nested definitions."""
     for child in ast.iter_child_nodes(node):
         yield child
         if not isinstance(child, _Definition):

@@ -45,7 +45,7 @@ class Findings:
         used_after_shutdown: calls of a generation after its shutdown.
         shutdowns: generations that were not shut down exactly once.
         undrained: generations that were still in use at the end.
-        leaked: generations whose memory did not come back.
+        leaked: generations that did not return their memory.
         rss_growth_mib: the growth of the process's resident memory from warm-up to end, in MiB.
         examples: descriptions of the first violations.
     """

@@ -1,9 +1,9 @@
-"""The front door: at most 25 names, each there, each spelled out on purpose."""
+"""The front door exports at most 25 names; each exists, and the list is sorted."""
 
 import epochal
 
 
-def test_the_front_door_is_what_it_says_and_small():
+def test_the_front_door_is_small_sorted_and_complete():
     assert len(epochal.__all__) <= 25
     assert epochal.__all__ == sorted(epochal.__all__)
     for name in epochal.__all__:

@@ -472,7 +472,7 @@ MUTANTS = (
     Mutant(
         "E8.artifact-names-are-durable",
         "E8",
-        "a transaction names artifacts whose names a power cut would lose",
+        "a transaction names artifacts before their file names are durable",
         module="epochal.store.artifacts",
         where="Artifacts.write",
         at="expr 4",
@@ -604,7 +604,7 @@ MUTANTS = (
     Mutant(
         "E5.metrics-are-restored",
         "E5",
-        "a metric whose place a failed change took does not get it back",
+        "a metric that a failed change displaced does not get its place back",
         module="epochal.loaders._prometheus",
         where="GenerationMetrics._remove",
         at="expr 3",

@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant(
         "indexes.missing-build-is-rebuilt",
         "indexes",
-        "a build whose files were deleted is opened all the same",
+        "a build with deleted files is opened all the same",
         module="epochal.kinds.index",
         where="_take_over",
         at="assign 0 / value",

@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant(
         "services.pause-limit-rolls-back",
         "services",
-        "a change whose pause exceeds the limit commits and then reports an error",
+        "a change with too long a pause commits, and then reports an error",
         module="epochal._core.change.state_transfer",
         where="StateTransfers.hand_over",
         at="if 0 / test",

@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "storage.one-table-per-schema",
         "storage",
-        "a table whose schema is written out counts as another table",
+        "a table with its schema written out counts as another table",
         module="epochal.sql.pushdown",
         where="needs_of",
         at="assign 1 / value",

@@ -1,4 +1,4 @@
-"""The participants of one change: each is asked once, and once told the end."""
+"""The participants of one change: each is asked once, and notified once of the end."""
 
 import contextvars
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def test_each_newcomer_that_a_host_names_gets_a_step(participants):
     assert all(step.deadline is not None for step in steps)
 
 
-def test_a_host_that_raised_is_told_the_end_too_and_only_once(participants):
+def test_a_host_that_raised_is_notified_of_the_end_once(participants):
     hosts = [Host(), Host(LookupError("no")), Host()]
     participants.check(hosts[0], CHECK)
     with pytest.raises(IncompatibleError, match="refuses the change: LookupError: no"):

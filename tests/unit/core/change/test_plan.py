@@ -1,4 +1,4 @@
-"""Planning is pure: what goes up, what goes down, in which order, or who is in the way."""
+"""A plan lists the generations to start and to retire, in order, or the refusal; it runs none."""
 
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ def candidate(plugin, version="1.0", requires=()):
 
 
 class FakeEpoch:
-    """What planning reads of an epoch."""
+    """The attributes of an epoch that planning reads."""
 
     def __init__(self, *candidates, number=7, keeping=()):
         self.number = number

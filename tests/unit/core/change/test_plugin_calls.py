@@ -1,4 +1,4 @@
-"""Plugin code in a change: its time limit, its context, and who goes on when it does not return."""
+"""Plugin code in a change: its time limit, its context, and calls that do not return."""
 
 import contextvars
 import threading

@@ -1,4 +1,4 @@
-"""A manifest is read without running anything, and every fault is told at once, with its place."""
+"""A manifest is read without running code; one error reports every fault with its place."""
 
 import pytest
 from hypothesis import given

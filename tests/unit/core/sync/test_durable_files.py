@@ -106,7 +106,7 @@ def test_shared_locks_hold_together_and_refuse_an_exclusive_one(path):
     FileLock(path).release()
 
 
-def test_a_missing_file_and_a_file_of_another_kind_are_told_apart(tmp_path):
+def test_a_missing_file_and_a_file_of_another_kind_raise_different_errors(tmp_path):
     with pytest.raises(FileNotFoundError):
         FileLock(tmp_path / "nowhere")
     (tmp_path / "text").write_text("no database" * 100)
