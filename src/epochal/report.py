@@ -7,6 +7,7 @@ line that logs and errors print.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from epochal._core.introspect.findings import Holder, Leak, Straggler
@@ -15,7 +16,50 @@ from epochal._core.use.lease import Drained
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Cutover", "Drained", "Holder", "Leak", "Straggler", "Swap", "Version"]
+__all__ = ["Cutover", "Drained", "Holder", "Leak", "StepName", "Straggler", "Swap", "Version"]
+
+
+class StepName(StrEnum):
+    """The name of a step: its line in `Cutover.steps` begins with it; the key in `phases_ms`."""
+
+    # Until the changes that were asked for earlier have ended.
+    WAIT = "wait"
+    # Read the artifacts and manifests that are asked for.
+    READ = "read"
+    # Order the change; the list of the other steps comes from here.
+    PLAN = "plan"
+    # Execute the plugin's code, collect and check its exports.
+    LINK = "link"
+    # Have kinds compare each export of the old version with the new one's.
+    COMPARE = "compare"
+    # Call init(), and open what kinds open.
+    INIT = "init"
+    # Find out what of the old generation's state moves to the new one.
+    MATCH = "match"
+    # Have kinds with a rule over all their exports look at what would be active.
+    VALIDATE = "validate"
+    # Make the next epoch, which nothing refers to yet.
+    BUILD = "build"
+    # Ask a host that takes part in changes whether the next epoch will do.
+    CHECK = "check"
+    # Have that host prepare a newcomer.
+    PREPARE = "prepare"
+    # Hold up the calls that would meet state on its way, and wait for those inside.
+    CLOSE = "close gates"
+    # Move a plugin's state.
+    HAND_OVER = "hand over"
+    # Store the next epoch durably.
+    JOURNAL = "journal"
+    # Make it the current epoch: the instant of the change.
+    PUBLISH = "publish"
+    # Wait for the last use of an old generation.
+    DRAIN = "drain"
+    # After a drain that outlasted its limit: ask those who use the generation to stop.
+    CANCEL = "cancel"
+    # Call shutdown(), and close what the generation opened and acquired.
+    SHUTDOWN = "shutdown"
+    # Take its memory apart.
+    RECLAIM = "reclaim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +124,9 @@ class Cutover:
         epoch_before: the number of the epoch that the change found.
         epoch_after: the number of the epoch that it published (the same for a dry run).
         swaps: the change of each plugin that it touched, dependencies first.
-        steps: the steps that it ran, a line each, which begins with the step's name. For a dry run
+        steps: the steps that it ran, a line each, which begins with the `StepName`. For a dry run
             also those that it stopped before.
-        phases_ms: milliseconds by the name of a step, for all steps of that name together.
+        phases_ms: milliseconds by `StepName`, for all steps of that name together.
         total_ms: milliseconds from the call to the report.
     """
 

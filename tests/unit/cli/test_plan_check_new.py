@@ -48,6 +48,19 @@ def test_a_plan_names_every_step_and_relinked_plugin(write, capsys):
     assert "nothing was changed" in lines[-1]
 
 
+def test_a_plan_shows_the_whole_name_of_a_step_in_its_first_column(write, capsys):
+    code = "def export_state(): return 1\ndef import_state(state, from_version): ..."
+    geo = write("geo", "1.0", code=code)
+    assert main(["plan", "-p", geo, "--reload", geo]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    names = {line[4:].split("  ")[0] for line in lines}
+    # The second column begins after the longest name, "close gates", in every line.
+    assert any(line.endswith(". close gates of geo") for line in lines)
+    assert any(line.endswith(". hand over   geo what generation 0 keeps") for line in lines)
+    assert any(line.endswith(". publish     epoch 2") for line in lines)
+    assert {"link", "hand over", "publish", "drain"} <= names
+
+
 def test_a_plan_as_json(write, capsys):
     geo = write("geo", "1.0")
     assert main(["plan", "--load", geo, "--json"]) == 0

@@ -18,9 +18,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from epochal._core.change.plan import Step, StepName
+from epochal._core.change.plan import Step
 from epochal._core.introspect.tracebacks import without_variables
 from epochal.errors import EpochalError, IncompatibleError, PrepareError, format_error
+from epochal.report import StepName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -31,6 +31,7 @@ from epochal.errors import (
     UnknownPluginError,
     VersionConflictError,
 )
+from epochal.report import StepName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -50,49 +51,6 @@ class Verb(StrEnum):
     RELOAD = "reload"
     # An active plugin goes.
     REMOVE = "remove"
-
-
-class StepName(StrEnum):
-    """What a step does: the first word of its line, and its key in `Cutover.phases_ms`."""
-
-    # Until the changes that were asked for earlier have ended.
-    WAIT = "wait"
-    # Read the artifacts and manifests that are asked for.
-    READ = "read"
-    # Order the change; the list of the other steps comes from here.
-    PLAN = "plan"
-    # Execute the plugin's code, collect and check its exports.
-    LINK = "link"
-    # Have kinds compare each export of the old version with the new one's.
-    COMPARE = "compare"
-    # Call init(), and open what kinds open.
-    INIT = "init"
-    # Find out what of the old generation's state moves to the new one.
-    MATCH = "match"
-    # Have kinds with a rule over all their exports look at what would be active.
-    VALIDATE = "validate"
-    # Make the next epoch, which nothing refers to yet.
-    BUILD = "build"
-    # Ask a host that takes part in changes whether the next epoch will do.
-    CHECK = "check"
-    # Have that host prepare a newcomer.
-    PREPARE = "prepare"
-    # Hold up the calls that would meet state on its way, and wait for those inside.
-    CLOSE = "close gates"
-    # Move a plugin's state.
-    HAND_OVER = "hand over"
-    # Store the next epoch durably.
-    JOURNAL = "journal"
-    # Make it the current epoch: the instant of the change.
-    PUBLISH = "publish"
-    # Wait for the last use of an old generation.
-    DRAIN = "drain"
-    # After a drain that outlasted its limit: ask those who use the generation to stop.
-    CANCEL = "cancel"
-    # Call shutdown(), and close what the generation opened and acquired.
-    SHUTDOWN = "shutdown"
-    # Take its memory apart.
-    RECLAIM = "reclaim"
 
 
 COMMITS = frozenset({StepName.JOURNAL, StepName.PUBLISH})

@@ -25,7 +25,6 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.change.plan import StepName
 from epochal._core.generation.states import LifecycleState
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.lease import Waiter, Wake, wakeup_of
@@ -36,6 +35,7 @@ from epochal.events import (
     ShutdownFailed,
     StateChanged,
 )
+from epochal.report import StepName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

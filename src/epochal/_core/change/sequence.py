@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.change.journal import AddedGeneration, Commit
 from epochal._core.change.participant import Participants, name_of
-from epochal._core.change.plan import Deadline, Plan, Step, StepName, plan_change
+from epochal._core.change.plan import Deadline, Plan, Step, plan_change
 from epochal._core.change.staging import Staging
 from epochal._core.change.state_transfer import StateTransfers
 from epochal.events import ChangeStarted
+from epochal.report import StepName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

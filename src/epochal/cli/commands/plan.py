@@ -11,6 +11,7 @@ from rich.table import Table
 from epochal.artifact import read_artifact, read_manifest
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
+from epochal.report import StepName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,9 +104,14 @@ def _show(report: Cutover) -> None:
     out, steps = console(), Table.grid(padding=(0, 1, 0, 0))
     steps.add_column(justify="right", style="dim")
     for number, step in enumerate(report.steps, 1):
-        action, _, rest = step.partition(" ")
-        style = "bold" if action == "publish" else ""
-        steps.add_row(f"{number}.", f"[{style}]{action}[/]" if style else action, rest)
+        name = _name_of(step)
+        shown = f"[bold]{name}[/]" if name is StepName.PUBLISH else name
+        steps.add_row(f"{number}.", shown, step[len(name) :].lstrip())
     out.print(steps)
     took_ms = sum(report.phases_ms.values())
     out.print(f"nothing was changed; the steps before publish took {took_ms:.1f} ms", style="dim")
+
+
+def _name_of(step: str) -> StepName:
+    """The name that a step's line begins with; some names have two words ("close gates")."""
+    return next(name for name in StepName if f"{step} ".startswith(f"{name} "))

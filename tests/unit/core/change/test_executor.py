@@ -4,9 +4,9 @@ import pytest
 from tests.conftest import tool
 
 from epochal import Runtime
-from epochal._core.change.plan import StepName
 from epochal.errors import InitError
 from epochal.events import ChangeStarted
+from epochal.report import StepName
 
 CODE = "@tool\ndef f(): return 1\n"
 KEEPING = CODE + "def export_state(): return 1\ndef import_state(state, from_version): ...\n"

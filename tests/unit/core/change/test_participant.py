@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from epochal._core.change.participant import Participants
-from epochal._core.change.plan import Deadline, Step, StepName
+from epochal._core.change.plan import Deadline, Step
 from epochal._core.change.plugin_calls import StepRunner
 from epochal.errors import IncompatibleError, UnknownPluginError
+from epochal.report import StepName
 
 STAGING = SimpleNamespace(built="the next epoch", generations=[])
 CHECK = Step(StepName.CHECK)

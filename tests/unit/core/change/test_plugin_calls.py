@@ -5,9 +5,10 @@ import threading
 
 import pytest
 
-from epochal._core.change.plan import Deadline, Step, StepName
+from epochal._core.change.plan import Deadline, Step
 from epochal._core.change.plugin_calls import Abandoned, StepRunner, changing
 from epochal.errors import ChangeCancelledError, PhaseTimeoutError
+from epochal.report import StepName
 
 VARIABLE = contextvars.ContextVar("variable", default="unset")
 LIMIT_S = 20
