@@ -18,9 +18,9 @@ from epochal.errors import ArtifactError, UnknownPluginError
 def test_a_kept_error_holds_no_epoch(rt, plugins, plugin, expected):
     path = plugins.write("geo", "@tool\ndef version(): return 1\n")
     rt.load(path)
-    with pytest.raises(expected) as kept:
+    with pytest.raises(expected) as caught:
         rt.reload(plugin, path.with_name("nowhere.py"))
     cut = rt.reload("geo", path, drain_timeout=1.0)
     assert cut.drained, cut.holders
-    assert kept.value is not None
+    assert caught.value is not None
     assert rt.epoch[tool]["geo.version"]() == 1

@@ -22,18 +22,18 @@ def f(): pass
 
 def test_a_kept_error_of_compare_keeps_no_code(rt, plugins):
     rt.load(plugins.write("geo", CODE.format("x")))
-    with pytest.raises(IncompatibleError) as kept:
+    with pytest.raises(IncompatibleError) as caught:
         rt.reload("geo", plugins.write("geo", CODE.format("x, y")))
     cut = rt.reload("geo", plugins.write("geo", CODE.format("z")))
     assert cut.reclaimed, cut.leaks
-    assert "1 parameters became 2" in str(kept.value)
+    assert "1 parameters became 2" in str(caught.value)
     assert rt.epoch[strict]["geo.f"](1) is None
 
 
 def test_a_kept_error_over_all_exports_keeps_no_code(rt, plugins):
     rt.load(plugins.write("a", ORDERED.format(after="b")))
-    with pytest.raises(IncompatibleError, match="circle") as kept:
+    with pytest.raises(IncompatibleError, match="circle") as caught:
         rt.load(plugins.write("b", ORDERED.format(after="a")))
     cut = rt.remove("a")
     assert cut.reclaimed, cut.leaks
-    assert kept.value is not None
+    assert caught.value is not None

@@ -29,8 +29,8 @@ def test_every_metric_is_listed_and_the_dashboard_uses_no_other():
     assert set(re.findall(r"`(epochal_\w+)`", page)) == NAMES
     dashboard = json.loads((DOCS / "grafana.json").read_text())
     asked = " ".join(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])
-    found = {re.sub(r"_(total|bucket)$", "", name) for name in re.findall(r"epochal_\w+", asked)}
-    assert found <= NAMES
+    metrics = {re.sub(r"_(total|bucket)$", "", name) for name in re.findall(r"epochal_\w+", asked)}
+    assert metrics <= NAMES
 
 
 def test_the_pages_of_asgi_run_as_they_stand(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A host's own kinds with rules: what may change, what may go, what must be there."""
+"""A host's own kinds with rules: for changes, for removals and for dependencies of exports."""
 
 import inspect
 
@@ -15,17 +15,17 @@ class Strict(Kind):
 strict = Strict("strict")
 
 
-class GatedState(Kind):
+class Permanent(Kind):
     def check_removed(self, old):
-        raise ValueError(f"{old.name} is kept for ever")
+        raise ValueError(f"{old.name} is permanent")
 
 
-kept = GatedState("kept")
+permanent = Permanent("permanent")
 
 
-class Told(Kind):
+class Wrapper(Kind):
     def dependencies(self, export):
-        return [(kept, inspect.unwrap(export.target))]
+        return [(permanent, inspect.unwrap(export.target))]
 
 
-told = Told("told")
+wrapper = Wrapper("wrapper")

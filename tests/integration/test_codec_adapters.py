@@ -142,7 +142,7 @@ def table(db, sql, params=None):
         return result.to_table()
 
 
-def one(db, sql, params=None):
+def first_column(db, sql, params=None):
     return table(db, sql, params).column(0).to_pylist()
 
 
@@ -188,7 +188,7 @@ def place(lat, lon):
     ],
 )
 def test_functions_of_every_kind_take_and_return_values(db, sql, expected):
-    assert one(db, sql) == expected
+    assert first_column(db, sql) == expected
 
 
 def test_table_functions_take_values_as_parameters(db):
@@ -200,7 +200,7 @@ def test_table_functions_take_values_as_parameters(db):
 
 def test_index_searches_return_values(db):
     db.build_index("geo.near", "SELECT a AS x FROM n WHERE a > 1")
-    assert one(db, 'SELECT geo.lat("where") FROM geo.near(5)') == [2.0, 4.0]
+    assert first_column(db, 'SELECT geo.lat("where") FROM geo.near(5)') == [2.0, 4.0]
 
 
 @pytest.mark.parametrize(
@@ -326,9 +326,9 @@ def register(ctx):
 
 def test_a_plugin_uses_types_of_a_plugin_that_it_requires(rt, db, plugins):
     rt.load(plugins.write("trips", TRIPS, requires=["geo"]))
-    assert one(db, "SELECT trips.north(geo.at(2, 0), geo.at(1, 0))") == [True]
-    assert one(db, "SELECT geo.lat(trips.mirrored(trips.first(geo.line(7, 2))))") == [-7.0]
-    assert one(db, "SELECT geo.lat(trips.last(geo.at(k, 0))) FROM n WHERE k = 2") == [2.0]
+    assert first_column(db, "SELECT trips.north(geo.at(2, 0), geo.at(1, 0))") == [True]
+    assert first_column(db, "SELECT geo.lat(trips.mirrored(trips.first(geo.line(7, 2))))") == [-7.0]
+    assert first_column(db, "SELECT geo.lat(trips.last(geo.at(k, 0))) FROM n WHERE k = 2") == [2.0]
     result = table(db, "SELECT * FROM trips.stops($p)", {"p": pa.scalar(place(1.0, 2.0))})
     for field in (
         result.schema.field("where"),
@@ -342,7 +342,7 @@ def test_a_plugin_uses_types_of_a_plugin_that_it_requires(rt, db, plugins):
 
 def test_a_reload_of_either_plugin_leaks_nothing(rt, db, plugins):
     rt.load(plugins.write("trips", TRIPS, requires=["geo"]))
-    kept = table(db, "SELECT trips.mirrored(geo.at(a, 0)) AS p, geo.line(a, 2) AS l FROM n")
+    stored = table(db, "SELECT trips.mirrored(geo.at(a, 0)) AS p, geo.line(a, 2) AS l FROM n")
     arrays = pa.table({"p": rt.epoch[data_type]["geo.point"].array([])})
     running = db.query("SELECT trips.mirrored(geo.at(a, 0)) AS p FROM n")
     cut = rt.reload("geo", plugins.write("geo", GEO + "# 2\n"), drain_timeout=0.0)
@@ -351,8 +351,8 @@ def test_a_reload_of_either_plugin_leaks_nothing(rt, db, plugins):
     for plugin, code, requires in (("geo", GEO, ()), ("trips", TRIPS, ["geo"])):
         cut = rt.reload(plugin, plugins.write(plugin, code, requires=requires))
         assert (cut.drained, cut.reclaimed) == (True, True), cut.swaps
-    db.register("kept", kept)
-    assert one(db, "SELECT trips.north(p, NULL) FROM kept") == [True, True, None, True]
+    db.register("stored", stored)
+    assert first_column(db, "SELECT trips.north(p, NULL) FROM stored") == [True, True, None, True]
     rt.remove("trips")
     cut = rt.remove("geo")
     assert (cut.drained, cut.reclaimed) == (True, True), cut.swaps
@@ -372,7 +372,7 @@ def test_a_reload_of_either_plugin_leaks_nothing(rt, db, plugins):
 )
 def test_a_query_of_each_kind_releases_its_code_at_its_end(rt, db, plugins, sql):
     result = db.query(sql)
-    kept = result.to_table()
+    stored = result.to_table()
     cut = rt.reload("geo", plugins.write("geo", GEO + "# 2\n"))
     assert (cut.drained, cut.reclaimed) == (True, True), cut.swaps
     half = db.query(sql)
@@ -380,4 +380,4 @@ def test_a_query_of_each_kind_releases_its_code_at_its_end(rt, db, plugins, sql)
     half.close()
     cut = rt.reload("geo", plugins.write("geo", GEO + "# 4\n"))
     assert (cut.drained, cut.reclaimed) == (True, True), cut.swaps
-    assert kept.num_rows
+    assert stored.num_rows

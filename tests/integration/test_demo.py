@@ -114,9 +114,9 @@ def test_a_generation_that_is_shut_down_in_use_is_noticed(small):
 
 
 def test_a_generation_that_stays_in_memory_is_noticed(small):
-    kept = set()
-    report, _ = demonstrate(lambda: kept.update(living), reloads=3)
-    assert kept
+    leftovers = set()
+    report, _ = demonstrate(lambda: leftovers.update(living), reloads=3)
+    assert leftovers
     assert report.leaked > 0
     assert not report.passed
 
@@ -143,7 +143,7 @@ def test_a_release_that_is_not_refused_as_it_must_be_is_a_fault(small, monkeypat
 
 def test_a_failing_demonstration_is_status_1_with_its_faults(small, monkeypatch, capsys):
     monkeypatch.setattr(Settings, "__init__", _shorter(Settings.__init__))
-    monkeypatch.setattr("epochal.demo.lanes.stamp_of", lambda one: "9.9.9#9")
+    monkeypatch.setattr("epochal.demo.lanes.stamp_of", lambda generation: "9.9.9#9")
     assert main(["demo", "--seconds", "1", "--reloads", "3"]) == 1
     out = capsys.readouterr().out
     assert "FAILED" in out

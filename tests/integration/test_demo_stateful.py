@@ -27,8 +27,8 @@ def test_every_part_works_and_nothing_is_lost():
     demonstration = StatefulDemonstration(**SHORT)
     report = demonstration.run(lambda: None)
     assert report.passed, report.faults
-    assert [one.part for one in report.verdicts] == ["service", "stream", "index", "job"]
-    assert all(one.did > 0 for one in report.verdicts)
+    assert [verdict.part for verdict in report.verdicts] == ["service", "stream", "index", "job"]
+    assert all(verdict.did > 0 for verdict in report.verdicts)
     assert (report.reloads, report.refused, report.leaked) == (12, 2, 0)
     assert set(report.pause_ms) >= {"quota", "feed", "lake", "fulltext"}
     assert "passed" in text(show_stateful(report))
@@ -38,7 +38,7 @@ def test_the_command_writes_json_and_the_verdict(capsys):
     assert main(["demo", "--stateful", "--seconds", "1", "--reloads", "6", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["passed"]
-    assert {one["part"]: one["lost"] for one in report["verdicts"]} == dict.fromkeys(
+    assert {verdict["part"]: verdict["lost"] for verdict in report["verdicts"]} == dict.fromkeys(
         ("service", "stream", "index", "job"), 0
     )
 
@@ -75,9 +75,9 @@ def test_a_part_that_loses_uses_fails(monkeypatch, tmp_path, part, plugin, whole
     spoiled(monkeypatch, tmp_path, plugin, whole, wrong)
     monkeypatch.setattr(stateful, "_BROKEN_EVERY", 10_000)
     report = StatefulDemonstration(**SHORT).run(lambda: None)
-    found = {one.part: one for one in report.verdicts}
+    verdicts = {verdict.part: verdict for verdict in report.verdicts}
     assert not report.passed
-    assert found[part].lost > 0
+    assert verdicts[part].lost > 0
 
 
 def test_without_a_terminal_a_line_shows_the_parts():

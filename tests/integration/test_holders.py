@@ -156,12 +156,12 @@ def test_a_running_call_is_named_with_its_thread_and_line(rt, geo):
 
 
 def test_a_local_variable_is_named_with_its_function(rt, geo):
-    mine = geo("f")
+    captured = geo("f")
     text = holders_after_a_reload(rt)
-    assert "local variable 'mine'" in text
+    assert "local variable 'captured'" in text
     assert "test_holders.py" in text
     assert "test_a_local_variable_is_named_with_its_function" in text
-    assert mine() == 1
+    assert captured() == 1
 
 
 def test_a_suspended_task_is_named_with_its_line():
@@ -185,20 +185,20 @@ def test_a_draining_dependent_is_named(rt, plugins, geo):
     text = "\n".join(
         line
         for swap in rt.remove("geo", cascade=True, drain_timeout=0.0).swaps
-        for line in (f"{swap.plugin}: {one}" for one in swap.holders)
+        for line in (f"{swap.plugin}: {holder}" for holder in swap.holders)
     )
     assert "geo: user#0, which requires it" in text
 
 
 def test_a_look_holds_nothing(rt, geo):
-    mine = geo("f")
+    captured = geo("f")
     old = rt.generation("geo")
     gc.disable()
     try:
         assert old.holders()
         rt.reload("geo", drain_timeout=0.0)
         assert old.holders()
-        del mine
+        del captured
         assert not old.holders()
         assert rt.reload("geo", drain_timeout=0.05).drained
     finally:
@@ -210,11 +210,11 @@ def test_a_look_does_not_prolong_the_life_of_other_threads_variables(rt, geo):
     go_on, dropped, ended = threading.Event(), threading.Event(), threading.Event()
 
     def worker():
-        mine = geo("f")
-        mine()
+        captured = geo("f")
+        captured()
         started.set()
         go_on.wait(20)
-        del mine
+        del captured
         dropped.set()
         ended.wait(20)
 
@@ -225,7 +225,7 @@ def test_a_look_does_not_prolong_the_life_of_other_threads_variables(rt, geo):
         assert started.wait(10)
         old = rt.generation("geo")
         gc.disable()
-        assert any("local variable 'mine'" in line for line in map(str, old.holders()))
+        assert any("local variable 'captured'" in line for line in map(str, old.holders()))
         go_on.set()
         assert dropped.wait(10)
         assert rt.reload("geo", drain_timeout=1.0).drained
@@ -237,9 +237,9 @@ def test_a_look_does_not_prolong_the_life_of_other_threads_variables(rt, geo):
 
 def test_a_look_leaves_the_result_of_locals_unchanged(rt, geo):
     secret = 41
-    mine = locals()
+    variables = locals()
     assert rt.generation("geo").holders()
-    assert mine["secret"] == secret
+    assert variables["secret"] == secret
 
 
 def test_holders_beyond_the_list_are_counted(rt, geo):

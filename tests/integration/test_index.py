@@ -460,24 +460,24 @@ def test_no_process_removes_a_build_that_another_uses(rt, db, plugins, tmp_path)
     plugin = write(plugins)
     rt.load(plugin)
     db.build_index("library.words", SQL, folder=tmp_path)
-    (mine,) = builds_in(tmp_path)
+    (build,) = builds_in(tmp_path)
     with other(plugin, tmp_path, "build") as process:
         assert "id=9" in process.communicate(timeout=60)[0]
-    assert mine in builds_in(tmp_path)
+    assert build in builds_in(tmp_path)
     assert len(builds_in(tmp_path)) == 2
     rt.reload("library", write(plugins, "2.0"))
     assert search(db, "old") == [(2, "2.0")]
     rt.epoch[index]["library.words"].open(tmp_path)
     assert search(db, "old") == [(9, "2.0")]
     gc.collect()
-    (theirs,) = builds_in(tmp_path)
+    (build,) = builds_in(tmp_path)
     with other(plugin, tmp_path, "open") as process:
         assert process.stdout.readline() == "open\n"
         db.build_index("library.words", SQL, folder=tmp_path)
         db.build_index("library.words", SQL, folder=tmp_path)
         gc.collect()
         assert len(builds_in(tmp_path)) == 2
-        assert theirs in builds_in(tmp_path)
+        assert build in builds_in(tmp_path)
         assert "id=9" in process.communicate("go\n", timeout=60)[0]
     assert len(builds_in(tmp_path)) == 1  # the last process to end removes the other build
     assert len(list(tmp_path.glob("build-*.lock"))) == 1

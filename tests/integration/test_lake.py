@@ -47,19 +47,19 @@ def test_a_repeated_delivery_is_dropped(make, folder, positions):
     lake = make()
     lake.start(None)
     assert lake.checkpoint() is None
-    one, two, three = positions
-    lake.write([(one, "a"), (two, "b")])
-    lake.write([(two, "b"), (three, "c")])
+    first, second, third = positions
+    lake.write([(first, "a"), (second, "b")])
+    lake.write([(second, "b"), (third, "c")])
     last = lake.checkpoint()
-    assert last == json.loads(json.dumps(three))
+    assert last == json.loads(json.dumps(third))
     other = make()
     other.start(last)
-    other.write([(one, "a"), (three, "c")])
+    other.write([(first, "a"), (third, "c")])
     assert other.checkpoint() == last
     assert has(folder) == ["a", "b", "c"]
     with pytest.raises(ValueError, match="and should up to elsewhere"):
         make().start("elsewhere")
-    make().start(three)
+    make().start(third)
 
 
 def test_events_of_another_log_are_refused(make):
@@ -125,9 +125,9 @@ def test_an_unfinished_file_goes_with_the_next_one(make, folder, monkeypatch):
 
 def test_a_file_is_never_overwritten(make, folder):
     lake, other = make(), make()
-    for one in (lake, other):
-        one.start(None)
-        one.write([(1, "a")])
+    for writer in (lake, other):
+        writer.start(None)
+        writer.write([(1, "a")])
     lake.checkpoint()
     with pytest.raises(FileExistsError, match="another process writes"):
         other.checkpoint()

@@ -36,15 +36,15 @@ def host_memory(key):
 def watch(rt, plugin):
     """Weak references to every function and class of a plugin's modules, and to the modules."""
     modules = list(rt.generation(plugin)._namespace.modules.values())
-    found = [weakref.ref(module) for module in modules]
+    refs = [weakref.ref(module) for module in modules]
     for module in modules:
         for value in vars(module).values():
             if getattr(value, "__module__", None) == module.__name__:
                 try:
-                    found.append(weakref.ref(value))
+                    refs.append(weakref.ref(value))
                 except TypeError:
                     continue
-    return found
+    return refs
 
 
 HARMLESS = {
@@ -420,7 +420,7 @@ def test_the_hosts_caches_and_registries_drop_a_generation(rt, plugins, case):
     refs = watch(rt, "geo")
     cut = rt.remove("geo")
     assert cut.reclaimed, cut.leaks
-    assert any(line in said for said in cut.cleaned_up), cut.cleaned_up
+    assert any(line in report for report in cut.cleaned_up), cut.cleaned_up
     gc.collect()
     assert [ref() for ref in refs if ref() is not None] == []
     assert host_render(1) == "1"
@@ -500,11 +500,11 @@ def test_a_leak_in_a_local_variable_is_named_with_its_thread(rt, plugins):
     def make(): return Point()
     """
     rt.load(plugins.write("geo", code))
-    mine = rt.epoch[tool]["geo.make"]()
+    made = rt.epoch[tool]["geo.make"]()
     cut = rt.remove("geo")
-    assert any("local variable 'mine'" in line for line in map(str, cut.leaks)), cut.leaks
+    assert any("local variable 'made'" in line for line in map(str, cut.leaks)), cut.leaks
     assert any(threading.current_thread().name in line for line in map(str, cut.leaks)), cut.leaks
-    del mine
+    del made
 
 
 def test_the_caches_of_typing_drop_a_generations_classes(rt, plugins):

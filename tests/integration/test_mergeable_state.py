@@ -150,9 +150,9 @@ def test_a_version_that_cannot_merge_old_states_with_its_own_is_refused(rt, plug
     rt.load(write_distinct(plugins))
     epoch = rt.epoch
     # Its own samples do not show the fault.
-    mine = {"samples": '[[("X",)]]'} if "user[:0]" not in at.get("hashed", "") else {}
+    changed = {"samples": '[[("X",)]]'} if "user[:0]" not in at.get("hashed", "") else {}
     with pytest.raises((IncompatibleError, ExportError), match=message):
-        rt.reload("web", write_distinct(plugins, **{**mine, **at}))
+        rt.reload("web", write_distinct(plugins, **{**changed, **at}))
     assert rt.epoch is epoch
 
 

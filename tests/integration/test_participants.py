@@ -21,7 +21,7 @@ class Noting:
         self._check, self._prepare, self._after = check, prepare, after
 
     def check(self, epoch, newcomers):
-        self.log.append(("check", epoch.number, [str(one) for one in newcomers]))
+        self.log.append(("check", epoch.number, [str(newcomer) for newcomer in newcomers]))
         if self._check is not None:
             self._check(epoch)
         return newcomers
@@ -85,8 +85,8 @@ def test_an_error_of_a_participant_rolls_the_change_back(rt, plugins, options, e
 
 def test_an_epoch_in_a_participants_error_is_not_held(rt, plugins):
     def check(epoch):
-        kept = dict(epoch[tool])
-        raise ValueError(len(kept))
+        exports = dict(epoch[tool])
+        raise ValueError(len(exports))
 
     participant = Noting(check=check)
     rt.join(participant)

@@ -198,8 +198,8 @@ def test_kept_hooks_are_live_and_hold_no_generation(rt, pm):
     cut = rt.reload("a", answering("a", 2), drain_timeout=5.0)
     assert cut.drained, cut.holders
     assert cut.reclaimed, cut.leaks
-    for kept in (hooks.each, caller, call, subset, of_a):
-        assert kept(x=0) == [2]
+    for stored in (hooks.each, caller, call, subset, of_a):
+        assert stored(x=0) == [2]
     assert extra([lambda x: 7], {"x": 0}) == [7, 2]
     assert [impl.plugin.number for impl in impls()] == [1]
 
@@ -327,10 +327,10 @@ def test_check_pending_reports_hooks_without_a_specification(rt, pm):
         pm.check_pending()
     rt.reload("a", answering("a", 1, "(optionalhook=True)", hook="unknown"))
     pm.check_pending()
-    kept = pm.hook.unknown
-    assert kept(x=1) == [1]
+    caller = pm.hook.unknown
+    assert caller(x=1) == [1]
     rt.remove("a")
-    assert kept(x=1) == []
+    assert caller(x=1) == []
 
 
 # --- misfits --------------------------------------------------------------------------------------
@@ -413,17 +413,17 @@ def test_host_objects_are_compared_by_identity(rt, pm):
         def each(self, x):
             return id(self)
 
-    one = Equal("one")
-    pm.register(one, "one")
-    assert pm.hook.each(x=0) == [id(one)]
-    two = Equal("two")
-    pm.register(two, "two")
-    assert pm.hook.each(x=0) == [id(two), id(one)]
-    assert pm.get_name(two) == "two"
-    assert pm.unregister(two) is two
-    assert pm.hook.each(x=0) == [id(one)]
-    gone = weakref.ref(two)
-    del two
+    first = Equal("one")
+    pm.register(first, "one")
+    assert pm.hook.each(x=0) == [id(first)]
+    second = Equal("two")
+    pm.register(second, "two")
+    assert pm.hook.each(x=0) == [id(second), id(first)]
+    assert pm.get_name(second) == "two"
+    assert pm.unregister(second) is second
+    assert pm.hook.each(x=0) == [id(first)]
+    gone = weakref.ref(second)
+    del second
     assert gone() is None
 
 
@@ -432,16 +432,16 @@ def test_registering_again_and_again_leaves_nothing_behind(rt, pm):
     epoch = rt.epoch
     pm.hook.each(x=0)
     before = len(epoch._derived)
-    kept = []
+    refs = []
     for _ in range(20):
-        mine = type("Mine", (), {})()
-        kept.append(weakref.ref(mine))
-        pm.register(mine, "mine")
+        plugin = type("Mine", (), {})()
+        refs.append(weakref.ref(plugin))
+        pm.register(plugin, "mine")
         pm.hook.each(x=0)
-        pm.unregister(mine)
-        del mine
+        pm.unregister(plugin)
+        del plugin
     assert len(epoch._derived) == before
-    assert not any(ref() for ref in kept)
+    assert not any(ref() for ref in refs)
 
 
 # --- historic -------------------------------------------------------------------------------------
@@ -534,13 +534,13 @@ def test_each_host_object_receives_a_historic_call_once(rt, pm):
             CALLS.append((self, x))
 
     pm.hook.started.call_historic(kwargs={"x": 1})
-    one, two = Mine(), Mine()
-    pm.register(one, "mine")
+    first, second = Mine(), Mine()
+    pm.register(first, "mine")
     pm.unregister(name="mine")
-    pm.register(two, "mine")
+    pm.register(second, "mine")
     rt.load(answering("a", 1))
     pm.hook.each(x=0)
-    assert CALLS == [(one, 1), (two, 1)]  # noqa: SIM300  CALLS is the result
+    assert CALLS == [(first, 1), (second, 1)]  # noqa: SIM300  CALLS is the result
 
 
 def test_an_object_that_raises_in_a_historic_call_is_not_registered(rt, pm):

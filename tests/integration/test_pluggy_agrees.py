@@ -326,24 +326,24 @@ def answers(scenario, world):
     ],
 )
 def test_the_answers_are_pluggys(scenario):
-    theirs = answers(scenario, Pluggy())
+    expected = answers(scenario, Pluggy())
     with Runtime() as rt:
-        assert answers(scenario, Epochal(rt)) == theirs
-    assert len(theirs) >= 2 or scenario is in_order
+        assert answers(scenario, Epochal(rt)) == expected
+    assert len(expected) >= 2 or scenario is in_order
 
 
 @pytest.mark.parametrize("scenario", [arguments, objects, refused])
 def test_the_refusals_are_pluggys(scenario):
     """Epochal raises an error of the change where pluggy raises one of its own."""
-    theirs = [
+    expected = [
         answer.replace("PluginValidationError", "refused") for answer in answers(scenario, Pluggy())
     ]
-    assert any("refused" in answer for answer in theirs)
+    assert any("refused" in answer for answer in expected)
     with Runtime() as rt:
         assert [
             answer.replace("PluginValidationError", "refused")
             for answer in answers(scenario, Epochal(rt))
-        ] == theirs
+        ] == expected
 
 
 def test_every_public_method_of_pluggy_is_answered():
@@ -365,8 +365,8 @@ def test_every_public_method_of_pluggy_is_answered():
     assert offered - safe <= ours
     for name in offered - safe:
         ours = inspect.signature(getattr(PluginManager, name))
-        theirs = inspect.signature(getattr(pluggy.PluginManager, name))
-        assert list(ours.parameters) == list(theirs.parameters), name
+        expected = inspect.signature(getattr(pluggy.PluginManager, name))
+        assert list(ours.parameters) == list(expected.parameters), name
 
 
 class Named(PluginManager):

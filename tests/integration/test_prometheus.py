@@ -144,14 +144,14 @@ def test_a_failed_change_restores_the_metrics(rt, plugins, changed, where):
 
 
 def test_a_metric_name_of_the_host_is_refused(rt, plugins):
-    mine = prometheus_client.Counter("geo_x", "The host's.")
-    mine.inc(7)
+    counter = prometheus_client.Counter("geo_x", "The host's.")
+    counter.inc(7)
     try:
         with pytest.raises(LinkError, match="Duplicated timeseries"):
             rt.load(plugins.write("geo", OWN + 'C = p.Counter("geo_x", "X.")\n' + F))
         assert scraped() == {"geo_x_total": 7}
     finally:
-        prometheus_client.REGISTRY.unregister(mine)
+        prometheus_client.REGISTRY.unregister(counter)
 
 
 def test_prometheus_client_is_unchanged_outside_of_plugins(rt, plugins):

@@ -524,8 +524,8 @@ def leave(): HOST_VARIABLE.set(Value())
         return rt.remove("geo")
 
     cut = contextvars.copy_context().run(use)
-    said = "an instance of geo.Value is the value of context variable 'host_variable'"
-    assert said in map(str, cut.leaks)
+    leak = "an instance of geo.Value is the value of context variable 'host_variable'"
+    assert leak in map(str, cut.leaks)
 
 
 def test_a_thread_started_in_a_call_counts_as_in_use_until_it_ends(rt, plugins):
@@ -603,13 +603,13 @@ def test_side_effects_of_a_failed_change_are_taken_out(rt, plugins):
 def test_a_value_that_other_code_replaced_since_stays(rt, plugins):
     rt.load(write(plugins, TRACES["an excepthook"]))
 
-    def mine(*args):
+    def hook(*args):
         pass
 
-    original, sys.excepthook = sys.__excepthook__, mine
+    original, sys.excepthook = sys.__excepthook__, hook
     try:
         rt.remove("geo")
-        assert sys.excepthook is mine
+        assert sys.excepthook is hook
     finally:
         sys.excepthook = original
 

@@ -302,9 +302,9 @@ def test_e3_dependencies_shut_down_after_their_dependents(rt, plugins):
 
 def test_e3_what_was_required_is_given_back_even_by_a_dependent_that_leaks(rt, plugins):
     load_geo_and_units(rt, plugins)
-    kept = []  # the host keeps geo's module alive, and with it the export of units that it took
+    stored = []  # the host keeps geo's globals, and with them the export of units in them
     with rt.operation() as op:
-        kept.append(op[tool]["geo.km"].__globals__)
+        stored.append(op[tool]["geo.km"].__globals__)
     cut = rt.reload("units", plugins.write("units", UNITS.format(n=2)))
     assert cut.drained
     by_plugin = {swap.plugin: swap for swap in cut.swaps}
@@ -665,10 +665,10 @@ def init(ctx):
     factor = ctx.require("units").factor
     raise ValueError(factor())
 """
-    with pytest.raises(InitError) as kept:
+    with pytest.raises(InitError) as caught:
         rt.load(plugins.write("geo", code, requires=["units"]))
     assert rt.reload("units", drain_timeout=5.0).drained
-    assert "geo.py" in str(kept.traceback[-1].path) or kept.value.__cause__ is not None
+    assert "geo.py" in str(caught.traceback[-1].path) or caught.value.__cause__ is not None
 
 
 def test_an_error_shows_the_plugins_frames_and_not_the_machinery(rt, plugins):
@@ -692,11 +692,11 @@ def test_incompatible_exports_refuse_the_change(rt, plugins):
 
 
 def test_a_hosts_kind_may_refuse_that_an_export_goes(rt, plugins):
-    head = "from tests.integration.strict_kind import kept\n"
-    rt.load(plugins.write("geo", head + "@kept\ndef f(): return 1\n"))
+    head = "from tests.integration.strict_kind import permanent\n"
+    rt.load(plugins.write("geo", head + "@permanent\ndef f(): return 1\n"))
     epoch = rt.epoch
-    said = r"geo#1 cannot leave out kept geo\.f of geo#0: ValueError: geo\.f is kept for ever"
-    with pytest.raises(IncompatibleError, match=said):
+    message = r"geo#1 cannot leave out permanent geo\.f of geo#0: ValueError: geo\.f is permanent"
+    with pytest.raises(IncompatibleError, match=message):
         rt.reload("geo", plugins.write("geo", head))
     assert rt.epoch is epoch
     del epoch
@@ -704,11 +704,13 @@ def test_a_hosts_kind_may_refuse_that_an_export_goes(rt, plugins):
 
 
 def test_a_hosts_kind_sees_the_dependencies_of_an_export(rt, plugins):
-    head = "from tests.integration.strict_kind import kept, told\n"
-    inner = "def f(): ...\n@told\ndef g(): ...\ng.__wrapped__ = f\n"
-    with pytest.raises(ExportError, match=r"geo\.g names the kept f, which plugin 'geo' does not"):
+    head = "from tests.integration.strict_kind import permanent, wrapper\n"
+    inner = "def f(): ...\n@wrapper\ndef g(): ...\ng.__wrapped__ = f\n"
+    with pytest.raises(
+        ExportError, match=r"geo\.g names the permanent f, which plugin 'geo' does not"
+    ):
         rt.load(plugins.write("geo", head + inner))
-    rt.load(plugins.write("geo", f"{head}@kept\n{inner}"))
+    rt.load(plugins.write("geo", f"{head}@permanent\n{inner}"))
 
 
 def test_a_dry_run_does_everything_but_publish(rt, plugins):
@@ -800,12 +802,12 @@ def f(): return Point
 
 def test_e7_a_leak_is_named(rt, plugins):
     rt.load(plugins.write("geo", "class Point: pass\n@tool\ndef f(): return Point()\n"))
-    kept = [call(rt, "geo.f")]
+    values = [call(rt, "geo.f")]
     cut = rt.reload("geo")
     assert cut.drained
     assert not cut.reclaimed
     assert any("Point" in line for line in map(str, cut.leaks)), cut.leaks
-    assert type(kept[0]).__name__ == "Point"
+    assert type(values[0]).__name__ == "Point"
 
 
 def test_e7_nothing_of_a_generation_stays_in_process_wide_tables(rt, plugins):

@@ -61,7 +61,7 @@ def load(rt, tmp_path):
     return load
 
 
-def one(db, sql, params=None):
+def value_of(db, sql, params=None):
     """The only value of the only row."""
     [[value]] = db.query(sql, params).rows()
     return value
@@ -110,13 +110,13 @@ def test_an_annotation_is_its_sql_type_in_both_directions(
 )
 def test_a_datetime_parameter_takes_every_timestamp(db, load, argument):
     load(ECHO)
-    assert one(db, f"SELECT p.moment({argument})") == NOON
-    assert one(db, f"SELECT p.type_of_moment({argument})") == "datetime None"
+    assert value_of(db, f"SELECT p.moment({argument})") == NOON
+    assert value_of(db, f"SELECT p.type_of_moment({argument})") == "datetime None"
 
 
 def test_values_arrive_as_the_annotated_python_type(db, load):
     load(ECHO)
-    assert one(db, "SELECT p.type_of(arrow_cast('a', 'Utf8View'))") == "str"
+    assert value_of(db, "SELECT p.type_of(arrow_cast('a', 'Utf8View'))") == "str"
 
 
 def test_an_argument_of_another_type_is_refused_with_the_signature(db, load):
@@ -170,11 +170,11 @@ def test_nulls_around_lists_stay_in_their_rows(db, load, gaps):
 
 def test_none_is_accepted_only_for_an_optional_result(db, load):
     load(NULLS)
-    assert one(db, "SELECT p.halve(3)") is None
+    assert value_of(db, "SELECT p.halve(3)") is None
     with pytest.raises(
         FunctionError, match=r"p\.broken .*returned None; expected BIGINT"
     ) as raised:
-        one(db, "SELECT p.broken(3)")
+        value_of(db, "SELECT p.broken(3)")
     assert raised.value.function == "p.broken"
 
 
@@ -215,7 +215,7 @@ def test_the_vectorised_form_gets_whole_columns_with_their_nulls(db, load, gaps)
     assert db.query("SELECT p.filled(x) FROM gaps").rows() == [(1.0,), (-1.0,), (3.0,), (-1.0,)]
     assert db.query("SELECT p.rows(x) FROM gaps").rows() == [(4,)] * 4
     assert db.query("SELECT p.in_chunks(x) FROM gaps").rows() == [(1,), (None,), (3,), (None,)]
-    assert one(db, "SELECT p.moment(TIMESTAMP '2013-06-30T12:00:00.25')") == NOON
+    assert value_of(db, "SELECT p.moment(TIMESTAMP '2013-06-30T12:00:00.25')") == NOON
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def immutable(x: int) -> int:
 def test_a_volatile_function_is_called_for_each_row_even_with_constants(db, load):
     load(COUNTING)
     db.register("t", numbers())
-    assert one(db, "SELECT max(v) FROM (SELECT n, p.volatile(n) AS v FROM t)") == BATCH
+    assert value_of(db, "SELECT max(v) FROM (SELECT n, p.volatile(n) AS v FROM t)") == BATCH
 
 
 @pytest.mark.parametrize("call", ["p.stable()", "p.immutable(1)"])
@@ -386,10 +386,10 @@ def groups(db):
 def test_an_aggregate_agrees_with_the_engines_own_over_groups_and_parts(db, load, groups):
     load(AGGREGATES)
     sql = "SELECT k, {mean}(gap), {distinct}, {total}(n) FROM t GROUP BY k ORDER BY k"
-    ours = sql.format(mean="p.mean", distinct="p.distinct(k)", total="p.total")
-    theirs = sql.format(mean="avg", distinct="count(DISTINCT k)", total="sum")
-    assert db.query(ours).rows() == db.query(theirs).rows()
-    assert one(db, "SELECT p.distinct(k) FROM t") == 3
+    of_plugin = sql.format(mean="p.mean", distinct="p.distinct(k)", total="p.total")
+    builtin = sql.format(mean="avg", distinct="count(DISTINCT k)", total="sum")
+    assert db.query(of_plugin).rows() == db.query(builtin).rows()
+    assert value_of(db, "SELECT p.distinct(k) FROM t") == 3
 
 
 def test_an_aggregate_of_no_rows_is_that_of_a_fresh_instance(db, load, groups):
@@ -437,23 +437,23 @@ def single(price: list[float]) -> list[float]: return 1.0
 def test_a_window_function_gets_its_partition_in_order(db, load, groups):
     load(WINDOWS)
     over = "OVER (PARTITION BY k ORDER BY n)"
-    ours = db.query(f"SELECT n, p.change(n) {over} FROM t WHERE n < 9 ORDER BY n").rows()
-    assert ours == [(n, None if n < 3 else 3.0) for n in range(9)]
-    ours = db.query(f"SELECT n, p.upward(9 - n) {over} FROM t WHERE n < 9 ORDER BY n").rows()
-    assert ours == [(n, 9.0 - n % 3) for n in range(9)]
+    rows = db.query(f"SELECT n, p.change(n) {over} FROM t WHERE n < 9 ORDER BY n").rows()
+    assert rows == [(n, None if n < 3 else 3.0) for n in range(9)]
+    rows = db.query(f"SELECT n, p.upward(9 - n) {over} FROM t WHERE n < 9 ORDER BY n").rows()
+    assert rows == [(n, 9.0 - n % 3) for n in range(9)]
 
 
 def test_a_window_function_of_frames_gets_each_rows_frame(db, load, groups):
     load(WINDOWS)
     over = "OVER (ORDER BY n ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)"
-    ours = db.query(f"SELECT p.span(n) {over} FROM t WHERE n < 5 ORDER BY n").rows()
-    assert ours == [(0.0,), (1.0,), (2.0,), (2.0,), (2.0,)]
+    rows = db.query(f"SELECT p.span(n) {over} FROM t WHERE n < 5 ORDER BY n").rows()
+    assert rows == [(0.0,), (1.0,), (2.0,), (2.0,), (2.0,)]
 
 
 def test_a_window_skips_rows_with_nulls(db, load, groups):
     load(WINDOWS)
-    ours = db.query("SELECT p.change(gap) OVER (ORDER BY n) FROM t WHERE n < 6 ORDER BY n").rows()
-    assert ours == [(None,), (None,), (2.0,), (None,), (2.0,), (None,)]
+    rows = db.query("SELECT p.change(gap) OVER (ORDER BY n) FROM t WHERE n < 6 ORDER BY n").rows()
+    assert rows == [(None,), (None,), (2.0,), (None,), (2.0,), (None,)]
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ def rank(x: list[float]) -> list[float]: return x
 )
 def test_function_names_follow_sqls_rules(db, load, name):
     load(NAMES, "geo")
-    assert one(db, f"SELECT {name}(1.5)") == 1.5
+    assert value_of(db, f"SELECT {name}(1.5)") == 1.5
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_a_prepared_query_runs_the_current_code_and_pins_nothing(db, p):
     assert prepared.execute([2]).rows() == [("1.0",), ("1.0",)]
     settled(p("2.0"))
     result = prepared.execute([1])
-    assert [one.version for one in result.provenance] == ["2.0"]
+    assert [record.version for record in result.provenance] == ["2.0"]
     assert result.rows() == [("2.0",)]
     assert asyncio.run(_rows(prepared.aexecute([1]))) == [("2.0",)]
 
@@ -197,12 +197,15 @@ def test_provenance_lists_exactly_the_functions_of_the_query(rt, db, tmp_path):
     )
     result = db.query(sql)
     assert (result.epoch.number, result.epoch.id) == (rt.epoch.number, rt.epoch.id)
-    records = [(one.function, one.kind, one.version, one.generation) for one in result.provenance]
+    records = [
+        (record.function, record.kind, record.version, record.generation)
+        for record in result.provenance
+    ]
     assert records == [
         ("a.version", "scalar", "1.0", rt.generation("a").number),
         ("b.stamps", "window", "2.1", rt.generation("b").number),
     ]
-    assert [one.digest for one in result.provenance] == [
+    assert [record.digest for record in result.provenance] == [
         rt.generation("a").digest,
         rt.generation("b").digest,
     ]
@@ -237,7 +240,9 @@ def test_a_waiting_drain_names_a_running_query_with_its_sql(rt, db, p):
     next(running)
     cut = rt.reload("p", drain_timeout=0.0)
     assert not cut.drained
-    assert any("operation 'SELECT p.version(n) FROM t' (" in one for one in map(str, cut.holders))
+    assert any(
+        "operation 'SELECT p.version(n) FROM t' (" in holder for holder in map(str, cut.holders)
+    )
 
 
 def exhausted(db):
@@ -338,9 +343,9 @@ def shut(db):
 def test_a_query_releases_its_plugins_at_once_however_it_ends(
     db, p, end, by_reference_counts_alone
 ):
-    kept = end(db)
+    result = end(db)
     settled(p("2.0"))
-    assert kept is None or kept.done
+    assert result is None or result.done
 
 
 def test_a_call_under_way_holds_its_plugin_after_its_query_is_cancelled(rt, db, p, pool):
@@ -378,14 +383,14 @@ def test_a_functions_exception_reaches_the_caller_with_its_name_and_traceback(db
 def test_an_exception_holds_its_plugin_exactly_until_it_is_dropped(
     db, published, by_reference_counts_alone
 ):
-    kept = []
+    errors = []
     try:
         db.query("SELECT p.fails(n) FROM t").rows()
     except FunctionError as error:
-        kept.append(error)
+        errors.append(error)
     reloading = published("2.0")
     assert not HOST["shutdowns"]
-    kept.clear()
+    errors.clear()
     settled(reloading.result(LIMIT_S))
 
 
@@ -444,7 +449,7 @@ def test_no_query_sees_a_mix_of_two_plugins_reloaded_together(rt, tmp_path, pool
 
     def judge(result, rows):
         versions = {value for row in rows for value in row}
-        recorded = {one.version for one in result.provenance}
+        recorded = {record.version for record in result.provenance}
         if len(versions) != 1 or recorded != {f"{int(next(iter(versions)))}.0"}:
             faults.append((versions, recorded))
         seen.update(versions)
@@ -458,7 +463,7 @@ def test_no_query_sees_a_mix_of_two_plugins_reloaded_together(rt, tmp_path, pool
         return count
 
     async def ask_as_tasks():
-        async def one(start):
+        async def ask_in_task(start):
             count = 0
             while not over.is_set():
                 result = await db.aquery(QUESTIONS[(start + count) % len(QUESTIONS)])
@@ -466,7 +471,7 @@ def test_no_query_sees_a_mix_of_two_plugins_reloaded_together(rt, tmp_path, pool
                 count += 1
             return count
 
-        return sum(await asyncio.gather(*map(one, range(4))))
+        return sum(await asyncio.gather(*map(ask_in_task, range(4))))
 
     with Database(rt) as db:
         db.register("t", numbers(2))
@@ -482,7 +487,7 @@ def test_no_query_sees_a_mix_of_two_plugins_reloaded_together(rt, tmp_path, pool
                     change.reload(plugin, folder / f"{plugin}.py")
             assert change.cutover.drained, change.cutover.holders
         over.set()
-        asked = [one.result(LIMIT_S) for one in asking]
+        asked = [future.result(LIMIT_S) for future in asking]
     assert faults == []
     assert HOST["used_late"] == []
     assert all(asked), asked

@@ -160,20 +160,20 @@ def test_replacing_a_table_is_one_step_for_every_query():
         def ask():
             while not over.is_set():
                 sql = "SELECT DISTINCT a.version, b.version FROM t AS a CROSS JOIN t AS b"
-                [(one, other)] = db.query(sql).rows()
-                assert one == other
-                seen.add(one)
+                [(version_a, version_b)] = db.query(sql).rows()
+                assert version_a == version_b
+                seen.add(version_a)
 
         asking = [pool.submit(ask) for _ in range(3)]
         version = 0
         try:
-            while len(seen) < 50 and not any(one.done() for one in asking):
+            while len(seen) < 50 and not any(future.done() for future in asking):
                 version += 1
                 db.register("t", pa.table({"version": [version] * 10}))
         finally:
             over.set()
-        for one in asking:
-            one.result()
+        for future in asking:
+            future.result()
 
 
 # --- parameters ----------------------------------------------------------------------------------

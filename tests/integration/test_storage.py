@@ -137,7 +137,7 @@ def test_a_plugins_table_is_queried_like_any_other(db):
         (
             "SELECT n FROM numbers WHERE n NOT IN (1, 2, 3, 4) LIMIT 1",
             ["n"],
-            [Filter("n", "!=", one) for one in (1, 2, 3, 4)],
+            [Filter("n", "!=", number) for number in (1, 2, 3, 4)],
             1,
         ),
         (
@@ -298,7 +298,7 @@ def test_columns_of_every_type_are_unchanged_with_and_without_a_filter(every):
 )
 def test_columns_of_every_type_can_be_filtered(every, condition, whole):
     assert rows(every, f"SELECT whole FROM every WHERE {condition} ORDER BY whole") == [
-        (one,) for one in whole
+        (number,) for number in whole
     ]
 
 
@@ -379,7 +379,7 @@ def test_a_scan_in_flight_ends_on_the_old_code(rt, db, plugins):
 
 def test_provenance_lists_the_plugins_of_tables(db):
     with db.query("SELECT n FROM numbers") as result:
-        assert [one.function for one in result.provenance] == ["memory.numbers"]
+        assert [record.function for record in result.provenance] == ["memory.numbers"]
 
 
 def test_a_query_holds_only_the_plugins_of_its_own_tables(rt, db, plugins):
@@ -807,8 +807,8 @@ def test_a_value_of_another_type_than_its_column_is_refused_with_its_row(
 def test_a_later_value_of_another_type_than_the_first_rows_is_refused(lite):
     few = [(n,) for n in range(1000)]
     lite.table("CREATE TABLE t (c NUMERIC)", *few, (BIG,))
-    told = r"\(row 1001\) holds 9007199254740993, which is not of type d"
-    with pytest.raises(FunctionError, match=told):
+    message = r"\(row 1001\) holds 9007199254740993, which is not of type d"
+    with pytest.raises(FunctionError, match=message):
         rows(lite.db, "SELECT c FROM t")
 
 
@@ -829,11 +829,11 @@ def test_expressions_of_a_view_are_columns(lite):
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
 def test_texts_compare_as_in_the_engine_in_every_encoding(lite, encoding):
     texts = ["b", "\u0100", "a", "\uff5e", "\U0001f600"]
-    lite.table("CREATE TABLE t (s TEXT)", *[(one,) for one in texts], encoding=encoding)
-    for one in texts:
-        with lite.db.query("SELECT s FROM t WHERE s > $1", [one]) as result:
+    lite.table("CREATE TABLE t (s TEXT)", *[(text,) for text in texts], encoding=encoding)
+    for bound in texts:
+        with lite.db.query("SELECT s FROM t WHERE s > $1", [bound]) as result:
             texts_above = {row[0] for row in result.rows()}
-        assert texts_above == {text for text in texts if text.encode() > one.encode()}
+        assert texts_above == {text for text in texts if text.encode() > bound.encode()}
 
 
 def test_a_query_sees_one_version_of_a_sqlite_file(lite):
@@ -943,7 +943,7 @@ def parquet(rt, tmp_path):
 def test_parquet_columns_of_every_type_filter_as_in_the_engine(parquet, column, condition, ids):
     parquet.table(one={"id": [0, 1, 2], "c": column})
     assert rows(parquet.db, f"SELECT id FROM t WHERE {condition} ORDER BY id") == [
-        (one,) for one in ids
+        (number,) for number in ids
     ]
     assert len(rows(parquet.db, f"SELECT id FROM t WHERE {condition} LIMIT 2")) == len(ids)
 

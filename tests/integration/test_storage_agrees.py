@@ -67,8 +67,8 @@ def _trees(inner):
         st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(
             lambda parts: f"({' '.join(parts)})"
         ),
-        inner.map(lambda one: f"NOT ({one})"),
-        inner.map(lambda one: f"({one}) IS NULL"),
+        inner.map(lambda condition: f"NOT ({condition})"),
+        inner.map(lambda condition: f"({condition}) IS NULL"),
     )
 
 
@@ -180,17 +180,17 @@ def listed(db, sql):
 @pytest.mark.parametrize("table", OWN)
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_every_query_has_the_engines_answer(db, table, question):
-    found = ask(db, question.format(t=table))
-    assert found == ask(db, question.format(t=OWN[table]))
-    assert found
+    rows = ask(db, question.format(t=table))
+    assert rows == ask(db, question.format(t=OWN[table]))
+    assert rows
 
 
 @pytest.mark.parametrize("table", OWN)
 @pytest.mark.parametrize("question", ORDERED)
 def test_every_order_is_the_engines(db, table, question):
-    found = listed(db, question.format(t=table))
-    assert found == listed(db, question.format(t=OWN[table]))
-    assert found
+    rows = listed(db, question.format(t=table))
+    assert rows == listed(db, question.format(t=OWN[table]))
+    assert rows
 
 
 @pytest.mark.parametrize("table", OWN)

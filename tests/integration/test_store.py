@@ -150,11 +150,11 @@ def test_history_and_audit_record_every_change(start, plugins):
     rt.reload("geo", versioned(plugins, 2), reason="ada: third")
     with rt.change(dry_run=True, reason="only looking") as change:
         change.remove("geo")
-    two, one = rt.history()
-    assert (two.number, two.id, two.reason) == (2, rt.epoch.id, "ada: third")
-    assert two.plugins == (rt.generation("geo").described,)
-    assert one.plugins[0].version == "1.0"
-    assert rt.history(1) == (two,)
+    second, first = rt.history()
+    assert (second.number, second.id, second.reason) == (2, rt.epoch.id, "ada: third")
+    assert second.plugins == (rt.generation("geo").described,)
+    assert first.plugins[0].version == "1.0"
+    assert rt.history(1) == (second,)
     third, second, first = rt.audit()
     assert [entry.committed for entry in (first, second, third)] == [True, False, True]
     assert (second.code, second.reason, second.plugins) == ("init", "ada: second", ("geo",))

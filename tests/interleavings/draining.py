@@ -277,7 +277,7 @@ PROGRAMS = (
     ),
     Program(
         "last-release-against-timeout",
-        "E4: a drain that times out names at least one lease; otherwise it has drained",
+        "E4: a drain that times out counts at least one lease; otherwise it has drained",
         "the time-out does not check whether the drain has ended meanwhile",
         draining(1, TIMEOUT_S),
         (waiting, releasing(0)),

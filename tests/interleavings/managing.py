@@ -154,7 +154,7 @@ PROGRAMS = (
     ),
     Program(
         "historic-call-against-replay",
-        "so does a newcomer that is just receiving the earlier calls",
+        "a newcomer that is receiving earlier historic calls receives a new one once",
         "a newcomer that has received all earlier calls misses a later one",
         managed(2),
         (loading, calling),

@@ -191,8 +191,8 @@ def answer_all(self: Flow, source: FlowEndpoint, sink: FlowEndpoint) -> float:
 
 PROGRAMS = (
     Program(
-        "stream-hand-over-given-up-against-batch",
-        "streams: no batch enters an object during or after its checkpoint",
+        "stream-abandoned-transfer-against-batch",
+        "streams: an abandoned transfer shares its object with no batch, and calls it no more",
         "the state transfer calls the object without its lock",
         transferring_state,
         (transferring, rolling_back, writing),

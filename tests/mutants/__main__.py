@@ -65,8 +65,8 @@ def run(chosen: dict[int, Mutant], jobs: int) -> int:
                 number, caught = numbers[done], done.result()
                 mutant = chosen[number]
                 missed += not caught
-                said = "caught" if caught else "MISSED"
-                print(f"{said} {number:>4}  {mutant.id:<44} {mutant.broken}", flush=True)
+                verdict = "caught" if caught else "MISSED"
+                print(f"{verdict} {number:>4}  {mutant.id:<44} {mutant.broken}", flush=True)
                 if not caught:
                     print(f"             by {mutant.test}", flush=True)
         finally:

@@ -101,12 +101,12 @@ def place_of(mutant: Mutant) -> Place:
 def find(source: bytes, where: str, at: str) -> Place:
     """The place in a module's source."""
     tree = _parsed(source)
-    block, found, scopes = tree.body, _Found(tree.body[0], tree.body), []
+    block, target, scopes = tree.body, _Found(tree.body[0], tree.body), []
     for name in where.split(".") if where else ():
-        found = _named(block, name)
-        if isinstance(found.statement, _Definition):
-            scopes.append(found.statement)
-            block = found.statement.body
+        target = _named(block, name)
+        if isinstance(target.statement, _Definition):
+            scopes.append(target.statement)
+            block = target.statement.body
         else:
             block = []
     matched = _AT.fullmatch(at)
@@ -115,12 +115,12 @@ def find(source: bytes, where: str, at: str) -> Place:
     first, last, part = matched["first"], matched["last"], matched["part"] or ""
     peers = tuple(_statements(block))
     if first is not None:
-        found = _numbered(peers, first)
-    statements: tuple[ast.stmt, ...] = (found.statement,)
+        target = _numbered(peers, first)
+    statements: tuple[ast.stmt, ...] = (target.statement,)
     if last is not None:
-        begin = _index(found.block, found.statement)
-        end = _index(found.block, _numbered(peers, last).statement)
-        statements = tuple(found.block[begin : end + 1])
+        begin = _index(target.block, target.statement)
+        end = _index(target.block, _numbered(peers, last).statement)
+        statements = tuple(target.block[begin : end + 1])
         if end < begin:
             raise NoSuchPlaceError(f"{last!r} does not follow {first!r} in one block")
     return Place(
@@ -128,10 +128,10 @@ def find(source: bytes, where: str, at: str) -> Place:
         tree=tree,
         scopes=tuple(scopes),
         statements=statements,
-        block=found.block,
+        block=target.block,
         peers=tuple(peer.statement for peer in peers),
         part=part,
-        nodes=tuple(_part(found.statement, part)) if part else statements,
+        nodes=tuple(_part(target.statement, part)) if part else statements,
     )
 
 
@@ -237,10 +237,10 @@ def _in_expression(
 
 def _named(block: list[ast.stmt], name: str) -> _Found:
     """The only definition of a name, overloads not counted."""
-    found = [one for one in _statements(block) if _name(one.statement) == name]
-    if len(found) != 1:
-        raise NoSuchPlaceError(f"{name!r} is defined {len(found)} times")
-    return found[0]
+    matches = [peer for peer in _statements(block) if _name(peer.statement) == name]
+    if len(matches) != 1:
+        raise NoSuchPlaceError(f"{name!r} is defined {len(matches)} times")
+    return matches[0]
 
 
 def _name(statement: ast.stmt) -> str | None:
@@ -260,14 +260,14 @@ def kind_of(statement: ast.stmt) -> str:
 
 def _numbered(peers: Iterable[_Found], step: str) -> _Found:
     kind, number = step.split(" ")
-    found = [peer for peer in peers if kind_of(peer.statement) == kind]
-    if int(number) >= len(found):
-        raise NoSuchPlaceError(f"there is no {step!r}: the definition has {len(found)} such")
-    return found[int(number)]
+    matches = [peer for peer in peers if kind_of(peer.statement) == kind]
+    if int(number) >= len(matches):
+        raise NoSuchPlaceError(f"there is no {step!r}: the definition has {len(matches)} such")
+    return matches[int(number)]
 
 
 def _index(block: list[ast.stmt], statement: ast.stmt) -> int:
-    return next((n for n, one in enumerate(block) if one is statement), -1)
+    return next((n for n, peer in enumerate(block) if peer is statement), -1)
 
 
 def _part(node: ast.AST, part: str) -> Iterator[ast.AST]:
@@ -280,10 +280,10 @@ def _part(node: ast.AST, part: str) -> Iterator[ast.AST]:
             value = value[int(number)] if number else value  # type: ignore[index]
         except (AttributeError, IndexError, TypeError):
             raise NoSuchPlaceError(f"there is no {part!r} in {ast.unparse(node)!r}") from None
-    for one in value if isinstance(value, list) else [value]:
-        if not isinstance(one, ast.AST) or not hasattr(one, "end_lineno"):
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, ast.AST) or not hasattr(item, "end_lineno"):
             raise NoSuchPlaceError(f"{part!r} is no code in {ast.unparse(node)!r}")
-        yield one
+        yield item
 
 
 def _statements(block: list[ast.stmt]) -> Iterator[_Found]:
@@ -301,8 +301,8 @@ def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
             if isinstance(value[0], ast.stmt):
                 yield value
             elif isinstance(value[0], ast.ExceptHandler | ast.match_case):
-                for one in value:
-                    yield from _blocks(one)
+                for item in value:
+                    yield from _blocks(item)
 
 
 def _shape(node: ast.AST, whole: bool) -> str:
@@ -373,12 +373,12 @@ def _parsed(source: bytes) -> ast.Module:
 @cache
 def _identifiers_of(source: bytes) -> frozenset[str]:
     """All names in a source: of variables, definitions, parameters, attributes, imports."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(_parsed(source)):
         for field in ("id", "attr", "arg", "name", "asname"):
             if isinstance(name := getattr(node, field, None), str):
-                found.add(name)
-    return frozenset(found)
+                names.add(name)
+    return frozenset(names)
 
 
 @cache

@@ -216,7 +216,7 @@ PARTS: Final = (
         _stream,
         {
             "feed": ("self.number = number", "raise ValueError('other positions')"),
-            "lake": ("if position is not None and _plain(position) != kept:", "if True:"),
+            "lake": ("if position is not None and _plain(position) != durable:", "if True:"),
         },
     ),
     Part("index", "searches", _index, {"fulltext": ("FORMAT = 1", "FORMAT = 2")}),

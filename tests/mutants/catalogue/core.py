@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "E2.old-exports-stay-until-publish",
         "E2, flaw 6",
-        "the old exports go before the new ones are in",
+        "the old exports are removed before the new ones are published",
         module="epochal._core.change.staging",
         where="Staging.publish",
         at="expr 2",
@@ -163,7 +163,7 @@ MUTANTS = (
     Mutant(
         "events.last-event-before-answer",
         "events",
-        "a change answers before its last event",
+        "a change returns before it emits its last event",
         module="epochal._core.change.executor",
         where="Executor._finish",
         at="expr 0",
@@ -202,7 +202,7 @@ MUTANTS = (
     Mutant(
         "E5.blocked-code-is-given-up",
         "E5",
-        "plugin code that blocks is waited for without a limit",
+        "a change waits without a limit for plugin code that blocks",
         module="epochal._core.change.plugin_calls",
         where="StepRunner.call_plugin",
         at="assign 1 / value.args[0]",
@@ -316,7 +316,7 @@ MUTANTS = (
     Mutant(
         "E7.process-tables-are-left",
         "E7",
-        "a generation stays in the process-wide tables",
+        "a generation's entries stay in the process-wide tables",
         module="epochal.loaders.python_namespace",
         where="PythonNamespace.close",
         at="expr 1",
@@ -505,7 +505,7 @@ MUTANTS = (
     Mutant(
         "E8.numbers-survive-a-restart",
         "E8",
-        "a restart forgets the numbers that it gave out",
+        "a restart does not store the numbers that it assigned",
         module="epochal.store.rows",
         where="write_restored",
         at="expr 2",
@@ -516,7 +516,7 @@ MUTANTS = (
     Mutant(
         "E8.lost-end-is-noticed",
         "E8",
-        "a journal that lost its end is taken for whole",
+        "a journal that lost its end is accepted as complete",
         module="epochal.store.store",
         where="Store.lost",
         at="return 0 / value",
@@ -527,7 +527,7 @@ MUTANTS = (
     Mutant(
         "E8.artifacts-in-use-stay",
         "E8",
-        "artifacts are collected while they are in use",
+        "artifacts are deleted while they are in use",
         module="epochal.store.artifacts",
         where="Artifacts.collect",
         at="for 0 / iter.elts[1]",
@@ -538,7 +538,7 @@ MUTANTS = (
     Mutant(
         "E8.one-runtime-per-store",
         "E8",
-        "two runtimes have one store",
+        "two runtimes may open one store",
         module="epochal._core.sync.durable_files",
         where="_open_transaction",
         at="expr 1 / value.args[0]",
@@ -593,7 +593,7 @@ MUTANTS = (
     Mutant(
         "resources.metrics-go-on-counting",
         "resources",
-        "a metric that both generations have begins at 0 again",
+        "a metric that both generations have restarts at 0",
         module="epochal.loaders._prometheus",
         where="GenerationMetrics.register",
         at="assign 3",
@@ -687,7 +687,7 @@ MUTANTS = (
     Mutant(
         "E5.model-staged-code-is-torn-down",
         "E5, model",
-        "a change that is given up leaves what it staged",
+        "a cancelled change leaves its staged generations",
         module="epochal._core.change.staging",
         where="Staging.withdraw",
         at="assign 1",

@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(
         "data-types.parameters-are-part-of-a-type",
         "data types",
-        "parameters are no part of a type",
+        "parameters do not count as a part of a type",
         module="epochal.sql.type_check",
         where="Identity.differs",
         at="return 1 / value",
@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "data-types.parquet-types-count",
         "data types",
-        "a Parquet file's types are left out",
+        "the types in a Parquet file are ignored",
         module="epochal.sql.tables",
         where="Tables._register_parquet",
         at="for 0 / iter",
@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(
         "data-types.used-types-are-exported",
         "data types",
-        "a function may use a type that is not compared",
+        "a function may use a type that its plugin does not export",
         module="epochal._core.generation.exports",
         where="_check_dependencies",
         at="if 0 / test",
@@ -110,7 +110,7 @@ MUTANTS = (
     Mutant(
         "data-types.types-are-not-dropped",
         "data types",
-        "a version may leave a type out",
+        "a version may drop a type",
         module="epochal._core.change.staging",
         where="_compare_exports",
         at="assign 4 / value",

@@ -126,7 +126,7 @@ MUTANTS = (
     Mutant(
         "pluggy.unfit-specification-is-refused",
         "pluggy",
-        "a specification that does not fit is kept",
+        "a specification that does not fit stays registered",
         module="epochal.pluggy._manager",
         where="PluginManager._has_altered",
         at="assign 2",

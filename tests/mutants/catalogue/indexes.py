@@ -30,7 +30,7 @@ MUTANTS = (
     Mutant(
         "indexes.build-has-its-own-folder",
         "indexes",
-        "a build is written over the one before",
+        "a build is written over the previous one",
         module="epochal.kinds.toolkit.index_storage",
         where="begin",
         at="assign 2 / value.right",

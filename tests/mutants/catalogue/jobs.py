@@ -175,7 +175,7 @@ MUTANTS = (
     Mutant(
         "jobs.positions-are-stored-at-close",
         "jobs",
-        "positions are forgotten at the end",
+        "positions are not stored at the close",
         module="epochal.jobs.positions",
         where="Positions.put",
         at="assign 1",
@@ -186,7 +186,7 @@ MUTANTS = (
     Mutant(
         "jobs.first-time-is-stored",
         "jobs",
-        "the first time of a schedule is not kept",
+        "the first time of a schedule is not stored",
         module="epochal.jobs.job_table",
         where="JobTable._update_job",
         at="expr 4",
@@ -220,7 +220,7 @@ MUTANTS = (
     Mutant(
         "jobs.fixed-hour-runs-once-in-autumn",
         "jobs",
-        "a fixed hour comes twice in autumn",
+        "a job at a fixed hour runs twice in autumn",
         module="epochal.jobs.triggers",
         where="CronTrigger.__init__",
         at="assign 1 / value",

@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "service.answer-bytes-are-bounded",
         "the service",
-        "an answer has no limit of bytes",
+        "the size of an answer is not limited",
         module="epochal.server.result_chunks",
         where="JsonRows.add",
         at="if 0 / test",
@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant(
         "service.idle-connections-make-room",
         "the service",
-        "idle connections make no room",
+        "idle connections are not closed for new ones",
         module="epochal.server.connection",
         where="Connection._make_room",
         at="expr 0",
@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant(
         "service.head-timeout",
         "the service",
-        "a connection waits for a head for ever",
+        "a connection waits for ever for a request's head",
         module="epochal.server.connection",
         where="Connection._expect_head",
         at="assign 0",
@@ -193,7 +193,7 @@ MUTANTS = (
     Mutant(
         "sql.planning-is-bounded",
         "SQL",
-        "every query may wait to be planned",
+        "any number of queries may wait to be planned",
         module="epochal._core.sync.threads",
         where="ThreadPool.try_submit",
         at="if 0 / test",
@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         "sql.dates-bypass-python",
         "SQL",
-        "dates and times go through Python's",
+        "dates and times are converted through Python objects",
         module="epochal.kinds.sql_types",
         where="FAMILIES",
         at="definition / value.elts[8].args[1]",

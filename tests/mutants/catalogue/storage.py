@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant(
         "storage.none-is-an-error",
         "storage",
-        "None ends a scan",
+        "a batch of None ends a scan without an error",
         module="epochal.sql.plugin_tables",
         where="_Scan._next",
         at="if 0 / test",
@@ -185,7 +185,7 @@ MUTANTS = (
     Mutant(
         "storage.alternatives-stay-whole",
         "storage",
-        "one part of an alternative is taken for the whole",
+        "one part of an OR is taken for the whole",
         module="epochal.sql.filters",
         where="_alternatives",
         at="assign 4 / value",

@@ -140,7 +140,7 @@ MUTANTS = (
     Mutant(
         "streams.reload-closes-the-breaker",
         "streams",
-        "a reload leaves an open breaker to its rest",
+        "a reload leaves an open breaker open",
         module="epochal.jobs.streams",
         where="Streams._on_event",
         at="expr 1",

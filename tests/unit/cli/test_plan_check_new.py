@@ -92,7 +92,7 @@ def test_a_refused_plan_gives_the_reason(options, code, write, capsys):
         "broken": write("units", "1.1", code="1 / 0", file="broken"),
         "does_not_start": write("units", "1.1", code="def init(ctx): 1 / 0", file="late"),
     }
-    given = [paths.get(one, one) if options[0] != "--remove" else one for one in options]
+    given = list(options) if options[0] == "--remove" else [paths.get(o, o) for o in options]
     assert main(["plan", "-p", paths["units"], "-p", paths["geo"], *given, "--json"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -182,7 +182,7 @@ def test_a_leaking_plugin_gets_a_warning(write, monkeypatch, capsys):
     assert main(["check", path, "--json"]) == 0
     warnings = json.loads(capsys.readouterr().out)["warnings"]
     assert warnings
-    assert all("memory does not come back" in one for one in warnings)
+    assert all("memory does not come back" in warning for warning in warnings)
 
 
 # --- new ---------------------------------------------------------------------------------------
@@ -214,14 +214,14 @@ def test_a_new_plugin_has_its_name_everywhere(tmp_path, capsys):
 
 
 def test_files_are_replaced_with_force_alone(tmp_path, capsys):
-    mine = tmp_path / "test_weather.py"
-    mine.write_text("mine")
+    test_file = tmp_path / "test_weather.py"
+    test_file.write_text("mine")
     assert main(["new", "weather", "--folder", str(tmp_path)]) == 1
     assert "exists already" in capsys.readouterr().err
-    assert mine.read_text() == "mine"
+    assert test_file.read_text() == "mine"
     assert not (tmp_path / "weather.py").exists()
     assert main(["new", "weather", "--folder", str(tmp_path), "--force"]) == 0
-    assert mine.read_text() != "mine"
+    assert test_file.read_text() != "mine"
 
 
 @pytest.mark.parametrize("name", ["Weather", "my-plugin", "2fast", "class", "a" * 65, ""])

@@ -63,7 +63,7 @@ def test_json_has_columns_rows_epoch_and_provenance(greeter, people, capsys):
     ]
     assert document["rows"] == [{"g": "hello Ada", "age": 36}, {"g": "hello Grace", "age": None}]
     assert document["epoch"]["number"] == 1
-    assert [one["function"] for one in document["provenance"]] == ["greeter.greet"]
+    assert [entry["function"] for entry in document["provenance"]] == ["greeter.greet"]
 
 
 def test_json_has_the_data_type_of_a_column(capsys):

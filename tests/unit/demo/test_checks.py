@@ -172,7 +172,7 @@ def test_a_missing_function_is_recorded_not_failed(lane):
     with lane.operation(DELAYS):
         raise QueryError("no function 'geo.distance'")
     assert lane.counts["failed"] == 0
-    assert [one.message for one in lane.absences] == ["no function 'geo.distance'"]
+    assert [absence.message for absence in lane.absences] == ["no function 'geo.distance'"]
 
 
 # --- the report --------------------------------------------------------------------------------

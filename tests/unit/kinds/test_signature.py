@@ -21,9 +21,9 @@ def export(kind, target, **options):
 
 
 def check(kind, target, **options):
-    one = export(kind, target, **options)
-    kind.validate(one)
-    return sql_signature(one)
+    exported = export(kind, target, **options)
+    kind.validate(exported)
+    return sql_signature(exported)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ class Move:
     def __init__(self, name, log, error=None):
         self.gate, self._log, self._error = name, log, error
 
-    def _note(self, what):
-        self._log.append((self.gate, what))
+    def _note(self, call):
+        self._log.append((self.gate, call))
         if self._error is not None:
             raise self._error
 

@@ -39,9 +39,9 @@ def test_a_labelled_operation_is_a_known_holder(rt, generation):
 
 
 def test_asking_holds_nothing(rt, generation):
-    kept = rt.epoch
+    epoch = rt.epoch
     assert holders_of(generation)
-    del kept
+    del epoch
     rt.remove("geo")
     assert generation.live_lease() is None
     assert holders_of(generation) == ()

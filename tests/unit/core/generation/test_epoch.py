@@ -77,11 +77,11 @@ def test_tables_that_a_change_does_not_touch_are_shared():
 
 
 def test_the_id_is_of_the_contents():
-    one = Epoch().successor([], [leased("geo"), leased("units")])
+    first = Epoch().successor([], [leased("geo"), leased("units")])
     same = Epoch(7).successor([], [leased("units"), leased("geo")])
     other = Epoch().successor([], [leased("geo"), leased("units", identity="2")])
-    assert one.id == same.id != other.id
-    assert one != same, "two epochs are equal only if they are one object"
+    assert first.id == same.id != other.id
+    assert first != same, "two epochs are equal only if they are one object"
 
 
 def test_an_unknown_export_is_answered_with_close_names():

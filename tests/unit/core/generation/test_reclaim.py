@@ -42,19 +42,19 @@ def test_functions_are_freed_at_once_and_shells_by_the_next_collection(modules):
 
 
 def test_a_reference_from_outside_leaves_everything_whole_and_is_named(modules):
-    kept = {"shape": modules[ROOT].shapes[0]}
+    holder = {"shape": modules[ROOT].shapes[0]}
     outcome = reclaim(modules, root_name=ROOT)
-    assert kept["shape"].area() is kept["shape"]
+    assert holder["shape"].area() is holder["shape"]
     assert not outcome.is_complete
     assert any("'shape'" in str(leak) for leak in outcome.leaks)
     assert not any(ROOT in str(leak) for leak in outcome.leaks), "the private name is not shown"
 
 
 def test_a_look_that_is_not_thorough_names_nothing(modules):
-    kept = modules[ROOT].helper
+    helper = modules[ROOT].helper
     outcome = reclaim(modules, root_name=ROOT, thorough=False)
     assert not outcome.leaks
-    assert sys.getrefcount(kept) >= 2
+    assert sys.getrefcount(helper) >= 2
 
 
 def test_a_finalizer_runs_while_its_module_is_whole():

@@ -46,13 +46,13 @@ def test_a_cycle_of_the_standard_librarys_objects_needs_a_broad_graph(modules):
 
 @pytest.mark.parametrize("name", ["Point", "distance", "POINTS"])
 def test_a_reference_from_outside_opens_it_and_is_an_entrance(modules, name):
-    kept = [vars(modules[0])[name]]
+    references = [vars(modules[0])[name]]
     graph = Graph(modules, ROOT, broad=True)
     assert not graph.is_closed()
     nodes = [step.node for step in graph.entrances()]
-    assert any(node is kept[0] for node in nodes)
+    assert any(node is references[0] for node in nodes)
     if name != "POINTS":
-        assert any(holder is kept for holder in graph.holders())
+        assert any(holder is references for holder in graph.holders())
 
 
 def test_a_library_that_the_plugin_imported_is_not_dead_with_it(modules):

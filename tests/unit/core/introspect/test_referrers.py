@@ -60,8 +60,8 @@ def test_a_path_leads_from_a_module_to_the_object(wrap, path):
     targets = [Target()]
     HOST.append(wrap(targets[0]))
     search = ReferrerSearch({id(targets)})
-    (found,) = search.paths([PathStep(targets[0])])
-    assert found == f"{__name__}{path}"
+    (described,) = search.paths([PathStep(targets[0])])
+    assert described == f"{__name__}{path}"
 
 
 def test_a_hostile_object_on_the_way_is_not_called():
@@ -70,17 +70,17 @@ def test_a_hostile_object_on_the_way_is_not_called():
     object.__setattr__(hostile, "kept", targets[0])
     HOST.append(hostile)
     del hostile
-    (found,) = ReferrerSearch({id(targets)}).paths([PathStep(targets[0])])
-    assert found.startswith(f"{__name__}.HOST[0]")
-    assert "kept" in found
+    (described,) = ReferrerSearch({id(targets)}).paths([PathStep(targets[0])])
+    assert described.startswith(f"{__name__}.HOST[0]")
+    assert "kept" in described
 
 
 def test_a_local_variable_of_a_running_call_is_named():
     inside, go_on, made = threading.Event(), threading.Event(), []
 
     def work():
-        mine = Target()
-        made.append(id(mine))
+        target = Target()
+        made.append(id(target))
         inside.set()
         go_on.wait(30)
 
@@ -90,7 +90,7 @@ def test_a_local_variable_of_a_running_call_is_named():
     named = [text for key, text in ReferrerSearch()._variables.items() if key == made[0]]
     go_on.set()
     thread.join(10)
-    assert named[0].startswith("local variable 'mine' at test_referrers.py:")
+    assert named[0].startswith("local variable 'target' at test_referrers.py:")
     assert named[0].endswith("(thread 'worker')")
 
 

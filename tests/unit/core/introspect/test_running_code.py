@@ -106,13 +106,13 @@ def test_a_task_is_found_through_the_coroutines_that_await_it(module, ids):
         task = asyncio.create_task(outer(), name="poll")
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
-        found = find_stragglers(ids)
+        stragglers = find_stragglers(ids)
         assert find_stragglers(ids, own_loops=frozenset({id(loop)})) == ()
         assert task in all_tasks()
         (asked,) = cancel_tasks(ids)
         with pytest.raises(asyncio.CancelledError):
             await task
-        return found, asked
+        return stragglers, asked
 
     (straggler,), asked = asyncio.run(main())
     assert str(straggler) == "task 'poll' at geo.py:7 in sleep"

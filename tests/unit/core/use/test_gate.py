@@ -109,7 +109,7 @@ def test_a_call_from_inside_another_is_admitted_in_a_thread_with_its_context(gat
 
 
 def test_a_closing_of_two_gates_admits_calls_from_inside_either(pool):
-    one, other = Gate(), Gate()
+    first, second = Gate(), Gate()
     both = threading.Barrier(2)
     go_on = threading.Event()
 
@@ -120,10 +120,10 @@ def test_a_closing_of_two_gates_admits_calls_from_inside_either(pool):
         second.leave(second.enter())
         first.leave(outer)
 
-    crossing = [pool.submit(cross, one, other), pool.submit(cross, other, one)]
-    closing = GateClosure([one, other])
+    crossing = [pool.submit(cross, first, second), pool.submit(cross, second, first)]
+    closing = GateClosure([first, second])
     done = pool.submit(closing.close, 10)
-    until(lambda: other._closing is closing and len(other.inside()) == 1)
+    until(lambda: second._closing is closing and len(second.inside()) == 1)
     go_on.set()
     assert done.result(10)
     for call in crossing:

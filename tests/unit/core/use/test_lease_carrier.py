@@ -167,9 +167,9 @@ def test_a_kept_exception_holds_the_frames_and_so_the_lease(ledger):
     try:
         carried(ledger, fail)()
     except ValueError as error:
-        kept = error
+        stored = error
     assert len(ledger) == 1
-    del kept
+    del stored
     assert len(ledger) == 0
 
 
@@ -295,11 +295,11 @@ def test_a_context_manager_function_is_held_while_it_is_entered(ledger):
 
 def test_a_revocable_lease_is_taken_back_though_the_export_is_kept(ledger):
     borrow = RevocableLease(ledger.issue("units"), "geo#1")
-    kept = carry(lambda: 1, borrow)
+    carried = carry(lambda: 1, borrow)
     assert len(ledger) == 1
     borrow.release()
     assert len(ledger) == 0
-    assert kept() == 1
+    assert carried() == 1
 
 
 def test_an_object_that_cannot_be_tied_is_refused_by_name(ledger):
