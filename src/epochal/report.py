@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from epochal._core.introspect.findings import Holder, Leak, Straggler
-from epochal._core.use.lease import Drained
+from epochal._core.use.drain_wakeup import Drained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

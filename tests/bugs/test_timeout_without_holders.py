@@ -7,7 +7,7 @@ so `wait_for_drain` raised "0 in flight", although the generation was drained.
 import pytest
 
 from epochal import DrainTimeoutError, EpochFencedReload, LifecycleState, PluginLifecycle
-from epochal._core.use.lease import Waiter
+from epochal._core.use.drain_wakeup import Waiter
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ MEETING: Final = (
     "_core/generation/epoch.py:EpochStore",
     "events.py",
     "_core/use/drain_schedule.py",
-    "_core/use/lease.py",
+    "_core/use/drain_wakeup.py",
     "_core/generation/lifecycle.py",
     "_core/sync/weak_registry.py",
     "_core/generation/operation.py",
@@ -72,7 +72,7 @@ RETIRING: Final = (
     *PUBLISHING,
     "_core/change/retirement.py",
     "_core/use/drain_schedule.py",
-    "_core/use/lease.py",
+    "_core/use/drain_wakeup.py",
     "_core/sync/weak_registry.py",
     "_core/generation/operation.py",
     ".py@g",  # the plugin itself

@@ -15,8 +15,8 @@ from unittest import mock
 from epochal._core.generation.epoch_fenced_reload import EpochFencedReload
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.states import LifecycleState
-from epochal._core.use import lease as leases_module
-from epochal._core.use.lease import Drained, Ledger, Waiter
+from epochal._core.use import drain_wakeup
+from epochal._core.use.drain_wakeup import Drained, Ledger, Waiter
 from epochal.errors import DrainTimeoutError, InUseError, NotActiveError
 from tests.interleavings.exploring import Program, every, replaced, sampled
 
@@ -183,7 +183,7 @@ def late_registration() -> Iterator[None]:
     """The wait counts the leases first, and registers its waiter afterwards."""
 
     def waiter(self: Ledger, threshold: int = 0, wake: Any = None) -> Waiter:
-        return Waiter(self, threshold, wake or leases_module.SimpleQueue())
+        return Waiter(self, threshold, wake or drain_wakeup.SimpleQueue())
 
     def is_satisfied(self: Waiter) -> bool:
         enough = len(self._ledger) <= self.threshold

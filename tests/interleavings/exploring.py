@@ -30,7 +30,7 @@ from frontrun._cooperative import CooperativeQueue
 from epochal import events
 from epochal._core.change import retirement as retire
 from epochal._core.generation import epoch_fenced_reload
-from epochal._core.use import drain_schedule, gate, lease
+from epochal._core.use import drain_schedule, drain_wakeup, gate
 from tests.interleavings.stepping import Choice, Run, run_once
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ CORE: Final = (
     "_core/generation/epoch_fenced_reload.py",
     "_core/generation/lifecycle.py",
     "_core/use/drain_schedule.py",
-    "_core/use/lease.py",
+    "_core/use/drain_wakeup.py",
     "_core/sync/weak_registry.py",
     "interleavings/draining.py",
     "interleavings/pieces.py",
@@ -249,13 +249,15 @@ def _surroundings(program: Program, *, broken: bool) -> Iterator[None]:
     gc.disable()
     try:
         with ExitStack() as stack:
-            for module in (lease, retire, events, gate):
+            for module in (drain_wakeup, retire, events, gate):
                 # The real one blocks in C, and `frontrun` does not replace it as it does `Queue`.
                 stack.enter_context(mock.patch.object(module, "SimpleQueue", CooperativeQueue))
             for module in (drain_schedule, epoch_fenced_reload, gate):
                 # These modules imported the function by name, so `frontrun`'s patch misses them.
                 stack.enter_context(mock.patch.object(module, "monotonic", _monotonic))
-            stack.enter_context(mock.patch.object(lease, "perf_counter_ns", _perf_counter_ns))
+            stack.enter_context(
+                mock.patch.object(drain_wakeup, "perf_counter_ns", _perf_counter_ns)
+            )
             stack.enter_context(mock.patch.object(drain_schedule, "collect", _nothing))
             stack.enter_context(program.around())
             if broken:

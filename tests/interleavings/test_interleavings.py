@@ -10,7 +10,7 @@ import pytest
 from epochal._core.change import plugin_calls
 from epochal._core.introspect.collector import collect
 from epochal._core.sync.watchdog import watchdog
-from epochal._core.use import drain_schedule, lease
+from epochal._core.use import drain_schedule, drain_wakeup
 from tests.documents import ATTACKS, table_in
 from tests.interleavings.catalogue import PROGRAMS, table
 from tests.interleavings.exploring import IS_SOAK, explore, explore_orderings
@@ -57,7 +57,7 @@ def test_an_exploration_undoes_its_replacements():
     sleep, monotonic, lock = time.sleep, time.monotonic, threading.Lock
     explore(PROGRAMS[0])
     assert (time.sleep, time.monotonic, threading.Lock) == (sleep, monotonic, lock)
-    assert lease.SimpleQueue is SimpleQueue
+    assert drain_wakeup.SimpleQueue is SimpleQueue
     assert drain_schedule.collect is collect
     assert plugin_calls.watchdog is watchdog
     assert gc.isenabled()

@@ -199,7 +199,7 @@ def test_every_type_of_a_public_signature_has_a_public_address(module):
 def test_a_hidden_type_is_noticed():
     annotation = ast.parse("list[Ledger] | None", mode="eval").body
     assert list(hidden_in(annotation, "epochal._core.generation.lifecycle")) == [
-        "epochal._core.use.lease.Ledger"
+        "epochal._core.use.drain_wakeup.Ledger"
     ]
 
 

@@ -52,8 +52,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal._core.generation.kind import Export, Handover, Kind, Opened
-from epochal._core.use.lease import Lease
-from epochal._core.use.lease_carrier import carry
+from epochal._core.use.lease import Lease, carry
 from epochal.errors import EpochalError, FunctionError, HostError, format_error
 from epochal.kinds.table_function import TableShape, table_data_types, table_shape
 from epochal.kinds.toolkit.class_checks import check_class

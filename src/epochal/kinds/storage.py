@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from epochal._core.generation.kind import Export, Kind
-from epochal._core.use.lease_carrier import carry
+from epochal._core.use.lease import carry
 from epochal.kinds.toolkit.class_checks import check_class, close_object
 
 if TYPE_CHECKING:

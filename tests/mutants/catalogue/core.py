@@ -10,7 +10,7 @@ LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
 RELOAD = "tests/unit/core/generation/test_epoch_fenced_reload.py::"
 CARRIED = "tests/integration/test_carried_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
-CARRY = "tests/unit/core/use/test_lease_carrier.py::"
+CARRY = "tests/unit/core/use/test_lease.py::"
 BUGS = "tests/bugs/"
 MODEL = "tests/property/test_model.py::test_runtime_agrees_with_its_model"
 SOAK = "tests/soak/test_soak.py::test_operations_never_notice_a_change"
@@ -363,7 +363,7 @@ MUTANTS = (
         "flaw-3.release-wakes-the-wait",
         "flaw 3",
         "a release wakes no waiter",
-        module="epochal._core.use.lease",
+        module="epochal._core.use.drain_wakeup",
         where="Ledger._wake",
         at="expr 1",
         edit=delete(),
@@ -396,7 +396,7 @@ MUTANTS = (
         "flaw-5.exports-carry-the-lease",
         "flaw 5",
         "the called function does not hold the counted lease",
-        module="epochal._core.use.lease_carrier",
+        module="epochal._core.use.lease",
         where="_carry_function",
         at="assign 10",
         edit=delete(),

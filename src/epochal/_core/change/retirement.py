@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.states import LifecycleState
 from epochal._core.use.drain_schedule import CollectionSchedule
-from epochal._core.use.lease import Waiter, Wake, wakeup_of
+from epochal._core.use.drain_wakeup import Waiter, Wake, wakeup_of
 from epochal.events import (
     DrainTimedOut,
     GenerationLeaked,

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.generation.states import LifecycleState
 from epochal._core.sync.threads import call_on_thread
+from epochal._core.use.drain_wakeup import Drained
 from epochal._core.use.holders import find_holders
-from epochal._core.use.lease import Drained
 from epochal.errors import DrainTimeoutError, NotActiveError, UnexpectedTransitionError
 
 if TYPE_CHECKING:
     from epochal._core.generation.lifecycle import PluginLifecycle
-    from epochal._core.use.lease import Waiter
+    from epochal._core.use.drain_wakeup import Waiter
 
 
 class EpochFencedReload:

@@ -34,8 +34,7 @@ from epochal._core.generation.reclaim import Reclaim, reclaim
 from epochal._core.generation.side_effects import SideEffects
 from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.plugin.capabilities import allows
-from epochal._core.use.lease import RevocableLease
-from epochal._core.use.lease_carrier import carry
+from epochal._core.use.lease import RevocableLease, carry
 from epochal.errors import EpochalError, LinkError, format_error
 from epochal.report import Holder, Straggler, Version
 

@@ -19,7 +19,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.generation.states import LifecycleState
-from epochal._core.use.lease import Ledger
+from epochal._core.use.drain_wakeup import Ledger
 from epochal.errors import InUseError, NotActiveError, UnexpectedTransitionError
 
 if TYPE_CHECKING:

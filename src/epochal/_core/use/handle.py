@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from epochal._core.use.lease_carrier import carry
+from epochal._core.use.lease import carry
 
 if TYPE_CHECKING:
     from epochal._core.use.lease import Lease, RevocableLease

@@ -22,8 +22,7 @@ from epochal._core.introspect.findings import Holder
 from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, is_a, suspended
 from epochal._core.introspect.referrers import PathStep, ReferrerSearch
 from epochal._core.introspect.running_code import find_stragglers, place_of
-from epochal._core.use.lease import RevocableLease
-from epochal._core.use.lease_carrier import LEASE, LeaseAttachment, LeasedCallable
+from epochal._core.use.lease import LEASE, LeaseAttachment, LeasedCallable, RevocableLease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

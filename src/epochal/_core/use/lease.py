@@ -11,39 +11,32 @@ bare call costs. The runtime keeps only a weak reference. When the last strong r
 callback runs in the releasing thread and wakes the waiting drain: no counter on the hot path, no
 lock, no poll.
 
-Reads and writes
-----------------
+The exports of a generation carry its lease: `carry` makes the copies. The plugin's own function is
+not touched and carries nothing: the module refers to it, so a lease there would never end. A
+callable that is not a Python function is held in a `LeasedCallable`; an object that a kind opens
+(an index, a storage backend) is tied to the lease with `tie` for its own lifetime.
 
-``Ledger._live`` holds every lease that is alive.
+Leases miss one case: an object that an export returned and that calls back into the plugin later,
+such as a nested function. The look at every thread and task before shutdown (`find_stragglers`)
+finds it while it runs.
 
-* `issue` adds, from any thread. The owner of the ledger decides under its own lock whether a lease
-  may still be issued; the ledger does not ask.
-* The weak-reference callback and `Lease.release` remove. A callback runs anywhere, at any time, in
-  any thread: inside the collector, inside an allocation, while its thread holds any lock. So it may
-  only do what is re-entrant: one dict step (see `WeakRegistry`) and `SimpleQueue.put`.
-* Any thread reads its length, which is one step too.
-
-``Ledger._waiters`` is an immutable tuple, replaced under ``_lock`` by the waiting threads, and read
-without a lock by the callback, which sees the old tuple or the new one, whole.
-
-A waiter registers itself *before* it looks at the length; a release removes its entry *before* it
-reads the waiters. So either the waiter sees the shorter length, or the release sees the waiter.
-Swap either pair, and a release between the two steps wakes no thread.
+`drain_wakeup` has the ledger of the leases that are alive, and the wait for their end.
 """
 
 from __future__ import annotations
 
-import os
+import functools
+import inspect
 import sys
-import threading
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from time import perf_counter_ns
-from typing import Any, Final, TypeAlias
+import weakref
+from contextlib import suppress
+from types import CellType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.sync.weak_registry import WeakRegistry
-from epochal._core.use.drain_schedule import CollectionSchedule
-from epochal.errors import ForkedRuntimeError
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from epochal._core.use.drain_wakeup import Ledger
 
 if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
     raise ImportError(
@@ -52,8 +45,8 @@ if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", l
         f"({sys.implementation.name} {sys.version.split()[0]}) does not keep"
     )
 
-Wake: TypeAlias = "SimpleQueue[int | None]"
-"""The queue that wakes a waiter: the time of a release in `perf_counter_ns`, or None to give up."""
+LEASE: Final = "__epochal_lease__"
+"""The key of the lease in a carrying function's `__dict__`."""
 
 
 class Lease:
@@ -63,15 +56,15 @@ class Lease:
     Made by `PluginLifecycle.lease`; also a context manager.
 
     Attributes:
+        key: its entry in the ledger that counts it.
         label: its purpose, for reports.
     """
 
+    # Set by `Ledger.issue`, which alone makes leases: there is no constructor to call.
+    _ledger: Ledger
+    key: int
+    label: str
     __slots__ = ("__weakref__", "_ledger", "key", "label")
-
-    def __init__(self, ledger: Ledger, label: str) -> None:
-        self._ledger: Final = ledger
-        self.key = 0
-        self.label: Final = label
 
     def release(self) -> None:
         """End the use now. Idempotent."""
@@ -122,143 +115,161 @@ class RevocableLease:
         raise TypeError("a borrowed export is in-flight use in this process; it cannot be pickled")
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """The outcome of a wait for the last lease.
+class LeasedCallable(functools.partial[Any]):
+    """A callable that is not a Python function, together with the lease that it carries.
 
-    Attributes:
-        waited: seconds from the call to the return.
-        wakeup: seconds from the last release to the waiting thread running again; None if no
-            release woke it, because enough leases had already ended when it looked.
+    The caller's stack holds the object that it calls, and with it the lease, until the call
+    returns.
     """
 
-    waited: float
-    wakeup: float | None
+    __slots__ = ("lease",)
+    lease: Lease | RevocableLease
 
 
-class Ledger:
-    """The live leases of one generation, held weakly, and the waits for the last of them to end."""
+def carry(target: Any, lease: Lease | RevocableLease) -> Any:
+    """Return a callable for the host in place of `target`: the same, carrying the lease.
 
-    __slots__ = ("__weakref__", "_live", "_lock", "_pid", "_waiters")
+    * A Python function (generator, coroutine and asynchronous generator functions too) becomes a
+      new function with the same code, globals, defaults, closure and metadata.
+    * A bound method becomes a method over such a function, on the same object.
+    * A class becomes a callable that ties each instance it makes to the lease.
+    * Any other callable is held in a `functools.partial`; where its `__call__`, or the function
+      inside a partial, is a Python function, that one carries too, since it may return a generator
+      or coroutine that outlives the call.
 
-    def __init__(self) -> None:
-        self._live: Final[WeakRegistry[Lease]] = WeakRegistry(self._wake)
-        self._lock: Final = threading.Lock()
-        self._waiters: tuple[Waiter, ...] = ()
-        self._pid: Final = os.getpid()
+    Args:
+        target: the plugin's own callable; it is not changed.
+        lease: the lease to carry.
 
-    def issue(self, label: str) -> Lease:
-        """Make a lease and count it."""
-        lease = Lease(self, label)
-        lease.key = self._live.add(lease)
-        return lease
-
-    def discard(self, lease: Lease) -> None:
-        """Stop counting a lease, whether or not it dies."""
-        self._live.drop(lease.key)
-
-    def is_alive(self, lease: Lease) -> bool:
-        """Whether a lease counts."""
-        return lease.key in self._live
-
-    def live(self) -> list[Lease]:
-        """The leases alive now; while the list is held they stay so."""
-        return self._live.live()
-
-    def waiter(self, threshold: int = 0, wake: Wake | None = None) -> Waiter:
-        """Register a wait until at most `threshold` leases are alive."""
-        waiter = Waiter(self, threshold, SimpleQueue() if wake is None else wake)
-        # Registered here, before the waiting thread's first look in `Waiter.wait`: see the module.
-        with self._lock:
-            self._waiters = (*self._waiters, waiter)  # a new tuple: callbacks read it unlocked
-        return waiter
-
-    def forget(self, waiter: Waiter) -> None:
-        """Remove a waiter."""
-        with self._lock:
-            self._waiters = tuple(other for other in self._waiters if other is not waiter)
-
-    def check_process(self) -> None:
-        """Raise `ForkedRuntimeError` in a child that inherited this ledger by `fork`."""
-        if os.getpid() != self._pid:
-            raise ForkedRuntimeError(
-                f"these leases belong to process {self._pid}; this is its fork {os.getpid()}, "
-                "where the threads that hold them do not exist. Make a new Runtime in the child"
-            )
-
-    def _wake(self) -> None:
-        """Called by the registry, after an entry was removed; runs inside the collector too."""
-        now = perf_counter_ns()
-        for waiter in self._waiters:
-            if waiter.is_satisfied:
-                # `SimpleQueue.put` is re-entrant. An Event is not: its lock may be held below us.
-                waiter.wake.put(now)
-
-    def __len__(self) -> int:
-        return len(self._live)
-
-
-class Waiter:
-    """One wait for a ledger to run empty, woken by the release itself; can be cancelled.
-
-    Attributes:
-        threshold: the wait is over when at most this many leases are alive.
-        wake: the queue for the time of a release (`perf_counter_ns`), or None from `cancel`.
+    Raises:
+        TypeError: `target` is not callable.
     """
-
-    __slots__ = ("_ledger", "threshold", "wake")
-
-    def __init__(self, ledger: Ledger, threshold: int, wake: Wake) -> None:
-        self._ledger: Final = ledger
-        self.threshold: Final = threshold
-        self.wake: Final = wake
-
-    @property
-    def is_satisfied(self) -> bool:
-        """Whether few enough leases are alive."""
-        return len(self._ledger) <= self.threshold
-
-    def cancel(self) -> None:
-        """Make `wait` return None, now or when it is called."""
-        self.wake.put(None)
-
-    def close(self) -> None:
-        """Stop being woken."""
-        self._ledger.forget(self)
-
-    def wait(self, timeout: float | None) -> Drained | None:
-        """Block until the threshold is reached, then close.
-
-        Args:
-            timeout: seconds; None for no limit.
-
-        Returns:
-            The outcome, or None if the time ran out or the wait was cancelled.
-
-        Raises:
-            ForkedRuntimeError: in a forked child.
-        """
-        self._ledger.check_process()
-        schedule = CollectionSchedule(timeout)
-        released_ns: int | None = None
-        try:
-            # A loop, and not one `get`: a release may leave other leases alive, and a wake-up may
-            # be an old one. Only the length decides.
-            while not self.is_satisfied:
-                try:
-                    released_ns = self.wake.get(timeout=schedule.until_next())
-                except Empty:
-                    if schedule.is_over:
-                        return None
-                    schedule.collect()
-                else:
-                    if released_ns is None:
-                        return None
-        finally:
-            self.close()
-        return Drained(schedule.waited, wakeup_of(released_ns))
+    if isinstance(target, FunctionType):
+        return _carry_function(target, lease)
+    if isinstance(target, MethodType) and isinstance(target.__func__, FunctionType):
+        return MethodType(_carry_function(target.__func__, lease), target.__self__)
+    if isinstance(target, staticmethod):
+        return carry(target.__func__, lease)
+    if not callable(target):
+        raise TypeError(f"{target!r} cannot carry a lease: it cannot be called")
+    held = _hold(target, lease)
+    held.lease = lease
+    if isinstance(target, type):
+        held.__signature__ = _signature(target)  # type: ignore[attr-defined]
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        if (value := getattr(target, name, None)) is not None:
+            setattr(held, name, value)
+    return held
 
 
-def wakeup_of(released_ns: int | None) -> float | None:
-    """Seconds from a release to now; None for no release."""
-    return None if released_ns is None else (perf_counter_ns() - released_ns) / 1e9
+def _hold(target: Any, lease: Lease | RevocableLease) -> LeasedCallable:
+    if isinstance(target, type):
+        return LeasedCallable(_open_instance, target, lease)
+    if type(target) is functools.partial:
+        return LeasedCallable(carry(target.func, lease), *target.args, **target.keywords)
+    call = type(target).__call__
+    if isinstance(call, FunctionType):
+        return LeasedCallable(MethodType(_carry_function(call, lease), target))
+    return LeasedCallable(target)
+
+
+def _signature(cls: type) -> inspect.Signature | None:
+    """The signature of a class, for `inspect.signature` of its carrier; None if it has none."""
+    for evaluated in (True, False):
+        with suppress(Exception):  # annotations are foreign code
+            return inspect.signature(cls, eval_str=evaluated)
+    return None
+
+
+def _carry_function(function: FunctionType, lease: Lease | RevocableLease) -> FunctionType:
+    wrapped = function.__dict__.get("__wrapped__")
+    carried = carry(wrapped, lease) if isinstance(wrapped, FunctionType) else None
+    copy = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        _closure(function, wrapped, carried),
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__qualname__ = function.__qualname__
+    copy.__module__ = function.__module__
+    copy.__doc__ = function.__doc__
+    copy.__annotations__ = function.__annotations__
+    if sys.version_info >= (3, 12):
+        copy.__type_params__ = function.__type_params__
+    copy.__dict__.update(function.__dict__)
+    if carried is not None:
+        copy.__dict__["__wrapped__"] = carried
+    copy.__dict__[LEASE] = lease
+    return copy
+
+
+def _closure(
+    function: FunctionType, wrapped: object, carried: FunctionType | None
+) -> tuple[CellType, ...] | None:
+    """The function's closure, with the function that it wraps replaced by its carrier.
+
+    A wrapper may return the wrapped function's generator or coroutine, or keep it in an object
+    (`contextlib.contextmanager` does) and end: the inner function must carry the lease too. Other
+    cells are shared, since two functions may write to one.
+    """
+    cells = function.__closure__
+    if cells is None or carried is None:
+        return cells
+    return tuple(
+        # A new cell: the old one may be shared with a function that must not carry.
+        CellType(carried) if _cell_holds(cell, wrapped) else cell
+        for cell in cells
+    )
+
+
+def _cell_holds(cell: CellType, value: object) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:  # an empty cell: its name is not bound yet
+        return False
+
+
+def _open_instance(
+    cls: Callable[..., Any], lease: Lease | RevocableLease, /, *args: Any, **kw: Any
+) -> Any:
+    instance = cls(*args, **kw)
+    tie(instance, lease)
+    return instance
+
+
+class LeaseAttachment(weakref.ref[Any]):
+    """A weak reference to an object that holds a lease for as long as the object lives."""
+
+    __slots__ = ("lease",)
+    lease: Lease | RevocableLease
+
+
+_attachments: Final[dict[int, LeaseAttachment]] = {}
+# `tie` adds, in any thread, and the callback `_detach` removes, anywhere: one dict step each. Only
+# the collector reads it.
+
+
+def tie(instance: Any, lease: Lease | RevocableLease) -> None:
+    """Keep the lease alive until `instance` dies (an index handle, a storage backend, …).
+
+    The instance is left as it is: no attribute is added to it.
+
+    Raises:
+        TypeError: the instance cannot have a weak reference (its class has `__slots__` without
+            `__weakref__`).
+    """
+    try:
+        attachment = LeaseAttachment(instance, _detach)
+    except TypeError:
+        raise TypeError(
+            f"an instance of {type(instance).__qualname__} cannot be tied to its plugin's life: "
+            "add '__weakref__' to its __slots__"
+        ) from None
+    attachment.lease = lease
+    _attachments[id(attachment)] = attachment
+
+
+def _detach(attachment: weakref.ref[Any]) -> None:
+    _attachments.pop(id(attachment), None)

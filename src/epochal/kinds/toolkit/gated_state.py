@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.use.gate import Admission, Gate
-from epochal._core.use.lease_carrier import carry
+from epochal._core.use.lease import carry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

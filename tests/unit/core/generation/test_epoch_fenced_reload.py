@@ -69,7 +69,7 @@ def test_the_wait_is_woken_by_the_release_itself():
 
 def test_the_wait_does_not_poll(monkeypatch):
     """Between its few collections a wait sleeps through: it asks its queue once for each."""
-    from epochal._core.use import lease as module
+    from epochal._core.use import drain_wakeup as module
 
     gets = []
 

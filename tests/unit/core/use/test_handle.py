@@ -2,8 +2,8 @@
 
 import pytest
 
+from epochal._core.use.drain_wakeup import Ledger
 from epochal._core.use.handle import Handle
-from epochal._core.use.lease import Ledger
 
 
 class Cache:

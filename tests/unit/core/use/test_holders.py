@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from epochal._core.use.drain_wakeup import Ledger
 from epochal._core.use.holders import find_holders, holding_operations, limited
-from epochal._core.use.lease import Ledger, RevocableLease
-from epochal._core.use.lease_carrier import carry, tie
+from epochal._core.use.lease import RevocableLease, carry, tie
 from epochal.report import Holder
 
 HOST: list = []

@@ -1,107 +1,327 @@
-"""Leases and their ledger: each release counts once, and wakes the waits that it satisfies."""
+"""Carriers: the lease lives exactly as long as any code can call the export, or is inside it."""
 
-import os
+import asyncio
+import contextlib
+import copy
+import functools
+import gc
+import inspect
+import pickle
 import threading
 
 import pytest
 
-from epochal._core.use.lease import Ledger, RevocableLease, wakeup_of
-from epochal.errors import ForkedRuntimeError
+from epochal._core.use.drain_wakeup import Ledger
+from epochal._core.use.lease import LEASE, LeasedCallable, RevocableLease, carry, tie
 
 
 @pytest.fixture
 def ledger():
-    return Ledger()
+    gc.disable()  # reference counts alone must do
+    yield Ledger()
+    gc.enable()
 
 
-def test_a_lease_ends_by_its_release_and_once(ledger):
-    lease, other = ledger.issue("one"), ledger.issue("other")
-    lease.release()
-    lease.release()
-    assert lease.released
-    assert ledger.live() == [other]
-    assert (repr(lease), repr(other)) == ("<lease one (released)>", "<lease other>")
+def carried(ledger, target):
+    return carry(target, ledger.issue("test"))
 
 
-def test_a_lease_ends_with_its_block_or_its_last_reference(ledger):
-    with ledger.issue("block") as lease:
-        assert ledger.is_alive(lease)
-    assert not ledger.is_alive(lease)
-    ledger.issue("dropped")
+def test_a_function_holds_its_lease_until_it_is_dropped(ledger):
+    export = carried(ledger, lambda x: x + 1)
+    assert export(1) == 2
+    assert len(ledger) == 1
+    del export
     assert len(ledger) == 0
 
 
-def test_a_taken_back_lease_ends_though_its_carrier_is_kept(ledger):
-    revocable = RevocableLease(ledger.issue("required"), "weather#1")
-    revocable.release()
-    revocable.release()
+def test_the_plugins_own_function_carries_nothing(ledger):
+    def f():
+        return 1
+
+    export = carried(ledger, f)
+    del export
     assert len(ledger) == 0
-    assert revocable.dependent == "weather#1"
+    assert LEASE not in f.__dict__
+    assert f() == 1
 
 
-def test_the_release_that_satisfies_a_wait_wakes_it_and_no_other_does(ledger):
-    leases = [ledger.issue(str(number)) for number in range(3)]
-    waiter = ledger.waiter(threshold=1)
-    leases[0].release()
-    assert waiter.wake.empty()
-    leases[1].release()
-    assert waiter.wake.get(timeout=10) is not None
-    assert waiter.is_satisfied
-    waiter.close()
-    leases[2].release()
-    assert waiter.wake.empty()
+def test_the_frame_alone_holds_a_function_from_its_first_line(ledger):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work():
+        inside.set()
+        assert go_on.wait(10)
+
+    thread = threading.Thread(target=carried(ledger, work))
+    thread.start()
+    assert inside.wait(10)
+    thread._target = None
+    assert len(ledger) == 1
+    go_on.set()
+    thread.join(10)
+    del thread
+    assert len(ledger) == 0
 
 
-def test_several_waits_may_share_a_queue(ledger):
-    lease, first = ledger.issue("one"), ledger.waiter()
-    second = ledger.waiter(wake=first.wake)
-    lease.release()
-    assert first.wake.qsize() == 2
-    assert second.is_satisfied
+def test_an_export_called_where_it_is_looked_up_is_held_while_it_runs(ledger):
+    seen = []
+    exports = {"f": carried(ledger, lambda: (exports.clear(), seen.append(len(ledger))))}
+    exports["f"]()
+    assert seen == [1]
+    assert len(ledger) == 0
 
 
-def test_a_wait_returns_how_long_the_wake_up_took(ledger):
-    lease, waiter = ledger.issue("one"), ledger.waiter()
-    releasing = threading.Timer(0.02, lease.release)
-    releasing.start()
-    drained = waiter.wait(10)
-    releasing.join()
-    assert drained.waited >= 0.01
-    assert drained.wakeup < 5
+def test_an_export_has_the_functions_metadata(ledger):
+    def f(a, /, b: int = 2, *, c: "str" = "x", **kw) -> float:
+        "Says what."
+
+    f.tag = "t"
+    export = carried(ledger, f)
+    assert inspect.signature(export) == inspect.signature(f)
+    assert (export.__name__, export.__qualname__, export.__module__, export.__doc__) == (
+        f.__name__,
+        f.__qualname__,
+        f.__module__,
+        "Says what.",
+    )
+    assert export.__annotations__ == f.__annotations__
+    assert export.tag == "t"
 
 
-def test_a_wait_for_nothing_returns_at_once_without_a_wake_up(ledger):
-    assert ledger.waiter().wait(0).wakeup is None
-    assert wakeup_of(None) is None
+def test_defaults_and_closures_are_shared_not_copied(ledger):
+    total = 0
+
+    def add(n, *, log=[]):  # noqa: B006  a shared default is the point
+        nonlocal total
+        total += n
+        log.append(n)
+        return log
+
+    export = carried(ledger, add)
+    export(2)
+    add(3)
+    assert total == 5
+    assert add(1) == [2, 3, 1]
 
 
-def test_a_wait_ends_without_a_result_when_its_time_is_over_or_it_is_cancelled(ledger):
-    lease = ledger.issue("one")
-    assert ledger.waiter().wait(0.01) is None
-    waiter = ledger.waiter()
-    waiter.cancel()
-    assert waiter.wait(10) is None
-    assert not lease.released
-    assert ledger._waiters == ()
+def test_a_suspended_generator_holds_the_lease(ledger):
+    def numbers():
+        yield 1
+        yield 2
+
+    generator = carried(ledger, numbers)()
+    assert next(generator) == 1
+    assert len(ledger) == 1
+    assert list(generator) == [2]
+    assert len(ledger) == 0
 
 
-def test_a_cycle_is_collected_while_a_thread_waits(ledger):
-    holder = [ledger.issue("in a cycle")]
-    holder.append(holder)
-    del holder
-    assert ledger.waiter().wait(10) is not None
+def test_a_generator_that_never_started_holds_the_lease(ledger):
+    def numbers():
+        yield 1
+
+    generator = carried(ledger, numbers)()
+    assert len(ledger) == 1
+    del generator
+    assert len(ledger) == 0
 
 
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_wait_in_a_fork_is_refused(ledger):
-    lease = ledger.issue("of the parent")
-    pid = os.fork()
-    if pid == 0:
-        try:
-            ledger.waiter().wait(10)
-        except ForkedRuntimeError:
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert not lease.released
+def test_a_suspended_coroutine_holds_the_lease(ledger):
+    async def main():
+        go_on = asyncio.Event()
+
+        async def work():
+            await go_on.wait()
+            return 5
+
+        task = asyncio.create_task(carried(ledger, work)())
+        await asyncio.sleep(0)
+        assert len(ledger) == 1
+        go_on.set()
+        assert await task == 5
+
+    asyncio.run(main())
+    assert len(ledger) == 0
+
+
+def test_a_suspended_asynchronous_generator_holds_the_lease(ledger):
+    async def main():
+        async def numbers():
+            yield 1
+            yield 2
+
+        generator = carried(ledger, numbers)()
+        assert await anext(generator) == 1
+        assert len(ledger) == 1
+        assert [n async for n in generator] == [2]
+        del generator
+
+    asyncio.run(main())
+    assert len(ledger) == 0
+
+
+def test_a_kept_exception_holds_the_frames_and_so_the_lease(ledger):
+    def fail():
+        raise ValueError("kept")
+
+    try:
+        carried(ledger, fail)()
+    except ValueError as error:
+        stored = error
+    assert len(ledger) == 1
+    del stored
+    assert len(ledger) == 0
+
+
+class Counter:
+    """A plugin's class, with each sort of method."""
+
+    made = 0
+
+    def __init__(self, start=0):
+        self.n = start
+
+    def add(self, n):
+        self.n += n
+        return self.n
+
+    def __call__(self):
+        yield self.n
+
+    @classmethod
+    def name(cls):
+        return cls.__name__
+
+    @staticmethod
+    def double(n):
+        return 2 * n
+
+
+def test_a_bound_method_carries_on_the_same_object(ledger):
+    counter = Counter()
+    export = carried(ledger, counter.add)
+    assert export(2) == 2
+    assert counter.n == 2
+    assert export.__self__ is counter
+    del export
+    assert len(ledger) == 0
+
+
+def test_class_and_static_methods_carry(ledger):
+    name, double = carried(ledger, Counter.name), carried(ledger, Counter.double)
+    raw = carried(ledger, vars(Counter)["double"])
+    assert (name(), double(4), raw(5)) == ("Counter", 8, 10)
+    assert len(ledger) == 3
+    del name, double, raw
+    assert len(ledger) == 0
+
+
+def test_a_callable_object_is_held_and_so_is_the_generator_it_returns(ledger):
+    generator = carried(ledger, Counter(7))()
+    assert len(ledger) == 1
+    assert list(generator) == [7]
+    assert len(ledger) == 0
+
+
+def test_a_class_ties_each_instance_to_the_lease(ledger):
+    make = carried(ledger, Counter)
+    instance = make(3)
+    assert type(instance) is Counter
+    assert instance.add(1) == 4
+    assert vars(instance) == {"n": 4}
+    del make
+    assert len(ledger) == 1
+    del instance
+    assert len(ledger) == 0
+
+
+def test_a_partial_carries_its_function(ledger):
+    def numbers(a, b):
+        yield a
+        yield b
+
+    generator = carried(ledger, functools.partial(numbers, 1, b=2))()
+    assert next(generator) == 1
+    assert len(ledger) == 1
+    del generator
+    assert len(ledger) == 0
+
+
+@pytest.mark.parametrize("target", [len, "x".join, functools.lru_cache(lambda x: len(x))])
+def test_a_callable_that_is_not_a_python_function_is_held(ledger, target):
+    export = carried(ledger, target)
+    assert isinstance(export, LeasedCallable)
+    assert export("ab") == target("ab")
+    del export
+    assert len(ledger) == 0
+
+
+def test_a_wrapped_coroutine_function_carries_inside_its_wrapper(ledger):
+    """The wrapper's frame is gone while the coroutine that it returned is suspended."""
+
+    def timed(function):
+        @functools.wraps(function)
+        def wrapper(*args):
+            return function(*args)
+
+        return wrapper
+
+    @timed
+    @timed
+    async def work():
+        await asyncio.sleep(0)
+        return 5
+
+    async def main():
+        coroutine = carried(ledger, work)()
+        assert len(ledger) == 1
+        assert await coroutine == 5
+        del coroutine
+        assert len(ledger) == 0
+
+    asyncio.run(main())
+
+
+def test_a_context_manager_function_is_held_while_it_is_entered(ledger):
+    @contextlib.contextmanager
+    def session():
+        yield 5
+
+    with carried(ledger, session)() as value:
+        assert value == 5
+        assert len(ledger) == 1
+    assert len(ledger) == 0
+
+
+def test_a_revocable_lease_is_taken_back_though_the_export_is_kept(ledger):
+    borrow = RevocableLease(ledger.issue("units"), "geo#1")
+    carried = carry(lambda: 1, borrow)
+    assert len(ledger) == 1
+    borrow.release()
+    assert len(ledger) == 0
+    assert carried() == 1
+
+
+def test_an_object_that_cannot_be_tied_is_refused_by_name(ledger):
+    with pytest.raises(TypeError, match="__weakref__"):
+        tie((), ledger.issue("test"))
+    assert len(ledger) == 0
+
+
+def test_an_object_that_is_not_callable_is_refused(ledger):
+    with pytest.raises(TypeError, match="cannot be called"):
+        carried(ledger, 5)
+
+
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_lease_is_neither_copied_nor_pickled(ledger, clone):
+    with pytest.raises(TypeError, match="in-flight use"):
+        clone(ledger.issue("test"))
+
+
+def test_a_class_keeps_its_signature(ledger):
+    class Point:
+        def __init__(self, lat: "float", lon: "float" = 0.0): ...
+
+    signature = inspect.signature(carried(ledger, Point), eval_str=True)
+    assert str(signature) == "(lat: float, lon: float = 0.0)"
