@@ -59,7 +59,7 @@ from epochal.watch import Watcher
 
 rt = Runtime()
 rt.load("rule.py")
-watcher = Watcher(rt, ".", settle=0.05)
+watcher = Watcher(rt, ".", settle_s=0.05)
 
 async def plain(scope, receive, send):
     body = str(scope["state"]["epoch"][scalar]["rule.version"](1)).encode()

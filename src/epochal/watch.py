@@ -79,8 +79,8 @@ class Watcher:
         runtime: loads the plugins.
         folder: of plugins.
         remove: whether a deleted plugin is removed.
-        settle: seconds without a further write after which a change has settled.
-        look: seconds between two snapshots without a notification.
+        settle_s: seconds without a further write after which a change has settled.
+        scan_s: seconds between two snapshots without a notification.
 
     Raises:
         HostError: the folder does not exist, or `watchfiles` is not installed.
@@ -92,8 +92,8 @@ class Watcher:
         folder: str | os.PathLike[str],
         *,
         remove: bool = False,
-        settle: float = 0.2,
-        look: float = 5.0,
+        settle_s: float = 0.2,
+        scan_s: float = 5.0,
     ) -> None:
         self._runtime: Final = runtime
         self._folder: Final = Path(folder).absolute()
@@ -113,9 +113,9 @@ class Watcher:
         self._notifications: Final = watchfiles.watch(
             self._folder,
             stop_event=self._stop,
-            step=round(settle * 1000),
+            step=round(settle_s * 1000),
             debounce=round(_LONGEST_S * 1000),
-            rust_timeout=round(look * 1000),
+            rust_timeout=round(scan_s * 1000),
             yield_on_timeout=True,
         )
         self._thread: Final = threading.Thread(target=self._run, name="epochal watch", daemon=True)

@@ -153,8 +153,8 @@ async def stubborn():
             continue
 def init(ctx):
     ctx.defer(LOG.append, "the rest")
-    ctx.spawn(deaf, name="geo-deaf", limit=0.02)
-    ctx.create_task(stubborn(), name="stubborn", limit=0.02)
+    ctx.spawn(deaf, name="geo-deaf", stop_timeout=0.02)
+    ctx.create_task(stubborn(), name="stubborn", stop_timeout=0.02)
     BEGUN.wait(20)
 """
     rt.load(write(plugins, code))

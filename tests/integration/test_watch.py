@@ -28,7 +28,7 @@ def watch(rt, plugins):
     watchers = []
 
     def watch(**options):
-        watchers.append(Watcher(rt, plugins.root, **{"settle": 0.05, "look": 1.0, **options}))
+        watchers.append(Watcher(rt, plugins.root, **{"settle_s": 0.05, "scan_s": 1.0, **options}))
 
     yield watch
     for watcher in watchers:
@@ -91,7 +91,7 @@ def test_a_broken_plugin_is_refused_and_the_old_version_stays(rt, plugins, watch
 def test_an_editors_temporary_file_and_rename_make_one_change(rt, plugins, watch, next_event):
     rt.load(save(plugins, 1))
     next_event()
-    watch(settle=0.3)
+    watch(settle_s=0.3)
     text = (plugins.root / "geo.py").read_text()
     (plugins.root / ".geo.py.swp").write_text("no plugin")
     (plugins.root / "geo.py").write_text("")  # truncated first
@@ -122,7 +122,7 @@ def test_plugins_saved_together_change_together(rt, plugins, watch, next_event):
     rt.load(save(plugins, 1, "units"))
     rt.load(save(plugins, 1, requires=["units<2"]))
     next_event(), next_event()
-    watch(settle=0.3)
+    watch(settle_s=0.3)
     save(plugins, 2, "units")  # refused on its own: geo requires units<2
     save(plugins, 2, requires=["units>=2"])
     assert set(next_event().plugins) == {"units", "geo"}
@@ -133,7 +133,7 @@ def test_a_broken_plugin_keeps_no_other_from_its_new_version(rt, plugins, watch,
     rt.load(save(plugins, 1))
     rt.load(save(plugins, 1, "units"))
     next_event(), next_event()
-    watch(settle=0.3)
+    watch(settle_s=0.3)
     broken = plugins.write("geo", "1/0\n")
     save(plugins, 2, "units")
     events = {type(event): event for event in (next_event(), next_event())}
@@ -160,7 +160,7 @@ def test_a_deleted_plugin_is_removed_on_request_and_a_renamed_one_stays(
     rt.load(path)
     rt.load(save(plugins, 1, "units"))
     next_event(), next_event()
-    watch(remove=True, settle=0.3)
+    watch(remove=True, settle_s=0.3)
     path.rename(plugins.root / "geo_new.py")
     (plugins.root / "units.py").unlink()
     assert set(next_event().plugins) == {"geo", "units"}

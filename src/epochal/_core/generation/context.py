@@ -135,7 +135,7 @@ class PluginContext:
         /,
         *args: Any,
         name: str | None = None,
-        limit: float = 5.0,
+        stop_timeout: float = 5.0,
     ) -> threading.Thread:
         """Run `function(*args)` on a thread that ends with this generation.
 
@@ -146,12 +146,12 @@ class PluginContext:
             function: the function.
             *args: its arguments.
             name: the thread's name; None for `plugin#generation`.
-            limit: seconds that the thread may take to end before it is reported.
+            stop_timeout: seconds that the thread may take to end before it is reported.
         """
-        return self.resources.spawn(lambda: function(*args), name, limit)
+        return self.resources.spawn(lambda: function(*args), name, stop_timeout)
 
     def create_task(
-        self, work: Coroutine[Any, Any, T], *, name: str | None = None, limit: float = 5.0
+        self, work: Coroutine[Any, Any, T], *, name: str | None = None, stop_timeout: float = 5.0
     ) -> Future[T]:
         """Run a coroutine in an event loop of this generation's own, on a thread of its own.
 
@@ -160,12 +160,12 @@ class PluginContext:
         Args:
             work: the coroutine.
             name: the task's name; None for `plugin#generation`.
-            limit: seconds that the task may take to end before it is reported.
+            stop_timeout: seconds that the task may take to end before it is reported.
 
         Returns:
             A future of its result (`asyncio.wrap_future` makes it awaitable elsewhere).
         """
-        return self.resources.create_task(work, name, limit)
+        return self.resources.create_task(work, name, stop_timeout)
 
     @property
     def stopping(self) -> threading.Event:

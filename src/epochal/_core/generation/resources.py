@@ -5,9 +5,9 @@ Closing takes them off one by one, so that a thread that continues an abandoned 
 not return) begins with the next one. A closer that raises is reported, and the others still run.
 
 Threads and tasks are asked to end, not torn down: `stopping` is set before the plugin's
-`shutdown()` runs, a task is cancelled; then each may take its own limit to end. Tasks run in an
-event loop of the generation's own, on a thread of its own. So they neither need nor disturb a loop
-of the host, and their end needs no loop that may itself be waiting for the change.
+`shutdown()` runs, a task is cancelled; then each may take its own time limit to end. Tasks run in
+an event loop of the generation's own, on a thread of its own. So they neither need nor disturb a
+loop of the host, and their end needs no loop that may itself be waiting for the change.
 
 Which thread reads, which writes: the plugin's code appends to `_closers` on any thread, and the one
 thread that closes pops from it; both are one step. `_threads` only grows.
@@ -64,15 +64,17 @@ class Resources:
             raise HostError(f"{self._owner} has been shut down; it can acquire no more resources")
         self._closers.append(closer)
 
-    def spawn(self, work: Callable[[], object], name: str | None, limit: float) -> threading.Thread:
-        """Run `work` on a thread that must end within `limit` seconds of `stopping`."""
+    def spawn(
+        self, work: Callable[[], object], name: str | None, stop_timeout: float
+    ) -> threading.Thread:
+        """Run `work` on a thread that must end within `stop_timeout` seconds of `stopping`."""
         thread = threading.Thread(target=work, name=name or self._owner, daemon=True)
 
         def end() -> None:
-            thread.join(limit)
+            thread.join(stop_timeout)
             if thread.is_alive():
                 raise DidNotEndError(
-                    f"thread {thread.name!r} did not end within {limit:g} s of ctx.stopping"
+                    f"thread {thread.name!r} did not end within {stop_timeout:g} s of ctx.stopping"
                 )
 
         # Before it starts: a generation that is shut down refuses, and then no thread may run.
@@ -82,7 +84,7 @@ class Resources:
         return thread
 
     def create_task(
-        self, work: Coroutine[Any, Any, Any], name: str | None, limit: float
+        self, work: Coroutine[Any, Any, Any], name: str | None, stop_timeout: float
     ) -> Future[Any]:
         """Run a coroutine in the generation's own event loop until it is cancelled at the end."""
         loop = self._running_loop()
@@ -97,14 +99,15 @@ class Resources:
         def end() -> None:
             loop.call_soon_threadsafe(lambda: task[0].cancel())
             try:
-                outcome.result(limit)
+                outcome.result(stop_timeout)
             except CancelledError:
                 return
             except FutureTimeoutError:
                 if outcome.done():
                     raise
                 raise DidNotEndError(
-                    f"task {task[0].get_name()!r} did not end within {limit:g} s of being cancelled"
+                    f"task {task[0].get_name()!r} did not end within {stop_timeout:g} s of being "
+                    "cancelled"
                 ) from None
 
         self.defer(end)
