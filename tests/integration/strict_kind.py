@@ -7,9 +7,9 @@ from epochal import Kind
 
 class Strict(Kind):
     def compare(self, old, new):
-        was, is_now = (len(inspect.signature(e.target).parameters) for e in (old, new))
-        if was != is_now:
-            raise ValueError(f"{was} parameters became {is_now}")
+        before, after = (len(inspect.signature(e.target).parameters) for e in (old, new))
+        if before != after:
+            raise ValueError(f"{before} parameters became {after}")
 
 
 strict = Strict("strict")

@@ -62,7 +62,7 @@ def call(rt, name, *args):
 
 
 def in_thread(work, *args):
-    """Run on a thread; returns the thread and the list that its result will be in."""
+    """Call `work` on a thread; return the thread and the list that gets its result."""
     results = []
     thread = threading.Thread(target=lambda: results.append(work(*args)))
     thread.start()
@@ -72,41 +72,41 @@ def in_thread(work, *args):
 # --- load, reload, remove ------------------------------------------------------------------------
 
 
-def test_load_reload_remove_report_what_they_did(rt, plugins):
-    cut = rt.load(versioned(plugins, 1))
+def test_load_reload_and_remove_report_each_swap(rt, plugins):
+    cutover = rt.load(versioned(plugins, 1))
     assert call(rt, "geo.version") == 1
-    assert (cut.published, cut.epoch_before, cut.epoch_after) == (True, 0, 1)
-    assert cut.plugins == ("geo",)
-    assert cut.swaps[0].old is None
+    assert (cutover.published, cutover.epoch_before, cutover.epoch_after) == (True, 0, 1)
+    assert cutover.plugins == ("geo",)
+    assert cutover.swaps[0].old is None
     assert rt.generation("geo").state is LifecycleState.ACTIVE
 
-    cut = rt.reload("geo", versioned(plugins, 2))
+    cutover = rt.reload("geo", versioned(plugins, 2))
     assert call(rt, "geo.version") == 2
-    swap = cut.swaps[0]
+    swap = cutover.swaps[0]
     assert (swap.old.generation, swap.new.generation) == (0, 1)
     assert (swap.old.version, swap.new.version) == ("1.0", "2.0")
     assert swap.old.digest != swap.new.digest
-    assert cut.drained
-    assert cut.reclaimed
-    assert not cut.failures
-    assert {"wait", "read", "plan", "link", "publish", "shutdown"} <= cut.phases_ms.keys()
+    assert cutover.drained
+    assert cutover.reclaimed
+    assert not cutover.failures
+    assert {"wait", "read", "plan", "link", "publish", "shutdown"} <= cutover.phases_ms.keys()
 
-    cut = rt.remove("geo")
-    assert cut.swaps[0].new is None
+    cutover = rt.remove("geo")
+    assert cutover.swaps[0].new is None
     with pytest.raises(KeyError, match=r"geo\.version"):
         call(rt, "geo.version")
     with pytest.raises(UnknownPluginError):
         rt.generation("geo")
 
 
-def test_reload_without_a_source_reads_where_it_came_from_again(rt, plugins):
+def test_a_reload_without_a_source_reads_the_same_path_again(rt, plugins):
     rt.load(versioned(plugins, 1))
     versioned(plugins, 2)
     rt.reload("geo")
     assert call(rt, "geo.version") == 2
 
 
-def test_two_saves_of_equal_length_within_a_second_run_the_second(rt, plugins):
+def test_of_two_saves_of_equal_length_within_a_second_the_second_runs(rt, plugins):
     rt.load(versioned(plugins, 1))
     for n in (2, 3, 4, 5):
         versioned(plugins, n)
@@ -114,7 +114,7 @@ def test_two_saves_of_equal_length_within_a_second_run_the_second(rt, plugins):
         assert call(rt, "geo.version") == n
 
 
-def test_errors_of_wrong_calls_name_the_right_one(rt, plugins):
+def test_an_error_of_a_wrong_call_names_the_right_call(rt, plugins):
     path = versioned(plugins, 1)
     with pytest.raises(UnknownPluginError, match="no plugin 'geo' is active"):
         rt.reload("geo", path)
@@ -151,7 +151,7 @@ def test_e1_an_operation_sees_one_epoch_from_first_line_to_last(rt, plugins):
     assert call(rt, "geo.version") == 2
 
 
-def test_e1_a_change_of_several_plugins_is_seen_at_once(rt, plugins):
+def test_e1_a_change_of_several_plugins_becomes_visible_at_once(rt, plugins):
     def both(n):
         return versioned(plugins, n, "a"), versioned(plugins, n, "b")
 
@@ -184,7 +184,7 @@ def test_e1_a_change_of_several_plugins_is_seen_at_once(rt, plugins):
     assert len(seen) > 1
 
 
-def test_an_epoch_is_read_only_and_identified_by_its_contents(rt, plugins):
+def test_an_epoch_is_read_only_and_its_id_is_of_its_contents(rt, plugins):
     rt.load(versioned(plugins, 1))
     for alter in (
         lambda epoch: epoch.clear(),
@@ -209,7 +209,7 @@ def test_an_epoch_is_read_only_and_identified_by_its_contents(rt, plugins):
 # --- E2: no gap ----------------------------------------------------------------------------------
 
 
-def test_e2_a_name_that_both_versions_have_is_never_missing(rt, plugins):
+def test_e2_an_export_of_both_versions_is_never_missing(rt, plugins):
     rt.load(versioned(plugins, 1))
     stop, missing, lookups = threading.Event(), [], [0]
 
@@ -258,7 +258,7 @@ def hold(event, started):
 def load_geo_and_units(rt, plugins):
     units = plugins.write("units", UNITS.format(n=1), version="1.0")
     geo = plugins.write("geo", GEO, requires=["units>=1"])
-    with rt.change() as change:  # the order of the wishes does not matter
+    with rt.change() as change:  # in any order: the change orders its requests itself
         change.load(geo)
         change.load(units)
 
@@ -266,13 +266,13 @@ def load_geo_and_units(rt, plugins):
 def test_e3_a_reload_relinks_dependents_in_the_same_change(rt, plugins):
     load_geo_and_units(rt, plugins)
     old = rt.epoch
-    cut = rt.reload(
+    cutover = rt.reload(
         "units", plugins.write("units", UNITS.format(n=2), version="1.1"), drain_timeout=0.0
     )
-    assert cut.plugins == ("units", "geo")
+    assert cutover.plugins == ("units", "geo")
     assert rt.generation("geo").number == 1
     assert call(rt, "geo.km") == 2
-    assert old[tool]["geo.km"]() == 1, "the old epoch's geo goes on with the old epoch's units"
+    assert old[tool]["geo.km"]() == 1, "geo of the old epoch still calls units of the old epoch"
 
 
 def test_e3_dependencies_shut_down_after_their_dependents(rt, plugins):
@@ -288,9 +288,9 @@ def test_e3_dependencies_shut_down_after_their_dependents(rt, plugins):
     go_on, started = threading.Event(), threading.Event()
     thread, results = in_thread(call, rt, "geo.hold", go_on, started)
     assert started.wait(10)
-    cut = rt.reload("units", drain_timeout=0.05)
-    assert not cut.drained
-    assert [swap.drained for swap in cut.swaps] == [False, False]
+    cutover = rt.reload("units", drain_timeout=0.05)
+    assert not cutover.drained
+    assert [swap.drained for swap in cutover.swaps] == [False, False]
     go_on.set()
     thread.join(10)
     rt.close()
@@ -300,19 +300,19 @@ def test_e3_dependencies_shut_down_after_their_dependents(rt, plugins):
     assert order.index("geo#1") < order.index("units#1")
 
 
-def test_e3_what_was_required_is_given_back_even_by_a_dependent_that_leaks(rt, plugins):
+def test_e3_a_leaking_dependent_returns_its_borrowed_exports(rt, plugins):
     load_geo_and_units(rt, plugins)
     stored = []  # the host keeps geo's globals, and with them the export of units in them
     with rt.operation() as op:
         stored.append(op[tool]["geo.km"].__globals__)
-    cut = rt.reload("units", plugins.write("units", UNITS.format(n=2)))
-    assert cut.drained
-    by_plugin = {swap.plugin: swap for swap in cut.swaps}
+    cutover = rt.reload("units", plugins.write("units", UNITS.format(n=2)))
+    assert cutover.drained
+    by_plugin = {swap.plugin: swap for swap in cutover.swaps}
     assert not by_plugin["geo"].reclaimed
     assert by_plugin["geo"].leaks
 
 
-def test_missing_and_unsatisfied_requirements_name_everybody(rt, plugins):
+def test_an_error_of_requirements_names_every_plugin_concerned(rt, plugins):
     geo = plugins.write("geo", GEO, requires=["units>=1"])
     with pytest.raises(MissingDependencyError, match=r"'geo'.*units>=1"):
         rt.load(geo)
@@ -323,7 +323,7 @@ def test_missing_and_unsatisfied_requirements_name_everybody(rt, plugins):
     assert call(rt, "geo.km") == 1
 
 
-def test_a_cycle_names_all_its_members(rt, plugins):
+def test_an_error_of_a_cycle_names_all_its_members(rt, plugins):
     with pytest.raises(DependencyCycleError) as caught, rt.change() as change:
         change.load(plugins.write("a", "", requires=["b"]))
         change.load(plugins.write("b", "", requires=["c"]))
@@ -331,22 +331,22 @@ def test_a_cycle_names_all_its_members(rt, plugins):
     assert sorted(caught.value.members) == ["a", "b", "c"]
 
 
-def test_removing_a_required_plugin_is_refused_unless_its_dependents_go_too(rt, plugins):
+def test_a_required_plugin_is_removed_only_together_with_its_dependents(rt, plugins):
     load_geo_and_units(rt, plugins)
     with pytest.raises(RequiredByError, match="geo") as caught:
         rt.remove("units")
     assert caught.value.dependents == ("geo",)
-    cut = rt.remove("units", cascade=True)
-    assert set(cut.plugins) == {"geo", "units"}
+    cutover = rt.remove("units", cascade=True)
+    assert set(cutover.plugins) == {"geo", "units"}
     assert not rt.epoch.generations
     load_geo_and_units(rt, plugins)
-    with rt.change() as change:  # settled in the same change
+    with rt.change() as change:  # the dependent gives its requirement up in the same change
         change.remove("units")
         change.reload("geo", plugins.write("geo", "@tool\ndef km(): return 9\n"))
     assert call(rt, "geo.km") == 9
 
 
-def test_requiring_an_unlisted_plugin_is_refused(rt, plugins):
+def test_a_plugin_cannot_require_one_that_its_manifest_does_not_list(rt, plugins):
     rt.load(plugins.write("units", UNITS.format(n=1)))
     with pytest.raises(MissingDependencyError, match='add "units" to `requires`'):
         rt.load(plugins.write("geo", GEO))
@@ -369,12 +369,12 @@ def test_distributions_are_checked_before_any_code_runs(rt, plugins):
 # --- E4: shutdown once, after the last lease ------------------------------------------------------
 
 
-def test_e4_shutdown_waits_for_the_call_that_is_inside(rt, plugins):
+def test_e4_shutdown_waits_for_a_running_call(rt, plugins):
     rt.load(versioned(plugins, 1))
     go_on, started = threading.Event(), threading.Event()
     thread, results = in_thread(call, rt, "geo.wait_for", go_on, started)
     assert started.wait(10)
-    reloading, cuts = in_thread(rt.reload, "geo", versioned(plugins, 2))
+    reloading, cutovers = in_thread(rt.reload, "geo", versioned(plugins, 2))
     while rt.epoch.number < 2:
         time.sleep(0)
     assert reloading.is_alive()
@@ -382,11 +382,11 @@ def test_e4_shutdown_waits_for_the_call_that_is_inside(rt, plugins):
     thread.join(10)
     reloading.join(10)
     assert results == [1]
-    assert cuts[0].drained
-    assert cuts[0].swaps[0].wakeup_us is not None
+    assert cutovers[0].drained
+    assert cutovers[0].swaps[0].wakeup_us is not None
 
 
-def test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on(rt, plugins):
+def test_e4_a_drain_goes_on_after_its_timeout_and_shuts_nothing_down(rt, plugins):
     rt.load(versioned(plugins, 1))
     old = rt.generation("geo")
     go_on, started = threading.Event(), threading.Event()
@@ -396,11 +396,11 @@ def test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on(rt, plugins):
     rt.events.subscribe(
         lambda event: finished.set() if type(event).__name__ == "ChangeFinished" else None
     )
-    cut = rt.reload("geo", versioned(plugins, 2), drain_timeout=0.05)
-    assert cut.published
-    assert not cut.drained
-    assert not cut.reclaimed
-    assert any("geo.py" in line for line in map(str, cut.holders))
+    cutover = rt.reload("geo", versioned(plugins, 2), drain_timeout=0.05)
+    assert cutover.published
+    assert not cutover.drained
+    assert not cutover.reclaimed
+    assert any("geo.py" in line for line in map(str, cutover.holders))
     assert old.state is LifecycleState.DRAINING
     assert call(rt, "geo.version") == 2
     go_on.set()
@@ -410,7 +410,7 @@ def test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on(rt, plugins):
     assert old.state is LifecycleState.REMOVED
 
 
-def test_e4_shutdown_runs_once_and_never_without_init(rt, plugins, tmp_path):
+def test_e4_shutdown_runs_once_for_each_init(rt, plugins, tmp_path):
     log = tmp_path / "log"
     code = f"""
 def note(word):
@@ -432,16 +432,16 @@ def f(): return 1
     assert log.read_text().split()[5:] == ["shutdown", "second", "first"]
 
 
-def test_e4_an_epoch_held_in_a_variable_holds_everything_in_it(rt, plugins):
+def test_e4_an_epoch_in_a_variable_holds_all_its_generations(rt, plugins):
     rt.load(versioned(plugins, 1))
     epoch = rt.epoch
-    cut = rt.reload("geo", drain_timeout=0.05)
-    assert not cut.drained
-    assert any("epoch 1" in line for line in map(str, cut.holders)), cut.holders
+    cutover = rt.reload("geo", drain_timeout=0.05)
+    assert not cutover.drained
+    assert any("epoch 1" in line for line in map(str, cutover.holders)), cutover.holders
     assert epoch[tool]["geo.version"]() == 1
 
 
-def test_e4_an_ended_operation_holds_nothing_though_its_variable_lives(rt, plugins):
+def test_e4_an_ended_operation_in_a_variable_holds_nothing(rt, plugins):
     rt.load(versioned(plugins, 1))
     with rt.operation("short") as op:
         assert op[tool]["geo.version"]() == 1
@@ -468,8 +468,8 @@ def test_a_narrowed_operation_holds_only_the_generations_it_uses(rt, plugins):
         del f
 
 
-def test_stragglers_count_as_in_use_and_are_named(rt, plugins):
-    """A thread that an export started on the plugin's own helper carries no lease."""
+def test_a_straggler_counts_as_a_use_and_is_named(rt, plugins):
+    """A thread that runs a helper of the plugin, and no export, carries no lease."""
     code = """
 import threading
 def helper(event):
@@ -482,16 +482,16 @@ def start(event):
     event = threading.Event()
     call(rt, "geo.start", event)
     old = rt.generation("geo")
-    cut = rt.reload("geo", drain_timeout=0.05)
-    assert not cut.drained
-    assert any("geo-helper" in line for line in map(str, cut.holders))
+    cutover = rt.reload("geo", drain_timeout=0.05)
+    assert not cutover.drained
+    assert any("geo-helper" in line for line in map(str, cutover.holders))
     assert old.state is LifecycleState.DRAINING
     event.set()
     rt.close()
     assert old.state is LifecycleState.REMOVED
 
 
-def test_a_thread_started_in_init_is_the_plugins_own_to_end(rt, plugins):
+def test_a_thread_started_in_init_is_ended_by_the_plugin_and_is_no_straggler(rt, plugins):
     code = """
 import threading
 stop = threading.Event()
@@ -508,9 +508,9 @@ def shutdown():
 def f(): return 1
 """
     rt.load(plugins.write("geo", code))
-    cut = rt.reload("geo", drain_timeout=5.0)
-    assert cut.drained
-    assert cut.reclaimed, cut.leaks
+    cutover = rt.reload("geo", drain_timeout=5.0)
+    assert cutover.drained
+    assert cutover.reclaimed, cutover.leaks
 
 
 # --- E5: all or nothing --------------------------------------------------------------------------
@@ -531,7 +531,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_e5_a_version_that_fails_leaves_everything_as_it_was(rt, plugins, case):
+def test_e5_a_version_that_fails_leaves_the_epoch_as_it_was(rt, plugins, case):
     code, error = BROKEN[case]
     rt.load(versioned(plugins, 1))
     rt.load(versioned(plugins, 1, "other"))
@@ -546,12 +546,12 @@ def test_e5_a_version_that_fails_leaves_everything_as_it_was(rt, plugins, case):
     assert rt.generation("other").state is LifecycleState.ACTIVE
     assert call(rt, "geo.version") == call(rt, "other.version") == 1
     assert set(sys.modules) <= modules
-    del epoch  # it pins
+    del epoch  # it holds the old generations in use
     rt.reload("geo", versioned(plugins, 3))
     assert call(rt, "geo.version") == 3
 
 
-def test_e5_a_bad_manifest_runs_no_code(rt, plugins):
+def test_e5_no_code_runs_if_the_manifest_is_wrong(rt, plugins):
     path = versioned(plugins, 1)
     rt.load(path)
     epoch = rt.epoch
@@ -563,7 +563,7 @@ def test_e5_a_bad_manifest_runs_no_code(rt, plugins):
     assert rt.epoch is epoch
 
 
-def test_e5_what_was_staged_is_shut_down_and_its_resources_closed(rt, plugins, tmp_path):
+def test_e5_a_failed_change_shuts_down_its_staged_generations(rt, plugins, tmp_path):
     log = tmp_path / "log"
     code = """
 def note(word):
@@ -581,11 +581,11 @@ def shutdown():
     with pytest.raises(InitError), rt.change() as change:
         change.load(a)
         change.load(b)
-    # b's init failed, so b is owed no shutdown; newest first
+    # Newest first; b has no shutdown, since its init failed.
     assert log.read_text().split() == ["closed-b", "down-a", "closed-a"]
 
 
-def test_e5_a_failure_while_rolling_back_is_added_not_put_in_place(rt, plugins):
+def test_e5_an_error_of_the_rollback_is_a_note_of_the_first_error(rt, plugins):
     code = """
 def init(ctx):
     ctx.defer(lambda: 1 / 0)
@@ -596,20 +596,20 @@ def init(ctx):
     assert any("ZeroDivisionError" in note for note in caught.value.__notes__)
 
 
-def test_e5_an_exception_in_the_block_throws_the_change_away(rt, plugins):
+def test_e5_an_exception_in_the_block_discards_the_change(rt, plugins):
     path = versioned(plugins, 1)
 
-    class MineError(Exception):
+    class HostsError(Exception):
         pass
 
-    with pytest.raises(MineError), rt.change() as change:
+    with pytest.raises(HostsError), rt.change() as change:
         change.load(path)
-        raise MineError
+        raise HostsError
     assert not rt.epoch.generations
     assert change.cutover is None
 
 
-def test_e5_plugin_code_that_blocks_ends_the_change_and_its_thread_is_named(rt, plugins):
+def test_e5_plugin_code_that_blocks_fails_the_change_and_its_thread_is_named(rt, plugins):
     code = """
 import threading
 gate = threading.Event()
@@ -626,7 +626,7 @@ def version(): return 2
     assert call(rt, "geo.version") == 1
 
 
-def test_a_block_left_by_a_plugins_error_does_not_wait_for_that_error(plugins, monkeypatch):
+def test_closing_does_not_wait_for_the_plugin_error_that_ends_the_block(plugins, monkeypatch):
     monkeypatch.setattr("epochal.runtime._ERROR_LIMIT_S", 0.0)
     with pytest.raises(ZeroDivisionError) as caught, Runtime(drain_timeout=None) as rt:
         rt.load(plugins.write("geo", "@tool\ndef boom(): 1 / 0\n"))
@@ -639,8 +639,8 @@ def test_a_block_left_by_a_plugins_error_does_not_wait_for_that_error(plugins, m
     assert old.state is LifecycleState.REMOVED
 
 
-def test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once(rt, plugins):
-    """No cycle through our own frames: it would hold the caller's epoch until a collection."""
+def test_a_dropped_error_releases_the_callers_variables_at_once(rt, plugins):
+    """A cycle through our frames would hold the caller's epoch until a collection."""
     gc.disable()
     try:
         rt.load(versioned(plugins, 1))
@@ -658,7 +658,7 @@ def test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once(rt, plug
         gc.enable()
 
 
-def test_a_kept_error_of_a_failed_change_holds_no_generation(rt, plugins):
+def test_the_error_of_a_failed_change_holds_no_generation(rt, plugins):
     rt.load(plugins.write("units", UNITS.format(n=1)))
     code = """
 def init(ctx):
@@ -671,7 +671,7 @@ def init(ctx):
     assert "geo.py" in str(caught.traceback[-1].path) or caught.value.__cause__ is not None
 
 
-def test_an_error_shows_the_plugins_frames_and_not_the_machinery(rt, plugins):
+def test_a_traceback_has_the_plugins_frames_and_none_of_ours(rt, plugins):
     with pytest.raises(LinkError) as caught:
         rt.load(plugins.write("geo", "def f():\n    1 / 0\nf()\n"))
     frames, tb = [], caught.value.__cause__.__traceback__
@@ -691,7 +691,7 @@ def test_incompatible_exports_refuse_the_change(rt, plugins):
     assert rt.epoch[strict]["geo.f"](0) == 1
 
 
-def test_a_hosts_kind_may_refuse_that_an_export_goes(rt, plugins):
+def test_a_hosts_kind_may_refuse_the_removal_of_an_export(rt, plugins):
     head = "from tests.integration.strict_kind import permanent\n"
     rt.load(plugins.write("geo", head + "@permanent\ndef f(): return 1\n"))
     epoch = rt.epoch
@@ -703,7 +703,7 @@ def test_a_hosts_kind_may_refuse_that_an_export_goes(rt, plugins):
     rt.remove("geo")
 
 
-def test_a_hosts_kind_sees_the_dependencies_of_an_export(rt, plugins):
+def test_a_hosts_kind_may_demand_that_dependencies_are_exported(rt, plugins):
     head = "from tests.integration.strict_kind import permanent, wrapper\n"
     inner = "def f(): ...\n@wrapper\ndef g(): ...\ng.__wrapped__ = f\n"
     with pytest.raises(
@@ -713,15 +713,15 @@ def test_a_hosts_kind_sees_the_dependencies_of_an_export(rt, plugins):
     rt.load(plugins.write("geo", f"{head}@permanent\n{inner}"))
 
 
-def test_a_dry_run_does_everything_but_publish(rt, plugins):
+def test_a_dry_run_runs_every_step_before_the_publish(rt, plugins):
     rt.load(versioned(plugins, 1))
     epoch = rt.epoch
     with rt.change(dry_run=True) as change:
         change.reload("geo", versioned(plugins, 2))
-    cut = change.cutover
-    assert not cut.published
+    cutover = change.cutover
+    assert not cutover.published
     assert rt.epoch is epoch
-    assert [step.split()[0] for step in cut.steps] == [
+    assert [step.split()[0] for step in cutover.steps] == [
         *("wait", "read", "plan"),
         *("link", "compare", "init"),
         "build",
@@ -743,14 +743,14 @@ def test_an_internal_error_after_the_commit_is_raised_to_the_caller(rt, plugins,
     assert any("is committed" in note for note in caught.value.__notes__)
     assert call(rt, "geo.version") == 2
     monkeypatch.undo()
-    assert rt.reload("geo", versioned(plugins, 3)).published, "the turn was given back"
+    assert rt.reload("geo", versioned(plugins, 3)).published, "the failed change released its turn"
 
 
 # --- E6: publishing ------------------------------------------------------------------------------
 
 
-def test_e6_no_foreign_code_runs_while_an_epoch_is_published(rt, plugins):
-    """Finalizers of objects that die with the old epoch find the change complete."""
+def test_e6_no_finalizer_runs_while_an_epoch_is_published(rt, plugins):
+    """The finalizer of an object that dies with the old epoch finds the change complete."""
     seen = []
 
     class Derived:
@@ -766,10 +766,10 @@ def test_e6_no_foreign_code_runs_while_an_epoch_is_published(rt, plugins):
     unraisable = []
     hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
     try:
-        cut = rt.reload("geo", versioned(plugins, 2))
+        cutover = rt.reload("geo", versioned(plugins, 2))
     finally:
         sys.unraisablehook = hook
-    assert cut.drained
+    assert cutover.drained
     assert seen == [(2, LifecycleState.DRAINING, LifecycleState.ACTIVE)]
     assert len(unraisable) == 1
     unraisable.clear()
@@ -778,7 +778,7 @@ def test_e6_no_foreign_code_runs_while_an_epoch_is_published(rt, plugins):
 # --- E7: memory ----------------------------------------------------------------------------------
 
 
-def test_e7_module_functions_and_classes_are_gone(rt, plugins):
+def test_e7_module_functions_and_classes_die_with_their_generation(rt, plugins):
     code = """
 class Point:
     def where(self): return Point
@@ -788,14 +788,14 @@ def f(): return Point
     rt.load(plugins.write("geo", code))
     refs = []
 
-    def look():
+    def keep_weakly():
         point = call(rt, "geo.f")
         module = sys.modules[point.__module__]
         refs.extend([weakref.ref(point), weakref.ref(module), weakref.ref(module.f)])
 
-    look()
-    cut = rt.reload("geo")
-    assert cut.reclaimed
+    keep_weakly()
+    cutover = rt.reload("geo")
+    assert cutover.reclaimed
     gc.collect()
     assert [ref() for ref in refs] == [None, None, None]
 
@@ -803,14 +803,14 @@ def f(): return Point
 def test_e7_a_leak_is_named(rt, plugins):
     rt.load(plugins.write("geo", "class Point: pass\n@tool\ndef f(): return Point()\n"))
     values = [call(rt, "geo.f")]
-    cut = rt.reload("geo")
-    assert cut.drained
-    assert not cut.reclaimed
-    assert any("Point" in line for line in map(str, cut.leaks)), cut.leaks
+    cutover = rt.reload("geo")
+    assert cutover.drained
+    assert not cutover.reclaimed
+    assert any("Point" in line for line in map(str, cutover.leaks)), cutover.leaks
     assert type(values[0]).__name__ == "Point"
 
 
-def test_e7_nothing_of_a_generation_stays_in_process_wide_tables(rt, plugins):
+def test_e7_a_removed_generation_leaves_no_entry_in_process_wide_tables(rt, plugins):
     import linecache
     import logging
 
@@ -821,15 +821,15 @@ def test_e7_nothing_of_a_generation_stays_in_process_wide_tables(rt, plugins):
         call(rt, "geo.f")
     rt.remove("geo")
     after = (set(sys.modules), set(linecache.cache), set(logging.root.manager.loggerDict))
-    # The logger of the plugin's own name stays: the host configures it, for every generation.
-    for was, is_now in zip(before, after, strict=True):
-        assert not {name for name in is_now - was - {"geo"} if "geo" in str(name)}
+    # The logger named after the plugin stays: the host configures it for all generations.
+    for old_names, names in zip(before, after, strict=True):
+        assert not {name for name in names - old_names - {"geo"} if "geo" in str(name)}
 
 
 # --- capabilities, configuration, context --------------------------------------------------------
 
 
-def test_an_export_of_a_kind_that_was_not_granted_is_refused_at_link(rt, plugins):
+def test_an_export_of_a_kind_that_was_not_granted_is_refused(rt, plugins):
     path = versioned(plugins, 1)
     with pytest.raises(CapabilityError, match="tool") as caught:
         rt.load(path, grants={"scalar"})
@@ -839,7 +839,7 @@ def test_an_export_of_a_kind_that_was_not_granted_is_refused_at_link(rt, plugins
         rt.load(path)
 
 
-def test_a_plugin_gets_the_intersection_of_requests_and_grants(rt, plugins):
+def test_a_plugin_has_the_capabilities_that_it_asks_for_and_is_granted(rt, plugins):
     code = """
 def init(ctx):
     global ctx_
@@ -859,8 +859,8 @@ def config(): return dict(ctx_.config)
     )
     rt.load(path, grants={"*", "net:*"}, config={"key": "v"})
     assert call(rt, "geo.granted", "net:a.example.org")
-    assert not call(rt, "geo.granted", "net:b.example.org")  # not asked for
-    assert not call(rt, "geo.granted", "fs:data")  # not granted
+    assert not call(rt, "geo.granted", "net:b.example.org")  # the plugin does not ask for it
+    assert not call(rt, "geo.granted", "fs:data")  # the host does not grant it
     with pytest.raises(CapabilityError, match="fs:data"):
         call(rt, "geo.demand", "fs:data")
     assert call(rt, "geo.config") == {"key": "v"}
@@ -868,7 +868,7 @@ def config(): return dict(ctx_.config)
     assert call(rt, "geo.config") == {"key": "v"}, "a reload keeps configuration and grants"
 
 
-def test_exports_are_registered_by_hand_where_they_cannot_be_marked(rt, plugins):
+def test_an_object_that_cannot_be_marked_is_exported_by_register(rt, plugins):
     code = """
 class Box:
     __slots__ = ("n", "__weakref__")
@@ -894,7 +894,7 @@ def why(): return str(refused)
 # --- changes among themselves --------------------------------------------------------------------
 
 
-def test_a_change_asked_for_by_plugin_code_of_a_change_is_refused(rt, plugins):
+def test_plugin_code_inside_a_change_cannot_begin_another(rt, plugins):
     code = """
 import tests.integration.test_runtime as host
 def init(ctx):
@@ -907,7 +907,7 @@ def init(ctx):
     assert call(rt, "other.version") == 1
 
 
-def test_concurrent_reloads_run_one_after_another_and_none_is_lost(rt, plugins):
+def test_concurrent_reloads_run_one_after_another(rt, plugins):
     rt.load(versioned(plugins, 1))
     threads = [in_thread(rt.reload, "geo")[0] for _ in range(20)]
     for thread in threads:
@@ -925,12 +925,12 @@ def test_a_removed_plugin_can_come_back(rt, plugins):
     assert call(rt, "geo.version") == 1
 
 
-def test_close_removes_everything_and_refuses_the_rest(plugins):
+def test_close_removes_every_plugin_and_refuses_later_changes(plugins):
     rt = Runtime()
     load_geo_and_units(rt, plugins)
     generations = list(rt.epoch.generations.values())
-    cut = rt.close()
-    assert set(cut.plugins) == {"geo", "units"}
+    cutover = rt.close()
+    assert set(cutover.plugins) == {"geo", "units"}
     assert {g.state for g in generations} == {LifecycleState.REMOVED}
     assert rt.close() is None
     with pytest.raises(RuntimeClosedError):
@@ -939,11 +939,11 @@ def test_close_removes_everything_and_refuses_the_rest(plugins):
         rt.operation()
 
 
-def test_a_shutdown_that_raises_is_reported_and_stops_nothing(rt, plugins):
+def test_an_error_of_shutdown_is_reported_and_the_change_succeeds(rt, plugins):
     rt.load(plugins.write("geo", "def shutdown(): raise OSError('stuck')\n@tool\ndef f(): pass\n"))
-    cut = rt.reload("geo", versioned(plugins, 2))
-    assert cut.drained
-    assert any("OSError: stuck" in line for line in cut.failures)
+    cutover = rt.reload("geo", versioned(plugins, 2))
+    assert cutover.drained
+    assert any("OSError: stuck" in line for line in cutover.failures)
     assert call(rt, "geo.version") == 2
 
 
@@ -959,13 +959,13 @@ def test_no_lease_can_be_taken_on_a_generation_that_drains(rt, plugins):
 # --- events --------------------------------------------------------------------------------------
 
 
-def test_events_cover_every_step_and_a_bad_subscriber_harms_no_other(rt, plugins):
+def test_events_cover_every_step_despite_a_failing_and_a_blocking_subscriber(rt, plugins):
     seen, stuck = [], threading.Event()
     rt.events.subscribe(lambda event: stuck.wait(20))
 
     @rt.events.subscribe
     def raises(event):
-        raise ValueError("mine")
+        raise ValueError("the subscriber's own")
 
     unsubscribe = rt.events.subscribe(seen.append)
     rt.load(versioned(plugins, 1))

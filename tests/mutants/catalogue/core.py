@@ -35,7 +35,7 @@ MUTANTS = (
             "    __import__('time').sleep(0.001)"
         ),
         shape="0c3123",
-        test=RUNTIME + "test_e1_a_change_of_several_plugins_is_seen_at_once",
+        test=RUNTIME + "test_e1_a_change_of_several_plugins_becomes_visible_at_once",
     ),
     Mutant(
         "E1.epoch-is-immutable",
@@ -60,7 +60,7 @@ MUTANTS = (
             "__import__('time').sleep(0.001)"
         ),
         shape="0c3123",
-        test=RUNTIME + "test_e2_a_name_that_both_versions_have_is_never_missing",
+        test=RUNTIME + "test_e2_an_export_of_both_versions_is_never_missing",
     ),
     Mutant(
         "E3.dependents-are-relinked",
@@ -82,7 +82,7 @@ MUTANTS = (
         at="expr 3",
         edit=delete(),
         shape="f00511",
-        test=RUNTIME + "test_e3_what_was_required_is_given_back_even_by_a_dependent_that_leaks",
+        test=RUNTIME + "test_e3_a_leaking_dependent_returns_its_borrowed_exports",
     ),
     Mutant(
         "E4.last-lease-before-shutdown",
@@ -93,7 +93,7 @@ MUTANTS = (
         at="if 0",
         edit=delete(),
         shape="7f6284",
-        test=RUNTIME + "test_e4_an_epoch_held_in_a_variable_holds_everything_in_it",
+        test=RUNTIME + "test_e4_an_epoch_in_a_variable_holds_all_its_generations",
     ),
     Mutant(
         "E4.drain-timeout-shuts-nothing-down",
@@ -108,7 +108,7 @@ MUTANTS = (
             "    self._leave(retiring)"
         ),
         shape="704b20",
-        test=RUNTIME + "test_e4_a_drain_that_times_out_shuts_nothing_down_and_goes_on",
+        test=RUNTIME + "test_e4_a_drain_goes_on_after_its_timeout_and_shuts_nothing_down",
     ),
     Mutant(
         "E4.shutdown-runs-once",
@@ -119,7 +119,7 @@ MUTANTS = (
         at="assign 0",
         edit=replace('root = self._root\nvars(root)["shutdown"]()'),
         shape="c79aac",
-        test=RUNTIME + "test_e4_shutdown_runs_once_and_never_without_init",
+        test=RUNTIME + "test_e4_shutdown_runs_once_for_each_init",
     ),
     Mutant(
         "E4.helper-threads-count",
@@ -130,7 +130,7 @@ MUTANTS = (
         at="return 1 / value",
         edit=replace("True"),
         shape="1bf453",
-        test=RUNTIME + "test_stragglers_count_as_in_use_and_are_named",
+        test=RUNTIME + "test_a_straggler_counts_as_a_use_and_is_named",
     ),
     Mutant(
         "E4.threads-yet-to-start-count",
@@ -186,7 +186,7 @@ MUTANTS = (
             "    old.lifecycle.set(LifecycleState.DRAINING)"
         ),
         shape="49c8d8",
-        test=RUNTIME + "test_e5_a_version_that_fails_leaves_everything_as_it_was",
+        test=RUNTIME + "test_e5_a_version_that_fails_leaves_the_epoch_as_it_was",
     ),
     Mutant(
         "E5.staged-code-is-torn-down",
@@ -197,7 +197,7 @@ MUTANTS = (
         at="assign 1",
         edit=delete(),
         shape="694a81",
-        test=RUNTIME + "test_e5_what_was_staged_is_shut_down_and_its_resources_closed",
+        test=RUNTIME + "test_e5_a_failed_change_shuts_down_its_staged_generations",
     ),
     Mutant(
         "E5.blocked-code-is-given-up",
@@ -208,7 +208,7 @@ MUTANTS = (
         at="assign 1 / value.args[0]",
         edit=replace("None"),
         shape="b5a728",
-        test=RUNTIME + "test_e5_plugin_code_that_blocks_ends_the_change_and_its_thread_is_named",
+        test=RUNTIME + "test_e5_plugin_code_that_blocks_fails_the_change_and_its_thread_is_named",
     ),
     Mutant(
         "E6.no-finalizer-in-publish",
@@ -223,7 +223,7 @@ MUTANTS = (
             "old_epoch = type('Old', (), {'number': number})"
         ),
         shape="0c3123",
-        test=RUNTIME + "test_e6_no_foreign_code_runs_while_an_epoch_is_published",
+        test=RUNTIME + "test_e6_no_finalizer_runs_while_an_epoch_is_published",
     ),
     Mutant(
         "E7.memory-returns-without-collector",
@@ -322,7 +322,7 @@ MUTANTS = (
         at="expr 1",
         edit=delete(),
         shape="be1c9e",
-        test=RUNTIME + "test_e7_nothing_of_a_generation_stays_in_process_wide_tables",
+        test=RUNTIME + "test_e7_a_removed_generation_leaves_no_entry_in_process_wide_tables",
     ),
     Mutant(
         "flaw-1.advance-is-atomic",
@@ -412,7 +412,7 @@ MUTANTS = (
         at="expr 1",
         edit=replace("pass"),
         shape="de7707",
-        test=RUNTIME + "test_e4_shutdown_runs_once_and_never_without_init",
+        test=RUNTIME + "test_e4_shutdown_runs_once_for_each_init",
     ),
     Mutant(
         "holders.look-keeps-no-variables",
@@ -434,7 +434,7 @@ MUTANTS = (
         at="expr 1",
         edit=delete(),
         shape="f00511",
-        test=RUNTIME + "test_an_error_that_is_dropped_lets_the_callers_variables_go_at_once",
+        test=RUNTIME + "test_a_dropped_error_releases_the_callers_variables_at_once",
     ),
     Mutant(
         "E8.store-before-publish",
