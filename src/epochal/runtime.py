@@ -88,7 +88,7 @@ class TransactionOptions(TypedDict, total=False):
         cancel_holders: when a drain outlasts its timeout, ask the users of the old generations to
             stop (an operation's `on_cancel` callbacks are called, asyncio tasks inside the old code
             are cancelled), and wait as long again. Nothing is shut down in use.
-        reason: recorded in the store's history and audit log: who asks for it, and why.
+        reason: recorded in the store's history and audit log: the requester, and why.
     """
 
     drain_timeout: float | None

@@ -93,7 +93,7 @@ class Client:
         return document
 
     def stream(self, method: str, path: str, **options: Any) -> Stream:
-        """One request whose answer is streamed; a context manager."""
+        """One request with a streamed answer; a context manager."""
         return Stream(self, self._http.build_request(method, path, **options))
 
     def events(self, last: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -118,7 +118,7 @@ class Client:
         self.close()
 
     def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request whose answer is to be streamed.
+        """Send a request with a streamed answer.
 
         Raises:
             AnswerError: the service refused.

@@ -10,7 +10,7 @@
 | 141 | the reader of the output closed the pipe |
 
 `--debug`, given anywhere, shows the traceback as well. With `--json` the line is an object,
-`{"error": {"code": …, "message": …}}`, whose code is that of the error's class.
+`{"error": {"code": …, "message": …}}`, with the code of the error's class.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class FlowStatus:
         sink: full name.
         events: written to the sink in this process; an event that is repeated counts again.
         position: up to which the sink's last checkpoint is durable.
-        waiting: an endpoint whose plugin is not active, or whose object is busy; else empty.
+        waiting: an endpoint without an active plugin, or with a busy object; else empty.
         failures_in_row: batches that failed since the last that succeeded.
         circuit: whether failures stop the flow.
         last_error: of the last failure, in one line, with its endpoint; empty for none.

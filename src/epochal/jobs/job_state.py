@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from epochal.kinds.job import Schedule
 
 RECHECK_S: Final = 1.0
-"""Seconds after which a job is tried again that was due, but whose function was not there."""
+"""Seconds until the next try of a job that was due without its function."""
 
 
 @dataclass(frozen=True, slots=True)

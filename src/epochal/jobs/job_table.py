@@ -81,7 +81,7 @@ class JobTable:
 
     @property
     def active(self) -> dict[str, JobState]:
-        """The states of the jobs whose plugins are active, sorted by name."""
+        """The states of the jobs of active plugins, sorted by name."""
         return {name: state for name, state in sorted(self.jobs.items()) if state.active}
 
     @property

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 class Jobs:
     """Runs the jobs of a runtime's plugins, from now until it is closed; a context manager.
 
-    There is one for each runtime. A job whose schedule cannot be kept, and a file of positions that
+    There is one for each runtime. A job with an impossible schedule, and a file of positions that
     cannot be used, cause events and stop nothing else.
 
     Args:

@@ -64,7 +64,7 @@ class Streams:
     ) -> Flow:
         """Begin to move events, from the sink's last checkpoint on.
 
-        The flow waits for endpoints whose plugins are not active yet.
+        The flow waits for endpoints of plugins that are not active yet.
 
         Args:
             from_source: full name, `plugin.name`; a source is connected to one sink at a time.

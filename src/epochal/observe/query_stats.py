@@ -74,7 +74,7 @@ class QueryStats:
         Args:
             uses: as given to `pinned`; nothing if it was never planned.
             ms: milliseconds that it took.
-            blamed: the plugin whose function failed, if one did.
+            blamed: the plugin of the function that failed, if one did.
             failed: whether it failed, for any reason.
         """
         self.running -= 1

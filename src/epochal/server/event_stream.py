@@ -1,7 +1,7 @@
 """The events of a runtime as server-sent events, for the clients that follow them.
 
 The last `KEPT` events are in one deque. A follower is only a place in it: it sends the events after
-its place, then waits for more. So a slow follower costs nothing and delays nobody else's events;
+its place, then waits for more. So a slow follower costs nothing and delays no other events;
 one that falls behind the deque's beginning is sent the number of events that it missed. An event's
 id is the service's start and its place: ``Last-Event-ID`` continues where a connection broke, and
 begins anew after a restart of the service.

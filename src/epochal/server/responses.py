@@ -5,7 +5,7 @@ Three dangers, and the means against each:
 - A client that does not read would hold its query, and so the query's plugins, as long as it likes.
   Every send has a time limit; after it the connection is aborted. An answer is sent in parts that a
   connection's buffers are made for, so that a large one is not held in them a second time.
-- A client that goes away leaves a query that nobody needs: `CancelOnDisconnect` cancels it.
+- A client that goes away leaves a query without a reader: `CancelOnDisconnect` cancels it.
 - A client that is refused before its body was read may never see why. A connection that is closed
   with bytes unread is *reset*, and the reset overtakes the answer. `UnreadBodyMiddleware` sends the
   answer, and drops the rest of the body before it ends the answer (RFC 9112, 9.6; web servers call

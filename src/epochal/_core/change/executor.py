@@ -99,7 +99,7 @@ class Executor:
             del self  # frames of an error that is kept lead to this one: see `tracebacks`
 
     def resume(self, error: BaseException) -> None:
-        """Go on, on a new thread, from a step whose plugin code did not return in time."""
+        """Go on, on a new thread, after plugin code of a step did not return in time."""
         if self._retirement is None:
             self._error = error
         else:
@@ -132,7 +132,7 @@ class Executor:
             self._commit()
 
     def _next(self) -> Step | None:
-        """The step whose turn has come; those that turn out not to be needed leave the list."""
+        """The next step; those that turn out not to be needed leave the list."""
         while self._at < len(self._steps):
             step = self._steps[self._at]
             if step.name in RETIRES or (self._spec.dry_run and step.name in COMMITS):

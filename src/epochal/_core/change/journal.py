@@ -39,7 +39,7 @@ class Commit:
         epoch: the number of the epoch that it publishes.
         id: that epoch's id.
         brought: the generations that are new.
-        gone: the plugins whose active generation goes, whether or not another one comes in.
+        gone: the plugins that lose their active generation, replaced or not.
     """
 
     change: int

@@ -11,7 +11,7 @@ generation ever holds an export of a generation from another epoch (E3).
 Only plugins that a change can affect are looked at: those it names, and those that require them,
 however indirectly. Among ten thousand plugins a reload of one that no other requires looks at one.
 
-The steps of a plan say what is done, in which order; `sequence` makes them run.
+The steps of a plan list the work in its order; `sequence` makes them run.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Plan:
 
     Attributes:
         stage: the candidates to bring up, dependencies first.
-        retire: the plugins whose active generation goes, dependents first.
+        retire: the plugins that lose their active generation, dependents first.
         steps: all that is done, in order; not made to run yet.
     """
 

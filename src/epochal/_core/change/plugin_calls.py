@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 changing: Final[ContextVar[int | None]] = ContextVar("epochal_changing", default=None)
-"""The number of the runtime whose change runs the current code, if one does."""
+"""The number of the runtime that runs the current code in a change, if one does."""
 
 
 _GIVE_WAY_S: Final = 20e-6
@@ -64,7 +64,7 @@ class Machine(Protocol):
     """Something that runs steps, and can go on with them on another thread."""
 
     def resume(self, error: BaseException) -> None:
-        """Go on, on a new thread, from a step whose plugin code did not return.
+        """Go on, on a new thread, after plugin code of a step did not return.
 
         Args:
             error: why it was given up.
@@ -126,8 +126,8 @@ class StepRunner:
         """Run plugin code for a step, in this thread.
 
         Args:
-            step: whose deadline it has.
-            generation: whose code it is.
+            step: has the deadline.
+            generation: the owner of the code.
             work: what to call; it must hold no lease and no epoch.
 
         Raises:

@@ -126,7 +126,7 @@ class RunningChange:
                 answer.exception()
             raise
         finally:
-            # An error that the answer holds, and whose traceback has this frame, would be a cycle:
+            # An error in the answer, with this frame in its traceback, would be a cycle:
             # it would keep the caller's variables, epochs among them, until the collector runs.
             del self, executor, answer
 

@@ -198,7 +198,7 @@ class Retirement:
         )
         self._pending: Final = list(self.retiring)
         self._to_ask: Final[list[RetiringGeneration]] = []
-        # The generation whose plugin code runs; kept when its thread is abandoned.
+        # The owner of the plugin code that runs; kept when its thread is abandoned.
         self._leaving: RetiringGeneration | None = None
         self._bind(steps, deadline)
 

@@ -191,7 +191,7 @@ class Staging:
         """Have these kinds look at all exports that would be active.
 
         Args:
-            retire: the plugins whose active generation goes.
+            retire: the plugins that lose their active generation.
 
         Raises:
             IncompatibleError: the exports of a kind do not fit together.
@@ -228,7 +228,7 @@ class Staging:
         """Make the next epoch the current one. Cannot fail; runs no foreign code before it is done.
 
         Args:
-            retire: the plugins whose active generation goes.
+            retire: the plugins that lose their active generation.
             then: ends the pause, given the old epoch and the new one, if there was one.
         """
         old_epoch, epoch = self.old, self.built

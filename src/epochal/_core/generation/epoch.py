@@ -117,7 +117,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
     def id(self) -> str:
         """SHA-256 over every plugin's identity: digest of its code, configuration, grants.
 
-        Two runtimes whose epochs have the same id run the same code.
+        Two runtimes with the same epoch id run the same code.
         """
         if self._id is None:
             digest = hashlib.sha256()
@@ -150,7 +150,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
             raise UnknownPluginError(plugin, sorted(self.generations)) from None
 
     def requiring(self, plugin: str) -> frozenset[str]:
-        """The active plugins whose manifests require this one."""
+        """The active plugins that require this one."""
         return self._requiring.get(plugin, frozenset())
 
     def lease(self, plugin: str) -> Lease:

@@ -46,7 +46,7 @@ def collect_exports(
 
     Args:
         candidate: the artifact, manifest and grants that it is made of.
-        namespace: its modules, whose marked objects are exported.
+        namespace: its modules; their marked objects are exported.
         registered: the exports of its `register(ctx)`.
 
     Raises:

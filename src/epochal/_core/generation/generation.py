@@ -189,7 +189,7 @@ class Generation:
     def holders(self) -> tuple[Holder, ...]:
         """Everything that holds this generation in use.
 
-        Looks through the whole heap, which takes about 0.1 s and more: for a person who waits, not
+        Looks through the whole heap, which takes about 0.1 s and more: for a waiting person, not
         for a hot path.
         """
         return diagnosis.holders_of(self)

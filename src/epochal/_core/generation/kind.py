@@ -18,7 +18,7 @@ A kind that has rules overrides `options`, `validate`, `compare` and `check_remo
 run while a change is staged: an exception of any of them rolls the change back, and the plugins
 that serve are untouched.
 
-A kind whose exports keep something overrides `open`. Its result is made once for each generation,
+A kind with exports that keep state overrides `open`. Its result is made once for each generation,
 after the generation's `init`. The epoch offers it (in a `Handle`, whose methods carry the lease),
 and `close` gets it when the generation goes. `hand_over` moves the state of the old instance to the
 new one, in the instant before the new epoch is published.

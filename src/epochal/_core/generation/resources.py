@@ -124,7 +124,7 @@ class Resources:
         return frozenset(thread.ident for thread in self._threads if thread.ident is not None)
 
     def loop_ids(self) -> frozenset[int]:
-        """The `id` of the event loop whose tasks end with the generation, if there is one."""
+        """The `id` of the event loop of the generation's own tasks, if there is one."""
         return frozenset() if self._loop is None else frozenset({id(self._loop.loop)})
 
     def close(self, failures: list[BaseException]) -> None:

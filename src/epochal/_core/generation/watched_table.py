@@ -115,7 +115,7 @@ class NamedTable:
             yield self.entry(key, before[key], ABSENT)
 
     def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
-        """The entries whose value is the plugin's, or whose key is an object of the plugin's."""
+        """The entries with a value, or an object as key, that is the plugin's."""
         for key, value in now.items():
             if owns(value) or (not isinstance(key, str) and owns(key)):
                 # The replaced value was not seen, but `sys.stderr` must not be left without one.

@@ -19,7 +19,7 @@ class Holder:
             taken by hand if it has a name; `epoch`; `function`, an export that is kept; `plugin`,
             another generation that requires this one; `object`, which a kind opened; `generator`,
             `coroutine` or `asynchronous generator`, suspended in an export; `frame`, of a kept
-            exception; `more`, whose name is the number of holders that are not listed.
+            exception; `more`, with the number of unlisted holders as its name.
         name: its label, name or qualified name; None if it has none.
         place: file, line and function (`geo.py:41 in poll`) of code that runs or is suspended; for
             a lease or function, the local variable of a running call that it is in.

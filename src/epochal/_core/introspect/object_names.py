@@ -99,7 +99,7 @@ def root_name(node: Any) -> str | None:
 
 
 def _module_of(namespace: dict[Any, Any]) -> str | None:
-    """The name of the module whose dictionary this is; None if it belongs to none."""
+    """The name of the module of this dictionary; None if it belongs to none."""
     name = dict.get(namespace, "__name__")
     if isinstance(name, str) and "__builtins__" in namespace:
         return name

@@ -9,7 +9,7 @@ Two things are invisible to it: a reference from native code, and a value on the
 call. A path that ends without a name says so.
 
 The objects on the way may be hostile (see `object_names`), and nothing is held after the search. A
-search walks the whole heap several times: it is for a person who waits, never for a hot path.
+search walks the whole heap several times: it is for a waiting person, never for a hot path.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def find_stragglers(
     Args:
         globals_ids: the `id` of each module dictionary of the generation.
         own_threads: the idents of threads that the plugin itself ends at shutdown.
-        own_loops: the `id` of each event loop whose tasks end then too.
+        own_loops: the `id` of each event loop that ends its tasks then too.
     """
     if not globals_ids:
         return ()

@@ -1,4 +1,4 @@
-"""A first-come, first-served lock whose waiters can give up.
+"""A first-come, first-served lock; a waiter can give up.
 
 Changes of one runtime run one after another, in the order of their requests. `threading.Lock` would
 serialise them, but it is not fair, and a waiting change must be able to leave the queue.

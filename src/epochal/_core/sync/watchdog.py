@@ -1,4 +1,4 @@
-"""One thread for the whole process that ends waits whose time has run out.
+"""One thread for the whole process that ends each wait at its time limit.
 
 Plugin code runs inline, in the thread of its change: handing it to another thread and waiting for
 the result costs two switches of the interpreter, 5 ms and more each beside a busy thread. So no

@@ -50,7 +50,7 @@ LEASE: Final = "__epochal_lease__"
 
 
 class Lease:
-    """A token whose life is the in-flight use of one generation.
+    """A token of the in-flight use of one generation: its life is the use.
 
     It ends when `release` is called or when nothing refers to it any more, whichever is first.
     Made by `PluginLifecycle.lease`; also a context manager.
