@@ -14,7 +14,7 @@ from epochal.cli import main
 from epochal.demo.data import PACKAGE, load_airports, load_flights
 from epochal.demo.releases import ROUND
 from epochal.demo.report import show
-from epochal.demo.screen import Screen, follow
+from epochal.demo.screen import follow
 from epochal.demo.witness import Witness, living
 from epochal.demo.workload import Demonstration, Settings
 from epochal.sql.function_registry import FunctionIndex
@@ -143,7 +143,7 @@ def test_a_release_that_is_not_refused_as_it_must_be_is_a_fault(small, monkeypat
 
 def test_a_failing_demonstration_is_status_1_with_its_faults(small, monkeypatch, capsys):
     monkeypatch.setattr(Settings, "__init__", _shorter(Settings.__init__))
-    monkeypatch.setattr("epochal.demo.lanes.stamp_of", lambda generation: "9.9.9#9")
+    monkeypatch.setattr("epochal.demo.checks.stamp_of", lambda generation: "9.9.9#9")
     assert main(["demo", "--seconds", "1", "--reloads", "3"]) == 1
     out = capsys.readouterr().out
     assert "FAILED" in out
@@ -161,7 +161,7 @@ def test_the_screen_fits_any_terminal(width, height, small):
         console = Console(
             file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None
         )
-        console.print(Screen(demonstration.board))
+        console.print(demonstration.board)
         frames.append(console.file.getvalue())
 
     demonstration = Demonstration(Settings(0.8, 4, quiet=0.3, threads=1, tasks=1))

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from epochal.cli import main
 from epochal.demo import stateful
-from epochal.demo.stateful import StatefulDemonstration, follow_stateful, show_stateful
+from epochal.demo.screen import follow
+from epochal.demo.stateful import StatefulDemonstration, show_stateful
 from epochal.examples import path
 
 _START = "self.number = number"
@@ -83,7 +84,7 @@ def test_a_part_that_loses_uses_fails(monkeypatch, tmp_path, part, plugin, whole
 def test_without_a_terminal_a_line_shows_the_parts():
     console = Console(file=io.StringIO(), width=200)
     demonstration = StatefulDemonstration(**SHORT)
-    with follow_stateful(demonstration, console) as on_sample:
+    with follow(demonstration, console) as on_sample:
         demonstration.run(on_sample)
     assert "reloads" in console.file.getvalue()
     assert "calls counted" in console.file.getvalue()
@@ -92,6 +93,6 @@ def test_without_a_terminal_a_line_shows_the_parts():
 def test_in_a_terminal_the_parts_are_drawn():
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     demonstration = StatefulDemonstration(0.01, 6)  # no time between the reloads
-    with follow_stateful(demonstration, console) as on_sample:
+    with follow(demonstration, console) as on_sample:
         demonstration.run(on_sample)
     assert "changes streamed" in console.file.getvalue()

@@ -1,4 +1,4 @@
-"""How an operation checks its own result, and how results are checked against history.
+"""How queries are counted, check their own results, and are checked against history.
 
 Two independent witnesses are compared. The *rows* carry stamps, put there by the generations that
 computed them. The *provenance* of the result lists the generations that the SQL host planned with.
@@ -8,23 +8,38 @@ another than the one that SQL called (`Comparison`).
 Afterwards a third witness is heard: the reports of the changes list the versions of each epoch.
 Every claim "in epoch 7 I saw geo 1.2.0#3" must agree with them (`History`), and a function may be
 missing only while its plugin was.
+
+A `Lane` is a thread or task that runs queries. Its own thread writes its fields and needs no lock;
+the screen and the report read, and see a count or the next one. Nothing is retried and no error is
+passed over.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections import Counter, deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pyarrow.compute as pc
 
+from epochal.demo.witness import UsedTooLateError
+from epochal.errors import QueryError
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Generator, Iterable, Mapping
 
     import pyarrow as pa
 
+    from epochal import Runtime
+    from epochal.demo.questions import Question
     from epochal.report import Cutover, Version
-    from epochal.sql import Provenance
+    from epochal.sql import Provenance, Result
 
+_MISSING: Final = "no function "
 _STAMP: Final = "by_"
 _VIA: Final = "_via_"
 _SMALLEST_GAP: Final = 1e-9  # both sides do the same arithmetic: even rounding is the same
@@ -59,22 +74,18 @@ class Comparison:
         """Compare every row of a batch."""
         for column in batch.schema.names:
             if column.startswith(_STAMP):
-                self._compare(column.removeprefix(_STAMP), batch.column(column))
+                name = column.removeprefix(_STAMP).replace(_VIA, " through ")
+                promised = self.promised.get(name.split()[0])
+                self.faults += [
+                    f"rows of {name} are by {stamp}, planned was {promised}"
+                    for stamp in pc.unique(batch.column(column)).to_pylist()
+                    if stamp != promised
+                ]
         if "gap" in batch.schema.names:
             widest = pc.max(batch.column("gap")).as_py()
             if widest is not None and widest > _SMALLEST_GAP:
                 self.faults.append(f"geo and SQL convert by different units: {widest:g} apart")
         self.flights += pc.sum(batch.column("flights")).as_py() or 0
-
-    def _compare(self, name: str, stamps: pa.Array) -> None:
-        plugin, _, via = name.partition(_VIA)
-        promised = self.promised.get(plugin)
-        for stamp in pc.unique(stamps).to_pylist():
-            if stamp != promised:
-                through = f" through {via}" if via else ""
-                self.faults.append(
-                    f"rows of {plugin}{through} are by {stamp}, planned was {promised}"
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,11 @@ class Absence:
     plugins: frozenset[str]
     message: str
 
+    @property
+    def epochs(self) -> range:
+        """The numbers of the epochs that it may have been planned in."""
+        return range(self.earliest, self.latest + 1)
+
     def is_rightful(self, epochs: Mapping[int, Collection[str]]) -> bool:
         """Whether the missing function's plugin was absent at some time during the query.
 
@@ -101,7 +117,7 @@ class Absence:
         """
         return any(
             f"{plugin}." in self.message and plugin not in epochs[number]
-            for number in range(self.earliest, self.latest + 1)
+            for number in self.epochs
             for plugin in self.plugins
         )
 
@@ -127,3 +143,92 @@ class History:
         """Whether an epoch had the stamps that an operation saw in it."""
         number, stamps = claim
         return stamps <= frozenset(self.epochs.get(number, {}).items())
+
+
+class Phase(Enum):
+    """The phase of a run, as the screen calls it."""
+
+    QUIET = "first, nothing changes"
+    CHANGES = "plugins change under load"
+    CLOSING = "everything is removed"
+
+
+@dataclass
+class Stage:
+    """The state that all lanes share; the run writes `phase`, an operation that begins reads it."""
+
+    rt: Runtime
+    phase: Phase = Phase.QUIET
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+class Lane:
+    """One thread's or task's operations.
+
+    Attributes:
+        epoch: number of the epoch that the running query was planned in; None between queries.
+        counts: `operations` (ended in any way except `absences`), `flights` (rows whose stamps were
+            compared), `overtaken` (ended whole on an epoch that had been replaced), `failed`
+            (raised), `mixed` (rows disagree about the generation that computed them) and
+            `used_after_shutdown`.
+        took_ms: how long each query took, by phase; nothing if the lane is not `timed`.
+        claims: the stamps seen in each epoch.
+        absences: queries that failed because a function does not exist.
+        faults: the last few faults, in words.
+    """
+
+    def __init__(self, name: str, stage: Stage, *, timed: bool = True) -> None:
+        self.name: Final = name
+        self._stage: Final = stage
+        self._timed: Final = timed
+        self.epoch: int | None = None
+        self.counts: Final[Counter[str]] = Counter()
+        self.took_ms: Final[dict[Phase, list[float]]] = {phase: [] for phase in Phase}
+        self.claims: Final[set[Claim]] = set()
+        self.absences: Final[list[Absence]] = []
+        self.faults: Final[deque[str]] = deque(maxlen=5)
+
+    @contextmanager
+    def operation(self, question: Question) -> Generator[CheckedQuery]:
+        """Run one query in the block, and count how it ends.
+
+        Only exceptions that are not an `Exception` (cancellation, Ctrl-C) leave the block.
+        """
+        operation, rt = CheckedQuery(self), self._stage.rt
+        phase, earliest, started = self._stage.phase, rt.epoch.number, perf_counter()
+        try:
+            yield operation
+        except Exception as error:  # noqa: BLE001  a failed operation is a result of the run
+            if isinstance(error, QueryError) and str(error).startswith(_MISSING):
+                absence = Absence(earliest, rt.epoch.number, question.plugins, str(error))
+                self.absences.append(absence)
+                return
+            late = isinstance(error.__cause__, UsedTooLateError)
+            self.counts.update(operations=1, failed=1, used_after_shutdown=int(late))
+            self.faults.append(f"{self.name}: {type(error).__name__}: {error}")
+        else:
+            seen, epoch = operation.seen, operation.epoch
+            overtaken = int(epoch != rt.epoch.number)
+            self.counts.update(operations=1, flights=seen.flights, overtaken=overtaken)
+            if self._timed:
+                self.took_ms[phase].append((perf_counter() - started) * 1000.0)
+            self.claims.add((epoch, frozenset(seen.promised.items())))
+            if seen.faults:
+                self.counts.update(mixed=1)
+                self.faults.append(f"{self.name}: {seen.faults[0]}")
+        finally:
+            self.epoch = None
+
+
+class CheckedQuery:
+    """One query while it runs: compares each batch with the provenance of the result."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane: Final = lane
+        self.epoch = 0
+        self.seen = Comparison({})
+
+    def planned(self, result: Result) -> None:
+        """The query is planned: from now on its rows must agree with this provenance."""
+        self.epoch = self._lane.epoch = result.epoch.number
+        self.seen = Comparison({p.plugin: stamp_of(p) for p in result.provenance})

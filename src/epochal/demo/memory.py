@@ -1,4 +1,4 @@
-"""The memory of this process, without a dependency for it, and its growth during a run.
+"""The memory of this process, its growth during a run, and the generations that keep theirs.
 
 Running queries allocate and free tens of MiB all the time, so two single readings differ by that
 much without any growth. The floor under a few seconds of readings is the memory that stays.
@@ -10,8 +10,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from epochal.events import GenerationLeaked
+
 if TYPE_CHECKING:
-    from epochal.demo.lanes import Phase
+    from epochal.demo.checks import Phase
+    from epochal.events import Event
 
 _STATUS: Final = Path("/proc/self/status")
 _FLOOR_OVER: Final = 30  # readings
@@ -42,3 +45,20 @@ def resident_mib() -> float | None:
         return None
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) / 1024
+
+
+class LeakLog:
+    """The generations whose memory did not come back; its subscription's thread writes it."""
+
+    def __init__(self) -> None:
+        self._paths: Final[dict[str, str]] = {}  # generation -> the references that keep it
+
+    def on_event(self, event: Event) -> None:
+        """Take an event of the runtime in."""
+        if isinstance(event, GenerationLeaked):
+            generation = f"{event.plugin}#{event.generation}"
+            self._paths[generation] = "; ".join(map(str, event.leaks))
+
+    def lines(self) -> list[str]:
+        """A line for each leaked generation."""
+        return [f"{generation} leaked: {path}" for generation, path in self._paths.items()]

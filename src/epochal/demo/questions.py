@@ -19,15 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-_LEGS: Final = """flights AS f
-    JOIN airports AS o ON f.origin = o.faa
-    JOIN airports AS d ON f.dest = d.faa"""
-_KM: Final = "geo.distance(o.lat, o.lon, d.lat, d.lon)"
-_PLACES: Final = "o.lat, o.lon, d.lat, d.lon"
-_GEO_STAMPS: Final = """geo.version_of(km) AS by_geo, units.version_of(km) AS by_units,
-        geo.units_version_of(km) AS by_units_via_geo"""
-_GAP: Final = "max(abs(geo.length(km) - units.length(km))) AS gap"
-
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -36,34 +27,41 @@ class Question:
     plugins: frozenset[str]
     sql: str
 
-    def params(self, month: int) -> dict[str, int] | None:
-        """The query's parameters."""
-        return {"month": month} if "$month" in self.sql else None
+
+_PLACES: Final = "o.lat, o.lon, d.lat, d.lon"
+_STAMPS: Final = "by_geo, by_units, by_units_via_geo"
+_GAP: Final = "abs(geo.length(km) - units.length(km))"
+
+
+def _flights(where: str, more: str = "f.*") -> str:
+    """The chosen flights, with their distances; `more` may be computed from both places."""
+    return f"""(SELECT {more}, geo.distance({_PLACES}) AS km FROM flights AS f
+        JOIN airports AS o ON f.origin = o.faa JOIN airports AS d ON f.dest = d.faa
+        WHERE {where})"""
+
+
+def _stamped(where: str) -> str:
+    """The chosen flights, with their distances and the stamps of lengths."""
+    return f"""(SELECT *, geo.version_of(km) AS by_geo, units.version_of(km) AS by_units,
+        geo.units_version_of(km) AS by_units_via_geo FROM {_flights(where)})"""
+
+
+def _by_length(keys: str, figure: str) -> Question:
+    """A figure of the lengths of a month's flights, grouped by `keys`, the largest first."""
+    return Question(
+        frozenset({"geo", "units"}),
+        f"""
+    SELECT {keys}, {_STAMPS}, count(*) AS flights, {figure} AS figure, max({_GAP}) AS gap
+    FROM {_stamped("f.month = $month")}
+    GROUP BY {keys}, {_STAMPS} ORDER BY figure DESC""",
+    )
 
 
 # How fast did each carrier fly in a month?
-FASTEST_CARRIERS: Final = Question(
-    frozenset({"geo", "units"}),
-    f"""
-    SELECT carrier, count(*) AS flights, avg(units.length(km) / air_time * 60) AS speed,
-        {_GAP}, by_geo, by_units, by_units_via_geo
-    FROM (SELECT *, {_GEO_STAMPS}
-        FROM (SELECT f.carrier, f.air_time, {_KM} AS km FROM {_LEGS} WHERE f.month = $month))
-    GROUP BY carrier, by_geo, by_units, by_units_via_geo
-    ORDER BY speed DESC""",
-)
+FASTEST_CARRIERS: Final = _by_length("carrier", "avg(units.length(km) / air_time * 60)")
 
 # What are the longest routes of a month?
-LONGEST_ROUTES: Final = Question(
-    frozenset({"geo", "units"}),
-    f"""
-    SELECT origin, dest, count(*) AS flights, max(units.length(km)) AS far,
-        {_GAP}, by_geo, by_units, by_units_via_geo
-    FROM (SELECT *, {_GEO_STAMPS}
-        FROM (SELECT f.origin, f.dest, {_KM} AS km FROM {_LEGS} WHERE f.month = $month))
-    GROUP BY origin, dest, by_geo, by_units, by_units_via_geo
-    ORDER BY far DESC""",
-)
+LONGEST_ROUTES: Final = _by_length("origin, dest", "max(units.length(km))")
 
 # How late do flights of a month arrive, by distance?
 DELAYS: Final = Question(
@@ -71,8 +69,7 @@ DELAYS: Final = Question(
     f"""
     SELECT delay.grade(arr_delay) AS grade, count(*) AS flights, avg(km) AS km,
         delay.version_of(arr_delay) AS by_delay, geo.version_of(km) AS by_geo
-    FROM (SELECT f.arr_delay, {_KM} AS km FROM {_LEGS}
-        WHERE f.month = $month AND f.arr_delay IS NOT NULL)
+    FROM {_flights("f.month = $month AND f.arr_delay IS NOT NULL")}
     GROUP BY delay.grade(arr_delay), delay.version_of(arr_delay), geo.version_of(km)""",
 )
 
@@ -83,8 +80,7 @@ EMISSIONS: Final = Question(
     SELECT dest, count(*) AS flights, sum(kg) / 1000 AS tonnes, by_carbon, by_geo, by_geo_via_carbon
     FROM (SELECT *, carbon.version_of(kg) AS by_carbon, geo.version_of(km) AS by_geo,
             carbon.geo_version_of(kg) AS by_geo_via_carbon
-        FROM (SELECT f.dest, carbon.kilograms({_PLACES}) AS kg, {_KM} AS km FROM {_LEGS}
-            WHERE f.month = $month))
+        FROM {_flights("f.month = $month", f"f.dest, carbon.kilograms({_PLACES}) AS kg")})
     GROUP BY dest, by_carbon, by_geo, by_geo_via_carbon
     ORDER BY tonnes DESC""",
 )
@@ -93,9 +89,8 @@ EMISSIONS: Final = Question(
 EVERY_FLIGHT: Final = Question(
     frozenset({"geo", "units"}),
     f"""
-    SELECT flight, tailnum, units.length(km) AS far, 1 AS flights,
-        abs(geo.length(km) - units.length(km)) AS gap, {_GEO_STAMPS}
-    FROM (SELECT f.flight, f.tailnum, {_KM} AS km FROM {_LEGS} WHERE f.month <> $month)""",
+    SELECT flight, tailnum, units.length(km) AS far, 1 AS flights, {_GAP} AS gap, {_STAMPS}
+    FROM {_stamped("f.month <> $month")}""",
 )
 
 SHORT: Final = (FASTEST_CARRIERS, LONGEST_ROUTES, DELAYS, EMISSIONS)

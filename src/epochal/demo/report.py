@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
+
+    Row = tuple[str | Text, str, str | Text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,10 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The figures for machines; a percentile of nothing is None."""
+        counts = ("operations", "failed", "mixed", "used_after_shutdown", "missing", "reloads")
         growth = self.rss_growth_mib
         return {
-            "operations": self.operations,
-            "failed": self.failed,
-            "mixed": self.mixed,
-            "used_after_shutdown": self.used_after_shutdown,
-            "missing": self.missing,
-            "reloads": self.reloads,
+            **{name: getattr(self, name) for name in counts},
             "cutover_ms": _p50_p99(self.cutover_ms),
             "query_ms": {
                 "quiet_p99": percentile(self.quiet_ms, 99),
@@ -88,16 +86,16 @@ def _p50_p99(values: Sequence[float]) -> dict[str, float | None]:
 
 def show(report: Report) -> RenderableType:
     """The report as a page."""
-    away = f"{report.away} more rightly failed: a plugin was removed" if report.away else ""
-    compared = (
-        f"{report.flights:,} rows compared; {report.overtaken:,} queries ended on code that had "
-        "been replaced meanwhile"
-    )
+    ended = "queries ended on code that had been replaced meanwhile"
+    compared = f"{report.flights:,} rows compared; {report.overtaken:,} {ended}"
     agree = "rows, provenance and linked plugins all agree"
-    cutover, wakeup = _p50_p99(report.cutover_ms), _p50_p99(report.wakeup_us)
-    quiet, busy = percentile(report.quiet_ms, 99), percentile(report.reload_ms, 99)
-    growth = report.rss_growth_mib
-    rows: list[tuple[str | Text, str, str]] = [
+    away = f"{report.away} more rightly failed: a plugin was removed" if report.away else ""
+    published = f"in {report.seconds:.0f} s; {report.refused} more were refused, as they must be"
+    cutover, cutovers = (_number(percentile(report.cutover_ms, p), 1) for p in (50, 99))
+    wakeup, wakeups = (_number(percentile(report.wakeup_us, p), 0) for p in (50, 99))
+    quiet, busy = (_number(percentile(ms, 99), 1) for ms in (report.quiet_ms, report.reload_ms))
+    growth = "-" if report.rss_growth_mib is None else f"{report.rss_growth_mib:+.1f}"
+    rows: list[Row] = [
         (f"{report.operations:,}", "operations", compared),
         (zero(report.failed), "failed", ""),
         (zero(report.mixed), "mixed versions", agree),
@@ -105,35 +103,13 @@ def show(report: Report) -> RenderableType:
         (zero(report.missing), "missing functions", away),
         (zero(report.leaked), "leaked", f"{report.reclaimed} generations reclaimed"),
         ("", "", ""),
-        (
-            f"{report.reloads}",
-            "changes published",
-            f"in {report.seconds:.0f} s; {report.refused} more were refused, as they must be",
-        ),
-        (_number(cutover["p50"], 1), "ms", f"cutover; p99 {_number(cutover['p99'], 1)} ms"),
-        (
-            _number(wakeup["p50"], 0),
-            "µs",
-            f"from the last release to the drain awake; p99 {_number(wakeup['p99'], 0)} µs",
-        ),
-        (
-            _number(busy, 1),
-            "ms",
-            f"query p99 while plugins change; {_number(quiet, 1)} ms without changes",
-        ),
-        (
-            "-" if growth is None else f"{growth:+.1f}",
-            "MiB",
-            "growth of the process while plugins changed",
-        ),
+        (f"{report.reloads}", "changes published", published),
+        (cutover, "ms", f"cutover; p99 {cutovers} ms"),
+        (wakeup, "µs", f"from the last release to the drain awake; p99 {wakeups} µs"),
+        (busy, "ms", f"query p99 while plugins change; {quiet} ms without changes"),
+        (growth, "MiB", "growth of the process while plugins changed"),
     ]
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(justify="right", min_width=9)
-    table.add_column(min_width=19)
-    table.add_column(style="dim")
-    for row in rows:
-        table.add_row(*row)
-    return Group(Text(), table, Text(), *verdict(report.faults, passed=report.passed))
+    return page(rows, report.faults, passed=report.passed)
 
 
 def zero(count: int, unit: str = "") -> Text:
@@ -141,10 +117,16 @@ def zero(count: int, unit: str = "") -> Text:
     return Text(f"{count:,} {unit}".rstrip(), "bold green" if count == 0 else "bold red")
 
 
-def verdict(faults: Sequence[str], *, passed: bool) -> list[Text]:
-    """The last lines of a report."""
-    first = Text("passed", "bold green") if passed else Text("FAILED", "bold red")
-    return [first, *(Text(f"  {fault}", "red") for fault in faults)]
+def page(rows: Iterable[Row], faults: Iterable[str], *, passed: bool) -> RenderableType:
+    """A report's rows, its verdict and its faults."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", min_width=9)
+    table.add_column(min_width=19)
+    table.add_column(style="dim")
+    for row in rows:
+        table.add_row(*row)
+    verdict = Text("passed", "bold green") if passed else Text("FAILED", "bold red")
+    return Group(Text(), table, Text(), verdict, *(Text(f"  {fault}", "red") for fault in faults))
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -1,15 +1,17 @@
-"""The live screen: one frame from the board, for a terminal of any size.
+"""The live screen of a run: its state, and one frame of it for a terminal of any size.
 
-The middle of it is the argument. Each line is a thread or task, time goes to the right, and a
-colour is an epoch: a plugin was swapped at each change of colour. The ragged edges are the point of
-the demonstration, since each query ends on the code that it began with.
+The middle of the frame is the argument. Each line is a thread or task, time goes to the right, and
+a colour is an epoch: a plugin was swapped at each change of colour. The ragged edges are the point
+of the demonstration, since each query ends on the code that it began with.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections import Counter, deque
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import groupby
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -20,175 +22,252 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from epochal.demo.checks import Phase
+from epochal.demo.releases import PLUGINS
+from epochal.events import ChangeCommitted, ChangeFailed, ChangeFinished
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from rich.console import ConsoleOptions, RenderResult
 
-    from epochal.demo.board import Board, Notice
+    from epochal.demo.checks import Lane, Stage
+    from epochal.demo.stateful import StatefulDemonstration
+    from epochal.events import Event
 
+SAMPLES_PER_S: Final = 10
+_HISTORY: Final = 400  # samples: more than the widest terminal has columns
 # Neighbours differ clearly, and none is the red or green that means bad or good.
-PALETTE: Final = ("#4aa8ff", "#ffb454", "#c792ea", "#5ad4c8", "#f78fb3", "#d9d36a", "#8f9dff")
+_PALETTE: Final = ("#4aa8ff", "#ffb454", "#c792ea", "#5ad4c8", "#f78fb3", "#d9d36a", "#8f9dff")
 _NAME: Final = 10
 _AFTER: Final = 11
-_FRAME: Final = 8  # headline, progress, four sections, checks; and one line left free
+_FRAME: Final = 8  # two lines of head, four sections, checks; and one line left free
 _LINE_EVERY_S: Final = 2.0
 _FONTS: Final = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
-def color_of(epoch: int) -> str:
-    """The colour of an epoch; its neighbours have others."""
-    return PALETTE[epoch % len(PALETTE)]
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One change in the log; without an epoch it was refused, without `drained` it still drains."""
+
+    at: float
+    epoch: int | None
+    text: str
+    drained: str | None = None
 
 
-@contextmanager
-def follow(board: Board, console: Console) -> Generator[Callable[[], None]]:
-    """Show a board for as long as the block runs: live in a terminal, else a line now and then.
+class Board:
+    """The state of a run, for people; rich renders it as the screen.
 
-    Yields:
-        A function that the sampler calls after each sample: the thread that writes the board also
-        draws it.
+    The runtime's events write one part (`on_event`, in the subscription's thread), a sampler the
+    other (`sample`, in the event loop, which also renders). What the renderer reads is a number, an
+    immutable value that is replaced whole, or a dict that it copies in one step. The active
+    generations are read from the runtime itself.
+
+    Attributes:
+        published: the number of published changes, of `goal`.
+        draining: (plugin, generation) -> the first sample of its drain, in seconds of
+            `time.monotonic`.
     """
-    if console.is_terminal:
-        with Live(Screen(board), console=console, auto_refresh=False) as live:
-            yield live.refresh
-        return
-    yield lines_now_and_then(console, lambda: _line(board))
 
+    def __init__(self, stage: Stage, lanes: Sequence[Lane], goal: int) -> None:
+        self.goal: Final = goal
+        self.published = 0
+        self.draining: dict[tuple[str, int], float] = {}
+        self._stage: Final = stage
+        self._lanes: Final = lanes
+        self._epochs: Final = [deque[int | None](maxlen=_HISTORY) for _ in lanes]  # None: no query
+        self._operations: Final = deque[int]([0], maxlen=SAMPLES_PER_S + 1)
+        self._removed: Final[Counter[str]] = Counter()  # generations of each plugin
+        self._versions: Final[dict[int, Mapping[str, str]]] = {0: {}}  # of each epoch
+        self._log: Final[dict[int, Notice]] = {}  # by number of the change
+        self._started: Final = monotonic()
 
-def lines_now_and_then(console: Console, line: Callable[[], str]) -> Callable[[], None]:
-    """A function that prints a line, but not more often than every other second."""
-    due = 0.0
+    @property
+    def serving(self) -> dict[str, str | None]:
+        """Plugin -> its active version and generation, `1.2.0 #3`; None while it is removed."""
+        active = self._stage.rt.epoch.generations
+        stamps = {plugin: f"{each.version} #{each.number}" for plugin, each in active.items()}
+        return {plugin: stamps.get(plugin) for plugin in PLUGINS}
 
-    def on_sample() -> None:
-        nonlocal due
-        if monotonic() >= due:
-            due = monotonic() + _LINE_EVERY_S
-            console.print(line(), soft_wrap=True)
+    def total(self, count: str) -> int:
+        """The sum of one count over all lanes."""
+        return sum(lane.counts[count] for lane in self._lanes)
 
-    return on_sample
+    def sample(self) -> None:
+        """Record the epoch of each lane, the drains, and how many queries have ended."""
+        for lane, epochs in zip(self._lanes, self._epochs, strict=True):
+            epochs.append(lane.epoch)
+        self._operations.append(self.total("operations"))
+        keys = [(generation.plugin, generation.number) for generation in self._stage.rt.draining]
+        self.draining = {key: self.draining.get(key, monotonic()) for key in keys}
 
+    def on_event(self, event: Event) -> None:
+        """Take an event of the runtime in."""
+        at = monotonic() - self._started
+        match event:
+            case ChangeCommitted():
+                epoch = self._stage.rt.epoch  # a later one, if this thread is late
+                before = self._versions[max(self._versions)]
+                now = {plugin: active.version for plugin, active in epoch.generations.items()}
+                self._versions[epoch.number] = now
+                self.published += self._stage.phase is Phase.CHANGES
+                text = ", ".join(
+                    f"{plugin} {before.get(plugin, 'none')} → {now.get(plugin, 'none')}"
+                    for plugin in event.plugins
+                )
+                self._log[event.change] = Notice(at, event.epoch_after, text)
+            case ChangeFailed():
+                self._log[event.change] = Notice(at, None, " ".join(event.error.split()))
+            case ChangeFinished():
+                old = [swap.plugin for swap in event.cutover.swaps if swap.old is not None]
+                self._removed.update(old)
+                ms = event.cutover.phases_ms.get("drain", 0.0)
+                drained = f"drained in {ms:.0f} ms" if old else ""
+                self._log[event.change] = replace(self._log[event.change], drained=drained)
+            case _:
+                pass
 
-def picture(board: Board) -> str:
-    """The screen as an SVG picture, without the fonts that rich would have the reader download."""
-    console = Console(
-        record=True,
-        file=io.StringIO(),
-        width=118,
-        height=34,
-        force_terminal=True,
-        color_system="truecolor",
-    )
-    console.print(Screen(board))
-    return _FONTS.sub("", console.export_svg(title="epochal demo"))
-
-
-class Screen:
-    """Renders the board at the current size of the terminal."""
-
-    def __init__(self, board: Board) -> None:
-        self._board: Final = board
+    def line(self) -> str:
+        """The state in one line, for a file."""
+        zeros = ", ".join(f"{count} {name}" for name, count in self._zeros().items())
+        return (
+            f"{monotonic() - self._started:5.1f} s  epoch {self._stage.rt.epoch.number}, "
+            f"{self.published}/{self.goal} changes, {len(self.draining)} draining; "
+            f"{self.total('operations'):,} operations, {self._rate():.0f}/s; {zeros}"
+        )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        board = self._board
+        """One frame; the log takes the lines that are left."""
         height = options.height or console.height
-        used = _FRAME + len(board.lanes) + len(board.serving)
+        left = max(2, height - _FRAME - len(self._lanes) - len(PLUGINS))
+        in_color = console.color_system is not None
         yield Group(
-            _headline(board, options.max_width),
-            _progress(board),
+            self._head(),
             _section("the epoch of each thread and task (a colour is an epoch)"),
-            *_lanes(board, options.max_width, in_color=console.color_system is not None),
+            *self._strips(max(0, options.max_width - _NAME - _AFTER), in_color=in_color),
             _section("plugins"),
-            _plugins(board),
+            self._plugins(),
             _section("changes"),
-            *map(_notice, board.log(max(2, height - used))),
+            *map(_notice, list(self._log.copy().values())[-left:]),
             _section("checked by the operations themselves"),
-            _checks(board),
+            self._checks(),
         )
+
+    def _rate(self) -> float:
+        """Queries per second, over the last second."""
+        ended = self._operations
+        return (ended[-1] - ended[0]) * SAMPLES_PER_S / max(1, len(ended) - 1)
+
+    def _zeros(self) -> dict[str, int]:
+        """The counts that must be zero, as they are now.
+
+        An absence counts once the plugins of all its epochs are known; the report judges all.
+        """
+        versions = self._versions.copy()
+        absences = [absence for lane in self._lanes for absence in lane.absences.copy()]
+        known = [absence for absence in absences if versions.keys() >= {*absence.epochs}]
+        return {
+            "failed": self.total("failed"),
+            "mixed": self.total("mixed"),
+            "after shutdown": self.total("used_after_shutdown"),
+            "missing": sum(not absence.is_rightful(versions) for absence in known),
+        }
+
+    def _head(self) -> Table:
+        table = Table.grid(expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        state = f"  {self._stage.phase.value}  {monotonic() - self._started:.1f} s"
+        table.add_row(_line(("epochal demo", "bold"), state), f"[bold]{self._rate():.0f} queries/s")
+        number = self._stage.rt.epoch.number
+        changes = f"changes {self.published}/{self.goal}"
+        epoch = _line("epoch ", (f"{number:<5}", f"bold {_color(number)}"), changes)
+        table.add_row(epoch, f"{len(self.draining) or 'none'} draining")
+        return table
+
+    def _strips(self, room: int, *, in_color: bool) -> Iterable[Text]:
+        for lane, epochs in zip(self._lanes, self._epochs, strict=True):
+            samples = list(epochs)[-room:] if room else []
+            line = Text(f"{lane.name:<{_NAME}}", no_wrap=True, overflow="crop")
+            for epoch, run in groupby(samples):
+                cell = " " if epoch is None else "█" if in_color else str(epoch % 10)
+                line.append(cell * len(list(run)), _color(epoch))
+            line.append(" " * (room - len(samples)))
+            if (now := lane.epoch) is not None:
+                line.append(f" epoch {now}", _color(now))
+            yield line
+
+    def _plugins(self) -> Table:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for width in (_NAME - 2, 13, 9, None):
+            table.add_column(min_width=width, no_wrap=True, overflow="ellipsis")
+        waiting = sorted(self.draining.items())
+        for plugin, serves in self.serving.items():
+            ages = [f"#{n} {monotonic() - since:.1f} s" for (p, n), since in waiting if p == plugin]
+            table.add_row(
+                plugin,
+                Text("○ removed", "dim") if serves is None else Text(f"● {serves}", "green"),
+                Text(f"{self._removed[plugin]} removed", "dim"),
+                Text(f"◐ draining {', '.join(ages)}" if ages else "", "yellow"),
+            )
+        return table
+
+    def _checks(self) -> Text:
+        line = _line((f"{self.total('operations'):,} operations", "bold"))
+        for name, count in self._zeros().items():
+            line.append("  ·  ").append(f"{count} {name}", "green" if count == 0 else "bold red")
+        return line
 
 
 def _section(title: str) -> Rule:
     return Rule(Text(title, style="dim"), align="left", style="dim", characters="─")
 
 
-def _headline(board: Board, width: int) -> Text:
-    line = Text.assemble(
-        ("epochal demo", "bold"), f"  {board.stage.phase.value}  {board.elapsed:.1f} s"
-    )
-    rate = f"{board.rate():.0f} queries/s"
-    line.append(" " * max(1, width - line.cell_len - len(rate)))
-    return line.append(rate, "bold")
+def _line(*parts: str | tuple[str, str]) -> Text:
+    """A line that is cut where the terminal ends."""
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _progress(board: Board) -> Text:
-    draining = len(board.draining)
-    return Text.assemble(
-        "epoch ",
-        (f"{board.epoch:<5}", f"bold {color_of(board.epoch)}"),
-        f"changes {board.published}/{board.goal}",
-        f"  {draining} draining" if draining else ("  none draining", "dim"),
-        no_wrap=True,
-        overflow="ellipsis",
-    )
-
-
-def _lanes(board: Board, width: int, *, in_color: bool) -> Iterable[Text]:
-    room = max(0, width - _NAME - _AFTER)
-    for lane, strip in zip(board.lanes, board.strips, strict=True):
-        line = Text(f"{lane.name:<{_NAME}}", no_wrap=True, overflow="crop")
-        samples = list(strip)[-room:] if room else []
-        for epoch, run in groupby(samples):
-            cells = len(list(run))
-            if epoch is None:
-                line.append(" " * cells)
-            elif in_color:
-                line.append("█" * cells, color_of(epoch))
-            else:
-                line.append(str(epoch % 10) * cells)
-        line.append(" " * (room - len(samples)))
-        if (now := lane.epoch) is not None:
-            line.append(f" epoch {now}", color_of(now))
-        yield line
-
-
-def _plugins(board: Board) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for width in (_NAME - 2, 13, 9, None):
-        table.add_column(min_width=width, no_wrap=True, overflow="ellipsis")
-    waiting = sorted(board.draining.copy().items())
-    for plugin, serves in board.serving.copy().items():
-        ages = [f"#{n} {monotonic() - since:.1f} s" for (p, n), since in waiting if p == plugin]
-        table.add_row(
-            plugin,
-            Text("○ removed", "dim") if serves is None else Text(f"● {serves}", "green"),
-            Text(f"{board.removed[plugin]} removed", "dim"),
-            Text(f"◐ draining {', '.join(ages)}" if ages else "", "yellow"),
-        )
-    return table
+def _color(epoch: int | None) -> str:
+    """The colour of an epoch; its neighbours have others."""
+    return "" if epoch is None else _PALETTE[epoch % len(_PALETTE)]
 
 
 def _notice(notice: Notice) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis").append(f"{notice.at:5.1f} s  ", "dim")
+    at = (f"{notice.at:5.1f} s  ", "dim")
     if notice.epoch is None:
-        return line.append("refused   ", "yellow").append(notice.text, "default")
-    line.append(f"epoch {notice.epoch:<4}", color_of(notice.epoch)).append(notice.text, "default")
-    if notice.drained is None:
-        return line.append("  ◐ draining", "yellow")
-    return line.append(f"  {notice.drained}", "dim")
+        return _line(at, ("refused   ", "yellow"), notice.text)
+    state = ("◐ draining", "yellow") if notice.drained is None else (notice.drained, "dim")
+    return _line(at, (f"epoch {notice.epoch:<4}", _color(notice.epoch)), notice.text, "  ", state)
 
 
-def _checks(board: Board) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f"{board.total('operations'):,} operations", "bold")
-    for name, count in board.zeros().items():
-        line.append("  ·  ").append(f"{count} {name}", "green" if count == 0 else "bold red")
-    return line
+@contextmanager
+def follow(run: Board | StatefulDemonstration, console: Console) -> Generator[Callable[[], None]]:
+    """Show a run for as long as the block runs: live in a terminal, else a line now and then.
+
+    Yields:
+        A function to call after each sample, in the thread that takes the samples.
+    """
+    due = 0.0
+
+    def print_line() -> None:
+        nonlocal due
+        if monotonic() >= due:
+            due = monotonic() + _LINE_EVERY_S
+            console.print(run.line(), soft_wrap=True)
+
+    if console.is_terminal:
+        with Live(run, console=console, auto_refresh=False) as live:
+            yield live.refresh
+    else:
+        yield print_line
 
 
-def _line(board: Board) -> str:
-    zeros = ", ".join(f"{count} {name}" for name, count in board.zeros().items())
-    return (
-        f"{board.elapsed:5.1f} s  epoch {board.epoch}, {board.published}/{board.goal} changes, "
-        f"{len(board.draining)} draining; {board.total('operations'):,} operations, "
-        f"{board.rate():.0f}/s; {zeros}"
+def picture(board: Board) -> str:
+    """The screen as an SVG picture, without the fonts that rich would have the reader download."""
+    console = Console(
+        file=io.StringIO(), record=True, color_system="truecolor", width=118, height=34
     )
+    console.print(board)
+    return _FONTS.sub("", console.export_svg(title="epochal demo"))

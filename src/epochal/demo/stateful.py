@@ -10,33 +10,31 @@ from __future__ import annotations
 import gc
 import tempfile
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Group
-from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from epochal import Runtime
-from epochal.demo.report import verdict, zero
-from epochal.demo.screen import lines_now_and_then
+from epochal.demo.memory import LeakLog
+from epochal.demo.releases import edited
+from epochal.demo.report import page, zero
 from epochal.demo.stateful_parts import PARTS, Bench
 from epochal.errors import EpochalError, HandOverError, IncompatibleError, InitError
-from epochal.events import GenerationLeaked
 from epochal.examples import path as example
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+    from epochal.artifact import Artifact
+    from epochal.demo.report import Row
     from epochal.demo.stateful_parts import Life, Part
-    from epochal.events import Event
 
 _BROKEN_EVERY: Final = 6
 _SAMPLE_S: Final = 0.1
@@ -50,9 +48,9 @@ class PartResult:
     plugins: str
     did: int  # uses
     unit: str
-    lost: int = 0  # uses whose effect is missing
-    doubled: int = 0  # uses whose effect is there more than once
-    remark: str = ""
+    lost: int  # uses whose effect is missing
+    doubled: int  # uses whose effect is there more than once
+    remark: str
 
     @property
     def passed(self) -> bool:
@@ -86,22 +84,27 @@ class StatefulReport:
 class StatefulDemonstration:
     """One run: so many reloads, spread over so many seconds.
 
-    The run writes its attributes, the screen reads them.
+    The run writes its attributes; the screen reads them.
     """
 
     def __init__(self, seconds: float, reloads: int) -> None:
         self._seconds: Final = seconds
         self._reloads: Final = reloads
-        self.published = 0
-        self.refused = 0
-        self._dids: Final[list[tuple[Part, Callable[[], int]]]] = []
+        self._published = 0
+        self._refused = 0
+        self._counters: Final[list[tuple[Part, Callable[[], int]]]] = []
         self._pause_ms: Final[dict[str, float]] = {}
         self._faults: Final[list[str]] = []
-        self._leaks: Final[list[str]] = []
+        self._leaks: Final = LeakLog()
 
-    def so_far(self) -> list[PartResult]:
-        """The parts as they are now, not judged yet."""
-        return [_result(part, did()) for part, did in self._dids]
+    def line(self) -> str:
+        """The reloads and uses so far."""
+        uses = ", ".join(f"{count():,} {part.unit}" for part, count in self._counters)
+        return f"{self._published} reloads, {self._refused} refused; {uses}"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The same line for a terminal."""
+        yield Text(self.line(), no_wrap=True, overflow="ellipsis")
 
     def run(self, on_sample: Callable[[], object]) -> StatefulReport:
         """Run it all; every plugin is removed by then, also when this raises.
@@ -114,157 +117,95 @@ class StatefulDemonstration:
             Runtime() as rt,
             ExitStack() as ends,
         ):
-            rt.events.subscribe(self._on_event)
-            lives = []
-            for part in PARTS:
-                bench = Bench(rt, Path(folder), self._faults, ends)
-                ends.callback(bench.stop)
-                life = part.life(bench)
-                self._dids.append((part, next(life)))
-                lives.append(life)
+            rt.events.subscribe(self._leaks.on_event)
+            bench = Bench(rt, Path(folder), self._faults, ends)
+            ends.callback(bench.stop)
+            lives = [part.life(bench) for part in PARTS]
+            for part, life in zip(PARTS, lives, strict=True):
+                self._counters.append((part, next(life)))
             started = monotonic()
-            self._change(rt, Path(folder), on_sample)
+            self._change(rt, on_sample)
             seconds = monotonic() - started
-            results = [
-                _judge(part, did, life) for (part, did), life in zip(self._dids, lives, strict=True)
+            bench.stop()
+            verdicts = [
+                _judge(part, count, life)
+                for (part, count), life in zip(self._counters, lives, strict=True)
             ]
         gc.collect()
+        leaks = self._leaks.lines()
         return StatefulReport(
             seconds=seconds,
-            reloads=self.published,
-            refused=self.refused,
+            reloads=self._published,
+            refused=self._refused,
             pause_ms={plugin: round(ms, 2) for plugin, ms in self._pause_ms.items()},
-            leaked=len(self._leaks),
-            verdicts=results,
-            faults=[*self._faults, *self._leaks],
+            leaked=len(leaks),
+            verdicts=verdicts,
+            faults=[*self._faults, *leaks],
         )
 
-    def _change(self, rt: Runtime, folder: Path, on_sample: Callable[[], object]) -> None:
+    def _change(self, rt: Runtime, on_sample: Callable[[], object]) -> None:
         """Publish the changes, spread over the time; now and then a version cannot take over."""
-        releases = self._releases(folder / "releases")
         waiting = threading.Event()
         started = monotonic()
-        for number in range(1, self._reloads + 1):
-            plugin, path, broken = next(releases)
+        for number, (plugin, good, broken) in enumerate(islice(_releases(), self._reloads), 1):
             if number % _BROKEN_EVERY == 0:
                 self._refuse(rt, plugin, broken)
-            for swap in rt.reload(plugin, path).swaps:
+            for swap in rt.reload(plugin, good).swaps:
                 if swap.pause_ms is not None:
                     longest = max(self._pause_ms.get(plugin, 0.0), swap.pause_ms)
                     self._pause_ms[plugin] = longest
-            self.published += 1
+            self._published += 1
             due = started + number * self._seconds / self._reloads
             on_sample()  # also if reloads take all the time
             while (left := due - monotonic()) > 0.0:
                 waiting.wait(min(left, _SAMPLE_S))
                 on_sample()
 
-    def _refuse(self, rt: Runtime, plugin: str, path: Path) -> None:
+    def _refuse(self, rt: Runtime, plugin: str, broken: Artifact) -> None:
         epoch = rt.epoch.number
         try:
-            rt.reload(plugin, path)
+            rt.reload(plugin, broken)
         except (IncompatibleError, HandOverError, InitError):
-            self.refused += 1
+            self._refused += 1
         except EpochalError as error:
             self._faults.append(f"{plugin}: refused for another reason: {error}")
-        else:
-            self._faults.append(f"{plugin}: a version that cannot take over was published")
         if rt.epoch.number > epoch:
-            self._faults.append(f"{plugin}: a refused change published epoch {rt.epoch.number}")
-
-    def _releases(self, folder: Path) -> Iterator[tuple[str, Path, Path]]:
-        """For each plugin in turn, a new version of it, and a broken one."""
-        turns = [(part, plugin) for part in PARTS for plugin in part.broken]
-        for number, (part, plugin) in enumerate(cycle(turns), 1):
-            source = example(plugin).read_text(encoding="utf-8")
-            source = source.replace('version = "1.0.0"', f'version = "1.{number}.0"')
-            whole, spoiled = part.broken[plugin]
-            assert whole in source, f"{plugin} was changed: {whole!r} is not in it"
-            good, broken = (folder / kind / f"{plugin}.py" for kind in ("good", "broken"))
-            for path, text in ((good, source), (broken, source.replace(whole, spoiled))):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-            yield plugin, good, broken
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, GenerationLeaked):
-            leaks = "; ".join(map(str, event.leaks))
-            self._leaks.append(f"{event.plugin}#{event.generation}: {leaks}")
+            self._faults.append(f"{plugin}: a version that cannot take over was published")
 
 
-def _judge(part: Part, did: Callable[[], int], life: Life) -> PartResult:
+def _releases() -> Iterator[tuple[str, Artifact, Artifact]]:
+    """For each plugin in turn, a new version of it, and a broken one."""
+    turns = [(plugin, edit) for part in PARTS for plugin, edit in part.broken.items()]
+    for number, (plugin, (whole, spoiled)) in enumerate(cycle(turns), 1):
+        path = example(plugin)
+        assert whole in path.read_text(encoding="utf-8"), f"{plugin}: {whole!r} is not in it"
+        renumbered = {'version = "1.0.0"': f'version = "1.{number}.0"'}
+        yield plugin, edited(path, renumbered), edited(path, {**renumbered, whole: spoiled})
+
+
+def _judge(part: Part, count: Callable[[], int], life: Life) -> PartResult:
     """Let a part stop and compare."""
     try:
         next(life)
     except StopIteration as end:
-        return _result(part, did(), *end.value)
+        return PartResult(part.name, ", ".join(part.broken), count(), part.unit, *end.value)
     raise AssertionError(f"part {part.name} yields more than once")
-
-
-def _result(part: Part, did: int, *found: Any) -> PartResult:
-    return PartResult(part.name, ", ".join(part.broken), did, part.unit, *found)
-
-
-@contextmanager
-def follow_stateful(
-    demonstration: StatefulDemonstration, console: Console
-) -> Generator[Callable[[], None]]:
-    """Show the parts for as long as the block runs: live in a terminal, else a line now and then.
-
-    Yields:
-        A function to call after each sample.
-    """
-
-    def changes() -> str:
-        return f"{demonstration.published} reloads, {demonstration.refused} refused"
-
-    def line() -> str:
-        parts = ", ".join(f"{part.did:,} {part.unit}" for part in demonstration.so_far())
-        return f"{changes()}; {parts}"
-
-    def screen() -> RenderableType:
-        head = Text("plugins that keep state are reloaded while they work\n", "bold")
-        parts = _table(demonstration.so_far(), judged=False)
-        return Group(head, parts, Text(), Text(changes()))
-
-    if not console.is_terminal:
-        yield lines_now_and_then(console, line)
-        return
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield lambda: live.update(screen(), refresh=True)
 
 
 def show_stateful(report: StatefulReport) -> RenderableType:
     """The report as a page."""
-    pauses = ", ".join(f"{plugin} {ms:.1f} ms" for plugin, ms in sorted(report.pause_ms.items()))
-    summary = (
-        f"{report.reloads} reloads in {report.seconds:.0f} s; {report.refused} more could not take "
-        "over and were refused, as they must be"
-    )
-    return Group(
-        Text(),
-        _table(report.verdicts, judged=True),
-        Text(),
-        Text(summary),
-        Text(f"longest pauses while state moved: {pauses}", "dim"),
-        zero(report.leaked, "generations leaked"),
-        Text(),
-        *verdict(report.faults, passed=report.passed),
-    )
-
-
-def _table(results: Sequence[PartResult], *, judged: bool) -> Table:
-    """The parts, a line each; their losses are known once they are judged."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(min_width=8, style="bold")
-    table.add_column(justify="right", min_width=9)
-    table.add_column(min_width=16)
-    for _ in range(2):
-        table.add_column(justify="right")
-    table.add_column(style="dim")
-    for part in results:
-        lost, doubled = (
-            (zero(part.lost, "lost"), zero(part.doubled, "doubled")) if judged else ("", "")
-        )
-        table.add_row(part.part, f"{part.did:,}", part.unit, lost, doubled, part.remark)
-    return table
+    rows: list[Row] = []
+    for part in report.verdicts:
+        lost, doubled = zero(part.lost, "lost"), zero(part.doubled, "doubled")
+        remark = Text.assemble(lost, "  ", doubled, f"  {part.remark}")
+        rows.append((f"{part.did:,}", part.unit, remark))
+    refused = f"{report.refused} more could not take over and were refused, as they must be"
+    pauses = ", ".join(f"{plugin} {ms:.1f}" for plugin, ms in sorted(report.pause_ms.items()))
+    longest = max(report.pause_ms.values(), default=0.0)
+    rows += [
+        ("", "", ""),
+        (f"{report.reloads}", "changes published", f"in {report.seconds:.0f} s; {refused}"),
+        (f"{longest:.1f}", "ms", f"the longest pause while state moved; {pauses}"),
+        (zero(report.leaked), "leaked", ""),
+    ]
+    return page(rows, report.faults, passed=report.passed)

@@ -1,8 +1,8 @@
 """The parts of the stateful demonstration: each uses a plugin all the time, and counts for itself.
 
 A part is a generator. It loads its plugins, begins to use them, and yields a function that counts
-the uses so far; resumed, it stops, compares the plugin's state with its own count, and returns the
-differences. Its own threads write its counts, each in a slot of its own.
+the uses so far; resumed when its threads have ended, it compares the plugin's state with its own
+count, and returns the differences. Its own threads write its counts, each in a slot of its own.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Life: TypeAlias = Generator[Callable[[], int], None, tuple[int, int, str]]
 
 @dataclass
 class Bench:
-    """The means that a part works with; leaving it ends everything that the part began."""
+    """The means that the parts work with; `ends` closes everything that they began."""
 
     rt: Runtime
     folder: Path
-    faults: list[str] = field(default_factory=list)
-    ends: ExitStack = field(default_factory=ExitStack)
+    faults: list[str]
+    ends: ExitStack
     _over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -102,7 +102,6 @@ def _service(bench: Bench) -> Life:
     bench.load("quota")
     bench.repeat(hit, calls, 0.001)
     yield lambda: sum(calls.values())
-    bench.stop()
     limiter = bench.rt.epoch[service]["quota.limiter"]
     gaps = [made - limiter.count(key) for key, made in calls.items()]
     lost, doubled = sum(max(0, gap) for gap in gaps), sum(max(0, -gap) for gap in gaps)
@@ -136,7 +135,6 @@ def _stream(bench: Bench) -> Life:
         raise TimeoutError(f"the stream did not begin: {flow.status().last_error}")
     bench.repeat(write, [0], 0.004)
     yield lambda: made[0]
-    bench.stop()
     if not flow.wait_idle(60.0):
         bench.faults.append(f"stream: it did not arrive: {flow.status()}")
     streams.close()
@@ -178,7 +176,6 @@ def _index(bench: Bench) -> Life:
     answers = {text: search(text) for text in words}
     bench.repeat(search_all, range(len(searches)), 0.005)
     yield lambda: sum(searches)
-    bench.stop()
     remark = f"{built:,} names indexed once; every answer as before the first reload"
     return sum(wrong), 0, remark
 
@@ -203,27 +200,15 @@ def _job(bench: Bench) -> Life:
     return lost, max(0, len(lines) - job.ticks), remark
 
 
+_BROKEN_STREAM: Final = {
+    "feed": ("self.number = number", "raise ValueError('other positions')"),
+    "lake": ("if position is not None and _plain(position) != durable:", "if True:"),
+}
+_BROKEN_JOB: Final = {"reporter": ("def init(ctx):", "def init(ctx):\n    raise OSError('no')")}
+
 PARTS: Final = (
-    Part(
-        "service",
-        "calls counted",
-        _service,
-        {"quota": ('state["format"] != 1', 'state["format"] != 2')},
-    ),
-    Part(
-        "stream",
-        "changes streamed",
-        _stream,
-        {
-            "feed": ("self.number = number", "raise ValueError('other positions')"),
-            "lake": ("if position is not None and _plain(position) != durable:", "if True:"),
-        },
-    ),
+    Part("service", "calls counted", _service, {"quota": ('["format"] != 1', '["format"] != 2')}),
+    Part("stream", "changes streamed", _stream, _BROKEN_STREAM),
     Part("index", "searches", _index, {"fulltext": ("FORMAT = 1", "FORMAT = 2")}),
-    Part(
-        "job",
-        "ticks",
-        _job,
-        {"reporter": ("def init(ctx):", "def init(ctx):\n    raise OSError('no')")},
-    ),
+    Part("job", "ticks", _job, _BROKEN_JOB),
 )

@@ -12,29 +12,26 @@ import gc
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import cycle, islice, repeat, takewhile
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from epochal import Runtime
-from epochal.demo.board import SAMPLES_PER_S, Board
-from epochal.demo.checks import History
+from epochal.demo.checks import History, Lane, Phase, Stage
 from epochal.demo.data import load_airports, load_flights
-from epochal.demo.lanes import Lane, Phase, Stage
-from epochal.demo.memory import MemoryTrack
+from epochal.demo.memory import LeakLog, MemoryTrack
 from epochal.demo.questions import EVERY_FLIGHT, SHORT
 from epochal.demo.releases import OPENING, Deployer, releases
 from epochal.demo.report import Report
+from epochal.demo.screen import SAMPLES_PER_S, Board
 from epochal.demo.witness import living
-from epochal.events import GenerationLeaked
 from epochal.sql import Database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
     from epochal import Cutover
     from epochal.demo.questions import Question
-    from epochal.events import Event
 
 _SLOW_BATCH_S: Final = 0.06
 
@@ -58,16 +55,15 @@ class Demonstration:
         self._rt: Final = Runtime()
         self._db: Final = Database(self._rt)
         self._stage: Final = Stage(self._rt)
-        self._threads: Final = [
-            Lane(f"thread {n + 1}", self._stage) for n in range(settings.threads)
-        ]
-        self._tasks: Final = [Lane(f"task {n + 1}", self._stage) for n in range(settings.tasks)]
+        threads, tasks = range(1, settings.threads + 1), range(1, settings.tasks + 1)
+        self._threads: Final = [Lane(f"thread {n}", self._stage) for n in threads]
+        self._tasks: Final = [Lane(f"task {n}", self._stage) for n in tasks]
         self._reader: Final = Lane("reader", self._stage, timed=False)
         self._lanes: Final = [*self._threads, *self._tasks, self._reader]
         self.board: Final = Board(self._stage, self._lanes, settings.reloads)
         self._deployer: Final = Deployer(self._rt)
         self._memory: Final = MemoryTrack()
-        self._leaks: Final[dict[str, str]] = {}  # generation -> the path that keeps it
+        self._leaks: Final = LeakLog()
 
     async def run(self, on_sample: Callable[[], object]) -> Report:
         """Run it all.
@@ -82,13 +78,12 @@ class Demonstration:
         self._db.register("flights", load_flights())
         self._db.register("airports", load_airports())
         self._rt.events.subscribe(self.board.on_event)
-        self._rt.events.subscribe(self._on_event)
-        cutovers: list[Cutover] = []
+        self._rt.events.subscribe(self._leaks.on_event)
         try:
             change = self._rt.change()
-            OPENING.record(change)
-            cutovers.append(await change.run_async())
-            async with self._load(), self._sampling(on_sample):
+            OPENING.record(change, ())
+            opening = await change.run_async()
+            async with self._load(on_sample):
                 await asyncio.sleep(self._settings.quiet)
                 self._stage.phase = Phase.CHANGES
                 started = monotonic()
@@ -101,89 +96,66 @@ class Demonstration:
             # process exits.
             await asyncio.to_thread(self._db.close)
             closing = await self._rt.aclose()
+        self.board.sample()
         on_sample()
-        cutovers += [*self._deployer.committed, *([closing] if closing else [])]
-        return self._report(cutovers, seconds)
+        cutovers = (opening, *self._deployer.committed, closing)
+        return self._report([cutover for cutover in cutovers if cutover], seconds)
 
     @asynccontextmanager
-    async def _load(self) -> AsyncGenerator[None]:
-        """Queries from threads and tasks, for as long as the block runs."""
+    async def _load(self, on_sample: Callable[[], object]) -> AsyncGenerator[None]:
+        """Queries from threads and tasks, and samples, for as long as the block runs."""
         threads = [
-            threading.Thread(target=self._query, args=(lane, start), name=lane.name)
+            threading.Thread(target=self._query, args=(lane, _from(start)), name=lane.name)
             for start, lane in enumerate(self._threads)
         ]
         for thread in threads:
             thread.start()
-        tasks = [
-            asyncio.create_task(self._aquery(lane, start)) for start, lane in enumerate(self._tasks)
-        ]
-        tasks.append(asyncio.create_task(self._read_slowly()))
         try:
-            yield
+            async with asyncio.TaskGroup() as tasks:
+                for start, lane in enumerate(self._tasks):
+                    tasks.create_task(self._aquery(lane, _from(start)))
+                # As slow as a program that writes a long result to a distant file.
+                slowly = self._aquery(self._reader, repeat(EVERY_FLIGHT), pause_s=_SLOW_BATCH_S)
+                tasks.create_task(slowly)
+                tasks.create_task(self._sample(on_sample))
+                yield
+                self._stage.over.set()  # before the group waits for its tasks: it ends them
         finally:
             self._stage.over.set()
-            await asyncio.gather(*tasks)
             for thread in threads:
                 await asyncio.to_thread(thread.join)
 
-    @asynccontextmanager
-    async def _sampling(self, on_sample: Callable[[], object]) -> AsyncGenerator[None]:
-        """Samples of the board ten times a second, for as long as the block runs."""
+    async def _sample(self, on_sample: Callable[[], object]) -> None:
+        while not self._stage.over.is_set():
+            self.board.sample()
+            self._memory.read(self._stage.phase)
+            on_sample()
+            await asyncio.sleep(1.0 / SAMPLES_PER_S)
 
-        async def sample() -> None:
-            while True:
-                self.board.sample()
-                self._memory.read(self._stage.phase)
-                on_sample()
-                await asyncio.sleep(1.0 / SAMPLES_PER_S)
-
-        sampler = asyncio.create_task(sample())
-        try:
-            yield
-        finally:
-            sampler.cancel()
-            await asyncio.wait([sampler])
-
-    def _query(self, lane: Lane, start: int) -> None:
-        for question, month in self._questions(start):
+    def _query(self, lane: Lane, questions: Iterable[Question]) -> None:
+        for question, month in self._until_over(questions):
             with lane.operation(question) as operation:
-                result = self._db.query(question.sql, question.params(month))
+                result = self._db.query(question.sql, {"month": month})
                 operation.planned(result)
                 for batch in result:
                     operation.seen.add(batch)
 
-    async def _aquery(self, lane: Lane, start: int) -> None:
-        for question, month in self._questions(start):
-            await self._ask(lane, question, month)
-
-    async def _read_slowly(self) -> None:
-        """Read a long result as slowly as a program that writes it to a distant file."""
-        while not self._stage.over.is_set():
-            await self._ask(self._reader, EVERY_FLIGHT, 2, pause_s=_SLOW_BATCH_S)
-
-    async def _ask(
-        self, lane: Lane, question: Question, month: int, *, pause_s: float = 0.0
+    async def _aquery(
+        self, lane: Lane, questions: Iterable[Question], *, pause_s: float = 0.0
     ) -> None:
-        with lane.operation(question) as operation:
-            result = await self._db.aquery(question.sql, question.params(month))
-            operation.planned(result)
-            async for batch in result:
-                operation.seen.add(batch)
-                if pause_s:
-                    await asyncio.sleep(0.0 if self._stage.over.is_set() else pause_s)
+        for question, month in self._until_over(questions):
+            with lane.operation(question) as operation:
+                result = await self._db.aquery(question.sql, {"month": month})
+                operation.planned(result)
+                async for batch in result:
+                    operation.seen.add(batch)
+                    if pause_s:
+                        await asyncio.sleep(0.0 if self._stage.over.is_set() else pause_s)
 
-    def _questions(self, start: int) -> Iterator[tuple[Question, int]]:
-        """Questions until the end; each lane starts with another one."""
-        months = cycle(range(1, 13))
-        for question in islice(cycle(SHORT), start, None):
-            if self._stage.over.is_set():
-                return
-            yield question, next(months)
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, GenerationLeaked):
-            generation = f"{event.plugin}#{event.generation}"
-            self._leaks[generation] = "; ".join(map(str, event.leaks))
+    def _until_over(self, questions: Iterable[Question]) -> Iterator[tuple[Question, int]]:
+        """Each question with the next month, until the end."""
+        pairs = zip(questions, cycle(range(1, 13)), strict=False)
+        return takewhile(lambda _: not self._stage.over.is_set(), pairs)
 
     def _report(self, cutovers: Sequence[Cutover], seconds: float) -> Report:
         history, board, lanes = History(cutovers), self.board, self._lanes
@@ -193,29 +165,28 @@ class Demonstration:
         old = [swap for cutover in cutovers for swap in cutover.swaps if swap.old is not None]
         made = self._deployer.committed
         gc.collect()  # a witness that lives on keeps its generation's memory
-        leaked = max(len(self._leaks), sum(not swap.reclaimed for swap in old), len(living))
-        leaks = [f"{generation} leaked: {path}" for generation, path in self._leaks.items()]
-        faults = chain.from_iterable(lane.faults for lane in lanes)
+        leaks = self._leaks.lines()
+        faults = [fault for lane in lanes for fault in lane.faults]
+        counts = ("operations", "flights", "overtaken", "failed", "used_after_shutdown")
         return Report(
             seconds=seconds,
-            **{
-                name: board.total(name) for name in ("operations", "flights", "overtaken", "failed")
-            },
+            **{name: board.total(name) for name in counts},
             mixed=board.total("mixed") + len(untrue),
-            used_after_shutdown=board.total("used_after_shutdown"),
             away=len(absences) - len(missing),
             missing=len(missing),
             reloads=len(made),
             refused=self._deployer.refused,
             cutover_ms=[cutover.cutover_ms for cutover in made],
-            quiet_ms=self._took(Phase.QUIET),
-            reload_ms=self._took(Phase.CHANGES),
+            quiet_ms=[ms for lane in lanes for ms in lane.took_ms[Phase.QUIET]],
+            reload_ms=[ms for lane in lanes for ms in lane.took_ms[Phase.CHANGES]],
             wakeup_us=[swap.wakeup_us for swap in old if swap.wakeup_us is not None],
             reclaimed=sum(swap.reclaimed for swap in old),
-            leaked=leaked,
+            leaked=max(len(leaks), sum(not swap.reclaimed for swap in old), len(living)),
             rss_growth_mib=self._memory.growth_mib(Phase.QUIET, Phase.CHANGES),
             faults=[*self._deployer.faults, *faults, *leaks, *map(str, missing), *map(str, untrue)],
         )
 
-    def _took(self, phase: Phase) -> list[float]:
-        return list(chain.from_iterable(lane.took_ms[phase] for lane in self._lanes))
+
+def _from(start: int) -> Iterator[Question]:
+    """The short questions without end; each lane starts with another one."""
+    return islice(cycle(SHORT), start, None)

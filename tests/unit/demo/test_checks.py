@@ -3,8 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from epochal.demo.checks import Absence, Comparison, History
-from epochal.demo.lanes import Lane, Phase, Stage
+from epochal.demo.checks import Absence, Comparison, History, Lane, Phase, Stage
 from epochal.demo.questions import DELAYS
 from epochal.demo.report import Report, percentile
 from epochal.demo.witness import UsedTooLateError, Witness

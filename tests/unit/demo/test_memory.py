@@ -3,7 +3,7 @@
 import pytest
 
 from epochal.demo import memory
-from epochal.demo.lanes import Phase
+from epochal.demo.checks import Phase
 from epochal.demo.memory import MemoryTrack, resident_mib
 
 

@@ -78,14 +78,14 @@ def demo(
 
 def _second_act(seconds: float, reloads: int, *, as_json: bool) -> None:
     try:
-        from epochal.demo.stateful import StatefulDemonstration, follow_stateful, show_stateful
+        from epochal.demo.stateful import StatefulDemonstration, show_stateful
     except ImportError as error:
         raise HostError(
             f"the second act needs the extra 'demo': pip install 'epochal[demo]' ({error})"
         ) from error
 
     demonstration = StatefulDemonstration(seconds, reloads)
-    with follow_stateful(demonstration, error_console() if as_json else console()) as on_sample:
+    with follow(demonstration, error_console() if as_json else console()) as on_sample:
         report = demonstration.run(on_sample)
     _end(report, show_stateful(report), as_json=as_json)
 
