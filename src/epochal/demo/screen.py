@@ -12,7 +12,7 @@ import re
 from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, starmap
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -112,10 +112,8 @@ class Board:
                 now = {plugin: active.version for plugin, active in epoch.generations.items()}
                 self._versions[epoch.number] = now
                 self.published += self._stage.phase is Phase.CHANGES
-                text = ", ".join(
-                    f"{plugin} {before.get(plugin, 'none')} → {now.get(plugin, 'none')}"
-                    for plugin in event.plugins
-                )
+                parts = [(plugin, before.get(plugin), now.get(plugin)) for plugin in event.plugins]
+                text = ", ".join(starmap(_describe, parts))
                 self._log[event.change] = Notice(at, event.epoch_after, text)
             case ChangeFailed():
                 self._log[event.change] = Notice(at, None, " ".join(event.error.split()))
@@ -232,6 +230,12 @@ def _line(*parts: str | tuple[str, str]) -> Text:
 def _color(epoch: int | None) -> str:
     """The colour of an epoch; its neighbours have others."""
     return "" if epoch is None else _PALETTE[epoch % len(_PALETTE)]
+
+
+def _describe(plugin: str, before: str | None, now: str | None) -> str:
+    if before == now:
+        return f"{plugin} {now} re-linked"
+    return f"{plugin} {before or 'none'} → {now or 'none'}"
 
 
 def _notice(notice: Notice) -> Text:
