@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pluggy
 import pytest
 
-from epochal import Runtime
+from epochal import LifecycleState, Runtime
 from epochal.artifact import Artifact
 from epochal.errors import CapabilityError, ExportError, PrepareError
+from epochal.events import StateChanged
 from epochal.pluggy import HookimplMarker, PluginManager, PluginValidationError, kind_of
 
 hookspec = pluggy.HookspecMarker("shop")
@@ -218,7 +219,15 @@ def test_pinned_hooks_hold_their_epoch_in_use(rt, pm):
         pinned.started.call_historic(kwargs={"x": 1})
     old = rt.draining[0]
     assert old.holders()
+    removed = threading.Event()
+
+    def on_event(event):
+        if isinstance(event, StateChanged) and event.new is LifecycleState.REMOVED:
+            removed.set()
+
+    rt.events.subscribe(on_event)
     del pinned, caller, extra, impls, taken
+    assert removed.wait(30), old.holders()  # by the change that retired it, on its own thread
     again(rt, "a", drain_timeout=5.0)
     assert not rt.draining
 
