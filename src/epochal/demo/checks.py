@@ -9,9 +9,8 @@ Afterwards a third witness is heard: the reports of the changes list the version
 Every claim "in epoch 7 I saw geo 1.2.0#3" must agree with them (`History`), and a function may be
 missing only while its plugin was.
 
-A `Lane` is a thread or task that runs queries. Its own thread writes its fields and needs no lock;
-the screen and the report read, and see a count or the next one. Nothing is retried and no error is
-passed over.
+The fields of a `Lane` are written by its own thread, without a lock; the screen and the report see
+a count or the next one. Nothing is retried and no error is passed over.
 """
 
 from __future__ import annotations
@@ -54,21 +53,12 @@ def stamp_of(version: Version | Provenance) -> str:
 
 
 class Comparison:
-    """One result, compared batch by batch with its provenance.
-
-    Args:
-        promised: plugin -> the stamp that every row must bear.
-
-    Attributes:
-        promised: the same.
-        flights: the number of flights whose stamps were compared.
-        faults: the disagreements, in words; empty for a whole result.
-    """
+    """One result, compared batch by batch with its provenance."""
 
     def __init__(self, promised: Mapping[str, str]) -> None:
-        self.promised: Final = promised
-        self.flights = 0
-        self.faults: list[str] = []
+        self.promised: Final = promised  # plugin -> the stamp that every row must bear
+        self.flights = 0  # whose stamps were compared
+        self.faults: list[str] = []  # the disagreements, in words; empty for a whole result
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Compare every row of a batch."""
@@ -90,18 +80,11 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A query that failed because a function does not exist.
+    """A query that failed because a function does not exist."""
 
-    Attributes:
-        earliest: number of the current epoch just before it was planned.
-        latest: number of the current epoch just after it was refused.
-        plugins: the plugins that it calls.
-        message: the error's text.
-    """
-
-    earliest: int
-    latest: int
-    plugins: frozenset[str]
+    earliest: int  # number of the current epoch just before it was planned
+    latest: int  # number of the current epoch just after it was refused
+    plugins: frozenset[str]  # that it calls
     message: str
 
     @property
@@ -110,11 +93,7 @@ class Absence:
         return range(self.earliest, self.latest + 1)
 
     def is_rightful(self, epochs: Mapping[int, Collection[str]]) -> bool:
-        """Whether the missing function's plugin was absent at some time during the query.
-
-        Args:
-            epochs: the plugins of each epoch.
-        """
+        """Whether the function's plugin was absent in one of them; `epochs`: plugins of each."""
         return any(
             f"{plugin}." in self.message and plugin not in epochs[number]
             for number in self.epochs
@@ -123,13 +102,10 @@ class Absence:
 
 
 class History:
-    """The generations of each epoch, from the reports of all changes of a runtime.
-
-    Attributes:
-        epochs: number of an epoch -> plugin -> stamp.
-    """
+    """The generations of each epoch, from the reports of all changes of a runtime."""
 
     def __init__(self, cutovers: Iterable[Cutover]) -> None:
+        # Number of an epoch -> plugin -> stamp.
         self.epochs: Final[dict[int, dict[str, str]]] = {0: {}}
         for cutover in sorted(cutovers, key=lambda cutover: cutover.epoch_after):
             plugins = dict(self.epochs[cutover.epoch_before])
@@ -162,31 +138,23 @@ class Stage:
     over: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass
 class Lane:
     """One thread's or task's operations.
 
-    Attributes:
-        epoch: number of the epoch that the running query was planned in; None between queries.
-        counts: `operations` (ended in any way except `absences`), `flights` (rows whose stamps were
-            compared), `overtaken` (ended whole on an epoch that had been replaced), `failed`
-            (raised), `mixed` (rows disagree about the generation that computed them) and
-            `used_after_shutdown`.
-        took_ms: how long each query took, by phase; nothing if the lane is not `timed`.
-        claims: the stamps seen in each epoch.
-        absences: queries that failed because a function does not exist.
-        faults: the last few faults, in words.
+    The counts are `operations` (ended in any way except `absences`), `flights` (rows whose stamps
+    were compared), `overtaken` (ended whole on an epoch that had been replaced), `failed` (raised),
+    `mixed` (rows disagree about the generation that computed them) and `used_after_shutdown`.
     """
 
-    def __init__(self, name: str, stage: Stage, *, timed: bool = True) -> None:
-        self.name: Final = name
-        self._stage: Final = stage
-        self._timed: Final = timed
-        self.epoch: int | None = None
-        self.counts: Final[Counter[str]] = Counter()
-        self.took_ms: Final[dict[Phase, list[float]]] = {phase: [] for phase in Phase}
-        self.claims: Final[set[Claim]] = set()
-        self.absences: Final[list[Absence]] = []
-        self.faults: Final[deque[str]] = deque(maxlen=5)
+    name: str
+    stage: Stage
+    epoch: int | None = None  # that the running query was planned in; None between queries
+    counts: Counter[str] = field(default_factory=Counter)
+    took_ms: dict[Phase, list[float]] = field(default_factory=lambda: {p: [] for p in Phase})
+    claims: set[Claim] = field(default_factory=set)
+    absences: list[Absence] = field(default_factory=list)  # queries without their function
+    faults: deque[str] = field(default_factory=lambda: deque(maxlen=5))  # the last few, in words
 
     @contextmanager
     def operation(self, question: Question) -> Generator[CheckedQuery]:
@@ -194,8 +162,8 @@ class Lane:
 
         Only exceptions that are not an `Exception` (cancellation, Ctrl-C) leave the block.
         """
-        operation, rt = CheckedQuery(self), self._stage.rt
-        phase, earliest, started = self._stage.phase, rt.epoch.number, perf_counter()
+        operation, rt = CheckedQuery(self), self.stage.rt
+        phase, earliest, started = self.stage.phase, rt.epoch.number, perf_counter()
         try:
             yield operation
         except Exception as error:  # noqa: BLE001  a failed operation is a result of the run
@@ -210,8 +178,7 @@ class Lane:
             seen, epoch = operation.seen, operation.epoch
             overtaken = int(epoch != rt.epoch.number)
             self.counts.update(operations=1, flights=seen.flights, overtaken=overtaken)
-            if self._timed:
-                self.took_ms[phase].append((perf_counter() - started) * 1000.0)
+            self.took_ms[phase].append((perf_counter() - started) * 1000.0)
             self.claims.add((epoch, frozenset(seen.promised.items())))
             if seen.faults:
                 self.counts.update(mixed=1)

@@ -21,15 +21,22 @@ _FLOOR_OVER: Final = 30  # readings
 
 
 class MemoryTrack:
-    """Readings of the process's memory, by phase of a run."""
+    """Readings of the process's memory, by phase of a run, and the generations that leaked."""
 
     def __init__(self) -> None:
+        self.leaks: Final[dict[str, str]] = {}  # generation -> the references to it, in words
         self._readings: Final[defaultdict[Phase, list[float]]] = defaultdict(list)
 
     def read(self, phase: Phase) -> None:
         """Take a reading."""
         if (resident := resident_mib()) is not None:
             self._readings[phase].append(resident)
+
+    def on_event(self, event: Event) -> None:
+        """Take an event of the runtime in; called by the subscription's thread."""
+        if isinstance(event, GenerationLeaked):
+            generation = f"{event.plugin}#{event.generation}"
+            self.leaks[generation] = f"{generation} leaked: {'; '.join(map(str, event.leaks))}"
 
     def growth_mib(self, before: Phase, after: Phase) -> float | None:
         """Growth in MiB between the floors at the ends of two phases; None without readings."""
@@ -45,20 +52,3 @@ def resident_mib() -> float | None:
         return None
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) / 1024
-
-
-class LeakLog:
-    """The generations whose memory did not come back; its subscription's thread writes it."""
-
-    def __init__(self) -> None:
-        self._paths: Final[dict[str, str]] = {}  # generation -> the references that keep it
-
-    def on_event(self, event: Event) -> None:
-        """Take an event of the runtime in."""
-        if isinstance(event, GenerationLeaked):
-            generation = f"{event.plugin}#{event.generation}"
-            self._paths[generation] = "; ".join(map(str, event.leaks))
-
-    def lines(self) -> list[str]:
-        """A line for each leaked generation."""
-        return [f"{generation} leaked: {path}" for generation, path in self._paths.items()]

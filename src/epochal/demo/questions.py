@@ -1,17 +1,14 @@
 """The questions of the demonstration: analytical SQL whose every row carries its generation.
 
-Each question groups by the stamps of the generations that computed its rows (see
-`epochal.demo.witness`), so that a query over a month's thirty thousand flights answers in a dozen
-rows and still compares the stamp of every flight: a mix of two versions would split a group. The
-names of columns carry the meaning:
+Each question groups by the stamps of the generations that computed its rows, so that a query over a
+month's thirty thousand flights answers in a dozen rows and still compares the stamp of every
+flight: a mix of two versions would split a group. The names of columns carry the meaning:
 
 * `by_geo`: the stamp of the `geo` that SQL called;
-* `by_units_via_geo`: the stamp of the `units` that this `geo` uses. It must be the `units` that SQL
-  calls, and
-* `gap`: the largest difference between a value that `geo` computed through its `units` and the same
-  computed by SQL's `units`. Version 1 knows miles, version 2 nautical miles, so a mix shows as a
-  gap even if every stamp lied;
-* `flights`: how many rows a group stands for.
+* `by_units_via_geo`: the stamp of the `units` that this `geo` uses; SQL must call the same;
+* `gap`: the largest difference between a length by `geo`'s `units` and by SQL's. Version 1 knows
+  miles, version 2 nautical miles, so a mix shows as a gap even if every stamp lied;
+* `flights`: the number of rows that a group stands for.
 """
 
 from __future__ import annotations

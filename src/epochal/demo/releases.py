@@ -4,10 +4,9 @@ A round has everything that can happen to plugins: single reloads, two plugins t
 together in one change, releases that must be refused for four different reasons, a plugin that is
 removed and comes back. A release that ends otherwise than it must fails the demonstration.
 
-A release waits until the one before is published, so that each finds the versions that it was
-written for, but not until the old generations have drained: those drains overlap, as they would in
-a service with queries of any length. Half of the changes are made from a thread, half from the
-event loop.
+A release waits until the one before is published, and so finds the versions that it was written
+for, but not until the old generations have drained: drains overlap, as in a service with queries of
+any length. Half of the changes are made from a thread, half from the event loop.
 """
 
 from __future__ import annotations
@@ -67,15 +66,10 @@ def source(plugin: str, version: str) -> Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One change.
+    """One change."""
 
-    Attributes:
-        parts: plugin -> its next version, or None if it is removed; all at once.
-        refusal: the error that it must end with; None if it must be published.
-    """
-
-    parts: Mapping[str, str | None]
-    refusal: type[EpochalError] | None = None
+    parts: Mapping[str, str | None]  # plugin -> its next version; None if it is removed
+    refusal: type[EpochalError] | None = None  # that it must end with; None if it is published
 
     def record(self, change: Change, active: Container[str]) -> None:
         """Record all parts; plugins that are not active are loaded."""
@@ -122,20 +116,14 @@ def releases(reloads: int) -> Iterator[Release]:
 
 
 class Deployer:
-    """Makes changes and keeps their reports; used by one event loop.
-
-    Attributes:
-        committed: the reports of the changes that were published and have drained.
-        refused: the number of releases that were refused as they must be.
-        faults: descriptions of releases that did not end as they must.
-    """
+    """Makes changes and keeps their reports; used by one event loop."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt: Final = rt
         self._decided: Final[asyncio.Queue[None]] = asyncio.Queue()
-        self.committed: Final[list[Cutover]] = []
-        self.refused = 0
-        self.faults: Final[list[str]] = []
+        self.committed: Final[list[Cutover]] = []  # published and drained
+        self.refused = 0  # as they must be
+        self.faults: Final[list[str]] = []  # releases that did not end as they must
 
     async def run(self, planned: Sequence[Release], seconds: float) -> None:
         """Make all changes, evenly over so many seconds (or longer, if they take longer)."""

@@ -44,10 +44,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether all that must be zero is zero, and every change ended as it must.
-
-        A run without operations would have zeros too, so there must be some.
-        """
+        """Whether all that must be zero is, after some operations, and all changes went right."""
         zeros = (self.failed, self.mixed, self.used_after_shutdown, self.missing, self.leaked)
         return self.operations > 0 and not any(zeros) and not self.faults
 
@@ -79,9 +76,6 @@ def percentile(values: Sequence[float], percent: int) -> float | None:
 
 def _p50_p99(values: Sequence[float]) -> dict[str, float | None]:
     return {"p50": percentile(values, 50), "p99": percentile(values, 99)}
-
-
-# --- for people --------------------------------------------------------------------------------
 
 
 def show(report: Report) -> RenderableType:

@@ -11,7 +11,6 @@ import io
 import re
 from collections import Counter, deque
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import groupby, starmap
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from epochal.demo.stateful import StatefulDemonstration
     from epochal.events import Event
 
+    _Part = str | tuple[str, str]  # a text, or a text and its style
+
 SAMPLES_PER_S: Final = 10
 _HISTORY: Final = 400  # samples: more than the widest terminal has columns
 # Neighbours differ clearly, and none is the red or green that means bad or good.
@@ -44,16 +45,6 @@ _AFTER: Final = 11
 _FRAME: Final = 8  # two lines of head, four sections, checks; and one line left free
 _LINE_EVERY_S: Final = 2.0
 _FONTS: Final = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """One change in the log; without an epoch it was refused, without `drained` it still drains."""
-
-    at: float
-    epoch: int | None
-    text: str
-    drained: str | None = None
 
 
 class Board:
@@ -80,7 +71,7 @@ class Board:
         self._operations: Final = deque[int]([0], maxlen=SAMPLES_PER_S + 1)
         self._removed: Final[Counter[str]] = Counter()  # generations of each plugin
         self._versions: Final[dict[int, Mapping[str, str]]] = {0: {}}  # of each epoch
-        self._log: Final[dict[int, Notice]] = {}  # by number of the change
+        self._log: Final[dict[int, tuple[_Part, ...]]] = {}  # by number of the change
         self._started: Final = monotonic()
 
     @property
@@ -104,7 +95,7 @@ class Board:
 
     def on_event(self, event: Event) -> None:
         """Take an event of the runtime in."""
-        at = monotonic() - self._started
+        at = (f"{monotonic() - self._started:5.1f} s  ", "dim")
         match event:
             case ChangeCommitted():
                 epoch = self._stage.rt.epoch  # a later one, if this thread is late
@@ -114,15 +105,17 @@ class Board:
                 self.published += self._stage.phase is Phase.CHANGES
                 parts = [(plugin, before.get(plugin), now.get(plugin)) for plugin in event.plugins]
                 text = ", ".join(starmap(_describe, parts))
-                self._log[event.change] = Notice(at, event.epoch_after, text)
+                number = (f"epoch {event.epoch_after:<4}", _color(event.epoch_after))
+                self._log[event.change] = (at, number, text, ("  ◐ draining", "yellow"))
             case ChangeFailed():
-                self._log[event.change] = Notice(at, None, " ".join(event.error.split()))
+                text = " ".join(event.error.split())
+                self._log[event.change] = (at, ("refused   ", "yellow"), text)
             case ChangeFinished():
                 old = [swap.plugin for swap in event.cutover.swaps if swap.old is not None]
                 self._removed.update(old)
                 ms = event.cutover.phases_ms.get("drain", 0.0)
-                drained = f"drained in {ms:.0f} ms" if old else ""
-                self._log[event.change] = replace(self._log[event.change], drained=drained)
+                drained = (f"  drained in {ms:.0f} ms" if old else "", "dim")
+                self._log[event.change] = (*self._log[event.change][:-1], drained)
             case _:
                 pass
 
@@ -147,7 +140,7 @@ class Board:
             _section("plugins"),
             self._plugins(),
             _section("changes"),
-            *map(_notice, list(self._log.copy().values())[-left:]),
+            *(_line(*parts) for parts in list(self._log.copy().values())[-left:]),
             _section("checked by the operations themselves"),
             self._checks(),
         )
@@ -222,7 +215,7 @@ def _section(title: str) -> Rule:
     return Rule(Text(title, style="dim"), align="left", style="dim", characters="─")
 
 
-def _line(*parts: str | tuple[str, str]) -> Text:
+def _line(*parts: _Part) -> Text:
     """A line that is cut where the terminal ends."""
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
@@ -236,14 +229,6 @@ def _describe(plugin: str, before: str | None, now: str | None) -> str:
     if before == now:
         return f"{plugin} {now} re-linked"
     return f"{plugin} {before or 'none'} → {now or 'none'}"
-
-
-def _notice(notice: Notice) -> Text:
-    at = (f"{notice.at:5.1f} s  ", "dim")
-    if notice.epoch is None:
-        return _line(at, ("refused   ", "yellow"), notice.text)
-    state = ("◐ draining", "yellow") if notice.drained is None else (notice.drained, "dim")
-    return _line(at, (f"epoch {notice.epoch:<4}", _color(notice.epoch)), notice.text, "  ", state)
 
 
 @contextmanager

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import gc
 import tempfile
-import threading
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
 from epochal import Runtime
-from epochal.demo.memory import LeakLog
+from epochal.demo.memory import MemoryTrack
 from epochal.demo.releases import edited
 from epochal.demo.report import page, zero
 from epochal.demo.stateful_parts import PARTS, Bench
@@ -30,11 +29,11 @@ from epochal.examples import path as example
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import RenderableType
 
     from epochal.artifact import Artifact
     from epochal.demo.report import Row
-    from epochal.demo.stateful_parts import Life, Part
+    from epochal.demo.stateful_parts import Part
 
 _BROKEN_EVERY: Final = 6
 _SAMPLE_S: Final = 0.1
@@ -95,16 +94,14 @@ class StatefulDemonstration:
         self._counters: Final[list[tuple[Part, Callable[[], int]]]] = []
         self._pause_ms: Final[dict[str, float]] = {}
         self._faults: Final[list[str]] = []
-        self._leaks: Final = LeakLog()
+        self._memory: Final = MemoryTrack()
 
     def line(self) -> str:
         """The reloads and uses so far."""
         uses = ", ".join(f"{count():,} {part.unit}" for part, count in self._counters)
         return f"{self._published} reloads, {self._refused} refused; {uses}"
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The same line for a terminal."""
-        yield Text(self.line(), no_wrap=True, overflow="ellipsis")
+    __rich__ = line  # also in a terminal
 
     def run(self, on_sample: Callable[[], object]) -> StatefulReport:
         """Run it all; every plugin is removed by then, also when this raises.
@@ -117,22 +114,26 @@ class StatefulDemonstration:
             Runtime() as rt,
             ExitStack() as ends,
         ):
-            rt.events.subscribe(self._leaks.on_event)
+            rt.events.subscribe(self._memory.on_event)
             bench = Bench(rt, Path(folder), self._faults, ends)
             ends.callback(bench.stop)
-            lives = [part.life(bench) for part in PARTS]
-            for part, life in zip(PARTS, lives, strict=True):
-                self._counters.append((part, next(life)))
+            lives = {part.name: part.life(bench) for part in PARTS}
+            self._counters.extend((part, next(lives[part.name])) for part in PARTS)
             started = monotonic()
             self._change(rt, on_sample)
             seconds = monotonic() - started
             bench.stop()
-            verdicts = [
-                _judge(part, count, life)
-                for (part, count), life in zip(self._counters, lives, strict=True)
-            ]
+            verdicts = []
+            for part, count in self._counters:
+                try:
+                    next(lives[part.name])
+                except StopIteration as end:
+                    about = (part.name, ", ".join(part.broken), count(), part.unit)
+                    verdicts.append(PartResult(*about, *end.value))
+                else:
+                    raise AssertionError(f"part {part.name} yields more than once")
         gc.collect()
-        leaks = self._leaks.lines()
+        leaks = self._memory.leaks.values()
         return StatefulReport(
             seconds=seconds,
             reloads=self._published,
@@ -145,7 +146,6 @@ class StatefulDemonstration:
 
     def _change(self, rt: Runtime, on_sample: Callable[[], object]) -> None:
         """Publish the changes, spread over the time; now and then a version cannot take over."""
-        waiting = threading.Event()
         started = monotonic()
         for number, (plugin, good, broken) in enumerate(islice(_releases(), self._reloads), 1):
             if number % _BROKEN_EVERY == 0:
@@ -158,7 +158,7 @@ class StatefulDemonstration:
             due = started + number * self._seconds / self._reloads
             on_sample()  # also if reloads take all the time
             while (left := due - monotonic()) > 0.0:
-                waiting.wait(min(left, _SAMPLE_S))
+                sleep(min(left, _SAMPLE_S))
                 on_sample()
 
     def _refuse(self, rt: Runtime, plugin: str, broken: Artifact) -> None:
@@ -181,15 +181,6 @@ def _releases() -> Iterator[tuple[str, Artifact, Artifact]]:
         assert whole in path.read_text(encoding="utf-8"), f"{plugin}: {whole!r} is not in it"
         renumbered = {'version = "1.0.0"': f'version = "1.{number}.0"'}
         yield plugin, edited(path, renumbered), edited(path, {**renumbered, whole: spoiled})
-
-
-def _judge(part: Part, count: Callable[[], int], life: Life) -> PartResult:
-    """Let a part stop and compare."""
-    try:
-        next(life)
-    except StopIteration as end:
-        return PartResult(part.name, ", ".join(part.broken), count(), part.unit, *end.value)
-    raise AssertionError(f"part {part.name} yields more than once")
 
 
 def show_stateful(report: StatefulReport) -> RenderableType:

@@ -32,7 +32,10 @@ _TABLE: Final = "orders"
 _TICK_S: Final = 0.05  # of the job in the plugin `reporter`
 
 Life: TypeAlias = Generator[Callable[[], int], None, tuple[int, int, str]]
-"""Yields the count of uses; returns lost uses, doubled uses, and a remark."""
+"""Yields a function that counts the uses; returns lost uses, doubled uses, and a remark.
+
+It returns, since a frame that waits at a second yield would keep the plugins in use.
+"""
 
 
 @dataclass
@@ -74,20 +77,12 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part.
-
-    Attributes:
-        name: `service`, `stream`, `index` or `job`.
-        unit: the unit of its count.
-        life: the generator.
-        broken: for each of its plugins, an edit of the source that makes a version unable to take
-            over.
-    """
+    """One part."""
 
     name: str
-    unit: str
+    unit: str  # of its count
     life: Callable[[Bench], Life]
-    broken: dict[str, tuple[str, str]]
+    broken: dict[str, tuple[str, str]]  # plugin -> an edit with which it cannot take over
 
 
 def _service(bench: Bench) -> Life:
@@ -143,8 +138,7 @@ def _stream(bench: Bench) -> Life:
     column = ds.dataset(lake, format="parquet").to_table()["position"].to_pylist()
     arrived = [json.loads(position)[1] for position in column]
     lost = len(set(recorded) - set(arrived)) + abs(len(recorded) - made[0])
-    files = len(list(lake.glob("*.parquet")))
-    remark = f"a SQLite change feed into {files} Parquet files"
+    remark = f"a SQLite change feed into {len(list(lake.glob('*.parquet')))} Parquet files"
     return lost, len(arrived) - len(set(arrived)), remark
 
 
@@ -169,9 +163,8 @@ def _index(bench: Bench) -> Life:
     db = Database(bench.rt)
     bench.ends.callback(db.close)  # the engine must release every plugin before the process exits
     bench.load("fulltext")
-    airports = load_airports()
-    names = airports.select(["name"]).add_column(0, "id", [list(range(airports.num_rows))])
-    db.register("names", names)
+    names = load_airports().select(["name"])
+    db.register("names", names.add_column(0, "id", [list(range(len(names)))]))
     built = db.build_index("fulltext.text", "SELECT id, name FROM names")
     answers = {text: search(text) for text in words}
     bench.repeat(search_all, range(len(searches)), 0.005)

@@ -32,10 +32,8 @@ class Witness:
 
     `with witness:` around a function's body checks at both ends. The change that brings the
     generation up or down calls `begin` and `end`; any thread that computes calls the rest. Each
-    attribute is replaced by one store. `stamp` is version and number, `1.2.0#7`.
+    attribute is replaced by one store.
     """
-
-    __slots__ = ("__weakref__", "_ended", "_plugin", "stamp")
 
     def __init__(self) -> None:
         self._plugin = ""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from epochal import Runtime
 from epochal.demo.checks import History, Lane, Phase, Stage
 from epochal.demo.data import load_airports, load_flights
-from epochal.demo.memory import LeakLog, MemoryTrack
+from epochal.demo.memory import MemoryTrack
 from epochal.demo.questions import EVERY_FLIGHT, SHORT
 from epochal.demo.releases import OPENING, Deployer, releases
 from epochal.demo.report import Report
@@ -58,27 +58,22 @@ class Demonstration:
         threads, tasks = range(1, settings.threads + 1), range(1, settings.tasks + 1)
         self._threads: Final = [Lane(f"thread {n}", self._stage) for n in threads]
         self._tasks: Final = [Lane(f"task {n}", self._stage) for n in tasks]
-        self._reader: Final = Lane("reader", self._stage, timed=False)
+        self._reader: Final = Lane("reader", self._stage)
         self._lanes: Final = [*self._threads, *self._tasks, self._reader]
         self.board: Final = Board(self._stage, self._lanes, settings.reloads)
         self._deployer: Final = Deployer(self._rt)
         self._memory: Final = MemoryTrack()
-        self._leaks: Final = LeakLog()
 
     async def run(self, on_sample: Callable[[], object]) -> Report:
-        """Run it all.
+        """Run it all; every query has ended and every plugin is removed by then, also if it raises.
 
         Args:
             on_sample: called ten times a second, and once at the end.
-
-        Returns:
-            The figures. Every query has ended and every generation is removed by then, also when
-            this raises.
         """
         self._db.register("flights", load_flights())
         self._db.register("airports", load_airports())
         self._rt.events.subscribe(self.board.on_event)
-        self._rt.events.subscribe(self._leaks.on_event)
+        self._rt.events.subscribe(self._memory.on_event)
         try:
             change = self._rt.change()
             OPENING.record(change, ())
@@ -159,13 +154,14 @@ class Demonstration:
 
     def _report(self, cutovers: Sequence[Cutover], seconds: float) -> Report:
         history, board, lanes = History(cutovers), self.board, self._lanes
+        timed = [*self._threads, *self._tasks]
         absences = [absence for lane in lanes for absence in lane.absences]
         missing = [absence for absence in absences if not absence.is_rightful(history.epochs)]
         untrue = [claim for lane in lanes for claim in lane.claims if not history.is_true(claim)]
         old = [swap for cutover in cutovers for swap in cutover.swaps if swap.old is not None]
         made = self._deployer.committed
         gc.collect()  # a witness that lives on keeps its generation's memory
-        leaks = self._leaks.lines()
+        leaks = self._memory.leaks.values()
         faults = [fault for lane in lanes for fault in lane.faults]
         counts = ("operations", "flights", "overtaken", "failed", "used_after_shutdown")
         return Report(
@@ -177,8 +173,8 @@ class Demonstration:
             reloads=len(made),
             refused=self._deployer.refused,
             cutover_ms=[cutover.cutover_ms for cutover in made],
-            quiet_ms=[ms for lane in lanes for ms in lane.took_ms[Phase.QUIET]],
-            reload_ms=[ms for lane in lanes for ms in lane.took_ms[Phase.CHANGES]],
+            quiet_ms=[ms for lane in timed for ms in lane.took_ms[Phase.QUIET]],
+            reload_ms=[ms for lane in timed for ms in lane.took_ms[Phase.CHANGES]],
             wakeup_us=[swap.wakeup_us for swap in old if swap.wakeup_us is not None],
             reclaimed=sum(swap.reclaimed for swap in old),
             leaked=max(len(leaks), sum(not swap.reclaimed for swap in old), len(living)),
