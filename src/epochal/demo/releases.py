@@ -36,7 +36,7 @@ _EDITS: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("units", "2.0.0"): {"= 1.609": "= 1.852", "miles, to three places": "nautical miles"},
     ("delay", "1.1.0"): {"minutes < 15.0": "minutes < 10.0"},
     ("carbon", "1.1.0"): {"DETOUR_KM = 0.0": "DETOUR_KM = 95.0"},
-    ("geo", "1.1.0"): {'"haversine"': '"law_of_cosines"'},
+    ("geo", "1.1.0"): {"6371.0088": "6371.0"},
     ("geo", "1.2.0"): {"import pyarrow as pa": "import geodesics_of_tomorrow as pa"},
     ("geo", "1.3.0"): {"RADIANS = math.pi / 180.0": "RADIANS = 1.0", "units>=1,<2": "units>=1"},
     ("geo", "2.0.0"): {"6371.0088": "6371.2", "units>=1,<2": "units>=2,<3"},

@@ -7,8 +7,6 @@ of the demonstration, since each query ends on the code that it began with.
 
 from __future__ import annotations
 
-import io
-import re
 from collections import Counter, deque
 from contextlib import contextmanager
 from itertools import groupby, starmap
@@ -44,7 +42,6 @@ _NAME: Final = 10
 _AFTER: Final = 11
 _FRAME: Final = 8  # two lines of head, four sections, checks; and one line left free
 _LINE_EVERY_S: Final = 2.0
-_FONTS: Final = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 class Board:
@@ -251,12 +248,3 @@ def follow(run: Board | StatefulDemonstration, console: Console) -> Generator[Ca
             yield live.refresh
     else:
         yield print_line
-
-
-def picture(board: Board) -> str:
-    """The screen as an SVG picture, without the fonts that rich would have the reader download."""
-    console = Console(
-        file=io.StringIO(), record=True, color_system="truecolor", width=118, height=34
-    )
-    console.print(board)
-    return _FONTS.sub("", console.export_svg(title="epochal demo"))

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import re
 import sys
 from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from epochal.cli.console import Json, console, error_console, write_json
 from epochal.demo.report import show
-from epochal.demo.screen import follow, picture
+from epochal.demo.screen import follow
 from epochal.demo.workload import Demonstration, Settings
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from epochal.demo.report import Report
+    from epochal.demo.screen import Board
     from epochal.demo.stateful import StatefulReport
 
 _PICTURE_AT = 0.8  # of the changes
+_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 def demo(
@@ -99,11 +104,11 @@ async def _run(demonstration: Demonstration, out: Console, path: Path | None) ->
             nonlocal svg
             draw()
             if path and not svg and board.draining and board.published >= board.goal * _PICTURE_AT:
-                svg = picture(board)
+                svg = _picture(board)
 
         report = await demonstration.run(on_sample)
     if path is not None:
-        path.write_text(svg or picture(board), encoding="utf-8")
+        path.write_text(svg or _picture(board), encoding="utf-8")
     return report
 
 
@@ -116,3 +121,12 @@ def _end(report: Report | StatefulReport, page: RenderableType, *, as_json: bool
         console().print(page)
     if not report.passed:
         raise typer.Exit(1)
+
+
+def _picture(board: Board) -> str:
+    """The screen as an SVG picture, without the fonts that rich would have the reader download."""
+    console = Console(
+        file=io.StringIO(), record=True, color_system="truecolor", width=118, height=34
+    )
+    console.print(board)
+    return _FONTS.sub("", console.export_svg(title="epochal demo"))

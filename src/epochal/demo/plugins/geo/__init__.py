@@ -1,4 +1,4 @@
-"""Distances on the globe; the formulas have a module of their own."""
+"""Distances on the globe; the formula has a module of its own."""
 
 from typing import Any
 
@@ -7,8 +7,6 @@ import pyarrow as pa
 from epochal import PluginContext
 from epochal.demo.witness import Witness
 from epochal.kinds import scalar
-
-FORMULA = "haversine"
 
 witness = Witness()
 units: Any = None
@@ -60,6 +58,6 @@ def units_version_of(value: pa.DoubleArray) -> pa.StringArray:
 def _distance(lat1: Any, lon1: Any, lat2: Any, lon2: Any) -> Any:
     # Imported by each call, also after the next version was published: it is always the module of
     # this generation.
-    from . import formulas
+    from .formulas import haversine
 
-    return getattr(formulas, FORMULA)(lat1, lon1, lat2, lon2)
+    return haversine(lat1, lon1, lat2, lon2)
