@@ -99,7 +99,9 @@ class Requests:
     grants: frozenset[str]
     journal: Journal | None = None
     seen: Collection[str] | None = None
-    recorded: list[Request | RollbackRequest] = field(default_factory=list)
+    recorded: list[Request | RollbackRequest] = field(
+        default_factory=list["Request | RollbackRequest"]
+    )
 
     def read(self, epoch: Epoch) -> list[PlannedChange]:
         """Read the artifacts and manifests that the requests name.
