@@ -18,7 +18,7 @@ import gc
 import inspect
 import sys
 from sys import getrefcount
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.introspect.frames import undisturbed
 from epochal._core.introspect.object_names import NAMESPACE, describe_object, edge, root_name
@@ -27,6 +27,8 @@ from epochal._core.introspect.running_code import frames_of_threads, place_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import FrameType
+
+Items = TypeVar("Items", list[Any], tuple[Any, ...])
 
 _DEPTH: Final = 10
 _WIDTH: Final = 60
@@ -67,22 +69,24 @@ class ReferrerSearch:
     def __init__(self, ignored: Iterable[int] = ()) -> None:
         # The search's own lists refer to the objects that it looks at, and must not count. They are
         # kept to its end: the `id` of a dropped list may be the next list's of anyone.
-        self._own: Final[list[list[Any]]] = []
+        self._own: Final[list[Sequence[Any]]] = []
         self._ignored: Final = {id(self._own), *ignored}
         self._variables: Final = _variables_of_threads()
 
-    def own(self, items: list[Any]) -> list[Any]:
-        """Do not count this list as a referrer."""
+    def own(self, items: Items) -> Items:
+        """Do not count this list, or tuple, as a referrer."""
         self._own.append(items)
         self._ignored.add(id(items))
         return items
 
     def referrers(self, targets: list[Any]) -> list[Any]:
         """All objects that refer to any of these, without this search itself."""
-        candidates = self.own(gc.get_referrers(*self.own(targets)))
+        # The call takes this very tuple: on Python 3.13 its later calls find it.
+        arguments = self.own(tuple(self.own(targets)))
+        candidates = self.own(gc.get_referrers(*arguments))
         others = self.own([])
         for index in range(len(candidates)):  # a loop variable would be one more reference
-            # The arguments of the call above were a tuple, to which only the list refers now.
+            # Or it takes a copy, to which only the list refers now.
             is_argument = type(candidates[index]) is tuple and getrefcount(candidates[index]) <= 2
             is_own = id(candidates[index]) in self._ignored or type(candidates[index]) is PathStep
             if not (is_argument or is_own):
