@@ -373,11 +373,6 @@ class Generation:
         """Whether it has state that the next generation may take over."""
         return bool(self.opened) or self.entry_point("export_state") is not None
 
-    @property
-    def has_init(self) -> bool:
-        """Whether the plugin defines `init`."""
-        return "init" in vars(self._root)
-
     def shutdown(self, *, initialized: bool) -> None:
         """Close instances, call `shutdown()`, close the context's resources, clean up side effects.
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import gc
 import inspect
 import sys
-from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.introspect.frames import undisturbed
@@ -81,15 +80,15 @@ class ReferrerSearch:
 
     def referrers(self, targets: list[Any]) -> list[Any]:
         """All objects that refer to any of these, without this search itself."""
-        # The call takes this very tuple: on Python 3.13 its later calls find it.
+        # The call takes this very tuple, and finds it, as its later calls do on Python 3.13.
         arguments = self.own(tuple(self.own(targets)))
         candidates = self.own(gc.get_referrers(*arguments))
         others = self.own([])
         for index in range(len(candidates)):  # a loop variable would be one more reference
-            # Or it takes a copy, to which only the list refers now.
-            is_argument = type(candidates[index]) is tuple and getrefcount(candidates[index]) <= 2
-            is_own = id(candidates[index]) in self._ignored or type(candidates[index]) is PathStep
-            if not (is_argument or is_own):
+            if (
+                id(candidates[index]) not in self._ignored
+                and type(candidates[index]) is not PathStep
+            ):
                 others.append(candidates[index])
         return others
 
