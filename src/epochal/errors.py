@@ -7,6 +7,7 @@
     │   ├── UnknownPluginError             (also a LookupError)
     │   ├── UnknownExportError             (also a KeyError)
     │   ├── AlreadyLoadedError
+    │   ├── SourceConflictError            two files or folders say that they are one plugin
     │   ├── NestedChangeError              plugin code that a change runs asked for another change
     │   ├── NoStoreError                   rollback or history without a store
     │   ├── NotKeptError                   the history does not have the target of the rollback
@@ -122,6 +123,29 @@ class AlreadyLoadedError(HostError):
         super().__init__(
             f"plugin {plugin!r} is already active; use reload to replace it, or remove it first"
         )
+
+
+class SourceConflictError(HostError):
+    """Several files or folders say that they are one plugin; nothing says which is meant.
+
+    Attributes:
+        plugin: the id that they all have.
+        sources: their paths.
+        serving: the one that the plugin is served from, if it is active and that is still there.
+    """
+
+    def __init__(self, plugin: str, sources: Sequence[str], serving: str | None = None) -> None:
+        self.plugin = plugin
+        self.sources = tuple(sources)
+        self.serving = serving
+        names = " and ".join(map(repr, sources))
+        if serving is None:
+            says = f"{names} all say that they are plugin {plugin!r}"
+            if len(self.sources) == 2:
+                says = f"{names} both say that they are plugin {plugin!r}"
+        else:
+            says = f"{names} says that it is plugin {plugin!r}, which is served from {serving!r}"
+        super().__init__(f"{says}; give one of them another id, or keep only one of them here")
 
 
 class NestedChangeError(HostError):

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import logging
+import random
 import socket
 import stat
 import tarfile
@@ -249,6 +250,38 @@ def zip_link():
 def test_a_malicious_archive_is_refused(content, reason):
     with pytest.raises(ArtifactError, match=reason):
         read_upload(content, "geo", unpacked_bytes=MOST)
+
+
+ZIPS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+@pytest.mark.parametrize("compression", [*ZIPS, None], ids=["as is", "zlib", "bzip2", "xz", "tar"])
+def test_an_archive_damaged_anywhere_is_refused(compression):
+    """Bytes that are set to zero or flipped in any place: taken, or refused by name."""
+    if compression is None:
+        content = gzip.decompress(tarred(tar_entry("geo/__init__.py", 3_000)))
+    else:
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w", compression) as archive:
+            archive.writestr("geo/__init__.py", "X = 1\n" * 500)
+            archive.writestr("geo/plugin.toml", 'id = "geo"\nversion = "1"\n')
+        content = sink.getvalue()
+    refused = 0
+    draw = random.Random(2026)
+    # Every place of the first bytes and of the directory at the end, and some between.
+    places = {*range(200), *range(len(content) - 300, len(content))}
+    places.update(draw.randrange(len(content)) for _ in range(300))
+    for place in places:
+        for damage in (b"\0" * 2, b"\0" * 30, bytes([content[place] ^ 0xFF])):
+            damaged = content[:place] + damage + content[place + len(damage) :]
+            if compression is None:
+                damaged = gzip.compress(damaged, 1)
+            try:
+                read_upload(damaged, "geo", unpacked_bytes=MOST)
+            except (ArtifactError, Problem) as error:
+                refused += 1
+                assert str(error)  # noqa: PT017  being taken is fine too
+    assert refused > 100
 
 
 @pytest.mark.parametrize(

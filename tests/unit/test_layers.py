@@ -173,7 +173,7 @@ HOSTS_LOOK_INTO_THE_CORE = {
     "pluggy": {"pluggy._manager", "pluggy._marks"},
     "pytest_plugin": {"pytest_plugin"},
     "sql": {"sql.database", "sql.engine_refs", "sql.off_thread"},
-    "watch": {"watch"},
+    "watch": {"watch.snapshot", "watch.source_choice", "watch.watcher"},
 }
 
 

@@ -13,12 +13,11 @@ import io
 import stat
 import tarfile
 import zipfile
-import zlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from epochal.artifact import EXTENSIONS, MAX_FILES, Artifact
-from epochal.errors import ArtifactError
+from epochal.errors import ArtifactError, format_error
 from epochal.server.problem_details import Problem
 
 if TYPE_CHECKING:
@@ -30,17 +29,6 @@ if TYPE_CHECKING:
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _GZIP: Final = b"\x1f\x8b"
 _CHUNK: Final = 1 << 16
-_BROKEN: Final = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,  # a compression that this Python lacks
-    RuntimeError,  # an encrypted entry
-    ValueError,
-    OSError,
-)
 
 
 def read_upload(content: bytes, plugin: str, *, unpacked_bytes: int) -> Artifact:
@@ -63,8 +51,13 @@ def read_upload(content: bytes, plugin: str, *, unpacked_bytes: int) -> Artifact
         return Artifact(plugin, {f"{plugin}.py": content})
     try:
         files = _read(entries, unpacked_bytes)
-    except _BROKEN as error:
-        raise ArtifactError(f"the archive cannot be read: {error}", plugin=plugin) from None
+    except (ArtifactError, Problem):
+        raise
+    except Exception as error:  # noqa: BLE001  the archive is foreign
+        # Its readers raise what they like for a damaged one: an IndexError for an entry without a
+        # name, the errors of each compressor. None of it is a fault of ours.
+        reason = format_error(error)
+        raise ArtifactError(f"the archive cannot be read: {reason}", plugin=plugin) from None
     return _artifact(files, plugin)
 
 

@@ -12,9 +12,10 @@ from tests.mutants.catalogue import (
     jobs,
     server,
     services,
+    sources,
     storage,
     streams,
 )
 
-AREAS = (core, services, jobs, streams, indexes, storage, data_types, server, hooks)
+AREAS = (core, services, jobs, streams, indexes, storage, data_types, server, hooks, sources)
 MUTANTS = tuple(mutant for area in AREAS for mutant in area.MUTANTS)

@@ -22,12 +22,14 @@ from enum import StrEnum
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from epochal._core.plugin.artifact import shown
 from epochal.errors import (
     AlreadyLoadedError,
     DependencyCycleError,
     HostError,
     MissingDependencyError,
     RequiredByError,
+    SourceConflictError,
     UnknownPluginError,
     VersionConflictError,
 )
@@ -200,6 +202,9 @@ def plan_change(
 def _check_asked(epoch: Epoch, asked: Sequence[PlannedChange]) -> None:
     for plugin, count in Counter(change.plugin for change in asked).items():
         if count > 1:
+            sources = _sources_of(plugin, asked)
+            if len(sources) > 1:
+                raise SourceConflictError(plugin, sources)
             raise HostError(
                 f"plugin {plugin!r} is named {count} times in one change; once is enough"
             )
@@ -209,6 +214,13 @@ def _check_asked(epoch: Epoch, asked: Sequence[PlannedChange]) -> None:
                 raise AlreadyLoadedError(change.plugin)
         elif change.plugin not in epoch.generations:
             raise UnknownPluginError(change.plugin, sorted(epoch.generations))
+
+
+def _sources_of(plugin: str, asked: Sequence[PlannedChange]) -> list[str]:
+    """The different paths that a plugin is to be loaded from."""
+    candidates = [change.candidate for change in asked if change.plugin == plugin]
+    origins = [candidate.artifact.origin for candidate in candidates if candidate is not None]
+    return list(dict.fromkeys(shown(origin) for origin in origins if origin is not None))
 
 
 def _requiring(epoch: Epoch, staged: Mapping[str, Candidate]) -> Callable[[str], frozenset[str]]:

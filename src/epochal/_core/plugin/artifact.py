@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from epochal.errors import ArtifactError
+from epochal.errors import ArtifactError, format_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 MAX_FILES: Final = 10_000
 MAX_BYTES: Final = 256 * 1024 * 1024
 
 EXTENSIONS: Final = (".so", ".pyd", ".dylib", ".dll")
+
+_BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -59,53 +62,126 @@ class Artifact:
 def read_artifact(source: str | os.PathLike[str]) -> Artifact:
     """Read a plugin from a Python file or a package's folder.
 
-    Bytecode caches and hidden files are left out.
+    Bytecode caches and hidden files are left out, and links to folders are not followed.
 
     Raises:
-        ArtifactError: the path does not exist, is neither of the two or cannot be read; or the
-            package holds compiled extension modules, which no process can unload.
+        ArtifactError: the path does not exist, is neither of the two or cannot be read, whatever
+            the reason; or it is too large, has a file that is not a regular one (a pipe, a device)
+            or whose name is not text; or the package holds compiled extension modules, which no
+            process can unload.
     """
     path = Path(source)
     try:
-        if path.is_dir():
-            return _read_package(path)
-        if path.suffix != ".py" and path.exists():
-            raise ArtifactError(
-                f"{path} is not a plugin: expected a .py file or a package's folder"
-            )
-        return Artifact(path.stem, {path.name: path.read_bytes()}, origin=path.absolute())
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
+        return _read(path)
+    except ArtifactError:
+        raise
+    # The files are foreign: what a file system raises for them is not for us to list.
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or format_error(error)
+        at = getattr(error, "filename", None) or path
+        raise ArtifactError(f"{shown(at)} cannot be read: {reason}") from error
+
+
+def _read(path: Path) -> Artifact:
+    if os.path.isdir(path):  # noqa: PTH112  pathlib's raises for a folder that is closed to us
+        return _read_package(path)
+    if path.suffix != ".py" and path.exists():
+        raise ArtifactError(
+            f"{shown(path)} is not a plugin: expected a .py file or a package's folder"
+        )
+    _check_name(path, path.name)
+    return Artifact(path.stem, {path.name: _read_file(path, MAX_BYTES)}, origin=path.absolute())
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path for people: bytes that are not UTF-8 are shown as escapes."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _read_package(folder: Path) -> Artifact:
-    if not (folder / "__init__.py").is_file():
-        raise ArtifactError(f"{folder} is not a plugin: a package needs an __init__.py")
+    if not os.path.isfile(folder / "__init__.py"):  # noqa: PTH113  as above
+        raise ArtifactError(f"{shown(folder)} is not a plugin: a package needs an __init__.py")
     files: dict[str, bytes] = {}
-    size = 0
-    for path in sorted(_files(folder)):
+    left = MAX_BYTES
+    for path in sorted(files_of(folder, _raise)):
         name = path.relative_to(folder).as_posix()
+        _check_name(folder, name)
         if path.name.endswith(EXTENSIONS):
             raise ArtifactError(
-                f"{folder} holds the compiled extension {name}, which no process can unload: such "
-                "a plugin cannot be swapped; install it and list it in `dependencies`"
+                f"{shown(folder)} holds the compiled extension {name}, which no process can unload:"
+                " such a plugin cannot be swapped; install it and list it in `dependencies`"
             )
-        files[name] = path.read_bytes()
-        size += len(files[name])
-        if len(files) > MAX_FILES or size > MAX_BYTES:
-            raise ArtifactError(
-                f"{folder} is too large for a plugin: more than {MAX_FILES:,} files or "
-                f"{MAX_BYTES // 1024 // 1024} MiB; keep data outside and name it in the config"
-            )
+        if len(files) == MAX_FILES:
+            raise _too_large(folder)
+        files[name] = _read_file(path, left)
+        left -= len(files[name])
     return Artifact(folder.absolute().name, files, is_package=True, origin=folder.absolute())
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != "__pycache__" and name[0] != "."]
-        for name in names:
-            if name[0] != "." and not name.endswith((".pyc", ".pyo")):
-                yield Path(parent, name)
+def files_of(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:
+    """The files that make up a package, in any order; one more than it may have at most.
+
+    Args:
+        folder: the package's folder.
+        on_error: gets the error of each folder inside that cannot be listed.
+    """
+    count, folders = 0, [folder]
+    while folders:  # no recursion: folders may be nested deeper than Python's calls
+        try:
+            with os.scandir(folders.pop()) as scan:
+                entries = [entry for entry in scan if entry.name[0] != "."]
+        except OSError as error:
+            on_error(error)
+            continue
+        for entry in entries:
+            if _is_folder(entry):
+                # A link to a folder is not followed: it may lead in a circle.
+                if not entry.is_symlink() and entry.name != "__pycache__":
+                    folders.append(Path(entry.path))
+            elif not entry.name.endswith((".pyc", ".pyo")):
+                yield Path(entry.path)
+                count += 1
+                if count > MAX_FILES:
+                    return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, for one; reading it as a file names the reason
+        return False
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file; a pipe or device could block, or never end."""
+    # A pipe without a writer would block `open`; regular files do not know the flag.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    with open(descriptor, "rb") as file:  # noqa: PTH123  takes the descriptor over
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ArtifactError(f"{shown(path)} is not a regular file; a plugin's files must be")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise _too_large(path)
+    return content
+
+
+def _check_name(source: Path, name: str) -> None:
+    # The digest's listing has a line for each name, so a name must be text, in one line.
+    if not name.isprintable():
+        raise ArtifactError(
+            f"{shown(source)} has a file whose name is not printable text, {name!a}; rename it"
+        )
+
+
+def _too_large(path: Path) -> ArtifactError:
+    return ArtifactError(
+        f"{shown(path)} is too large for a plugin: more than {MAX_FILES:,} files or "
+        f"{MAX_BYTES // 1024 // 1024} MiB; keep data outside and name it in the config"
+    )
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def listing(files: Mapping[str, bytes]) -> bytes:

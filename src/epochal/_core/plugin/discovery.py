@@ -6,6 +6,7 @@ Hidden files and folders are left out.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def read_folder(folder: str | PathLike[str]) -> list[Artifact]:
 
 def sources_in(folder: Path) -> list[Path]:
     """The `.py` files and packages in a folder, plugins or not; empty if there is no folder."""
-    return [path for path in children_of(folder) if _is_source(path)]
+    return [path for path in children_of(folder) if is_source(path)]
 
 
 def children_of(folder: Path) -> list[Path]:
@@ -44,5 +45,8 @@ def children_of(folder: Path) -> list[Path]:
         return []
 
 
-def _is_source(path: Path) -> bool:
-    return (path.suffix == ".py" and path.is_file()) or (path / "__init__.py").is_file()
+def is_source(path: Path) -> bool:
+    """Whether a path is a `.py` file or a package, plugin or not. Never raises."""
+    # Not pathlib's: it raises for a folder that is closed to us.
+    is_file = os.path.isfile
+    return (path.suffix == ".py" and is_file(path)) or is_file(path / "__init__.py")

@@ -29,8 +29,9 @@ from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as Distribution
 from packaging.version import InvalidVersion, Version
 
+from epochal._core.plugin.artifact import shown
 from epochal._core.plugin.capabilities import is_capability
-from epochal.errors import ManifestError
+from epochal.errors import ManifestError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +52,8 @@ _KEYS: Final = (
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OPENING: Final = re.compile(r"^# /// plugin[ \t]*$")
 _CLOSING: Final = "# ///"
+_MAX_SHOWN: Final = 200
+_MAX_REQUIREMENT: Final = 1_000
 _EXAMPLE: Final = '# /// plugin / # id = "name" / # version = "1.0" / # ///'
 
 
@@ -99,7 +102,15 @@ def read_manifest(artifact: Artifact) -> Manifest:
     Raises:
         ManifestError: the manifest has faults; the error lists them all.
     """
-    return _Reader(artifact).read()
+    reader = _Reader(artifact)
+    try:
+        return reader.read()
+    except ManifestError:
+        raise
+    except Exception as error:  # noqa: BLE001  the text is foreign, and so is the parser
+        # It may run out of stack, or refuse a number of 5,000 digits.
+        fault = f"{reader.place}: the manifest cannot be read: {format_error(error)}"
+        raise ManifestError([fault]) from None
 
 
 def has_manifest(artifact: Artifact) -> bool:
@@ -131,8 +142,8 @@ class _Reader:
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
         self._faults: list[str] = []
-        self._place = str(artifact.origin or artifact.name)
-        self._block = _Block(self._place, "", 1)
+        self.place: Final = shown(artifact.origin or artifact.name)
+        self._block = _Block(self.place, "", 1)
         self._table: dict[str, Any] = {}
 
     def read(self) -> Manifest:
@@ -164,10 +175,10 @@ class _Reader:
 
     def _find(self) -> _Block:
         root, package = self._artifact.root, self._artifact.is_package
-        place = f"{self._place}/{root}" if package else self._place
+        place = f"{self.place}/{root}" if package else self.place
         blocks = list(self._blocks(place, self._decoded(root)))
         if package and "plugin.toml" in self._artifact.files:
-            toml = _Block(f"{self._place}/plugin.toml", self._decoded("plugin.toml"), 1)
+            toml = _Block(f"{self.place}/plugin.toml", self._decoded("plugin.toml"), 1)
             blocks.append(toml)
         if self._faults:
             raise ManifestError(self._faults)
@@ -183,7 +194,7 @@ class _Reader:
         try:
             return self._artifact.files[name].decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            self._faults.append(f"{self._place}: {name} is not UTF-8 text: {error}")
+            self._faults.append(f"{self.place}: {name} is not UTF-8 text: {error}")
             return ""
 
     def _blocks(self, place: str, source: str) -> Iterator[_Block]:
@@ -231,7 +242,7 @@ class _Reader:
         value = self._table.get(key, "")
         if isinstance(value, str):
             return value
-        self._fault(key, f"is {value!r}; expected a text in quotes")
+        self._fault(key, f"is {_shown(value)}; expected a text in quotes")
         return ""
 
     def _id(self) -> str | None:
@@ -263,9 +274,13 @@ class _Reader:
         """The entries of a list of texts; `read` returns a value, or a fault in words."""
         values = self._table.get(key, [])
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            self._fault(key, f"is {values!r}; expected a list of texts in quotes")
+            self._fault(key, f"is {_shown(values)}; expected a list of texts in quotes")
             return
         for value in values:
+            # Versions in it are compared later, where a number of 5,000 digits would raise.
+            if len(value) > _MAX_REQUIREMENT:
+                self._fault(key, f"entry {_shown(value)} is longer than {_MAX_REQUIREMENT:,}")
+                continue
             result, fault = read(value)
             if values.count(value) > 1:
                 fault = "is listed more than once"
@@ -313,6 +328,15 @@ class _Reader:
                 "name means the plugin; give the plugin another id",
             )
         return folder
+
+
+def _shown(value: object) -> str:
+    """A value of a wrong type, in short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of 5,000 digits; a table 1,000 deep
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _plugin_requirement(text: str) -> tuple[Requirement | None, str | None]:

@@ -34,7 +34,7 @@ def candidate(plugin, version="1.0", requires=()):
         dependencies=(),
         capabilities=None,
     )
-    return SimpleNamespace(plugin=plugin, manifest=manifest)
+    return SimpleNamespace(plugin=plugin, manifest=manifest, artifact=SimpleNamespace(origin=None))
 
 
 class FakeEpoch:

@@ -105,7 +105,8 @@ def test_a_path_that_is_not_a_plugin_is_refused(tmp_path, name, words):
 
 def test_circular_links_are_not_followed(tmp_path):
     root = write(tmp_path / "geo", {"__init__.py": b""})
-    (root / "again").symlink_to(root, target_is_directory=True)
+    for name in "abc":  # three links in each: 3^40 paths, if they were followed
+        (root / name).symlink_to(root, target_is_directory=True)
     assert set(read_artifact(root).files) == {"__init__.py"}
 
 
@@ -120,3 +121,46 @@ def test_an_unreadable_file_is_refused(tmp_path):
 def test_odd_names_are_kept(tmp_path):
     root = write(tmp_path / "geo", {"__init__.py": b"", "daten/größe 1.txt": b"x"})
     assert "daten/größe 1.txt" in read_artifact(root).files
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "zero.py").symlink_to("/dev/zero")
+    root = write(tmp_path / "geo", {"__init__.py": b""})
+    os.mkfifo(root / "pipe")
+    for path in (tmp_path / "pipe.py", tmp_path / "zero.py", root):
+        with pytest.raises(ArtifactError, match="not a regular file"):
+            read_artifact(path)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
+    root = write(tmp_path / "geo", {"__init__.py": b"", "inner/a.py": b""})
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("inner"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    with pytest.raises(ArtifactError, match=r"inner cannot be read: Permission denied"):
+        read_artifact(root)
+
+
+def test_a_file_is_read_up_to_the_limit_of_a_plugin(tmp_path):
+    path = tmp_path / "geo.py"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(ArtifactError, match="too large"):
+        read_artifact(path)
+
+
+def test_a_name_that_is_not_text_is_refused_and_shown(tmp_path):
+    root = write(tmp_path / "geo", {"__init__.py": b""})
+    (root / "\udcff.txt").touch()  # the byte 0xFF
+    (root / "two\nlines").touch()
+    (tmp_path / "\udcff.py").touch()
+    for path in (root, tmp_path / "\udcff.py"):
+        with pytest.raises(ArtifactError, match="not printable text") as caught:
+            read_artifact(path)
+        str(caught.value).encode()

@@ -140,3 +140,23 @@ def test_any_value_is_read_or_has_faults(value):
             read_manifest(package(f"{MINIMAL if key not in MINIMAL else ''}{key} = {text}"))
         except ManifestError as error:
             assert error.faults  # noqa: PT017  as above
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "id = " + "[" * 2000 + "]" * 2000,
+        "id = " + "9" * 5000,
+        "id = 0x" + "f" * 5000,
+        "id" + ".a" * 3000 + " = 1",
+        'id = "geo"\nversion = "' + "9" * 5000 + '"',
+        MINIMAL + 'requires = ["a>=' + "9" * 5000 + '"]',
+        MINIMAL + 'dependencies = ["a; ' + "(" * 900 + '"]',
+    ],
+    ids=["lists", "number", "hexadecimal", "tables", "version", "requirement", "marker"],
+)
+def test_a_parsers_error_is_a_fault(body):
+    """Parsers recurse and convert: their errors are faults of the text, with its place."""
+    with pytest.raises(ManifestError, match="geo") as caught:
+        read_manifest(package(body))
+    assert len(str(caught.value)) < 2_000
