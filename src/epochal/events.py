@@ -114,7 +114,7 @@ class ChangeCommitted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDropped(Event):
-    """The active generation has no place for some state (`dropped`) of its predecessor.
+    """The active generation lacks some exports or state (`dropped`) of its predecessor.
 
     To refuse such a version, export a service: its `import_state` may raise.
     """

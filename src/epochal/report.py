@@ -97,7 +97,8 @@ class Swap:
         failures: the errors raised while the old generation was shut down.
         cleaned_up: entries of the old generation in the process's tables (log handlers, warnings
             filters, exit hooks, …) that were removed with it.
-        dropped: state of the old generation for which the new one has no place.
+        dropped: exports of the old generation that the new one lacks, with the state that goes with
+            them, and its own state if the new one has no place for it.
     """
 
     plugin: str
@@ -176,7 +177,7 @@ class Cutover:
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """State of old generations for which the new ones have no place."""
+        """Exports and state of old generations for which the new ones have no place."""
         return tuple(state for swap in self.swaps for state in swap.dropped)
 
     @property

@@ -188,14 +188,17 @@ class PythonNamespace:
         if isinstance(obj, MethodType):
             obj = obj.__func__
         if isinstance(obj, FunctionType):
-            return any(obj.__globals__ is vars(module) for module in list(self.modules.values()))
-        if isinstance(obj, ModuleType):
+            if any(obj.__globals__ is vars(module) for module in list(self.modules.values())):
+                return True
+        elif isinstance(obj, ModuleType):
             return self.modules.get(obj.__name__) is obj
-        cls = obj if isinstance(obj, type) else type(obj)
-        name = cls.__dict__.get("__module__")
-        if isinstance(name, str) and registry.root_of(name) == self.root_name:
-            return True
-        # A wrapper around one of our functions (`functools.lru_cache`, a partial) counts as ours.
+        else:
+            cls = obj if isinstance(obj, type) else type(obj)
+            name = cls.__dict__.get("__module__")
+            if isinstance(name, str) and registry.root_of(name) == self.root_name:
+                return True
+        # A wrapper around one of our functions (`functools.lru_cache`, a partial, a decorator of a
+        # library's) counts as ours.
         inner = getattr(obj, "__wrapped__", None) or getattr(obj, "func", None)
         return inner is not None and inner is not obj and self.owns(inner)
 

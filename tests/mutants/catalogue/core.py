@@ -9,6 +9,7 @@ HOLDERS = "tests/integration/test_holders.py::"
 LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
 RELOAD = "tests/unit/core/generation/test_epoch_fenced_reload.py::"
 CARRIED = "tests/integration/test_carried_exports.py::"
+DECORATED = "tests/integration/test_decorated_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/core/use/test_lease.py::"
 BUGS = "tests/bugs/"
@@ -61,6 +62,39 @@ MUTANTS = (
         ),
         shape="0c3123",
         test=RUNTIME + "test_e2_an_export_of_both_versions_is_never_missing",
+    ),
+    Mutant(
+        "E2.decorated-exports-count",
+        "E2",
+        "an export that a library's decorator made is skipped",
+        module="epochal._core.generation.exports",
+        where="_marked",
+        at="if 0 / test",
+        edit=replace("is_own"),
+        shape="bd543e",
+        test=DECORATED + "test_every_kind_of_class_may_be_decorated",
+    ),
+    Mutant(
+        "E2.hidden-marks-are-refused",
+        "E2",
+        "a marked object that no name leads to is skipped",
+        module="epochal._core.generation.exports",
+        where="_refuse_hidden_marks",
+        at="if 0 / test",
+        edit=replace("True"),
+        shape="ea6e98",
+        test=DECORATED + "test_a_hidden_mark_is_refused_by_name",
+    ),
+    Mutant(
+        "E2.dropped-exports-are-reported",
+        "E2",
+        "an export that the new version lacks is not reported",
+        module="epochal._core.change.staging",
+        where="_compare_exports",
+        at="expr 0",
+        edit=delete(),
+        shape="90e501",
+        test=DECORATED + "test_every_export_that_a_version_lacks_is_reported",
     ),
     Mutant(
         "E3.dependents-are-relinked",

@@ -283,9 +283,8 @@ def _compare_exports(old: Generation, new: Generation) -> None:
         try:
             if after is None:
                 refusal = f"{new} cannot leave out {kind.name} {name} of {old}"
-                dropped = kind.check_removed(before)
-                if dropped is not None:
-                    new.dropped.append(f"{kind.name} {name}: {dropped}")
+                state = kind.check_removed(before)
+                new.dropped.append(f"{kind.name} {name}" + (f": {state}" if state else ""))
             else:
                 kind.compare(before, after)
         except (TypeError, ValueError) as error:

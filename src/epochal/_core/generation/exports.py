@@ -4,6 +4,10 @@ Marks count on the objects that the generation's modules bind: on functions and 
 methods of an object that the generation's own class made (`plugin = Plugin()`), which are exported
 bound to it. A class with marked methods of which no module binds an object exports nothing, and is
 warned about.
+
+A marked object is the plugin's if the plugin's code defined it or marked it: a decorator of a
+library returns an object of the library. A mark that no module's name leads to is refused, since
+its export would be missing without a word.
 """
 
 from __future__ import annotations
@@ -14,8 +18,11 @@ from itertools import count
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.generation.kind import Export, Kind, marks_of
+from epochal._core.generation.kind import Export, Kind, Mark, made_marks, marks_of
+from epochal._core.introspect.callables import callables_inside
+from epochal._core.introspect.collector import collect
 from epochal._core.plugin.capabilities import allows
+from epochal._core.use.lease import LEASE
 from epochal.errors import CapabilityError, ExportError, LinkError, format_error
 
 if TYPE_CHECKING:
@@ -69,6 +76,7 @@ def collect_exports(
         exports[key] = export
     for export in exports.values():
         _check_dependencies(export, exports.values())
+    _refuse_hidden_marks(candidate.plugin, namespace, exports)
     _warn_of_methods_without_object(candidate.plugin, namespace)
     return MappingProxyType(exports)
 
@@ -103,7 +111,7 @@ def check_entry_points(plugin: str, root: ModuleType, namespace: Namespace) -> N
         function = vars(root).get(name)
         if not callable(function):
             continue
-        if not namespace.owns(function):
+        if not _is_own(function, namespace):
             raise LinkError(
                 f"{name!r} of plugin {plugin!r} is something that it imported "
                 f"({_origin_of(function)}), and Epochal would call it: import it under another "
@@ -122,9 +130,10 @@ def _marked(namespace: Namespace) -> Iterator[Marked]:
     own: dict[int, bool] = {}  # by the id of a type: a metaclass may make types unhashable
     for name, value in _values(namespace):
         marks = marks_of(value, name)
-        # An imported object is exported by its own plugin, if at all.
-        if marks and namespace.owns(value):
-            for mark in marks:
+        is_own = bool(marks) and _is_own(value, namespace)
+        for mark in marks:
+            # An imported object is exported by its own plugin, if at all.
+            if is_own or mark.origin in namespace.modules:
                 yield mark.kind, mark.name, mark.options, value
         made_by = type(value)
         if issubclass(made_by, (type, FunctionType, MethodType)):
@@ -133,6 +142,18 @@ def _marked(namespace: Namespace) -> Iterator[Marked]:
             own[id(made_by)] = namespace.owns(made_by)
         if own[id(made_by)]:
             yield from _marked_methods(value)
+
+
+def _is_own(value: Any, namespace: Namespace) -> bool:
+    """Whether the plugin's code defined an object, or the function that it decorates."""
+    if namespace.owns(value):
+        return True
+    # What was borrowed from another plugin was not defined here, whatever it leads to.
+    if issubclass(type(value), type) or LEASE in getattr(value, "__dict__", {}):
+        return False
+    # Classes are left out: a library's callable may refer to a class of ours, in a registry.
+    inner = (one for one in callables_inside(value) if not issubclass(type(one), type))
+    return any(map(namespace.owns, inner))
 
 
 def _values(namespace: Namespace) -> Iterator[tuple[str, Any]]:
@@ -159,10 +180,11 @@ def _bound(raw: object, instance: object) -> Any:
         return raw.__func__
     if isinstance(raw, classmethod):
         return MethodType(raw.__func__, type(instance))
-    return MethodType(raw, instance) if isinstance(raw, FunctionType) else None
-
-
-_METHODS: Final = (FunctionType, staticmethod, classmethod)
+    if isinstance(raw, FunctionType):
+        return MethodType(raw, instance)
+    # Marked on purpose, so its binding may run: of a `functools.lru_cache`, for example.
+    bind = getattr(type(raw), "__get__", None)
+    return raw if bind is None else bind(raw, instance, type(instance))
 
 
 def _warn_of_methods_without_object(plugin: str, namespace: Namespace) -> None:
@@ -175,8 +197,7 @@ def _warn_of_methods_without_object(plugin: str, namespace: Namespace) -> None:
     for cls in classes.values():
         if id(cls) in instantiated or not namespace.owns(cls):
             continue
-        methods = [(n, raw) for n, raw in list(vars(cls).items()) if isinstance(raw, _METHODS)]
-        marks = [mark for name, raw in methods for mark in marks_of(raw, name)]
+        marks = [mark for name, raw in list(vars(cls).items()) for mark in marks_of(raw, name)]
         if marks:
             warnings.warn(
                 f"plugin {plugin!r}: methods of {cls.__qualname__} are marked as "
@@ -184,6 +205,54 @@ def _warn_of_methods_without_object(plugin: str, namespace: Namespace) -> None:
                 f"are not exported: add one, say `plugin = {cls.__qualname__}()`",
                 stacklevel=1,
             )
+
+
+def _refuse_hidden_marks(
+    plugin: str, namespace: Namespace, exports: Mapping[ExportKey, Export]
+) -> None:
+    """Refuse a mark on an object that no name of the modules leads to.
+
+    Raises:
+        ExportError: a decorator outside the marker hides the mark, for example.
+    """
+    if not _hidden(plugin, namespace, exports):
+        return
+    collect()  # an object that only its own cycle keeps is gone: a function within a function
+    hidden = _hidden(plugin, namespace, exports)
+    if hidden:
+        kind, target = hidden[0].kind.name, hidden[0].target
+        raise ExportError(
+            f"plugin {plugin!r} marks {target!r} as {kind}, but no name at the top level of a "
+            f"module leads to the marked object: put @{kind} outermost, above the other "
+            f"decorators of {target.rpartition('.')[2]!r}, or, within a function, export it with "
+            f"ctx.export({kind}, …) in register(ctx)",
+            plugin=plugin,
+        )
+
+
+def _hidden(plugin: str, namespace: Namespace, exports: Mapping[ExportKey, Export]) -> list[Mark]:
+    made = [mark for mark in made_marks.live() if mark.origin in namespace.modules]
+    seen = {id(mark) for mark in _visible_marks(namespace)} if made else set()
+    return [
+        mark
+        for mark in made
+        if id(mark) not in seen
+        # Another object is exported in its place: a second definition, or by register(ctx).
+        and (mark.kind, f"{plugin}.{mark.name or mark.target.rpartition('.')[2]}") not in exports
+    ]
+
+
+def _visible_marks(namespace: Namespace) -> Iterator[Mark]:
+    """The marks on the values of the modules, and on the methods of these and of their classes."""
+    values = _values(namespace)
+    classes: dict[int, type] = {}  # by id: a metaclass may make types unhashable
+    for name, value in values:
+        yield from marks_of(value, name)
+        for cls in (type(value), value) if issubclass(type(value), type) else (type(value),):
+            classes.update((id(base), base) for base in cls.__mro__)
+    for cls in classes.values():
+        for name, raw in list(vars(cls).items()):
+            yield from marks_of(raw, name)
 
 
 def _short_name(plugin: str, kind: Kind[Any], mark_name: str | None, target: object) -> str:

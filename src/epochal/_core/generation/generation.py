@@ -32,6 +32,7 @@ from epochal._core.generation.orphan_threads import OwnThreads, end_threads
 from epochal._core.generation.own_state import PluginState, describe, translate_errors
 from epochal._core.generation.reclaim import Reclaim, reclaim
 from epochal._core.generation.side_effects import SideEffects
+from epochal._core.introspect.callables import check_ran
 from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.plugin.capabilities import allows
 from epochal._core.use.lease import RevocableLease, carry
@@ -111,7 +112,8 @@ class Generation:
         operations: the runtime's labelled operations.
         requires: the ids of the plugins that it requires.
         failures: a line for each error of its shutdown.
-        dropped: a line for each piece of state that no newer generation took over.
+        dropped: a line for each export of its predecessor that it lacks, and for each piece of the
+            predecessor's state that it did not take over.
         cleaned_up: a line for each thing that it had left in the process's tables and that was
             taken out.
     """
@@ -392,7 +394,8 @@ class Generation:
             function = vars(root).get("shutdown") if root is not None else None
             if initialized and callable(function):
                 try:
-                    function()
+                    if (result := function()) is not None:
+                        check_ran("shutdown", result)
                 except BaseException as error:  # noqa: BLE001  reported; the rest goes on
                     self.failures.append(f"shutdown() of {self} raised {format_error(error)}")
             self._close_resources()
@@ -456,8 +459,8 @@ class Generation:
 
     def _call(self, name: str, context: PluginContext | None) -> None:
         function = self.entry_point(name)
-        if function is not None:
-            function(context)
+        if function is not None and (result := function(context)) is not None:
+            check_ran(name, result)
 
     def __str__(self) -> str:
         return f"{self.plugin}#{self.number}"

@@ -28,22 +28,31 @@ runtime reads the marks when it links a generation, so importing a plugin's file
 tests do, has no effect beyond the plugin's own. `read_marks` adds readers for the markers of other
 libraries.
 
+A mark knows the module whose code made it. So an object of a library that the plugin decorated its
+function with is the plugin's export, and a mark that no module's name leads to is found
+(`made_marks`): a marked object is exported or refused, never skipped.
+
 Which thread reads, which writes: ``_readers`` is an immutable tuple, replaced by `read_marks` as a
 module is imported, under the lock of imports. A thread that links a generation sees the old tuple
-or the new one, whole.
+or the new one, whole. ``made_marks`` holds each mark that is alive, weakly; any thread that applies
+a marker adds to it.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, overload
 
+from epochal._core.sync.weak_registry import WeakRegistry
 from epochal._core.use.handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import FrameType
 
     from typing_extensions import TypeVar
 
@@ -67,13 +76,24 @@ ExportKey: TypeAlias = "tuple[Kind[Any], str]"
 """The kind of an export and its full name, `plugin.name`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Mark:
-    """The order that a marker left on an object: "export this as a … named …"."""
+    """The order that a marker left on an object: "export this as a … named …".
+
+    Attributes:
+        kind: the kind of the export.
+        name: its name within the plugin; None takes the object's `__name__`.
+        options: the marker's options.
+        origin: the name of the module whose code made the mark; empty for a mark that a reader
+            found (see `read_marks`).
+        target: the name of the object that it was put on, for messages.
+    """
 
     kind: Kind[Any]
     name: str | None
     options: Mapping[str, Any]
+    origin: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +208,25 @@ class Kind(Generic[F]):
         Raises:
             TypeError: an option that this kind does not know, or an object that cannot be marked.
         """
-        mark = Mark(self, name, MappingProxyType(dict(self.options(**options))))
+        checked = MappingProxyType(dict(self.options(**options)))
 
         def apply(target: F) -> F:
+            origin = _module_at_work(inspect.currentframe())
+            label = getattr(target, "__qualname__", None) or getattr(target, "__name__", None)
+            mark = Mark(self, name, checked, origin, str(label or target))
             try:
                 # Own marks only: a subclass of a marked class is not itself exported.
                 own = getattr(target, "__dict__", {}).get(MARKS, ())
-                setattr(target, MARKS, (*own, mark))
+                # A library's object outlives the plugins that mark it: without the marks of
+                # modules that are gone.
+                kept = (m for m in own if m.origin == origin or m.origin in sys.modules)
+                setattr(target, MARKS, (*kept, mark))
             except (AttributeError, TypeError):
                 raise TypeError(
                     f"{target!r} cannot be marked as {self.name}: it takes no attributes; "
                     f"export it with ctx.export({self.name}, …) in register(ctx)"
                 ) from None
+            made_marks.add(mark)
             return target
 
         return apply if target is None else apply(target)
@@ -310,12 +337,31 @@ def marks_of(target: object, name: str = "") -> tuple[Mark, ...]:
     """
     try:
         own = getattr(target, "__dict__", None)
-        marks = own.get(MARKS, ()) if own is not None else ()
+        marks: tuple[Mark, ...] = own.get(MARKS, ()) if own is not None else ()
+        if type(target) in (staticmethod, classmethod):  # their `__dict__` is not the function's
+            marks = (*marks, *marks_of(getattr(target, "__func__", None)))
     except Exception:  # noqa: BLE001  such as a proxy without its object: no marks
         return ()
     if not _readers:
         return tuple(marks)
     return (*marks, *(mark for read in _readers for mark in read(name, target)))
+
+
+made_marks: Final[WeakRegistry[Mark]] = WeakRegistry()
+"""Every mark that a marker made, for as long as an object has it."""
+
+
+def _module_at_work(frame: FrameType | None) -> str:
+    """The name of the module whose body runs in a frame's caller or below it; else the caller's.
+
+    A decorator of a library may apply a marker; the module that is decorated has the mark made.
+    """
+    assert frame is not None
+    caller = frame = frame.f_back
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    at_work = frame or caller
+    return "" if at_work is None else str(at_work.f_globals.get("__name__", ""))
 
 
 _readers: tuple[Callable[[str, object], Iterable[Mark]], ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.introspect.callables import check_ran
 from epochal.errors import EpochalError, HandOverError, IncompatibleError, format_error
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class PluginState:
 
     def run(self) -> None:
         """Export, then import."""
-        self._import(self._export(), self._from_version)
+        check_ran("import_state", self._import(self._export(), self._from_version))
 
     def commit(self, offered: Any) -> None:
         """Do nothing: no call waits for this state."""

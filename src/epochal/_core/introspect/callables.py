@@ -1,0 +1,73 @@
+"""The callables inside a callable, and calls that have not run yet.
+
+A decorated function is often another module's code around the plugin's own function. Decorators
+say so with `__wrapped__`, or keep the function in a closure, in a `func` attribute, or in an
+attribute of an object with `__call__`. And a decorated function may return from its call before any
+of its code has run.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOOKED_AT_MOST: Final = 64
+"""How many callables inside one are looked at: decorators nest a few deep, registries are large."""
+
+_LINKS: Final = ("__wrapped__", "func", "__func__")
+
+_NOT_RUN: Final[tuple[type, ...]] = (
+    *(GeneratorType, CoroutineType, AsyncGeneratorType),
+    *(type(contextmanager(iter)(())), type(asynccontextmanager(iter)(()))),  # type: ignore[arg-type]  # made for their types alone
+)
+
+
+def callables_inside(target: Any) -> Iterator[Any]:
+    """Yield the callables that calling `target` may lead to, `target` itself first, each once."""
+    todo, seen = [target], {id(target)}
+    for _ in range(_LOOKED_AT_MOST):
+        if not todo:
+            return
+        current = todo.pop(0)
+        yield current
+        for inner in _linked(current):
+            if callable(inner) and id(inner) not in seen:
+                seen.add(id(inner))
+                todo.append(inner)
+
+
+def _linked(target: Any) -> Iterator[Any]:
+    for name in _LINKS:
+        with suppress(Exception):  # a proxy's `__getattr__` is foreign code
+            yield getattr(target, name)
+    if type(target) is FunctionType:
+        for cell in target.__closure__ or ():
+            with suppress(ValueError):  # an empty cell: its name is not bound yet
+                yield cell.cell_contents
+    elif not issubclass(type(target), type):
+        with suppress(Exception):
+            yield from list(vars(target).values())
+
+
+def check_ran(name: str, result: object) -> None:
+    """Check that a call ran the code of the function that it was meant to run.
+
+    Args:
+        name: the function's name, for the message.
+        result: the call's result.
+
+    Raises:
+        TypeError: the result is a generator, a coroutine or a context manager of one, whose code
+            has not run.
+    """
+    if isinstance(result, _NOT_RUN):
+        if isinstance(result, CoroutineType):
+            result.close()  # the error is raised instead of the warning
+        raise TypeError(
+            f"{name}() returned a {type(result).__name__.lstrip('_')} and ran none of its code: "
+            "make it a plain function, or have its decorator run it to the end"
+        )
