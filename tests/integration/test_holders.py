@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import threading
+from types import MethodType
 
 import pytest
 from tests.conftest import tool
 
 from epochal import Runtime
+from epochal._core.change.retirement import Retirement
 from epochal.errors import DrainTimeoutError
 
 HOST_LIST = []
@@ -205,8 +207,9 @@ def test_a_look_holds_nothing(rt, geo):
         gc.enable()
 
 
-def test_a_look_does_not_prolong_the_life_of_other_threads_variables(rt, geo):
+def test_a_look_does_not_prolong_the_life_of_other_threads_variables(rt, geo, monkeypatch):
     """Before Python 3.13 a frame that was looked at keeps a copy of its variables."""
+    monkeypatch.setattr(Retirement, "_name_holders", lambda _: True)  # a second look drops it
     go_on, dropped, ended = threading.Event(), threading.Event(), threading.Event()
 
     def worker():
@@ -272,3 +275,94 @@ def run_with_runtime(main):
 
     with tempfile.TemporaryDirectory() as folder, Runtime() as rt:
         asyncio.run(main(rt, PluginFolder(Path(folder))))
+
+
+# --- garbage, and many of them -------------------------------------------------------------------
+
+GARBAGE = """
+import gc
+@tool
+def f():
+    try: raise ValueError
+    except ValueError as error: last = error  # its traceback has this frame: a cycle
+    gc.collect()  # what is alive now grows old
+"""
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.05, 0.25])
+def test_garbage_is_nobody(rt, plugins, limit):
+    """Also where the limit is the instant of a collection: 0.05 s and 0.25 s are."""
+    rt.load(plugins.write("geo", GARBAGE))
+    rt.epoch[tool]["geo.f"]()
+    cut = rt.reload("geo", drain_timeout=limit)
+    assert cut.drained, cut.holders
+    assert not cut.holders
+
+
+def test_a_look_for_holders_collects_first(rt, plugins):
+    rt.load(plugins.write("geo", GARBAGE))
+    HOST_LIST.append(rt.epoch[tool]["geo.f"])
+    HOST_LIST[0]()
+    gc.disable()
+    try:
+        old = rt.generation("geo")
+        (holder, *others) = rt.reload("geo", drain_timeout=0.0).holders
+        HOST_LIST[0]()
+        assert [str(holder), *map(str, others)] == list(map(str, old.holders()))
+    finally:
+        gc.enable()
+        HOST_LIST.clear()
+
+
+def many_generators(geo):
+    HOST_LIST.extend(geo("rows")() for _ in range(3_000))
+    for generator in HOST_LIST:
+        next(generator)
+
+
+def many_frames(geo):
+    for _ in range(3_000):
+        try:
+            geo("boom")()
+        except ZeroDivisionError as error:
+            HOST_LIST.append(error)
+
+
+def many_methods(geo):
+    HOST_LIST.extend(MethodType(geo("methodical"), number) for number in range(3_000))
+
+
+def many_dictionaries(geo):
+    HOST_LIST.extend({"callback": geo("f")} for _ in range(3_000))
+
+
+@pytest.mark.parametrize("hold", [many_generators, many_frames, many_methods, many_dictionaries])
+def test_thousands_of_holders_are_counted_and_twenty_named(rt, geo, hold, monkeypatch):
+    walks = []
+    walk = gc.get_referrers
+    monkeypatch.setattr(gc, "get_referrers", lambda *of: (walks.append(len(of)), walk(*of))[1])
+    hold(geo)
+    holders = rt.reload("geo", drain_timeout=0.0).holders
+    assert len(holders) == 21
+    assert str(holders[-1]) == "and 2980 more"
+    assert all(f"{__name__}.HOST_LIST[" in str(holder) for holder in holders[:20])
+    assert len(walks) < 40, "the number of heap walks does not grow with that of the holders"
+    assert max(walks) <= 16, "a heap walk stops other threads for longer, the more it asks about"
+
+
+def test_of_each_sort_of_holder_one_is_named_before_the_second_of_any(rt, geo):
+    many_generators(geo)
+    HOST_OBJECT.callback = geo("f")
+    holders = rt.reload("geo", drain_timeout=0.0).holders
+    assert f"captured function 'f' in {__name__}.HOST_OBJECT.callback" in map(str, holders)
+
+
+def test_what_is_frozen_is_said_not_to_be_looked_at(rt, geo):
+    HOST_LIST.append(geo("f"))
+    gc.freeze()
+    try:
+        holders = rt.reload("geo", drain_timeout=0.0).holders
+    finally:
+        gc.unfreeze()
+    assert "gc.freeze()" in str(holders[-1])
+    assert len(holders) >= 2, "the lease itself is named, too"

@@ -26,6 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.states import LifecycleState
+from epochal._core.introspect.collector import collect_soon
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.drain_wakeup import Waiter, Wake, wakeup_of
 from epochal.events import (
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 # Nothing wakes a drain when a thread that carries no lease leaves the plugin's code, so it looks
 # again: soon at first, then twice a second. Only while there is such a thread.
+
+_COLLECTIONS_S: Final = 10.0
+"""How often a drain whose holders are known collects before it names them."""
 
 
 class RetiringGeneration:
@@ -101,14 +105,14 @@ class RetiringGeneration:
         """The uses that were left when the waiting was over."""
         return () if self.drained else (self._named or self.stragglers)
 
-    def name_holders(self) -> tuple[Holder, ...]:
-        """Find the uses of it.
+    def name_holders(self) -> None:
+        """Find the uses of it; the garbage has been collected.
 
         A look through the heap stops every thread, so it comes last, where nothing else explains
         why the generation is in use.
         """
-        self._named = self.generation.known_holders() or self.generation.holders()
-        return self.holders
+        known = self.generation.known_holders()
+        self._named = known or self.generation.holders(collect=False)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -230,7 +234,7 @@ class Retirement:
             self._leave(self._leaving)  # resumed: go on where its plugin code was given up
         while self._leave_unused():
             schedule = self._schedule = self._schedule or CollectionSchedule(self._timeout_s)
-            if self._is_overdue(schedule):
+            if self._is_overdue(schedule) and self._name_holders():
                 if not (self._cancel_holders and schedule.is_over):
                     self._report_timeout(schedule.waited)
                     self._schedule = CollectionSchedule(None)
@@ -274,6 +278,22 @@ class Retirement:
             until_s = min(until_s, look_s)
         return self._wake.get(timeout=until_s)
 
+    def _name_holders(self) -> bool:
+        """Find what uses the generations; returns whether any of them is in use.
+
+        Garbage uses nothing. So it is collected first, and a generation that only garbage held, or
+        that was released meanwhile, is unused: no report says "in use" and names no holder.
+        """
+        # Labelled operations and running calls are hardly ever garbage, and a service that is
+        # reloaded under load would stop for each collection.
+        known = all(retiring.generation.known_holders() for retiring in self._pending)
+        collect_soon(at_most_every=_COLLECTIONS_S if known else 0.0)
+        if not self._leave_unused():
+            return False
+        for retiring in self._pending:
+            retiring.name_holders()
+        return self._leave_unused()
+
     def _report_timeout(self, waited: float) -> None:
         for retiring in self._pending:
             self._events.emit(
@@ -281,7 +301,7 @@ class Retirement:
                     plugin=retiring.generation.plugin,
                     generation=retiring.generation.number,
                     waited=waited,
-                    holders=retiring.name_holders(),
+                    holders=retiring.holders,
                 )
             )
 

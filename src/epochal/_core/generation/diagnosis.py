@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.running_code import cancel_tasks
 from epochal._core.use.holders import find_holders, holding_operations, limited
 from epochal.errors import format_error
@@ -21,8 +22,15 @@ if TYPE_CHECKING:
     from epochal._core.use.lease import Lease
 
 
-def holders_of(generation: Generation) -> tuple[Holder, ...]:
-    """Everything that holds a generation in use. Looks through the whole heap."""
+def holders_of(generation: Generation, *, collect: bool = True) -> tuple[Holder, ...]:
+    """What holds a generation in use. Looks through the whole heap.
+
+    Args:
+        generation: the generation.
+        collect: collect first. Garbage uses nothing, and must not be named.
+    """
+    if collect and generation.live_lease() is not None:
+        collect_soon()
     lease = generation.live_lease()
     if lease is None:
         return generation.stragglers()

@@ -11,9 +11,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.generation.states import LifecycleState
+from epochal._core.introspect.collector import collect_soon
 from epochal._core.sync.threads import call_on_thread
 from epochal._core.use.drain_wakeup import Drained
-from epochal._core.use.holders import find_holders
+from epochal._core.use.holders import find_holders_of
 from epochal.errors import DrainTimeoutError, NotActiveError, UnexpectedTransitionError
 
 if TYPE_CHECKING:
@@ -116,10 +117,9 @@ class EpochFencedReload:
     def _late(self, started: float, threshold: int) -> Drained:
         """Raise the timeout, unless the last lease was released just after the time ran out."""
         ledger = self.old_lifecycle.ledger
+        if len(ledger) > threshold:
+            collect_soon()  # garbage uses nothing, and must not be named
         in_flight = len(ledger)
         if in_flight <= threshold:
             return Drained(monotonic() - started, wakeup=None)
-        holders = [
-            holder for lease in ledger.live() for holder in find_holders(lease, label=lease.label)
-        ]
-        raise DrainTimeoutError(monotonic() - started, in_flight, holders)
+        raise DrainTimeoutError(monotonic() - started, in_flight, find_holders_of(ledger.live()))

@@ -188,13 +188,16 @@ class Generation:
 
     # --- diagnosis ---------------------------------------------------------------------------
 
-    def holders(self) -> tuple[Holder, ...]:
-        """Everything that holds this generation in use.
+    def holders(self, *, collect: bool = True) -> tuple[Holder, ...]:
+        """What holds this generation in use: twenty are named, the others counted.
 
-        Looks through the whole heap, which takes about 0.1 s and more: for a waiting person, not
-        for a hot path.
+        Looks through the whole heap, which takes 0.1 s to a second: for a waiting person, not for a
+        hot path.
+
+        Args:
+            collect: collect first, so that no garbage is named.
         """
-        return diagnosis.holders_of(self)
+        return diagnosis.holders_of(self, collect=collect)
 
     def known_holders(self) -> tuple[Holder, ...]:
         """The labelled operations and running calls that hold this generation in use.

@@ -34,7 +34,8 @@ from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from epochal._core.introspect.cache_eviction import evict
-from epochal._core.introspect.collector import collect, collect_soon
+from epochal._core.introspect.collector import collect, collect_soon, frozen_objects
+from epochal._core.introspect.findings import FROZEN
 from epochal._core.introspect.object_graph import Graph
 from epochal._core.introspect.object_names import dict_of_type, type_name
 from epochal._core.introspect.referrers import ReferrerSearch
@@ -49,8 +50,6 @@ _NAMED_AT_MOST: Final = 5
 
 _PAUSE_S: Final = 0.005
 """One switch interval of the interpreter (5 ms): a waiting thread gets its turn."""
-_COLLECTION_WAIT_S: Final = 2.0
-"""Seconds to wait for a collection in another thread, where finalizers may block."""
 
 _NATIVE: Final = (
     "what native code holds cannot be seen or undone; it may be an audit hook, a signal handler, "
@@ -162,7 +161,7 @@ def _collect(graph: Graph) -> Callable[[], list[str]]:
     """Collect fully, after a collection that another thread is in has ended."""
 
     def collect_all() -> list[str]:
-        collect_soon(_COLLECTION_WAIT_S)
+        collect_soon()
         return []
 
     return collect_all
@@ -285,6 +284,8 @@ def _explain(graph: Graph, ignored: int) -> tuple[Leak, ...]:
         leaks.append(Leak(*_kind_and_name(leaked, graph), path=path))
     if any("native code" in leak.path for leak in leaks):
         leaks.append(Leak("remark", _NATIVE if collect(0) else _COLLECTING))
+    if frozen := frozen_objects():
+        leaks.append(Leak("remark", FROZEN.format(frozen)))
     if len(entrances) > len(named):
         leaks.append(Leak("more", str(len(entrances) - len(named))))
     public = graph.root_name.rpartition("__g")[0]

@@ -15,6 +15,16 @@ _PAUSE_S: Final = 0.005
 """Between two attempts: short beside a collection of a large heap, which takes 0.5 s."""
 
 
+_collected_at = float("-inf")
+# Written and read by any thread that collects; if two meet, one collection more may run.
+
+_FROZEN_BY_THE_INTERPRETER: Final = 1_000
+"""Python 3.12 sets some 400 objects of its own aside; a program's `gc.freeze` 10,000 and more."""
+
+_WAIT_S: Final = 2.0
+"""Seconds to wait for a collection in another thread, where finalizers may block."""
+
+
 def collect(generation: int = 2) -> bool:
     """Run a collection, unless one is under way.
 
@@ -32,15 +42,29 @@ def collect(generation: int = 2) -> bool:
     return _collections_of(generation) != before
 
 
-def collect_soon(timeout: float) -> None:
+def collect_soon(timeout: float = _WAIT_S, *, at_most_every: float = 0.0) -> None:
     """Run a full collection, after one that is under way.
 
     Args:
         timeout: seconds to wait for that one to end; none runs if it does not.
+        at_most_every: none runs if the last one by this function is not so many seconds ago.
     """
-    deadline = monotonic() + timeout
-    while not collect() and monotonic() < deadline:
+    global _collected_at
+    begun = monotonic()
+    if begun - _collected_at < at_most_every:
+        return
+    while not collect() and monotonic() < begun + timeout:
         sleep(_PAUSE_S)
+    _collected_at = monotonic()
+
+
+def frozen_objects() -> int:
+    """How many objects a program has set aside with `gc.freeze`.
+
+    No look through the heap and no collection sees them.
+    """
+    frozen = gc.get_freeze_count()
+    return frozen if frozen > _FROZEN_BY_THE_INTERPRETER else 0
 
 
 def _collections_of(generation: int) -> int:

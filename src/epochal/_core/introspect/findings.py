@@ -9,6 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+FROZEN: Final = (
+    "what gc.freeze() set aside ({} objects) cannot be looked at, nor collected: a holder among it "
+    "is not named; gc.unfreeze() shows it"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -19,7 +24,8 @@ class Holder:
             taken by hand if it has a name; `epoch`; `function`, an export that is kept; `plugin`,
             another generation that requires this one; `object`, which a kind opened; `generator`,
             `coroutine` or `asynchronous generator`, suspended in an export; `frame`, of a kept
-            exception; `more`, with the number of unlisted holders as its name.
+            exception; `more`, with the number of unlisted holders as its name; `frozen`, with the
+            number of objects that cannot be looked at, since `gc.freeze` set them aside.
         name: its label, name or qualified name; None if it has none.
         place: file, line and function (`geo.py:41 in poll`) of code that runs or is suspended; for
             a lease or function, the local variable of a running call that it is in.
@@ -58,6 +64,8 @@ class Holder:
                 return f"a kept exception's frame at {self.place}"
             case "more":
                 return f"and {self.name} more"
+            case "frozen":
+                return FROZEN.format(self.name)
         word = "at" if self.kind in ("thread", "task") else "suspended at"
         return f"{self.kind} {self.name!r}" + (f" {word} {self.place}" if self.place else "")
 

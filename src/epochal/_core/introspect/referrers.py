@@ -5,8 +5,12 @@ referrers of an object, one heap walk for any number of objects; doing that leve
 backwards, until something with a name is reached (a module, a class, a thread, a task, a local
 variable) gives a path that a person can follow.
 
-Two things are invisible to it: a reference from native code, and a value on the stack of a running
-call. A path that ends without a name says so.
+A heap walk stops every other thread, and compares each reference in the heap with each object that
+it asks about. So a walk asks about few objects, other threads run between two walks, and a search
+has a time limit: a path that was not found by then says so.
+
+Three things are invisible to a search: a reference from native code, a value on the stack of a
+running call, and every object that `gc.freeze` set aside. A path that ends without a name says so.
 
 The objects on the way may be hostile (see `object_names`), and nothing is held after the search. A
 search walks the whole heap several times: it is for a waiting person, never for a hot path.
@@ -17,21 +21,27 @@ from __future__ import annotations
 import gc
 import inspect
 import sys
+from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.introspect.frames import undisturbed
 from epochal._core.introspect.object_names import NAMESPACE, describe_object, edge, root_name
-from epochal._core.introspect.running_code import frames_of_threads, place_of
+from epochal._core.introspect.running_code import frames_of_threads, place_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from types import FrameType
+    from types import CodeType, FrameType
 
 Items = TypeVar("Items", list[Any], tuple[Any, ...])
 
-_DEPTH: Final = 10
-_WIDTH: Final = 60
+_DEPTH: Final = 40
+_WIDTH: Final = 48
 """How far, and how broadly at each level, a search goes before it gives up."""
+_TARGETS_AT_MOST: Final = 16
+"""How many objects one heap walk asks about: 16 take about twice as long as one."""
+_LOOK_S: Final = 0.5
+"""Seconds of processor time after which no other heap walk begins: for finding objects, and then as
+long for their paths. The time in which other threads run does not count."""
 
 
 class PathStep:
@@ -42,6 +52,12 @@ class PathStep:
     def __init__(self, node: Any, below: PathStep | None = None) -> None:
         self.node: Final = node
         self.below: Final = below
+
+    @property
+    def target(self) -> Any:
+        """The next object towards the target."""
+        assert self.below is not None  # of a step that `ReferrerSearch.edges` made
+        return self.below.node
 
     def way_down(self) -> str:
         """The way from this object to the target, in words."""
@@ -63,14 +79,20 @@ class ReferrerSearch:
         ignored: the `id` of each object that does not count as a referrer.
     """
 
-    __slots__ = ("_ignored", "_own", "_variables")
+    __slots__ = ("_deadline", "_ignored", "_own", "_variables")
 
     def __init__(self, ignored: Iterable[int] = ()) -> None:
         # The search's own lists refer to the objects that it looks at, and must not count. They are
         # kept to its end: the `id` of a dropped list may be the next list's of anyone.
         self._own: Final[list[Sequence[Any]]] = []
         self._ignored: Final = {id(self._own), *ignored}
-        self._variables: Final = _variables_of_threads()
+        self._deadline = thread_time() + _LOOK_S
+        self._variables: Final = _variables_of_threads(self._deadline)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time has run out: that for finding objects or, in `paths`, that for paths."""
+        return thread_time() >= self._deadline
 
     def own(self, items: Items) -> Items:
         """Do not count this list, or tuple, as a referrer."""
@@ -79,25 +101,56 @@ class ReferrerSearch:
         return items
 
     def referrers(self, targets: list[Any]) -> list[Any]:
-        """All objects that refer to any of these, without this search itself."""
-        # The call takes this very tuple, and finds it, as its later calls do on Python 3.13.
-        arguments = self.own(tuple(self.own(targets)))
-        candidates = self.own(gc.get_referrers(*arguments))
-        others = self.own([])
-        for index in range(len(candidates)):  # a loop variable would be one more reference
-            if (
-                id(candidates[index]) not in self._ignored
-                and type(candidates[index]) is not PathStep
-            ):
-                others.append(candidates[index])
-        return others
+        """The objects that refer to any of these, without this search itself.
+
+        All of them, unless its time runs out between two walks; one walk is always made.
+        """
+        self.own(targets)
+        found = self.own([])
+        for first in range(0, len(targets), _TARGETS_AT_MOST):
+            if first and self.is_over:
+                break
+            # The call takes this very tuple, and finds it, as its later calls do on Python 3.13.
+            arguments = self.own(tuple(self.own(targets[first : first + _TARGETS_AT_MOST])))
+            candidates = self.own(gc.get_referrers(*arguments))
+            for index in range(len(candidates)):  # a loop variable would be one more reference
+                if (
+                    id(candidates[index]) not in self._ignored
+                    and type(candidates[index]) is not PathStep
+                ):
+                    found.append(candidates[index])
+        return found
+
+    def edges(self, targets: list[Any]) -> list[PathStep]:
+        """The references to any of these: each an object that refers, and below it the target."""
+        # A list, not a generator: a suspended generator is an object, and would be found.
+        below = {id(target): PathStep(target) for target in targets}
+        edges: list[PathStep] = []
+        seen: set[int] = set()
+        for referrer in self.referrers(targets):
+            if id(referrer) not in seen:
+                seen.add(id(referrer))
+                # A loop, in which other threads get their turn: there may be millions.
+                found: set[int] = set()
+                for referent in gc.get_referents(referrer):
+                    if id(referent) in below:
+                        found.add(id(referent))
+                edges += [PathStep(referrer, below[key]) for key in found]
+        return edges
 
     def variable(self, value: object) -> str | None:
         """The local variable of a running call that holds a value."""
-        return self._variables.get(id(value))
+        variable = self._variables.get(id(value))
+        return None if variable is None else variable.described
+
+    def root(self, step: PathStep) -> str | None:
+        """The name by which an object can be found; None if it has none."""
+        name = self.variable(step.node)
+        # The target's own name is no answer: its holder is asked for.
+        return root_name(step.node) if name is None and step.below is not None else name
 
     def paths(self, starts: Sequence[PathStep]) -> list[str]:
-        """For each object, the shortest path that leads to it; one heap walk a level for all.
+        """For each object, the shortest path that leads to it; the levels are walked for all.
 
         Args:
             starts: where to begin; a step with another below it asks for a path through its object.
@@ -105,79 +158,119 @@ class ReferrerSearch:
         Returns:
             The paths. An object that no name leads to is reported as held by native code.
         """
-        paths = [ReferrerPath(start) for start in starts]
+        self._deadline = thread_time() + _LOOK_S
+        paths = [ReferrerPath(start, self.root(start)) for start in starts]
         for _ in range(_DEPTH):
-            open_paths = [path for path in paths if path.climb(self)]
-            if not open_paths:
+            level: dict[int, PathStep] = {}
+            for path in paths:
+                level.update(path.frontier)
+            if not level or self.is_over:
                 break
-            level = self.own([step.node for path in open_paths for step in path.frontier])
-            referrers = self.referrers(level)
-            for path in open_paths:
-                path.extend(referrers)
+            edges = self.edges([step.node for step in level.values()])
+            names = [self.root(edge) for edge in edges]
+            followed: set[int] = set()
+            for path in paths:
+                if path.frontier:
+                    path.extend(edges, names, followed)
         return [path.words for path in paths]
 
 
 class ReferrerPath:
-    """The search for one object's path, a level at a time."""
+    """The search for one object's path, a level at a time.
 
-    __slots__ = ("_seen", "_top", "_words", "frontier")
+    Attributes:
+        frontier: the steps whose referrers come next, by the `id` of their objects; empty when the
+            search has ended.
+    """
 
-    def __init__(self, start: PathStep) -> None:
-        self.frontier: list[PathStep] = [start]
+    __slots__ = ("_put_off", "_seen", "_top", "_words", "frontier")
+
+    def __init__(self, start: PathStep, name: str | None) -> None:
         self._seen: Final = {id(start.node)}
         if start.below is not None:
             self._seen.add(id(start.below.node))
         self._top = start
-        self._words: str | None = None
+        self._put_off: Final[list[PathStep]] = []  # their level had enough: for when others end
+        self._words = None if name is None else name + start.way_down()
+        self.frontier = {id(start.node): start} if name is None else {}
 
-    def climb(self, search: ReferrerSearch) -> bool:
-        """Look for a name on this level. Returns whether to go on."""
-        if self._words is None:
-            for step in self.frontier:
-                root = search.variable(step.node)
-                if root is None and step.below is not None:
-                    root = root_name(step.node)
-                if root is not None:
-                    self._words = root + step.way_down()
-                    break
-            if self.frontier:
-                self._top = self.frontier[0]
-        return self._words is None and bool(self.frontier)
+    def extend(self, edges: list[PathStep], names: list[str | None], followed: set[int]) -> None:
+        """Go up to the referrers of this level.
 
-    def extend(self, referrers: list[Any]) -> None:
-        """Go up to the referrers of this level."""
-        below = {id(step.node): step for step in self.frontier}
-        self.frontier = []
-        for referrer in referrers:
-            if id(referrer) in self._seen:
+        Args:
+            edges: the references to the objects of all paths' levels.
+            names: the name of each object that refers; None if it has none.
+            followed: the `id` of each object that a path follows on the next level; added to.
+        """
+        frontier, self.frontier = self.frontier, {}
+        for edge_up, name in zip(edges, names, strict=True):
+            below = frontier.get(id(edge_up.target))
+            if below is None or id(edge_up.node) in self._seen:
                 continue
-            step = next((below[i] for i in map(id, gc.get_referents(referrer)) if i in below), None)
-            if step is not None:
-                self._seen.add(id(referrer))
-                self.frontier.append(PathStep(referrer, step))
-                if len(self.frontier) == _WIDTH:
-                    return
+            step = PathStep(edge_up.node, below)
+            if name is not None:
+                self._words, self.frontier = name + step.way_down(), {}
+                return
+            self._follow(step, followed)
+        if not self.frontier:
+            self.frontier = {id(step.node): step for step in self._put_off[:_TARGETS_AT_MOST]}
+            del self._put_off[:_TARGETS_AT_MOST]
+        if self.frontier:
+            self._top = next(iter(self.frontier.values()))
+
+    def _follow(self, step: PathStep, followed: set[int]) -> None:
+        key = id(step.node)
+        self._seen.add(key)
+        # Each path goes on with one object at least, however many the others follow.
+        if self.frontier and len(followed) >= _WIDTH and key not in followed:
+            self._put_off.append(step)
+        else:
+            followed.add(key)
+            self.frontier[key] = step
 
     @property
     def words(self) -> str:
         """The path, or how far it could be followed."""
         if self._words is not None:
             return self._words
+        holder = "native code"
+        if self.frontier:
+            holder = "an object that was not looked for any further"
         if self._top.below is None:
-            return "native code"
-        return f"{describe_object(self._top.node)}{self._top.way_down()}, which native code holds"
+            return holder
+        return f"{describe_object(self._top.node)}{self._top.way_down()}, which {holder} holds"
 
 
 # --- local variables of running calls ------------------------------------------------------------
 
 
-def _variables_of_threads() -> dict[int, str]:
-    """The `id` of each local variable's value, over all threads, to the variable's name."""
-    variables: dict[int, str] = {}
+class _Variable:
+    """A local variable of a running call; put into words where a path needs it."""
+
+    __slots__ = ("_code", "_line", "_name", "_thread")
+
+    def __init__(self, name: str, code: CodeType, line: int | None, thread: str) -> None:
+        self._name: Final = name
+        self._code: Final = code
+        self._line: Final = line
+        self._thread: Final = thread
+
+    @property
+    def described(self) -> str:
+        """`local variable 'x' at geo.py:41 in poll (thread 'worker')`."""
+        place = place_in(self._code, self._line)
+        return f"local variable {self._name!r} at {place} (thread {self._thread!r})"
+
+
+def _variables_of_threads(deadline: float) -> dict[int, _Variable]:
+    """The variables of all threads' calls, by the `id` of their values; some, if time runs out."""
+    variables: dict[int, _Variable] = {}
     for _, thread, frame in frames_of_threads():
+        if thread_time() >= deadline:
+            break
         for name, value in _locals_of(frame).items():
-            where = f"at {place_of(frame)} (thread {thread!r})"
-            variables.setdefault(id(value), f"local variable {name!r} {where}")
+            if id(value) not in variables:
+                variables[id(value)] = _Variable(name, frame.f_code, frame.f_lineno, thread)
     return variables
 
 

@@ -1,5 +1,6 @@
 """Paths to an object: through containers and attributes, up to a name."""
 
+import gc
 import sys
 import threading
 
@@ -87,7 +88,7 @@ def test_a_local_variable_of_a_running_call_is_named():
     thread = threading.Thread(target=work, name="worker")
     thread.start()
     assert inside.wait(10)
-    named = [text for key, text in ReferrerSearch()._variables.items() if key == made[0]]
+    named = [v.described for key, v in ReferrerSearch()._variables.items() if key == made[0]]
     go_on.set()
     thread.join(10)
     assert named[0].startswith("local variable 'target' at test_referrers.py:")
@@ -121,3 +122,58 @@ def test_names_of_roots_and_types():
 def test_an_edge_without_words_is_empty():
     assert edge([1], object()) == ""
     assert edge(Slotted(), object()) == ""
+
+
+def test_a_deep_chain_is_followed_as_far_as_a_person_can_read(monkeypatch):
+    monkeypatch.setattr("epochal._core.introspect.referrers._LOOK_S", 60.0)
+    targets = [Target()]
+    for depth, path in ((20, f"{__name__}.HOST[0]"), (60, "a list[0]")):
+        HOST[:] = [targets[0]]
+        for _ in range(depth):
+            HOST[:] = [HOST.copy()]
+        (described,) = ReferrerSearch({id(targets)}).paths([PathStep(targets[0])])
+        assert described.startswith(path)
+    assert described.endswith("[0], which an object that was not looked for any further holds")
+
+
+def test_among_many_referrers_the_one_that_has_a_name_is_found(monkeypatch):
+    monkeypatch.setattr("epochal._core.introspect.referrers._LOOK_S", 60.0)
+    targets = [Target()]
+    targets.extend([targets[0]] for _ in range(200))
+    HOST.append(targets[0])
+    search = ReferrerSearch({id(targets)})
+    assert search.paths([PathStep(targets[0])]) == [f"{__name__}.HOST[0]"]
+
+
+def test_a_walk_asks_about_few_objects_and_finds_the_referrers_of_all(monkeypatch):
+    walk, asked = gc.get_referrers, []
+    monkeypatch.setattr(gc, "get_referrers", lambda *of: (asked.append(len(of)), walk(*of))[1])
+    targets = [Target() for _ in range(100)]
+    holders = [[target] for target in targets]
+    edges = ReferrerSearch({id(targets)}).edges(targets)
+    assert [edge.node for edge in edges] == holders
+    assert [edge.target for edge in edges] == targets
+    assert max(asked) <= 16
+
+
+def test_a_search_ends_at_its_time_limit(monkeypatch):
+    monkeypatch.setattr("epochal._core.introspect.referrers._LOOK_S", 0.0)
+    targets = [Target() for _ in range(100)]
+    HOST.extend([target] for target in targets)
+    search = ReferrerSearch({id(targets)})
+    assert len(search.edges(targets)) == 16, "one walk"
+    assert search.paths([PathStep(targets[0])]) == ["an object that was not looked for any further"]
+
+
+@pytest.mark.parametrize(
+    ("table", "path"),
+    [
+        ({"k" * 1_000: 1}, ".HOST[0]['" + "k" * 80 + "…']"),
+        ({10**6_000: 1}, ".HOST[0][an int]"),
+        (dict.fromkeys(range(200_000), 1), ".HOST[0][…]"),
+    ],
+)
+def test_a_long_key_and_a_large_table_are_cut_short(table, path):
+    targets = [Target()]
+    HOST.append(dict.fromkeys(table, targets[0]))
+    assert ReferrerSearch({id(targets)}).paths([PathStep(targets[0])]) == [f"{__name__}{path}"]

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from epochal._core.use.drain_wakeup import Ledger
-from epochal._core.use.holders import find_holders, holding_operations, limited
+from epochal._core.use.holders import (
+    find_holders,
+    find_holders_of,
+    holding_operations,
+    limited,
+)
 from epochal._core.use.lease import RevocableLease, carry, tie
 from epochal.report import Holder
 
@@ -84,6 +89,23 @@ def test_the_first_twenty_are_listed_once_and_the_rest_is_counted():
     assert listed[:20] == tuple(holders[:20])
     assert str(listed[20]) == "and 5 more"
     assert limited(holders[:20]) == tuple(holders[:20])
+
+
+def test_the_rest_is_added_to_the_count():
+    assert str(limited([Holder("epoch", "1")], 7)[-1]) == "and 7 more"
+
+
+def test_a_lease_that_nothing_visible_holds_is_said_to_be_held_by_what_is_invisible(ledger):
+    (holder,) = find_holders(ledger.issue("x"))  # on this call's stack alone
+    assert holder.kind == "lease"
+    assert "native code, or the stack of a running call" in str(holder)
+
+
+def test_of_many_leases_twenty_are_named(ledger):
+    HOST.extend(ledger.issue("mine") for _ in range(50))
+    holders = find_holders_of(ledger.live())
+    assert str(holders[0]) == f"lease 'mine' in {__name__}.HOST[0]"
+    assert str(holders[-1]) == "and 30 more"
 
 
 def test_a_look_holds_nothing(ledger):
