@@ -6,11 +6,13 @@ PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 PEERS := $(VENV)/.peers
+LIBRARIES := $(VENV)/libraries
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful serve test late lint bench bench-quick mutants soak conformance clean
+.PHONY: help setup demo demo-stateful serve test late lint bench bench-quick mutants soak libraries \
+  conformance clean
 
 help: ## Show this list
 	@echo "make <target>"
@@ -45,6 +47,9 @@ mutants: $(STAMP) ## Break each guarantee on purpose and see a test fail; ARGS="
 
 soak: $(STAMP) ## Operate under changes for an hour; ARGS="--minutes 5 --mode threads --seed 1"
 	@$(PY) -m tests.soak $(ARGS)
+
+libraries: $(LIBRARIES)/.ready ## Have plugins be the first to import 86 libraries; ARGS="numpy six" for some
+	@PYTHONPATH=$(LIBRARIES) $(PY) -m tests.realcode.imported_first $(ARGS)
 
 conformance: $(PEERS) ## See what other ways to swap code do to running work; writes docs/conformance.md
 	@$(PY) -m conformance --page
@@ -93,3 +98,9 @@ $(BENCH): $(STAMP)
 $(PEERS): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group conformance
 	@touch $(PEERS)
+
+# Apart from the rest: some of them want other versions of what we have.
+$(LIBRARIES)/.ready: $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(LIBRARIES) \
+	  --group libraries
+	@touch $@

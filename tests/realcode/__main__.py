@@ -38,6 +38,14 @@ class of theirs was alive after a collection.
 A plugin carries Python alone. The compiled accelerator of `markupsafe` was left out, and its own
 fallback is used: compiled modules cannot be unloaded, and a plugin that holds one is refused by
 name.
+
+## Libraries that a plugin imports first
+
+A library registers things with the process as it is imported: reducers of `copyreg`, import
+finders, modules made by hand, warnings filters, handlers. It does so once. `make libraries` has a
+plugin be the first to import each of 86 libraries, in processes of their own; the plugin is
+reloaded and removed, refused at first, or refused between two reloads. Then the process's tables
+must be those of a process that imported the library plainly. All 86 keep everything.
 """
 
 

@@ -11,6 +11,7 @@ import io
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.generation.side_effects import own_code_begins, own_code_ends
 from epochal.loaders._artifact_files import ArtifactFolder
 from epochal.loaders._compiler import COMPILER
 
@@ -43,7 +44,12 @@ class MemoryLoader:
         """Compile the bytes and run them."""
         self._namespace.add_module(module, self)
         code = COMPILER.compile(self.source, self.file, retain_in=self._namespace.compiled)
-        exec(code, vars(module))
+        # It may be imported within a library's import, which it is no part of.
+        depth = own_code_begins()
+        try:
+            exec(code, vars(module))
+        finally:
+            own_code_ends(depth)
 
     def get_code(self, fullname: str) -> Any:
         """The compiled module (`runpy`, `pkgutil`)."""

@@ -9,8 +9,8 @@ Threads
 -------
 
 ``_namespaces`` (private root name -> namespace) is written under ``_lock`` by `enter` and `leave`,
-and read by the finder without a lock, in one dict step. It is all that the finder knows: a name
-with another root is not a plugin's, and costs its import one `str.partition` and one dict look-up.
+and read by the finder without a lock, in one dict step. A name with
+another root is not a plugin's: the finders after ours find it (`_import_notes`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import sys
 import threading
 import typing
 from typing import TYPE_CHECKING, Final
+
+from epochal.loaders._import_notes import find_noted_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,15 +37,20 @@ _namespaces: Final[dict[str, PythonNamespace]] = {}
 
 
 class Finder:
-    """The one meta-path finder: serves the modules of every generation from memory."""
+    """The one meta-path finder: serves the modules of every generation from memory.
+
+    It is the first of the finders, so that it also notes the imports of all other modules.
+    """
 
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a generation's module; None for any other module (import protocol)."""
+        """The spec of a module, of a generation or any other (import protocol)."""
         namespace = _namespaces.get(root_of(name))
-        return namespace.find_spec(name) if namespace is not None else None
+        if namespace is not None:
+            return namespace.find_spec(name)
+        return find_noted_spec(Finder, name, path, target)
 
 
 def root_of(name: str) -> str:
@@ -63,7 +70,7 @@ def enter(namespace: PythonNamespace, plugin: str, tag: str) -> str:
         while f"{plugin}__{reserved}" in _namespaces:
             count += 1
             reserved = f"{tag}_{count}"
-        if not _namespaces:
+        if not sys.meta_path or sys.meta_path[0] is not Finder:
             sys.meta_path.insert(0, Finder)
         _namespaces[f"{plugin}__{reserved}"] = namespace
     return reserved
@@ -75,7 +82,8 @@ def leave(root_name: str, files: Iterable[str]) -> None:
         if _namespaces.pop(root_name, None) is None:
             return
         if not _namespaces:
-            sys.meta_path.remove(Finder)
+            # In one step, and whole: another thread may be going through the list.
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not Finder]
     for name in _at_or_below(root_name, sys.modules):
         sys.modules.pop(name, None)
     for file in files:

@@ -185,15 +185,17 @@ class PythonNamespace:
 
     def owns(self, obj: object) -> bool:
         """Whether an object was defined by this generation's code."""
-        if isinstance(obj, MethodType):
+        # By type, never `isinstance`: that asks the object for its `__class__`, and to ask a lazy
+        # module for anything is to load it.
+        if type(obj) is MethodType:
             obj = obj.__func__
-        if isinstance(obj, FunctionType):
+        if type(obj) is FunctionType:
             if any(obj.__globals__ is vars(module) for module in list(self.modules.values())):
                 return True
-        elif isinstance(obj, ModuleType):
-            return self.modules.get(obj.__name__) is obj
+        elif issubclass(type(obj), ModuleType):
+            return any(obj is module for module in list(self.modules.values()))
         else:
-            cls = obj if isinstance(obj, type) else type(obj)
+            cls = obj if issubclass(type(obj), type) else type(obj)
             name = cls.__dict__.get("__module__")
             if isinstance(name, str) and registry.root_of(name) == self.root_name:
                 return True

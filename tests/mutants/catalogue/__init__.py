@@ -10,6 +10,7 @@ from tests.mutants.catalogue import (
     hooks,
     indexes,
     jobs,
+    process,
     server,
     services,
     sources,
@@ -17,5 +18,17 @@ from tests.mutants.catalogue import (
     streams,
 )
 
-AREAS = (core, services, jobs, streams, indexes, storage, data_types, server, hooks, sources)
+AREAS = (
+    core,
+    services,
+    jobs,
+    streams,
+    indexes,
+    storage,
+    data_types,
+    server,
+    hooks,
+    sources,
+    process,
+)
 MUTANTS = tuple(mutant for area in AREAS for mutant in area.MUTANTS)

@@ -41,6 +41,7 @@ from epochal.report import Holder, Straggler, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from types import ModuleType
 
     from epochal._core.generation.kind import Export, ExportKey, Handover
@@ -281,7 +282,7 @@ class Generation:
         """
         assert self._namespace is not None  # prepared
         assert self._context is not None
-        with self._threads.noting(), self._side_effects.noting():
+        with self._threads.noting(), self._noting():
             try:
                 self._root = self._namespace.execute()
                 check_entry_points(self.plugin, self._root, self._namespace)
@@ -313,7 +314,7 @@ class Generation:
 
         Passes on every exception of either.
         """
-        with self._threads.noting(), self._side_effects.noting():
+        with self._threads.noting(), self._noting():
             self._call("init", self._context)
             for key, export in self.exports.items():
                 if export.kind.opens:
@@ -365,7 +366,7 @@ class Generation:
     @contextmanager
     def taking_over(self) -> Iterator[None]:
         """Around the import of state: its threads and side effects are this generation's."""
-        with self._threads.noting(), self._side_effects.noting():
+        with self._threads.noting(), self._noting():
             yield
 
     def entry_point(self, name: str) -> Callable[..., Any] | None:
@@ -388,7 +389,7 @@ class Generation:
             initialized: whether `init` succeeded. If not, `shutdown()` is not called, but the
                 resources that `init` acquired before it failed are closed all the same.
         """
-        with self._threads.noting(), self._side_effects.noting():
+        with self._threads.noting(), self._noting():
             if self._context is not None:
                 self._context.resources.stopping.set()
             self._close_opened()
@@ -459,6 +460,10 @@ class Generation:
         # `reclaim` counts references: none of this frame's may be among them.
         del namespace
         return reclaim(modules, root_name=root_name, thorough=thorough)
+
+    def _noting(self) -> AbstractContextManager[None]:
+        assert self._namespace is not None  # prepared, and not released
+        return self._side_effects.noting(self._namespace.owns)
 
     def _call(self, name: str, context: PluginContext | None) -> None:
         function = self.entry_point(name)

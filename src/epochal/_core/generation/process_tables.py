@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from epochal._core.generation.watched_table import Entry, ListTable, NamedTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from epochal._core.generation.watched_table import Owns, WatchedTable
 
@@ -211,10 +211,10 @@ _WARNINGS: Final = {
 }
 _LOGGING: Final = {"_loggerClass": logging.Logger, "_logRecordFactory": logging.LogRecord}
 
-_BUILTINS: Final = NamedTable("builtin {}", lambda: _builtins, original=dict(_builtins))
+BUILTINS: Final = NamedTable("builtin {}", lambda: _builtins, original=dict(_builtins))
 
 TABLES: Final[tuple[WatchedTable, ...]] = (
-    _BUILTINS,
+    BUILTINS,
     NamedTable("sys.{}", lambda: sys.__dict__, _SYS, _kept_originals(sys, _SYS)),
     NamedTable(
         "threading.{}",
@@ -262,25 +262,32 @@ def logger_tables() -> dict[str, WatchedTable]:
 
 def host_builtins() -> dict[str, Any]:
     """A copy of the builtins without the entries that loaded plugins have put there."""
-    return _BUILTINS.without_puts()
+    return BUILTINS.without_puts()
 
 
-def restore_builtins(before: dict[Any, Any]) -> list[Entry]:
+def restore_builtins(
+    before: dict[Any, Any], imports: Sequence[tuple[dict[Any, Any], dict[Any, Any]]] = ()
+) -> list[Entry]:
     """Put builtins back that plugin code replaced before it failed.
 
     Args:
         before: a look at all tables, by table.
+        imports: two looks at the builtins for each import of a library, whose changes stay.
 
     Returns:
         An entry for each, which is already undone.
     """
     # Nothing in here may call a builtin function: each may be the one that was replaced.
     restored: list[Entry] = []
-    old = before[_BUILTINS]
+    old = before[BUILTINS]
+    for was, now in imports:
+        for name in now:
+            if was.get(name) is not now[name]:
+                old[name] = now[name]
     for name in old:
         if _builtins.get(name) is not old[name]:
             _builtins[name] = old[name]
-            restored.append(Entry(_BUILTINS.describe(name), _was_undone))
+            restored.append(Entry(BUILTINS.describe(name), _was_undone))
     return restored
 
 

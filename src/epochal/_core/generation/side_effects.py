@@ -12,14 +12,34 @@ at the end by the code that it refers to.
 An entry is undone only if it is still there as the plugin left it: if other code has replaced it,
 the new entry is that code's. (Exit hooks cannot be listed; `loaders._exit_hooks` runs them.)
 
-Honest limit: an entry that another thread of the host registers in the very milliseconds in which a
-plugin is linked counts as the plugin's. Register process-wide things before you load plugins, or
-after.
+Imports of other modules
+------------------------
+
+A plugin may be the first to import a library. The library stays in `sys.modules` when the plugin
+goes, and never registers again what it registered as it was imported. So the rule: an entry that
+appears *while a module is imported that is not a plugin's* is that module's, and stays with it,
+unless the plugin's code defined it. What a library's function registers after that, called by the
+plugin, is the plugin's.
+
+The import system reports each such import (`loaders._import_notes`), of any thread, by statement or
+by string: `import_begins`, `import_ends`. The changes between the two are added to the first look
+of every block, as if they had come before it.
+
+Which thread reads, which writes: a block, its look and its list of imports belong to its thread;
+an import in any thread appends to that list. The importing thread appends *before* it leaves
+``_imports``, and a block looks at the tables *before* it reads ``_imports`` and then its list. So
+an import that ends meanwhile is in one of the two; swap either pair, and it may be in neither.
+
+Honest limits: an entry that another thread of the host registers in the very milliseconds in which
+a plugin is linked counts as the plugin's, unless that thread is importing. And one that the plugin
+registers while another thread imports a library for the first time counts as the library's, unless
+the plugin's code defined it. Register process-wide things before you load plugins, or after.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import threading
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from epochal._core.generation import process_tables
 from epochal.errors import format_error
@@ -29,14 +49,17 @@ if TYPE_CHECKING:
 
     from epochal._core.generation.watched_table import Entry, Owns, WatchedTable
 
+Look: TypeAlias = "dict[Any, Any]"
+"""A copy of the entries of every table, by table."""
+
 
 class SideEffects:
     """The entries that one generation left in the process's tables.
 
-    Used by the change's thread: `with side_effects.noting(): …` around plugin code. A thread that
-    was abandoned in such a block may stay there for ever, or leave it while the change's new thread
-    is in another block. So each block has its own look, and the next block makes the one before
-    forget its look: that holds entries of other plugins, which would not be freed.
+    Used by the change's thread: `with side_effects.noting(owns): …` around plugin code. A thread
+    that was abandoned in such a block may stay there for ever, or leave it while the change's new
+    thread is in another block. So each block has its own look, and the next block makes the one
+    before forget its look: that holds entries of other plugins, which would not be freed.
     """
 
     __slots__ = ("_block", "_entries")
@@ -45,11 +68,15 @@ class SideEffects:
         self._entries: Final[list[Entry]] = []
         self._block: _ChangesNoted | None = None
 
-    def noting(self) -> AbstractContextManager[None]:
-        """Around a call into the plugin's code: note the entries that it makes."""
+    def noting(self, owns: Owns) -> AbstractContextManager[None]:
+        """Around a call into the plugin's code: note the entries that it makes.
+
+        Args:
+            owns: whether an object was defined by the generation's code.
+        """
         if self._block is not None:
-            self._block.before = None
-        self._block = _ChangesNoted(self._entries)
+            self._block.forget()
+        self._block = _ChangesNoted(self._entries, owns)
         return self._block
 
     def undo(self, owns: Owns) -> tuple[list[str], list[str]]:
@@ -73,26 +100,151 @@ class SideEffects:
 
 
 class _ChangesNoted:
-    """One block of `SideEffects.noting`; `before` is its first look, None before and after it."""
+    """One block of `SideEffects.noting`.
 
-    __slots__ = ("_entries", "before")
+    Attributes:
+        thread: the ident of the thread that is in the block.
+        before: its first look, None before and after it.
+        imports: two looks around each import of a foreign module that has ended since.
+    """
 
-    def __init__(self, entries: list[Entry]) -> None:
+    __slots__ = ("_entries", "_owns", "before", "imports", "thread")
+
+    def __init__(self, entries: list[Entry], owns: Owns) -> None:
         self._entries: Final = entries
-        self.before: dict[Any, Any] | None = None
+        self._owns: Owns | None = owns
+        self.thread = 0
+        self.before: Look | None = None
+        self.imports: Final[list[tuple[Look, Look]]] = []
+
+    def forget(self) -> None:
+        """Let go of the look: this block's thread was abandoned in it, if it has not left."""
+        _blocks.pop(id(self), None)
+        if self.before is not None:
+            self.before = None
+            abandoned = _imports.get(self.thread)
+            if abandoned is not None:
+                abandoned.before = {}
+        self.imports.clear()
+        self._owns = None  # it leads to the plugin's code
 
     def __enter__(self) -> None:
-        self.before = {key: table.now() for key, table in _tables().items()}
+        self.thread = threading.get_ident()
+        _blocks[id(self)] = self
+        self.before = _look()
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         before, self.before = self.before, None
         if before is None:  # this thread was abandoned here; see `SideEffects`
             return
-        if kind is not None:
-            # Before everything else: the machinery that undoes the rest may need the builtins.
-            self._entries.extend(process_tables.restore_builtins(before))
-        for key, table in _tables().items():
-            self._entries.extend(table.changed(before.get(key, []), table.now()))
+        try:
+            if kind is not None:
+                # Before everything else: the machinery that undoes the rest may need the builtins.
+                builtins_changed = [
+                    (was[process_tables.BUILTINS], now[process_tables.BUILTINS])
+                    for was, now in self.imports
+                    if process_tables.BUILTINS in was
+                ]
+                self._entries.extend(process_tables.restore_builtins(before, builtins_changed))
+            self._note(before)
+        finally:
+            self.forget()
+
+    def _note(self, before: Look) -> None:
+        assert self._owns is not None
+        tables = _tables()
+        after = {key: table.now() for key, table in tables.items()}
+        running = [(each.before, after) for each in _imports.copy().values()]
+        for was, now in (*self.imports, *running):
+            for key, entries in now.items():
+                table = tables.get(key)
+                if table is not None:
+                    known = was.get(key) or type(entries)()
+                    table.carry_over(known, entries, before.setdefault(key, []), self._owns)
+        for key, table in tables.items():
+            self._entries.extend(table.changed(before.get(key, []), after[key]))
+
+
+class _Import:
+    """The outermost import of a foreign module in one thread.
+
+    Attributes:
+        before: the look before it; empty in a thread that is in no block, which need not hold one:
+            all that changed since a block began counts as changed by the import.
+        depth: how many imports are within one another.
+    """
+
+    __slots__ = ("before", "depth")
+
+    def __init__(self) -> None:
+        self.before: Look = {}
+        self.depth = 0
+
+
+_blocks: Final[dict[int, _ChangesNoted]] = {}
+"""The blocks that are open in the process, by `id`; each access is one step of the dictionary."""
+
+_imports: Final[dict[int, _Import]] = {}
+"""The outermost imports of foreign modules that are under way, by thread; written by each thread
+for itself."""
+
+
+def import_begins() -> None:
+    """This thread begins to run the code of a module that is not a plugin's."""
+    thread = threading.get_ident()
+    outermost = _imports.get(thread)
+    if outermost is None:
+        outermost = _Import()
+        if any(block.thread == thread for block in list(_blocks.values())):
+            outermost.before = _look()
+        _imports[thread] = outermost
+    outermost.depth += 1
+
+
+def import_ends() -> None:
+    """This thread has run it, or it raised: what the code registered stays all the same."""
+    thread = threading.get_ident()
+    outermost = _imports.get(thread)
+    if outermost is None:
+        return
+    outermost.depth -= 1
+    if outermost.depth == 0:
+        _publish(outermost)
+        _imports.pop(thread, None)
+
+
+def own_code_begins() -> int:
+    """This thread begins to run a plugin's module, perhaps within a foreign module's import.
+
+    Returns:
+        What to hand to `own_code_ends`.
+    """
+    outermost = _imports.get(threading.get_ident())
+    if outermost is None:
+        return 0
+    _publish(outermost)
+    del _imports[threading.get_ident()]
+    return outermost.depth
+
+
+def own_code_ends(depth: int) -> None:
+    """The plugin's module has run, or raised: the foreign module's import goes on, if any."""
+    if depth:
+        import_begins()
+        _imports[threading.get_ident()].depth = depth
+
+
+def _publish(ended: _Import) -> None:
+    """Add an import to each open block's list."""
+    blocks = list(_blocks.values())
+    if blocks:
+        looks = (ended.before, _look())
+        for block in blocks:
+            block.imports.append(looks)
+
+
+def _look() -> Look:
+    return {key: table.now() for key, table in _tables().items()}
 
 
 def _tables() -> dict[Any, WatchedTable]:

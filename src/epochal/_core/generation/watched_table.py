@@ -50,6 +50,10 @@ class WatchedTable(Protocol):
         """The entries that were set between two looks."""
         ...
 
+    def carry_over(self, was: Any, now: Any, into: Any, owns: Owns) -> None:
+        """Make in a third look the changes between two others, except for the plugin's own."""
+        ...
+
     def owned(self, now: Any, owns: Owns) -> Iterator[Entry]:
         """The entries of a look that belong to the plugin by their code."""
         ...
@@ -113,6 +117,18 @@ class NamedTable:
                 yield self.entry(key, old, value)
         for key in before.keys() - after.keys():
             yield self.entry(key, before[key], ABSENT)
+
+    def carry_over(
+        self, was: dict[Any, Any], now: dict[Any, Any], into: dict[Any, Any], owns: Owns
+    ) -> None:
+        """Make in a third look the changes between two others, except for the plugin's own."""
+        for key, value in now.items():
+            if was.get(key, ABSENT) is value or into.get(key, ABSENT) is value:
+                continue
+            if not (owns(value) or (not isinstance(key, str) and owns(key))):
+                into[key] = value
+        for key in was.keys() - now.keys():
+            into.pop(key, None)
 
     def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
         """The entries with a value, or an object as key, that is the plugin's."""
@@ -202,11 +218,21 @@ class ListTable:
         known = set(map(id, before))
         return (self.entry(item) for item in after if id(item) not in known)
 
+    def carry_over(self, was: list[Any], now: list[Any], into: list[Any], owns: Owns) -> None:
+        """Make in a third look the additions between two others, except for the plugin's own."""
+        known = {*map(id, was), *map(id, into)}
+        added = [item for item in now if id(item) not in known]
+        owned = set(map(id, self._owned_items(added, owns)))
+        into.extend(item for item in added if id(item) not in owned)
+
     def owned(self, now: list[Any], owns: Owns) -> Iterator[Entry]:
         """The entries that are the plugin's, or (a warnings filter) have a part that is."""
-        for item in now:
+        return map(self.entry, self._owned_items(now, owns))
+
+    def _owned_items(self, items: list[Any], owns: Owns) -> Iterator[Any]:
+        for item in items:
             if owns(item) or (type(item) is tuple and any(map(owns, item))):
-                yield self.entry(item)
+                yield item
 
     def entry(self, item: Any) -> Entry:
         """The way to undo one entry."""

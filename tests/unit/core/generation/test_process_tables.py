@@ -80,7 +80,7 @@ def test_a_finalizer_of_the_plugins_code_is_run_if_it_would_run_at_exit():
 
 
 def test_builtins_of_plugins_are_not_the_hosts(monkeypatch):
-    table = process_tables._BUILTINS
+    table = process_tables.BUILTINS
     before = table.now()
     monkeypatch.setattr(builtins, "_geo_builtin", 1, raising=False)
     entries = list(table.changed(before, table.now()))
@@ -91,7 +91,7 @@ def test_builtins_of_plugins_are_not_the_hosts(monkeypatch):
 
 
 def test_replaced_builtins_are_restored_after_a_failure():
-    before = {process_tables._BUILTINS: dict(vars(builtins))}
+    before = {process_tables.BUILTINS: dict(vars(builtins))}
     original = builtins.callable
     builtins.callable = print
     [entry] = restore_builtins(before)

@@ -24,7 +24,7 @@ def owns_nothing(_):
 def test_entries_of_the_block_are_taken_out_and_others_stay(items):
     items.append("host's")
     side_effects = SideEffects()
-    with side_effects.noting():
+    with side_effects.noting(owns_nothing):
         items.append("plugin's")
     items.append("host's, later")
     assert side_effects.undo(owns_nothing) == (['item "plugin\'s"'], [])
@@ -34,16 +34,16 @@ def test_entries_of_the_block_are_taken_out_and_others_stay(items):
 def test_entries_are_taken_out_newest_first(items):
     side_effects = SideEffects()
     for name in ("first", "second"):
-        with side_effects.noting():
+        with side_effects.noting(owns_nothing):
             items.append(name)
     assert side_effects.undo(owns_nothing)[0] == ["item 'second'", "item 'first'"]
 
 
 def test_an_abandoned_block_may_end_within_another(items):
     side_effects = SideEffects()
-    abandoned = side_effects.noting()
+    abandoned = side_effects.noting(owns_nothing)
     abandoned.__enter__()
-    with side_effects.noting():
+    with side_effects.noting(owns_nothing):
         assert abandoned.before is None, "it holds no entries of other plugins any more"
         abandoned.__exit__(None, None, None)
         items.append("plugin's")
@@ -67,7 +67,7 @@ def test_an_undo_that_raises_is_reported_and_stops_no_other(monkeypatch):
     table = ListTable("item", lambda: items, altered)
     monkeypatch.setattr(process_tables, "TABLES", (table,))
     side_effects = SideEffects()
-    with side_effects.noting():
+    with side_effects.noting(owns_nothing):
         items += ["a", "b"]
     assert side_effects.undo(owns_nothing) == (
         [],
@@ -79,7 +79,7 @@ def test_an_undo_that_raises_is_reported_and_stops_no_other(monkeypatch):
 def test_the_real_tables_are_as_before():
     before = list(sys.path)
     side_effects = SideEffects()
-    with side_effects.noting():
+    with side_effects.noting(owns_nothing):
         sys.path.append("/of/the/plugin")
     cleaned_up, failures = side_effects.undo(owns_nothing)
     assert "sys.path entry '/of/the/plugin'" in cleaned_up
