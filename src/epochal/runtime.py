@@ -17,7 +17,8 @@ Threads
 
 ``epoch`` is stored by the change that has the turn, once (`epochal._core.generation.epoch`), and
 read by every thread without a lock. One store and one load of a reference: a reader has the old
-epoch or the new one, whole. Read it once for each unit of work.
+epoch or the new one, whole. Read it once for each unit of work, or read `snapshot()`, which is the
+epoch of the operation that the caller belongs to.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from epochal._core.change.journal import Journal
     from epochal._core.change.plan import PlannedChange
     from epochal._core.change.queue import RunningChange
+    from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
     from epochal.report import Cutover
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
@@ -152,11 +154,18 @@ class Runtime(EpochReader):
 
     # --- reading -----------------------------------------------------------------------------
 
-    def operation(self, label: str = "operation") -> Operation:
-        """Pin the current epoch for one unit of work, with a name and a definite end.
+    def operation(self, label: str = "operation", *, epoch: Epoch | None = None) -> Operation:
+        """Pin an epoch for one unit of work, with a name and a definite end.
+
+        Within its `with` block the hosts that the code uses (SQL queries, pluggy's hooks, …) work
+        in that epoch: see `Operation`. An operation that begins within another sees the same epoch,
+        so that a unit of work has one, however it is divided.
 
         Args:
             label: names the work in reports of a drain that waits for it.
+            epoch: the epoch to pin, `rt.epoch` to see the current one within another operation;
+                None for that of the operation around it, or the current one if there is none, or if
+                that has ended or was narrowed.
 
         Returns:
             A context manager that offers what an epoch offers.
@@ -165,9 +174,30 @@ class Runtime(EpochReader):
             RuntimeClosedError: the runtime was closed.
         """
         self._queue.check_open()
-        operation = Operation(self.epoch, label)
+        if epoch is None:
+            outer = self._epochs.ambient.operation()
+            epoch = outer.pinned if outer is not None else None
+        if epoch is None:
+            epoch = self.epoch
+        operation = Operation(epoch, label, self._epochs.ambient)
         self._epochs.operations.add(operation)
         return operation
+
+    def current_operation(self) -> Operation | None:
+        """The operation whose `with` block this code runs in, also if it has ended meanwhile."""
+        return self._epochs.ambient.operation()
+
+    def snapshot(self) -> Epoch:
+        """The epoch that this code works in: of its operation, or the current one outside of any.
+
+        A host reads it once for each call, where a unit of work reads `epoch`: then all hosts that
+        an operation uses agree, across any reload.
+
+        Raises:
+            OperationEndedError: the operation has ended, or has dropped its epoch with `narrow`.
+        """
+        operation = self._epochs.ambient.operation()
+        return self.epoch if operation is None else operation.epoch
 
     def generation(self, plugin: str) -> Generation:
         """The active generation of a plugin; holding it holds nothing up.

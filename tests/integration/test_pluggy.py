@@ -10,7 +10,7 @@ import pytest
 
 from epochal import LifecycleState, Runtime
 from epochal.artifact import Artifact
-from epochal.errors import CapabilityError, ExportError, PrepareError
+from epochal.errors import CapabilityError, ExportError, OperationEndedError, PrepareError
 from epochal.events import StateChanged
 from epochal.pluggy import HookimplMarker, PluginManager, PluginValidationError, kind_of
 
@@ -172,7 +172,14 @@ def test_an_operation_goes_on_with_its_epochs_hooks_until_it_ends(rt, pm):
     with rt.operation("one") as op:
         rt.reload("a", answering("a", 2), drain_timeout=0.0)
         assert pm.at(op).each(x=0) == [1]
-        assert pm.hook.each(x=0) == [2]
+        assert pm.hook.each(x=0) == [1]
+        assert pm.at(rt.epoch).each(x=0) == [2]
+        with rt.operation("two", epoch=rt.epoch):
+            assert pm.hook.each(x=0) == [2]
+        op.end()
+        with pytest.raises(OperationEndedError, match="one"):
+            pm.hook.each(x=0)
+    assert pm.hook.each(x=0) == [2]
 
 
 def test_calls_hold_no_generation_even_without_the_collector(rt, pm):

@@ -170,6 +170,7 @@ def test_only_named_places_import_the_core():
 
 
 HOSTS_LOOK_INTO_THE_CORE = {
+    "jobs": {"jobs.runner"},
     "pluggy": {"pluggy._manager", "pluggy._marks"},
     "pytest_plugin": {"pytest_plugin"},
     "sql": {"sql.database", "sql.engine_refs", "sql.off_thread"},

@@ -40,6 +40,7 @@ INTERNAL = {
     "Generation.__init__",
     "Hooks.__init__",
     "Lease.__init__",
+    "Operation.__init__",
     # The steps of a generation's life and the making of an epoch: called by a change.
     "Epoch.linked",
     "Epoch.successor",

@@ -100,7 +100,10 @@ def locked_endpoints(
     Raises:
         RuntimeClosedError: the runtime is closed.
     """
-    with runtime.operation(f"stream {names[0]} -> {names[1]}") as operation:
+    operation = runtime.operation(f"stream {names[0]} -> {names[1]}", epoch=runtime.epoch)
+    # Not entered: the plugins' code is called in the block, and belongs to no operation.
+    with ExitStack() as ending:
+        ending.callback(operation.end)
         refs = _look_up(operation, names)
         # The gates first, the locks inside: a hand-over waits for the lock behind a closed gate.
         with _inside_gates(refs) as current, ExitStack() as locks:

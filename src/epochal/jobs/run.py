@@ -51,7 +51,7 @@ def run_job(runtime: Runtime, name: str, context: Context) -> Outcome | None:
         The result; None if nothing ran, because the job was removed or the runtime closed.
     """
     try:
-        operation = runtime.operation(f"job {name}")
+        operation = runtime.operation(f"job {name}", epoch=runtime.epoch)
     except (RuntimeClosedError, ForkedRuntimeError):
         return None
     with operation:

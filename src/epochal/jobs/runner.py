@@ -36,6 +36,7 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.generation.ambient import leave_all
 from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError, format_error
 from epochal.events import ChangeCommitted, Event, EventsMissed, StoreFaulted, SubscriberFailed
 from epochal.jobs.clock_monitor import Clock, Drift, Heartbeat
@@ -89,6 +90,7 @@ class Jobs:
         self._clock: Final = Clock()
         self._drift: Final = Drift(self._clock)
         self._context: Final = copy_context()
+        self._context.run(leave_all)  # runs belong to no operation of the caller
         self._pid: Final = os.getpid()
         self._lock: Final = threading.Lock()
         self._run_ended: Final = threading.Condition(self._lock)

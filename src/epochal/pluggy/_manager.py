@@ -2,7 +2,8 @@
 
 It keeps what the host registered (specifications, objects, blocked names, historic calls) and
 nothing of any epoch. Queries and calls go to the manager of the current epoch, which is pluggy's
-own. Each epoch has at most one for each program's manager; it dies with the epoch.
+own; within an operation, to that of the operation's epoch. Each epoch has at most one for each
+program's manager; it dies with the epoch.
 
 **Validated first, then stored.** A registration by the host is validated against the current epoch,
 and against the epoch that a change is about to publish; a change is validated against what the host
@@ -83,7 +84,8 @@ class PluginManager(ManagerQueries):
         runtime: the runtime whose plugins take part.
 
     Attributes:
-        hook: the hooks; each call goes to the epoch that is current then.
+        hook: the hooks; each call goes to the epoch of the operation that it belongs to, or else to
+            the one that is current then.
     """
 
     def __init__(self, project_name: str, runtime: Runtime) -> None:
@@ -107,8 +109,11 @@ class PluginManager(ManagerQueries):
         return Hooks(self, self._manager_of(epoch))
 
     def current_manager(self) -> EpochManager:
-        """Pluggy's manager over the current epoch; it holds the epoch in use while it is kept."""
-        return self._manager_of(self._runtime.epoch)
+        """Pluggy's manager over the caller's epoch; it holds the epoch in use while it is kept.
+
+        That is the epoch of the operation that the caller belongs to, or the current one.
+        """
+        return self._manager_of(self._runtime.snapshot())
 
     def _manager_of(self, epoch: Epoch) -> EpochManager:
         slot = epoch.derived(self._key, _ManagerSlot)
@@ -143,7 +148,7 @@ class PluginManager(ManagerQueries):
         if plugin is None:
             return None
         canonical = name or self.get_canonical_name(plugin)
-        if self.is_blocked(canonical):
+        if canonical in self._state.blocked:
             return None
 
         def add(state: HostState) -> HostState:
@@ -186,7 +191,7 @@ class PluginManager(ManagerQueries):
 
     def unblock(self, name: str) -> bool:
         """Unblock a name, as in pluggy; a plugin of the runtime takes part again."""
-        if not self.is_blocked(name):
+        if name not in self._state.blocked:
             return False
         self._alter(
             lambda state: replace(state, blocked=_without(name, state.blocked)), Newcomer(name)
@@ -326,7 +331,7 @@ class PluginManager(ManagerQueries):
             return [each for each, newcomer in taking_part.items() if not newcomer.is_ready]
 
     def _fitting(self, epoch: Epoch, state: HostState) -> EpochManager:
-        older = self.current_manager()
+        older = self._manager_of(self._runtime.epoch)
         if epoch[self._kind] is self._runtime.epoch[self._kind] and older.version == state.version:
             return older
         try:

@@ -70,7 +70,8 @@ class Database:
 
     It answers queries and changes nothing: statements that create, insert or set are refused (a
     view made by SQL would keep the functions that it was made with past every reload). It is safe
-    for any number of threads and tasks.
+    for any number of threads and tasks. Within `with rt.operation(…)` it works in that operation's
+    epoch, elsewhere in the current one.
 
     Args:
         runtime: the runtime whose plugins' functions the SQL may call.
@@ -126,7 +127,7 @@ class Database:
     def _register_address(self, name: str, uri: str, schema: pa.Schema | None) -> None:
         if schema is not None:
             raise HostError("schema= is for files; a plugin's table has its own")
-        schema_of(uri, self._runtime.epoch)
+        schema_of(uri, self._runtime.snapshot())
         self._tables.put_uri(name, uri)
 
     def deregister(self, name: str) -> None:
@@ -141,7 +142,7 @@ class Database:
     def tables(self) -> Mapping[str, pa.Schema]:
         """The registered tables and their columns.
 
-        Plugins' tables are opened in the current epoch, which takes as long as the plugins take.
+        Plugins' tables are opened in the caller's epoch, which takes as long as the plugins take.
         Those that cannot be opened are left out; `described` has the reasons.
         """
         return {
@@ -155,7 +156,7 @@ class Database:
 
         An error of one plugin's table does not affect the other tables.
         """
-        snapshot, epoch = self._tables.current, self._runtime.epoch
+        snapshot, epoch = self._tables.current, self._runtime.snapshot()
         described: dict[str, pa.Schema | HostError] = {
             name: table.schema for name, table in snapshot.tables.items()
         }
@@ -167,8 +168,8 @@ class Database:
         return described
 
     def functions(self) -> list[str]:
-        """The SQL signature of each plugin function in the current epoch."""
-        return signatures(self._runtime.epoch)
+        """The SQL signature of each plugin function in the caller's epoch."""
+        return signatures(self._runtime.snapshot())
 
     def build_index(
         self, name: str, sql: str, params: Parameters | None = None, *, folder: Path | None = None
@@ -192,7 +193,7 @@ class Database:
                 cause.
             QueryError: the SQL is invalid.
         """
-        epoch = self._runtime.epoch
+        epoch = self._runtime.snapshot()
         epoch.export(index, name)
         handle = epoch[index][name]
         del epoch
@@ -233,7 +234,8 @@ class Database:
             FunctionError: a function was called during planning (a table function, or a function of
                 constants that is not volatile) and failed.
             QueryTimeoutError: planning took too long.
-            HostError: the database or its runtime is closed.
+            HostError: the database or its runtime is closed; or (`OperationEndedError`) the
+                operation that the caller belongs to has ended, or has dropped its epoch.
         """
         query = self._begin(sql, params, timeout)
         if timeout is None:
@@ -274,8 +276,8 @@ class Database:
     def prepare(self, sql: str) -> Prepared:
         """Keep a query's SQL, to run it many times.
 
-        Each execution plans it again, with the epoch and the tables that are current: it always
-        runs the newest code and pins nothing in between.
+        Each execution plans it again, with the caller's epoch and the tables that are current: it
+        pins nothing in between, and outside of an operation it always runs the newest code.
         """
         return Prepared(self, sql)
 
@@ -283,7 +285,7 @@ class Database:
         scanned = scan(sql)
         values = bind(params, scanned.parameters)
         snapshot = self._tables.current
-        operation = self._runtime.operation(_label(sql))
+        operation = self._runtime.operation(_label(sql), epoch=self._runtime.snapshot())
         try:
             query = self._pin(operation, sql, scanned, values, snapshot, timeout)
         except BaseException:
@@ -326,6 +328,7 @@ class Database:
             timeout=timeout,
             parameters=values,
             engine_refs=self._engine_refs,
+            caller=self._runtime.current_operation(),
             on_end=self._ended,
         )
         return Query(
@@ -386,8 +389,8 @@ class Database:
 class Prepared:
     """A query to be run many times; made by `Database.prepare`.
 
-    Each execution plans it again, with the epoch and the tables that are current then: after a
-    reload it runs the new code, and in between it pins nothing.
+    Each execution plans it again, with the caller's epoch and the tables that are current then:
+    after a reload it runs the new code, and in between it pins nothing.
 
     Attributes:
         sql: the query.
@@ -397,7 +400,7 @@ class Prepared:
     sql: str
 
     def execute(self, params: Parameters | None = None, *, timeout: float | None = None) -> Result:
-        """Plan it in the current epoch and begin it; see `Database.query`."""
+        """Plan it in the caller's epoch and begin it; see `Database.query`."""
         return self._database.query(self.sql, params, timeout=timeout)
 
     async def aexecute(

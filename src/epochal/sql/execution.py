@@ -104,6 +104,7 @@ class Execution:
         targets: the lease-carrying callables, by key.
         timeout: seconds from now; None for no limit.
         engine_refs: tracks what the engine holds.
+        caller: the operation that asked the query; the functions run within it, on any thread.
         on_end: called once, when the query ends, in the thread that ends it.
 
     Attributes:
@@ -118,6 +119,7 @@ class Execution:
     __slots__ = (
         "__weakref__",
         "_active_calls",
+        "_caller",
         "_cleanups",
         "_closers",
         "_end_reason",
@@ -145,6 +147,7 @@ class Execution:
         timeout: float | None = None,
         parameters: Mapping[str, Any] | None = None,
         engine_refs: EngineRefs | None = None,
+        caller: Operation | None = None,
         on_end: Callable[[Execution], object] = lambda _: None,
     ) -> None:
         self.sql: Final = sql
@@ -154,6 +157,7 @@ class Execution:
         self.deadline: Final = None if timeout is None else monotonic() + timeout
         self.parameters: Final = parameters or {}
         self._operation: Final = operation
+        self._caller: Final = caller
         self._targets: dict[Hashable, Any] = dict(targets)
         self._end_reason: Final[dict[None, list[EndReason]]] = {}
         self._errors: Final[dict[int, BaseException]] = {}
@@ -264,6 +268,8 @@ class Execution:
             target = self._targets.get(key)
             if target is None:
                 raise StoppedError  # noqa: TRY301  # raised here, so that there is one way out
+            if self._caller is not None:
+                return self._caller.run(work, target, *args)
             return work(target, *args)
         except StoppedError:
             number = 0

@@ -10,6 +10,7 @@ from tests.mutants.catalogue import (
     hooks,
     indexes,
     jobs,
+    operations,
     process,
     server,
     services,
@@ -20,6 +21,7 @@ from tests.mutants.catalogue import (
 
 AREAS = (
     core,
+    operations,
     services,
     jobs,
     streams,

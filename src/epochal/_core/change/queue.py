@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.change.executor import Executor
 from epochal._core.change.plugin_calls import StepRunner, changing
+from epochal._core.generation.ambient import leave_all
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ForkedRuntimeError, NestedChangeError, RuntimeClosedError
 
@@ -92,7 +93,9 @@ class ChangeQueue:
             )
         self._check_process()
         number = next(self._numbers)
-        executor = Executor(number, self._epochs, spec, StepRunner(self._serial, copy_context()))
+        context = copy_context()
+        context.run(leave_all)  # the plugins' code belongs to no operation of the caller
+        executor = Executor(number, self._epochs, spec, StepRunner(self._serial, context))
         self._running.add(executor.ended)
         _start_thread(executor.run, f"epochal change {number}")
         return RunningChange(executor)

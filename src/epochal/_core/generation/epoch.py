@@ -25,6 +25,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
+from epochal._core.generation.ambient import Ambient
 from epochal._core.generation.generation import LeasedGeneration
 from epochal._core.sync.fifo_lock import FifoLock
 from epochal._core.sync.weak_registry import WeakRegistry
@@ -271,6 +272,7 @@ class EpochStore:
         open_namespace: the loader.
 
     Attributes:
+        ambient: finds the operation that the running code belongs to.
         turn: changes run one after another; the first ticket has the turn.
         events: receives what happens.
         operations: the labelled operations that run.
@@ -281,6 +283,7 @@ class EpochStore:
     __slots__ = (
         "_numbers",
         "_reader",
+        "ambient",
         "events",
         "generations",
         "open_namespace",
@@ -291,6 +294,7 @@ class EpochStore:
     def __init__(self, reader: EpochReader, open_namespace: Callable[..., Namespace]) -> None:
         self._reader: Final = reader
         self._numbers: Final[defaultdict[str, itertools.count[int]]] = defaultdict(itertools.count)
+        self.ambient: Final[Ambient[Operation]] = Ambient()
         self.turn: Final = FifoLock()
         self.events: Final = EventStream()
         self.operations: Final[WeakRegistry[Operation]] = WeakRegistry()

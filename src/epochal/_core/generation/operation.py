@@ -2,13 +2,15 @@
 
 Reading `runtime.epoch` pins as well and costs less. An operation adds the label and the age that a
 person wants to see when a drain waits for it, and it ends at a definite point, even if the variable
-that it was bound to lives on.
+that it was bound to lives on. Within its `with` block it is *ambient*: the hosts that its code uses
+work in its epoch (`epochal._core.generation.ambient`).
 
 Which thread reads, which writes
 --------------------------------
 
-The thread that runs the operation writes ``_epoch``, ``_pins`` and ``_plugins`` (`narrow`, `end`);
-it reads them, and so do diagnostics on other threads, which see the old value or the new one.
+The thread that runs the operation writes ``_epoch``, ``_pins`` and ``_plugins`` (`narrow`, `end`)
+and ``_block``; it reads them, and so do diagnostics and hosts on other threads, which see the old
+value or the new one.
 
 `cancel`, on any thread, sets ``_cancelled`` and then takes callbacks off ``_on_cancel``;
 `on_cancel` adds a callback and then reads ``_cancelled``. So the second of the two, whichever it
@@ -18,15 +20,18 @@ one calls it.
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from epochal._core.generation.ambient import Ambient
 from epochal.errors import OperationEndedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
+    from epochal._core.generation.ambient import Block
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Kind
@@ -42,6 +47,11 @@ class Operation:
 
     It offers what an epoch offers: `op[kind]["plugin.name"]`, `number`, `id`, `generations`.
 
+    Within the `with` block, every host of the runtime works in this epoch: SQL queries, pluggy's
+    hooks, and others that ask `Runtime.snapshot`. Tasks that are started in the block carry it, and
+    so does `asyncio.to_thread`; other threads and executors do not, see `run`. In a generator it
+    holds while the generator runs, and not for the code that iterates over it.
+
     Attributes:
         label: the work in words, shown where the operation holds up a drain.
         number: the epoch's number; known after the end, too.
@@ -50,6 +60,8 @@ class Operation:
 
     __slots__ = (
         "__weakref__",
+        "_ambient",
+        "_block",
         "_cancelled",
         "_epoch",
         "_on_cancel",
@@ -60,7 +72,9 @@ class Operation:
         "started",
     )
 
-    def __init__(self, epoch: Epoch, label: str) -> None:
+    def __init__(self, epoch: Epoch, label: str, ambient: Ambient[Operation] | None = None) -> None:
+        self._ambient: Final = ambient or Ambient()
+        self._block: Block[Operation] | None = None  # of its `with` block
         self._epoch: Epoch | None = epoch
         self._pins: tuple[Lease, ...] = ()
         self._plugins: tuple[str, ...] = ()  # the plugin of each pin
@@ -80,10 +94,16 @@ class Operation:
         epoch = self._epoch
         if epoch is None:
             raise OperationEndedError(
-                f"operation {self.label!r} has ended or let its epoch go; "
-                "look exports up before that, and begin a new operation for new work"
+                f"operation {self.label!r} has ended or let its epoch go with narrow(); look "
+                "exports up before that, and begin a new operation for new work, also for a task "
+                "that goes on after it"
             )
         return epoch
+
+    @property
+    def pinned(self) -> Epoch | None:
+        """`epoch`, or None if the operation has ended or has dropped it."""
+        return self._epoch
 
     @property
     def id(self) -> str:
@@ -101,6 +121,19 @@ class Operation:
     def derived(self, key: Hashable, build: Callable[[Epoch], T]) -> T:
         """A value that a host computes once for the epoch; see `Epoch.derived`."""
         return self.epoch.derived(key, build)
+
+    def run(self, function: Callable[..., T], /, *args: Any, **kw: Any) -> T:
+        """Call a function within the operation, on any thread.
+
+        For threads that do not carry it: `executor.submit(op.run, f, x)`,
+        `Thread(target=op.run, args=(f, x))`.
+
+        Args:
+            function: is called; hosts that it uses work in this epoch.
+            *args: passed to it.
+            **kw: passed to it.
+        """
+        return self._ambient.run(self, function, *args, **kw)
 
     def narrow(self, plugins: Iterable[str]) -> None:
         """Drop the epoch and hold only the generations of these plugins.
@@ -174,10 +207,15 @@ class Operation:
         return lease in pins or (epoch is not None and epoch.holds(lease, plugin))
 
     def __enter__(self) -> Operation:
+        if self._block is None:
+            self._block = self._ambient.enter(self, sys._getframe(1))  # noqa: SLF001  its only name
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.end()
+        if (block := self._block) is not None:
+            self._block = None
+            self._ambient.exit(block)
 
     def __repr__(self) -> str:
         return f"<operation {self.label!r} on epoch {self.number}, {self.age:.1f} s>"

@@ -13,15 +13,20 @@ on.
 from __future__ import annotations
 
 import gc
+import inspect
+import opcode
 import os
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+
+_RESUME: Final = opcode.opmap["RESUME"]
+_AFTER_AWAIT: Final = 3
 
 _looking = threading.RLock()
 _is_off = False
@@ -73,6 +78,22 @@ def caller_of(frame: FrameType) -> FrameType | None:
     """The caller of a frame; None for the outermost."""
     with undisturbed():
         return frame.f_back
+
+
+def is_between_yields(frame: FrameType) -> bool:
+    """Whether a generator's frame, also an asynchronous one's, waits at a `yield` for its consumer.
+
+    An asynchronous generator also rests where it awaits; the instruction that it would go on with
+    (``RESUME``) has that in its argument (https://docs.python.org/3/library/dis.html).
+    """
+    if caller_of(frame) is not None:
+        return False  # it runs
+    code, at = frame.f_code, frame.f_lasti
+    if not code.co_flags & inspect.CO_ASYNC_GENERATOR:
+        return True
+    # Python 3.13 counts the instruction to go on with as the last, earlier versions the one before.
+    resume = at if code.co_code[at] == _RESUME else at + 2
+    return code.co_code[resume + 1] & 3 != _AFTER_AWAIT
 
 
 def _after_fork() -> None:
