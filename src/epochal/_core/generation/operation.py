@@ -208,7 +208,8 @@ class Operation:
 
     def __enter__(self) -> Operation:
         if self._block is None:
-            self._block = self._ambient.enter(self, sys._getframe(1))  # noqa: SLF001  its only name
+            frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            self._block = self._ambient.enter(self, frame)
         return self
 
     def __exit__(self, *exc: object) -> None:
