@@ -11,6 +11,7 @@ SHA-256 of the output of `sha256sum` for its files, sorted by path.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from dataclasses import dataclass, field
@@ -156,7 +157,7 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
     """Read a regular file; a pipe or device could block, or never end."""
     # A pipe without a writer would block `open`; regular files do not know the flag.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
-    with open(descriptor, "rb") as file:  # noqa: PTH123  takes the descriptor over
+    with io.open(descriptor, "rb") as file:  # noqa: UP020  plugins replace the builtin `open`
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ArtifactError(f"{shown(path)} is not a regular file; a plugin's files must be")
         content = file.read(max_bytes + 1)
