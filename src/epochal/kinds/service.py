@@ -24,23 +24,29 @@ share a database; each call runs on one generation from its beginning to its end
 removed, operations that began before go on with their own generation's instance, and their changes
 are lost with it.
 
+A call that returns an awaitable or a future (a task, an object with `__await__`, a thread pool's
+future) is inside until that is done; one that returns a generator, or a context manager made of
+one, raises `TypeError`. A task that a method begins and does not return goes on outside the gate.
+
 A service without the two methods has no state worth moving: each generation has its own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Handover, Kind, Opened
+from epochal._core.introspect.callables import NOT_RUN
 from epochal.kinds.toolkit.call_checks import check_replacement, is_generator
 from epochal.kinds.toolkit.class_checks import check_class, close_object
 from epochal.kinds.toolkit.gated_state import Admission, GatedState, GatedTransfer, StateRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from epochal._core.use.lease import Lease, RevocableLease
 
@@ -83,50 +89,105 @@ class ServiceHandle:
 
 
 def _gated(ref: StateRef, name: str) -> Callable[..., Any]:
+    enter_later: Callable[..., Any] | None = None
+
     def call(*args: Any, **kw: Any) -> Any:
+        nonlocal enter_later
         gate = ref.state.gate
+        if enter_later is not None and gate.is_closing and _running_loop() is not None:
+            return enter_later(ref, name, args, kw)
         admission = gate.enter()
-        is_unfinished = False
+        goes_on = False
         try:
             result = ref.current().method(name)(*args, **kw)
-            is_unfinished = isinstance(result, _UNFINISHED)
-            return _stay_inside(name, result, admission) if is_unfinished else result
+            if _is_unfinished(result):
+                enter_later = _later_way(result)
+                result = _stay_inside(name, result, admission)
+                goes_on = True
+            return result
         finally:
-            if not is_unfinished:
+            if not goes_on:
                 gate.leave(admission)
 
     return call
-
-
-_UNFINISHED: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
-"""Results with code that has not run yet; a decorated method can return one from a plain call."""
-
-
-def _stay_inside(name: str, result: Any, admission: Admission) -> Any:
-    """Keep a plain method's coroutine inside the gate until it ends; refuse a generator."""
-    if isinstance(result, CoroutineType):
-        return _finish_inside(result, admission)
-    admission.gate.leave(admission)
-    raise TypeError(f"{name}() returned {result!r}, which {_TOO_LONG}")
-
-
-async def _finish_inside(result: CoroutineType[Any, Any, Any], admission: Admission) -> Any:
-    try:
-        return await result
-    finally:
-        admission.gate.leave(admission)
 
 
 def _gated_async(ref: StateRef, name: str) -> Callable[..., Any]:
     async def call(*args: Any, **kw: Any) -> Any:
         gate = ref.state.gate
         admission = await gate.aenter()
+        goes_on = False
         try:
-            return await ref.current().method(name)(*args, **kw)
+            result = await ref.current().method(name)(*args, **kw)
+            if _is_unfinished(result):
+                result = _stay_inside(name, result, admission)
+                goes_on = True
+            return result
         finally:
-            gate.leave(admission)
+            if not goes_on:
+                gate.leave(admission)
 
     return call
+
+
+async def _enter_later(ref: StateRef, name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
+    """Call a plain method that is known to return an awaitable, and await it inside the gate.
+
+    A plain call cannot wait at a closing gate without blocking its event loop, and so the calls
+    inside. If it were let in instead, clients that call again and again would keep the gate open.
+    """
+    gate = ref.state.gate
+    admission = await gate.aenter()
+    try:
+        result = ref.current().method(name)(*args, **kw)
+        return await result if hasattr(type(result), "__await__") else result
+    finally:
+        gate.leave(admission)
+
+
+def _later_way(result: object) -> Callable[..., Any] | None:
+    """How a later call of the method waits at a closing gate: as a task or as a coroutine."""
+    if asyncio.isfuture(result):
+        return lambda *call: asyncio.ensure_future(_enter_later(*call))
+    return _enter_later if hasattr(type(result), "__await__") else None
+
+
+def _is_unfinished(result: object) -> bool:
+    """Whether a call returned something that goes on, or has not begun."""
+    return isinstance(result, _UNFINISHED) or hasattr(type(result), "__await__")
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    return asyncio._get_running_loop()  # noqa: SLF001  None in another library's loop
+
+
+_UNFINISHED: Final = (Future, *NOT_RUN)
+
+
+def _stay_inside(name: str, result: Any, admission: Admission) -> Any:
+    """Keep a call inside the gate until its awaitable or future is done.
+
+    Raises:
+        TypeError: the result is a generator, whose end the gate cannot see.
+    """
+    if isinstance(result, Future) or asyncio.isfuture(result):
+        if asyncio.isfuture(result):
+            # Before its loop goes on: a call that would block that loop must be let in.
+            admission.loop = result.get_loop()
+        # The future holds the admission until it is done, or is dropped.
+        result.add_done_callback(lambda _: admission.gate.leave(admission))
+        return result
+    if hasattr(type(result), "__await__"):
+        admission.loop = _running_loop()
+        return _finish_inside(result, admission)
+    raise TypeError(f"{name}() returned {result!r}, which {_TOO_LONG}")
+
+
+async def _finish_inside(result: Awaitable[Any], admission: Admission) -> Any:
+    try:
+        return await result
+    finally:
+        admission.gate.leave(admission)
 
 
 class ServiceKind(Kind[Any]):

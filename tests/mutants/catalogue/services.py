@@ -1,11 +1,34 @@
 """Services, and the hand-over of their state."""
 
-from tests.mutants.mutant import Mutant, delete, replace
+from tests.mutants.mutant import Mutant, before, delete, replace
 
+AWAITABLES = "tests/integration/test_service_awaitables.py::"
 SERVICE = "tests/integration/test_service.py::"
 GATE = "tests/unit/core/use/test_gate.py::"
 
 MUTANTS = (
+    Mutant(
+        "services.futures-are-inside",
+        "services",
+        "a call that returns a task or a future leaves the gate at once",
+        module="epochal.kinds.service",
+        where="_is_unfinished",
+        at="return 0 / value",
+        edit=replace("isinstance(result, NOT_RUN)"),
+        shape="d07cc0",
+        test=AWAITABLES + "test_a_call_whose_result_goes_on_is_inside",
+    ),
+    Mutant(
+        "services.callers-cannot-keep-a-gate-open",
+        "services",
+        "calls that return awaitables are let in while the gate closes, again and again",
+        module="epochal.kinds.service",
+        where="_later_way",
+        at="if 0",
+        edit=before("return None"),
+        shape="c09167",
+        test=AWAITABLES + "test_clients_that_call_again_and_again_do_not_keep_the_gate_open",
+    ),
     Mutant(
         "services.dropped-state-is-reported",
         "services",

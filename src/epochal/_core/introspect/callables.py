@@ -20,10 +20,12 @@ _LOOKED_AT_MOST: Final = 64
 
 _LINKS: Final = ("__wrapped__", "func", "__func__")
 
-_NOT_RUN: Final[tuple[type, ...]] = (
+NOT_RUN: Final[tuple[type, ...]] = (
     *(GeneratorType, CoroutineType, AsyncGeneratorType),
     *(type(contextmanager(iter)(())), type(asynccontextmanager(iter)(()))),  # type: ignore[arg-type]  # made for their types alone
 )
+"""The types of results with code that has not run yet: generators, coroutines, and context managers
+of generators."""
 
 
 def callables_inside(target: Any) -> Iterator[Any]:
@@ -64,7 +66,7 @@ def check_ran(name: str, result: object) -> None:
         TypeError: the result is a generator, a coroutine or a context manager of one, whose code
             has not run.
     """
-    if isinstance(result, _NOT_RUN):
+    if isinstance(result, NOT_RUN):
         if isinstance(result, CoroutineType):
             result.close()  # the error is raised instead of the warning
         raise TypeError(

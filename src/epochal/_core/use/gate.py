@@ -56,7 +56,8 @@ class Admission:
     Attributes:
         gate: the gate.
         key: the gate's key for this admission.
-        loop: the event loop in which the call goes on; None for a call that does not await.
+        loop: the event loop in which the call goes on; None for a call that does not await. A call
+            that returns an awaitable sets it, in its own thread, before it returns.
         is_admitted: whether the call was let in; before that it is only announced.
         is_awaited: whether the closing waits for something that waits for this call.
     """
@@ -66,7 +67,7 @@ class Admission:
     def __init__(self, gate: Gate, loop: asyncio.AbstractEventLoop | None) -> None:
         self.gate: Final = gate
         self.key = 0
-        self.loop: Final = loop
+        self.loop = loop
         self.is_admitted = False
         self.is_awaited = False
 
@@ -104,6 +105,11 @@ class Gate:
     def __init__(self) -> None:
         self._admissions: Final[dict[int, _AdmissionRef]] = {}
         self._closing: GateClosure | None = None
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether a change is closing it, or has closed it."""
+        return self._closing is not None
 
     def enter(self) -> Admission:
         """Go in, in a thread; waits while the gate is closed."""
