@@ -39,6 +39,28 @@ def plugins(tmp_path):
     return PluginFolder(tmp_path)
 
 
+PACKAGE_MANIFEST = 'id = "{id}"\nversion = "{version}"\n'
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Writes a package plugin: `package("geo", {"__init__.py": …})`."""
+
+    def write(plugin, files, version="1.0"):
+        root = tmp_path / plugin
+        for name, text in {
+            "plugin.toml": PACKAGE_MANIFEST.format(id=plugin, version=version)
+        }.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        return root
+
+    return write
+
+
 @pytest.fixture
 def rt():
     with Runtime(drain_timeout=10.0, phase_timeout=10.0) as runtime:

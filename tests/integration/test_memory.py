@@ -346,7 +346,7 @@ LEAKS = {
         ["KEPT[0]", "rows"],
     ),
     "a module": (
-        "import sys\nKEPT.append(sys.modules[__name__])",
+        "import sys\nKEPT.append(sys.modules[__spec__.name])",
         ["module", "KEPT[0]"],
     ),
     "a monkeypatch": (

@@ -791,7 +791,7 @@ def f(): return Point
 
     def keep_weakly():
         point = call(rt, "geo.f")
-        module = sys.modules[point.__module__]
+        module = sys.modules[point.where.__globals__["__spec__"].name]
         refs.extend([weakref.ref(point), weakref.ref(module), weakref.ref(module.f)])
 
     keep_weakly()

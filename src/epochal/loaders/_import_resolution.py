@@ -20,6 +20,7 @@ the host's builtins, without what another generation has replaced there.
 from __future__ import annotations
 
 import builtins
+import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -81,13 +82,34 @@ def resolve_import(
     """
     private = names("" if level else name)
     if private is not None:
-        module = builtins.__import__(private or name, globals, locals, fromlist, level)
+        # Not with the `fromlist`: the import system would look for submodules below `__name__`,
+        # which is the public name. Without any it would return the root, the plugin itself.
+        module = builtins.__import__(private or name, globals, locals, ("__name__",), level)
         if fromlist or level:
+            _import_submodules(module, fromlist or ())
             return module
-        # `import jinja2.ext` binds `jinja2`, wherever below the root that is. Without the
-        # `fromlist` the import system would return the root, which is the plugin itself.
+        # `import jinja2.ext` binds `jinja2`, wherever below the root that is.
         top = name.partition(".")[0]
         return builtins.__import__(names(top) or name, fromlist=("__name__",))
     module = builtins.__import__(name, globals, locals, fromlist, level)
     # `import a.b` binds `a`, `from a.b import c` looks into `a.b`.
     return proxy_for(name if fromlist else name.partition(".")[0], module)
+
+
+def _import_submodules(package: ModuleType, names: Iterable[str]) -> None:
+    """Import what `from package import …` names, if that is a submodule and not yet there."""
+    if not hasattr(package, "__path__") or package.__spec__ is None:
+        return
+    for name in names:
+        if name == "*":
+            _import_submodules(package, getattr(package, "__all__", ()))
+        elif not hasattr(package, name):
+            full = f"{package.__spec__.name}.{name}"
+            try:
+                module = importlib.import_module(full)
+            except ModuleNotFoundError as error:
+                if error.name != full:
+                    raise
+                continue  # the statement says what is missing
+            if not hasattr(package, name):  # it is being imported, further up
+                setattr(package, name, module)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal._core.generation.side_effects import own_code_begins, own_code_ends
 from epochal.loaders._artifact_files import ArtifactFolder
 from epochal.loaders._compiler import COMPILER
+from epochal.loaders._module_views import taking_replacement
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -42,12 +43,13 @@ class MemoryLoader:
 
     def exec_module(self, module: ModuleType) -> None:
         """Compile the bytes and run them."""
-        self._namespace.add_module(module, self)
+        public = self._namespace.add_module(module, self)
         code = COMPILER.compile(self.source, self.file, retain_in=self._namespace.compiled)
         # It may be imported within a library's import, which it is no part of.
         depth = own_code_begins()
         try:
-            exec(code, vars(module))
+            with taking_replacement(public, self.name):
+                exec(code, vars(module))
         finally:
             own_code_ends(depth)
 

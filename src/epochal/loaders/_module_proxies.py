@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 
 class ModuleProxy(ModuleType):
@@ -135,13 +135,15 @@ class LoggingProxy(ModuleProxy):
     The host configures the logger `geo`, and log lines show `geo.sub`.
     """
 
-    def __init__(self, root_name: str, plugin: str) -> None:
+    def __init__(self, roots: Collection[str], plugin: str) -> None:
         super().__init__(logging)
-        self._root_name: Final = root_name
+        self._roots: Final = roots
         self._plugin: Final = plugin
 
     def getLogger(self, name: str | None = None) -> logging.Logger:  # noqa: N802  its name there
-        """As `logging.getLogger`; the private name of a module becomes its public one."""
-        if name is not None and name.partition(".")[0] == self._root_name:
-            name = self._plugin + name[len(self._root_name) :]
+        """As `logging.getLogger`; any name of a module (`__package__` too) becomes the plugin's."""
+        if name is not None:
+            root, dot, rest = name.partition(".")
+            if root in self._roots:
+                name = f"{self._plugin}{dot}{rest}"
         return logging.getLogger(name)

@@ -1,16 +1,16 @@
 """The process-wide tables in which a generation's modules are registered.
 
-Modules have to be in `sys.modules` for the import system, `pickle`, `dataclasses`, `typing` and
-`inspect` to find them; sources have to be in `linecache` for tracebacks to show them. Both are
-keyed by names that only one generation has (see `python_namespace`), so an entry of the host or of
-another generation is never touched.
+Modules have to be in `sys.modules` for the import system, and sources in `linecache` for
+tracebacks to show them. Both are keyed by names that only one generation has (see
+`python_namespace`), so an entry of the host or of another generation is never touched. `pickle`,
+`dataclasses`, `typing` and `inspect` look for the public name, which a view has (`_module_views`).
 
 Threads
 -------
 
 ``_namespaces`` (private root name -> namespace) is written under ``_lock`` by `enter` and `leave`,
-and read by the finder without a lock, in one dict step. A name with
-another root is not a plugin's: the finders after ours find it (`_import_notes`).
+and read by the finder without a lock, in one dict step. A name with a root that is neither there
+nor among the views is not a plugin's: the finders after ours find it (`_import_notes`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import threading
 import typing
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.introspect.object_names import MODULE_OF_NAME
 from epochal.loaders._import_notes import find_noted_spec
+from epochal.loaders._module_views import add_space, find_made, find_view, remove_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,8 +51,8 @@ class Finder:
         """The spec of a module, of a generation or any other (import protocol)."""
         namespace = _namespaces.get(root_of(name))
         if namespace is not None:
-            return namespace.find_spec(name)
-        return find_noted_spec(Finder, name, path, target)
+            return namespace.find_spec(name) or find_made(namespace, name)
+        return find_view(name) or find_noted_spec(Finder, name, path, target)
 
 
 def root_of(name: str) -> str:
@@ -73,26 +75,33 @@ def enter(namespace: PythonNamespace, plugin: str, tag: str) -> str:
         if not sys.meta_path or sys.meta_path[0] is not Finder:
             sys.meta_path.insert(0, Finder)
         _namespaces[f"{plugin}__{reserved}"] = namespace
+        add_space(namespace)
     return reserved
 
 
 def leave(root_name: str, files: Iterable[str]) -> None:
     """Remove every trace of a generation from the tables. Idempotent."""
     with _lock:
-        if _namespaces.pop(root_name, None) is None:
+        namespace = _namespaces.pop(root_name, None)
+        if namespace is None:
             return
+        is_last = remove_space(namespace)
         if not _namespaces:
             # In one step, and whole: another thread may be going through the list.
             sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not Finder]
     for name in _at_or_below(root_name, sys.modules):
-        sys.modules.pop(name, None)
+        module = sys.modules.pop(name, None)
+        public = namespace.public_root + name.removeprefix(root_name)
+        if sys.modules.get(public) is module:  # made by hand
+            sys.modules.pop(public, None)
+    if is_last:
+        for name in _at_or_below(namespace.public_root, sys.modules):
+            sys.modules.pop(name, None)
     for file in files:
         linecache.cache.pop(file, None)
-    # `typing.overload` keeps its functions for `typing.get_overloads`, by module. The public
-    # `typing.clear_overloads` would drop those of the whole process.
-    overloads = typing._overload_registry  # type: ignore[attr-defined]  # noqa: SLF001
-    for name in _at_or_below(root_name, overloads):
-        overloads.pop(name, None)
+    for public in namespace.public_names():
+        MODULE_OF_NAME.pop(id(public), None)
+        _remove_overloads(public, namespace)
     _remove_loggers(root_name)
 
 
@@ -101,6 +110,25 @@ def _at_or_below(root_name: str, names: Iterable[str]) -> list[str]:
     # One test rules out nearly all of what may be thousands of names.
     candidates = [name for name in list(names) if name.startswith(root_name)]
     return [name for name in candidates if name == root_name or name.startswith(below)]
+
+
+def _remove_overloads(public: str, namespace: PythonNamespace) -> None:
+    """Remove what `typing.overload` keeps for `typing.get_overloads`, by a module's name.
+
+    The public `typing.clear_overloads` would drop those of the whole process.
+    """
+    overloads = typing._overload_registry  # type: ignore[attr-defined]  # noqa: SLF001
+    functions = overloads.get(public)
+    if functions is None:
+        return
+    for name, by_line in list(functions.items()):
+        for line, function in list(by_line.items()):
+            if namespace.owns(function):
+                by_line.pop(line, None)
+        if not by_line:
+            functions.pop(name, None)
+    if not functions:
+        overloads.pop(public, None)
 
 
 def _remove_loggers(root_name: str) -> None:

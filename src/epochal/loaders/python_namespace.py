@@ -5,9 +5,11 @@ old modules, late imports included. Each generation's modules therefore have pri
 those names are in `sys.modules` for as long as the generation lives:
 
 ``geo__g7_3fa9c1d2`` is the root module of generation 7 of plugin `geo`, whose artifact's digest
-begins with 3fa9c1d2; submodules are below it. The digest is in the name, so that a pickle made by
-name can never be read as another version's class. (No dot before the number: parts of the import
-system, and `pickle`, import the part before the first dot.)
+begins with 3fa9c1d2; submodules are below it. (No dot before the number: parts of the import system
+import the part before the first dot.) Only the import system knows these names: `__name__` is
+`geo`, and so are the `__module__` of classes and functions, and what is pickled; `_module_views`
+says how `geo` is looked up. Each module's `__name__` is a string object of its own, which its
+classes refer to: by that object's identity, a class belongs to its generation.
 
 ``/plugins/geo.py@g7_3fa9c1d2`` is its file, to tracebacks, `inspect` and `linecache`: each
 generation shows its own source, also after the file on disk has changed. Its folder is the real
@@ -35,18 +37,21 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.generation.process_tables import host_builtins
+from epochal._core.introspect.object_names import MODULE_OF_NAME
 from epochal.loaders import _module_registry as registry
 from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._import_resolution import NameMap, resolve_import, top_names
 from epochal.loaders._metadata_proxy import MetadataProxy
 from epochal.loaders._module_loader import MemoryLoader
 from epochal.loaders._module_proxies import ByNameProxy, ImportlibProxy, LoggingProxy, PickleProxy
+from epochal.loaders._module_views import public_root, show
 from epochal.loaders._prometheus import NAME as PROMETHEUS
 from epochal.loaders._prometheus import GenerationMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from epochal._core.generation.generation import Generation
     from epochal._core.plugin.artifact import Artifact
     from epochal.loaders._compiler import Compiled
 
@@ -72,6 +77,10 @@ class PythonNamespace:
 
     Attributes:
         root_name: the private name of the root module.
+        public_root: its public name, `__name__`.
+        tag: its generation's number and digest, in its private names.
+        owner: returns the generation whose modules these are, for as long as there is one.
+        builtins: the builtins of its modules, and of no other.
         modules: the modules loaded so far, by private name.
         artifact: the plugin's bytes.
         compiled: results of the other process, for the next generation of the same source; None if
@@ -87,14 +96,17 @@ class PythonNamespace:
         *,
         in_subprocess: bool = False,
     ) -> None:
-        tag = registry.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
-        self.root_name: Final = f"{plugin}__{tag}"
+        self.public_root: Final = public_root(plugin, artifact)
+        self.owner: Callable[[], Generation | None] = _nobody
         self.modules: Final[dict[str, ModuleType]] = {}
+        self._public_names: Final[dict[str, str]] = {}  # by private name, like `modules`
+        tag = registry.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
+        self.tag: Final = tag
+        self.root_name: Final = f"{plugin}__{tag}"
         self.artifact: Final = artifact
         self.compiled: Final[list[Compiled] | None] = [] if in_subprocess else None
         self._plugin: Final = plugin
         self._described: Final = f"generation {generation} of plugin {plugin!r}"
-        self._suffix: Final = f"@{tag}"
         self._closed = False
         self._files: Final[list[str]] = []
         self._packages: Final = (
@@ -105,8 +117,8 @@ class PythonNamespace:
         self._metrics: GenerationMetrics | None = None
         self._lock: Final = threading.Lock()
         self._vendored: Final = vendored
-        self._builtins: Final = host_builtins()
-        self._builtins["__import__"] = partial(resolve_import, self._private_name, self._proxy_for)
+        self.builtins: Final = host_builtins()
+        self.builtins["__import__"] = partial(resolve_import, self._private_name, self._proxy_for)
 
     def _private_name(self, name: str) -> str | None:
         names = self._names
@@ -137,7 +149,7 @@ class PythonNamespace:
             "importlib.metadata": importlib_.metadata,
             "importlib.resources": importlib_.resources,
             "importlib.util": importlib_.util,
-            "logging": LoggingProxy(self.root_name, self._plugin),
+            "logging": LoggingProxy({self.root_name, self.public_root}, self._plugin),
             "pickle": PickleProxy(names),
             "pkgutil": ByNameProxy(pkgutil, names),
         }
@@ -150,7 +162,7 @@ class PythonNamespace:
             tops = {name: f"{folder}.{name}" for name in top_names(self.artifact.files, vendored)}
         if self.artifact.is_package:
             tops.setdefault(self.artifact.name, self.root_name)
-        return {**tops, plugin: self.root_name}
+        return {**tops, self.public_root: self.root_name, plugin: self.root_name}
 
     def execute(self) -> ModuleType:
         """Run the root module's code.
@@ -183,6 +195,26 @@ class PythonNamespace:
             spec.submodule_search_locations = [str(PurePosixPath(file).parent)]
         return spec
 
+    @property
+    def described(self) -> str:
+        """Its plugin, version, number and digest, for people."""
+        owner = self.owner()
+        version = f" {owner.version}" if owner is not None else ""
+        return f"plugin {self._plugin!r}{version} ({self.tag}, digest {self.artifact.digest[:12]})"
+
+    def private(self, public: str) -> str:
+        """The private name of a module."""
+        return self.root_name + public.removeprefix(self.public_root)
+
+    def public_names(self) -> list[str]:
+        """The `__name__` of each module loaded so far: the very objects."""
+        return list(self._public_names.values())
+
+    def export_of(self, function: FunctionType) -> FunctionType:
+        """What the host has in place of an exported function; any other function itself."""
+        owner = self.owner()
+        return function if owner is None else owner.export_of(function)
+
     def owns(self, obj: object) -> bool:
         """Whether an object was defined by this generation's code."""
         # By type, never `isinstance`: that asks the object for its `__class__`, and to ask a lazy
@@ -197,7 +229,7 @@ class PythonNamespace:
         else:
             cls = obj if issubclass(type(obj), type) else type(obj)
             name = cls.__dict__.get("__module__")
-            if isinstance(name, str) and registry.root_of(name) == self.root_name:
+            if any(name is public for public in self.public_names()):
                 return True
         # A wrapper around one of our functions (`functools.lru_cache`, a partial, a decorator of a
         # library's) counts as ours.
@@ -221,20 +253,26 @@ class PythonNamespace:
         if self.compiled is not None:
             self.compiled.clear()
 
-    def add_module(self, module: ModuleType, loader: MemoryLoader) -> None:
-        """Register a module that is about to run; called by its loader.
+    def add_module(self, module: ModuleType, loader: MemoryLoader) -> str:
+        """Register a module that is about to run; called by its loader. Returns its public name.
 
         Raises:
             ImportError: the generation was removed.
         """
         self._check_open(loader.name)
-        vars(module)["__builtins__"] = self._builtins
+        # Joined, not copied: a string object of its own, even if it is one letter long.
+        public = "".join((self.public_root, loader.name.removeprefix(self.root_name)))
+        module.__name__ = self._public_names[loader.name] = public
+        MODULE_OF_NAME[id(public)] = module
+        show(public)
+        vars(module)["__builtins__"] = self.builtins
         self.modules[loader.name] = module
         self._files.append(loader.file)
         source = loader.source
         # The one-entry form: lines are split when a traceback asks for them, and never checked
         # against the disk.
         linecache.cache[loader.file] = (lambda: source.decode("utf-8-sig", "replace"),)
+        return public
 
     def _check_open(self, name: str) -> None:
         if self._closed:
@@ -253,7 +291,7 @@ class PythonNamespace:
             file = str(origin / path)
         else:
             file = str(origin)
-        return file + self._suffix
+        return f"{file}@{self.tag}"
 
     def _locate(self, name: str) -> tuple[str, bool] | None:
         """The file behind a module name, and whether it is a package.
@@ -271,6 +309,10 @@ class PythonNamespace:
         if f"{stem}.py" in files:
             return f"{stem}.py", False
         return (f"{stem}/__init__.py", True) if stem in self._packages else None
+
+
+def _nobody() -> None:
+    """The owner of a namespace that was made without a generation."""
 
 
 def _folders_with_code(files: Iterable[str]) -> frozenset[str]:

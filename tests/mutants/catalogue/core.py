@@ -18,6 +18,7 @@ SOAK = "tests/soak/test_soak.py::test_operations_never_notice_a_change"
 STORE = "tests/integration/test_store.py::"
 STORE_FAULTS = "tests/integration/test_store_faults.py::"
 STORE_UNIT = "tests/unit/store/test_store.py::"
+NAMES = "tests/integration/test_names_that_leave.py::"
 
 MUTANTS = (
     Mutant(
@@ -447,6 +448,50 @@ MUTANTS = (
         edit=replace("pass"),
         shape="de7707",
         test=RUNTIME + "test_e4_shutdown_runs_once_for_each_init",
+    ),
+    Mutant(
+        "names.own-string-finds-own-generation",
+        "names",
+        "an older version's object is looked up in the current version",
+        module="epochal.loaders._module_views",
+        where="_asked_for",
+        at="if 0",
+        edit=before("return None"),
+        shape="72cc65",
+        test=NAMES + "test_a_draining_version_goes_on_with_its_own_objects",
+    ),
+    Mutant(
+        "names.stack-finds-own-generation",
+        "names",
+        "a draining version reads a pickle as the current version's",
+        module="epochal.loaders._module_views",
+        where="_meant",
+        at="while 0 / test",
+        edit=replace("False"),
+        shape="e3827c",
+        test=NAMES + "test_a_draining_version_goes_on_with_its_own_objects",
+    ),
+    Mutant(
+        "names.host-keeps-its-module",
+        "names",
+        "a plugin takes the name of a module that the host has",
+        module="epochal.loaders._module_views",
+        where="public_root",
+        at="if 0",
+        edit=before("return plugin"),
+        shape="eb0239",
+        test=NAMES + "test_a_name_that_the_host_has_stays_the_hosts",
+    ),
+    Mutant(
+        "names.host-reads-the-export",
+        "names",
+        "the host reads a function out of a pickle that carries no lease",
+        module="epochal._core.generation.generation",
+        where="Generation.export_of",
+        at="return 0",
+        edit=before("return function"),
+        shape="5b8f1e",
+        test=NAMES + "test_the_host_pickles_an_export_and_reads_back_the_export",
     ),
     Mutant(
         "holders.look-keeps-no-variables",

@@ -9,6 +9,11 @@ from epochal.loaders import _module_registry as registry
 
 
 class Namespace:
+    public_root = "geo_registry"
+
+    def public_names(self):
+        return []
+
     def find_spec(self, name):
         return f"spec of {name}"
 

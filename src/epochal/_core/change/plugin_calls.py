@@ -34,6 +34,7 @@ from functools import partial
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from epochal._core.generation.generation import calling
 from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.watchdog import Watch, watchdog
 from epochal.errors import ChangeCancelledError, PhaseTimeoutError
@@ -143,6 +144,7 @@ class StepRunner:
         )
         context = self._context.copy()
         context.run(changing.set, self._runtime)
+        context.run(calling.set, generation)
         try:
             if step.deadline.is_cancellable:
                 # First the watch, then the look: see above.

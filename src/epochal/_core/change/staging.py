@@ -124,7 +124,10 @@ class Staging:
         if candidate.manifest.dependencies:
             check_distributions(candidate.manifest)
         generation = Generation(
-            candidate, self._epochs.next_number(candidate.plugin), self._epochs.operations
+            candidate,
+            self._epochs.next_number(candidate.plugin),
+            self._epochs.operations,
+            self._epochs.ambient,
         )
         self._epochs.generations.add(generation)
         self.generations.append(generation)

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import weakref
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from epochal._core.generation import diagnosis
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import ModuleType
 
+    from epochal._core.generation.ambient import Ambient
     from epochal._core.generation.kind import Export, ExportKey, Handover
     from epochal._core.generation.operation import Operation
     from epochal._core.generation.states import LifecycleState
@@ -52,11 +54,17 @@ if TYPE_CHECKING:
     from epochal._core.sync.weak_registry import WeakRegistry
     from epochal._core.use.lease import Lease
 
+calling: Final[ContextVar[Generation | None]] = ContextVar("epochal_calling", default=None)
+"""The generation whose code a change is running."""
+
 NO_EXPORTS: Final[Mapping[ExportKey, Export]] = MappingProxyType({})
 
 
 class Namespace(Protocol):
     """One generation's modules, as a loader provides them."""
+
+    owner: Callable[[], Generation | None]
+    """Returns the generation whose modules these are, for as long as there is one."""
 
     @property
     def root_name(self) -> str:
@@ -121,6 +129,8 @@ class Generation:
 
     __slots__ = (
         "__weakref__",
+        "_ambient",
+        "_carried",
         "_context",
         "_lease",
         "_namespace",
@@ -141,7 +151,11 @@ class Generation:
     )
 
     def __init__(
-        self, candidate: Candidate, number: int, operations: WeakRegistry[Operation]
+        self,
+        candidate: Candidate,
+        number: int,
+        operations: WeakRegistry[Operation],
+        ambient: Ambient[Operation] | None = None,
     ) -> None:
         self.plugin: Final = candidate.plugin
         self.number: Final = number
@@ -155,12 +169,14 @@ class Generation:
         self.failures: Final[list[str]] = []
         self.dropped: Final[list[str]] = []
         self.cleaned_up: Final[list[str]] = []
+        self._ambient: Final = ambient
         self._side_effects: Final = SideEffects()
         self._threads: Final = OwnThreads()
         self._namespace: Namespace | None = None
         self._root: ModuleType | None = None
         self._context: PluginContext | None = None
         self._lease: weakref.ref[Lease] | None = None
+        self._carried: Mapping[int, weakref.ref[FunctionType]] = {}
 
     @property
     def state(self) -> LifecycleState:
@@ -260,6 +276,7 @@ class Generation:
         self._namespace = open_namespace(
             self.candidate.artifact, self.plugin, self.number, manifest.vendored
         )
+        self._namespace.owner = weakref.ref(self)
         self._context = PluginContext(
             self.plugin,
             self.number,
@@ -306,8 +323,24 @@ class Generation:
             for key, export in self.exports.items()
             if not export.kind.opens
         }
+        self._carried = {
+            id(export.target): weakref.ref(carried[key])
+            for key, export in self.exports.items()
+            if type(carried.get(key)) is FunctionType
+        }
         self.lifecycle.advance()
         return LeasedGeneration(self, lease, carried)
+
+    def is_in_ambient_operation(self) -> bool:
+        """Whether the operation that the calling code belongs to uses this generation."""
+        operation = self._ambient.operation() if self._ambient is not None else None
+        lease = self.live_lease() if operation is not None else None
+        return operation is not None and lease is not None and operation.holds(lease, self.plugin)
+
+    def export_of(self, function: FunctionType) -> FunctionType:
+        """What the host has in place of an exported function; any other function itself."""
+        carried = self._carried.get(id(function))
+        return (carried and carried()) or function
 
     def init(self) -> None:
         """Call the plugin's `init(ctx)`, then `Kind.open` for its exports: LINKED -> INITIALIZED.
@@ -452,6 +485,7 @@ class Generation:
         namespace, self._namespace = self._namespace, None
         self._root = self._context = None
         self.exports = NO_EXPORTS
+        self._carried = {}
         if namespace is None:
             return Reclaim()
         modules = dict(namespace.modules)

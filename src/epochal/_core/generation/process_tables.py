@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epochal._core.generation.watched_table import Entry, ListTable, NamedTable
+from epochal._core.introspect.object_names import MODULE_OF_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -89,7 +90,7 @@ class ModuleTable(NamedTable):
             for key, module in now.items()
             if type(module) is not ModuleType
             or type(name := module.__dict__.get("__name__")) is not str
-            or "__g" in name
+            or id(name) in MODULE_OF_NAME
         }
         return super().owned(candidates, owns)
 
@@ -98,7 +99,7 @@ class ModuleTable(NamedTable):
 
         (`os.path` is `posixpath`; `pyexpat` makes `pyexpat.errors` by hand.)
         """
-        if not issubclass(type(value), ModuleType) or type(key) is not str:
+        if not issubclass(type(value), ModuleType) or not issubclass(type(key), str):
             return False
         name = getattr(getattr(value, "__spec__", None), "name", None)
         aliases = (name, getattr(value, "__name__", None))  # `__mp_main__` is `__main__`

@@ -18,13 +18,12 @@ The graph refers to every object that it reached, and must be dropped before any
 from __future__ import annotations
 
 import gc
-import sys
 import weakref
 from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.object_names import SUSPENDED, dict_of_type
+from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, module_named
 from epochal._core.introspect.referrers import PathStep
 
 if TYPE_CHECKING:
@@ -40,12 +39,14 @@ class Graph:
 
     Args:
         modules: the roots.
-        root_name: the private name that the plugin's modules and classes have.
+        root_name: the private name of the root module.
         broad: open doubtful objects too, within bounds.
     """
 
     def __init__(self, modules: list[ModuleType], root_name: str, *, broad: bool) -> None:
         self.root_name: Final = root_name
+        # Classes refer to the very string: other generations' names are equal.
+        self._name_ids: Final = frozenset(id(vars(module).get("__name__")) for module in modules)
         self.globals_ids: Final = frozenset(id(vars(module)) for module in modules)
         self._roots: Final = self.globals_ids | {id(module) for module in modules}
         # Parallel lists, by position; `objects` alone refers to the objects. One more list would be
@@ -131,10 +132,7 @@ class Graph:
     def _is_our_class(self, cls: type) -> bool:
         known = self._classes.get(id(cls))
         if known is None:
-            module = dict_of_type(cls).get("__module__")
-            known = isinstance(module, str) and (
-                module == self.root_name or module.startswith(f"{self.root_name}.")
-            )
+            known = id(dict_of_type(cls).get("__module__")) in self._name_ids
             self._classes[id(cls)] = known
         return known
 
@@ -263,7 +261,7 @@ def _is_imported(namespace: dict[str, Any]) -> bool:
 
 def _names_of_module(name: object) -> Any:
     """The names in an imported module, empty if there is none; calls none of its code."""
-    module = sys.modules.get(name) if type(name) is str else None
+    module = module_named(name) if type(name) is str else None
     return (
         object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
     )

@@ -34,6 +34,13 @@ SUSPENDED: Final = (GeneratorType, CoroutineType, AsyncGeneratorType)
 
 _thread_name: Final = vars(threading.Thread)["name"].fget
 
+MODULE_OF_NAME: Final[dict[int, ModuleType]] = {}
+"""The `id` of each string object that is the `__name__` of a plugin's module -> the module.
+
+All generations of a plugin have the same names: only the object tells them apart. The loader adds
+and removes entries, one dict step each, in any thread; the module keeps the string alive meanwhile.
+"""
+
 dict_of_type: Final = type.__dict__["__dict__"].__get__
 """A class's `__dict__`, without calling its metaclass."""
 
@@ -103,8 +110,13 @@ def _module_of(namespace: dict[Any, Any]) -> str | None:
     name = dict.get(namespace, "__name__")
     if isinstance(name, str) and "__builtins__" in namespace:
         return name
-    module = sys.modules.get(name) if isinstance(name, str) else None
+    module = module_named(name) if isinstance(name, str) else None
     return name if is_a(module, ModuleType) and vars(module) is namespace else None
+
+
+def module_named(name: str) -> ModuleType | None:
+    """The module that a `__name__` or `__module__` names; of a plugin, that generation's."""
+    return MODULE_OF_NAME.get(id(name)) or sys.modules.get(name)
 
 
 # --- the way from one object to another ----------------------------------------------------------
