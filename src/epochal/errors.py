@@ -20,6 +20,7 @@
     │   ├── LinkError                      its code raised while it was executed
     │   ├── ExportError                    an export that its kind does not accept
     │   ├── InitError
+    │   ├── RegistrationError              its entry's place in a table of the host is taken
     │   ├── HandOverError                  its state could not be exported or imported
     │   ├── PrepareError                   it raised as a host prepared it, before it was published
     │   ├── HookAnswerError                its hook returned a value that the host cannot take
@@ -214,6 +215,13 @@ class ExportError(PluginError):
 
 class InitError(PluginError):
     """The plugin's `init` raised."""
+
+
+class RegistrationError(PluginError):
+    """An entry that the plugin registers is in the host's table already, and not its own."""
+
+    def __init__(self, message: str, *, plugin: str | None = None) -> None:
+        super().__init__(message, plugin=plugin)
 
 
 class HandOverError(PluginError):

@@ -128,6 +128,22 @@ class StateDropped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesLost(Event):
+    """Entries of the active generation in the host's tables are not there (`lost`).
+
+    Its predecessor's `shutdown()` took them out, because both register under one name; or they
+    could not be made. `ctx.register` hands an entry over.
+    """
+
+    _LEVEL: ClassVar[int] = logging.WARNING
+    _TEXT: ClassVar[str] = "{plugin}#{generation} lost {lost}; register with ctx.register"
+
+    plugin: str
+    generation: int
+    lost: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFailed(Event):
     """A change failed before publish and was rolled back; the active generations are untouched.
 

@@ -52,6 +52,8 @@ class StepName(StrEnum):
     JOURNAL = "journal"
     # Make it the current epoch: the instant of the change.
     PUBLISH = "publish"
+    # Put what plugins registered with `ctx.register` into the host's tables, and the old out.
+    REGISTER = "register"
     # Wait for the last use of an old generation.
     DRAIN = "drain"
     # After a drain that outlasted its limit: ask those who use the generation to stop.
@@ -113,6 +115,7 @@ class Swap:
     failures: tuple[str, ...] = ()
     cleaned_up: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,11 @@ class Cutover:
     def dropped(self) -> tuple[str, ...]:
         """Exports and state of old generations for which the new ones have no place."""
         return tuple(state for swap in self.swaps for state in swap.dropped)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Entries of new generations in the host's tables that are not there."""
+        return tuple(entry for swap in self.swaps for entry in swap.lost)
 
     @property
     def cutover_ms(self) -> float:

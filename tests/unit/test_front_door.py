@@ -30,9 +30,10 @@ CODES = """
     already-loaded artifact busy capability change-cancelled dependency dependency-cycle drain
     drain-timeout epoch-moved epochal export forked-runtime function hand-over hook-answer
     host in-use incompatible init link manifest missing-dependency nested-change no-store
-    not-active not-kept operation-ended pause-timeout phase-timeout plugin query
+    not-active not-kept operation-ended pause-timeout phase-timeout plugin query registration
     query-cancelled query-timeout refused required-by restore runtime-closed shutdown store
-    store-corrupt store-in-use store-schema store-write unexpected-transition unknown-export
+    source-conflict store-corrupt store-in-use store-schema store-write unexpected-transition
+    unknown-export
     unknown-plugin version-conflict welcome
 """
 

@@ -48,6 +48,7 @@ INTERNAL = {
     "Generation.carry",
     "Generation.exports_for",
     "Generation.prepare",
+    "Generation.registrations",
     "Generation.release",
     "PluginLifecycle.ledger",
     # A runtime's calls of its store and of its event stream, and a manager's of its callers.

@@ -11,6 +11,7 @@ from tests.mutants.catalogue import (
     indexes,
     jobs,
     operations,
+    pairs,
     process,
     server,
     services,
@@ -32,5 +33,6 @@ AREAS = (
     hooks,
     sources,
     process,
+    pairs,
 )
 MUTANTS = tuple(mutant for area in AREAS for mutant in area.MUTANTS)

@@ -114,7 +114,7 @@ MUTANTS = (
         "a dependent's borrowed exports are never returned",
         module="epochal._core.change.retirement",
         where="Retirement._shut_down",
-        at="expr 3",
+        at="expr 2",
         edit=delete(),
         shape="f00511",
         test=RUNTIME + "test_e3_a_leaking_dependent_returns_its_borrowed_exports",
@@ -220,7 +220,7 @@ MUTANTS = (
             "if (old := self.old.generations.get(generation.plugin)) is not None:\n"
             "    old.lifecycle.set(LifecycleState.DRAINING)"
         ),
-        shape="49c8d8",
+        shape="de1da3",
         test=RUNTIME + "test_e5_a_version_that_fails_leaves_the_epoch_as_it_was",
     ),
     Mutant(
@@ -444,7 +444,7 @@ MUTANTS = (
         "init is never called",
         module="epochal._core.generation.generation",
         where="Generation.init",
-        at="expr 1",
+        at="expr 2",
         edit=replace("pass"),
         shape="de7707",
         test=RUNTIME + "test_e4_shutdown_runs_once_for_each_init",

@@ -100,10 +100,12 @@ class Executor:
 
     def resume(self, error: BaseException) -> None:
         """Go on, on a new thread, after plugin code of a step did not return in time."""
-        if self._retirement is None:
-            self._error = error
-        else:
+        if self._retirement is not None:
             self._retirement.give_up(error)
+        elif self._change.staging.is_published:
+            self._change.staging.give_up(error)  # a table of the host's; the rest goes on
+        else:
+            self._error = error
         try:
             self.run()
         finally:
@@ -153,6 +155,7 @@ class Executor:
             self._epochs.events,
             self._spec.limits.drain,
             cancel_holders=self._spec.limits.cancel_holders,
+            successors=self._change.staging.successors,
         )
         self._runner.cancelled.add_done_callback(self._retirement.answer_early)
         self._release_turn()
@@ -265,7 +268,10 @@ class Executor:
     def _report(self, retirement: Retirement) -> Cutover:
         """The report as things stand."""
         staging, pauses_ms = self._change.staging, self._change.pauses_ms
-        swaps = [replace(s, pause_ms=pauses_ms.get(s.plugin)) for s in staging.swaps]
+        swaps = [
+            replace(s, pause_ms=pauses_ms.get(s.plugin), lost=tuple(staging.lost.get(s.plugin, ())))
+            for s in staging.swaps
+        ]
         if staging.is_published:
             swaps = [retirement.outcome(swap) for swap in swaps]
         return Cutover(

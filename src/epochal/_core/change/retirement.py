@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.states import LifecycleState
@@ -31,6 +32,7 @@ from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.drain_wakeup import Waiter, Wake, wakeup_of
 from epochal.events import (
     DrainTimedOut,
+    EntriesLost,
     GenerationLeaked,
     HoldersAsked,
     ShutdownFailed,
@@ -39,7 +41,7 @@ from epochal.events import (
 from epochal.report import StepName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from epochal._core.change.plan import Deadline, Step
     from epochal._core.change.plugin_calls import StepRunner
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from epochal._core.generation.reclaim import Reclaim
     from epochal.events import EventStream
     from epochal.report import Holder, Leak, Straggler, Swap
+
+NO_SUCCESSORS: Final[Mapping[str, Generation]] = MappingProxyType({})
 
 _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 # Nothing wakes a drain when a thread that carries no lease leaves the plugin's code, so it looks
@@ -67,6 +71,7 @@ class RetiringGeneration:
         wakeup_us: microseconds from its last release to the drain waking, if it was waited for.
         stragglers: the threads and tasks that ran its code without a lease at the last look.
         reclaim: how its memory came back; None before that.
+        lost: the entries of its successor in the host's tables that its shutdown took out.
     """
 
     __slots__ = (
@@ -74,6 +79,7 @@ class RetiringGeneration:
         "drained",
         "generation",
         "initialized",
+        "lost",
         "reclaim",
         "steps",
         "stragglers",
@@ -90,6 +96,7 @@ class RetiringGeneration:
         self.wakeup_us: float | None = None
         self.stragglers: tuple[Straggler, ...] = ()
         self.reclaim: Reclaim | None = None
+        self.lost: Sequence[str] = ()
         self.waiter: Final[Waiter] = generation.lifecycle.ledger.waiter(0, wake)
 
     @property
@@ -136,6 +143,7 @@ class RetiringGeneration:
             leaks=self.leaks,
             failures=self.failures,
             cleaned_up=(*self.generation.cleaned_up, *reclaimed),
+            lost=(*swap.lost, *self.lost),
         )
 
 
@@ -154,6 +162,7 @@ class Retirement:
             caller and refers to their frames: their memory comes back when it is dropped.
         cancel_holders: when the time has run out, first ask those that use the generations to stop,
             and wait as long again.
+        successors: the generations that replace them, by plugin.
 
     Attributes:
         retiring: each generation, and what became of it.
@@ -169,6 +178,7 @@ class Retirement:
         "_released_ns",
         "_runner",
         "_schedule",
+        "_successors",
         "_timeout_s",
         "_to_ask",
         "_wake",
@@ -186,7 +196,9 @@ class Retirement:
         *,
         is_rollback: bool = False,
         cancel_holders: bool = False,
+        successors: Mapping[str, Generation] = NO_SUCCESSORS,
     ) -> None:
+        self._successors: Final = successors
         self._wake: Final[Wake] = SimpleQueue()
         self._runner: Final = runner
         self._events: Final = events
@@ -349,9 +361,9 @@ class Retirement:
         if retiring in self._pending:
             self._pending.remove(retiring)
         generation = retiring.generation
-        self._runner.call_plugin(
-            step, generation, partial(generation.shutdown, initialized=retiring.initialized)
-        )
+        successor = self._successors.get(generation.plugin)
+        work = partial(_shut_down_beside, successor, generation, initialized=retiring.initialized)
+        retiring.lost = self._runner.call_plugin(step, generation, work)
         # Only now: its shutdown may use the plugins that it requires (E3).
         generation.return_borrowed()
         retiring.waiter.close()
@@ -380,6 +392,15 @@ class Retirement:
                     plugin=generation.plugin, generation=generation.number, error=failure
                 )
             )
+        successor = self._successors.get(generation.plugin)
+        if successor is not None and retiring.lost:
+            self._events.emit(
+                EntriesLost(
+                    plugin=successor.plugin,
+                    generation=successor.number,
+                    lost=tuple(retiring.lost),
+                )
+            )
         self._events.emit(
             StateChanged(
                 plugin=generation.plugin,
@@ -395,3 +416,15 @@ class Retirement:
             if retiring.generation.plugin == swap.plugin:
                 return retiring.outcome(swap)
         return swap
+
+
+def _shut_down_beside(
+    successor: Generation | None, generation: Generation, *, initialized: bool
+) -> Sequence[str]:
+    """Shut down; returns the entries of the successor that it took out of the host's tables."""
+    if successor is None:
+        generation.shutdown(initialized=initialized)
+        return ()
+    successor.note_entries()
+    generation.shutdown(initialized=initialized)
+    return successor.lost_entries()

@@ -204,7 +204,7 @@ class ChangeSequence:
                 case StepName.PUBLISH:
                     moves = any(step.name is StepName.CLOSE for step in plan.steps)
                     commit = self.transfers.commit if moves else None
-                    yield replace(step, do=partial(staging.publish, plan.retire, commit))
+                    yield replace(step, do=partial(self._publish, plan.retire, commit))
                 case _:
                     yield step  # a generation's way out: `retirement` makes it run
 
@@ -221,6 +221,20 @@ class ChangeSequence:
         return replace(
             step, do=partial(self.participants.check, host), undo=self.participants.roll_back
         )
+
+    def _publish(
+        self, retire: Sequence[str], commit: Callable[[Epoch, Epoch], None] | None, step: Step
+    ) -> list[Step]:
+        """Publish; returns the step that alters the host's tables, if there are entries in them."""
+        staging = self.staging
+        staging.publish(retire, commit, step)
+        if not staging.registers:
+            return []
+        # The change is published, and cannot be given up any more.
+        deadline = Deadline(self._phase.limit_s, is_cancellable=False)
+        detail = "entries in the host's tables"
+        name = StepName.REGISTER
+        return [Step(name, detail=detail, do=staging.register, deadline=deadline)]
 
     def _store(self, retire: Sequence[str], _: Step) -> None:
         """Store the next epoch: the last step that can fail."""

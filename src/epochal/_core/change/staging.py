@@ -12,6 +12,7 @@ them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,11 +23,11 @@ from epochal._core.generation.states import LifecycleState
 from epochal._core.introspect.tracebacks import without_variables
 from epochal._core.plugin.dependencies import check_distributions
 from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError, format_error
-from epochal.events import ChangeCommitted, StateDropped
+from epochal.events import ChangeCommitted, EntriesLost, StateDropped
 from epochal.report import Swap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from epochal._core.change.plan import Plan, Step
@@ -56,20 +57,26 @@ class Staging:
             were staged and are undone, newest first.
         swaps: what happens to each plugin, once the next epoch is built.
         numbers: the numbers of the epochs that are current before and after the change.
+        successors: the generations that are new, by plugin, once the next epoch is published.
+        lost: by plugin, a line for each entry in the host's tables that could not be made.
         is_published: whether the next epoch is current.
     """
 
     __slots__ = (
+        "_altering",
         "_change",
         "_epochs",
+        "_registering",
         "_runner",
         "generations",
         "is_published",
         "leased",
+        "lost",
         "next_epoch",
         "numbers",
         "old_epoch",
         "retired",
+        "successors",
         "swaps",
     )
 
@@ -85,6 +92,10 @@ class Staging:
         self.swaps: tuple[Swap, ...] = ()
         self.numbers = (0, 0)
         self.is_published = False
+        self.successors: Mapping[str, Generation] = {}
+        self.lost: Final[dict[str, list[str]]] = defaultdict(list)
+        self._registering: list[tuple[Generation | None, Generation | None]] = []
+        self._altering: Generation | None = None
 
     def begin(self) -> None:
         """Start from the epoch that is current now, in the change's turn."""
@@ -134,6 +145,9 @@ class Staging:
         # Before the first epoch there are no operations that compiling could hold up.
         open_namespace = partial(self._epochs.open_namespace, in_subprocess=self.old.number > 0)
         generation.prepare(open_namespace, self._required(generation))
+        old = self.old.generations.get(candidate.plugin)
+        if old is not None:
+            generation.watch_entries(old)
         self._runner.call_plugin(step, generation, generation.link)
         self.leased[generation.plugin] = generation.carry()
         self._epochs.announce(generation, LifecycleState.LOADED, LifecycleState.LINKED)
@@ -148,9 +162,9 @@ class Staging:
 
     def init(self, plugin: str, step: Step) -> None:
         """Call `init`, open what kinds open, and put that among what the epoch will offer."""
-        generation = self.new_generation(plugin)
+        generation, old = self.new_generation(plugin), self.old.generations.get(plugin)
         try:
-            self._runner.call_plugin(step, generation, generation.init)
+            self._runner.call_plugin(step, generation, partial(generation.init, old))
         except (EpochalError, Abandoned):
             raise
         except BaseException as error:
@@ -250,9 +264,59 @@ class Staging:
             then(old_epoch, epoch)
         self.numbers = (old_epoch.number, epoch.number)
         staged = self.generations.copy()
+        self._note_registrations(staged)
         # The epoch holds what was staged; from here on the change must not (E4).
         self.clear()
         self._announce_commit(staged)
+
+    # --- the host's tables ---------------------------------------------------------------------
+
+    def _note_registrations(self, staged: Sequence[Generation]) -> None:
+        self.successors = {generation.plugin: generation for generation in staged}
+        for generation in staged:
+            if generation.registrations is not None:
+                generation.registrations.activate()
+        old = {generation.plugin: generation for generation in self.retired}
+        pairs = [(new, old.pop(new.plugin, None)) for new in staged]
+        self._registering = [
+            pair
+            for pair in (*pairs, *((None, generation) for generation in old.values()))
+            if any(generation is not None and generation.registrations for generation in pair)
+        ]
+
+    @property
+    def registers(self) -> bool:
+        """Whether entries in the host's tables come or go; known once the epoch is published."""
+        return bool(self._registering)
+
+    def register(self, step: Step) -> None:
+        """Put the entries of the new generations into the host's tables, and the old ones out.
+
+        Run again after an abandoned call, it continues with the next plugin.
+        """
+        while self._registering:
+            # Off the list before the call: the tables' own code runs in it.
+            new, old = self._registering.pop(0)
+            generation = new if new is not None else old
+            assert generation is not None
+            self._altering = generation
+            lines = self._runner.call_plugin(step, generation, partial(_register, new, old))
+            self.note_lost(generation, lines)
+
+    def give_up(self, error: BaseException) -> None:
+        """Note that a table of the host's did not return; `register` goes on behind it."""
+        assert self._altering is not None
+        self.note_lost(self._altering, [str(error)])
+
+    def note_lost(self, generation: Generation, lines: Sequence[str]) -> None:
+        """Report entries in the host's tables that are not there."""
+        if lines:
+            self.lost[generation.plugin].extend(lines)
+            self._epochs.events.emit(
+                EntriesLost(
+                    plugin=generation.plugin, generation=generation.number, lost=tuple(lines)
+                )
+            )
 
     def _announce_commit(self, staged: Sequence[Generation]) -> None:
         events = self._epochs.events
@@ -276,6 +340,13 @@ class Staging:
                 plugins=tuple(swap.plugin for swap in self.swaps),
             )
         )
+
+
+def _register(new: Generation | None, old: Generation | None) -> list[str]:
+    before = old.registrations if old is not None else None
+    if new is not None and new.registrations is not None:
+        return new.registrations.put_all(before)
+    return before.take_out() if before is not None else []
 
 
 def _compare_exports(old: Generation, new: Generation) -> None:

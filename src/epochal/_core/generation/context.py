@@ -13,20 +13,30 @@ from __future__ import annotations
 
 from collections import defaultdict
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from epochal._core.generation.registrations import Registrations, registration
 from epochal._core.generation.resources import Resources
 from epochal.errors import CapabilityError, HostError, MissingDependencyError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from collections.abc import (
+        Callable,
+        Coroutine,
+        Iterator,
+        Mapping,
+        MutableMapping,
+        MutableSequence,
+        MutableSet,
+    )
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from epochal._core.generation.kind import Kind
     from epochal._core.use.lease import RevocableLease
 
+    K = TypeVar("K")
     T = TypeVar("T")
     F = TypeVar("F")
 
@@ -85,6 +95,7 @@ class PluginContext:
         version: its version.
         config: the host's configuration of the plugin; read-only.
         resources: the resources that the plugin acquired with `defer`, `spawn` and the others.
+        registrations: the entries that it registered with `register`.
     """
 
     __slots__ = (
@@ -94,6 +105,7 @@ class PluginContext:
         "config",
         "generation",
         "plugin",
+        "registrations",
         "resources",
         "version",
     )
@@ -114,6 +126,7 @@ class PluginContext:
         self._allows: Final = allows
         self._required: Final = dict(required)
         self.resources: Final = Resources(f"{plugin}#{generation}")
+        self.registrations: Final = Registrations()
         self._pending: list[tuple[Kind[Any], str | None, Mapping[str, Any], Any]] | None = []
 
     def defer(self, callback: Callable[..., object], /, *args: Any, **kw: Any) -> None:
@@ -122,6 +135,38 @@ class PluginContext:
         Deferred calls run in reverse order; an exception is reported, and the others still run.
         """
         self.resources.defer(lambda: callback(*args, **kw))
+
+    @overload
+    def register(self, table: MutableMapping[K, T], key: K, value: T, /) -> T: ...
+    @overload
+    def register(self, table: MutableSet[T] | MutableSequence[T], value: T, /) -> T: ...
+    @overload
+    def register(self, table: Any, value: T, /, *, name: str | None = None) -> T: ...
+    def register(self, table: Any, /, *entry: Any, name: str | None = None) -> Any:
+        """Keep an entry in one of the host's tables for as long as this generation is active.
+
+        It is put in when the generation is published, and a change that is refused puts in nothing.
+        In a reload it takes the place of the old generation's entry under the same key or name, or
+        of the same rank in a list. Called later, it is put in at once.
+
+        Only this plugin's own entry is ever taken out. A function is put in as a copy, so that a
+        call through the table holds the generation in use.
+
+        Args:
+            table: a mapping, a set, a list, or a plugin manager with pluggy's methods.
+            *entry: the key and the value; without the key for all but a mapping.
+            name: the name for a plugin manager; None for its own choice.
+
+        Returns:
+            The value.
+
+        Raises:
+            HostError: the table is of no such sort.
+            RegistrationError: other code's entry is there; in `init`, raised once `init` returned.
+        """
+        made = registration(table, entry, name)
+        self.registrations.add(made)
+        return made.value
 
     def enter_context(self, manager: AbstractContextManager[T]) -> T:
         """Enter a context manager now and leave it when this generation is removed."""

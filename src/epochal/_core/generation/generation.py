@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from epochal._core.generation import diagnosis
 from epochal._core.generation.context import PluginContext, RequiredPlugin
 from epochal._core.generation.exports import check_entry_points, collect_exports
+from epochal._core.generation.host_tables import EntryWatch
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.orphan_threads import OwnThreads, end_threads
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from epochal._core.generation.ambient import Ambient
+    from epochal._core.generation.host_tables import HostEntry
     from epochal._core.generation.kind import Export, ExportKey, Handover
     from epochal._core.generation.operation import Operation
+    from epochal._core.generation.registrations import Registrations
     from epochal._core.generation.states import LifecycleState
     from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.candidate import Candidate
@@ -132,11 +135,13 @@ class Generation:
         "_ambient",
         "_carried",
         "_context",
+        "_host_entries",
         "_lease",
         "_namespace",
         "_root",
         "_side_effects",
         "_threads",
+        "_watch",
         "candidate",
         "cleaned_up",
         "dropped",
@@ -175,6 +180,8 @@ class Generation:
         self._namespace: Namespace | None = None
         self._root: ModuleType | None = None
         self._context: PluginContext | None = None
+        self._watch: EntryWatch | None = None
+        self._host_entries: list[HostEntry] = []
         self._lease: weakref.ref[Lease] | None = None
         self._carried: Mapping[int, weakref.ref[FunctionType]] = {}
 
@@ -318,6 +325,8 @@ class Generation:
         """Make the lease, and the exports that carry it: LOADED -> LINKED. Runs no plugin code."""
         lease = self.lifecycle.ledger.issue(str(self))
         self._lease = weakref.ref(lease)
+        if self._context is not None:
+            self._context.registrations.lease = self._lease
         carried = {
             key: carry(export.target, lease)
             for key, export in self.exports.items()
@@ -342,18 +351,58 @@ class Generation:
         carried = self._carried.get(id(function))
         return (carried and carried()) or function
 
-    def init(self) -> None:
+    def init(self, old: Generation | None = None) -> None:
         """Call the plugin's `init(ctx)`, then `Kind.open` for its exports: LINKED -> INITIALIZED.
 
         Passes on every exception of either.
+
+        Args:
+            old: the generation that this one is to replace.
+
+        Raises:
+            RegistrationError: other code than `old` has the place of an entry that it registered.
         """
+        if self._watch is not None and self._namespace is not None:
+            self._watch.look(self._namespace.modules.values())
         with self._threads.noting(), self._noting():
             self._call("init", self._context)
             for key, export in self.exports.items():
                 if export.kind.opens:
                     instance = export.kind.open(export)
                     self.opened[key] = Opened(export, instance, self.version, self.number)
+            if self._context is not None:
+                self._context.registrations.check(old.registrations if old is not None else None)
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            self._host_entries = watch.made()
         self.lifecycle.advance()
+
+    def watch_entries(self, old: Generation) -> None:
+        """Watch the host's tables, if the shutdown of an older one may take entries out of them.
+
+        Called before `link`. Runs no foreign code.
+        """
+        if old._namespace is None or old._context is None:
+            return
+        if old.entry_point("shutdown") is not None or not old._context.resources.is_empty:
+            self._watch = EntryWatch()
+            self._watch.look(old._namespace.modules.values())
+
+    @property
+    def registrations(self) -> Registrations | None:
+        """The entries that it registered with `ctx.register`; None before LINKED and after it."""
+        return self._context.registrations if self._context is not None else None
+
+    def note_entries(self) -> None:
+        """Note which entries that its `init` made in the host's tables are there."""
+        for entry in self._host_entries:
+            entry.is_in = entry.look()
+
+    def lost_entries(self) -> list[str]:
+        """A line for each entry in the host's tables that is not there any more. Once."""
+        entries, self._host_entries = self._host_entries, []
+        lost = [str(entry) for entry in entries if entry.is_in and not entry.look()]
+        return lost + (self.registrations.lost() if self.registrations is not None else [])
 
     def wrap(self, lease: Lease | RevocableLease) -> dict[ExportKey, Any]:
         """The opened instances as an epoch, or a plugin that requires this one, offers them."""
@@ -460,6 +509,8 @@ class Generation:
 
     def _clean_up(self) -> None:
         """Take out of the process what the plugin left there: hooks, table entries, threads."""
+        if self.registrations is not None:
+            self.failures.extend(self.registrations.take_out())
         namespace = self._namespace
         if namespace is None:
             return
@@ -484,6 +535,7 @@ class Generation:
         """
         namespace, self._namespace = self._namespace, None
         self._root = self._context = None
+        self._watch, self._host_entries = None, []
         self.exports = NO_EXPORTS
         self._carried = {}
         if namespace is None:
