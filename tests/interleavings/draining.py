@@ -7,6 +7,7 @@ step. A lease ends by its death when its only reference is overwritten by None.
 
 from __future__ import annotations
 
+import gc
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,10 @@ from unittest import mock
 from epochal._core.generation.epoch_fenced_reload import EpochFencedReload
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.states import LifecycleState
+from epochal._core.sync import weak_registry
 from epochal._core.use import drain_wakeup
 from epochal._core.use.drain_wakeup import Drained, Ledger, Waiter
+from epochal._core.use.lease import carry
 from epochal.errors import DrainTimeoutError, InUseError, NotActiveError
 from tests.interleavings.exploring import Program, every, replaced, sampled
 
@@ -82,6 +85,42 @@ def torn_move(self: PluginLifecycle, source: LifecycleState, target: LifecycleSt
     if moved:
         self.state = target
     return moved
+
+
+# --- a lease that is gone within a collection -----------------------------------------------------
+
+
+def with_garbage() -> SimpleNamespace:
+    """A generator that carries the only lease, in a cycle of its own."""
+    state = active()
+    state.ran_in = []
+
+    def export() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            state.ran_in.append(state.life.state)
+
+    rows = carry(export, state.life.lease("call"))()
+    next(rows)
+    state.garbage = [rows]
+    state.garbage.append(state.garbage)
+    return state
+
+
+def collecting(state: Any) -> None:
+    state.garbage = None
+    gc.collect(0)
+
+
+def finalizer_ran_before_removal(state: Any) -> None:
+    assert len(state.ran_in) == 1, state.ran_in
+    assert state.ran_in[0] is not LifecycleState.REMOVED
+    assert len(state.life.ledger) == 0
+
+
+def at_once(action: Callable[[], object]) -> None:
+    action()
 
 
 # --- a lease against finalize -------------------------------------------------------------------
@@ -262,6 +301,17 @@ PROGRAMS = (
         replaced(PluginLifecycle, "lease", torn_lease),
         ci=every(1, at_least=80),
         soak=every(3, at_least=20000),
+    ),
+    Program(
+        "collection-against-finalize",
+        "E4: a lease that is gone within a collection counts until that has run its finalizers",
+        "a lease is gone with the callback of its weak reference",
+        with_garbage,
+        (collecting, drain_and_finalize),
+        finalizer_ran_before_removal,
+        replaced(weak_registry, "once_gone", at_once),
+        ci=every(1, at_least=80),
+        soak=every(2, at_least=1000),
     ),
     Program(
         "last-release-against-wait",

@@ -9,6 +9,7 @@ HOLDERS = "tests/integration/test_holders.py::"
 LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
 RELOAD = "tests/unit/core/generation/test_epoch_fenced_reload.py::"
 CARRIED = "tests/integration/test_carried_exports.py::"
+WEAK = "tests/unit/core/sync/test_weak_registry.py::"
 DECORATED = "tests/integration/test_decorated_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/core/use/test_lease.py::"
@@ -118,6 +119,28 @@ MUTANTS = (
         edit=delete(),
         shape="f00511",
         test=RUNTIME + "test_e3_a_leaking_dependent_returns_its_borrowed_exports",
+    ),
+    Mutant(
+        "E4.collections-end-first",
+        "E4",
+        "a lease that the collector finds dead is gone before the finalizers of its garbage run",
+        module="epochal._core.sync.weak_registry",
+        where="once_gone",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="0e386a",
+        test=WEAK + "test_an_object_that_is_found_dead_counts_until_the_collection_has_ended",
+    ),
+    Mutant(
+        "waiting.finalizers-let-go-at-once",
+        "waiting",
+        "an object that a finalizer lets go of counts until the collection has ended",
+        module="epochal._core.sync.weak_registry",
+        where="once_gone",
+        at="if 0 / test.values[1]",
+        edit=replace("True"),
+        shape="11c404",
+        test=WEAK + "test_an_object_that_a_finalizer_lets_go_of_is_gone_at_once",
     ),
     Mutant(
         "E4.last-lease-before-shutdown",

@@ -122,7 +122,7 @@ MUTANTS = (
         "services",
         "an interrupted call counts as inside for ever",
         module="epochal._core.use.gate",
-        where="_on_death",
+        where="_leave_dead",
         at="expr 1",
         edit=delete(),
         shape="7ee2fe",

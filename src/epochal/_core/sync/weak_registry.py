@@ -3,17 +3,61 @@
 `weakref.WeakSet` cannot be iterated while another thread adds to it, and its removals run Python
 code of its own. Here every change is one dict step under the interpreter lock, keyed by an int, so
 a callback may run anywhere, at any time, in any thread, without a lock.
+
+An object that the collector finds dead has not gone yet. The collector clears weak references and
+calls their callbacks first, then runs the finalizers of everything in the same garbage: the
+``finally:`` of a generator, which uses what the object stood for. So such an object counts until
+the collection has ended (`once_gone`). The collector calls a callback from the very frame in which
+the collection began, by which it is told from an object that a finalizer lets go of.
+
+Reads and writes: ``_collecting`` and ``_waiting`` belong to the thread that collects, of which
+there is one at a time; other threads read ``_collecting`` alone, and find another thread's number.
 """
 
 from __future__ import annotations
 
+import gc
+import sys
 import weakref
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from functools import partial
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 T = TypeVar("T")
+
+_collecting: tuple[int, FrameType | None] = (0, None)
+"""The thread that collects, and the frame in which its collection began."""
+_waiting: Final[list[Callable[[], object]]] = []
+"""The calls that wait for the end of the collection."""
+
+
+def _note_collection(phase: str, _: dict[str, Any]) -> None:
+    global _collecting
+    if phase == "start":
+        _collecting = (get_ident(), sys._getframe().f_back)  # noqa: SLF001  the documented way
+        return
+    _collecting = (0, None)
+    while _waiting:  # what Ctrl-C leaves here, the end of the next collection calls
+        _waiting.pop()()
+
+
+gc.callbacks.append(_note_collection)
+
+
+def once_gone(action: Callable[[], object]) -> None:
+    """Call `action` now, or at the end of the collection that found the object dead.
+
+    Only for the callback of a weak reference to call, directly.
+    """
+    thread, began_in = _collecting
+    if thread == get_ident() and sys._getframe(1).f_back is began_in:  # noqa: SLF001
+        _waiting.append(action)
+    else:
+        action()
 
 
 class WeakRegistry(Generic[T]):
@@ -51,7 +95,7 @@ class WeakRegistry(Generic[T]):
         return [item for ref in self._refs.copy().values() if (item := ref()) is not None]
 
     def _on_death(self, ref: weakref.ref[T]) -> None:
-        self.drop(id(ref))
+        once_gone(partial(self.drop, id(ref)))
 
     def __len__(self) -> int:
         return len(self._refs)

@@ -42,9 +42,12 @@ import asyncio
 import threading
 import weakref
 from contextvars import ContextVar
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Final
+
+from epochal._core.sync.weak_registry import once_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -172,7 +175,12 @@ class Gate:
 
 
 def _on_death(ref: weakref.ref[Admission]) -> None:
-    """Count a dead admission as left. Runs anywhere, so it does single steps only."""
+    """Count a dead admission as left, once the finalizers of its call have run."""
+    once_gone(partial(_leave_dead, ref))
+
+
+def _leave_dead(ref: weakref.ref[Admission]) -> None:
+    """Runs anywhere, so it does single steps only."""
     assert isinstance(ref, _AdmissionRef)
     # The same order as in `leave`.
     ref.gate._admissions.pop(id(ref), None)  # noqa: SLF001  the same room

@@ -1,6 +1,10 @@
 """A registry of live objects: each removal calls back once, and a look is whole."""
 
 import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from epochal._core.sync.weak_registry import WeakRegistry
 
@@ -51,3 +55,74 @@ def test_a_cycle_calls_back_inside_the_collector():
     del thing
     gc.collect()
     assert removed == [1]
+
+
+class Blocks:
+    """Its finalizer lets other threads run, and lets go of what it is given."""
+
+    def __init__(self):
+        self.entered, self.go_on, self.held = threading.Event(), threading.Event(), []
+        self.me = self
+
+    def __del__(self):
+        self.held.clear()
+        self.entered.set()
+        assert self.go_on.wait(10)
+
+
+@pytest.fixture
+def collecting():
+    """Collect in another thread; yields a garbage object whose finalizer blocks meanwhile."""
+    gc.collect()
+    gc.disable()
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda: pool.submit(gc.collect)
+    gc.enable()
+
+
+def test_an_object_that_is_found_dead_counts_until_the_collection_has_ended(collecting):
+    removed = []
+    registry = WeakRegistry(lambda: removed.append(1))
+    blocks = Blocks()
+    entered, go_on = blocks.entered, blocks.go_on
+    blocks.item = Thing()
+    registry.add(blocks.item)
+    del blocks
+    collection = collecting()
+    assert entered.wait(10)
+    assert registry.live() == []
+    assert len(registry) == 1
+    assert not removed
+    go_on.set()
+    collection.result(10)
+    assert (len(registry), removed) == (0, [1])
+
+
+def test_an_object_that_a_finalizer_lets_go_of_is_gone_at_once(collecting):
+    registry = WeakRegistry()
+    blocks = Blocks()
+    entered, go_on = blocks.entered, blocks.go_on
+
+    held = blocks.held
+    item = Thing()
+    registry.add(item)
+    held.append(item)
+    del item, blocks
+    collection = collecting()
+    assert entered.wait(10)
+    assert len(registry) == 0
+    go_on.set()
+    collection.result(10)
+
+
+def test_an_object_that_dies_beside_a_collection_is_gone_at_once(collecting):
+    registry = WeakRegistry()
+    blocks = Blocks()
+    entered, go_on = blocks.entered, blocks.go_on
+    del blocks
+    collection = collecting()
+    assert entered.wait(10)
+    registry.add(Thing())
+    assert len(registry) == 0
+    go_on.set()
+    collection.result(10)
