@@ -47,6 +47,7 @@ from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import NoStoreError
 from epochal.events import EventStream, StoreFaulted
+from epochal.loaders import _worker_processes as _worker_processes  # so that pools find plugins
 from epochal.loaders.python_namespace import PythonNamespace
 
 if TYPE_CHECKING:

@@ -17,17 +17,18 @@ from __future__ import annotations
 
 import linecache
 import logging
+import os
 import sys
 import threading
 import typing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.object_names import MODULE_OF_NAME
 from epochal.loaders._import_notes import find_noted_spec
 from epochal.loaders._module_views import add_space, find_made, find_view, remove_space
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from importlib.machinery import ModuleSpec
     from types import ModuleType
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
     from epochal.loaders.python_namespace import PythonNamespace
 
 _lock: Final = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 _namespaces: Final[dict[str, PythonNamespace]] = {}
+AFTER_IMPORT: Final[dict[str, Callable[[ModuleType], None]]] = {}
+"""Name of a module -> what to call with it once it is imported, for as long as a generation lives;
+also with one that is there already. Filled as modules of this folder are imported."""
 
 
 class Finder:
@@ -52,7 +57,45 @@ class Finder:
         namespace = _namespaces.get(root_of(name))
         if namespace is not None:
             return namespace.find_spec(name) or find_made(namespace, name)
-        return find_view(name) or find_noted_spec(Finder, name, path, target)
+        spec = find_view(name) or find_noted_spec(Finder, name, path, target)
+        if name in AFTER_IMPORT and spec is not None and spec.loader is not None:
+            spec.loader = _LoaderWithCall(spec.loader, AFTER_IMPORT[name])  # type: ignore[assignment]  # duck-typed
+        return spec
+
+
+class _LoaderWithCall:
+    """A loader in the place of another, for one import."""
+
+    def __init__(self, loader: Any, call: Callable[[ModuleType], None]) -> None:
+        self._loader: Final = loader
+        self._call: Final = call
+
+    def exec_module(self, module: Any) -> None:
+        """As the loader does it; then the call."""
+        module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._call(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def namespace_of(module: Any) -> PythonNamespace | None:
+    """The namespace that a module belongs to."""
+    return _namespaces.get(root_of(module.__spec__.name))
+
+
+def namespace_named(root_name: str) -> PythonNamespace | None:
+    """The namespace with that private root name."""
+    return _namespaces.get(root_name)
+
+
+def namespace_with(digest: str) -> PythonNamespace | None:
+    """The newest namespace of an artifact."""
+    for namespace in reversed(list(_namespaces.values())):
+        if namespace.artifact.digest == digest:
+            return namespace
+    return None
 
 
 def root_of(name: str) -> str:
@@ -76,6 +119,9 @@ def enter(namespace: PythonNamespace, plugin: str, tag: str) -> str:
             sys.meta_path.insert(0, Finder)
         _namespaces[f"{plugin}__{reserved}"] = namespace
         add_space(namespace)
+    for name, call in AFTER_IMPORT.items():
+        if (module := sys.modules.get(name)) is not None:
+            call(module)
     return reserved
 
 

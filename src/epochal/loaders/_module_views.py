@@ -275,6 +275,11 @@ def _asked_for(
     return None
 
 
+def runs_code_of(namespace: PythonNamespace) -> bool:
+    """Whether a namespace's own code is on the calling thread's stack."""
+    return _meant((namespace,))[1]
+
+
 def _chosen(spaces: tuple[PythonNamespace, ...]) -> PythonNamespace:
     owners = [(space, space.owner()) for space in reversed(spaces)]
     called = calling.get()

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from epochal._core.generation.generation import Generation
     from epochal._core.plugin.artifact import Artifact
     from epochal.loaders._compiler import Compiled
+    from epochal.loaders._worker_processes import Code
 
 _PROXIED: Final = frozenset(
     {
@@ -72,10 +73,15 @@ class PythonNamespace:
         plugin: its id, by which the plugin's own code imports this generation.
         generation: its number.
         vendored: the folder of the distributions that it carries with it; empty for none.
+        public: the public name of its root module; empty for one that is free.
         in_subprocess: whether its code is compiled in another process, which keeps compiling from
             holding up operations and costs a process.
 
     Attributes:
+        plugin: the plugin's id.
+        number: the generation's number.
+        vendored: as given.
+        code: how worker processes find the code, once some was sent; see `_worker_processes`.
         root_name: the private name of the root module.
         public_root: its public name, `__name__`.
         tag: its generation's number and digest, in its private names.
@@ -94,9 +100,10 @@ class PythonNamespace:
         generation: int,
         vendored: str = "",
         *,
+        public: str = "",
         in_subprocess: bool = False,
     ) -> None:
-        self.public_root: Final = public_root(plugin, artifact)
+        self.public_root: Final = public or public_root(plugin, artifact)
         self.owner: Callable[[], Generation | None] = _nobody
         self.modules: Final[dict[str, ModuleType]] = {}
         self._public_names: Final[dict[str, str]] = {}  # by private name, like `modules`
@@ -105,7 +112,9 @@ class PythonNamespace:
         self.root_name: Final = f"{plugin}__{tag}"
         self.artifact: Final = artifact
         self.compiled: Final[list[Compiled] | None] = [] if in_subprocess else None
-        self._plugin: Final = plugin
+        self.plugin: Final = plugin
+        self.number: Final = generation
+        self.code: Code | None = None
         self._described: Final = f"generation {generation} of plugin {plugin!r}"
         self._closed = False
         self._files: Final[list[str]] = []
@@ -116,7 +125,7 @@ class PythonNamespace:
         self._proxies: dict[str, ModuleType] | None = None
         self._metrics: GenerationMetrics | None = None
         self._lock: Final = threading.Lock()
-        self._vendored: Final = vendored
+        self.vendored: Final = vendored
         self.builtins: Final = host_builtins()
         self.builtins["__import__"] = partial(resolve_import, self._private_name, self._proxy_for)
 
@@ -130,7 +139,7 @@ class PythonNamespace:
         if name.partition(".")[0] == PROMETHEUS:
             with self._lock:  # one for all threads, since it has the metrics
                 if self._metrics is None:
-                    self._metrics = GenerationMetrics(self._plugin)
+                    self._metrics = GenerationMetrics(self.plugin)
             return self._metrics.proxy_for(module)
         if name not in _PROXIED:
             return module
@@ -141,7 +150,7 @@ class PythonNamespace:
 
     def _make_proxies(self) -> dict[str, ModuleType]:
         names = self._private_name
-        metadata = partial(MetadataProxy, self.artifact.files, self._vendored)
+        metadata = partial(MetadataProxy, self.artifact.files, self.vendored)
         importlib_ = ImportlibProxy(names, metadata)
         return {
             "atexit": ExitHooks(),
@@ -149,14 +158,14 @@ class PythonNamespace:
             "importlib.metadata": importlib_.metadata,
             "importlib.resources": importlib_.resources,
             "importlib.util": importlib_.util,
-            "logging": LoggingProxy({self.root_name, self.public_root}, self._plugin),
+            "logging": LoggingProxy({self.root_name, self.public_root}, self.plugin),
             "pickle": PickleProxy(names),
             "pkgutil": ByNameProxy(pkgutil, names),
         }
 
     def _tops(self) -> dict[str, str]:
         tops: dict[str, str] = {}
-        plugin, vendored = self._plugin, self._vendored
+        plugin, vendored = self.plugin, self.vendored
         if vendored:
             folder = f"{self.root_name}.{vendored.replace('/', '.')}"
             tops = {name: f"{folder}.{name}" for name in top_names(self.artifact.files, vendored)}
@@ -200,7 +209,7 @@ class PythonNamespace:
         """Its plugin, version, number and digest, for people."""
         owner = self.owner()
         version = f" {owner.version}" if owner is not None else ""
-        return f"plugin {self._plugin!r}{version} ({self.tag}, digest {self.artifact.digest[:12]})"
+        return f"plugin {self.plugin!r}{version} ({self.tag}, digest {self.artifact.digest[:12]})"
 
     def private(self, public: str) -> str:
         """The private name of a module."""

@@ -19,6 +19,7 @@ SOAK = "tests/soak/test_soak.py::test_operations_never_notice_a_change"
 STORE = "tests/integration/test_store.py::"
 STORE_FAULTS = "tests/integration/test_store_faults.py::"
 STORE_UNIT = "tests/unit/store/test_store.py::"
+WORKERS = "tests/integration/test_worker_processes.py::"
 NAMES = "tests/integration/test_names_that_leave.py::"
 
 MUTANTS = (
@@ -515,6 +516,39 @@ MUTANTS = (
         edit=before("return function"),
         shape="5b8f1e",
         test=NAMES + "test_the_host_pickles_an_export_and_reads_back_the_export",
+    ),
+    Mutant(
+        "workers.code-by-digest",
+        "workers",
+        "a worker takes any version of the plugin that it has",
+        module="epochal.loaders._worker_processes",
+        where="_find",
+        at="return 1 / value",
+        edit=replace("next(iter(registry._namespaces.values()), None) or $"),
+        shape="1abcc4",
+        test=WORKERS + "test_a_pool_runs_each_callers_generation",
+    ),
+    Mutant(
+        "workers.answers-belong-to-the-caller",
+        "workers",
+        "what a worker sends back is looked up by its digest alone",
+        module="epochal.loaders._worker_processes",
+        where="_find",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="873cff",
+        test=WORKERS + "test_the_same_code_twice_is_told_apart",
+    ),
+    Mutant(
+        "workers.host-gets-the-export",
+        "workers",
+        "an export that came back from a pickler carries no lease",
+        module="epochal.loaders._worker_processes",
+        where="load_object",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="368e58",
+        test=WORKERS + "test_cloudpickle_which_joblib_uses_sends_the_same",
     ),
     Mutant(
         "holders.look-keeps-no-variables",
