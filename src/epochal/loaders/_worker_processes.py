@@ -103,8 +103,8 @@ def reduce_object(obj: Any) -> Any:
     return load_object, (tuple(_code_of(namespace)), module.__name__, qualname)
 
 
-_NAMED: Final = frozenset({LeasedCallable, type(functools.lru_cache(len))})
-_SENT: Final = (type, FunctionType, ModuleType, *_NAMED)
+_NAMED: Final[frozenset[type]] = frozenset({LeasedCallable, type(functools.lru_cache(len))})
+_SENT: Final[tuple[type, ...]] = (type, FunctionType, ModuleType, *_NAMED)
 
 
 def _is_at(module: Any, qualname: str, obj: Any) -> bool:
