@@ -38,6 +38,11 @@ def waits(x: int) -> int:
     gate("waits")()
     return x
 @scalar
+def counted(x: int) -> int:
+    HOST["made"] += 1
+    gate("waits")()
+    return x
+@scalar
 def same(x: int) -> int: return x
 @scalar(vectorized=True, volatility="immutable")
 def while_planning(x: pa.Int64Array) -> pa.Int64Array:
@@ -105,6 +110,54 @@ def test_cancel_ends_a_reader_once_its_function_returns(db, pool):
     gate("waits").open()
     with pytest.raises(QueryCancelledError):
         reading.result(LIMIT_S)
+
+
+def test_no_row_is_called_after_a_query_has_ended(db, pool):
+    HOST["made"] = 0
+    result = db.query("SELECT p.counted(n) FROM t")
+    reading = pool.submit(result.rows)
+    gate("waits").wait_arrived()
+    result.cancel()
+    gate("waits").open()
+    with pytest.raises(QueryCancelledError):
+        reading.result(LIMIT_S)
+    assert db.close(LIMIT_S)
+    assert 1 <= HOST["made"] <= os.cpu_count()  # a row for each part of the query
+
+
+HELD = """
+from epochal import Runtime
+from epochal.errors import QueryTimeoutError
+from epochal.sql import Database
+db, n = Database(Runtime()), 10_000_000
+try:
+    db.query(
+        f"SELECT count(*) FROM generate_series(1, {n}) a, generate_series(1, {n}) b", timeout=1
+    ).rows()
+except QueryTimeoutError:
+    print(db.query("SELECT count(*) FROM generate_series(1, 1000)", timeout=60).rows(), flush=True)
+import os
+os._exit(0)  # the engine goes on
+"""
+
+
+def test_a_join_that_cannot_be_stopped_holds_no_other_query():
+    ended = subprocess.run(
+        [sys.executable, "-c", HELD],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert ended.stdout == "[(1000,)]\n", ended.stderr
+
+
+def test_a_query_that_needs_more_memory_than_it_may_have_fails(rt):
+    with Database(rt, memory=16 << 20) as db:
+        gathered = "SELECT array_length(array_agg(value)) FROM generate_series(1, 20000000)"
+        with pytest.raises(QueryError, match=r"more memory than it may have \(Database\(memory"):
+            db.query(gathered).rows()
+        assert db.query("SELECT 1").rows() == [(1,)]
 
 
 def test_no_function_is_called_after_a_query_was_cancelled(rt, db, tmp_path):

@@ -114,7 +114,7 @@ def test_a_request_cannot_raise_the_services_row_limit(start_service, people):
     assert answer["truncated"]
 
 
-WIDE = "SELECT repeat('x', 100000) AS x, random() AS y FROM generate_series(1, 500)"
+WIDE = f"SELECT '{'x' * 100_000}' AS x, random() AS y FROM generate_series(1, 500)"
 
 
 def test_a_byte_limit_truncates_json(start_service):
@@ -288,3 +288,15 @@ def test_an_invalid_body_is_refused(served, content, kind, status):
     answer = served.http.post("/v1/query", content=content, headers={"content-type": kind})
     assert answer.status_code == status
     assert "traceback" not in answer.text.lower()
+
+
+@pytest.mark.parametrize("explain", ["EXPLAIN", "explain analyze", "/* a */ EXPLAIN VERBOSE"])
+@pytest.mark.parametrize("accept", ["application/json", ARROW])
+def test_explain_shows_the_files_of_tables_to_the_admin_alone(served, people, explain, accept):
+    served.service.database.register("people", people)
+    ask = {"json": {"sql": f"{explain} SELECT * FROM people"}, "headers": {"accept": accept}}
+    everyone = served.http.post("/v1/query", **ask)
+    assert everyone.status_code == 200
+    assert b"DataSourceExec" in everyone.content
+    assert people.name.encode() not in everyone.content
+    assert people.name.encode() in served.admin.post("/v1/query", **ask).content

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import threading
 
@@ -14,6 +13,7 @@ from epochal.server import ServiceLimits, create_app
 from epochal.server.api import document
 from epochal.server.event_stream import KEPT, EventFeed
 from epochal.server.problem_details import STATUSES
+from epochal.sql.contexts import engine_threads
 
 
 def follow(served, until, last=None):
@@ -181,7 +181,7 @@ def test_readyz_names_the_functions_that_hold_every_engine_thread(served, monkey
     _, go_on = served.events()
     asking = [
         threading.Thread(target=served.query, args=["SELECT geo.slow(1)"], kwargs={"timeout": 0.2})
-        for _ in range(os.cpu_count() + 1)
+        for _ in range(engine_threads() + 1)
     ]
     for thread in asking:
         thread.start()
@@ -191,6 +191,8 @@ def test_readyz_names_the_functions_that_hold_every_engine_thread(served, monkey
     assert answer.json()["code"] == "held"
     assert "in slow" in answer.json()["detail"]
     assert caplog.text.count("no query can be answered") == 1
+    refused = served.query("SELECT 1")
+    assert (refused.status_code, refused.json()["code"]) == (503, "held")
     go_on.set()
     assert ask_until(served, 200).json() == {"status": "ready"}
     assert served.query("SELECT 1").status_code == 200

@@ -22,15 +22,18 @@ from epochal.observe.query_stats import GenerationUse
 from epochal.observe.tracing import query_span
 from epochal.server import schemas
 from epochal.server.decoding import read_json
+from epochal.server.engine_health import check_engine
 from epochal.server.problem_details import answer_to
 from epochal.server.responses import CancelOnDisconnect, json_response
 from epochal.server.result_chunks import JsonRows, chunks_of
 from epochal.server.schemas import QueryRequest, encode, version_facts
+from epochal.server.security import Right
 from epochal.server.state import service_of
 from epochal.sql.json_values import json_field
+from epochal.sql.sql_scan import scan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from epochal.sql import Provenance, Result
 
     Run = Callable[[], AbstractAsyncContextManager[Result]]
+    Cut = Callable[[Result], AsyncGenerator[tuple[pa.RecordBatch, bool], None]]
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _TRUNCATED: Final = {"epochal.truncated": "true"}
@@ -50,29 +54,33 @@ async def run_query(request: Request) -> Response:
     """Answer one query."""
     service = service_of(request)
     service.check_serving()
+    check_engine(service)
     query, limits = await read_json(request, QueryRequest), service.limits
     rows = limits.rows if query.limit is None else min(query.limit, limits.rows)
     timeout = limits.query_s if query.timeout is None else min(query.timeout, limits.query_s)
     answer = _arrow_answer if ARROW in request.headers.get("accept", "") else _json_answer
     run = partial(_running, service, query, timeout)
+    # Where the files of the tables lie is nothing to those who may only query.
+    hide_files = request.scope["right"] is not Right.CHANGE and scan(query.sql).explains
+    cut = partial(chunks_of, rows=rows, hide_files=hide_files)
     return CancelOnDisconnect(
-        answer(run, rows, limits.answer_bytes), streamed_s=timeout, whole_s=limits.query_s
+        answer(run, cut, limits.answer_bytes), streamed_s=timeout, whole_s=limits.query_s
     )
 
 
-async def _json_answer(run: Run, rows: int, max_bytes: int) -> Parts:
+async def _json_answer(run: Run, cut: Cut, max_bytes: int) -> Parts:
     try:
-        response = await _run_whole(run, rows, max_bytes)
+        response = await _run_whole(run, cut, max_bytes)
     except EpochalError as error:
         response = answer_to(error)
     yield response
 
 
-async def _run_whole(run: Run, max_rows: int, max_bytes: int) -> Response:
+async def _run_whole(run: Run, cut: Cut, max_bytes: int) -> Response:
     started = perf_counter()
     async with run() as result:
         rows = JsonRows(max_bytes)
-        async with aclosing(chunks_of(result, max_rows)) as chunks:
+        async with aclosing(cut(result)) as chunks:
             async for chunk, has_more in chunks:
                 if not rows.add(chunk):
                     break
@@ -89,7 +97,7 @@ async def _run_whole(run: Run, max_rows: int, max_bytes: int) -> Response:
         return json_response(answer, headers=_epoch_headers(result))
 
 
-async def _arrow_answer(run: Run, rows: int, max_bytes: int) -> Parts:
+async def _arrow_answer(run: Run, cut: Cut, max_bytes: int) -> Parts:
     """The head is sent with the first batch, so an error before that has a status of its own."""
     sink = io.BytesIO()
     has_begun = False
@@ -97,7 +105,7 @@ async def _arrow_answer(run: Run, rows: int, max_bytes: int) -> Parts:
         async with run() as result:
             schema = result.schema.with_metadata(_metadata(result))
             with pa.ipc.new_stream(sink, schema) as writer:
-                async for chunk, facts in _within(result, rows, max_bytes):
+                async for chunk, facts in _within(cut(result), max_bytes):
                     writer.write_batch(chunk, custom_metadata=facts)
                     if not has_begun:
                         has_begun = True
@@ -114,10 +122,10 @@ async def _arrow_answer(run: Run, rows: int, max_bytes: int) -> Parts:
 
 
 async def _within(
-    result: Result, rows: int, bytes_left: int
+    chunks: AsyncGenerator[tuple[pa.RecordBatch, bool], None], bytes_left: int
 ) -> AsyncIterator[tuple[pa.RecordBatch, dict[str, str] | None]]:
-    """Chunks of a result up to a limit of bytes; the last one's metadata says if rows follow."""
-    async for chunk, has_more in chunks_of(result, rows):
+    """Chunks up to a limit of bytes; the last one's metadata says if rows follow."""
+    async for chunk, has_more in chunks:
         if bytes_left <= 0 and (chunk.num_rows or has_more):
             yield chunk.slice(0, 0), _TRUNCATED
             return

@@ -8,23 +8,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from epochal.server.schemas import encode
 from epochal.sql.json_values import json_columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    import pyarrow as pa
-
     from epochal.sql import Result
 
 _CHUNK: Final = 1 << 20  # bytes
+_FILES: Final = r"file_groups=\{.*\}"
+"""In the text of a plan: the paths of a table's files, up to the end of the line."""
 
 
-async def chunks_of(result: Result, rows: int) -> AsyncGenerator[tuple[pa.RecordBatch, bool], None]:
-    """A result's first rows in chunks, and with each whether rows were cut off after it."""
+async def chunks_of(
+    result: Result, rows: int, *, hide_files: bool = False
+) -> AsyncGenerator[tuple[pa.RecordBatch, bool], None]:
+    """A result's first rows in chunks, and with each whether rows were cut off after it.
+
+    Args:
+        result: the result.
+        rows: the number of rows.
+        hide_files: whether to leave out the paths of files, which an EXPLAIN shows.
+    """
     left = rows
-    async for batch in result:
+    async for engine_batch in result:
+        batch = _without_files(engine_batch) if hide_files else engine_batch
         first = batch.slice(0, left)
         is_cut = first.num_rows < batch.num_rows
         left -= first.num_rows
@@ -32,6 +44,16 @@ async def chunks_of(result: Result, rows: int) -> AsyncGenerator[tuple[pa.Record
             yield chunk, is_cut and is_last
         if is_cut:
             return
+
+
+def _without_files(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [
+        pc.replace_substring_regex(column, _FILES, "file_groups={…}")
+        if pa.types.is_string(column.type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _split(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, bool]]:

@@ -38,6 +38,7 @@ class ServiceLimits:
 
     Attributes:
         query_s: seconds that a query may take, to its last row.
+        query_bytes: memory of a query's sorts, groups and joins; see `epochal.sql.Database`.
         rows: the number of rows of a query's answer.
         answer_bytes: the size of a query's answer. Rows as JSON are cut off before it; Arrow's
             batches, by their size in memory, after the chunk of about a megabyte that reaches it.
@@ -54,6 +55,7 @@ class ServiceLimits:
     """
 
     query_s: float = 30.0
+    query_bytes: int = 1 << 30
     rows: int = 10_000
     answer_bytes: int = 64 << 20
     request_bytes: int = 1 << 20
@@ -81,8 +83,7 @@ class ServiceState:
         metrics: the figures for Prometheus.
         started: the service's start, in seconds since the Unix epoch.
         stopping: whether new queries and changes are refused.
-        held_by: the calls of plugins that hold every thread of the engine; see
-            `epochal.server.engine_health`.
+        held_by: what holds every thread of the engine; see `epochal.server.engine_health`.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class ServiceState:
         self.feed: Final = EventFeed(self.limits.followers)
         self.started: Final = time()
         self.stopping = False
-        self.held_by: tuple[str, ...] = ()
+        self.held_by: tuple[str, ...] = ()  # written and read by the event loop
         self._drain_starts: Final[dict[tuple[str, int], float]] = {}
 
     def subscribe(self) -> Callable[[], None]:

@@ -24,7 +24,7 @@ from epochal.kinds.signature import Parameter, Signature
 from epochal.sql.codec_adapters import CodecClass
 from epochal.sql.conversion import ResultColumn
 from epochal.sql.engine_refs import EngineRef
-from epochal.sql.function import Function
+from epochal.sql.function import Function, encode_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -73,19 +73,29 @@ class AggregateFunction(Function):
         state = [column.kind for column in self._state.values()]
         context.register_udaf(AggregateUDF(self.name, make, kinds, result, state, "immutable"))
 
+    def stub(self) -> dict[str, Any]:
+        """Its name and types."""
+        return {
+            "kind": "aggregate",
+            "name": self.name,
+            "fields": encode_types([*self.parameters.kinds, self._result.kind]),
+            "state": encode_types([column.kind for column in self._state.values()]),
+        }
+
     # --- a group's work, which `Execution.call` runs with the group's instance ------------------
 
-    def update(self, instance: Any, columns: Sequence[pa.Array]) -> None:
+    def update(self, instance: Any, execution: Execution, columns: Sequence[pa.Array]) -> None:
         """Add rows."""
-        self._feed(instance.update, columns)
+        self._feed(instance.update, execution, columns)
 
-    def retract(self, instance: Any, columns: Sequence[pa.Array]) -> None:
+    def retract(self, instance: Any, execution: Execution, columns: Sequence[pa.Array]) -> None:
         """Remove rows."""
-        self._feed(instance.retract, columns)
+        self._feed(instance.retract, execution, columns)
 
-    def merge(self, instance: Any, states: Sequence[pa.Array]) -> None:
+    def merge(self, instance: Any, execution: Execution, states: Sequence[pa.Array]) -> None:
         """Merge the states of other parts into an instance."""
         for state in zip(*[column.to_pylist() for column in states], strict=True):
+            execution.raise_if_ended()
             other = instance.fresh() if self._has_codec else type(instance)()
             if self._own_state:
                 other.restore(*state)
@@ -112,14 +122,14 @@ class AggregateFunction(Function):
         """Compute the group's result."""
         return self._result.scalar(instance.evaluate(), "evaluated to")
 
-    def _feed(self, consume: Callable[..., object], columns: Sequence[pa.Array]) -> None:
+    def _feed(
+        self, consume: Callable[..., object], execution: Execution, columns: Sequence[pa.Array]
+    ) -> None:
         columns = self.parameters.received(columns)
         if self._vectorized:
             consume(*columns)
             return
-        columns = self.parameters.drop_incomplete(columns)
-        for values in zip(*[column.to_pylist() for column in columns], strict=True):
-            consume(*values)
+        execution.call_rows(consume, self.parameters.drop_incomplete(columns))
 
 
 class StateFunction(AggregateFunction):
@@ -152,10 +162,10 @@ class MergeFunction(AggregateFunction):
         update = Signature((Parameter("state", state),), None)
         return replace(shape, update=update, retracts=False)
 
-    def update(self, instance: Any, columns: Sequence[pa.Array]) -> None:
+    def update(self, instance: Any, execution: Execution, columns: Sequence[pa.Array]) -> None:
         """Merge stored states."""
         (states,) = columns
-        self.merge(instance, [states.drop_null()])
+        self.merge(instance, execution, [states.drop_null()])
 
 
 class Group(Accumulator):
@@ -178,11 +188,11 @@ class Group(Accumulator):
 
     def update(self, *values: pa.Array) -> None:
         """Add rows."""
-        self._call(self._key, self._function.update, values)
+        self._call(self._key, self._function.update, self._execution, values)
 
     def merge(self, states: list[pa.Array]) -> None:
         """Merge the states of other parts."""
-        self._call(self._key, self._function.merge, states)
+        self._call(self._key, self._function.merge, self._execution, states)
 
     def state(self) -> list[pa.Scalar]:
         """The state that another part merges."""
@@ -198,7 +208,7 @@ class Group(Accumulator):
 
     def retract_batch(self, *values: pa.Array) -> None:
         """Remove rows."""
-        self._call(self._key, self._function.retract, values)
+        self._call(self._key, self._function.retract, self._execution, values)
 
     def _call(self, key: Hashable, work: Callable[..., T], *args: Any) -> T:
         try:

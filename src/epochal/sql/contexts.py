@@ -1,20 +1,41 @@
-"""Makes the engine's contexts, all with one configuration."""
+"""Makes the engine's contexts, all with one configuration.
+
+(`trial_child` runs this file without the package around it.)
+"""
 
 from __future__ import annotations
 
-from datafusion import SessionConfig, SessionContext, SQLOptions
+import os
+import threading
+from typing import Final
+
+from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+
+_THREADS_PER_PROCESSOR: Final = 4
+_MIN_THREADS: Final = 16
+"""The engine's threads. It yields between batches only, and a join of two large tables without a
+condition runs for minutes within one: such a query, which nothing can stop, keeps a thread or two,
+and on one thread for each processor no other query would be answered meanwhile."""
+
+_THREADS_VARIABLE: Final = "TOKIO_WORKER_THREADS"
+"""The engine reads it when its first statement starts its threads."""
+
+_start_lock: Final = threading.Lock()
+_is_started = False  # set and read under `_start_lock`
 
 QUERIES_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 """A view or a prepared statement of the engine would keep the functions that it was made with past
 every reload; and a database that answers queries needs no writes."""
 
 
-def new_context(partitions: int | None = None) -> SessionContext:
+def new_context(partitions: int | None = None, memory: int | None = None) -> SessionContext:
     """Make a context.
 
     Args:
         partitions: into how many parts, each on its own thread, the engine splits its work; None
             for one per processor.
+        memory: bytes that its operators (sorts, groups, joins) may hold at once, before they spill
+            to disk or fail; None for no limit.
     """
     config = (
         SessionConfig()
@@ -28,8 +49,35 @@ def new_context(partitions: int | None = None) -> SessionContext:
     )
     if partitions is not None:
         config = config.with_target_partitions(partitions)
-    context = SessionContext(config)
+    runtime = RuntimeEnvBuilder().with_disk_manager_os()
+    if memory is not None:
+        runtime = runtime.with_fair_spill_pool(memory)
+    context = SessionContext(config, runtime)
+    _start_engine()
     # With the cache, each context would remember a folder's files as it first saw them, and two
     # queries could see different ones.
     context.sql("SET datafusion.runtime.list_files_cache_limit = '0K'")
     return context
+
+
+def engine_threads() -> int:
+    """The number of the engine's threads, for all queries."""
+    if (given := os.environ.get(_THREADS_VARIABLE)) is not None:
+        return int(given)
+    return max(_MIN_THREADS, _THREADS_PER_PROCESSOR * (os.cpu_count() or 1))
+
+
+def _start_engine() -> None:
+    """Start the engine's threads, unless the host has done so, or has said how many."""
+    global _is_started
+    with _start_lock:
+        if _is_started:
+            return
+        _is_started = True
+        if _THREADS_VARIABLE in os.environ:
+            return
+        os.environ[_THREADS_VARIABLE] = str(engine_threads())
+        try:
+            SessionContext().sql("SELECT 1").collect()
+        finally:
+            del os.environ[_THREADS_VARIABLE]

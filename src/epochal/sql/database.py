@@ -77,12 +77,17 @@ class Database:
         runtime: the runtime whose plugins' functions the SQL may call.
         partitions: into how many parts, each on its own thread, the engine splits a query; None for
             one per processor.
+        memory: bytes that a query's sorts, groups and joins may hold at once; beyond, they spill to
+            disk where they can, or the query fails. None for no limit. (A value that a function
+            makes, `repeat('x', n)` for example, does not count.)
     """
 
-    def __init__(self, runtime: Runtime, *, partitions: int | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime, *, partitions: int | None = None, memory: int | None = None
+    ) -> None:
         self._runtime: Final = runtime
         self._tables: Final = Tables()
-        self._planner: Final = Planner(partitions)
+        self._planner: Final = Planner(partitions, memory)
         self._planning_threads: Final = PlanningThreads()
         self._fetcher: Final = BatchFetcher()
         self._engine_refs: Final = EngineRefs()
@@ -312,7 +317,7 @@ class Database:
         """Take the exports that the query needs out of the epoch, and let the epoch go."""
         epoch = operation.epoch
         index = index_of(epoch)
-        resolved = resolve(sql, scanned.calls, index, epoch)
+        resolved = resolve(sql, scanned, index, epoch)
         targets: dict[Hashable, Any] = {
             function.key: function.callable_of(epoch) for function in resolved.functions
         }
@@ -345,6 +350,7 @@ class Database:
 
     def _ended(self, execution: Execution) -> None:
         self._running.pop(id(execution), None)
+        self._planner.release(execution)
 
     # --- the end -----------------------------------------------------------------------------
 

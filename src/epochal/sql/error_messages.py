@@ -26,6 +26,8 @@ _GIVEN: Final = re.compile(r"argument types '[^(']*(\(.*?\))'")
 _SLIDING: Final = re.compile(r"sliding accumulator .*?: ([\w.]+)")
 _CALLED: Final = re.compile(r"a call to '([^']+)' function")
 
+_EXHAUSTED: Final = "Resources exhausted: "
+
 _TABLES: Final = {"table_function": "a table function", "index": "an index"}
 
 
@@ -58,6 +60,11 @@ def query_error(
         return QueryError(
             f"{sliding[1]} cannot be used over a window frame that slides: "
             "it has no method retract, which takes a row out again"
+        )
+    if _EXHAUSTED in text:
+        return QueryError(
+            "the query needs more memory than it may have (Database(memory=…), serve "
+            f"--query-memory): {text.removeprefix(_EXHAUSTED)}"
         )
     return QueryError(text)
 

@@ -53,9 +53,10 @@ from epochal.sql.conversion import ReturnTypeError
 from epochal.sql.engine_refs import EngineRefs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
+    import pyarrow as pa
     from datafusion import RecordBatchStream
 
     from epochal import Operation
@@ -67,6 +68,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MAX_MESSAGE: Final = 400
+_MAX_CHUNK: Final = 1024
+_FAST_S: Final = 0.002
+"""Rows are called in chunks, between which the query may end: four times as many rows after a chunk
+that was fast, a quarter after one that was not. A check costs as much as two cheap rows."""
+
 _ERROR_NUMBER: Final = re.compile(r"epochal-error:(\d+);")
 
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -292,6 +298,31 @@ class Execution:
             del self._active_calls[number]
             if self._cleanups and not self._active_calls:
                 self._hand_on_cleanups()
+
+    def call_rows(self, function: Callable[..., T], columns: Sequence[pa.Array]) -> list[T]:
+        """Call a function for each row, and stop between rows when the query has ended.
+
+        Args:
+            function: takes a value of each column.
+            columns: at least one; all of one length.
+
+        Raises:
+            StoppedError: the query has ended.
+            ReturnTypeError: the function raised StopIteration.
+        """
+        values = [column.to_pylist() for column in columns]
+        results: list[T] = []
+        size, end = 1, 0
+        while (begin := end) < len(values[0]):
+            end = min(begin + size, len(values[0]))
+            started = monotonic()
+            results += map(function, *[column[begin:end] for column in values])
+            if len(results) != end:  # `map` takes a StopIteration for the end of its input
+                raise ReturnTypeError(f"raised StopIteration in row {len(results)}")
+            self.raise_if_ended()
+            is_fast = monotonic() - started < _FAST_S
+            size = min(size * 4, _MAX_CHUNK) if is_fast else max(size // 4, 1)
+        return results
 
     def hold(self, key: Hashable, instance: Any, close: Callable[[], object] | None = None) -> None:
         """Keep an instance of a plugin's class for later calls, until the query ends.

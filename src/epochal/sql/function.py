@@ -7,8 +7,11 @@ uninstalls it once the query is planned.
 
 from __future__ import annotations
 
+import base64
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import pyarrow as pa
 
 from epochal.sql.conversion import ParameterColumns
 from epochal.sql.provenance import provenance_of
@@ -22,6 +25,16 @@ if TYPE_CHECKING:
     from epochal import Epoch, Export, Generation, Kind
     from epochal.kinds.signature import Parameter
     from epochal.sql.execution import Execution
+
+
+def encode_fields(fields: Iterable[pa.Field]) -> str:
+    """Fields as text, for `Function.stub`."""
+    return base64.b64encode(memoryview(pa.schema(list(fields)).serialize())).decode()
+
+
+def encode_types(kinds: Iterable[pa.DataType]) -> str:
+    """Unnamed fields of these types as text, for `Function.stub`."""
+    return encode_fields(pa.field(f"p{index}", kind) for index, kind in enumerate(kinds))
 
 
 class Function(ABC):
@@ -92,6 +105,10 @@ class Function(ABC):
     @abstractmethod
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""
+
+    @abstractmethod
+    def stub(self) -> dict[str, Any]:
+        """Its name and types, as the child process of `trial_planning` reads them."""
 
     def uninstall(self, context: SessionContext) -> None:
         """Remove it from a planning context."""

@@ -21,8 +21,8 @@ from datafusion.user_defined import ScalarUDF
 
 from epochal.kinds.scalar import scalar
 from epochal.sql.codec_adapters import wrap_scalar
-from epochal.sql.conversion import ResultColumn, ReturnTypeError
-from epochal.sql.function import Function
+from epochal.sql.conversion import ResultColumn
+from epochal.sql.function import Function, encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class ScalarFunction(Function):
         self._kind: Final = self._result.kind
         self._converts: Final = self.parameters.converts
         self._volatility: Final[str] = export.options["volatility"]
-        self._work: Final = self._apply_arrays if vectorized else self._apply_rows
+        self._vectorized: Final[bool] = vectorized
 
     def _wrapped(self, function: Any, export: Export) -> Any:
         return wrap_scalar(function, scalar.signature(export))
@@ -55,22 +55,42 @@ class ScalarFunction(Function):
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""
         # A `partial`, not a function: in a traceback, a function's frame would keep its arguments.
-        adapter = execution.track(partial(execution.call, self, self.key, self._work))
-        fields = [pa.field(f"p{index}", kind) for index, kind in enumerate(self.parameters.kinds)]
-        field = self._result.field("result")
-        context.register_udf(ScalarUDF(self.name, adapter, fields, field, self._volatility))
+        work = self._apply_arrays if self._vectorized else partial(self._apply_rows, execution)
+        adapter = execution.track(partial(execution.call, self, self.key, work))
+        *fields, result = self._fields()
+        context.register_udf(ScalarUDF(self.name, adapter, fields, result, self._volatility))
 
-    def _apply_rows(self, function: Callable[..., Any], *given: pa.Array) -> pa.Array:
+    def stub(self) -> dict[str, Any]:
+        """Its name and types."""
+        fields = encode_fields(self._fields())
+        return {
+            "kind": "scalar",
+            "name": self.name,
+            "fields": fields,
+            "volatility": self._volatility,
+        }
+
+    def _fields(self) -> list[pa.Field]:
+        """The fields of its parameters and of its result."""
+        kinds = enumerate(self.parameters.kinds)
+        return [
+            *(pa.field(f"p{index}", kind) for index, kind in kinds),
+            self._result.field("result"),
+        ]
+
+    def _apply_rows(
+        self, execution: Execution, function: Callable[..., Any], *given: pa.Array
+    ) -> pa.Array:
         columns = self.parameters.received(given)
-        return self.parameters.on_complete_rows(columns, partial(self._map, function))
+        call_rows = partial(self._call_rows, execution, function)
+        return self.parameters.on_complete_rows(columns, call_rows)
 
-    def _map(self, function: Callable[..., Any], columns: Sequence[pa.Array]) -> pa.Array:
+    def _call_rows(
+        self, execution: Execution, function: Callable[..., Any], columns: Sequence[pa.Array]
+    ) -> pa.Array:
         if not columns:  # stable, and called once for the whole query
             return self._result.column([function()])
-        values = list(map(function, *[column.to_pylist() for column in columns]))
-        if len(values) != len(columns[0]):  # `map` takes a StopIteration for the end of its input
-            raise ReturnTypeError(f"raised StopIteration in row {len(values)}")
-        return self._result.column(values)
+        return self._result.column(execution.call_rows(function, columns))
 
     def _apply_arrays(self, function: Callable[..., Any], *given: pa.Array) -> pa.Array:
         # Unnecessary calls are left out here: where threads contend for the interpreter, one more

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from epochal.sql.complexity import DepthCounter
+from epochal.sql.complexity import MAX_ESTIMATE, DepthCounter
 
 _SPACE: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _NAME: Final = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")*"|`(?:[^`]|``)*`)'
@@ -67,10 +67,14 @@ class Scan:
     Attributes:
         calls: in the order of the text.
         parameters: the names of its parameters, `"1"` for `$1`.
+        explains: whether the text is an EXPLAIN.
+        may_explode: whether its plan may be far larger than the text; see `complexity`.
     """
 
     calls: tuple[Call, ...]
     parameters: frozenset[str]
+    explains: bool
+    may_explode: bool
 
 
 def scan(sql: str) -> Scan:
@@ -101,7 +105,7 @@ def _scan(sql: str) -> Scan:
                 calls.append(call)
         else:
             depth.word("")
-    return Scan(tuple(calls), frozenset(parameters))
+    return Scan(tuple(calls), frozenset(parameters), depth.explains, depth.estimate > MAX_ESTIMATE)
 
 
 def may_name(sql: str, name: str) -> bool:

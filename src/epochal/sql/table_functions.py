@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 BATCH_ROWS: Final = 8192
 """Rows in a batch, as the engine makes them and as functions get them."""
 
+_LOOK_ROWS: Final = 16
+"""Between so many rows of a table function, its query may have ended."""
+
 _table_context: Final = SessionContext()
 """Makes tables of batches: the planning context is busy while a table function runs."""
 
@@ -55,13 +58,21 @@ class TableProducer(Function):
 
     def install(self, context: SessionContext, execution: Execution) -> None:
         """Register it in a planning context, for one query."""
+        context.register_udtf(TableFunction(self.engine_name, self.adapter(execution)))
+
+    def stub(self) -> dict[str, Any]:
+        """Its name; the columns of its rows are known when it was called."""
+        return {"kind": "table", "name": self.engine_name}
+
+    def adapter(self, execution: Execution) -> Callable[..., Table]:
+        """The callable for one planning of a query."""
         mentions = itertools.count()
 
         def adapter(*args: Expr) -> Table:
             # The query may be planned twice, but each mention of the function calls it once.
             return execution.once((self.key, next(mentions)), lambda: self._table(execution, args))
 
-        context.register_udtf(TableFunction(self.engine_name, adapter))
+        return adapter
 
     @property
     def engine_name(self) -> str:
@@ -116,7 +127,7 @@ class TableProducer(Function):
         columns: list[list[Any]] = [[] for _ in self._columns]
         names = list(self._columns)
         for number, row in enumerate(rows):
-            if number % BATCH_ROWS == 0:
+            if number % _LOOK_ROWS == 0:
                 execution.raise_if_ended()
             for name, column in zip(names, columns, strict=True):
                 column.append(self._read(row, name))

@@ -12,7 +12,7 @@ from epochal.kinds.window import window
 from epochal.sql.codec_adapters import wrap_window
 from epochal.sql.conversion import ResultColumn, ReturnTypeError
 from epochal.sql.engine_refs import EngineRef
-from epochal.sql.function import Function
+from epochal.sql.function import Function, encode_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +52,11 @@ class WindowFunction(Function):
         make = execution.track(partial(PartitionEvaluator, self, execution))
         kinds, result = self.parameters.kinds, self._result.kind
         context.register_udwf(WindowUDF(self.name, make, kinds, result, "immutable"))
+
+    def stub(self) -> dict[str, Any]:
+        """Its name and types."""
+        fields = encode_types([*self.parameters.kinds, self._result.kind])
+        return {"kind": "window", "name": self.name, "fields": fields}
 
     # --- an evaluator's work, which `Execution.call` runs with the plugin's function ------------
 

@@ -109,6 +109,12 @@ def serve(
     timeout: Annotated[
         float, typer.Option(callback=checked_limit, help="Time limit of a query in seconds.")
     ] = 30.0,
+    query_memory: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="MIB", help="Memory for a query's sorts, groups and joins, in MiB."
+        ),
+    ] = 1024,
     stop_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds for running requests at the end.")
     ] = 10.0,
@@ -142,7 +148,9 @@ def serve(
         raise HostError(
             f"on {host} the service cannot know its host names; give each with --allow-host NAME"
         )
-    limits = ServiceLimits(query_s=timeout, rows=rows, stop_s=stop_timeout)
+    limits = ServiceLimits(
+        query_s=timeout, query_bytes=query_memory << 20, rows=rows, stop_s=stop_timeout
+    )
     _log(log_level, log_format)
     with listen(host, port) as sock:
         service = _service(plugins or watch, store, tables, grant or [], limits)
@@ -181,7 +189,7 @@ def _service(
     try:
         log_events(rt.events)
         instrument(rt)
-        database = Database(rt)
+        database = Database(rt, memory=limits.query_bytes)
         # Tables of plugins need their plugins; files are checked before any change is published.
         for name, path in tables.items():
             if "://" not in path:
