@@ -20,9 +20,10 @@ is remembered for as long as the tables stay the same.
 Which thread reads and writes what
 ----------------------------------
 
-Any thread takes a child from ``_idle`` or puts one back: `pop` and `append` are one step each. In
-between, a child belongs to that thread. ``_passed`` is a dict, whose entries any thread reads and
-sets, one step each.
+Any thread takes a child from a pool's ``idle`` or puts one back: `pop` and `append` are one step
+each. In between, a child belongs to that thread. ``_passed`` is a dict, whose entries any thread
+reads and sets, one step each. A forked process makes a pool of its own, in place of the one whose
+children are its parent's.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 from datafusion import Expr
 
-from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import QueryError, format_error
 from epochal.sql.table_functions import TableProducer
 
@@ -74,19 +74,12 @@ class TrialPlanner:
         partitions: as the planner has it.
     """
 
-    __slots__ = ("__weakref__", "_free", "_idle", "_partitions", "_passed")
+    __slots__ = ("_partitions", "_passed", "_pool")
 
     def __init__(self, partitions: int | None) -> None:
         self._partitions: Final = partitions
-        self._idle: Final[list[_Child]] = []
-        self._passed: Final[dict[Any, weakref.ref[Snapshot]]] = {}
-        self.reset()
-        _planners.add(self)
-
-    def reset(self) -> None:
-        """Forget the children: for a forked process, which has none of them."""
-        self._idle.clear()
-        self._free = threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
+        self._passed: Final[dict[str, weakref.ref[Snapshot]]] = {}
+        self._pool = _Pool()
 
     def plan(
         self, resolved: Resolved, snapshot: Snapshot, schema: QuerySchema, execution: Execution
@@ -133,38 +126,67 @@ class TrialPlanner:
             self._passed[line] = weakref.ref(snapshot)
 
     def close(self) -> None:
-        """End the children."""
-        with suppress(IndexError):
-            while True:
-                self._idle.pop().kill()
+        """End the children that are idle."""
+        self._pool.close()
 
-    def __del__(self) -> None:
-        self.close()
+    def _own_pool(self) -> _Pool:
+        """The pool of this process, not of the process that it was forked from."""
+        if self._pool.process != os.getpid():
+            self._pool = _Pool()
+        return self._pool
 
     def _plan_in_child(self, line: str, replies: Replies, execution: Execution) -> None:
-        while not self._free.acquire(timeout=_LOOK_S):
+        pool = self._own_pool()
+        while not pool.free.acquire(timeout=_LOOK_S):
             execution.check()
         try:
-            child = self._take()
+            child = pool.take()
             try:
                 refused = child.plan(line, replies, execution)
             except BaseException:
                 child.kill()
                 raise
-            self._idle.append(child)
+            pool.idle.append(child)
         finally:
-            self._free.release()
+            pool.free.release()
         if refused is not None:
             raise RuntimeError(refused)
 
-    def _take(self) -> _Child:
+
+class _Pool:
+    """The children of one process.
+
+    Attributes:
+        process: the process that started them.
+        free: taken for as long as a child plans; a few suspicious texts may wait for each other, so
+            that a flood of them leaves a processor to the other queries.
+        idle: children without work, some of which may have ended.
+    """
+
+    def __init__(self) -> None:
+        self.process: Final = os.getpid()
+        self.free: Final = threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
+        self.idle: Final[list[_Child]] = []
+
+    def take(self) -> _Child:
+        """A child that is alive, or a new one."""
         with suppress(IndexError):
             while True:
-                child = self._idle.pop()
+                child = self.idle.pop()
                 if child.is_alive:
                     return child
                 child.kill()
         return _Child()
+
+    def close(self) -> None:
+        """End the idle children."""
+        if self.process == os.getpid():
+            with suppress(IndexError):
+                while True:
+                    self.idle.pop().kill()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class _Child:
@@ -281,14 +303,3 @@ def _row_schema(adapter: Callable[..., Any], arguments: list[str]) -> pa.Schema:
     given = [Expr.from_bytes(base64.b64decode(argument)) for argument in arguments]
     schema: pa.Schema = adapter(*given).schema
     return schema
-
-
-_planners: Final[WeakRegistry[TrialPlanner]] = WeakRegistry()
-
-
-def _reset_all() -> None:
-    for planner in _planners.live():
-        planner.reset()
-
-
-os.register_at_fork(after_in_child=_reset_all)

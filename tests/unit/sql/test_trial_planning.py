@@ -165,7 +165,7 @@ def test_the_next_text_finds_another_child_after_one_was_killed(db):
     with pytest.raises(QueryError, match="more than"):
         db.query(EXPLODES["nvl"])
     assert db.query(f"SELECT {parentheses('a')} FROM t").rows() == [(1,), (2,)]
-    (child,) = db._planner._trials._idle
+    (child,) = db._planner._trials._pool.idle
     child._process.kill()
     child._process.wait()
     assert db.query(f"SELECT {parentheses('a + 1')} FROM t").rows() == [(2,), (3,)]
@@ -179,7 +179,7 @@ def test_a_failure_to_start_the_child_is_an_error_of_the_query(db, monkeypatch):
 
 
 def test_cancelling_ends_a_query_that_waits_for_a_child(db):
-    free, failed = db._planner._trials._free, []
+    free, failed = db._planner._trials._pool.free, []
     while free.acquire(blocking=False):  # all children are busy
         pass
 
@@ -203,10 +203,10 @@ def test_cancelling_ends_a_query_that_waits_for_a_child(db):
 def test_a_forked_process_does_not_use_its_parents_child(db):
     trials = db._planner._trials
     db.query(f"SELECT {parentheses('a')} FROM t").rows()
-    assert trials._idle
+    (child,) = trials._pool.idle
     pid = os.fork()
     if not pid:
-        os._exit(0 if not trials._idle else 1)
+        os._exit(len(trials._own_pool().idle))
     assert os.waitpid(pid, 0)[1] == 0
-    assert trials._idle
+    assert trials._pool.idle == [child]
     assert db.query(f"SELECT {parentheses('a + 1')} FROM t").rows() == [(2,), (3,)]
