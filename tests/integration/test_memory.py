@@ -1,8 +1,10 @@
 """E7: after REMOVED a generation's code is gone; if not, the leak is named by its path."""
 
 import codecs
+import dataclasses
 import functools
 import gc
+import textwrap
 import threading
 import typing
 import weakref
@@ -31,6 +33,33 @@ def host_cache(key):
 @functools.cache
 def host_memory(key):
     return str(key)
+
+
+@dataclasses.dataclass(frozen=True)
+class HostKey:
+    """A key of a host's cache, around a function."""
+
+    call: object
+
+
+HOST_MAKES = []
+"""What a host's cached function returns."""
+
+
+@functools.cache
+def host_answer(name):
+    return HOST_MAKES[0]
+
+
+class HostView:
+    """A host's object that computes once."""
+
+    @functools.cached_property
+    def answer(self):
+        return HOST_MAKES[0]
+
+
+HOST_VIEW = HostView()
 
 
 def watch(rt, plugin):
@@ -394,6 +423,22 @@ LETTING_GO = {
         "class Key: pass\nfrom tests.integration.test_memory import host_memory\nhost_memory(Key)",
         "functools.lru_cache of tests.integration.test_memory.host_memory",
     ),
+    "a function in a key object": (
+        "def key(): return 1\nfrom tests.integration.test_memory import HostKey, host_cache\n"
+        "host_cache((HostKey(key), 1))",
+        "functools.lru_cache of tests.integration.test_memory.host_cache, which was emptied",
+    ),
+    "a result of a host's functools.cache": (
+        "def answer(): return 1\n"
+        "from tests.integration.test_memory import HOST_MAKES, HostKey, host_answer\n"
+        "HOST_MAKES.append(HostKey(answer))\nhost_answer('x')\nHOST_MAKES.clear()",
+        "functools.lru_cache of tests.integration.test_memory.host_answer, 1 entry",
+    ),
+    "a cached_property of a host's object": (
+        "def answer(): return 1\nfrom tests.integration.test_memory import HOST_MAKES, HOST_VIEW\n"
+        "HOST_MAKES.append((answer, 1))\nHOST_VIEW.answer\nHOST_MAKES.clear()",
+        "functools.cached_property 'answer' of an instance of tests.integration.test_memory.Host",
+    ),
     "a class in a host's singledispatch": (
         "class Mine: pass\nfrom tests.integration.test_memory import host_render\n"
         "@host_render.register(Mine)\ndef _(x): return 'mine'\n"
@@ -443,6 +488,80 @@ def test_leaked_code_keeps_working_for_its_holder(rt, plugins):
         rt.load(plugins.write("geo", code))
         assert not rt.remove("geo").reclaimed
         assert KEPT[0].twice() == 42
+    finally:
+        KEPT.clear()
+
+
+HELD = {
+    "a singledispatch": (
+        """
+        @functools.singledispatch
+        def held(x): return "any"
+        @held.register
+        def _(x: int): return "int"
+        """,
+        lambda held: (held("x"), held(1)),
+    ),
+    "a singledispatch from a function of a library": (
+        """
+        held = functools.singledispatch(repr)
+        @held.register
+        def _(x: int): return "int"
+        """,
+        lambda held: (held("x"), held(1)),
+    ),
+    "a singledispatchmethod": (
+        """
+        class View:
+            @functools.singledispatchmethod
+            def show(self, x): return "any"
+            @show.register
+            def _(self, x: int): return "int"
+        held = View().show
+        """,
+        lambda held: (held("x"), held(1)),
+    ),
+    "a cache": (
+        """
+        class Mine: pass
+        @functools.cache
+        def held(): return Mine()
+        """,
+        lambda held: held(),
+    ),
+    "a registry by class": (
+        """
+        class Base:
+            known = {}
+            def __init_subclass__(cls): Base.known[cls.__name__] = cls
+        class Mine(Base): pass
+        held = Base
+        """,
+        lambda held: dict(held.known),
+    ),
+    "a closure over a cache of a host's function": (
+        """
+        from tests.integration.test_memory import HostKey
+        make = functools.lru_cache(HostKey)
+        def held(): return id(make(1))
+        """,
+        lambda held: held(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_what_the_host_still_holds_stays_whole(rt, plugins, case):
+    code, use = HELD[case]
+    head = "import functools\nfrom tests.integration.test_memory import KEPT\n"
+    code = head + textwrap.dedent(code) + "KEPT.append(held)\n@tool\ndef f(): return 1\n"
+    try:
+        rt.load(plugins.write("geo", code))
+        before = use(KEPT[0])
+        cut = rt.reload("geo")
+        assert not cut.reclaimed
+        assert cut.leaks
+        assert use(KEPT[0]) == before
     finally:
         KEPT.clear()
 

@@ -6,6 +6,7 @@ RUNTIME = "tests/integration/test_runtime.py::"
 MEMORY = "tests/integration/test_memory.py::"
 RESOURCES = "tests/integration/test_resources.py::"
 HOLDERS = "tests/integration/test_holders.py::"
+FUNCTOOLS = "tests/unit/core/introspect/test_functools_caches.py::"
 LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
 RELOAD = "tests/unit/core/generation/test_epoch_fenced_reload.py::"
 CARRIED = "tests/integration/test_carried_exports.py::"
@@ -316,6 +317,61 @@ MUTANTS = (
         edit=replace("if True:\n    owned.clear()\n    return Reclaim(shells=_take_apart(graph))"),
         shape="bfd777",
         test=MEMORY + "test_leaked_code_keeps_working_for_its_holder",
+    ),
+    Mutant(
+        "E7.held-registry-stays-whole",
+        "E7",
+        "entries are taken out of a plugin's own singledispatch, which the host still calls",
+        module="epochal._core.introspect.cache_eviction",
+        where="_from_registry",
+        at="if 1 / test",
+        edit=replace("False"),
+        shape="f41d89",
+        test=MEMORY + "test_what_the_host_still_holds_stays_whole",
+    ),
+    Mutant(
+        "E7.held-cache-stays-whole",
+        "E7",
+        "a plugin's own cache is emptied, which the host still asks",
+        module="epochal._core.introspect.functools_caches",
+        where="drop_entries",
+        at="if 1 / test",
+        edit=replace("entries is not None"),
+        shape="f054a4",
+        test=MEMORY + "test_what_the_host_still_holds_stays_whole",
+    ),
+    Mutant(
+        "E7.caches-let-go-of-what-is-wrapped",
+        "E7",
+        "a host's cache keeps a plugin's function that is wrapped in a key object",
+        module="epochal._core.introspect.functools_caches",
+        where="_DEPTH",
+        at="definition / value",
+        edit=replace("1"),
+        shape="55fd76",
+        test=MEMORY + "test_the_hosts_caches_and_registries_drop_a_generation",
+    ),
+    Mutant(
+        "E7.single-instances-stay",
+        "E7",
+        "the one instance of a program is dropped from its cache, since a plugin registered there",
+        module="epochal._core.introspect.functools_caches",
+        where="_drop",
+        at="assign 3 / value",
+        edit=replace("True"),
+        shape="1d6039",
+        test=FUNCTOOLS + "test_a_container_that_the_program_holds_elsewhere_is_kept",
+    ),
+    Mutant(
+        "E7.other-entries-stay",
+        "E7",
+        "an unbounded cache is emptied to the last entry, for one of a plugin",
+        module="epochal._core.introspect.functools_caches",
+        where="_drop",
+        at="if 3 / test",
+        edit=replace("True"),
+        shape="6b0d58",
+        test=FUNCTOOLS + "test_an_unbounded_cache_keeps_its_other_entries",
     ),
     Mutant(
         "E7.imports-stay-whole",

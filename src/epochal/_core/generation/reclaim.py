@@ -135,12 +135,12 @@ def _empty_typing(graph: Graph) -> Callable[[], list[str]]:
 
 def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
     """Empty the host's own caches and registries that hold parts of the graph."""
-    holders = graph.holders()
-    ours = graph.ours()
+    targets = [(step.below or step).node for step in graph.entrances()]
+    ours = graph.ownership
 
     def empty() -> list[str]:
-        cleaned_up = evict(holders, ours)
-        holders.clear()
+        cleaned_up = evict(targets, ours)
+        targets.clear()
         collect(1)
         return cleaned_up
 

@@ -1,11 +1,14 @@
 """Eviction of a plugin's objects from caches and registries of the host.
 
 A host's `functools.lru_cache` keeps the arguments that it was called with; its `singledispatch`
-keeps the classes that were registered; codecs keep search functions and error handlers. No table of
-the process lists them: they are found from the other end, among the referrers of the removed
-generation's objects.
+keeps the classes that were registered; an instance keeps what a `cached_property` computed; codecs
+keep search functions and error handlers. No table of the process lists them. Caches of `functools`
+are found by their type (`functools_caches`), the others from the other end: among the referrers of
+the removed generation's objects, and of the tuples, partials and the like that wrap those.
 
-A cache is emptied (it fills again); from a registry only the generation's entries are removed.
+An entry of a cache comes back when it is needed; from a registry only the generation's entries are
+removed. A registry of the plugin's own (its `singledispatch` function) is left whole: the
+code that holds it may call it, and it calls no code but the plugin's.
 """
 
 from __future__ import annotations
@@ -14,71 +17,155 @@ import codecs
 import functools
 import gc
 import re
-from types import FunctionType, MappingProxyType
+import sys
+from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final
+
+from epochal._core.introspect.functools_caches import (
+    drop_entries,
+    fixed_contents,
+    leads_to,
+    name_of,
+    wraps,
+)
+from epochal._core.introspect.object_names import dict_of_type, is_a, names_of_module, type_name
+from epochal._core.introspect.referrers import ReferrerSearch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_LruCache: Final[Any] = type(functools.lru_cache(len))
+    from epochal._core.introspect.ownership import Ownership
+    from epochal._core.introspect.referrers import PathStep
+
+_TARGETS_AT_MOST: Final = 256
+_LEVELS: Final = 4
+"""How many objects' referrers are looked at, and through how many wrappers."""
 
 
-def evict(holders: Iterable[Any], ours: frozenset[int]) -> list[str]:
-    """Evict the generation's objects from the host's caches and registries.
+def evict(targets: list[Any], ours: Ownership) -> list[str]:
+    """Evict a generation's objects from the host's caches and registries.
 
     Args:
-        holders: the objects that refer to the generation's from outside.
-        ours: the `id` of each of the generation's objects.
+        targets: the generation's objects that something outside refers to, besides this list.
+        ours: tells which objects are the generation's.
 
     Returns:
-        A line for each cache that was emptied and each entry that was removed.
+        A line for each cache and each entry that was removed.
     """
-    evicted: list[str] = []
-    for holder in holders:
-        if type(holder) is _LruCache:
-            holder.cache_clear()
-            evicted.append(f"functools.lru_cache of {_name(holder)}, which was emptied")
-        elif any(holder is cache for cache in _caches_of_re()):
-            re.purge()
-            evicted.append("the cache of re, which was emptied")
-        elif type(holder) is dict:
-            evicted += _from_registry(holder, ours) or _from_unbounded_caches(holder)
-        elif type(holder) is list:
-            evicted += _from_codecs(holder, ours)
-    return evicted
+    lines = [*drop_entries(ours), *_from_cache_of_re(ours), *_from_warnings(ours)]
+    search = ReferrerSearch({id(targets)})
+    level = list({id(target): target for target in targets}.values())[:_TARGETS_AT_MOST]
+    for _ in range(_LEVELS):
+        edges = search.edges(level)
+        lines += _from_referrers(search, edges, ours)
+        wrappers = {id(edge.node): edge.node for edge in edges if wraps(edge.node)}
+        level = [n for n in wrappers.values() if type(n) is MethodType or not ours.includes(n)]
+        if not level or search.is_over:
+            break
+    return lines
 
 
-def _caches_of_re() -> list[Any]:
-    """The caches of compiled patterns, which have no public name."""
-    return [vars(re).get(name) for name in ("_cache", "_cache2")]
+def _from_referrers(
+    search: ReferrerSearch, edges: list[PathStep], ours: Ownership
+) -> Iterable[str]:
+    lines: list[str] = []
+    seen: set[int] = set()
+    for edge in edges:
+        holder = edge.node
+        if type(holder) is dict:
+            if id(holder) not in seen:
+                lines += _from_registry(holder, ours)
+            lines += _from_property(search, holder, edge.target, ours)
+        elif type(holder) is list and id(holder) not in seen:
+            lines += _from_codecs(holder, ours)
+        seen.add(id(holder))
+    return lines
 
 
-def _from_registry(registry: dict[Any, Any], ours: frozenset[int]) -> list[str]:
+# --- caches --------------------------------------------------------------------------------------
+
+
+def _from_cache_of_re(ours: Ownership) -> list[str]:
+    """Empty the caches of compiled patterns, if a key has a plugin's text or flag in it."""
+    for name in ("_cache", "_cache2"):  # they have no public name
+        for key in list(vars(re).get(name) or ()):
+            if type(key) is tuple and any(map(ours.includes, key)):
+                re.purge()
+                return ["the cache of re, which was emptied"]
+    return []
+
+
+def _from_warnings(ours: Ownership) -> list[str]:
+    """Drop the notes that a warning of a plugin's category was shown for a line of a module."""
+    lines: list[str] = []
+    for name in list(sys.modules):
+        shown = names_of_module(name).get("__warningregistry__")
+        if type(shown) is not dict:
+            continue
+        for key in list(shown):
+            if type(key) is tuple and any(map(ours.includes, key)):
+                shown.pop(key, None)
+                lines.append(f"{name}.__warningregistry__, an entry")
+    return lines
+
+
+def _from_property(
+    search: ReferrerSearch, attributes: dict[Any, Any], value: Any, ours: Ownership
+) -> list[str]:
+    """Drop an attribute that a `cached_property` of the host computed: it will compute it again."""
+    names = [
+        name
+        for name, held in list(attributes.items())
+        if held is value and type(name) is str and not name.startswith("__")
+    ]
+    if not names or "__name__" in attributes:  # a module's, and a class's are no dictionaries
+        return []
+    lines: list[str] = []
+    for edge in search.edges([attributes]):
+        owner = edge.node
+        if type(owner) in _PLAIN or ours.includes(owner):
+            continue
+        lines += [
+            f"functools.cached_property {name!r} of an instance of {type_name(type(owner))}"
+            for name in names
+            if _is_cached_property(type(owner), name) and attributes.pop(name, None) is not None
+        ]
+    return lines
+
+
+_PLAIN: Final = frozenset({dict, list, tuple, set, frozenset, FunctionType, MappingProxyType})
+
+
+def _is_cached_property(cls: type, name: str) -> bool:
+    return any(
+        is_a(dict_of_type(base).get(name), functools.cached_property)
+        for base in type.__dict__["__mro__"].__get__(cls)
+    )
+
+
+# --- registries ----------------------------------------------------------------------------------
+
+
+def _from_registry(registry: dict[Any, Any], ours: Ownership) -> list[str]:
     """Remove entries from a `singledispatch` registry, or from that of codec error handlers."""
     entry = "codec error handler" if registry.get("strict") is codecs.strict_errors else None
     dispatcher = _dispatcher_of(registry)
     if dispatcher is not None:
-        entry = f"functools.singledispatch of {_name(dispatcher)}"
+        if _is_own(dispatcher, registry, ours):
+            return []
+        entry = f"functools.singledispatch of {name_of(dispatcher)}"
     if entry is None:
         return []
-    keys = [key for key, value in list(registry.items()) if {id(key), id(value)} & ours]
+    keys = [
+        key
+        for key, value in list(registry.items())
+        if ours.includes(key) or leads_to(value, ours, fixed_contents)
+    ]
     for key in keys:
         registry.pop(key, None)
     if dispatcher is not None:
         dispatcher._clear_cache()  # noqa: SLF001  undocumented, and stable
     return [f"{entry}: {getattr(key, '__name__', key)}" for key in keys]
-
-
-def _from_unbounded_caches(table: dict[Any, Any]) -> list[str]:
-    """Empty the `functools.cache` that has this table: its keys are tuples of arguments."""
-    if not any(type(key) is tuple for key in list(table)):
-        return []
-    evicted: list[str] = []
-    for owner in gc.get_referrers(table):
-        if type(owner) is _LruCache:
-            owner.cache_clear()
-            evicted.append(f"functools.lru_cache of {_name(owner)}, which was emptied")
-    return evicted
 
 
 def _dispatcher_of(registry: dict[Any, Any]) -> Any:
@@ -95,17 +182,31 @@ def _dispatcher_of(registry: dict[Any, Any]) -> Any:
     return None
 
 
-def _from_codecs(search_path: list[Any], ours: frozenset[int]) -> list[str]:
+def _is_own(dispatcher: Any, registry: dict[Any, Any], ours: Ownership) -> bool:
+    """Whether a `singledispatch` function is the plugin's own, whatever code holds it now."""
+    if leads_to(registry[object], ours, fixed_contents):
+        return True
+    # The plugin may dispatch from a function of another module. If that module has the dispatcher
+    # under its name, the plugin only imported it.
+    names: Any = names_of_module(dispatcher.__module__)
+    found: Any = None
+    for part in dispatcher.__qualname__.split("."):
+        found = names.get(part)
+        names = dict_of_type(found) if issubclass(type(found), type) else {}
+    if is_a(found, functools.singledispatchmethod):
+        found = found.dispatcher
+    if found is dispatcher:
+        return False
+    return any(id(holder) in ours.globals_ids for holder in gc.get_referrers(dispatcher))
+
+
+def _from_codecs(search_path: list[Any], ours: Ownership) -> list[str]:
     """Remove codec search functions, if this is their list: `codecs.unregister` shortens it."""
     evicted: list[str] = []
     for item in list[Any](search_path):
-        if id(item) in ours:
+        if ours.includes(item):
             before = len(search_path)
             codecs.unregister(item)
             if len(search_path) < before:
-                evicted.append(f"codec search function {_name(item)}")
+                evicted.append(f"codec search function {name_of(item)}")
     return evicted
-
-
-def _name(function: Any) -> str:
-    return f"{function.__module__}.{function.__qualname__}"

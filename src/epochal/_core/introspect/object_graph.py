@@ -23,7 +23,8 @@ from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, module_named
+from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, names_of_module
+from epochal._core.introspect.ownership import Ownership
 from epochal._core.introspect.referrers import PathStep
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ class Graph:
 
     def __init__(self, modules: list[ModuleType], root_name: str, *, broad: bool) -> None:
         self.root_name: Final = root_name
-        # Classes refer to the very string: other generations' names are equal.
-        self._name_ids: Final = frozenset(id(vars(module).get("__name__")) for module in modules)
         self.globals_ids: Final = frozenset(id(vars(module)) for module in modules)
-        self._roots: Final = self.globals_ids | {id(module) for module in modules}
+        roots = self.globals_ids | {id(module) for module in modules}
+        names = [vars(module).get("__name__") for module in modules]
+        self.ownership: Final = Ownership(self.globals_ids, roots, names)
+        self._roots: Final = roots
         # Parallel lists, by position; `objects` alone refers to the objects. One more list would be
         # one more reference to each, and the counts would be wrong.
         self.objects: Final[list[Any]] = []
@@ -132,8 +134,7 @@ class Graph:
     def _is_our_class(self, cls: type) -> bool:
         known = self._classes.get(id(cls))
         if known is None:
-            known = id(dict_of_type(cls).get("__module__")) in self._name_ids
-            self._classes[id(cls)] = known
+            known = self._classes[id(cls)] = self.ownership.has_class(cls)
         return known
 
     # --- judging -----------------------------------------------------------------------------
@@ -183,18 +184,6 @@ class Graph:
                     seen.add(inner)
                     todo.append(inner)
         return entrances
-
-    def holders(self) -> list[Any]:
-        """The objects outside that refer to ours, as far as the collector sees them."""
-        ours = self.ours()
-        targets = [(step.below or step).node for step in self.entrances()]
-        holders = [
-            holder
-            for holder in gc.get_referrers(*targets)
-            if id(holder) not in ours and holder is not targets and holder is not self.objects
-        ]
-        keys = [holder for holder in holders if type(holder) is tuple]  # a cache's, perhaps
-        return holders + gc.get_referrers(*keys) if keys else holders  # one heap walk for all
 
     def ours(self) -> frozenset[int]:
         """The `id` of each object that is ours."""
@@ -256,20 +245,12 @@ def _may_open(obj: Any) -> bool:
 
 def _is_imported(namespace: dict[str, Any]) -> bool:
     """Whether this is an imported module's namespace itself, and not a copy of it."""
-    return _names_of_module(namespace.get("__name__")) is namespace
-
-
-def _names_of_module(name: object) -> Any:
-    """The names in an imported module, empty if there is none; calls none of its code."""
-    module = module_named(name) if type(name) is str else None
-    return (
-        object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
-    )
+    return names_of_module(namespace.get("__name__")) is namespace
 
 
 def _is_found_by_name(cls: type) -> bool:
     """Whether an imported module has this class, under the class's own name."""
-    names = _names_of_module(dict_of_type(cls).get("__module__"))
+    names = names_of_module(dict_of_type(cls).get("__module__"))
     member: Any = None
     for part in type.__dict__["__qualname__"].__get__(cls).split("."):
         member = names.get(part)

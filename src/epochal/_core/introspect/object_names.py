@@ -59,6 +59,14 @@ def type_name(cls: type) -> str:
     return f"{module}.{name}"
 
 
+def names_of_module(name: object) -> Any:
+    """The names in an imported module, empty if there is none; calls none of its code."""
+    module = module_named(name) if type(name) is str else None
+    return (
+        object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
+    )
+
+
 def describe_object(node: object) -> str:
     """An object that has no name: its type, or the function that it is or is suspended in."""
     if is_a(node, SUSPENDED):
