@@ -18,10 +18,11 @@ import functools
 import gc
 import re
 import sys
-from types import FunctionType, MappingProxyType, MethodType
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.functools_caches import (
+    attributes_of,
     drop_entries,
     fixed_contents,
     leads_to,
@@ -72,10 +73,14 @@ def _from_referrers(
     seen: set[int] = set()
     for edge in edges:
         holder = edge.node
+        # An instance refers to its attributes' values itself, or to a dictionary of them.
+        lines += _from_property(holder, edge.target, ours)
         if type(holder) is dict:
             if id(holder) not in seen:
                 lines += _from_registry(holder, ours)
-            lines += _from_property(search, holder, edge.target, ours)
+            if _may_be_attributes(holder):
+                for owner in search.edges([holder]):
+                    lines += _from_property(owner.node, edge.target, ours)
         elif type(holder) is list and id(holder) not in seen:
             lines += _from_codecs(holder, ours)
         seen.add(id(holder))
@@ -109,31 +114,33 @@ def _from_warnings(ours: Ownership) -> list[str]:
     return lines
 
 
-def _from_property(
-    search: ReferrerSearch, attributes: dict[Any, Any], value: Any, ours: Ownership
-) -> list[str]:
-    """Drop an attribute that a `cached_property` of the host computed: it will compute it again."""
+def _from_property(owner: Any, value: Any, ours: Ownership) -> list[str]:
+    """Drop an attribute that a `cached_property` of the host computed: it will compute it again.
+
+    Args:
+        owner: an object that may have such an attribute.
+        value: the attribute's value.
+        ours: tells which objects are the generation's.
+    """
+    if type(owner) in _PLAIN or is_a(owner, (type, ModuleType)) or ours.includes(owner):
+        return []
+    cls = type(owner)
     names = [
         name
-        for name, held in list(attributes.items())
-        if held is value and type(name) is str and not name.startswith("__")
+        for name, held in attributes_of(owner).items()
+        if held is value and type(name) is str and _is_cached_property(cls, name)
     ]
-    if not names or "__name__" in attributes:  # a module's, and a class's are no dictionaries
-        return []
-    lines: list[str] = []
-    for edge in search.edges([attributes]):
-        owner = edge.node
-        if type(owner) in _PLAIN or ours.includes(owner):
-            continue
-        lines += [
-            f"functools.cached_property {name!r} of an instance of {type_name(type(owner))}"
-            for name in names
-            if _is_cached_property(type(owner), name) and attributes.pop(name, None) is not None
-        ]
-    return lines
+    for name in names:
+        object.__getattribute__(owner, "__dict__").pop(name, None)
+    return [f"functools.cached_property {n!r} of an instance of {type_name(cls)}" for n in names]
 
 
 _PLAIN: Final = frozenset({dict, list, tuple, set, frozenset, FunctionType, MappingProxyType})
+
+
+def _may_be_attributes(table: dict[Any, Any]) -> bool:
+    """Whether a dictionary may be an instance's: has names, and is no module's."""
+    return "__name__" not in table and all(type(key) is str for key in list(table)[:10])
 
 
 def _is_cached_property(cls: type, name: str) -> bool:

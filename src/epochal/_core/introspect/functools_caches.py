@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from epochal._core.introspect.ownership import Ownership
 
 _LruCache: Final[Any] = type(functools.lru_cache(len))
+_TypingAlias: Final[Any] = type(typing.List[int])  # noqa: UP006  the class of typing's own aliases
 _LINK: Final = "_lru_list_elem"
 """The type's name of a bounded cache's entries; it is not exported."""
 
@@ -62,7 +63,7 @@ _DEPTH: Final = 8
 _LOOK_S: Final = 1.0
 """Seconds of processor time; a cache that was not looked at by then shows up as a leak."""
 
-_FIXED: Final = (
+_FIXED: Final[tuple[type, ...]] = (
     tuple,
     frozenset,
     functools.partial,
@@ -71,11 +72,11 @@ _FIXED: Final = (
     MappingProxyType,
     GenericAlias,
     UnionType,
-    type(typing.List[int]),  # noqa: UP006  the class of typing's own aliases
+    _TypingAlias,
     _LruCache,
 )
 """Values around others, which do not change."""
-_CONTAINERS: Final = (list, dict, set, deque)
+_CONTAINERS: Final[tuple[type, ...]] = (list, dict, set, deque)
 
 
 def drop_entries(ours: Ownership) -> list[str]:
@@ -217,7 +218,7 @@ def _contents(obj: Any) -> Iterable[Any]:
         return _contents_of_function(obj)
     if is_a(obj, (type, ModuleType, *_CONTAINERS)):
         return ()
-    attributes = _attributes_of(obj).values()
+    attributes = attributes_of(obj).values()
     if type(obj) is _LruCache:  # the function, not what it has cached
         return attributes
     contents = gc.get_referents(obj)
@@ -226,7 +227,7 @@ def _contents(obj: Any) -> Iterable[Any]:
     return [*contents, *attributes]
 
 
-def _attributes_of(obj: Any) -> dict[str, Any]:
+def attributes_of(obj: Any) -> dict[str, Any]:
     """A copy of an instance's `__dict__`, or of a partial's keyword arguments."""
     if is_a(obj, functools.partial):
         return dict(obj.keywords)
