@@ -63,7 +63,7 @@ _DEPTH: Final = 8
 _LOOK_S: Final = 1.0
 """Seconds of processor time; a cache that was not looked at by then shows up as a leak."""
 
-_FIXED: Final[tuple[type, ...]] = (
+_FIXED: Final[tuple[Any, ...]] = (
     tuple,
     frozenset,
     functools.partial,
