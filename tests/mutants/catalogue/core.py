@@ -75,7 +75,7 @@ MUTANTS = (
         where="_marked",
         at="if 0 / test",
         edit=replace("is_own"),
-        shape="bd543e",
+        shape="be81eb",
         test=DECORATED + "test_every_kind_of_class_may_be_decorated",
     ),
     Mutant(

@@ -133,7 +133,7 @@ def _marked(namespace: Namespace) -> Iterator[Marked]:
         is_own = bool(marks) and _is_own(value, namespace)
         for mark in marks:
             # An imported object is exported by its own plugin, if at all.
-            if is_own or mark.origin in namespace.modules:
+            if is_own or _made_by(mark, namespace):
                 yield mark.kind, mark.name, mark.options, value
         made_by = type(value)
         if issubclass(made_by, (type, FunctionType, MethodType)):
@@ -142,6 +142,12 @@ def _marked(namespace: Namespace) -> Iterator[Marked]:
             own[id(made_by)] = namespace.owns(made_by)
         if own[id(made_by)]:
             yield from _marked_methods(value)
+
+
+def _made_by(mark: Mark, namespace: Namespace) -> bool:
+    """Whether the plugin's code made a mark."""
+    names = (vars(module).get("__name__") for module in list(namespace.modules.values()))
+    return any(mark.origin is name for name in names)
 
 
 def _is_own(value: Any, namespace: Namespace) -> bool:
@@ -231,7 +237,7 @@ def _refuse_hidden_marks(
 
 
 def _hidden(plugin: str, namespace: Namespace, exports: Mapping[ExportKey, Export]) -> list[Mark]:
-    made = [mark for mark in made_marks.live() if mark.origin in namespace.modules]
+    made = [mark for mark in made_marks.live() if _made_by(mark, namespace)]
     seen = {id(mark) for mark in _visible_marks(namespace)} if made else set()
     return [
         mark

@@ -84,8 +84,8 @@ class Mark:
         kind: the kind of the export.
         name: its name within the plugin; None takes the object's `__name__`.
         options: the marker's options.
-        origin: the name of the module whose code made the mark; empty for a mark that a reader
-            found (see `read_marks`).
+        origin: the `__name__` of the module whose code made the mark. Generations share a name,
+            but not its string object. Empty for a mark that a reader found (see `read_marks`).
         target: the name of the object that it was put on, for messages.
     """
 
@@ -218,8 +218,8 @@ class Kind(Generic[F]):
                 # Own marks only: a subclass of a marked class is not itself exported.
                 own = getattr(target, "__dict__", {}).get(MARKS, ())
                 # A library's object outlives the plugins that mark it: without the marks of
-                # modules that are gone.
-                kept = (m for m in own if m.origin == origin or m.origin in sys.modules)
+                # modules that are gone or replaced.
+                kept = (m for m in own if m.origin is origin or _is_another(m.origin, origin))
                 setattr(target, MARKS, (*kept, mark))
             except (AttributeError, TypeError):
                 raise TypeError(
@@ -361,7 +361,13 @@ def _module_at_work(frame: FrameType | None) -> str:
     while frame is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back
     at_work = frame or caller
-    return "" if at_work is None else str(at_work.f_globals.get("__name__", ""))
+    name = "" if at_work is None else at_work.f_globals.get("__name__")
+    return name if isinstance(name, str) else ""
+
+
+def _is_another(origin: str, than: str) -> bool:
+    """Whether a module of another name is still there."""
+    return origin != than and origin in sys.modules
 
 
 _readers: tuple[Callable[[str, object], Iterable[Mark]], ...] = ()
