@@ -1,6 +1,8 @@
 """A program built on pluggy, with plugins that are reloaded: pluggy's promises hold."""
 
 import gc
+import importlib.resources
+import sys
 import threading
 import weakref
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from epochal.artifact import Artifact
 from epochal.errors import CapabilityError, ExportError, OperationEndedError, PrepareError
 from epochal.events import StateChanged
 from epochal.pluggy import HookimplMarker, PluginManager, PluginValidationError, kind_of
+from epochal.pluggy._epoch_manager import EpochManager
 
 hookspec = pluggy.HookspecMarker("shop")
 hookimpl = HookimplMarker("shop")
@@ -182,6 +185,126 @@ def test_an_operation_goes_on_with_its_epochs_hooks_until_it_ends(rt, pm):
     assert pm.hook.each(x=0) == [2]
 
 
+def test_a_registration_builds_no_manager(rt, pm, monkeypatch):
+    rt.load(answering("a", 1))
+    assert pm.hook.each(x=0) == [1]
+    monkeypatch.setattr(EpochManager, "__init__", None)
+    objects = [Answering(number) for number in range(3)]
+    for number, each in enumerate(objects):
+        pm.register(each, f"object {number}")
+    assert pm.hook.each(x=0) == [2, 1, 0, 1]
+    assert pm.unregister(objects[1]) is objects[1]
+    assert pm.unregister(name="object 0") is objects[0]
+    assert pm.hook.each(x=0) == [2, 1]
+    assert pm.get_plugins() == {objects[2], pm.get_plugin("a")}
+    pm.register(objects[1])
+    assert pm.hook.each(x=0) == [1, 2, 1]
+    with pytest.raises(ValueError, match="do not agree"):
+        pm.unregister(objects[1], "object 2")
+
+
+class Answering:
+    def __init__(self, number):
+        self.number = number
+
+    @hookimpl
+    def each(self, x):
+        return self.number
+
+
+def test_an_object_keeps_its_place_when_the_managers_are_built_again(rt, pm):
+    rt.load(answering("a", "a"))
+    pm.register(Answering(0))
+    rt.load(answering("b", "b"))
+    pm.register(Answering(1))
+    assert pm.hook.each(x=0) == [1, "b", 0, "a"]
+    rt.reload("a", answering("a", "A"))
+    assert pm.hook.each(x=0) == [1, "b", 0, "A"]
+
+
+def test_a_call_ends_with_the_objects_that_it_began_with(pm):
+    class Leaving:
+        @hookimpl
+        def each(self, x):
+            pm.unregister(name="second")
+            pm.register(Answering(3))
+            return 1
+
+    class Second:
+        @hookimpl
+        def each(self, x):
+            return 2
+
+    pm.register(Second(), "second")
+    pm.register(Leaving())
+    assert pm.hook.each(x=0) == [1, 2]
+    assert pm.hook.each(x=0)[:1] == [3]
+
+
+def test_a_warning_names_the_line_of_the_call(pm):
+    for call in (
+        lambda: pm.hook.each(),
+        lambda: pm.hook.each.call_extra([], {}),
+        lambda: pm.hook.started.call_historic(),
+        lambda: pm.subset_hook_caller("each", [])(),
+    ):
+        with pytest.warns(UserWarning, match="'x'.*cannot be found in this hook call") as caught:
+            call()
+        (warning,) = caught
+        assert warning.filename == __file__
+
+
+def test_callers_of_one_hook_are_equal(rt, pm):
+    mine = Answering(1)
+    pm.register(mine)
+    assert pm.get_hookcallers(mine) == pm.get_hookcallers(mine) == [pm.hook.each]
+    assert pm.hook.each is pm.hook.each
+    assert isinstance(pm.hook.each, pluggy.HookCaller)
+    assert pm.hook.each != pm.hook.one
+    assert pm.hook.each != pm.subset_hook_caller("each", [mine])
+    assert pm.subset_hook_caller("each", [mine]) == pm.subset_hook_caller("each", [mine])
+    assert len({pm.hook.each, *pm.get_hookcallers(mine)}) == 1
+
+
+def test_a_history_may_be_emptied(rt, pm):
+    pm.hook.started.call_historic(kwargs={"x": 1})
+    assert pm.hook.started._call_history == [({"x": 1}, None)]
+    pm.hook.started._call_history = []
+    assert pm.hook.started.is_historic()
+    assert pm.hook.each._call_history is None
+    rt.load(plugin("late", "@hookimpl\ndef started(x): CALLS.append(x)\n"))
+    assert CALLS == []
+
+
+def test_an_answer_has_the_attributes_of_the_plugins_module(rt, pm, tmp_path):
+    files = {
+        "plugin.toml": 'id = "geo"\nversion = "1"\n',
+        "__init__.py": "from tests.integration.test_pluggy import hookimpl\nfrom . import part\n"
+        "__version__ = '9'\ndef helper(): return 'helped'\n@hookimpl\ndef each(x): return 1\n",
+        "part.py": "ANSWER = 42\n",
+        "templates/page.html": "hello",
+    }
+    for name, content in files.items():
+        path = tmp_path / "geo" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    rt.load(tmp_path / "geo")
+    geo = pm.get_plugin("geo")
+    assert (geo.__version__, geo.helper(), geo.part.ANSWER) == ("9", "helped", 42)
+    assert "__init__.py" in geo.__file__
+    template = importlib.resources.files(geo.__name__) / "templates" / "page.html"
+    assert template.read_text() == "hello"
+    assert pm.get_name(geo) == "geo"
+    with pytest.raises(AttributeError):
+        _ = geo.missing
+    module = weakref.ref(sys.modules[geo.__name__])
+    del geo, template
+    cut = rt.remove("geo")
+    assert cut.drained, cut.holders
+    assert cut.reclaimed, cut.leaks
+    assert module() is None
+
+
 def test_calls_hold_no_generation_even_without_the_collector(rt, pm):
     gc.collect()
     gc.disable()
@@ -189,6 +312,9 @@ def test_calls_hold_no_generation_even_without_the_collector(rt, pm):
         rt.load(answering("a", 1))
         pm.hook.each(x=0)
         pm.hook.each.get_hookimpls()
+        manager = weakref.ref(pm.current_manager())
+        rt.load(answering("b", 3))  # drains nothing, and so collects nothing
+        assert manager() is None
         # No time at all: a drain that waits runs the collector after 50 ms.
         cut = rt.reload("a", answering("a", 2), drain_timeout=0.0)
         assert cut.drained, cut.holders

@@ -1,4 +1,7 @@
-"""An epoch manager: pluggy's manager over one epoch, built once for it and never changed.
+"""An epoch manager: pluggy's manager over one epoch, built once for it.
+
+The plugins in it are those of the epoch, for good. Objects of the host come and go in it, one at a
+time, as in pluggy (`Registration`); a call that runs has its own list of implementations.
 
 pluggy's manager and its callers refer to each other: the cycle would hold the epoch's functions
 until a collection. The callers of an epoch manager refer to a `Runner` instead, which the program's
@@ -19,35 +22,44 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from epochal import Epoch
+    from epochal import Epoch, Generation
     from epochal.pluggy._marks import HookimplKind
 
     Place = tuple[int, int, int]
 
 
 class Implementations:
-    """The object registered with pluggy for one generation: its functions, as attributes.
+    """The object registered with pluggy for one generation.
+
+    Its attributes are the functions of its hooks, which hold the generation in use, and else those
+    of the plugin's module: `__file__`, `__version__`, `__name__`, helpers.
 
     Args:
-        plugin: the plugin's id, also its `__name__`.
-        number: the generation's.
+        generation: the generation.
         hooks: attribute -> hook; the second function of one hook has a numbered attribute.
         functions: attribute -> function.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_hooks", "number", "plugin")
+    __slots__ = ("__dict__", "__weakref__", "_generation", "_hooks", "number", "plugin")
 
     def __init__(
-        self, plugin: str, number: int, hooks: Mapping[str, str], functions: Mapping[str, Any]
+        self, generation: Generation, hooks: Mapping[str, str], functions: Mapping[str, Any]
     ) -> None:
-        self.plugin: Final = plugin
-        self.number: Final = number
+        self.plugin: Final = generation.plugin
+        self.number: Final = generation.number
+        self._generation: Final = generation
         self._hooks: Final = {name: hook for name, hook in hooks.items() if name != hook}
-        vars(self).update(functions, __name__=plugin)
+        vars(self).update(functions)
 
     def hook_of(self, name: str) -> str | None:
         """The hook that an attribute implements, if it is not named like that hook."""
         return self._hooks.get(name)
+
+    def __getattr__(self, name: str) -> Any:
+        module = self._generation.module
+        if module is None:
+            raise AttributeError(f"{self!r} has no {name!r}: it was shut down")
+        return getattr(module, name)
 
     def __repr__(self) -> str:
         return f"<plugin {self.plugin}#{self.number}>"
@@ -96,6 +108,31 @@ class NameTakenError(ValueError):
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Registration:
+    """An object of the host, validated against an epoch manager that it may be added to.
+
+    Attributes:
+        name: its name in pluggy.
+        plugin: the object.
+        implementations: its implementations, each with its hook.
+    """
+
+    name: str
+    plugin: Any
+    implementations: tuple[tuple[str, pluggy.HookImpl], ...]
+
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "tryfirst": False,
+    "trylast": False,
+    "wrapper": False,
+    "hookwrapper": False,
+    "optionalhook": False,
+    "specname": None,
+}
+
+
 class Runner:
     """Runs the calls of a manager's epoch managers.
 
@@ -141,7 +178,7 @@ class EpochManager(pluggy.PluginManager):
         super().__init__(owner.project_name)
         # Not a bound method of this manager: its callers refer to it, and would make the cycle.
         vars(self)["_hookexec"] = runner.run
-        self.version: Final = state.version
+        self.version = state.version
         self._owner: Final = weakref.ref(owner)
         self._older = older
         self._verifies: Final = verify
@@ -152,6 +189,61 @@ class EpochManager(pluggy.PluginManager):
         for name, plugin in plugins:
             self.register(plugin, name)
         self._older = None  # or each manager would keep all that were before it
+
+    # --- objects of the host, one at a time ---------------------------------------------------
+
+    def registration(self, plugin: Any, name: str) -> Registration:
+        """Validate what `register` would add, without adding it.
+
+        Raises:
+            NameTakenError, PluginValidationError, ValueError: as in pluggy.
+        """
+        known = self._name2plugin.get(name)
+        if isinstance(known, Implementations):
+            raise NameTakenError(name)
+        if known is not None:
+            raise ValueError(f"Plugin name already registered: {name}={plugin}")
+        if plugin in self._name2plugin.values():
+            raise ValueError(f"Plugin already registered under a different name: {name}={plugin}")
+        implementations = tuple(self.implementations_of(plugin, name))
+        for hook, implementation in implementations:
+            caller: pluggy.HookCaller | None = getattr(self.hook, hook, None)
+            if caller is not None and caller.has_spec():
+                self._verify_hook(caller, implementation)
+        return Registration(name, plugin, implementations)
+
+    def implementations_of(self, plugin: Any, name: str) -> Iterator[tuple[str, pluggy.HookImpl]]:
+        """An object's implementations, each with its hook, in pluggy's order."""
+        for attribute in dir(plugin):
+            options: Any = self.parse_hookimpl_opts(plugin, attribute)
+            if options is not None:
+                options = {**_DEFAULTS, **options}
+                function = getattr(plugin, attribute)
+                yield (
+                    options["specname"] or attribute,
+                    pluggy.HookImpl(plugin, name, function, options),
+                )
+
+    def admit(self, registration: Registration) -> None:
+        """Add what was validated. Calls no foreign code, and cannot fail."""
+        self._name2plugin[registration.name] = registration.plugin
+        for hook, implementation in registration.implementations:
+            caller: pluggy.HookCaller | None = getattr(self.hook, hook, None)
+            if caller is None:
+                caller = pluggy.HookCaller(hook, self._hookexec)
+                setattr(self.hook, hook, caller)
+            caller._add_hookimpl(implementation)
+
+    def dismiss(self, plugin: Any, name: str) -> None:
+        """Take an object out again. Calls no foreign code, and cannot fail."""
+        for caller in vars(self.hook).values():
+            # In one step, and only where it is: a call may copy the list at any time.
+            kept = [each for each in caller._hookimpls if each.plugin is not plugin]
+            if len(kept) < len(caller._hookimpls):
+                caller._hookimpls[:] = kept
+        del self._name2plugin[name]
+
+    # --- inside -------------------------------------------------------------------------------
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         """As the program's manager does; a function with a numbered name implements its hook."""
@@ -232,5 +324,5 @@ def _by_plugin(
                 name: generation.exports[kind, f"{plugin}.{name}"].options.get("hook", name)
                 for name in functions
             }
-            known = Implementations(plugin, generation.number, hooks, functions)
+            known = Implementations(generation, hooks, functions)
         yield plugin, known

@@ -1,7 +1,8 @@
 """Historic calls: remembered, and repeated for each newcomer before any other code can call it.
 
-pluggy itself repeats them: the newcomer is registered with a manager of its own, in which the calls
-stand as history. There is no list of plugins that have received them: a `Newcomer` lives until its
+The history of each hook is apart, and a newcomer looks at those of its own hooks alone: a program
+that makes a historic call for each registration, as pytest does, registers in constant time. There
+is no list of plugins that have received them: a `Newcomer` lives until its
 generation is in the epoch, or its object is registered, and has received all of them then.
 """
 
@@ -11,17 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.pluggy._epoch_manager import EpochManager, Implementations
+from epochal.pluggy._epoch_manager import Implementations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pluggy
 
     from epochal import Epoch, Generation
-    from epochal.pluggy._epoch_manager import HostState, Runner
+    from epochal.pluggy._epoch_manager import Runner
     from epochal.pluggy._marks import HookimplKind
 
+    History = Mapping[str, tuple["HistoricCall", ...]]
+    """Hook -> its historic calls, oldest first."""
     Result = Callable[[], None]
     """Passes a result to the callback of its historic call."""
 
@@ -42,19 +45,13 @@ class HistoricCall:
     kwargs: Mapping[str, Any]
     callback: Callable[[Any], None] | None
 
-    def for_newcomer(self, results: list[Result]) -> tuple[Mapping[str, Any], Any]:
-        """An entry of pluggy's history, whose results are collected instead of delivered."""
-        callback = self.callback
-        if callback is None:
-            return self.kwargs, None
-        return self.kwargs, lambda value: results.append(partial(callback, value))
-
 
 class Newcomer:
     """A generation or host object that is about to take part, and its progress in the history.
 
     Args:
         name: its name in pluggy.
+        hooks: the hooks that it implements; it receives no others' calls.
 
     Attributes:
         last_serial: of the last historic call that it received, or is receiving.
@@ -62,46 +59,54 @@ class Newcomer:
         results: its results, for the callbacks.
     """
 
-    # `last_serial` and `is_ready` are read and written under the manager's lock.
-    __slots__ = ("is_ready", "last_serial", "name", "results")
+    # `hooks` is written before any other thread knows the newcomer; `last_serial` and `is_ready`
+    # are read and written under the manager's lock.
+    __slots__ = ("hooks", "is_ready", "last_serial", "name", "results")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, hooks: Iterable[str] = ()) -> None:
         self.name: Final = name
+        self.hooks = frozenset(hooks)
         self.last_serial = 0
         self.is_ready = False
         self.results: Final[list[Result]] = []
 
-    def has_received(self, history: Sequence[HistoricCall]) -> bool:
+    def has_received(self, history: History) -> bool:
         """Whether it received all of the history."""
-        return not history or history[-1].serial <= self.last_serial
+        return all(
+            history[hook][-1].serial <= self.last_serial for hook in self.hooks if history.get(hook)
+        )
 
-    def take_due(self, history: Sequence[HistoricCall]) -> list[HistoricCall]:
+    def take_due(self, history: History) -> list[HistoricCall]:
         """The calls that it has yet to receive, which now count as received; ready if none."""
-        due = [call for call in history if call.serial > self.last_serial]
+        due = [
+            call
+            for hook in self.hooks
+            for call in history.get(hook, ())
+            if call.serial > self.last_serial
+        ]
         self.is_ready = not due
         if due:
-            self.last_serial = due[-1].serial
+            self.last_serial = max(call.serial for call in due)
         return due
 
 
 def replay(
-    owner: pluggy.PluginManager,
     runner: Runner,
-    state: HostState,
     newcomer: Newcomer,
-    plugin: Any,
+    implementations: Iterable[tuple[str, pluggy.HookImpl]],
     due: Sequence[HistoricCall],
 ) -> None:
-    """Call a newcomer's implementations (of `plugin`) with the due calls, as pluggy does.
+    """Call a newcomer's implementations with the due calls, in pluggy's order.
 
     Raises:
         BaseException: raised by an implementation.
     """
-    alone = EpochManager(owner, runner, state, (), verify=False)
-    for call in due:
-        history = getattr(alone.hook, call.name)._call_history  # noqa: SLF001  pluggy has no other
-        history.append(call.for_newcomer(newcomer.results))
-    alone.register(plugin, newcomer.name)
+    for hook, implementation in implementations:
+        for call in due:
+            if call.name == hook:
+                results = runner.run(hook, [implementation], call.kwargs, False)
+                if results and call.callback is not None:
+                    newcomer.results.append(partial(call.callback, results[0]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,4 +136,13 @@ def targets_of(kind: HookimplKind, generation: Generation) -> Implementations:
     }
     hooks = {name: export.options.get("hook", name) for name, export in exports.items()}
     targets = {name: export.target for name, export in exports.items()}
-    return Implementations(generation.plugin, generation.number, hooks, targets)
+    return Implementations(generation, hooks, targets)
+
+
+def hooks_of(kind: HookimplKind, generation: Generation) -> set[str]:
+    """The hooks that a generation implements."""
+    return {
+        export.options.get("specname") or export.options.get("hook", name.partition(".")[2])
+        for (other, name), export in generation.exports.items()
+        if other is kind
+    }

@@ -36,6 +36,7 @@ import itertools
 import threading
 import weakref
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
@@ -50,7 +51,14 @@ from epochal.pluggy._epoch_manager import (
     NameTakenError,
     plugins_of,
 )
-from epochal.pluggy._history import HistoricCall, Newcomer, PendingChange, replay, targets_of
+from epochal.pluggy._history import (
+    HistoricCall,
+    Newcomer,
+    PendingChange,
+    hooks_of,
+    replay,
+    targets_of,
+)
 from epochal.pluggy._hooks import Hooks
 from epochal.pluggy._marks import kind_of
 from epochal.pluggy._queries import ManagerQueries
@@ -59,7 +67,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from epochal import Epoch, Generation
-    from epochal.pluggy._hooks import Caller
+    from epochal.pluggy._history import History
+    from epochal.pluggy._hooks import Caller, Historic
     from epochal.runtime import Runtime
 
 
@@ -97,7 +106,7 @@ class PluginManager(ManagerQueries):
         self._key: Final = object()  # of this manager's slot in an epoch
         self._serials: Final = itertools.count(1)
         self._state = HostState()
-        self._history: tuple[HistoricCall, ...] = ()
+        self._history: History = {}
         self._pending: PendingChange | None = None
         runtime.join(self)
 
@@ -155,28 +164,43 @@ class PluginManager(ManagerQueries):
             place = (self._runtime.epoch.number, 1, next(self._serials))
             return replace(state, objects=(*state.objects, HostObject(canonical, plugin, place)))
 
-        self._alter(add, Newcomer(canonical))
+        def prepare(manager: EpochManager) -> Callable[[], None]:
+            registration = manager.registration(plugin, canonical)
+            self._catch_up(newcomer, registration.implementations)
+            return partial(manager.admit, registration)
+
+        newcomer = Newcomer(canonical)
+        self._alter(add, newcomer, prepare)
         return canonical
 
     def unregister(self, plugin: Any | None = None, name: str | None = None) -> Any | None:
         """Unregister an object of the host, as in pluggy; running calls go on with it.
 
         Raises:
-            ValueError: it is a plugin of the runtime, which `rt.remove` removes.
+            ValueError: it is a plugin of the runtime, which `rt.remove` removes; or the name is
+                another plugin's.
         """
-        epoch = self._runtime.epoch
-        older = self._manager_of(epoch)
-        removed = self._make(epoch, self._state, older=older, strict=False).unregister(plugin, name)
+        manager = self._manager_of(self._runtime.epoch)
+        name = _name_of(manager, plugin, name)
+        removed = manager.get_plugin(name)
+        if removed is None:  # blocked, or there is none of that name
+            return plugin
         if isinstance(removed, Implementations):
             raise ValueError(  # noqa: TRY004  the object is fine, the call is not
                 f"{removed.plugin!r} is a plugin of the runtime: remove it with "
                 f"rt.remove({removed.plugin!r}), or exclude it from calls with set_blocked"
             )
-        self._alter(
-            lambda state: replace(
-                state, objects=tuple(host for host in state.objects if host.plugin is not removed)
-            )
-        )
+
+        def take_out(state: HostState) -> HostState:
+            kept = tuple(host for host in state.objects if host.plugin is not removed)
+            return replace(state, objects=kept)
+
+        def prepare(manager: EpochManager) -> Callable[[], None]:
+            if manager.get_plugin(name) is not removed:
+                return lambda: None  # another thread was first
+            return partial(manager.dismiss, removed, name)
+
+        self._alter(take_out, prepare=prepare)
         return removed
 
     def set_blocked(self, name: str) -> None:
@@ -199,51 +223,75 @@ class PluginManager(ManagerQueries):
         return True
 
     def _alter(
-        self, change: Callable[[HostState], HostState], newcomer: Newcomer | None = None
+        self,
+        change: Callable[[HostState], HostState],
+        newcomer: Newcomer | None = None,
+        prepare: Callable[[EpochManager], Callable[[], None]] | None = None,
     ) -> None:
         """Validate another state against the active and the coming epoch, then store it.
 
         `change` makes it of the present state, and may be called again. `newcomer` is the object
-        that begins to take part with it; it receives the historic calls first.
+        that begins to take part with it; it receives the historic calls first. `prepare` validates
+        the same change against the manager of the active epoch, and returns the function that makes
+        it there; without it the manager is built anew.
         """
-        while not self._has_altered(change, newcomer):
+        while not self._has_altered(change, newcomer, prepare):
             pass  # another thread was first: with another state, change or historic call
         for result in newcomer.results if newcomer else ():
             result()
 
     def _has_altered(
-        self, change: Callable[[HostState], HostState], newcomer: Newcomer | None
+        self,
+        change: Callable[[HostState], HostState],
+        newcomer: Newcomer | None,
+        prepare: Callable[[EpochManager], Callable[[], None]] | None,
     ) -> bool:
         with self._lock:
             state, pending, epoch = self._state, self._pending, self._runtime.epoch
         wanted = replace(change(state), version=state.version + 1)
-        managers = self._validate(wanted, epoch, pending)
-        plugin = managers[0][1].get_plugin(newcomer.name) if newcomer else None
-        if newcomer and plugin is not None:
-            self._catch_up(newcomer, plugin, wanted)
+        manager = commit = None
+        if prepare is not None:
+            manager = self._manager_of(epoch)
+            if manager.version != state.version:
+                return False  # another thread was first
+            commit = prepare(manager)
+        managers = self._validate(wanted, epoch, pending, changed=manager)
+        if newcomer is not None and prepare is None:
+            self._catch_up_in(managers[0][1], newcomer)
         with self._lock:
             # `_pending` is compared in the step that writes the state: see the module's text.
             if (self._state, self._pending, self._runtime.epoch) != (state, pending, epoch):
                 return False
-            if newcomer and plugin is not None and not newcomer.has_received(self._history):
+            if newcomer is not None and not newcomer.has_received(self._history):
                 return False
-            for slot, manager in managers:  # before the state: a reader of that finds its managers
-                slot.manager = manager
+            for slot, built in managers:  # before the state: a reader of that finds its managers
+                slot.manager = built
+            if manager is not None and commit is not None:
+                commit()
+                manager.version = wanted.version
             self._state = wanted
         return True
 
     def _validate(
-        self, state: HostState, epoch: Epoch, pending: PendingChange | None
+        self,
+        state: HostState,
+        epoch: Epoch,
+        pending: PendingChange | None,
+        *,
+        changed: EpochManager | None,
     ) -> list[tuple[_ManagerSlot, EpochManager]]:
-        """Build the managers that a state needs; raises if a plugin does not fit it."""
+        """Build the managers that a state needs; raises if a plugin does not fit it.
+
+        `changed` is the active epoch's if it is not built, but changed.
+        """
         following = pending.epoch() if pending is not None else None
         older = self._manager_of(epoch)
         managers: list[tuple[_ManagerSlot, EpochManager]] = []
-        epochs = [epoch] if following is None or following is epoch else [epoch, following]
-        for each in epochs:
+        for each in [epoch] if following is None or following is epoch else [epoch, following]:
             slot = each.derived(self._key, _ManagerSlot)
-            manager = self._make(each, state, older=slot.manager or older, strict=True)
-            managers.append((slot, manager))
+            if changed is None or (each is following and slot.manager is not changed):
+                manager = self._make(each, state, older=slot.manager or older, strict=True)
+                managers.append((slot, manager))
         return managers
 
     # --- historic calls ----------------------------------------------------------------------
@@ -252,31 +300,41 @@ class PluginManager(ManagerQueries):
         self, caller: Caller, callback: Callable[[Any], None] | None, kwargs: Mapping[str, Any]
     ) -> None:
         """Make a historic call (`pm.hook.name.call_historic`)."""
-        if not caller.is_historic():
-            caller.within(self.current_manager()).call_historic(callback, kwargs)  # pluggy refuses
-        filled = {**getattr(caller.spec, "kwargdefaults", {}), **kwargs}
+        name = caller.name
         with self._lock:
-            call = HistoricCall(next(self._serials), caller.name, filled, callback)
+            call = HistoricCall(next(self._serials), name, kwargs, callback)
             # One step with the next lines: a newcomer is ready, or finds the call in the history.
-            self._history = (*self._history, call)
+            self._history = {**self._history, name: (*self._history.get(name, ()), call)}
             epoch, pending = self._runtime.epoch, self._pending
             ready = self._take_ready(call)
         try:
-            caller.within(self._manager_of(epoch)).call_historic(callback, kwargs)
+            _call_once(caller.within(self._manager_of(epoch)), call)
             del epoch
             for newcomer in ready:
                 self._repeat_for(newcomer, pending, call)
         except BaseException:
             with self._lock:
-                self._history = tuple(other for other in self._history if other is not call)
+                kept = tuple(other for other in self._history[name] if other is not call)
+                self._history = {**self._history, name: kept}
             raise
+
+    def historic_calls(self, name: str) -> Historic:
+        """The arguments and callbacks of a hook's historic calls."""
+        return [(call.kwargs, call.callback) for call in self._history.get(name, ())]
+
+    def replace_historic_calls(self, name: str, calls: Historic) -> None:
+        """Repeat other historic calls for newcomers from now on."""
+        with self._lock:
+            made = [HistoricCall(next(self._serials), name, *call) for call in calls]
+            self._history = {**self._history, name: tuple(made)}
 
     def _take_ready(self, call: HistoricCall) -> list[Newcomer]:
         """The newcomers that no longer look at the history; called under the lock."""
         pending = self._pending
         if pending is None or pending.epoch() is self._runtime.epoch:  # published: they are in it
             return []
-        ready = [newcomer for newcomer in pending.newcomers.values() if newcomer.is_ready]
+        newcomers = pending.newcomers.values()
+        ready = [each for each in newcomers if each.is_ready and call.name in each.hooks]
         for newcomer in ready:
             newcomer.last_serial = call.serial
         return ready
@@ -287,21 +345,29 @@ class PluginManager(ManagerQueries):
         epoch = pending.epoch() if pending is not None else None
         if epoch is None:  # the change was rolled back
             return
-        plugin = self._manager_of(epoch).get_plugin(newcomer.name)
+        manager = self._manager_of(epoch)
         late = Newcomer(newcomer.name)  # its results are delivered here, not with the change
-        if plugin is not None:
-            replay(self, self._runner, self._state, late, plugin, [call])
+        if (plugin := manager.get_plugin(newcomer.name)) is not None:
+            replay(self._runner, late, manager.implementations_of(plugin, late.name), [call])
         for result in late.results:
             result()
 
-    def _catch_up(self, newcomer: Newcomer, plugin: Any, state: HostState) -> None:
+    def _catch_up_in(self, manager: EpochManager, newcomer: Newcomer) -> None:
+        """Repeat all of the history for a newcomer that a manager has."""
+        if (plugin := manager.get_plugin(newcomer.name)) is not None:
+            self._catch_up(newcomer, [*manager.implementations_of(plugin, newcomer.name)])
+
+    def _catch_up(
+        self, newcomer: Newcomer, implementations: Sequence[tuple[str, pluggy.HookImpl]]
+    ) -> None:
         """Repeat all of the history for a newcomer, also calls that enter it meanwhile."""
+        newcomer.hooks = frozenset(hook for hook, _ in implementations)
         while True:
             with self._lock:
                 due = newcomer.take_due(self._history)
             if not due:
                 return
-            replay(self, self._runner, state, newcomer, plugin, due)
+            replay(self._runner, newcomer, implementations, due)
 
     # --- a participant in changes -----------------------------------------------------------
 
@@ -309,7 +375,7 @@ class PluginManager(ManagerQueries):
         """Validate the next epoch's implementations; returns the newcomers to prepare."""
         blocked = self._state.blocked
         taking_part = {
-            generation: Newcomer(generation.plugin)
+            generation: Newcomer(generation.plugin, hooks_of(self._kind, generation))
             for generation in newcomers
             if generation.plugin not in blocked
             and any(kind is self._kind for kind, _ in generation.exports)
@@ -327,7 +393,7 @@ class PluginManager(ManagerQueries):
                     break
         with self._lock:
             for newcomer in taking_part.values():
-                newcomer.is_ready = not self._history
+                newcomer.is_ready = newcomer.has_received(self._history)
             return [each for each, newcomer in taking_part.items() if not newcomer.is_ready]
 
     def _fitting(self, epoch: Epoch, state: HostState) -> EpochManager:
@@ -348,13 +414,44 @@ class PluginManager(ManagerQueries):
         """Repeat the historic calls for a newcomer."""
         assert self._pending is not None
         newcomer = self._pending.newcomers[generation]
-        self._catch_up(newcomer, targets_of(self._kind, generation), self._state)
+        manager = self._manager_of(self._runtime.epoch)  # to read the marks with
+        targets = targets_of(self._kind, generation)
+        self._catch_up(newcomer, [*manager.implementations_of(targets, newcomer.name)])
 
     def finish(self, *, published: bool) -> Sequence[Callable[[], object]]:
         """Forget the change; returns the newcomers' results for the callbacks, if published."""
         with self._lock:
             pending, self._pending = self._pending, None
         return pending.results if published and pending is not None else ()
+
+
+def _name_of(manager: EpochManager, plugin: Any | None, name: str | None) -> str:
+    """The name of the object to unregister, which is given by either or both.
+
+    Raises:
+        AssertionError: neither is given, or the object is not registered; as in pluggy.
+        ValueError: they do not agree; as in pluggy 1.7.
+    """
+    if name is None:
+        assert plugin is not None, "one of name or plugin needs to be specified"
+        name = manager.get_name(plugin)
+        assert name is not None, "plugin is not registered"
+    elif plugin is not None:
+        known, other = manager.get_plugin(name), manager.get_name(plugin)
+        if (known is not None and known is not plugin) or other not in {None, name}:
+            raise ValueError(
+                f"Plugin name {name!r} and plugin {plugin!r} do not agree (name is registered to "
+                f"{known!r}, plugin is registered as {other!r})"
+            )
+    return name
+
+
+def _call_once(caller: pluggy.HookCaller, call: HistoricCall) -> None:
+    """Make a historic call now."""
+    results = caller._hookexec(call.name, caller._hookimpls.copy(), call.kwargs, False)
+    if call.callback is not None:
+        for result in results if isinstance(results, list) else ():
+            call.callback(result)
 
 
 def _without(name: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from epochal.pluggy._epoch_manager import EpochManager
+    from epochal.pluggy._hooks import Historic
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +50,14 @@ class ManagerQueries(pluggy.PluginManager):
         """Make a historic call (`pm.hook.name.call_historic`)."""
         raise NotImplementedError
 
+    def historic_calls(self, name: str) -> Historic:
+        """The arguments and callbacks of a hook's historic calls."""
+        raise NotImplementedError
+
+    def replace_historic_calls(self, name: str, calls: Historic) -> None:
+        """Repeat other historic calls for newcomers from now on."""
+        raise NotImplementedError
+
     @property
     def _inner_hookexec(self) -> Any:
         """The function that runs calls; pluggy's monitoring reads it, and sets its own."""
@@ -72,7 +81,7 @@ class ManagerQueries(pluggy.PluginManager):
     def get_hookcallers(self, plugin: Any) -> list[Any] | None:
         """As in pluggy; the callers are live."""
         callers = self.current_manager().get_hookcallers(plugin)
-        return None if callers is None else [Caller(self, caller.name) for caller in callers]
+        return None if callers is None else [getattr(self.hook, each.name) for each in callers]
 
     def subset_hook_caller(self, name: str, remove_plugins: Iterable[Any]) -> Any:
         """As in pluggy; the caller is live, and leaves out plugins by their names."""
@@ -82,4 +91,4 @@ class ManagerQueries(pluggy.PluginManager):
         names = [plugin.plugin for plugin in removed if isinstance(plugin, Implementations)]
         ids = {id(plugin) for plugin in removed if plugin is not None}
         names += [other for other, plugin in manager.list_name_plugin() if id(plugin) in ids]
-        return Caller(self, name, without=names)
+        return Caller(self, name, without=names) if names else getattr(self.hook, name)

@@ -451,6 +451,11 @@ class Generation:
         with self._threads.noting(), self._noting():
             yield
 
+    @property
+    def module(self) -> ModuleType | None:
+        """The plugin's root module; None before it is linked and after it is shut down."""
+        return self._root
+
     def entry_point(self, name: str) -> Callable[..., Any] | None:
         """A function that the plugin defines for Epochal to call; None if there is none."""
         function = vars(self._root).get(name) if self._root is not None else None
