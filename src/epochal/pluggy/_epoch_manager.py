@@ -1,7 +1,7 @@
 """An epoch manager: pluggy's manager over one epoch, built once for it.
 
 The plugins in it are those of the epoch, for good. Objects of the host come and go in it, one at a
-time, as in pluggy (`Registration`); a call that runs has its own list of implementations.
+time, as in pluggy (`ValidatedObject`); a call that runs has its own list of implementations.
 
 pluggy's manager and its callers refer to each other: the cycle would hold the epoch's functions
 until a collection. The callers of an epoch manager refer to a `Runner` instead, which the program's
@@ -109,7 +109,7 @@ class NameTakenError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Registration:
+class ValidatedObject:
     """An object of the host, validated against an epoch manager that it may be added to.
 
     Attributes:
@@ -192,7 +192,7 @@ class EpochManager(pluggy.PluginManager):
 
     # --- objects of the host, one at a time ---------------------------------------------------
 
-    def registration(self, plugin: Any, name: str) -> Registration:
+    def registration(self, plugin: Any, name: str) -> ValidatedObject:
         """Validate what `register` would add, without adding it.
 
         Raises:
@@ -210,7 +210,7 @@ class EpochManager(pluggy.PluginManager):
             caller: pluggy.HookCaller | None = getattr(self.hook, hook, None)
             if caller is not None and caller.has_spec():
                 self._verify_hook(caller, implementation)
-        return Registration(name, plugin, implementations)
+        return ValidatedObject(name, plugin, implementations)
 
     def implementations_of(self, plugin: Any, name: str) -> Iterator[tuple[str, pluggy.HookImpl]]:
         """An object's implementations, each with its hook, in pluggy's order."""
@@ -224,7 +224,7 @@ class EpochManager(pluggy.PluginManager):
                     pluggy.HookImpl(plugin, name, function, options),
                 )
 
-    def admit(self, registration: Registration) -> None:
+    def admit(self, registration: ValidatedObject) -> None:
         """Add what was validated. Calls no foreign code, and cannot fail."""
         self._name2plugin[registration.name] = registration.plugin
         for hook, implementation in registration.implementations:
