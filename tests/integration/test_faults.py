@@ -142,19 +142,18 @@ def test_a_failing_shutdown_is_reported_and_blocks_nothing(host, plugins, case):
     assert host.epoch[tool]["geo.version"]() == 2
 
 
-def test_a_patch_of_a_host_module_is_reported_with_the_attribute(host, plugins):
+def test_a_patch_of_a_host_module_goes_with_the_plugin(host, plugins):
     code = """
 import tests.integration.test_faults as victim
 def fake(): return "fake"
 victim.patched = fake
 """
     host.load(plugins.write("evil", code))
-    try:
-        cut = host.remove("evil")
-        assert not cut.reclaimed
-        assert any("test_faults.patched" in line for line in map(str, cut.leaks)), cut.leaks
-    finally:
-        del globals()["patched"]
+    assert globals()["patched"]() == "fake"
+    cut = host.remove("evil")
+    assert "patched" not in globals()
+    assert any("test_faults.patched" in line for line in cut.cleaned_up), cut.cleaned_up
+    assert cut.reclaimed, cut.leaks
 
 
 def test_an_event_loop_task_left_behind_is_named(plugins):

@@ -379,9 +379,9 @@ LEAKS = {
         ["module", "KEPT[0]"],
     ),
     "a monkeypatch": (
-        "from tests.integration.test_memory import HostBase\ndef patched(self): pass\n"
-        "HostBase.patched = patched",
-        ["patched", "HostBase.patched"],
+        "from tests.integration.test_memory import HostBase\ndef pat(self): pass\n"
+        "setattr(HostBase, pat.__name__ + 'ched', pat)",
+        ["pat", "HostBase.patched"],
     ),
 }
 

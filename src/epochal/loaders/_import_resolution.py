@@ -63,6 +63,7 @@ def top_names(files: Iterable[str], folder: str) -> frozenset[str]:
 def resolve_import(
     names: Callable[[str], str | None],
     proxy_for: Callable[[str, ModuleType], ModuleType],
+    imported: Callable[[str, Mapping[str, object] | None], object],
     name: str,
     globals: Mapping[str, object] | None = None,  # noqa: A002  the builtin's parameter
     locals: Mapping[str, object] | None = None,  # noqa: A002  the builtin's parameter
@@ -74,6 +75,8 @@ def resolve_import(
     Args:
         names: maps the generation's own names.
         proxy_for: gets the name and module of an import, and returns the module or its proxy.
+        imported: gets the name of an import that is not the generation's own, and the globals of
+            the code that imports.
         name: as for the builtin, like the rest.
         globals: of the importing module.
         locals: not used by the import system.
@@ -92,6 +95,7 @@ def resolve_import(
         top = name.partition(".")[0]
         return builtins.__import__(names(top) or name, fromlist=("__name__",))
     module = builtins.__import__(name, globals, locals, fromlist, level)
+    imported(name, globals)
     # `import a.b` binds `a`, `from a.b import c` looks into `a.b`.
     return proxy_for(name if fromlist else name.partition(".")[0], module)
 

@@ -45,6 +45,7 @@ class MemoryLoader:
         """Compile the bytes and run them."""
         public = self._namespace.add_module(module, self)
         code = COMPILER.compile(self.source, self.file, retain_in=self._namespace.compiled)
+        self._namespace.add_code(module, code)
         # It may be imported within a library's import, which it is no part of.
         depth = own_code_begins()
         try:

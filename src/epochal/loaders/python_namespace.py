@@ -36,7 +36,9 @@ from pathlib import PurePosixPath
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.generation.host_names import names_of
 from epochal._core.generation.process_tables import host_builtins
+from epochal._core.generation.side_effects import is_noting, plugin_imports
 from epochal._core.introspect.object_names import MODULE_OF_NAME
 from epochal.loaders import _module_registry as registry
 from epochal.loaders._exit_hooks import ExitHooks
@@ -49,7 +51,8 @@ from epochal.loaders._prometheus import NAME as PROMETHEUS
 from epochal.loaders._prometheus import GenerationMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from types import CodeType
 
     from epochal._core.generation.generation import Generation
     from epochal._core.plugin.artifact import Artifact
@@ -124,16 +127,31 @@ class PythonNamespace:
         self._names: NameMap | None = None  # from the first import on, like the proxies
         self._proxies: dict[str, ModuleType] | None = None
         self._metrics: GenerationMetrics | None = None
+        # By the `id` of the dictionary of the module, which `modules` keeps alive.
+        self._names_in_code: Final[dict[int, frozenset[str]]] = {}
         self._lock: Final = threading.Lock()
         self.vendored: Final = vendored
         self.builtins: Final = host_builtins()
-        self.builtins["__import__"] = partial(resolve_import, self._private_name, self._proxy_for)
+        self.builtins["__import__"] = partial(
+            resolve_import, self._private_name, self._proxy_for, self._notice_import
+        )
 
     def _private_name(self, name: str) -> str | None:
         names = self._names
         if names is None:  # of two threads that make one, either's will do
             names = self._names = NameMap(self._tops(), self._check_open)
         return names(name)
+
+    def _notice_import(self, name: str, importer: Mapping[str, object] | None) -> None:
+        if importer is None or not is_noting():
+            return
+        names = self._names_in_code.get(id(importer))
+        if names is None:
+            return
+        for each in dict.fromkeys((name, name.partition(".")[0])):
+            module = sys.modules.get(each)
+            if type(module) is ModuleType:
+                plugin_imports(module, names)
 
     def _proxy_for(self, name: str, module: ModuleType) -> ModuleType:
         if name.partition(".")[0] == PROMETHEUS:
@@ -259,8 +277,13 @@ class PythonNamespace:
         self._closed = True  # first: a late import must not enter what the next line removes
         registry.leave(self.root_name, self._files)
         self.modules.clear()
+        self._names_in_code.clear()
         if self.compiled is not None:
             self.compiled.clear()
+
+    def add_code(self, module: ModuleType, code: CodeType) -> None:
+        """Note the names in a module's code, which is about to run."""
+        self._names_in_code[id(vars(module))] = names_of(code)
 
     def add_module(self, module: ModuleType, loader: MemoryLoader) -> str:
         """Register a module that is about to run; called by its loader. Returns its public name.

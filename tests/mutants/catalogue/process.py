@@ -3,6 +3,8 @@
 from tests.mutants.mutant import Mutant, delete, replace
 
 IMPORTS = "tests/integration/test_first_imports.py::"
+REFUSED = "tests/integration/test_refused_changes.py::"
+RESOURCES = "tests/integration/test_resources.py::"
 
 MUTANTS = (
     Mutant(
@@ -71,5 +73,49 @@ MUTANTS = (
         edit=delete(),
         shape="abafc9",
         test=IMPORTS + "test_an_import_that_never_returns_holds_no_other_plugin",
+    ),
+    Mutant(
+        "E5.host-names-are-restored",
+        "E5",
+        "what a refused version patched in the host's modules and classes stays",
+        module="epochal._core.generation.side_effects",
+        where="_ChangesNoted._note",
+        at="if 1",
+        edit=delete(),
+        shape="bc8cae",
+        test=REFUSED + "test_a_refused_version_leaves_its_predecessors_entries",
+    ),
+    Mutant(
+        "E5.what-is-left-is-named",
+        "E5",
+        "what a refused version left with the host is not named in the error",
+        module="epochal._core.change.executor",
+        where="Executor._note",
+        at="for 2",
+        edit=delete(),
+        shape="99ecc4",
+        test=REFUSED + "test_what_cannot_be_taken_back_is_named_in_the_error",
+    ),
+    Mutant(
+        "E5.an-error-is-no-leak",
+        "E5",
+        "the error that a change was refused with is named as what keeps the refused version",
+        module="epochal._core.introspect.object_graph",
+        where="Graph.__init__",
+        at="expr 1",
+        edit=delete(),
+        shape="6f7da6",
+        test=REFUSED + "test_the_error_alone_keeps_a_refused_version",
+    ),
+    Mutant(
+        "E7.threads-keep-no-hook",
+        "E7",
+        "a thread keeps the hooks that were in place when it was made",
+        module="epochal._core.generation.process_tables",
+        where="_refresh_threads",
+        at="for 0",
+        edit=delete(),
+        shape="5247c4",
+        test=RESOURCES + "test_side_effects_go_with_the_generation",
     ),
 )

@@ -57,10 +57,12 @@ def test_imports_of_other_modules_get_their_proxies(names):
         imported.append((name, module.__name__))
         return proxy if name == "json" else module
 
-    importer = partial(resolve_import, names, proxy_for)
+    noticed = []
+    importer = partial(resolve_import, names, proxy_for, lambda name, _: noticed.append(name))
     scope = {"__builtins__": {**vars(builtins), "__import__": importer}}
     exec("import json.decoder\nfrom json import scanner\nfrom json.decoder import NaN", scope)
     assert (scope["json"], scope["scanner"]) == (proxy, "the proxy's")
     # `import a.b` binds `a`; `from a.b import c` looks into `a.b`.
     assert imported == [("json", "json"), ("json", "json"), ("json.decoder", "json.decoder")]
+    assert noticed == ["json.decoder", "json", "json.decoder"]
     assert json is not proxy

@@ -189,7 +189,7 @@ class Executor:
             Deadline(self._spec.limits.phase, is_cancellable=False),
             self._epochs.events,
             self._spec.limits.drain,
-            is_rollback=True,
+            error=self._error,
         )
         # The leases of what was staged end here: the retirement waits for them.
         staging.clear()
@@ -205,6 +205,8 @@ class Executor:
     def _end(self) -> None:
         # An error refers to our frames, and they to it: leave no circle.
         self._error = None
+        if self._retirement is not None:
+            self._retirement.error = None
         del self._runner.machine
         self.ended.set_result(None)
 
@@ -241,6 +243,8 @@ class Executor:
         for retiring in retirement.retiring:
             for line in (*retiring.failures, *retiring.holders):
                 error.add_note(f"while rolling back {retiring.generation}: {line}")
+            for leak in retiring.leaks:
+                error.add_note(f"{retiring.generation} could not be taken back wholly: {leak}")
         if self._spec.journal is None or self._spec.dry_run:
             return
         numbers = {r.generation.plugin: r.generation.number for r in retirement.retiring}

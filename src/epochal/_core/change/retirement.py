@@ -158,20 +158,20 @@ class Retirement:
         deadline: how long the plugin code in each may take.
         events: receives what happens.
         timeout_s: seconds after which `run` returns, once; None for never.
-        is_rollback: the generations never served. The error that undid them is on its way to the
-            caller and refers to their frames: their memory comes back when it is dropped.
+        error: the error that the generations are undone for, which never served. It is on its way
+            to the caller and refers to their frames: their memory comes back when it is dropped.
         cancel_holders: when the time has run out, first ask those that use the generations to stop,
             and wait as long again.
         successors: the generations that replace them, by plugin.
 
     Attributes:
         retiring: each generation, and what became of it.
+        error: as above; None once the caller has its answer.
     """
 
     __slots__ = (
         "_cancel_holders",
         "_events",
-        "_is_rollback",
         "_leaving",
         "_looks",
         "_pending",
@@ -182,6 +182,7 @@ class Retirement:
         "_timeout_s",
         "_to_ask",
         "_wake",
+        "error",
         "retiring",
     )
 
@@ -194,7 +195,7 @@ class Retirement:
         events: EventStream,
         timeout_s: float | None,
         *,
-        is_rollback: bool = False,
+        error: BaseException | None = None,
         cancel_holders: bool = False,
         successors: Mapping[str, Generation] = NO_SUCCESSORS,
     ) -> None:
@@ -202,7 +203,7 @@ class Retirement:
         self._wake: Final[Wake] = SimpleQueue()
         self._runner: Final = runner
         self._events: Final = events
-        self._is_rollback: Final = is_rollback
+        self.error = error
         self._timeout_s: Final = timeout_s
         self._cancel_holders = cancel_holders
         self._schedule: CollectionSchedule | None = None  # from the first wait on
@@ -375,7 +376,7 @@ class Retirement:
         """Take its memory apart; finalizers of the plugin's objects run in here."""
         generation = retiring.generation
         retiring.reclaim = self._runner.call_plugin(
-            step, generation, partial(generation.release, thorough=not self._is_rollback)
+            step, generation, partial(generation.release, self.error)
         )
         if retiring.leaks:
             self._events.emit(

@@ -532,11 +532,11 @@ class Generation:
         if self._context is not None:
             self._context.return_borrowed()
 
-    def release(self, *, thorough: bool = True) -> Reclaim:
+    def release(self, error: BaseException | None = None) -> Reclaim:
         """Drop everything of the plugin and take its memory apart.
 
         Args:
-            thorough: find out what keeps it, if anything does; that looks through the whole heap.
+            error: the error that it was undone for, if it never served.
         """
         namespace, self._namespace = self._namespace, None
         self._root = self._context = None
@@ -550,7 +550,7 @@ class Generation:
         root_name = namespace.root_name
         # `reclaim` counts references: none of this frame's may be among them.
         del namespace
-        return reclaim(modules, root_name=root_name, thorough=thorough)
+        return reclaim(modules, root_name=root_name, error=error)
 
     def _noting(self) -> AbstractContextManager[None]:
         assert self._namespace is not None  # prepared, and not released

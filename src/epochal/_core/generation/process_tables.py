@@ -177,6 +177,20 @@ class FinalizerTable(ListTable):
         return Entry(f"{self.describe(function)}, {ended}", undo)
 
 
+def _refresh_threads() -> None:
+    """Have no thread keep the hooks that were in place when it was made.
+
+    `threading.Thread` keeps `sys.excepthook`, `threading.excepthook`, `print` and `sys.stderr` of
+    that moment, for an error while the interpreter shuts down. So each thread that was made while a
+    plugin had a hook in place would keep the plugin in memory, for as long as the thread lives.
+    """
+    for thread in threading.enumerate():
+        names = vars(thread)
+        if "_invoke_excepthook" in names and "_stderr" in names:
+            thread._invoke_excepthook = threading._make_invoke_excepthook()  # type: ignore[attr-defined]  # noqa: SLF001
+            thread._stderr = sys.stderr  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 def _list_of_module(name: str, attribute: str) -> Any:
     """A list in a module, if the module is imported."""
     return vars(sys.modules[name]).get(attribute, []) if name in sys.modules else []
@@ -212,16 +226,21 @@ _WARNINGS: Final = {
 }
 _LOGGING: Final = {"_loggerClass": logging.Logger, "_logRecordFactory": logging.LogRecord}
 
-BUILTINS: Final = NamedTable("builtin {}", lambda: _builtins, original=dict(_builtins))
+BUILTINS: Final = NamedTable(
+    "builtin {}", lambda: _builtins, original=dict(_builtins), undone=_refresh_threads
+)
 
 TABLES: Final[tuple[WatchedTable, ...]] = (
     BUILTINS,
-    NamedTable("sys.{}", lambda: sys.__dict__, _SYS, _kept_originals(sys, _SYS)),
+    NamedTable(
+        "sys.{}", lambda: sys.__dict__, _SYS, _kept_originals(sys, _SYS), undone=_refresh_threads
+    ),
     NamedTable(
         "threading.{}",
         lambda: threading.__dict__,
         _THREADING | _TRACERS.keys(),
         _kept_originals(threading, _THREADING) | _TRACERS,
+        undone=_refresh_threads,
     ),
     NamedTable("logging.{}", lambda: logging.__dict__, frozenset(_LOGGING), _LOGGING),
     LoggerTable("logger {} of a class of its own", lambda: logging.root.manager.loggerDict),
@@ -259,6 +278,19 @@ def logger_tables() -> dict[str, WatchedTable]:
             label = f"logging filter of a handler of logger {logger.name!r}:"
             tables[f"filter {id(handler)}"] = ListTable(label, lambda h=handler: h.filters)  # type: ignore[misc]
     return tables
+
+
+def is_watched(module: ModuleType, key: object) -> bool:
+    """Whether a name of a module is an entry of one of the tables."""
+    return module is builtins or key in _WATCHED.get(module.__dict__.get("__name__"), ())
+
+
+_WATCHED: Final[dict[Any, frozenset[str]]] = {
+    "sys": _SYS | {"modules", "meta_path", "path_hooks"},
+    "threading": _THREADING | _TRACERS.keys(),
+    "logging": frozenset(_LOGGING),
+    "warnings": frozenset(_WARNINGS) | {"filters"},
+}
 
 
 def host_builtins() -> dict[str, Any]:

@@ -86,7 +86,10 @@ class Reclaim:
 
 
 def reclaim(
-    modules: MutableMapping[str, ModuleType], *, root_name: str, thorough: bool = True
+    modules: MutableMapping[str, ModuleType],
+    *,
+    root_name: str,
+    error: BaseException | None = None,
 ) -> Reclaim:
     """Take a generation's modules apart, or name the references that keep them.
 
@@ -96,25 +99,26 @@ def reclaim(
     Args:
         modules: the modules by name; emptied.
         root_name: the private name that all of them begin with.
-        thorough: if a reference seems to keep them, make sure and find it. Otherwise they are left
-            to the collector.
+        error: the error that they were undone for, if any. It leads to them through its frames:
+            that counts as no leak, and they are left to the collector.
     """
     owned = list(modules.values())
     modules.clear()
     cleaned_up: list[str] = []
-    graph = Graph(owned, root_name, broad=False)
-    for remedy in _REMEDIES if thorough else _REMEDIES[:1]:
+    graph = Graph(owned, root_name, broad=False, error=error)
+    for remedy in _REMEDIES:
         if graph.is_closed():
             break
         apply = remedy(graph)
         del graph  # it refers to everything that the remedy is to free
         cleaned_up += apply()
-        graph = Graph(owned, root_name, broad=True)
-    if graph.is_closed():
-        owned.clear()
-        return Reclaim(shells=_take_apart(graph), cleaned_up=tuple(cleaned_up))
-    leaks = _explain(graph, id(owned)) if thorough else ()
-    return Reclaim(leaks, cleaned_up=tuple(cleaned_up))
+        graph = Graph(owned, root_name, broad=True, error=error)
+    if not graph.is_closed():
+        return Reclaim(_explain(graph, id(owned)), cleaned_up=tuple(cleaned_up))
+    owned.clear()
+    if graph.is_excused():
+        return Reclaim(cleaned_up=tuple(cleaned_up))
+    return Reclaim(shells=_take_apart(graph), cleaned_up=tuple(cleaned_up))
 
 
 Remedy: TypeAlias = "Callable[[Graph], Callable[[], list[str]]]"

@@ -42,15 +42,20 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from epochal._core.generation import process_tables
+from epochal._core.generation.host_names import HostNames
 from epochal.errors import format_error
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from types import ModuleType
 
     from epochal._core.generation.watched_table import Entry, Owns, WatchedTable
 
 Look: TypeAlias = "dict[Any, Any]"
 """A copy of the entries of every table, by table."""
+
+_Imported: TypeAlias = "dict[tuple[int, int], tuple[ModuleType, frozenset[str]]]"
+"""The modules of the host that a plugin's code has imported, each with the names in that code."""
 
 
 class SideEffects:
@@ -62,10 +67,11 @@ class SideEffects:
     before forget its look: that holds entries of other plugins, which would not be freed.
     """
 
-    __slots__ = ("_block", "_entries")
+    __slots__ = ("_block", "_entries", "_imported")
 
     def __init__(self) -> None:
         self._entries: Final[list[Entry]] = []
+        self._imported: Final[_Imported] = {}
         self._block: _ChangesNoted | None = None
 
     def noting(self, owns: Owns) -> AbstractContextManager[None]:
@@ -76,7 +82,7 @@ class SideEffects:
         """
         if self._block is not None:
             self._block.forget()
-        self._block = _ChangesNoted(self._entries, owns)
+        self._block = _ChangesNoted(self._entries, self._imported, owns)
         return self._block
 
     def undo(self, owns: Owns) -> tuple[list[str], list[str]]:
@@ -96,6 +102,7 @@ class SideEffects:
         for table in _tables().values():
             for entry in list(table.owned(table.now(), owns)):
                 _undo(entry, cleaned_up, failures)
+        self._imported.clear()
         return cleaned_up, failures
 
 
@@ -108,10 +115,12 @@ class _ChangesNoted:
         imports: two looks around each import of a foreign module that has ended since.
     """
 
-    __slots__ = ("_entries", "_owns", "before", "imports", "thread")
+    __slots__ = ("_entries", "_host", "_imported", "_owns", "before", "imports", "thread")
 
-    def __init__(self, entries: list[Entry], owns: Owns) -> None:
+    def __init__(self, entries: list[Entry], imported: _Imported, owns: Owns) -> None:
         self._entries: Final = entries
+        self._imported: Final = imported
+        self._host: HostNames | None = None
         self._owns: Owns | None = owns
         self.thread = 0
         self.before: Look | None = None
@@ -126,12 +135,22 @@ class _ChangesNoted:
             if abandoned is not None:
                 abandoned.before = {}
         self.imports.clear()
+        self._host = None
         self._owns = None  # it leads to the plugin's code
 
     def __enter__(self) -> None:
         self.thread = threading.get_ident()
         _blocks[id(self)] = self
+        self._host = HostNames(process_tables.is_watched)
+        for module, names in self._imported.values():
+            self._host.reach(module, names)
         self.before = _look()
+
+    def reach(self, module: ModuleType, names: frozenset[str]) -> None:
+        """Look at what the plugin's code, which uses these names, can reach from a module."""
+        if self._host is not None:
+            self._imported[id(module), id(names)] = module, names
+            self._host.reach(module, names)
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         before, self.before = self.before, None
@@ -163,6 +182,8 @@ class _ChangesNoted:
                     table.carry_over(known, entries, before.setdefault(key, []), self._owns)
         for key, table in tables.items():
             self._entries.extend(table.changed(before.get(key, []), after[key]))
+        if self._host is not None:
+            self._entries.extend(self._host.changed(self._owns))
 
 
 class _Import:
@@ -211,6 +232,24 @@ def import_ends() -> None:
     if outermost.depth == 0:
         _publish(outermost)
         _imports.pop(thread, None)
+
+
+def is_noting() -> bool:
+    """Whether a block is open in the process."""
+    return bool(_blocks)
+
+
+def plugin_imports(module: ModuleType, names: frozenset[str]) -> None:
+    """A plugin's code has imported a module of the host, in this thread.
+
+    Args:
+        module: the module.
+        names: the names in the code (`host_names.names_of`), the same object for the same code.
+    """
+    thread = threading.get_ident()
+    for block in list(_blocks.values()):
+        if block.thread == thread:
+            block.reach(module, names)
 
 
 def own_code_begins() -> int:

@@ -9,7 +9,8 @@ their `__eq__`, `__hash__` and `__repr__` may be foreign code.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from operator import is_
@@ -33,10 +34,12 @@ class Entry:
     Attributes:
         description: the entry in words.
         undo: takes it out; returns False if it is not there any more as the plugin left it.
+        put: the value under a name that it is; None for an entry without a name.
     """
 
     description: str
     undo: Callable[[], bool]
+    put: Put | None = None
 
 
 class WatchedTable(Protocol):
@@ -59,22 +62,75 @@ class WatchedTable(Protocol):
         ...
 
 
-class _Put:
-    """A value that a generation put under a name, and the value that it replaced.
+class Names(ABC):
+    """Somewhere that values are put under names.
 
-    `old` is altered under its table's lock: where two generations replaced a value one after the
-    other, and the first goes first, the second gets the value that the first had replaced.
+    Attributes:
+        owner: the object that has the names.
     """
 
-    __slots__ = ("__weakref__", "key", "old", "value")
+    owner: Any
 
-    def __init__(self, key: Any, old: object, value: object) -> None:
+    @abstractmethod
+    def table(self) -> Mapping[Any, Any]:
+        """The values by name."""
+
+    def found(self, names: Collection[str]) -> Collection[Any]:
+        """Those of some names that are there."""
+        return self.table().keys() & names
+
+    @abstractmethod
+    def put(self, key: Any, value: object) -> None:
+        """Set a value; `ABSENT` removes it."""
+
+    @abstractmethod
+    def describe(self, key: Any) -> str:
+        """An entry in words."""
+
+
+class Put:
+    """A value that a generation put under a name, and the value that it replaced.
+
+    `old` is altered under ``_lock``: where two generations replaced a value one after the other,
+    and the first goes first, the second gets the value that the first had replaced.
+    """
+
+    __slots__ = ("__weakref__", "key", "names", "old", "value")
+
+    def __init__(self, names: Names, key: Any, old: object, value: object) -> None:
+        self.names: Final = names
         self.key: Final = key
         self.old = old
         self.value: Final = value
+        _puts.add(self)
 
 
-class NamedTable:
+_puts: Final[WeakRegistry[Put]] = WeakRegistry()
+_lock: Final = threading.Lock()
+
+
+def take_out(put: Put) -> bool:
+    """Put back what a value replaced; returns False if the value is not there any more."""
+    # No lock for other keys than text: looking one up may run a foreign `__hash__`.
+    with _lock if type(put.key) is str else nullcontext():
+        if put.names.table().get(put.key, ABSENT) is put.value:
+            put.names.put(put.key, put.old)
+            return True
+        for later in _puts.live():
+            if (
+                later.old is put.value
+                and later.names.owner is put.names.owner
+                and _is_same_key(later.key, put.key)
+            ):
+                later.old = put.old
+        return False
+
+
+def _is_same_key(key: Any, other: Any) -> bool:
+    return key is other or (type(key) is str and type(other) is str and key == other)
+
+
+class NamedTable(Names):
     """A table with names: builtins, hooks of `sys`, `sys.modules`.
 
     Args:
@@ -82,6 +138,7 @@ class NamedTable:
         table: returns the table.
         names: the names that count; None for all.
         original: the interpreter's own values, for names whose replacement was not seen.
+        undone: called after an entry was undone, or found to be replaced.
     """
 
     def __init__(
@@ -90,13 +147,29 @@ class NamedTable:
         table: Callable[[], dict[Any, Any]],
         names: frozenset[str] | None = None,
         original: Mapping[str, Any] = MappingProxyType({}),
+        undone: Callable[[], object] = lambda: None,
     ) -> None:
         self._label: Final = label
         self._table: Final = table
         self._names: Final = names
         self._original: Final = original
-        self._puts: Final[WeakRegistry[_Put]] = WeakRegistry()
-        self._lock: Final = threading.Lock()
+        self._undone: Final = undone
+
+    @property
+    def owner(self) -> Any:
+        """The table's dictionary."""
+        return self._table()
+
+    def table(self) -> dict[Any, Any]:
+        """The values by name."""
+        return self._table()
+
+    def put(self, key: Any, value: object) -> None:
+        """Set a value; `ABSENT` removes it."""
+        if value is ABSENT:
+            self._table().pop(key, None)
+        else:
+            self._table()[key] = value
 
     def now(self) -> dict[Any, Any]:
         """A copy of the entries."""
@@ -143,42 +216,31 @@ class NamedTable:
 
     def entry(self, key: Any, old: object, value: object) -> Entry:
         """The way to undo one entry."""
-        put = _Put(key, old, value)
-        self._puts.add(put)
-        return Entry(self.describe(key), lambda: self._take_out(put))
+        put = Put(self, key, old, value)
 
-    def _take_out(self, put: _Put) -> bool:
-        # No lock for other keys than text: looking one up may run a foreign `__hash__`.
-        with self._lock if type(put.key) is str else nullcontext():
-            table = self._table()
-            if table.get(put.key, ABSENT) is not put.value:
-                for later in self._puts.live():
-                    if later.old is put.value and later.key == put.key:
-                        later.old = put.old
-                return False
-            _put_back(table, put)
-            return True
+        def undo() -> bool:
+            was_there = take_out(put)
+            self._undone()
+            return was_there
+
+        return Entry(self.describe(key), undo, put)
 
     def without_puts(self) -> dict[Any, Any]:
         """A copy of the table as it would be had no generation put anything there."""
         table = dict(self._table())
         # Newest first: of values that replaced one another, the last one stands in the table.
-        for put in reversed(self._puts.live()):
-            if table.get(put.key, ABSENT) is put.value:
-                _put_back(table, put)
+        for put in reversed(_puts.live()):
+            if put.names is self and table.get(put.key, ABSENT) is put.value:
+                if put.old is ABSENT:
+                    del table[put.key]
+                else:
+                    table[put.key] = put.old
         return table
 
     def describe(self, key: Any) -> str:
         """An entry in words."""
         name = key if type(key) is str else type_name(key) if is_a(key, type) else "?"
         return self._label.format(name)
-
-
-def _put_back(table: dict[Any, Any], put: _Put) -> None:
-    if put.old is ABSENT:
-        table.pop(put.key, None)
-    else:
-        table[put.key] = put.old
 
 
 def _is_same(before: dict[Any, Any], after: dict[Any, Any]) -> bool:

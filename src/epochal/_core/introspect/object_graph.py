@@ -20,10 +20,10 @@ from __future__ import annotations
 import gc
 import weakref
 from sys import getrefcount
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, names_of_module
+from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, is_a, names_of_module
 from epochal._core.introspect.ownership import Ownership
 from epochal._core.introspect.referrers import PathStep
 
@@ -42,9 +42,18 @@ class Graph:
         modules: the roots.
         root_name: the private name of the root module.
         broad: open doubtful objects too, within bounds.
+        error: an error whose references do not count as from outside: its caller has it, drops it,
+            and must find whole what it leads to.
     """
 
-    def __init__(self, modules: list[ModuleType], root_name: str, *, broad: bool) -> None:
+    def __init__(
+        self,
+        modules: list[ModuleType],
+        root_name: str,
+        *,
+        broad: bool,
+        error: BaseException | None = None,
+    ) -> None:
         self.root_name: Final = root_name
         self.globals_ids: Final = frozenset(id(vars(module)) for module in modules)
         roots = self.globals_ids | {id(module) for module in modules}
@@ -62,9 +71,11 @@ class Graph:
         self._queue: Final[list[int]] = []
         self._doubtful: Final[set[int]] = set()
         self._reached: frozenset[int] | None = None
+        self._excused: Final[set[int]] = set()
         for module in modules:
             self._position(module)
             self._inside[-1] += 1  # for the caller's list
+        self._excuse(error)
         self._grow()
         if broad:
             self._grow_broadly()
@@ -80,6 +91,23 @@ class Graph:
                 if not self._from_outside(position):
                     self._doubtful.discard(position)
                     self._queue.append(position)
+
+    def _excuse(self, error: BaseException | None) -> None:
+        """Open an error, the errors that it leads to, their tracebacks, and the frames of these."""
+        todo: list[Any] = [error]
+        while todo:
+            part: Any = todo.pop()
+            position = self._position(part)
+            if position is None or position in self._excused:
+                continue
+            self._excused.add(position)
+            self._doubtful.discard(position)
+            self._queue.append(position)
+            if is_a(part, BaseException):
+                todo += [part.__cause__, part.__context__, part.__traceback__]
+                todo += part.exceptions if is_a(part, BaseExceptionGroup) else ()
+            elif is_a(part, TracebackType):
+                todo += [part.tb_next, part.tb_frame]
 
     def _grow_broadly(self) -> None:
         budget = _OPENED_AT_MOST
@@ -141,11 +169,25 @@ class Graph:
 
     def _from_outside(self, position: int) -> int:
         """How many references to an object come from outside the graph."""
+        if position in self._excused:
+            return 0
         return getrefcount(self.objects[position]) - _OWN_REFERENCES - self._inside[position]
 
     def is_closed(self) -> bool:
         """Whether nothing outside refers to anything of ours, however indirectly."""
         return not any(self._ours[position] for position in self._alive())
+
+    def is_excused(self) -> bool:
+        """Whether the error leads to anything of ours."""
+        todo, seen = list(self._excused), set(self._excused)
+        while todo:
+            for position in self._opened_referents(self.objects[todo.pop()]):
+                if self._ours[position]:
+                    return True
+                if position not in seen:
+                    seen.add(position)
+                    todo.append(position)
+        return False
 
     def _alive(self) -> frozenset[int]:
         """The positions of the objects that can be reached from outside, as of the first call.
@@ -161,7 +203,7 @@ class Graph:
         alive = set(todo)
         while todo:
             for position in self._opened_referents(self.objects[todo.pop()]):
-                if position not in alive:
+                if position not in alive and position not in self._excused:
                     alive.add(position)
                     todo.append(position)
         return frozenset(alive)
@@ -170,7 +212,7 @@ class Graph:
         """The objects that something outside refers to: ours, or those that lead to ours."""
         entrances: list[PathStep] = []
         todo = [p for p in range(len(self.objects)) if self._open[p] and self._from_outside(p)]
-        seen = set(todo)
+        seen = {*todo, *self._excused}
         while todo:
             position = todo.pop(0)
             obj = self.objects[position]

@@ -244,16 +244,26 @@ def test_each_error_of_a_shutdown_is_reported_and_stops_nothing(way_out):
     assert generation.state is LifecycleState.REMOVED
 
 
-def test_a_leak_is_reported_and_none_is_searched_for_in_a_rollback(way_out):
-    for is_rollback, reclaimed in ((False, False), (True, True)):
+def test_a_leak_is_reported_unless_the_error_of_a_rollback_leads_to_it(way_out):
+    def failed(kept):
+        raise ValueError(len(kept))
+
+    for is_rollback in (False, True):
         leased = way_out.link("geo")
         generation, kept = leased.generation, leased.carried[tool, "geo.f"].__globals__
         del leased
-        retirement = way_out.retire(generation, is_rollback=is_rollback)
+        error = None
+        if is_rollback:
+            with pytest.raises(ValueError, match=r"\d") as raised:
+                failed(kept)
+            error, kept = raised.value, None
+            del raised
+        retirement = way_out.retire(generation, error=error)
         assert retirement.run()
         outcome = retirement.outcome(swap())
         assert outcome.drained
-        assert outcome.reclaimed is reclaimed
+        assert outcome.reclaimed is is_rollback
+        kept = error.__traceback__.tb_next.tb_frame.f_locals["kept"] if is_rollback else kept
         assert kept["__name__"] == "_geo_0"
     (event,) = way_out.emitted(GenerationLeaked)
     assert event.leaks

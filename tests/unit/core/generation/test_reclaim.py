@@ -1,7 +1,6 @@
 """Taking modules apart, and naming the references that keep them."""
 
 import gc
-import sys
 import weakref
 from types import ModuleType
 
@@ -50,11 +49,16 @@ def test_a_reference_from_outside_leaves_everything_whole_and_is_named(modules):
     assert not any(ROOT in str(leak) for leak in outcome.leaks), "the private name is not shown"
 
 
-def test_a_look_that_is_not_thorough_names_nothing(modules):
-    helper = modules[ROOT].helper
-    outcome = reclaim(modules, root_name=ROOT, thorough=False)
+def test_an_error_that_leads_to_the_modules_keeps_them_whole_and_is_no_leak(modules):
+    def fail(helper):
+        raise ValueError(helper.__name__)
+
+    with pytest.raises(ValueError, match="helper") as raised:
+        fail(modules[ROOT].helper)
+    outcome = reclaim(modules, root_name=ROOT, error=raised.value)
     assert not outcome.leaks
-    assert sys.getrefcount(helper) >= 2
+    helper = raised.value.__traceback__.tb_next.tb_frame.f_locals["helper"]
+    assert helper.__globals__["__name__"] == ROOT
 
 
 def test_a_finalizer_runs_while_its_module_is_whole():

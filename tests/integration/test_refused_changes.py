@@ -1,0 +1,236 @@
+"""A refused version leaves nothing of it with the host, or the error names what is left."""
+
+import codecs
+import functools
+import sys
+import types
+
+import pytest
+
+from epochal.errors import InitError
+
+
+def make_host():
+    """A host with names to patch, as modules that plugins import."""
+    host, web = types.ModuleType("hostpkg"), types.ModuleType("hostpkg.web")
+
+    class Router:
+        def resolve(self):
+            return "host"
+
+        @classmethod
+        def make(cls):
+            return "host"
+
+        @property
+        def name(self):
+            return "host"
+
+        class Inner:
+            def call(self):
+                return "host"
+
+    class Special(Router): ...
+
+    @functools.singledispatch
+    def render(value):
+        return "host"
+
+    class Renderer:
+        @functools.singledispatchmethod
+        def render(self, value):
+            return "host"
+
+    @functools.lru_cache
+    def described(function):
+        return function.__name__
+
+    def answer():
+        return "host"
+
+    web.Router, host.Special = Router, Special
+    host.render, host.Renderer, host.described, host.answer = render, Renderer, described, answer
+    host.web, host.LISTENERS, host.CLASSES = web, [], [Router]
+    return host, web
+
+
+@pytest.fixture
+def host(monkeypatch):
+    host, web = make_host()
+    monkeypatch.setitem(sys.modules, "hostpkg", host)
+    monkeypatch.setitem(sys.modules, "hostpkg.web", web)
+    return host
+
+
+def error_handler(name):
+    try:
+        return codecs.lookup_error(name)(UnicodeError())
+    except LookupError:
+        return "host"
+
+
+def encoding(name):
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return "host"
+
+
+TRACES = {
+    "a method": (
+        "from hostpkg.web import Router\ndef resolve(self): return V\nRouter.resolve = resolve",
+        lambda host: host.web.Router().resolve(),
+    ),
+    "a method, by a way": (
+        "import hostpkg\nhostpkg.web.Router.Inner.call = lambda self: V",
+        lambda host: host.web.Router.Inner().call(),
+    ),
+    "a method, by setattr": (
+        "import hostpkg.web as w\nsetattr(w.Router, 'resolve', lambda self: V)",
+        lambda host: host.web.Router().resolve(),
+    ),
+    "a method, by its path": (
+        "import functools, importlib, hostpkg\n"
+        "*way, name = 'web.Router.resolve'.split('.')\n"
+        "setattr(functools.reduce(getattr, way, hostpkg), name, lambda self: V)",
+        lambda host: host.web.Router().resolve(),
+    ),
+    "a method, late": (
+        "def patch():\n    from hostpkg.web import Router\n    Router.resolve = lambda self: V\n"
+        "def register(ctx): patch()",
+        lambda host: host.web.Router().resolve(),
+    ),
+    "a class method": (
+        "from hostpkg.web import Router\nRouter.make = classmethod(lambda cls: V)",
+        lambda host: host.web.Router.make(),
+    ),
+    "a property": (
+        "from hostpkg.web import Router\nRouter.name = property(lambda self: V)",
+        lambda host: host.web.Router().name,
+    ),
+    "an inherited method": (
+        "from hostpkg import Special\nSpecial.resolve = lambda self: V",
+        lambda host: host.Special().resolve(),
+    ),
+    "a wrapper of a library": (
+        "import functools, hostpkg\ndef mine(before, self): return V\n"
+        "Router = hostpkg.web.Router\n"
+        "Router.resolve = functools.partialmethod(functools.partial(mine, Router.resolve))",
+        lambda host: host.web.Router().resolve(),
+    ),
+    "a function": (
+        "import hostpkg\nhostpkg.answer = lambda: V",
+        lambda host: host.answer(),
+    ),
+    "an instance of its own class": (
+        "import hostpkg\nclass Mine:\n    def __call__(self): return V\nhostpkg.answer = Mine()",
+        lambda host: host.answer(),
+    ),
+    "a dispatch": (
+        "import hostpkg\n@hostpkg.render.register(dict)\ndef shown(value): return V",
+        lambda host: host.render({}),
+    ),
+    "a dispatch by a method": (
+        "import hostpkg\nhostpkg.Renderer.__dict__['render'].register(dict, lambda self, value: V)",
+        lambda host: host.Renderer().render({}),
+    ),
+    "a codec's error handler": (
+        "import codecs\ncodecs.register_error('tests.mine', lambda error: V)",
+        lambda host: error_handler("tests.mine"),
+    ),
+    "a codec": (
+        "import codecs\ndef search(name):\n    if name == 'tests_codec':\n"
+        "        info = codecs.CodecInfo(lambda x: x, lambda x: x, name=V)\n"
+        "        return info\ncodecs.register(search)",
+        lambda host: encoding("tests_codec"),
+    ),
+    "a cache": (
+        "import hostpkg\ndef helper(): pass\nhostpkg.described(helper)",
+        lambda host: "host" if host.described.cache_info().currsize == 0 else "cached",
+    ),
+}
+
+
+def write(plugins, code, version, end=""):
+    return plugins.write("geo", f"V = {version!r}\n{code}\n@tool\ndef f(): return V\n{end}")
+
+
+FAILS = "def init(ctx): raise RuntimeError('no')\n"
+
+
+@pytest.mark.parametrize("case", TRACES)
+def test_a_refused_first_version_leaves_the_host_as_it_was(rt, plugins, host, case):
+    code, answer = TRACES[case]
+    with pytest.raises(InitError) as caught:
+        rt.load(write(plugins, code, "refused", FAILS))
+    assert answer(host) == "host"
+    assert not getattr(caught.value, "__notes__", [])
+
+
+REPLACED = [case for case in TRACES if case not in ("a codec", "a cache")]
+
+
+@pytest.mark.parametrize("case", REPLACED)
+def test_a_refused_version_leaves_its_predecessors_entries(rt, plugins, host, case):
+    code, answer = TRACES[case]
+    rt.load(write(plugins, code, "first"))
+    assert answer(host) == "first"
+    write(plugins, code, "refused", FAILS)
+    for _ in range(2):
+        with pytest.raises(InitError) as caught:
+            rt.reload("geo")
+        assert answer(host) == "first"
+        assert not getattr(caught.value, "__notes__", [])
+    write(plugins, code, "second")
+    rt.reload("geo")
+    assert answer(host) == "second"
+    cut = rt.remove("geo")
+    assert answer(host) == "host"
+    assert cut.reclaimed, cut.leaks
+
+
+LEFT = {
+    "a list of the host's": (
+        "import hostpkg\ndef heard(): return V\nhostpkg.LISTENERS.append(heard)",
+        "function geo.heard",
+        lambda host: host.LISTENERS.clear(),
+    ),
+    "a class that no name leads to": (
+        "import hostpkg\ndef resolve(self): return V\n"
+        "setattr(next(iter(hostpkg.CLASSES)), 're' + 'solve', resolve)",
+        "Router",
+        lambda host: None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_what_cannot_be_taken_back_is_named_in_the_error(rt, plugins, host, case):
+    code, named, clear = LEFT[case]
+    with pytest.raises(InitError) as caught:
+        rt.load(write(plugins, code, "refused", FAILS))
+    (note,) = caught.value.__notes__
+    assert note.startswith("geo#0 could not be taken back wholly: ")
+    assert named in note
+    clear(host)
+
+
+def test_the_error_alone_keeps_a_refused_version(rt, plugins, host):
+    code = "def init(ctx):\n    local = f\n    raise RuntimeError('no')\n"
+    with pytest.raises(InitError) as caught:
+        rt.load(write(plugins, "", "refused", code))
+    assert not getattr(caught.value, "__notes__", [])
+    frames, entry = [], caught.value.__cause__.__traceback__
+    while entry is not None:
+        frames.append(entry.tb_frame)
+        entry = entry.tb_next
+    assert frames[-1].f_locals["local"]() == "refused", "its frames find the code whole"
+
+
+def test_data_of_the_host_that_changes_meanwhile_are_the_hosts(rt, plugins, host):
+    host.count = 0
+    code = "import hostpkg\nhostpkg.count\nhostpkg.answer = hostpkg.later"
+    host.later = lambda: "later"
+    with pytest.raises(InitError):
+        rt.load(write(plugins, code, "refused", f"hostpkg.count = 1\n{FAILS}"))
+    assert (host.count, host.answer()) == (1, "later"), "neither is code of the plugin's"
