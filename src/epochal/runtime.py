@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack, cast, overload
 
 from epochal._core.change.participant import Participant
 from epochal._core.change.plan import Verb
@@ -40,6 +40,7 @@ from epochal._core.change.request import (
 )
 from epochal._core.change.sequence import ChangeSpec, Limits
 from epochal._core.generation.epoch import EpochReader, EpochStore
+from epochal._core.generation.live_export import live_export
 from epochal._core.generation.operation import Operation
 from epochal._core.generation.states import LifecycleState
 from epochal._core.plugin.capabilities import DEFAULT_GRANTS, checked_grants
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from epochal._core.change.queue import RunningChange
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
+    from epochal._core.generation.kind import Kind
     from epochal.report import Cutover
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
     from epochal.store.restore import Restore
@@ -75,6 +77,8 @@ __all__ = [
     "TransactionOptions",
     "Verb",
 ]
+
+F = TypeVar("F")
 
 _ERROR_LIMIT_S: Final = 1.0
 
@@ -199,6 +203,25 @@ class Runtime(EpochReader):
         """
         operation = self._epochs.ambient.operation()
         return self.epoch if operation is None else operation.epoch
+
+    def live(self, kind: Kind[F], name: str) -> F:
+        """An export as a callable to keep: each call goes to the version of its caller's epoch.
+
+        For programs that ask for a function once, as they start, and call it for ever: routes, SQL
+        functions of a connection, callbacks. It holds no version in use between its calls.
+
+        Args:
+            kind: the export's kind.
+            name: its full name, `plugin.name`.
+
+        Returns:
+            The callable. It keeps this runtime, and no plugin. A call raises `UnknownExportError`
+            while no active plugin has the export.
+
+        Raises:
+            UnknownExportError: there is no such export.
+        """
+        return cast("F", live_export(self.snapshot, kind, name))
 
     def generation(self, plugin: str) -> Generation:
         """The active generation of a plugin; holding it holds nothing up.

@@ -1,4 +1,4 @@
-"""Both programs of docs/hooks.md work as they stand, and print the output on the page."""
+"""The programs of docs/hooks.md work as they stand, and print the output on the page."""
 
 import re
 import subprocess
@@ -13,11 +13,13 @@ OUTPUTS = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_every_example_is_a_file_of_a_program():
-    assert len(EXAMPLES) == len(re.findall(r"```python\n", PAGE)) == 7
-    assert len(OUTPUTS) == 2
+    assert len(EXAMPLES) == len(re.findall(r"```python\n", PAGE)) == 10
+    assert len(OUTPUTS) == 3
 
 
-@pytest.mark.parametrize(("program", "printed"), [("shop.py", OUTPUTS[0]), ("app.py", OUTPUTS[1])])
+@pytest.mark.parametrize(
+    ("program", "printed"), [*zip(["shop.py", "app.py", "serve.py"], OUTPUTS, strict=True)]
+)
 def test_a_program_prints_the_output_on_the_page(tmp_path, program, printed):
     (tmp_path / "plugins").mkdir()
     for name, text in EXAMPLES:

@@ -23,6 +23,7 @@ try:
 except ImportError as error:
     raise ImportError("epochal.pluggy needs pluggy: pip install 'epochal[pluggy]'") from error
 
+from epochal.pluggy._distributions import entry_point_plugins
 from epochal.pluggy._hooks import Caller, Hooks
 from epochal.pluggy._manager import PluginManager
 from epochal.pluggy._marks import HookimplKind, kind_of
@@ -41,5 +42,6 @@ __all__ = [
     "HookspecMarker",
     "PluginManager",
     "PluginValidationError",
+    "entry_point_plugins",
     "kind_of",
 ]

@@ -116,4 +116,16 @@ MUTANTS = (
         shape="de1da3",
         test=ONE + "test_plugins_are_initialised_outside_of_the_callers_operation",
     ),
+    Mutant(
+        "E1.live-export-is-of-the-operation",
+        "E1",
+        "a live export calls the current version within an operation",
+        module="epochal.runtime",
+        where="Runtime.live",
+        at="return 0 / value.args[1].args[0]",
+        edit=replace("lambda: self.epoch"),
+        shape="275558",
+        test="tests/integration/test_live_exports.py::"
+        "test_within_an_operation_it_goes_to_that_operations_version",
+    ),
 )

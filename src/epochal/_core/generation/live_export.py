@@ -1,0 +1,95 @@
+"""A callable that stays good across reloads, for programs that ask for a function once and keep it.
+
+A route, an SQL function or a callback that a program registers as it starts would call the version
+of that moment for ever, and keep it in use. A live export keeps no version: it looks the export up
+in its caller's epoch once a call. The export that it finds carries its lease, so the call ends on
+the version that it began with.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.kind import Kind
+
+
+class LiveExport:
+    """An export by its name; made by `Runtime.live`.
+
+    `__name__`, `__doc__` and the signature are those of the present version. Two of one export of
+    one runtime are equal.
+
+    Args:
+        snapshot: returns the caller's epoch.
+        kind: the export's kind.
+        name: its full name.
+
+    Raises:
+        UnknownExportError: on a call too, if the caller's epoch has no such export.
+    """
+
+    def __init__(self, snapshot: Callable[[], Epoch], kind: Kind[Any], name: str) -> None:
+        self._snapshot: Final = snapshot
+        self._kind: Final = kind
+        self._name: Final = name
+
+    def __call__(self, /, *args: Any, **kw: Any) -> Any:
+        """Call the version of the caller's epoch."""
+        return self._find()(*args, **kw)
+
+    def _find(self) -> Any:
+        epoch = self._snapshot()
+        function = epoch[self._kind].get(self._name)
+        if function is None:
+            epoch.export(self._kind, self._name)  # raises: it names those that there are
+        return function
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._find())
+
+    @property
+    def __name__(self) -> str:
+        return self._name.rpartition(".")[2]
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return getattr(self._find(), "__doc__", None)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LiveExport) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[object, Kind[Any], str]:
+        return self._snapshot, self._kind, self._name
+
+    def __repr__(self) -> str:
+        return f"<live {self._kind.name} {self._name}>"
+
+
+class AwaitableLiveExport(LiveExport):
+    """A live export of an `async def` function, and known as one to `iscoroutinefunction`."""
+
+    async def __call__(self, /, *args: Any, **kw: Any) -> Any:
+        """Call the version of the caller's epoch, and await it."""
+        result = self._find()(*args, **kw)
+        return await result if inspect.isawaitable(result) else result
+
+
+def live_export(snapshot: Callable[[], Epoch], kind: Kind[Any], name: str) -> LiveExport:
+    """The live export of a name.
+
+    Raises:
+        UnknownExportError: the caller's epoch has no such export.
+    """
+    target = snapshot().export(kind, name).target
+    is_async = inspect.iscoroutinefunction(target)
+    return (AwaitableLiveExport if is_async else LiveExport)(snapshot, kind, name)
