@@ -21,22 +21,26 @@ if TYPE_CHECKING:
 class LiveExport:
     """An export by its name; made by `Runtime.live`.
 
-    `__name__`, `__doc__` and the signature are those of the present version. Two of one export of
+    The signature is that of the present version, the text that of the first. Two of one export of
     one runtime are equal.
 
     Args:
         snapshot: returns the caller's epoch.
         kind: the export's kind.
         name: its full name.
+        text: the export's docstring.
 
     Raises:
         UnknownExportError: on a call too, if the caller's epoch has no such export.
     """
 
-    def __init__(self, snapshot: Callable[[], Epoch], kind: Kind[Any], name: str) -> None:
+    def __init__(
+        self, snapshot: Callable[[], Epoch], kind: Kind[Any], name: str, text: str | None
+    ) -> None:
         self._snapshot: Final = snapshot
         self._kind: Final = kind
         self._name: Final = name
+        self.__doc__ = text
 
     def __call__(self, /, *args: Any, **kw: Any) -> Any:
         """Call the version of the caller's epoch."""
@@ -56,10 +60,6 @@ class LiveExport:
     @property
     def __name__(self) -> str:
         return self._name.rpartition(".")[2]
-
-    @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
-        return getattr(self._find(), "__doc__", None)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LiveExport) and self._identity == other._identity
@@ -91,5 +91,5 @@ def live_export(snapshot: Callable[[], Epoch], kind: Kind[Any], name: str) -> Li
         UnknownExportError: the caller's epoch has no such export.
     """
     target = snapshot().export(kind, name).target
-    is_async = inspect.iscoroutinefunction(target)
-    return (AwaitableLiveExport if is_async else LiveExport)(snapshot, kind, name)
+    live = AwaitableLiveExport if inspect.iscoroutinefunction(target) else LiveExport
+    return live(snapshot, kind, name, getattr(target, "__doc__", None))
