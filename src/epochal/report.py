@@ -87,8 +87,8 @@ class Swap:
         new: the generation since; None if the plugin was removed.
         drained: the old generation is unused and was shut down. True if there was none.
         reclaimed: the old generation's module, functions and classes are gone (empty class shells
-            may wait for the next ordinary collection). True if there was none; False while it
-            drains.
+            may wait for the next ordinary collection), and no thread or task that its code began
+            still runs. True if there was none; False while it drains.
         wakeup_us: microseconds from the last release to the drain waking; None if no release woke
             it.
         pause_ms: milliseconds for which calls of the plugin's services may have waited while its
@@ -98,7 +98,8 @@ class Swap:
         leaks: the references that keep the old generation in memory, if it was not reclaimed.
         failures: the errors raised while the old generation was shut down.
         cleaned_up: entries of the old generation in the process's tables (log handlers, warnings
-            filters, exit hooks, …) that were removed with it.
+            filters, exit hooks, …), and threads and tasks that it left running, which were taken
+            out or ended with it.
         dropped: exports of the old generation that the new one lacks, with the state that goes with
             them, and its own state if the new one has no place for it.
     """

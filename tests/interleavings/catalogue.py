@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.interleavings import changes, draining, gating, holding, managing, pieces, streaming
+from tests.interleavings import (
+    changes,
+    draining,
+    gating,
+    holding,
+    looking,
+    managing,
+    pieces,
+    streaming,
+)
 
 if TYPE_CHECKING:
     from tests.interleavings.exploring import Program
@@ -17,6 +26,7 @@ PROGRAMS = (
     *streaming.PROGRAMS,
     *managing.PROGRAMS,
     *holding.PROGRAMS,
+    *looking.PROGRAMS,
 )
 TESTS = "tests/interleavings/test_interleavings.py"
 

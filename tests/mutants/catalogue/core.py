@@ -5,6 +5,8 @@ from tests.mutants.mutant import Mutant, before, delete, replace
 RUNTIME = "tests/integration/test_runtime.py::"
 MEMORY = "tests/integration/test_memory.py::"
 RESOURCES = "tests/integration/test_resources.py::"
+ORIGINS = "tests/integration/test_origins.py::"
+CORE = "tests/unit/core/"
 HOLDERS = "tests/integration/test_holders.py::"
 FUNCTOOLS = "tests/unit/core/introspect/test_functools_caches.py::"
 LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
@@ -200,11 +202,139 @@ MUTANTS = (
         where="threads_inside",
         at="expr 3",
         edit=delete(),
-        shape="5bd1e4",
+        shape="3e9900",
         test=(
             BUGS + "test_thread_that_has_not_begun.py::"
             "test_a_thread_that_will_begin_with_the_plugins_code_holds_it"
         ),
+    ),
+    Mutant(
+        "E4.look-until-stable",
+        "E4",
+        "the look at threads and tasks is not repeated",
+        module="epochal._core.introspect.running_code",
+        where="find_stragglers",
+        at="while 0 / test",
+        edit=replace("not (found := look.go_round()) and False"),
+        shape="e4e1ca",
+        test=CORE + "introspect/test_running_code.py::"
+        "test_a_look_is_repeated_until_nothing_new_begins",
+    ),
+    Mutant(
+        "E4.look-twice-in-full",
+        "E4",
+        "threads and tasks that were seen once are not looked at again",
+        module="epochal._core.introspect.running_code",
+        where="_RunningCodeLook.go_round",
+        at="if 0 / test",
+        edit=replace("not is_new"),
+        shape="cc8adc",
+        test=CORE + "introspect/test_running_code.py::"
+        "test_work_that_is_handed_to_an_older_thread_or_task_is_found",
+    ),
+    Mutant(
+        "E4.no-proof-without-an-end",
+        "E4",
+        "a look that does not come to an end in time finds nothing",
+        module="epochal._core.introspect.running_code",
+        where="find_stragglers",
+        at="return 1 / value",
+        edit=replace("()"),
+        shape="391c97",
+        test=CORE + "introspect/test_running_code.py::"
+        "test_a_look_that_does_not_come_to_an_end_is_no_proof",
+    ),
+    Mutant(
+        "E4.links-without-a-frame",
+        "E4",
+        "a chain of awaitables ends at an object without a frame",
+        module="epochal._core.introspect.await_chain",
+        where="_step_into",
+        at="return 1 / value",
+        edit=replace("(frame, behind)"),
+        shape="f735c8",
+        test=CORE + "introspect/test_await_chain.py::"
+        "test_a_task_behind_links_without_a_frame_is_found",
+    ),
+    Mutant(
+        "E4.greenlets-count",
+        "E4",
+        "greenlets that are switched out are not looked at",
+        module="epochal._core.introspect.schedulers",
+        where="_Greenlets.items",
+        at="return 1 / value",
+        edit=replace("[]"),
+        shape="cd3481",
+        test=CORE
+        + "introspect/test_running_code.py::test_a_greenlet_that_is_switched_out_is_found",
+    ),
+    Mutant(
+        "ownership.origin-not-time",
+        "ownership",
+        "whatever begins while a plugin's init runs counts as the plugin's own",
+        module="epochal._core.introspect.origins",
+        where="_beginning",
+        at="if 0 / test",
+        edit=replace(
+            "(marked := next((o for o in _origins.live() if o._inside), None)) is not None"
+        ),
+        shape="328160",
+        test=ORIGINS + "test_a_thread_that_the_host_starts_while_init_runs_is_the_hosts",
+    ),
+    Mutant(
+        "ownership.executors-by-maker",
+        "ownership",
+        "the worker of a host's executor counts as the plugin's own, which needed one more",
+        module="epochal._core.introspect.origins",
+        where="_note_thread",
+        at="if 1 / test",
+        edit=replace("True"),
+        shape="81309d",
+        test=ORIGINS + "test_the_worker_of_the_hosts_executor_is_the_hosts",
+    ),
+    Mutant(
+        "ownership.tasks-of-init",
+        "ownership",
+        "a task that init began on the host's event loop holds up the shutdown that ends it",
+        module="epochal._core.introspect.running_code",
+        where="_is_own",
+        at="if 1",
+        edit=delete(),
+        shape="7087bd",
+        test=ORIGINS + "test_what_init_began_is_ended_by_shutdown_and_holds_up_no_drain",
+    ),
+    Mutant(
+        "ownership.threads-of-init",
+        "ownership",
+        "a thread that init began holds up the shutdown that ends it",
+        module="epochal._core.introspect.origins",
+        where="Origin.is_own",
+        at="return 1 / value",
+        edit=replace("self.is_inside(thread)"),
+        shape="42c235",
+        test=ORIGINS + "test_what_init_began_is_ended_by_shutdown_and_holds_up_no_drain",
+    ),
+    Mutant(
+        "ownership.left-running-is-named",
+        "ownership",
+        "a plugin counts as gone while a thread that it began still runs",
+        module="epochal._core.change.retirement",
+        where="RetiringGeneration._is_gone",
+        at="return 0 / value",
+        edit=replace("is_reclaimed"),
+        shape="bd3ad5",
+        test=ORIGINS + "test_a_thread_that_nothing_ends_is_named_and_its_plugin_is_not_gone",
+    ),
+    Mutant(
+        "ownership.changes-afterwards",
+        "ownership",
+        "a task that init began may never ask for a change",
+        module="epochal._core.change.plugin_calls",
+        where="StepRunner.call_plugin",
+        at="assign 4",
+        edit=delete(),
+        shape="50039a",
+        test=ORIGINS + "test_work_that_init_began_may_ask_for_changes_afterwards",
     ),
     Mutant(
         "holders.no-collection-in-frame-look",

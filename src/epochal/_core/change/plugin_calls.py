@@ -11,7 +11,7 @@ for ever.
 
 Plugin code runs in a copy of the caller's context variables: what it sets there is gone when it
 returns. One of them marks it as inside a change, where asking for another change is refused instead
-of deadlocking.
+of deadlocking; once the call is over, the tasks that it began may ask for changes.
 
 Threads
 -------
@@ -47,8 +47,33 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-changing: Final[ContextVar[int | None]] = ContextVar("epochal_changing", default=None)
-"""The number of the runtime that runs the current code in a change, if one does."""
+
+class PluginCall:
+    """One call of plugin code within a change.
+
+    The tasks that the code begins have it among their context variables for as long as they live.
+
+    Attributes:
+        runtime: the number of the runtime that changes.
+        is_running: whether the call has yet to return. Written by the thread that makes the call;
+            a thread that is abandoned in it leaves it as it is.
+    """
+
+    __slots__ = ("is_running", "runtime")
+
+    def __init__(self, runtime: int) -> None:
+        self.runtime: Final = runtime
+        self.is_running = True
+
+
+changing: Final[ContextVar[PluginCall | None]] = ContextVar("epochal_changing", default=None)
+"""The call of plugin code that the current code is part of, or that began its task."""
+
+
+def is_changing(runtime: int) -> bool:
+    """Whether the current code is part of a change of a runtime, or may be waited for by one."""
+    call = changing.get()
+    return call is not None and call.runtime == runtime and call.is_running
 
 
 _GIVE_WAY_S: Final = 20e-6
@@ -143,7 +168,8 @@ class StepRunner:
             step.deadline.left_s, partial(self._abandon, step, str(generation), thread)
         )
         context = self._context.copy()
-        context.run(changing.set, self._runtime)
+        call = PluginCall(self._runtime)
+        context.run(changing.set, call)
         context.run(calling.set, generation)
         try:
             if step.deadline.is_cancellable:
@@ -156,6 +182,7 @@ class StepRunner:
                 # Plugin code forked, and this is the child: nothing of the host's may run in it,
                 # and locks that other threads held are locked here for ever.
                 raise Abandoned
+            call.is_running = False
             # Before anything else of the change is touched: another thread may have it.
             if not watch.end():
                 raise Abandoned

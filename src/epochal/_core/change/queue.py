@@ -20,7 +20,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.change.executor import Executor
-from epochal._core.change.plugin_calls import StepRunner, changing
+from epochal._core.change.plugin_calls import StepRunner, is_changing
 from epochal._core.generation.ambient import leave_all
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ForkedRuntimeError, NestedChangeError, RuntimeClosedError
@@ -86,7 +86,7 @@ class ChangeQueue:
             raise RuntimeClosedError("the runtime was closed; make a new one")
 
     def _start(self, spec: ChangeSpec) -> RunningChange:
-        if changing.get() == self._serial:
+        if is_changing(self._serial):
             raise NestedChangeError(
                 "a change was asked for by code that a change is running (a plugin's link, init or "
                 "shutdown); ask for it afterwards, or record it in the same change"

@@ -127,6 +127,12 @@ class RetiringGeneration:
         return tuple(self.generation.failures)
 
     @property
+    def _is_gone(self) -> bool:
+        """Whether its memory came back, and nothing that its code began still runs."""
+        is_reclaimed = self.reclaim is not None and not self.leaks
+        return is_reclaimed and not self.generation.left_running
+
+    @property
     def leaks(self) -> tuple[Leak, ...]:
         """The references that keep its memory alive."""
         return self.reclaim.leaks if self.reclaim is not None else ()
@@ -137,7 +143,7 @@ class RetiringGeneration:
         return replace(
             swap,
             drained=self.drained,
-            reclaimed=self.reclaim is not None and not self.leaks,
+            reclaimed=self._is_gone,
             wakeup_us=self.wakeup_us,
             holders=self.holders,
             leaks=self.leaks,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from epochal._core.generation.kind import Kind
+    from epochal._core.introspect.origins import Origin
     from epochal._core.use.lease import RevocableLease
 
     K = TypeVar("K")
@@ -118,6 +119,7 @@ class PluginContext:
         config: Mapping[str, Any],
         allows: Callable[[str], bool],
         required: Mapping[str, RequiredPlugin],
+        origin: Origin,
     ) -> None:
         self.plugin: Final = plugin
         self.generation: Final = generation
@@ -125,7 +127,7 @@ class PluginContext:
         self.config: Final = MappingProxyType(dict(config))
         self._allows: Final = allows
         self._required: Final = dict(required)
-        self.resources: Final = Resources(f"{plugin}#{generation}")
+        self.resources: Final = Resources(f"{plugin}#{generation}", origin)
         self.registrations: Final = Registrations()
         self._pending: list[tuple[Kind[Any], str | None, Mapping[str, Any], Any]] | None = []
 

@@ -35,7 +35,9 @@ def holders_of(generation: Generation, *, collect: bool = True) -> tuple[Holder,
     if lease is None:
         return generation.stragglers()
     pinning = _operations_with(generation, lease)
-    return find_holders(lease, globals_ids=generation.globals_ids(), operations=pinning)
+    return find_holders(
+        lease, globals_ids=generation.globals_ids(), own=generation.origin, operations=pinning
+    )
 
 
 def known_holders_of(generation: Generation) -> tuple[Holder, ...]:
@@ -64,7 +66,7 @@ def cancel_holders_of(generation: Generation) -> tuple[Holder, ...]:
             operation.cancel()
         except ExceptionGroup as errors:
             generation.failures.append(format_error(errors))
-    return (*asked, *cancel_tasks(generation.globals_ids()))
+    return (*asked, *cancel_tasks(generation.globals_ids(), own=generation.origin))
 
 
 def _operations_with(generation: Generation, lease: Lease) -> list[Operation]:

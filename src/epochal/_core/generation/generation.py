@@ -30,11 +30,12 @@ from epochal._core.generation.exports import check_entry_points, collect_exports
 from epochal._core.generation.host_tables import EntryWatch
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
-from epochal._core.generation.orphan_threads import OwnThreads, end_threads
+from epochal._core.generation.orphan_threads import end_threads
 from epochal._core.generation.own_state import PluginState, describe, translate_errors
 from epochal._core.generation.reclaim import Reclaim, reclaim
 from epochal._core.generation.side_effects import SideEffects
 from epochal._core.introspect.callables import check_ran
+from epochal._core.introspect.origins import Origin
 from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.plugin.capabilities import allows
 from epochal._core.use.lease import RevocableLease, carry
@@ -128,6 +129,8 @@ class Generation:
             predecessor's state that it did not take over.
         cleaned_up: a line for each thing that it had left in the process's tables and that was
             taken out.
+        left_running: a line for each thread and task that its code began and that did not end.
+        origin: its code, as that which begins threads and tasks.
     """
 
     __slots__ = (
@@ -140,17 +143,18 @@ class Generation:
         "_namespace",
         "_root",
         "_side_effects",
-        "_threads",
         "_watch",
         "candidate",
         "cleaned_up",
         "dropped",
         "exports",
         "failures",
+        "left_running",
         "lifecycle",
         "number",
         "opened",
         "operations",
+        "origin",
         "plugin",
         "requires",
     )
@@ -175,8 +179,9 @@ class Generation:
         self.dropped: Final[list[str]] = []
         self.cleaned_up: Final[list[str]] = []
         self._ambient: Final = ambient
+        self.left_running: Final[list[str]] = []
+        self.origin: Final = Origin(str(self), self.globals_ids)
         self._side_effects: Final = SideEffects()
-        self._threads: Final = OwnThreads()
         self._namespace: Namespace | None = None
         self._root: ModuleType | None = None
         self._context: PluginContext | None = None
@@ -232,9 +237,7 @@ class Generation:
 
     def stragglers(self) -> tuple[Straggler, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""
-        return find_stragglers(
-            self.globals_ids(), own_threads=self.own_threads(), own_loops=self.own_loops()
-        )
+        return find_stragglers(self.globals_ids(), own=self.origin)
 
     def cancel_holders(self) -> tuple[Holder, ...]:
         """Ask labelled operations, and tasks inside this generation's code, to stop.
@@ -254,17 +257,6 @@ class Generation:
         if namespace is None:
             return frozenset()
         return frozenset(id(vars(module)) for module in list(namespace.modules.values()))
-
-    def own_threads(self) -> frozenset[int]:
-        """The idents of the threads that it ends itself, and of changes' threads in its code."""
-        context = self._context
-        threads = self._threads.idents()
-        return threads if context is None else threads | context.resources.thread_idents()
-
-    def own_loops(self) -> frozenset[int]:
-        """The `id` of each event loop that ends with the generation."""
-        context = self._context
-        return frozenset() if context is None else context.resources.loop_ids()
 
     # --- the life's steps, for one change ----------------------------------------------------
 
@@ -294,6 +286,7 @@ class Generation:
                 plugin: linked.generation.exports_for(linked.lease, str(self))
                 for plugin, linked in required.items()
             },
+            self.origin,
         )
 
     def link(self) -> None:
@@ -306,7 +299,7 @@ class Generation:
         """
         assert self._namespace is not None  # prepared
         assert self._context is not None
-        with self._threads.noting(), self._noting():
+        with self.origin.running(), self._noting():
             try:
                 self._root = self._namespace.execute()
                 check_entry_points(self.plugin, self._root, self._namespace)
@@ -364,7 +357,7 @@ class Generation:
         """
         if self._watch is not None and self._namespace is not None:
             self._watch.look(self._namespace.modules.values())
-        with self._threads.noting(), self._noting():
+        with self.origin.running(), self._noting():
             self._call("init", self._context)
             for key, export in self.exports.items():
                 if export.kind.opens:
@@ -448,7 +441,7 @@ class Generation:
     @contextmanager
     def taking_over(self) -> Iterator[None]:
         """Around the import of state: its threads and side effects are this generation's."""
-        with self._threads.noting(), self._noting():
+        with self.origin.running(), self._noting():
             yield
 
     @property
@@ -476,7 +469,7 @@ class Generation:
             initialized: whether `init` succeeded. If not, `shutdown()` is not called, but the
                 resources that `init` acquired before it failed are closed all the same.
         """
-        with self._threads.noting(), self._noting():
+        with self.origin.running(), self._noting():
             if self._context is not None:
                 self._context.resources.stopping.set()
             self._close_opened()
@@ -523,9 +516,10 @@ class Generation:
         cleaned_up, failures = self._side_effects.undo(namespace.owns)
         self.cleaned_up.extend(cleaned_up)
         self.failures.extend(failures)
-        ended, alive = end_threads(self._threads.take_started(), self.globals_ids(), namespace.owns)
+        ended, alive = end_threads(self.origin, self.globals_ids(), namespace.owns)
         self.cleaned_up.extend(ended)
         self.failures.extend(alive)
+        self.left_running.extend(alive)
 
     def return_borrowed(self) -> None:
         """Drop the exports of every plugin that this one requires; runs even after a failure."""

@@ -1,139 +1,173 @@
-"""The threads that plugin code started by itself, and the end of those that it left running.
+"""The end of the threads and tasks that a removed generation's code began and left running.
 
-A plugin that starts a thread in `init` must end it in `shutdown()` (or start it with `ctx.spawn`).
-No other code can reach a thread that still runs the plugin's code after that: it would keep the
-generation's memory, and go on working beside its successor's thread. A timer is cancelled. In any
-other thread `SystemExit` is raised (CPython's `PyThreadState_SetAsyncExc`), which arrives when the
-thread next runs Python code; a thread that is blocked in a system call does not notice, and is
-reported.
+A plugin that starts a thread or a task must end it in `shutdown()` (or start it with `ctx.spawn`,
+`ctx.create_task`). No other code can reach what still runs the plugin's code after that: it would
+keep the generation's memory, and go on working beside its successor. So it is ended in the way that
+its kind has for that:
+
+- a timer that would call the plugin is cancelled, and so is a task inside the plugin's code;
+- an executor that the plugin made is shut down, without the calls that it has yet to begin;
+- a socket server of the plugin, or with a handler of the plugin, is shut down and closed;
+- a log queue's listener with a handler of the plugin is stopped;
+- an event loop that the plugin's thread runs for ever is stopped;
+- in any other thread that is inside the plugin's code `SystemExit` is raised (CPython's
+  `PyThreadState_SetAsyncExc`), which arrives when the thread next runs Python code.
+
+Other libraries' threads cannot be ended from outside. Each thread that still runs is reported with
+the line that began it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import sys
 import threading
-from time import monotonic
-from typing import TYPE_CHECKING, Final
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from functools import partial
+from operator import call
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.running_code import threads_inside
+from epochal._core.introspect.frames import innermost_calls
+from epochal._core.introspect.origins import executor_of
+from epochal._core.introspect.places import place_of
+from epochal._core.introspect.running_code import tasks_inside, threads_inside
+from epochal._core.sync.threads import call_on_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable
+
+    from epochal._core.introspect.origins import Origin
 
 _JOIN_S: Final = 1.0
-"""For threads that have been asked to end. Once for all of them, and it delays only a change that
-removes a plugin which left threads behind; a loop that sleeps for longer is reported."""
-
-
-class OwnThreads:
-    """The threads that are a generation's own to end.
-
-    These are the threads that began while the plugin's code linked, initialized or shut down, and
-    those threads of changes that are inside its code, or were abandoned there. Written by the
-    change's threads; each access is one step of a set, so any thread may read.
-    """
-
-    __slots__ = ("inside", "started")
-
-    def __init__(self) -> None:
-        self.started: set[int] = set()
-        self.inside: Final[set[int]] = set()
-
-    def noting(self) -> AbstractContextManager[None]:
-        """Around a call into the plugin's code: note the threads that begin within the block."""
-        return _ThreadsNoted(self)
-
-    def idents(self) -> frozenset[int]:
-        """The idents of all of them."""
-        return frozenset(self.started | self.inside)
-
-    def take_started(self) -> frozenset[int]:
-        """The started threads, once: a second call, after an abandoned shutdown, gets none."""
-        started, self.started = self.started, set()
-        return frozenset(started)
-
-
-class _ThreadsNoted:
-    """One block of `OwnThreads.noting`.
-
-    The thread that runs the block counts as inside until it leaves; a thread that never leaves was
-    abandoned there.
-    """
-
-    __slots__ = ("_before", "_threads")
-
-    def __init__(self, threads: OwnThreads) -> None:
-        self._threads: Final = threads
-        self._before: set[int | None] = set()
-
-    def __enter__(self) -> None:
-        self._before = {thread.ident for thread in threading.enumerate()}
-        self._threads.inside.add(threading.get_ident())
-
-    def __exit__(self, *exc: object) -> None:
-        after = {thread.ident for thread in threading.enumerate()}
-        began = after - self._before
-        self._threads.started.update(ident for ident in began if ident is not None)
-        self._threads.inside.discard(threading.get_ident())
+"""For threads and tasks that have been asked to end. Once for all of them, and it delays only a
+change that removes a plugin which left some behind; a loop that sleeps for longer is reported."""
+_TASK_LOOK_S: Final = 0.002
+_LEFT: Final = "which shutdown() had left running"
 
 
 def end_threads(
-    idents: frozenset[int], globals_ids: frozenset[int], owns: Callable[[object], bool]
+    origin: Origin, globals_ids: frozenset[int], owns: Callable[[object], bool]
 ) -> tuple[list[str], list[str]]:
-    """End those of a removed generation's own threads that still run its code.
+    """End what a removed generation's code began and left running.
 
     Args:
-        idents: the threads that its code started.
+        origin: that code.
         globals_ids: the `id` of each of its module dictionaries.
         owns: whether an object was defined by its code.
 
     Returns:
-        A line for each thread that was ended, and a line for each that did not end.
+        A line for each thread and task that was ended, and a line for each that did not end.
     """
-    timers = [
-        thread
-        for thread in threading.enumerate()
-        if isinstance(thread, threading.Timer)
-        and thread.ident in idents
-        and _is_to_call(thread, owns)
-    ]
-    for timer in timers:
-        timer.cancel()
-    running = _running(idents, globals_ids)
-    threads = _join([*timers, *(t for t in threading.enumerate() if t.ident in running)])
-    for thread in threads:
-        if thread.ident is not None:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
-            )
-    alive = _join(threads)
-    ended = [thread for thread in (*timers, *threads) if thread not in alive]
+    begun = origin.take_threads()
+    deadline = monotonic() + _JOIN_S
+    tasks = tasks_inside(globals_ids)
+    for task in tasks:
+        with suppress(RuntimeError):  # its loop was closed
+            task.get_loop().call_soon_threadsafe(task.cancel)
+    closing = [future for thread in begun if (future := _ask(thread, origin, owns)) is not None]
+    wait(closing, _JOIN_S)
+    alive = _join(begun, deadline)
+    inside = {running.thread for running in threads_inside(globals_ids)}
+    for thread in alive:
+        if thread in inside:
+            _raise_in(thread)
+    alive = _join(alive, deadline + _JOIN_S)
+    left = _wait(tasks, deadline)
     return (
-        [f"thread {thread.name!r}, which shutdown() had left running" for thread in ended],
+        [f"thread {thread.name!r}, {_LEFT}" for thread in begun if thread not in alive]
+        + [f"task {task.get_name()!r}, {_LEFT}" for task in tasks if task not in left],
         [
-            f"thread {thread.name!r} still runs {running.get(thread.ident or 0, '')}: "
+            f"thread {thread.name!r}, {begun[thread]}, still runs{_place_in(thread)}: "
             "shutdown() must end it"
             for thread in alive
+        ]
+        + [
+            f"task {task.get_name()!r} has not ended since it was cancelled: shutdown() must end it"
+            for task in left
         ],
     )
 
 
-def _join(threads: list[threading.Thread]) -> list[threading.Thread]:
+def _ask(
+    thread: threading.Thread, origin: Origin, owns: Callable[[object], bool]
+) -> Future[None] | None:
+    """Ask a thread to end, where its library has a way for that.
+
+    Returns:
+        Done when a server has been closed; None if there is nothing to wait for but the thread.
+    """
+    executor = executor_of(thread)
+    target: Any = getattr(thread, "_target", None)  # without a public name
+    server: Any = getattr(target, "__self__", None)
+    if isinstance(thread, threading.Timer):
+        if owns(thread.function):
+            thread.cancel()
+    elif executor is not None and origin.made(executor):
+        executor.shutdown(wait=False, cancel_futures=True)
+    elif isinstance(server, asyncio.AbstractEventLoop):
+        with suppress(RuntimeError):  # closed
+            server.call_soon_threadsafe(server.stop)
+    elif _is_socket_server(server) and (owns(server) or owns(server.RequestHandlerClass)):
+        # Both wait for the requests that it serves.
+        return call_on_thread(partial(_close_server, server), name="epochal closing a server")
+    elif _is_queue_listener(server) and any(map(owns, (server, *server.handlers))):
+        server.enqueue_sentinel()  # `stop` would wait for the thread, without a limit
+    return None
+
+
+def _close_server(server: Any) -> None:
+    server.shutdown()
+    server.server_close()
+
+
+def _is_socket_server(obj: object) -> bool:
+    cls = getattr(sys.modules.get("socketserver"), "BaseServer", None)
+    return cls is not None and isinstance(obj, cls)
+
+
+def _is_queue_listener(obj: object) -> bool:
+    cls = getattr(sys.modules.get("logging.handlers"), "QueueListener", None)
+    return cls is not None and isinstance(obj, cls)
+
+
+def _join(threads: Iterable[threading.Thread], deadline: float) -> list[threading.Thread]:
     """Wait for threads to end by themselves; returns those that did not."""
-    deadline = monotonic() + _JOIN_S
+    threads = list(threads)
     for thread in threads:
         thread.join(max(0.0, deadline - monotonic()))
     return [thread for thread in threads if thread.is_alive()]
 
 
-def _running(idents: frozenset[int], globals_ids: frozenset[int]) -> dict[int, str]:
-    """The threads that are inside the generation's code, each with its place."""
-    return {
-        ident: f"at {place}" for ident, _, place in threads_inside(globals_ids) if ident in idents
-    }
+def _wait(tasks: list[asyncio.Task[Any]], deadline: float) -> list[asyncio.Task[Any]]:
+    """Wait for tasks to end; returns those that did not."""
+    while (left := [task for task in tasks if not task.done()]) and monotonic() < deadline:
+        sleep(_TASK_LOOK_S)  # a task's callbacks run in its own loop alone
+    return left
 
 
-def _is_to_call(timer: threading.Timer, owns: Callable[[object], bool]) -> bool:
-    """Whether a timer is yet to call the generation's code."""
-    return not timer.finished.is_set() and owns(timer.function)
+def _raise_in(thread: threading.Thread) -> None:
+    """Raise `SystemExit` in a thread, if it is alive.
+
+    Both steps are one for the interpreter, which gives way between two calls in Python only: else
+    the thread could end in between, and another one have its ident.
+    """
+    raise_exit = partial(
+        ctypes.pythonapi.PyThreadState_SetAsyncExc,
+        ctypes.c_ulong(thread.ident or 0),
+        ctypes.py_object(SystemExit),
+    )
+    if sys.version_info >= (3, 13):
+        any(map(call, (thread._handle.is_done, raise_exit)))  # type: ignore[attr-defined]  # noqa: SLF001  its only name
+    elif (lock := getattr(thread, "_tstate_lock", None)) is not None:  # its only name
+        all(map(call, (lock.locked, raise_exit)))
+
+
+def _place_in(thread: threading.Thread) -> str:
+    """` at queue.py:171 in get`: the line that a thread runs; empty if it has just ended."""
+    calls = innermost_calls()
+    frame = calls.pop(thread.ident or 0, None)
+    calls.clear()
+    return f" at {place_of(frame)}" if frame is not None and thread.is_alive() else ""

@@ -10,7 +10,7 @@ an event loop of the generation's own, on a thread of its own. So they neither n
 loop of the host, and their end needs no loop that may itself be waiting for the change.
 
 Which thread reads, which writes: the plugin's code appends to `_closers` on any thread, and the one
-thread that closes pops from it; both are one step. `_threads` only grows.
+thread that closes pops from it; both are one step.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from __future__ import annotations
 import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.introspect.origins import begun_by
 from epochal._core.sync.threads import LoopThread
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
+
+    from epochal._core.introspect.origins import Origin
 
 _LIMIT_S: Final = 5.0
 
@@ -39,17 +43,18 @@ class Resources:
 
     Args:
         owner: `plugin#generation`, for the names of threads.
+        origin: the generation's code: what it begins here is its own, also where a call begins it.
 
     Attributes:
         stopping: set when the generation begins to shut down.
     """
 
-    __slots__ = ("_closed", "_closers", "_loop", "_owner", "_threads", "stopping")
+    __slots__ = ("_closed", "_closers", "_loop", "_origin", "_owner", "stopping")
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, origin: Origin) -> None:
         self._owner: Final = owner
+        self._origin: Final = origin
         self._closers: Final[list[Callable[[], object]]] = []
-        self._threads: Final[list[threading.Thread]] = []
         self._loop: LoopThread | None = None
         self._closed = False
         self.stopping: Final = threading.Event()
@@ -68,7 +73,11 @@ class Resources:
         self, work: Callable[[], object], name: str | None, stop_timeout: float
     ) -> threading.Thread:
         """Run `work` on a thread that must end within `stop_timeout` seconds of `stopping`."""
-        thread = threading.Thread(target=work, name=name or self._owner, daemon=True)
+        context = Context()
+        context.run(begun_by.set, self._origin)  # for the tasks of an event loop that it runs
+        thread = threading.Thread(
+            target=context.run, args=(work,), name=name or self._owner, daemon=True
+        )
 
         def end() -> None:
             thread.join(stop_timeout)
@@ -79,7 +88,7 @@ class Resources:
 
         # Before it starts: a generation that is shut down refuses, and then no thread may run.
         self.defer(end)
-        self._threads.append(thread)
+        self._origin.adopt(thread)
         thread.start()
         return thread
 
@@ -111,21 +120,15 @@ class Resources:
                 ) from None
 
         self.defer(end)
-        loop.call_soon_threadsafe(start)
+        context = copy_context()
+        context.run(begun_by.set, self._origin)
+        loop.call_soon_threadsafe(start, context=context)
         return outcome
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to close."""
         return not self._closers
-
-    def thread_idents(self) -> frozenset[int]:
-        """The threads that end with the generation."""
-        return frozenset(thread.ident for thread in self._threads if thread.ident is not None)
-
-    def loop_ids(self) -> frozenset[int]:
-        """The `id` of the event loop of the generation's own tasks, if there is one."""
-        return frozenset() if self._loop is None else frozenset({id(self._loop.loop)})
 
     def close(self, failures: list[BaseException]) -> None:
         """Close everything in reverse; called again, it continues where it was abandoned.
@@ -152,7 +155,7 @@ class Resources:
                     raise DidNotEndError(f"the event loop of {self._owner} did not end")
 
             self.defer(end)
-            self._threads.append(loop.thread)
+            self._origin.adopt(loop.thread)
         return self._loop.loop
 
 

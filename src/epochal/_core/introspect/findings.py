@@ -20,11 +20,12 @@ class Holder:
     """Something that holds a generation in use.
 
     Attributes:
-        kind: `operation` (labelled); `thread` or `task`, inside the generation's code; `lease`,
-            taken by hand if it has a name; `epoch`; `function`, an export that is kept; `plugin`,
-            another generation that requires this one; `object`, which a kind opened; `generator`,
-            `coroutine` or `asynchronous generator`, suspended in an export; `frame`, of a kept
-            exception; `more`, with the number of unlisted holders as its name; `frozen`, with the
+        kind: `operation` (labelled); `thread`, `task` or `greenlet`, inside the generation's code;
+            `callback` or `executor`, which is about to call it; `lease`, taken by hand if it has a
+            name; `epoch`; `function`, an export that is kept; `plugin`, another generation that
+            requires this one; `object`, which a kind opened; `generator`, `coroutine` or
+            `asynchronous generator`, suspended in an export; `frame`, of a kept exception; `more`,
+            with the number of unlisted holders as its name; `frozen`, with the
             number of objects that cannot be looked at, since `gc.freeze` set them aside.
         name: its label, name or qualified name; None if it has none.
         place: file, line and function (`geo.py:41 in poll`) of code that runs or is suspended; for
@@ -62,6 +63,8 @@ class Holder:
                 return "an object that it opened"
             case "frame":
                 return f"a kept exception's frame at {self.place}"
+            case "callback" | "executor":
+                return f"a call of {self.place} that waits in {self.name}"
             case "more":
                 return f"and {self.name} more"
             case "frozen":

@@ -25,7 +25,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.running_code import place_of
+from epochal._core.introspect.places import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

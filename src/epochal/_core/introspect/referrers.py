@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.introspect.frames import undisturbed
 from epochal._core.introspect.object_names import NAMESPACE, describe_object, edge, root_name
-from epochal._core.introspect.running_code import frames_of_threads, place_in
+from epochal._core.introspect.places import place_in
+from epochal._core.introspect.running_code import frames_of_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

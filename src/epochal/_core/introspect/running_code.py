@@ -1,10 +1,17 @@
 """The threads and tasks that are inside a generation's code.
 
 An export may start a thread or a task on the plugin's own helper and return; those frames run
-functions that carry no lease. So before a generation is shut down the runtime looks, once, at every
-thread's stack and every asyncio task for frames whose globals are one of the generation's module
-dictionaries, and at the threads that will begin with such a function: `Thread.start` returns before
-the new thread has reached its target.
+functions that carry no lease. So before a generation is shut down the runtime looks at every
+thread's stack and at the suspended work of every scheduler (`schedulers`) for frames whose globals
+are one of the generation's module dictionaries, and at what is about to begin with such a function:
+`Thread.start` returns before the new thread has reached its target.
+
+One look proves nothing. While it goes from the threads to the tasks, a task that it has yet to
+reach may start a thread and end; a task may start its successor and end. Code that goes on in this
+way begins something new each time. So a look is repeated until it has found nothing new twice: at
+first in full, since work is also handed to threads and tasks that were there before; then only what
+is new, which takes microseconds, so that it comes to an end in a busy process too. A look that does
+not come to an end in time is no proof, and counts as a use.
 
 A frame that is held holds the function it runs and all its variables: nothing here outlives the
 look.
@@ -12,89 +19,159 @@ look.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from contextlib import suppress
-from functools import partial
-from pathlib import PurePath
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
-from typing import TYPE_CHECKING, Any, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal._core.introspect.findings import Holder, Straggler
-from epochal._core.introspect.frames import calls_of, innermost_calls, undisturbed
+from epochal._core.introspect.frames import calls_of, innermost_calls
+from epochal._core.introspect.origins import begun_by, first_functions
+from epochal._core.introspect.places import place_in, place_of
+from epochal._core.introspect.schedulers import ASYNCIO_TASKS, SCHEDULERS, SoughtCode, all_tasks
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
-    from types import CodeType, FrameType
+    from types import FrameType
 
-_COPY_ATTEMPTS: Final = 1000
-"""As `asyncio.all_tasks` has it, for a set that other threads change while it is copied."""
+    from epochal._core.introspect.origins import Origin
+    from epochal._core.introspect.schedulers import Scheduler
+
+_FULL_ROUNDS: Final = 2
+_LOOK_S: Final = 0.25
+"""Two rounds over 5,000 tasks take 20 ms. The look is repeated by the drain that asked for it."""
+
+UNSETTLED: Final = Straggler("task", "(threads and tasks begin faster than a look can follow)")
+"""Stands for the code that a look without an end may have missed."""
+
+
+class RunningThread(NamedTuple):
+    """A thread that is inside a generation's code.
+
+    Attributes:
+        ident: of the thread, now.
+        thread: its object; None for a thread that was not started by `threading`, or that cannot be
+            told from another one with its ident.
+        name: its name.
+        place: `geo.py:41 in poll`.
+    """
+
+    ident: int | None
+    thread: threading.Thread | None
+    name: str
+    place: str
+
+    def is_own_of(self, own: Origin | None) -> bool:
+        """Whether a generation's own code began it in a change."""
+        return own is not None and (own.is_own(self.thread) or own.is_own_bare(self.ident))
+
+
+def find_stragglers(
+    globals_ids: frozenset[int], *, own: Origin | None = None
+) -> tuple[Straggler, ...]:
+    """Look at every thread and every task until nothing new begins.
+
+    Args:
+        globals_ids: the `id` of each module dictionary of the generation.
+        own: leaves out what the generation's own code began in a change, which its shutdown ends.
+
+    Returns:
+        What is inside the code; empty if that is proven to be nothing.
+    """
+    if not globals_ids:
+        return ()
+    look = _RunningCodeLook(globals_ids, own)
+    deadline = monotonic() + _LOOK_S
+    while not (found := look.go_round()) and look.found_new:
+        if monotonic() > deadline:
+            return (UNSETTLED,)
+    return found
+
+
+class _RunningCodeLook:
+    """The rounds of one look.
+
+    Attributes:
+        found_new: whether another round is needed.
+    """
+
+    __slots__ = ("_code", "_own", "_rounds", "_seen", "found_new")
+
+    def __init__(self, globals_ids: frozenset[int], own: Origin | None) -> None:
+        self._code: Final = SoughtCode(globals_ids, {})
+        self._own: Final = own
+        self._rounds = 0
+        # By `id`; held, so that no `id` is used again before the look is over.
+        self._seen: Final[dict[int, Any]] = {}
+        self.found_new = True
+
+    def go_round(self) -> tuple[Straggler, ...]:
+        """Look at all threads, and at all work or (after two rounds) all new work."""
+        self._rounds += 1
+        self.found_new = self._rounds < _FULL_ROUNDS
+        threads = {thread.ident: thread for thread in threading.enumerate()}
+        for thread in threads.values():
+            self._is_new(thread)
+        found = [
+            Straggler("thread", running.name, running.place)
+            for running in threads_inside(self._code.globals_ids)
+            if not running.is_own_of(self._own)
+        ]
+        for scheduler in SCHEDULERS:
+            for item in scheduler.items():
+                is_new = self._is_new(item)
+                if not is_new and self._rounds > _FULL_ROUNDS:
+                    continue
+                place = scheduler.place(item, self._code)
+                if place is not None and not _is_own(scheduler, item, threads, self._own):
+                    found.append(Straggler(scheduler.kind, scheduler.name(item), place))
+        return tuple(found)
+
+    def _is_new(self, item: object) -> bool:
+        if id(item) in self._seen:
+            return False
+        self._seen[id(item)] = item
+        self.found_new = True
+        return True
+
+
+def _is_own(
+    scheduler: Scheduler, item: Any, threads: dict[int | None, threading.Thread], own: Origin | None
+) -> bool:
+    """Whether a generation's own code began a task in a change, or began its thread."""
+    if own is None:
+        return False
+    context = scheduler.context(item)
+    if context is not None and context.get(begun_by) is own:
+        return True
+    thread = threads.get(scheduler.ident(item))
+    return thread is not None and thread.is_alive() and own.is_own(thread)
 
 
 # --- threads -------------------------------------------------------------------------------------
 
 
-def find_stragglers(
-    globals_ids: frozenset[int],
-    *,
-    own_threads: frozenset[int] = frozenset(),
-    own_loops: frozenset[int] = frozenset(),
-) -> tuple[Straggler, ...]:
-    """Look at every thread and every asyncio task.
+def threads_inside(globals_ids: frozenset[int]) -> Iterator[RunningThread]:
+    """The threads that are inside a generation's code, or will begin with it; each once.
 
     Args:
         globals_ids: the `id` of each module dictionary of the generation.
-        own_threads: the idents of threads that the plugin itself ends at shutdown.
-        own_loops: the `id` of each event loop that ends its tasks then too.
-    """
-    if not globals_ids:
-        return ()
-    threads = [
-        Straggler("thread", name, place)
-        for ident, name, place in threads_inside(globals_ids)
-        if ident not in own_threads
-    ]
-    tasks = [
-        Straggler("task", task.get_name(), place_of(frame))
-        for task, frame in _tasks_inside(globals_ids)
-        if id(task.get_loop()) not in own_loops
-    ]
-    return (*threads, *tasks)
-
-
-def threads_inside(globals_ids: frozenset[int]) -> Iterator[tuple[int, str, str]]:
-    """The threads that are inside a generation's code, or will begin with it.
-
-    Args:
-        globals_ids: the `id` of each module dictionary of the generation.
-
-    Yields:
-        For each thread, once: its ident, its name, and its place (`geo.py:41 in poll`).
     """
     # Before the stacks: a thread that reaches its target between the two looks is seen by both. The
     # other way round, neither would see it.
     beginning = [
-        (thread.ident, thread.name, place_in(code, None))
+        RunningThread(thread.ident, thread, thread.name, place_in(function.__code__, None))
         for thread in threading.enumerate()
-        if thread.ident is not None and (code := _begins_with(thread, globals_ids)) is not None
+        for function in first_functions(thread)
+        if id(function.__globals__) in globals_ids
     ]
-    seen: set[int] = set()
-    for ident, name, frame in frames_of_threads():
+    seen: set[int | None] = set()
+    for ident, thread, name, frame in _frames_of_threads():
         if ident not in seen and id(frame.f_globals) in globals_ids:
             seen.add(ident)
-            yield ident, name, place_of(frame)
-    yield from (thread for thread in beginning if thread[0] not in seen)
-
-
-def _begins_with(thread: threading.Thread, globals_ids: frozenset[int]) -> CodeType | None:
-    """The generation's code that a thread calls first; None if that is other code, or has ended."""
-    # `_target` has no public name; a thread deletes it when its target has returned.
-    for function in (type(thread).run, getattr(thread, "_target", None)):
-        while isinstance(function, (partial, MethodType)):
-            function = function.func if isinstance(function, partial) else function.__func__
-        if isinstance(function, FunctionType) and id(function.__globals__) in globals_ids:
-            return function.__code__
-    return None
+            yield RunningThread(ident, thread, name, place_of(frame))
+    yield from (running for running in beginning if running.ident not in seen)
 
 
 def frames_of_threads() -> Iterator[tuple[int, str, FrameType]]:
@@ -102,125 +179,55 @@ def frames_of_threads() -> Iterator[tuple[int, str, FrameType]]:
 
     Frames of this library are left out.
     """
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, _, name, frame in _frames_of_threads():
+        yield ident, name, frame
+
+
+def _frames_of_threads() -> Iterator[tuple[int, threading.Thread | None, str, FrameType]]:
+    before = {thread.ident: thread for thread in threading.enumerate()}
     innermost = innermost_calls()
+    # An ident is used again at once: a stack is that of a thread which was there before and is
+    # there still.
+    after = {thread.ident: thread for thread in threading.enumerate()}
     for ident in tuple(innermost):
+        thread = before.get(ident)
+        known = thread or after.get(ident)
+        name = known.name if known is not None else str(ident)
         # The popped frame goes into no variable: this thread's own was called by this function, and
         # would be in a cycle with it.
         for call in calls_of(innermost.pop(ident)):
-            yield ident, names.get(ident, str(ident)), call
+            yield ident, thread if thread is after.get(ident) else None, name, call
 
 
 # --- tasks ---------------------------------------------------------------------------------------
 
 
-def cancel_tasks(globals_ids: frozenset[int]) -> tuple[Holder, ...]:
+def cancel_tasks(globals_ids: frozenset[int], *, own: Origin | None = None) -> tuple[Holder, ...]:
     """Cancel every asyncio task that is inside a generation's code.
 
     Args:
         globals_ids: the `id` of each module dictionary of the generation.
+        own: leaves out the tasks that the generation's own code began in a change.
 
     Returns:
         The tasks that were cancelled.
     """
     asked: list[Holder] = []
-    for task, _ in _tasks_inside(globals_ids):
-        with suppress(RuntimeError):  # its loop was closed
-            task.get_loop().call_soon_threadsafe(task.cancel)
-            asked.append(Holder("task", task.get_name()))
+    for task in tasks_inside(globals_ids):
+        if not is_own_task(task, own):
+            with suppress(RuntimeError):  # its loop was closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+                asked.append(Holder("task", task.get_name()))
     return tuple(asked)
 
 
-def _tasks_inside(
-    globals_ids: frozenset[int],
-) -> Iterator[tuple[asyncio.Task[Any], FrameType]]:
-    """Every asyncio task that is inside a generation's code, with its outermost frame there."""
-    elsewhere: dict[int, CodeType] = {}
-    for task in all_tasks():
-        frame = _frame_inside(task.get_coro(), globals_ids, elsewhere)
-        if frame is not None:
-            yield task, frame
+def tasks_inside(globals_ids: frozenset[int]) -> list[asyncio.Task[Any]]:
+    """The asyncio tasks that are inside a generation's code."""
+    code = SoughtCode(globals_ids, {})
+    return [task for task in all_tasks() if ASYNCIO_TASKS.place(task, code) is not None]
 
 
-def all_tasks() -> list[asyncio.Task[Any]]:
-    """The unfinished asyncio tasks of every event loop of the process.
-
-    `asyncio.all_tasks` knows one loop's; the sets behind it have no public name.
-    """
-    found: list[asyncio.Task[Any]] = []
-    for name in ("_scheduled_tasks", "_eager_tasks", "_all_tasks"):  # 3.12, 3.12, 3.11
-        tasks = getattr(asyncio.tasks, name, None)
-        if tasks is not None:
-            found += _copied(tasks)
-    return [task for task in found if not task.done()]
-
-
-def _copied(tasks: Any) -> list[asyncio.Task[Any]]:
-    for _ in range(_COPY_ATTEMPTS):
-        try:
-            return list(tasks)
-        except RuntimeError:  # another thread changed the set meanwhile
-            continue
-    return []
-
-
-def _frame_inside(
-    awaitable: Any, globals_ids: frozenset[int], elsewhere: dict[int, CodeType]
-) -> FrameType | None:
-    """The outermost frame of a suspended coroutine (generator, …) that is the generation's.
-
-    A web server has many tasks, each thirty coroutines deep, all of the same code, and reading a
-    frame makes a frame object: so code that was seen to be elsewhere is skipped for the rest of the
-    look.
-
-    Args:
-        awaitable: the coroutine.
-        globals_ids: the `id` of each module dictionary of the generation.
-        elsewhere: code that is not the generation's, by its `id`; added to.
-    """
-    while awaitable is not None:
-        if type(awaitable) is CoroutineType:
-            if id(awaitable.cr_code) in elsewhere:
-                awaitable = awaitable.cr_await
-                continue
-            with undisturbed():  # it may be running, in another thread
-                frame, inner = awaitable.cr_frame, awaitable.cr_await
-        else:
-            frame, inner = _step_into(awaitable)
-        if frame is None:
-            return None
-        if id(frame.f_globals) in globals_ids:
-            return frame
-        elsewhere[id(frame.f_code)] = frame.f_code
-        awaitable = inner
-    return None
-
-
-def _step_into(awaitable: Any) -> tuple[FrameType | None, Any]:
-    """The frame of an awaitable, and the awaitable that it waits for."""
-    if type(awaitable) in (GeneratorType, AsyncGeneratorType):
-        with undisturbed():
-            return _read_step(awaitable)
-    return _read_step(awaitable)  # its attributes are foreign code, which must not run under a lock
-
-
-def _read_step(awaitable: Any) -> tuple[FrameType | None, Any]:
-    for prefix, inner in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-        frame = getattr(awaitable, f"{prefix}_frame", None)
-        if frame is not None:
-            return frame, getattr(awaitable, inner, None)
-    return None, None
-
-
-# --- places --------------------------------------------------------------------------------------
-
-
-def place_of(frame: FrameType) -> str:
-    """`geo.py:41 in poll`, without holding the frame."""
-    return place_in(frame.f_code, frame.f_lineno)
-
-
-def place_in(code: CodeType, line: int | None) -> str:
-    """`geo.py:41 in poll`; the generation's tag on the file name is left out."""
-    file = PurePath(code.co_filename).name.partition("@")[0]
-    return f"{file}:{line if line is not None else code.co_firstlineno} in {code.co_qualname}"
+def is_own_task(task: asyncio.Task[Any], own: Origin | None) -> bool:
+    """Whether a generation's own code began a task in a change, or began its loop's thread."""
+    threads = {thread.ident: thread for thread in threading.enumerate()}
+    return _is_own(ASYNCIO_TASKS, task, threads, own)

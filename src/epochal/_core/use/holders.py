@@ -25,13 +25,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from epochal._core.introspect.collector import frozen_objects
 from epochal._core.introspect.findings import Holder
 from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, is_a, suspended
+from epochal._core.introspect.places import place_of
 from epochal._core.introspect.referrers import PathStep, ReferrerSearch
-from epochal._core.introspect.running_code import find_stragglers, place_of
+from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.use.lease import LEASE, LeaseAttachment, LeasedCallable, RevocableLease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from epochal._core.introspect.origins import Origin
     from epochal._core.use.lease import Lease
 
 PIN: Final = "__epochal_pin__"
@@ -69,6 +71,7 @@ def find_holders(
     *,
     label: str | None = None,
     globals_ids: frozenset[int] = frozenset(),
+    own: Origin | None = None,
     operations: Iterable[Labelled] = (),
 ) -> tuple[Holder, ...]:
     """Find what holds a lease; walks the whole heap several times, for about a second at most.
@@ -77,12 +80,13 @@ def find_holders(
         lease: the lease.
         label: the purpose of a lease that was taken by hand.
         globals_ids: the `id` of each module dictionary of its generation, to find running calls.
+        own: what its own code began in a change, which holds nothing up.
         operations: the labelled operations that hold it.
 
     Returns:
         The holders, never empty.
     """
-    known = [*holding_operations(operations), *find_stragglers(globals_ids)]
+    known = [*holding_operations(operations), *find_stragglers(globals_ids, own=own)]
     look = _Look(lease)
     if label is not None:
         look.note(Holder("lease", label), PathStep(lease))

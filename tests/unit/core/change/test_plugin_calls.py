@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from epochal._core.change.plan import Deadline, Step
-from epochal._core.change.plugin_calls import Abandoned, StepRunner, changing
+from epochal._core.change.plugin_calls import Abandoned, StepRunner, is_changing
 from epochal.errors import ChangeCancelledError, PhaseTimeoutError
 from epochal.report import StepName
 
@@ -38,11 +38,21 @@ def step(limit_s=None, **options):
 def test_plugin_code_runs_in_a_copy_of_the_context_and_is_marked_as_inside_a_change(runner):
     def work():
         VARIABLE.set("by the plugin")
-        return changing.get(), threading.current_thread()
+        return is_changing(7), is_changing(8), threading.current_thread()
 
-    assert runner.call_plugin(step(), "geo#1", work) == (7, threading.current_thread())
+    assert runner.call_plugin(step(), "geo#1", work) == (
+        True,
+        False,
+        threading.current_thread(),
+    )
     assert VARIABLE.get() == "unset"
-    assert changing.get() is None
+    assert not is_changing(7)
+
+
+def test_a_task_of_plugin_code_is_inside_the_change_until_the_call_is_over(runner):
+    contexts = []
+    runner.call_plugin(step(), "geo#1", lambda: contexts.append(contextvars.copy_context()))
+    assert not contexts[0].run(is_changing, 7)
 
 
 def test_the_machine_resumes_on_another_thread_when_the_code_does_not_return(runner):

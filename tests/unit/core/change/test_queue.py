@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochal._core.change.plugin_calls import changing
+from epochal._core.change.plugin_calls import PluginCall, changing
 from epochal._core.change.queue import ChangeQueue, RunningChange
 from epochal._core.change.sequence import ChangeSpec, Limits
 from epochal._core.generation.epoch import EpochStore
@@ -31,7 +31,7 @@ def asking(read):
 def inside_a_change(queue, call, *args):
     """Call as the plugin code that a change of this queue runs."""
     context = copy_context()
-    context.run(changing.set, queue._serial)
+    context.run(changing.set, PluginCall(queue._serial))
     return context.run(call, *args)
 
 

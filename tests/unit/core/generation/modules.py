@@ -8,9 +8,21 @@ from packaging.version import Version
 from tests.conftest import tool
 
 from epochal._core.generation.generation import Generation
+from epochal._core.introspect.origins import Origin
 from epochal._core.plugin.candidate import Candidate
 from epochal._core.plugin.manifest import Manifest, Requirement
 from epochal._core.sync.weak_registry import WeakRegistry
+
+
+class PluginStub:
+    """Stands for a generation where only what it begins matters."""
+
+    def __init__(self):
+        self.ids = frozenset()
+        self.origin = Origin("geo#0", self.globals_ids)
+
+    def globals_ids(self):
+        return self.ids
 
 
 class HandMadeNamespace:

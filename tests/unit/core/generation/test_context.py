@@ -2,6 +2,7 @@
 
 import pytest
 from tests.conftest import tool
+from tests.unit.core.generation.modules import PluginStub
 
 from epochal import Kind, PluginLifecycle
 from epochal._core.generation.context import PluginContext, RequiredPlugin
@@ -17,7 +18,10 @@ def required(exports):
 
 
 def context(**plugins):
-    return PluginContext("geo", 0, "1.0", {"unit": "km"}, lambda name: name == "net:a", plugins)
+    origin = PluginStub().origin
+    return PluginContext(
+        "geo", 0, "1.0", {"unit": "km"}, lambda name: name == "net:a", plugins, origin
+    )
 
 
 def test_the_configuration_is_read_only():

@@ -1,49 +1,68 @@
-"""The threads that are a generation's own."""
+"""The end of the threads that a generation's code began."""
 
 import threading
+import types
 
-from epochal._core.generation.orphan_threads import OwnThreads, end_threads
+import pytest
+from tests.unit.core.generation.modules import PluginStub
 
+from epochal._core.generation.orphan_threads import end_threads
 
-def test_a_thread_that_begins_inside_the_block_is_the_generations():
-    own, stop = OwnThreads(), threading.Event()
-    with own.noting():
-        started = threading.Thread(target=stop.wait)
-        started.start()
-    other = threading.Thread(target=stop.wait)
-    other.start()
-    assert own.started == {started.ident}
-    stop.set()
-    started.join(10)
-    other.join(10)
+NOTHING = frozenset()
 
 
-def test_the_thread_that_runs_the_block_counts_until_it_leaves():
-    own = OwnThreads()
-    with own.noting():
-        assert own.idents() == {threading.get_ident()}
-    assert own.idents() == frozenset()
+@pytest.fixture
+def plugin():
+    return PluginStub()
 
 
-def test_started_threads_are_taken_once():
-    own = OwnThreads()
-    own.started.add(7)
-    assert own.take_started() == {7}
-    assert own.take_started() == frozenset()
-
-
-def test_a_timer_that_would_call_the_plugin_is_cancelled():
-    timer = threading.Timer(60, print)
-    timer.start()
-    ended, alive = end_threads(frozenset({timer.ident}), frozenset(), lambda obj: obj is print)
+def test_a_timer_that_would_call_the_plugin_is_cancelled(plugin):
+    with plugin.origin.running():
+        timer = threading.Timer(60, print)
+        timer.start()
+    ended, alive = end_threads(plugin.origin, NOTHING, lambda obj: obj is print)
     assert ended == [f"thread {timer.name!r}, which shutdown() had left running"]
     assert not alive
 
 
-def test_a_timer_of_other_code_goes_on():
-    timer = threading.Timer(60, print)
-    timer.start()
-    assert end_threads(frozenset({timer.ident}), frozenset(), lambda _: False) == ([], [])
+def test_a_timer_of_other_code_goes_on_and_is_named(plugin, monkeypatch):
+    monkeypatch.setattr("epochal._core.generation.orphan_threads._JOIN_S", 0.01)
+    with plugin.origin.running():
+        timer = threading.Timer(60, print)
+        timer.start()
+    ended, (alive,) = end_threads(plugin.origin, NOTHING, lambda _: False)
+    assert not ended
+    assert f"thread {timer.name!r}, begun by init() at test_orphan_threads.py:" in alive
     assert timer.is_alive()
     timer.cancel()
     timer.join(10)
+
+
+def test_a_second_call_has_nothing_to_end(plugin, monkeypatch):
+    monkeypatch.setattr("epochal._core.generation.orphan_threads._JOIN_S", 0.01)
+    go_on = threading.Event()
+    with plugin.origin.running():
+        thread = threading.Thread(target=go_on.wait, args=(30,))
+        thread.start()
+    assert end_threads(plugin.origin, NOTHING, lambda _: False)[1]
+    assert end_threads(plugin.origin, NOTHING, lambda _: False) == ([], [])
+    go_on.set()
+    thread.join(10)
+
+
+def test_an_exit_is_raised_in_a_thread_inside_the_code_alone(plugin, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    module = types.ModuleType("geo")
+    exec("import time\ndef loop(stop):\n    while not stop: time.sleep(0.001)", vars(module))
+    stop = []
+    other = threading.Thread(target=module.loop, args=(stop,))
+    other.start()
+    with plugin.origin.running():
+        own = threading.Thread(target=module.loop, args=(stop,), name="poll")
+        own.start()
+    ended, alive = end_threads(plugin.origin, frozenset({id(vars(module))}), lambda _: False)
+    assert ended == ["thread 'poll', which shutdown() had left running"]
+    assert not alive
+    assert other.is_alive()
+    stop.append(True)
+    other.join(10)

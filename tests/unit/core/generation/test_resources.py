@@ -3,13 +3,15 @@
 import asyncio
 
 import pytest
+from tests.unit.core.generation.modules import PluginStub
 
 from epochal._core.generation.resources import Resources
+from epochal._core.introspect.origins import begun_by
 from epochal.errors import HostError
 
 
 def test_closers_run_in_reverse_and_a_failure_stops_no_other():
-    resources, closed, failures = Resources("geo#0"), [], []
+    resources, closed, failures = Resources("geo#0", PluginStub().origin), [], []
     resources.defer(lambda: closed.append("first"))
     resources.defer(lambda: 1 / 0)
     resources.defer(lambda: closed.append("last"))
@@ -20,7 +22,7 @@ def test_closers_run_in_reverse_and_a_failure_stops_no_other():
 
 
 def test_a_close_that_was_abandoned_continues_with_the_next_closer():
-    resources, closed = Resources("geo#0"), []
+    resources, closed = Resources("geo#0", PluginStub().origin), []
     resources.defer(lambda: closed.append("first"))
     # The closer stands for one that does not return: another thread closes meanwhile.
     resources.defer(lambda: (closed.append("stuck"), resources.close([])))
@@ -29,7 +31,7 @@ def test_a_close_that_was_abandoned_continues_with_the_next_closer():
 
 
 def test_closed_resources_refuse_more():
-    resources = Resources("geo#0")
+    resources = Resources("geo#0", PluginStub().origin)
     resources.close([])
     assert resources.stopping.is_set()
     with pytest.raises(HostError, match="geo#0 has been shut down"):
@@ -37,9 +39,10 @@ def test_closed_resources_refuse_more():
 
 
 def test_a_spawned_thread_is_one_of_the_generations():
-    resources = Resources("geo#0")
+    origin = PluginStub().origin
+    resources = Resources("geo#0", origin)
     thread = resources.spawn(resources.stopping.wait, None, 10.0)
-    assert thread.ident in resources.thread_idents()
+    assert origin.is_own(thread)
     failures = []
     resources.close(failures)
     assert not thread.is_alive()
@@ -47,9 +50,9 @@ def test_a_spawned_thread_is_one_of_the_generations():
 
 
 def test_a_task_is_cancelled_in_the_generations_own_loop():
-    resources = Resources("geo#0")
+    resources = Resources("geo#0", PluginStub().origin)
     outcome = resources.create_task(asyncio.sleep(60), None, 10.0)
-    assert len(resources.loop_ids()) == 1
+    assert begun_by.get() is None
     failures = []
     resources.close(failures)
     assert outcome.done()

@@ -3,15 +3,18 @@
 import asyncio
 import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 
+from epochal._core.introspect import running_code
+from epochal._core.introspect.origins import Origin
+from epochal._core.introspect.places import place_in
 from epochal._core.introspect.running_code import (
     all_tasks,
     cancel_tasks,
     find_stragglers,
-    place_in,
     threads_inside,
 )
 
@@ -41,6 +44,19 @@ def ids(module):
     return frozenset({id(vars(module))})
 
 
+class Plugin:
+    """Stands for a generation."""
+
+    def globals_ids(self):
+        return frozenset()
+
+
+@pytest.fixture
+def origin():
+    plugin = Plugin()
+    return Origin("geo#0", plugin.globals_ids)
+
+
 @pytest.fixture
 def start():
     """Start a thread that stays inside; all end with the test."""
@@ -68,10 +84,11 @@ def test_a_thread_inside_is_found_with_its_place(module, ids, start):
     assert str(straggler) == "thread 'helper' at geo.py:5 in stay"
 
 
-def test_own_threads_and_other_code_are_not_stragglers(module, ids, start):
+def test_own_threads_and_other_code_are_not_stragglers(module, ids, start, origin):
     own = start(module.stay)
     start(lambda inside, go_on: (inside.set(), go_on.wait(30)))
-    assert find_stragglers(ids, own_threads=frozenset({own.ident})) == ()
+    origin.adopt(own)
+    assert find_stragglers(ids, own=origin) == ()
     assert find_stragglers(frozenset()) == ()
 
 
@@ -91,23 +108,27 @@ def test_a_thread_that_will_begin_with_the_code_is_found(module, ids, first):
 
     thread = Late(target=target, args=(threading.Event(), go_on), name="late")
     thread.start()
-    assert [name for _, name, _ in threads_inside(ids)] == ["late"]
+    assert [running.name for running in threads_inside(ids)] == ["late"]
     go_on.set()
     late.set()
     thread.join(10)
     assert list(threads_inside(ids)) == []
 
 
-def test_a_task_is_found_through_the_coroutines_that_await_it(module, ids):
+def test_a_task_is_found_through_the_coroutines_that_await_it(module, ids, origin):
     async def outer():
         await module.sleep()
 
     async def main():
         task = asyncio.create_task(outer(), name="poll")
         await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
         stragglers = find_stragglers(ids)
-        assert find_stragglers(ids, own_loops=frozenset({id(loop)})) == ()
+        with origin.running():
+            own = asyncio.create_task(outer())
+        await asyncio.sleep(0)
+        assert find_stragglers(ids, own=origin) == stragglers
+        own.cancel()
+        await asyncio.wait([own])
         assert task in all_tasks()
         (asked,) = cancel_tasks(ids)
         with pytest.raises(asyncio.CancelledError):
@@ -143,3 +164,121 @@ def test_a_hostile_awaitable_breaks_no_look(module, ids):
 
 def test_a_place_without_a_line_is_the_first_line(module):
     assert place_in(module.stay.__code__, None) == "geo.py:3 in stay"
+
+
+# --- the look is stable --------------------------------------------------------------------------
+
+
+class Item:
+    """A piece of suspended work."""
+
+
+class Chain:
+    """A scheduler whose work begins its successor and ends, each time that a look comes near."""
+
+    kind = "task"
+
+    def __init__(self, hops):
+        self.hops = hops
+        self.current = Item()
+
+    def items(self):
+        return [self.current]
+
+    def place(self, item, code):
+        if self.hops:
+            self.hops -= 1
+            self.current = Item()
+        return "geo.py:7 in poll" if item is self.current else None
+
+    def name(self, item):
+        return "poll"
+
+    def context(self, item):
+        return None
+
+    def ident(self, item):
+        return None
+
+
+@pytest.mark.parametrize("hops", [0, 1, 2, 3, 20])
+def test_a_look_is_repeated_until_nothing_new_begins(monkeypatch, ids, hops):
+    monkeypatch.setattr(running_code, "SCHEDULERS", (Chain(hops),))
+    assert [str(s) for s in find_stragglers(ids)] == ["task 'poll' at geo.py:7 in poll"]
+
+
+def test_a_look_that_does_not_come_to_an_end_is_no_proof(monkeypatch, ids):
+    monkeypatch.setattr(running_code, "SCHEDULERS", (Chain(10**9),))
+    monkeypatch.setattr(running_code, "_LOOK_S", 0.01)
+    assert find_stragglers(ids) == (running_code.UNSETTLED,)
+
+
+def test_work_that_is_handed_to_an_older_thread_or_task_is_found(monkeypatch, ids):
+    """It begins nothing new: so what was seen is looked at a second time."""
+    older, moved = Item(), []
+
+    class Moving(Chain):
+        def items(self):
+            return [older]
+
+        def place(self, item, code):
+            moved.append(True)
+            return "geo.py:7 in poll" if len(moved) == 2 else None
+
+    monkeypatch.setattr(running_code, "SCHEDULERS", (Moving(0),))
+    assert len(find_stragglers(ids)) == 1
+
+
+def test_a_callback_that_is_due_is_found(module, ids):
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.call_soon(module.steps)
+        asyncio.run_coroutine_threadsafe(module.sleep(), loop)
+        return find_stragglers(ids)
+
+    assert sorted(map(str, asyncio.run(main()))) == [
+        "a call of geo.py:6 in sleep that waits in an event loop",
+        "a call of geo.py:8 in steps that waits in an event loop",
+    ]
+
+
+def test_a_call_that_waits_in_an_executor_is_found(module, ids):
+    go_on = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(go_on.wait, 20)
+        pool.submit(partial(list, module.steps()))
+        pool.submit(partial(module.steps))
+        found = find_stragglers(ids)
+        go_on.set()
+    assert list(map(str, found)) == [
+        "a call of geo.py:8 in steps that waits in an executor's queue",
+    ]
+
+
+def test_a_greenlet_that_is_switched_out_is_found(module, ids):
+    greenlet = pytest.importorskip("greenlet")
+    exec("def work(back):\n    back()", vars(module))
+    suspended = greenlet.greenlet(module.work)
+    fresh = greenlet.greenlet(module.work)
+    assert len(find_stragglers(ids)) == 2  # they will begin with the code
+    suspended.switch(greenlet.getcurrent().switch)
+    assert str(find_stragglers(ids)[0]) == "greenlet 'greenlet' suspended at <string>:2 in work"
+    suspended.switch()
+    del fresh
+    assert find_stragglers(ids) == ()
+
+
+def test_a_trio_task_is_found(module, ids):
+    trio = pytest.importorskip("trio")
+    exec("import trio\nasync def rest(): await trio.sleep(60)", vars(module))
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(module.rest)
+            await trio.testing.wait_all_tasks_blocked()
+            found = await trio.to_thread.run_sync(find_stragglers, ids)
+            nursery.cancel_scope.cancel()
+        return found
+
+    (straggler,) = trio.run(main)
+    assert straggler.place == "<string>:2 in rest"
