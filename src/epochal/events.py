@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from epochal.errors import format_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from epochal._core.generation.states import LifecycleState
     from epochal.report import Cutover, Holder, Leak
@@ -66,7 +66,7 @@ class Event:
 
     def describe(self) -> str:
         """The event in one line, for a log. The text is stable; the facts are in the attributes."""
-        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        facts = {fact.name: getattr(self, fact.name) for fact in fields(self)}
         for name, value in facts.items():
             if isinstance(value, tuple):
                 facts[name] = "; ".join(map(str, value))
@@ -147,7 +147,8 @@ class EntriesLost(Event):
 class ChangeFailed(Event):
     """A change failed before publish and was rolled back; the active generations are untouched.
 
-    `code` is the error's stable code, `error` its text.
+    `code` is the error's stable code, `error` its text, `phases_ms` how long each step took until
+    then. `caller` is what `EventStream.identify_callers` reads.
     """
 
     _LEVEL: ClassVar[int] = logging.ERROR
@@ -156,14 +157,20 @@ class ChangeFailed(Event):
     change: int
     code: str
     error: str
+    phases_ms: Mapping[str, float] = field(default_factory=dict)
+    caller: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFinished(Event):
-    """Every old generation of a committed change is removed; `cutover` is the final report."""
+    """Every old generation of a committed change is removed; `cutover` is the final report.
+
+    `caller` is what `EventStream.identify_callers` reads.
+    """
 
     change: int
     cutover: Cutover
+    caller: object = field(default=None, repr=False)
 
     def describe(self) -> str:
         """Whether the memory came back, and how long the cutover took."""
@@ -272,11 +279,27 @@ class EventsMissed(Event):
 class EventStream:
     """Delivers a runtime's events to its subscribers."""
 
-    __slots__ = ("_lock", "_subscribers")
+    __slots__ = ("_lock", "_read_caller", "_subscribers")
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
         self._subscribers: tuple[_Subscription, ...] = ()
+        self._read_caller: Callable[[], object] | None = None  # replaced and read, one step each
+
+    def identify_callers(self, read: Callable[[], object] | None) -> None:
+        """Have events of changes carry who asked for the change, for a tracer that links the two.
+
+        Args:
+            read: called in the thread, and with the context variables, of the code that asks. What
+                it returns is kept with the events, so it must lead to no code of a plugin. None
+                for nothing.
+        """
+        self._read_caller = read
+
+    def caller(self) -> object:
+        """What the present thread's code is called in events; None for nothing."""
+        read = self._read_caller
+        return None if read is None else read()
 
     def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
         """Call `callback` with each event from now on, in order, on a thread of its own.

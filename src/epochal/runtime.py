@@ -276,6 +276,7 @@ class Runtime(EpochReader):
             self._store,
             dry_run=dry_run,
             reason=options.get("reason", ""),
+            caller=self.events.caller(),
         )
         return Change(self._queue, spec, requests)
 

@@ -1,5 +1,6 @@
 """The spans and metrics of changes and queries."""
 
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -84,10 +85,25 @@ def test_a_change_is_a_span_with_its_phases_inside(rt, plugins, telemetry):
 def test_a_refused_change_is_a_span_with_an_error(rt, plugins, telemetry):
     with pytest.raises(LinkError):
         rt.load(plugins.write("geo", "1/0\n"))
-    (span,) = telemetry.spans()
+    *phases, span = telemetry.spans()
+    assert "epochal.link" in [phase.name for phase in phases]
+    assert {phase.parent.span_id for phase in phases} == {span.context.span_id}
+    assert span.start_time <= phases[0].start_time
+    assert phases[-1].end_time <= span.end_time
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes["error.type"] == "link"
     assert "ZeroDivisionError" in span.status.description
+
+
+@pytest.mark.parametrize("code", [GEO, "1/0\n"], ids=["committed", "refused"])
+def test_a_changes_span_is_a_child_of_its_callers(rt, plugins, telemetry, code):
+    path = plugins.write("geo", code)
+    tracer = telemetry.tracing.get_tracer("the caller")
+    with tracer.start_as_current_span("request") as caller, suppress(LinkError):
+        rt.load(path)
+    (change,) = [span for span in telemetry.spans() if span.name == "epochal.change"]
+    assert change.parent.span_id == caller.get_span_context().span_id
+    assert change.context.trace_id == caller.get_span_context().trace_id
 
 
 def test_changes_are_counted_in_metrics(rt, plugins, telemetry):

@@ -282,3 +282,20 @@ def test_a_drain_names_the_query_that_holds_it(served):
     asking.join(20)
     assert answers[0].json()["rows"] == [[7]]
     assert answers[0].json()["provenance"][0]["version"] == "1.0"
+
+
+FORMS = ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("path", ["/v1/plugins/geo", "/v1/plugins:check"])
+def test_a_form_is_no_upload(served, form, path):
+    method = "POST" if path.endswith("check") else "PUT"
+    answer = served.admin.request(method, path, content="a=1", headers={"content-type": form})
+    assert (answer.status_code, answer.json()["code"]) == (415, "media-type")
+    assert "--upload-file" in answer.json()["detail"]
+
+
+def test_an_upload_may_be_an_octet_stream(served):
+    headers = {"content-type": "application/octet-stream"}
+    assert served.put_geo("1.1", headers=headers).status_code == 200

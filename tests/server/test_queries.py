@@ -282,12 +282,43 @@ def test_an_invalid_query_request_is_refused(served, body, status, reason):
         (b"SELECT 1", "text/plain", 415),
         (b'{"sql": "' + b"x" * (1 << 20) + b'"}', "application/json", 413),
         (b"[" * 100_000, "application/json", 400),
+        (b'{"limit": ' + b"[" * 100_000, "application/json", 400),
+        (b'{"sql": "SELECT 1", "limit": 1.0, "more": ' + b"[" * 100_000, "application/json", 400),
     ],
 )
 def test_an_invalid_body_is_refused(served, content, kind, status):
     answer = served.http.post("/v1/query", content=content, headers={"content-type": kind})
     assert answer.status_code == status
     assert "traceback" not in answer.text.lower()
+
+
+@pytest.mark.parametrize(
+    ("accept", "preferred"),
+    [
+        ("*/*", "application/json"),
+        (ARROW, ARROW),
+        (ARROW.upper(), ARROW),
+        (f"application/json, {ARROW};q=0.5", "application/json"),
+        (f"application/json;q=0.5, {ARROW}", ARROW),
+        (f"{ARROW};q=0, */*", "application/json"),
+        (f"{ARROW}, */*;q=0.1", ARROW),
+        (f"application/*;q=0.9, {ARROW};q=0.1", "application/json"),
+        ("text/html", "application/json"),
+        (f"{ARROW};q=much", "application/json"),
+    ],
+)
+def test_an_answer_has_the_type_that_its_client_prefers(served, accept, preferred):
+    ask = {"json": {"sql": "SELECT 1"}, "headers": {"accept": accept}}
+    answer = served.http.post("/v1/query", **ask)
+    assert answer.headers["content-type"] == preferred
+
+
+@pytest.mark.parametrize(("limit", "status"), [(1.0, 200), (1, 200), (1.5, 400), ("1", 400)])
+def test_a_whole_number_may_be_written_with_a_fraction(served, limit, status):
+    answer = served.query("SELECT $1 AS x", params=[2.0], limit=limit)
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json()["columns"][0]["type"] == "DOUBLE"
 
 
 @pytest.mark.parametrize("explain", ["EXPLAIN", "explain analyze", "/* a */ EXPLAIN VERBOSE"])

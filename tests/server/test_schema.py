@@ -48,6 +48,13 @@ def test_answers_conform_to_the_document(served, method, path, mode):
     ask()
 
 
+def test_each_operation_has_an_id_of_its_own():
+    operations = [each for item in document()["paths"].values() for each in item.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len({*ids}) == len(ids) > 20
+    assert all(each.isidentifier() for each in ids)
+
+
 def test_a_false_document_is_detected(served):
     schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
     answer = schema.raw_schema["components"]["schemas"]["StatusAnswer"]

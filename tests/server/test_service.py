@@ -65,10 +65,10 @@ def test_a_slow_follower_receives_the_number_of_missed_events():
             feed.add(StoreFaulted(error=f"number {number}."))
         missed, rest = await anext(following), await anext(following)
         await following.aclose()
-        return hello.decode(), missed.decode(), rest.decode()
+        return feed.boot, hello.decode(), missed.decode(), rest.decode()
 
-    hello, missed, rest = asyncio.run(read())
-    assert "event: hello" in hello
+    boot, hello, missed, rest = asyncio.run(read())
+    assert f"id: {boot}-0\nevent: hello" in hello
     assert missed == 'event: missed\ndata: {"count": 7}\n\n'
     assert rest.count("data: ") == KEPT
     assert "number 7." in rest

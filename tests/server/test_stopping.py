@@ -65,7 +65,7 @@ def serve(tmp_path):
 
 def test_a_function_that_does_not_return_is_named_in_the_json_log(serve):
     process, url = serve("--stop-timeout", "1", "--log-format", "json")
-    asked = {"sql": "SELECT stuck.f(1)", "timeout": 0.2}
+    asked = {"sql": "SELECT stuck.f(1)", "timeout": 2.0}
     assert httpx.post(f"{url}/v1/query", json=asked, timeout=20).status_code == 504
     process.send_signal(signal.SIGTERM)
     assert process.wait(40) == 1

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 try:
     from opentelemetry import metrics, trace
-    from opentelemetry.context import Context
+    from opentelemetry.context import Context, attach
+    from opentelemetry.propagate import extract
 except ImportError as error:  # pragma: no cover  # the test environment has it
     raise ImportError(
         f"epochal.observe.tracing needs the extra 'otel': pip install 'epochal[otel]' ({error})"
@@ -35,10 +36,10 @@ from epochal.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-    from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.trace import Span, SpanContext, TracerProvider
 
     from epochal.events import Event
     from epochal.report import Cutover
@@ -57,7 +58,8 @@ def instrument(
 ) -> Callable[[], None]:
     """Export spans and metrics of a runtime's changes from now on.
 
-    A change runs on a thread of its own, so its span is a root; its number is an attribute.
+    A change runs on a thread of its own; its span is a child of the span in which it was asked for,
+    also when it ends after that. Its number is an attribute.
 
     Args:
         runtime: emits the events.
@@ -68,7 +70,14 @@ def instrument(
         A function that stops the export, after the events that were emitted before.
     """
     exporter = _ChangeExporter(runtime, tracer_provider, meter_provider)
+    runtime.events.identify_callers(_span_context)
     return runtime.events.subscribe(exporter.on_event)
+
+
+def join_trace(headers: Mapping[str, str]) -> None:
+    """Make what the present task does part of its caller's trace, if `traceparent` names one."""
+    if "traceparent" in headers:
+        attach(extract(headers))
 
 
 @contextmanager
@@ -97,6 +106,11 @@ def _describe(span: Span, result: Result) -> None:
     span.set_attribute("epochal.epoch.id", result.epoch.id)
     versions = (f"{v.plugin} {v.version} {v.digest[:8]}" for v in result.provenance)
     span.set_attribute("epochal.plugins", list(dict.fromkeys(versions)))
+
+
+def _span_context() -> SpanContext:
+    """The span of the code that asks for a change: a few numbers, which hold nothing."""
+    return trace.get_current_span().get_span_context()
 
 
 class _ChangeExporter:
@@ -157,12 +171,14 @@ class _ChangeExporter:
         facts: dict[str, Any] = {"epochal.change": event.change, "error.type": event.code}
         if begin is not None:
             facts["epochal.steps"] = list(begin.steps)
-        started = round((event.at if begin is None else begin.at) * _NS)
+        ended = round(event.at * _NS)
+        started = ended - round(sum(event.phases_ms.values()) * 1e6)
         span = self._tracer.start_span(
-            "epochal.change", Context(), attributes=facts, start_time=started
+            "epochal.change", _within(event.caller), attributes=facts, start_time=started
         )
         span.set_status(trace.StatusCode.ERROR, event.error)
-        span.end(round(event.at * _NS))
+        self._export_phases(span, started, event.phases_ms)
+        span.end(ended)
 
     def _export_cutover(self, event: ChangeFinished) -> None:
         self._started.pop(event.change, None)
@@ -172,16 +188,27 @@ class _ChangeExporter:
         ended = round(event.at * _NS)
         started = ended - round(cutover.total_ms * 1e6)
         root = self._tracer.start_span(
-            "epochal.change", Context(), attributes=_facts(cutover), start_time=started
+            "epochal.change", _within(event.caller), attributes=_facts(cutover), start_time=started
         )
+        root.end(max(ended, self._export_phases(root, started, cutover.phases_ms)))
+
+    def _export_phases(self, root: Span, started: int, phases_ms: Mapping[str, float]) -> int:
+        """Export a span for each phase; returns the end of the last."""
         within = trace.set_span_in_context(root, Context())
-        # The report has durations only; the steps ran one after the other.
+        # There are durations only; the steps ran one after the other.
         at = started
-        for phase, ms in cutover.phases_ms.items():
+        for phase, ms in phases_ms.items():
             span = self._tracer.start_span(f"epochal.{phase}", within, start_time=at)
             at += round(ms * 1e6)
             span.end(at)
-        root.end(max(ended, at))
+        return at
+
+
+def _within(caller: object) -> Context:
+    """The context of the span in which a change was asked for; an empty one for none."""
+    if not isinstance(caller, trace.SpanContext) or not caller.is_valid:
+        return Context()
+    return trace.set_span_in_context(trace.NonRecordingSpan(caller), Context())
 
 
 def _facts(cutover: Cutover) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
+from epochal.observe.tracing import join_trace
 from epochal.server import job_routes as jobs
 from epochal.server import plugin_routes as plugins
 from epochal.server import query_routes as queries
@@ -25,6 +26,7 @@ from epochal.server import status_routes as status
 from epochal.server.problem_details import MEDIA_TYPE, answer_to
 from epochal.server.security import Right, right_needed
 from epochal.server.static_files import send_file
+from epochal.server.uploads import UPLOAD_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -80,11 +82,11 @@ _change: Final = partial(
     answer=schemas.ChangeReport,
     options=schemas.ChangeOptions,
     headers=("If-Match",),
-    problems=(404, 409, 412, 413, 422, 500, 504, 507),
+    problems=(404, 409, 412, 413, 415, 422, 500, 504, 507),
 )
 _upload: Final = partial(
     _change,
-    body=dict.fromkeys(("text/x-python", "application/zip", "application/gzip"), _BYTES),
+    body=dict.fromkeys(UPLOAD_TYPES, _BYTES),
     options=schemas.LoadOptions,
 )
 _PLUGIN: Final = "/v1/plugins/{plugin}"
@@ -118,7 +120,6 @@ API_ROUTES: Final = (
         plugins.roll_back_plugin,
         "Bring back a generation or version of a plugin.",
         body=schemas.RollbackTarget,
-        problems=(404, 409, 412, 413, 415, 422, 500, 504, 507),
     ),
     _get(
         "/v1/epochs",
@@ -180,6 +181,7 @@ def _route(path: str, handlers: dict[str, Handler]) -> Route:
         handlers["HEAD"] = handlers["GET"]
 
     async def dispatch(request: Request) -> Response:
+        join_trace(request.headers)  # each request has a task of its own
         try:
             return await handlers[request.method](request)
         except Exception as error:  # noqa: BLE001  every error becomes an answer
@@ -205,7 +207,8 @@ _PARAMETERS: Final[Mapping[str, Schema]] = {
     "If-Match": {
         "in": "header",
         "schema": {**_TEXT, "pattern": "^[!#-~]{1,80}$"},
-        "description": "The id of the epoch that you have seen; 412 if another one is current.",
+        "description": "The ids of the epochs that you accept, in quotes or without, or `*` for "
+        "any; 412 if another one is current. Whatever is no epoch's id, such as `0`, matches none.",
     },
     "Last-Event-ID": {"in": "header", "schema": _TEXT},
 }
@@ -251,7 +254,12 @@ def _operation(route: ApiRoute) -> Schema:
     responses = {str(status): success for status in route.statuses}
     for status_code in sorted({*_ANY_REQUEST, *route.problems}):
         responses[str(status_code)] = _PROBLEM
-    operation: Schema = {"summary": route.summary, "responses": responses}
+    # The handler's name: a generated client has a method of that name.
+    operation: Schema = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "responses": responses,
+    }
     if parameters := _parameters(route):
         operation["parameters"] = parameters
     if route.body is not None:

@@ -17,13 +17,15 @@ from epochal.server.problem_details import Problem
 from epochal.server.state import BODY_S, service_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
 
     from epochal.server.schemas import RequestStruct
 
 _TAG: Final = re.compile(r"""\s*(?:(?P<weak>W/)?"(?P<id>[^"\s]*)"|(?P<bare>[^",\s]+))?\s*(?:,|$)""")
+_QUALITY: Final = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
+_WHOLE: Final = re.compile(rb"(-?\d+)\.0+")
 _REPEATABLE: Final = frozenset({"grant"})
 
 RequestT = TypeVar("RequestT", bound="RequestStruct")
@@ -99,15 +101,33 @@ async def read_json(request: Request, kind: type[RequestT]) -> RequestT:
     limits = service_of(request).limits
     body = await read_body(request, limits.request_bytes, limits.body_s)
     try:
-        document = msgspec.json.decode(body, type=kind)
+        document = _decode(body, kind)
     except msgspec.ValidationError as error:
         bad_request(_explain(error, kind, "the body"))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         bad_request(f"the body is not valid JSON: {error}")
+    except RecursionError:
+        bad_request("the body nests too deeply")
     # msgspec keeps the last of two equal fields where another reader, a proxy that checks queries
     # say, may keep the first. Only bodies that fit the struct come here: they are not deep.
     json.loads(body, object_pairs_hook=_check_unique, parse_int=str, parse_float=str)
     return document
+
+
+def _decode(body: bytes, kind: type[RequestT]) -> RequestT:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError:
+        # To JSON Schema 1.0 is an integer. Not in other fields: there a value keeps its type.
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        whole = {
+            name: msgspec.Raw(match[1])
+            for name, value in fields.items()
+            if name in kind.integers and (match := _WHOLE.fullmatch(bytes(value)))
+        }
+        if not whole:
+            raise
+        return msgspec.json.decode(msgspec.json.encode(fields | whole), type=kind)
 
 
 def _check_unique(pairs: list[tuple[str, Any]]) -> None:
@@ -118,6 +138,30 @@ def _check_unique(pairs: list[tuple[str, Any]]) -> None:
 
 
 # --- addresses and headers ---------------------------------------------------------------------
+
+
+def preferred(accept: str, kinds: Sequence[str]) -> str:
+    """The media type that a client prefers, by RFC 9110, section 12.5.1.
+
+    Args:
+        accept: the header; empty for any type.
+        kinds: the types that can be had; of equal ones the first is chosen, also where the client
+            accepts none.
+    """
+    ranges: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        name, *parameters = (text.strip() for text in part.split(";"))
+        weights = [text[2:] for text in parameters if text.startswith("q=")]
+        if name and all(_QUALITY.fullmatch(weight) for weight in weights):
+            ranges[name] = float(weights[0]) if weights else 1.0
+
+    def rank(kind: str) -> tuple[float, int]:
+        for exactness, name in ((2, kind), (1, f"{kind.partition('/')[0]}/*"), (0, "*/*")):
+            if name in ranges:
+                return ranges[name], exactness
+        return 0.0, 0
+
+    return max(kinds, key=rank)
 
 
 def read_options(request: Request, kind: type[RequestT]) -> RequestT:

@@ -106,7 +106,9 @@ class EventFeed:
     async def _follow(self, place: int) -> AsyncIterator[bytes]:
         try:
             hello = encode({"boot": self.boot, "last": f"{self.boot}-{self._count}"})
-            yield b"retry: %d\nevent: hello\ndata: %b\n\n" % (_RETRY_MS, hello)
+            # With an id: a client that comes back before the first event misses none after it.
+            begun = f"{self.boot}-{place}".encode()
+            yield b"retry: %d\nid: %b\nevent: hello\ndata: %b\n\n" % (_RETRY_MS, begun, hello)
             samples_seen = 0
             while not self._closed:
                 # Before the look for news: an event that is added after the look sets this one.
@@ -161,7 +163,9 @@ class _SentEvent:
 
 def document_of(event: Event) -> dict[str, Any]:
     """An event for JSON: its type, level and log line, and its fields."""
-    facts = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
+    facts = {
+        field.name: _plain(getattr(event, field.name)) for field in fields(event) if field.repr
+    }
     kind = _CAPITAL.sub("-", type(event).__name__).lower()
     level = _LEVELS.get(event.level, "info")
     return {"type": kind, "level": level, "text": event.describe(), **facts}

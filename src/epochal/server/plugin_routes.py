@@ -30,7 +30,7 @@ from epochal.server.decoding import (
 from epochal.server.responses import json_response
 from epochal.server.schemas import ChangeOptions, LoadOptions, epoch_ref, version_facts
 from epochal.server.state import service_of
-from epochal.server.uploads import read_upload
+from epochal.server.uploads import check_upload_type, read_upload
 from epochal.sql import sql_signature
 from epochal.sql.function_registry import SQL_KINDS
 
@@ -166,6 +166,7 @@ def _new_change(request: Request, options: ChangeOptions, *, dry_run: bool = Fal
 
 async def _read_artifact(request: Request, plugin: str | None) -> Artifact:
     limits = service_of(request).limits
+    check_upload_type(request.headers.get("content-type", ""))
     content = await read_body(request, limits.upload_bytes, limits.body_s)
     if not content:
         bad_request(

@@ -21,7 +21,7 @@ from epochal.errors import EpochalError, FunctionError
 from epochal.observe.query_stats import GenerationUse
 from epochal.observe.tracing import query_span
 from epochal.server import schemas
-from epochal.server.decoding import read_json
+from epochal.server.decoding import preferred, read_json
 from epochal.server.engine_health import check_engine
 from epochal.server.problem_details import answer_to
 from epochal.server.responses import CancelOnDisconnect, json_response
@@ -58,7 +58,8 @@ async def run_query(request: Request) -> Response:
     query, limits = await read_json(request, QueryRequest), service.limits
     rows = limits.rows if query.limit is None else min(query.limit, limits.rows)
     timeout = limits.query_s if query.timeout is None else min(query.timeout, limits.query_s)
-    answer = _arrow_answer if ARROW in request.headers.get("accept", "") else _json_answer
+    accepted = preferred(request.headers.get("accept", ""), ("application/json", ARROW))
+    answer = _arrow_answer if accepted == ARROW else _json_answer
     run = partial(_running, service, query, timeout)
     # Where the files of the tables lie is nothing to those who may only query.
     hide_files = request.scope["right"] is not Right.CHANGE and scan(query.sql).explains

@@ -10,7 +10,7 @@ Field names are the service's interface: clients read them.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -33,7 +33,13 @@ SqlValue: TypeAlias = bool | Int64 | float | str | None
 
 
 class RequestStruct(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The base of what clients send: an unknown field is refused."""
+    """The base of what clients send: an unknown field is refused.
+
+    Attributes:
+        integers: the fields that take whole numbers, which clients may also write as `1.0`.
+    """
+
+    integers: ClassVar[frozenset[str]] = frozenset()
 
 
 class AnswerStruct(Struct, kw_only=True):
@@ -53,6 +59,8 @@ class QueryRequest(RequestStruct):
         timeout: seconds; at most, and by default, the service's own limit.
     """
 
+    integers = frozenset({"limit"})
+
     sql: str
     params: list[SqlValue] | dict[str, SqlValue] | None = None
     limit: Count | None = None
@@ -61,6 +69,8 @@ class QueryRequest(RequestStruct):
 
 class RollbackTarget(RequestStruct):
     """A generation by its number, or a version by its text."""
+
+    integers = frozenset({"to"})
 
     to: Number | str
 

@@ -26,9 +26,34 @@ if TYPE_CHECKING:
 
     Entry = tuple[str, IO[bytes]]
 
+UPLOAD_TYPES: Final = (
+    "text/x-python",
+    "application/zip",
+    "application/gzip",
+    "application/octet-stream",
+)
+"""The media types of an upload; which of the three it is, its first bytes show."""
+
+_FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
+
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _GZIP: Final = b"\x1f\x8b"
 _CHUNK: Final = 1 << 16
+
+
+def check_upload_type(content_type: str) -> None:
+    """Refuse a form, whose text around the file would be taken for the plugin's.
+
+    Raises:
+        Problem: the body is a form.
+    """
+    if content_type.partition(";")[0].strip().lower() in _FORMS:
+        raise Problem(
+            415,
+            "media-type",
+            f"expected a body of type {', '.join(UPLOAD_TYPES)}, not a form; "
+            "with curl: --upload-file geo.py",
+        )
 
 
 def read_upload(content: bytes, plugin: str, *, unpacked_bytes: int) -> Artifact:

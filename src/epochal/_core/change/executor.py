@@ -215,7 +215,9 @@ class Executor:
             cutover = self._report(retirement)
             # Before the answer: a caller that has it may end a subscription, which is still to get
             # what came before.
-            self._epochs.events.emit(ChangeFinished(change=self._number, cutover=cutover))
+            self._epochs.events.emit(
+                ChangeFinished(change=self._number, cutover=cutover, caller=self._spec.caller)
+            )
         self._answer(retirement)
 
     def _answer(self, retirement: Retirement) -> None:
@@ -262,7 +264,13 @@ class Executor:
             return
         self._release_turn()
         self._epochs.events.emit(
-            ChangeFailed(change=self._number, code=_code(error), error=_text(error))
+            ChangeFailed(
+                change=self._number,
+                code=_code(error),
+                error=_text(error),
+                phases_ms=dict(self._runner.ms),
+                caller=self._spec.caller,
+            )
         )
         self.answer.set_exception(without_machinery(error))
 

@@ -61,6 +61,7 @@ class ChangeSpec:
         journal: stores each epoch before it is published; None for no durable record.
         dry_run: stop before the commit and go back.
         reason: a label for the journal.
+        caller: of the events of the change.
     """
 
     read: Callable[[Epoch], Sequence[PlannedChange]]
@@ -69,6 +70,7 @@ class ChangeSpec:
     journal: Journal | None = None
     dry_run: bool = False
     reason: str = ""
+    caller: object = None
 
 
 class ChangeSequence:
