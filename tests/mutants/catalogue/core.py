@@ -358,7 +358,7 @@ MUTANTS = (
         where="Executor._finish",
         at="expr 0",
         edit=before("self._answer(retirement)"),
-        shape="e480b0",
+        shape="f97664",
         test=(
             BUGS + "test_last_event_comes_before_the_answer.py::"
             "test_the_last_event_is_emitted_before_the_caller_has_its_answer"
