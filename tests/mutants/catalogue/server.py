@@ -243,7 +243,7 @@ MUTANTS = (
         "EXPLAIN shows where the tables' files lie to those who may only query",
         module="epochal.server.query_routes",
         where="run_query",
-        at="assign 6 / value",
+        at="assign 7 / value",
         edit=replace("False"),
         shape="81d3e4",
         test=QUERIES + "test_explain_shows_the_files_of_tables_to_the_admin_alone",
