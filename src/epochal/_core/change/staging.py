@@ -17,12 +17,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.change.load_hints import hint_for
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.generation.generation import Generation
 from epochal._core.generation.states import LifecycleState
 from epochal._core.introspect.tracebacks import without_variables
 from epochal._core.plugin.dependencies import check_distributions
-from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError, format_error
+from epochal.errors import (
+    EpochalError,
+    ExportError,
+    IncompatibleError,
+    InitError,
+    LinkError,
+    format_error,
+)
 from epochal.events import ChangeCommitted, EntriesLost, StateDropped
 from epochal.report import Swap
 
@@ -148,9 +156,18 @@ class Staging:
         old = self.old.generations.get(candidate.plugin)
         if old is not None:
             generation.watch_entries(old)
-        self._runner.call_plugin(step, generation, generation.link)
+        try:
+            self._runner.call_plugin(step, generation, generation.link)
+        except LinkError as error:
+            error.args = (f"{error}{self._hint(error.__cause__, generation)}",)
+            raise
         self.leased[generation.plugin] = generation.carry()
         self._epochs.announce(generation, LifecycleState.LOADED, LifecycleState.LINKED)
+
+    def _hint(self, error: BaseException | None, generation: Generation) -> str:
+        if error is None:
+            return ""
+        return hint_for(error, generation, self.old.generations.get(generation.plugin))
 
     def _required(self, generation: Generation) -> dict[str, LeasedGeneration]:
         return {p: self.leased.get(p) or self.old.linked(p) for p in generation.requires}
@@ -168,8 +185,9 @@ class Staging:
         except (EpochalError, Abandoned):
             raise
         except BaseException as error:
+            hint = self._hint(error, generation)
             raise InitError(
-                f"init() of plugin {plugin!r} raised {format_error(error)}", plugin=plugin
+                f"init() of plugin {plugin!r} raised {format_error(error)}{hint}", plugin=plugin
             ) from error
         self._epochs.announce(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
         self._offer(generation)

@@ -258,6 +258,10 @@ class Generation:
             return frozenset()
         return frozenset(id(vars(module)) for module in list(namespace.modules.values()))
 
+    def is_own_module(self, name: str) -> bool:
+        """Whether a name is the private one of a module of its code."""
+        return self._namespace is not None and name in self._namespace.modules
+
     # --- the life's steps, for one change ----------------------------------------------------
 
     def prepare(

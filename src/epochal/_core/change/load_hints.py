@@ -1,0 +1,102 @@
+"""What a person can do about a plugin that failed to load: the end of the error's message.
+
+Each hint belongs to one way in which a plugin's code meets Epochal: its own id means itself, files
+beside it are not part of it, and its active version is still there while the new one comes up.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from epochal._core.generation.generation import Generation
+
+_TAKEN: Final = re.compile(
+    r"already|duplicate|in use|exists|conflict|taken|redefin|overwrit|locked|busy|twice|unique",
+    re.IGNORECASE,
+)
+_HELD: Final = frozenset(
+    {errno.EADDRINUSE, errno.EEXIST, errno.EBUSY, errno.EAGAIN, errno.EACCES, errno.ETXTBSY}
+)
+
+
+def hint_for(error: BaseException, new: Generation, old: Generation | None) -> str:
+    """The hint for an error that a plugin's link or init raised; empty if there is none.
+
+    Args:
+        error: which the plugin's code raised.
+        new: its generation.
+        old: the active generation of the same plugin; None if there is none.
+    """
+    if isinstance(error, ImportError):
+        hint = _import_hint(error, new)
+    elif _misses_in_itself(error, new):
+        hint = _itself(new)
+    elif old is not None and _may_be_held(error, new):
+        hint = (
+            f"its active version, generation {old.number}, is still there beside the new one, and "
+            "may have what this one asks for (a name in a registry, a port, a lock): register with "
+            'ctx.register, or write `handover = "stop-first"` into the manifest, which ends the '
+            "old version first"
+        )
+    else:
+        return ""
+    return f"; {hint}" if hint else ""
+
+
+def _import_hint(error: ImportError, new: Generation) -> str:
+    name = error.name or ""
+    top = name.partition(".")[0]
+    artifact = new.candidate.artifact
+    # `geo@plugin` is the public name of a plugin's module where a library has `geo`.
+    if top.partition("@")[0] == new.plugin or new.is_own_module(top):
+        return "" if artifact.is_package and "." in name else _itself(new)
+    if not isinstance(error, ModuleNotFoundError) or not top.isidentifier():
+        return ""
+    if artifact.is_package and {f"{top}.py", f"{top}/__init__.py"} & set(artifact.files):
+        return f"{top!r} is a module of this package: write `from . import {top}`"
+    beside = artifact.origin.parent if artifact.origin is not None else None
+    for found in (f"{top}.py", top):
+        if beside is not None and (beside / found).exists():
+            return (
+                f"{found} lies beside the plugin and is not part of it: make both one package (a "
+                "folder with __init__.py), or make it a plugin that this one requires"
+            )
+    return f"install the distribution that has {top!r}, and list it under `dependencies`"
+
+
+def _itself(new: Generation) -> str:
+    return (
+        f"inside the plugin {new.plugin!r} means the plugin itself: give it another id to import a "
+        "library of that name"
+    )
+
+
+def _misses_in_itself(error: BaseException, new: Generation) -> bool:
+    """Whether an attribute was asked for that the plugin's own module does not have."""
+    if not isinstance(error, AttributeError):
+        return False
+    return id(getattr(error.obj, "__dict__", None)) in new.globals_ids()
+
+
+def _may_be_held(error: BaseException, new: Generation) -> bool:
+    """Whether other code refused what the plugin asked for."""
+    if isinstance(error, (SyntaxError, NameError, RecursionError, MemoryError)):
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _HELD
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001  foreign code
+        text = ""
+    return _TAKEN.search(text) is not None or not _raised_by(error, new)
+
+
+def _raised_by(error: BaseException, new: Generation) -> bool:
+    """Whether it was raised by the plugin's own code, rather than by code that it called."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is None or id(traceback.tb_frame.f_globals) in new.globals_ids()
