@@ -41,7 +41,8 @@
     │   ├── StoreWriteError                disk full, read-only, …: the change was rolled back
     │   └── RestoreError                   the stored epoch cannot be restored
     ├── PhaseTimeoutError              time (also a TimeoutError)
-    │   └── PauseTimeoutError              calls would have waited too long; no state was moved
+    │   ├── PauseTimeoutError              calls would have waited too long; no state was moved
+    │   └── StopTimeoutError               a plugin that stops first was in use for too long
     ├── ChangeCancelledError           the caller gave up before publish
     ├── DrainError
     │   ├── NotActiveError
@@ -416,6 +417,29 @@ class PauseTimeoutError(PhaseTimeoutError):
             self,
             f"hand over of plugin {self.plugin!r} was not done within {timeout:g} s{waited}; "
             "the old version goes on",
+        )
+
+
+class StopTimeoutError(PhaseTimeoutError):
+    """A plugin that is stopped before its new version starts was in use for longer than allowed.
+
+    Attributes:
+        plugins: the ids of the plugins that were in use.
+        holders: what used them, in words.
+    """
+
+    def __init__(self, plugins: Sequence[str], timeout: float, holders: Sequence[str]) -> None:
+        self.phase = "stop"
+        self.plugin = ", ".join(plugins)
+        self.timeout = timeout
+        self.thread = ""
+        self.plugins = tuple(plugins)
+        self.holders = tuple(holders)
+        uses = "; ".join(holders) or "by a holder that cannot be named"
+        EpochalError.__init__(
+            self,
+            f"plugin {self.plugin!r} is to stop before its new version starts, and was in use for "
+            f"longer than {timeout:g} s: {uses}; the old version goes on",
         )
 
 

@@ -28,6 +28,10 @@ class StepName(StrEnum):
     READ = "read"
     # Order the change; the list of the other steps comes from here.
     PLAN = "plan"
+    # Have the calls of plugins that are stopped first wait; a change without any has no such step.
+    PAUSE = "pause"
+    # Drain their active generations and shut them down.
+    STOP = "stop"
     # Execute the plugin's code, collect and check its exports.
     LINK = "link"
     # Have kinds compare each export of the old version with the new one's.
@@ -92,7 +96,8 @@ class Swap:
         wakeup_us: microseconds from the last release to the drain waking; None if no release woke
             it.
         pause_ms: milliseconds for which calls of the plugin's services may have waited while its
-            state was handed over; None if none was.
+            state was handed over, or calls of the plugin while it was stopped first; None if none
+            waited.
         holders: the uses of the old generation, if it has not drained: labelled operations and
             running calls; if there are none, the holders that a look through the heap finds.
         leaks: the references that keep the old generation in memory, if it was not reclaimed.

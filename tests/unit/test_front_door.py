@@ -32,8 +32,8 @@ CODES = """
     host in-use incompatible init link manifest missing-dependency nested-change no-store
     not-active not-kept operation-ended pause-timeout phase-timeout plugin query registration
     query-cancelled query-timeout refused required-by restore runtime-closed shutdown store
-    source-conflict store-corrupt store-in-use store-schema store-write unexpected-transition
-    unknown-export
+    source-conflict store-corrupt store-in-use store-schema store-write stop-timeout
+    unexpected-transition unknown-export
     unknown-plugin version-conflict welcome
 """
 

@@ -46,6 +46,7 @@ INTERNAL = {
     "Epoch.successor",
     "Generation.candidate",
     "Generation.carry",
+    "Generation.carry_again",
     "Generation.exports_for",
     "Generation.prepare",
     "Generation.registrations",

@@ -16,6 +16,7 @@ from tests.mutants.catalogue import (
     server,
     services,
     sources,
+    stopping,
     storage,
     streams,
 )
@@ -34,5 +35,6 @@ AREAS = (
     sources,
     process,
     pairs,
+    stopping,
 )
 MUTANTS = tuple(mutant for area in AREAS for mutant in area.MUTANTS)

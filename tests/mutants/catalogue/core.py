@@ -119,7 +119,7 @@ MUTANTS = (
         "a dependent's borrowed exports are never returned",
         module="epochal._core.change.retirement",
         where="Retirement._shut_down",
-        at="expr 2",
+        at="expr 3",
         edit=delete(),
         shape="f00511",
         test=RUNTIME + "test_e3_a_leaking_dependent_returns_its_borrowed_exports",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from epochal._core.change.plan import Step
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.sequence import ChangeSpec
+    from epochal._core.change.stop_first import StopFirst
     from epochal._core.generation.epoch import EpochStore
 
 
@@ -100,8 +101,11 @@ class Executor:
 
     def resume(self, error: BaseException) -> None:
         """Go on, on a new thread, after plugin code of a step did not return in time."""
+        stopping = self._change.stop_first
+        is_its_own = stopping is not None and stopping.give_up(error)
         if self._retirement is not None:
-            self._retirement.give_up(error)
+            if not is_its_own:
+                self._retirement.give_up(error)
         elif self._change.staging.is_published:
             self._change.staging.give_up(error)  # a table of the host's; the rest goes on
         else:
@@ -147,7 +151,20 @@ class Executor:
     def _commit(self) -> None:
         """It is published: let the next change have its turn, and retire the old generations."""
         calls = self._change.finish()
-        self._retirement = Retirement(
+        stopping = self._change.stop_first
+        self._retirement = (
+            self._retire_replaced() if stopping is None else self._retire_stopped(stopping)
+        )
+        self._runner.cancelled.add_done_callback(self._retirement.answer_early)
+        self._release_turn()
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001  the caller's answer
+                self._fail(error)
+
+    def _retire_replaced(self) -> Retirement:
+        return Retirement(
             self._change.staging.retired,
             self._leave_steps(),
             self._runner,
@@ -157,13 +174,13 @@ class Executor:
             cancel_holders=self._spec.limits.cancel_holders,
             successors=self._change.staging.successors,
         )
-        self._runner.cancelled.add_done_callback(self._retirement.answer_early)
-        self._release_turn()
-        for call in calls:
-            try:
-                call()
-            except Exception as error:  # noqa: BLE001  the caller's answer
-                self._fail(error)
+
+    def _retire_stopped(self, stopping: StopFirst) -> Retirement:
+        """What was shut down before the new generations came up is only to be taken apart."""
+        retirement = stopping.retirement
+        assert retirement is not None
+        retirement.reclaim(self._leave_steps())
+        return retirement
 
     def _leave_steps(self) -> list[Step]:
         """Let the steps go, and with them the hosts that take part; returns those not run yet."""
@@ -199,14 +216,24 @@ class Executor:
     def _retire(self) -> None:
         assert self._retirement is not None
         while not self._retirement.run():
+            self._go_back()  # calls wait for it
             self._answer(self._retirement)  # the caller waits no longer; the drain goes on
+        self._go_back()
         self._finish(self._retirement)
+
+    def _go_back(self) -> None:
+        """Serve the old versions again, if they were stopped for a change that failed."""
+        stopping = self._change.stop_first
+        if stopping is not None and self._error is not None:
+            stopping.go_back()
 
     def _end(self) -> None:
         # An error refers to our frames, and they to it: leave no circle.
         self._error = None
         if self._retirement is not None:
             self._retirement.error = None
+        if (stopping := self._change.stop_first) is not None:
+            stopping.end(None, self._epochs.current)  # whatever happened, no call waits for ever
         del self._runner.machine
         self.ended.set_result(None)
 
@@ -247,9 +274,14 @@ class Executor:
                 error.add_note(f"while rolling back {retiring.generation}: {line}")
             for leak in retiring.leaks:
                 error.add_note(f"{retiring.generation} could not be taken back wholly: {leak}")
+        stopping = self._change.stop_first
+        for line in stopping.notes if stopping is not None else ():
+            error.add_note(line)
         if self._spec.journal is None or self._spec.dry_run:
             return
         numbers = {r.generation.plugin: r.generation.number for r in retirement.retiring}
+        if stopping is not None:
+            numbers |= stopping.restarted
         epoch = self._change.staging.numbers[0]
         refusal = RefusedChange(
             self._number, self._spec.reason, epoch, _code(error), _text(error), numbers

@@ -27,6 +27,7 @@ from epochal.errors import (
     AlreadyLoadedError,
     DependencyCycleError,
     HostError,
+    IncompatibleError,
     MissingDependencyError,
     RequiredByError,
     SourceConflictError,
@@ -55,7 +56,7 @@ class Verb(StrEnum):
     REMOVE = "remove"
 
 
-COMMITS = frozenset({StepName.JOURNAL, StepName.PUBLISH})
+COMMITS = frozenset({StepName.PAUSE, StepName.JOURNAL, StepName.PUBLISH})
 """The steps that a dry run stops before."""
 
 RETIRES = frozenset({StepName.DRAIN, StepName.SHUTDOWN, StepName.RECLAIM})
@@ -151,11 +152,13 @@ class Plan:
         stage: the candidates to bring up, dependencies first.
         retire: the plugins that lose their active generation, dependents first.
         steps: all that is done, in order; not made to run yet.
+        stops_first: whether the plugins that it retires are shut down before others come up.
     """
 
     stage: tuple[Candidate, ...]
     retire: tuple[str, ...]
     steps: tuple[Step, ...]
+    stops_first: bool = False
 
     def __str__(self) -> str:
         return "\n".join(f"{n}. {step}" for n, step in enumerate(self.steps, 1))
@@ -180,6 +183,8 @@ def plan_change(
         HostError: a plugin that is named twice, a load of one that is active
             (`AlreadyLoadedError`), a reload or removal of one that is not (`UnknownPluginError`).
         DependencyError: the plugins would not fit together; the message names those concerned.
+        IncompatibleError: a plugin is to be stopped first, and has exports that move from its old
+            version to its new one.
     """
     _check_asked(epoch, asked)
     staged = {change.plugin: change.candidate for change in asked if change.candidate is not None}
@@ -192,11 +197,52 @@ def plan_change(
     _check_fit(epoch, staged, removed)
     up = _order(staged)
     down = tuple(reversed(_order(_active(epoch, affected))))
-    steps = [*_staging_steps(epoch, staged, up, {change.plugin for change in asked})]
+    stage = tuple(staged[plugin] for plugin in up)
+    named = {change.plugin for change in asked}
+    if _stops_first(epoch, staged, down):
+        _check_stop(epoch, staged, down)
+        steps = [*_stop_steps(epoch, down)]
+        steps += (
+            s for s in _staging_steps(epoch, staged, up, named) if s.name not in _SIDE_BY_SIDE
+        )
+        steps += _commit_steps(epoch, (), hosts, journal=journal)
+        steps += (retirement_steps(epoch.generations[plugin])[-1] for plugin in down)
+        return Plan(stage, down, tuple(steps), stops_first=True)
+    steps = [*_staging_steps(epoch, staged, up, named)]
     steps += _commit_steps(epoch, up, hosts, journal=journal)
     for plugin in down:
         steps += retirement_steps(epoch.generations[plugin])
-    return Plan(tuple(staged[plugin] for plugin in up), down, tuple(steps))
+    return Plan(stage, down, tuple(steps))
+
+
+_SIDE_BY_SIDE = frozenset({StepName.COMPARE, StepName.MATCH})
+
+
+def _stops_first(epoch: Epoch, staged: Mapping[str, Candidate], down: Sequence[str]) -> bool:
+    """Whether what goes is to be shut down before something comes: either version may say so."""
+    candidates = [epoch.generations[plugin].candidate for plugin in down]
+    candidates += [staged[plugin] for plugin in down if plugin in staged]
+    return bool(staged) and any(candidate.manifest.stops_first for candidate in candidates)
+
+
+def _check_stop(epoch: Epoch, staged: Mapping[str, Candidate], down: Sequence[str]) -> None:
+    for plugin in down:
+        for kind, name in epoch.generations[plugin].exports:
+            if plugin in staged and kind.needs_both:
+                raise IncompatibleError(
+                    f"plugin {plugin!r} would be stopped before its new version starts (its "
+                    f'manifest, or that of a plugin that it requires, says handover = "stop-first"'
+                    f"), but {kind.name} {name} needs both versions side by side; export it from "
+                    "another plugin"
+                )
+
+
+def _stop_steps(epoch: Epoch, down: Sequence[str]) -> Iterator[Step]:
+    yield Step(StepName.PAUSE, detail=f"calls of {', '.join(down)}")
+    stopped = ", ".join(
+        f"{plugin} generation {epoch.generations[plugin].number}" for plugin in down
+    )
+    yield Step(StepName.STOP, detail=stopped)
 
 
 def _check_asked(epoch: Epoch, asked: Sequence[PlannedChange]) -> None:

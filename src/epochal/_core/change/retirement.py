@@ -169,6 +169,7 @@ class Retirement:
         cancel_holders: when the time has run out, first ask those that use the generations to stop,
             and wait as long again.
         successors: the generations that replace them, by plugin.
+        before_shutdown: called with each generation, unused by then, before its shutdown.
 
     Attributes:
         retiring: each generation, and what became of it.
@@ -176,7 +177,9 @@ class Retirement:
     """
 
     __slots__ = (
+        "_before_shutdown",
         "_cancel_holders",
+        "_deadline",
         "_events",
         "_leaving",
         "_looks",
@@ -187,6 +190,7 @@ class Retirement:
         "_successors",
         "_timeout_s",
         "_to_ask",
+        "_to_reclaim",
         "_wake",
         "error",
         "retiring",
@@ -204,7 +208,10 @@ class Retirement:
         error: BaseException | None = None,
         cancel_holders: bool = False,
         successors: Mapping[str, Generation] = NO_SUCCESSORS,
+        before_shutdown: Callable[[Generation], object] | None = None,
     ) -> None:
+        self._before_shutdown: Final = before_shutdown
+        self._deadline: Final = deadline
         self._successors: Final = successors
         self._wake: Final[Wake] = SimpleQueue()
         self._runner: Final = runner
@@ -221,11 +228,12 @@ class Retirement:
         )
         self._pending: Final = list(self.retiring)
         self._to_ask: Final[list[RetiringGeneration]] = []
+        self._to_reclaim: Final[list[RetiringGeneration]] = []
         # The owner of the plugin code that runs; kept when its thread is abandoned.
         self._leaving: RetiringGeneration | None = None
-        self._bind(steps, deadline)
+        self._bind(steps)
 
-    def _bind(self, steps: Iterable[Step], deadline: Deadline) -> None:
+    def _bind(self, steps: Iterable[Step]) -> None:
         """Make the steps run."""
         by_plugin = {retiring.generation.plugin: retiring for retiring in self.retiring}
         for step in steps:
@@ -235,7 +243,22 @@ class Retirement:
                 StepName.SHUTDOWN: partial(self._shut_down, retiring),
                 StepName.RECLAIM: partial(self._reclaim, retiring),
             }
-            retiring.steps.append(replace(step, do=do[step.name], deadline=deadline))
+            retiring.steps.append(replace(step, do=do[step.name], deadline=self._deadline))
+
+    def reclaim(self, steps: Iterable[Step]) -> None:
+        """Have `run` take apart the memory of generations that it has shut down."""
+        self._bind(steps)
+        self._to_reclaim.extend(retiring for retiring in self.retiring if retiring.steps)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether plugin code of a generation runs, or was given up."""
+        return self._leaving is not None
+
+    def finish_leaving(self) -> None:
+        """Finish the shutdown of a generation whose plugin code was given up."""
+        if self._leaving is not None:
+            self._leave(self._leaving)
 
     def answer_early(self, _: object = None) -> None:
         """Have `run` return soon, as if the time had run out. Any thread."""
@@ -262,6 +285,8 @@ class Retirement:
                 self._schedule = CollectionSchedule(self._timeout_s)
                 self._to_ask.extend(self._pending)
                 self._ask_to_stop()
+        while self._to_reclaim:
+            self._leave(self._to_reclaim.pop(0))
         return True
 
     def give_up(self, error: BaseException) -> None:
@@ -368,6 +393,8 @@ class Retirement:
         if retiring in self._pending:
             self._pending.remove(retiring)
         generation = retiring.generation
+        if self._before_shutdown is not None:
+            self._before_shutdown(generation)
         successor = self._successors.get(generation.plugin)
         work = partial(_shut_down_beside, successor, generation, initialized=retiring.initialized)
         retiring.lost = self._runner.call_plugin(step, generation, work)

@@ -17,6 +17,7 @@ from epochal._core.change.participant import Participants, name_of
 from epochal._core.change.plan import Deadline, Plan, Step, plan_change
 from epochal._core.change.staging import Staging
 from epochal._core.change.state_transfer import StateTransfers
+from epochal._core.change.stop_first import StopFirst
 from epochal.events import ChangeStarted
 from epochal.report import StepName
 
@@ -86,6 +87,7 @@ class ChangeSequence:
 
     Attributes:
         staging: the generations and the epoch that it brings up.
+        stop_first: the generations that it stops before that; None if it stops none.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class ChangeSequence:
         self._phase: Final = Deadline(spec.limits.phase)
         self._asked: Sequence[PlannedChange] = ()
         self.staging: Final = Staging(number, epochs, runner)
+        self.stop_first: StopFirst | None = None
 
     @cached_property
     def transfers(self) -> StateTransfers:
@@ -117,6 +120,8 @@ class ChangeSequence:
     @property
     def pauses_ms(self) -> Mapping[str, float]:
         """By plugin, how long calls may have had to wait for its state."""
+        if self.stop_first is not None and self.stop_first.pause_ms is not None:
+            return dict.fromkeys(self.stop_first.plugins, self.stop_first.pause_ms)
         return self.transfers.pauses_ms if "transfers" in self.__dict__ else {}
 
     def begin(self, ticket: Ticket) -> list[Step]:
@@ -159,9 +164,16 @@ class ChangeSequence:
         candidates = {candidate.plugin: candidate for candidate in plan.stage}
         unchecked = iter(hosts)
         staging, phase = self.staging, self._phase
+        stopping = self._stopping(plan)
         for step in plan.steps:
             plugin = step.plugin
             match step.name:
+                case StepName.PAUSE:
+                    assert stopping is not None
+                    yield replace(step, do=stopping.begin, deadline=phase)
+                case StepName.STOP:
+                    assert stopping is not None
+                    yield replace(step, do=stopping.stop)
                 case StepName.LINK:
                     yield replace(
                         step,
@@ -172,7 +184,7 @@ class ChangeSequence:
                 case StepName.COMPARE:
                     yield replace(step, do=partial(staging.compare, plugin), deadline=phase)
                 case StepName.INIT:
-                    yield replace(step, do=partial(staging.init, plugin), deadline=phase)
+                    yield replace(step, do=partial(self._init, plugin), deadline=phase)
                 case StepName.MATCH:
                     yield replace(step, do=partial(self.transfers.match, plugin), deadline=phase)
                 case StepName.VALIDATE:
@@ -205,10 +217,26 @@ class ChangeSequence:
                     yield replace(step, do=partial(self._store, plan.retire))
                 case StepName.PUBLISH:
                     moves = any(step.name is StepName.CLOSE for step in plan.steps)
-                    commit = self.transfers.commit if moves else None
-                    yield replace(step, do=partial(self._publish, plan.retire, commit))
+                    commit: Callable[[Epoch, Epoch], None] | None = None
+                    if stopping is not None:
+                        commit = stopping.end
+                    elif moves:
+                        commit = self.transfers.commit
+                    yield replace(step, do=partial(self._publish, plan, commit))
                 case _:
                     yield step  # a generation's way out: `retirement` makes it run
+
+    def _stopping(self, plan: Plan) -> StopFirst | None:
+        if plan.stops_first:
+            self.stop_first = StopFirst(
+                self._number, plan.retire, self.staging, self._epochs, self._spec, self._runner
+            )
+        return self.stop_first
+
+    def _init(self, plugin: str, step: Step) -> None:
+        self.staging.init(plugin, step)
+        if self.stop_first is not None:
+            self.stop_first.import_state(self.staging.new_generation(plugin), step)
 
     def _build(self, plan: Plan, planned: Sequence[Participant], step: Step) -> list[Step]:
         """Build the epoch; returns the checks of hosts that have joined since the plan."""
@@ -225,11 +253,12 @@ class ChangeSequence:
         )
 
     def _publish(
-        self, retire: Sequence[str], commit: Callable[[Epoch, Epoch], None] | None, step: Step
+        self, plan: Plan, commit: Callable[[Epoch, Epoch], None] | None, step: Step
     ) -> list[Step]:
         """Publish; returns the step that alters the host's tables, if there are entries in them."""
         staging = self.staging
-        staging.publish(retire, commit, step)
+        # What was stopped first has left already.
+        staging.publish(() if plan.stops_first else plan.retire, commit, step)
         if not staging.registers:
             return []
         # The change is published, and cannot be given up any more.

@@ -167,7 +167,8 @@ class Staging:
     def _hint(self, error: BaseException | None, generation: Generation) -> str:
         if error is None:
             return ""
-        return hint_for(error, generation, self.old.generations.get(generation.plugin))
+        old = self.old.generations.get(generation.plugin)
+        return hint_for(error, generation, old if old is not None and old.is_active else None)
 
     def _required(self, generation: Generation) -> dict[str, LeasedGeneration]:
         return {p: self.leased.get(p) or self.old.linked(p) for p in generation.requires}

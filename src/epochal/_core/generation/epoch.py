@@ -197,12 +197,23 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
             value = self._derived.setdefault(key, build(self))
         return value
 
-    def successor(self, retired: Iterable[Generation], staged: Iterable[LeasedGeneration]) -> Epoch:
+    def successor(
+        self,
+        retired: Iterable[Generation],
+        staged: Iterable[LeasedGeneration],
+        *,
+        number: int | None = None,
+    ) -> Epoch:
         """The next epoch: this one without some generations and with others.
 
         Tables of kinds that neither side touches are shared between the two.
+
+        Args:
+            retired: the generations that it lacks.
+            staged: the generations that it has instead.
+            number: its number; None for the next one.
         """
-        nxt = Epoch(self.number + 1)
+        nxt = Epoch(self.number + 1 if number is None else number)
         dict.update(nxt, self)
         generations, leases = dict(self.generations), dict(self._leases)
         requiring, since = dict(self._requiring), dict(self.since)

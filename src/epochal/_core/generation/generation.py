@@ -320,6 +320,12 @@ class Generation:
 
     def carry(self) -> LeasedGeneration:
         """Make the lease, and the exports that carry it: LOADED -> LINKED. Runs no plugin code."""
+        leased = self.carry_again()
+        self.lifecycle.advance()
+        return leased
+
+    def carry_again(self) -> LeasedGeneration:
+        """Make another lease, and exports that carry it, for a generation that goes on."""
         lease = self.lifecycle.ledger.issue(str(self))
         self._lease = weakref.ref(lease)
         if self._context is not None:
@@ -334,8 +340,24 @@ class Generation:
             for key, export in self.exports.items()
             if type(carried.get(key)) is FunctionType
         }
-        self.lifecycle.advance()
         return LeasedGeneration(self, lease, carried)
+
+    def carried_export(self, key: ExportKey) -> Any:
+        """An export that carries the lease, while that is alive; None otherwise."""
+        lease, export = self.live_lease(), self.exports.get(key)
+        return carry(export.target, lease) if lease is not None and export is not None else None
+
+    def register_again(self) -> list[str]:
+        """Put its entries into the host's tables, all of them; returns the failures."""
+        if self.registrations is None:
+            return []
+        self.registrations.activate()
+        return self.registrations.put_all(None)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is in the current epoch."""
+        return self.lifecycle.is_active
 
     def is_in_ambient_operation(self) -> bool:
         """Whether the operation that the calling code belongs to uses this generation."""

@@ -291,6 +291,15 @@ class Kind(Generic[F]):
         return type(self).validate_together is not Kind[Any].validate_together
 
     @property
+    def needs_both(self) -> bool:
+        """Whether a reload needs the old export and the new one side by side."""
+        plain = Kind[Any]
+        return self.opens or any(
+            getattr(type(self), name) is not getattr(plain, name)
+            for name in ("compare", "check_removed", "hand_over")
+        )
+
+    @property
     def opens(self) -> bool:
         """Whether it opens its exports, rather than offering the objects that the plugin marked."""
         return type(self).open is not Kind[Any].open

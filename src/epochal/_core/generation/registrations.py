@@ -180,6 +180,15 @@ class Registrations:
         lines = [entry.put(before, self.lease) for entry, before in self._pairs(old, self._waiting)]
         return [line for line in lines if line is not None] + (old.take_out() if old else [])
 
+    def withdraw(self) -> list[str]:
+        """Take the entries out for now: `activate` and `put_all` put them in again."""
+        with self._lock:
+            self._is_active = False
+        lines = [entry.take_out() for entry in reversed(self._entries)]
+        for entry in self._entries:
+            entry.stored = entry.value  # not the copy that carries the lease
+        return [line for line in lines if line is not None]
+
     def take_out(self) -> list[str]:
         """Take out what is still there; returns the failures, a line each."""
         entries, self._entries, self._waiting = self._entries, [], ()

@@ -14,6 +14,9 @@ specification that grew from PEP 723), of type `plugin`::
 In a package it is a `plugin.toml` beside `__init__.py` with the same keys (a block in `__init__.py`
 does as well), and one more: `vendored = "_vendor"` names the folder of the distributions that the
 plugin carries with it, as `pip install --target` fills it; each can be imported under its own name.
+A plugin that cannot be there twice, since it has a port or a name in a registry that refuses a
+second, says `handover = "stop-first"`: its active version is shut down before a new one starts.
+
 All faults are reported together, each in a line that names the place and the expected value.
 """
 
@@ -48,10 +51,13 @@ _KEYS: Final = (
     "dependencies",
     "capabilities",
     "vendored",
+    "handover",
 )
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OPENING: Final = re.compile(r"^# /// plugin[ \t]*$")
 _CLOSING: Final = "# ///"
+_STOP_FIRST: Final = "stop-first"
+_HANDOVERS: Final = ("side-by-side", _STOP_FIRST)
 _MAX_SHOWN: Final = 200
 _MAX_REQUIREMENT: Final = 1_000
 _EXAMPLE: Final = '# /// plugin / # id = "name" / # version = "1.0" / # ///'
@@ -80,6 +86,8 @@ class Manifest:
         dependencies: distributions that must be installed.
         capabilities: exactly those that it asks for; None for the default (every kind, no service).
         vendored: the folder of the distributions that it carries with it; empty if there is none.
+        stops_first: whether its active version is shut down before a new one comes up
+            (`handover = "stop-first"`), rather than after it.
     """
 
     id: str
@@ -89,6 +97,7 @@ class Manifest:
     dependencies: tuple[Distribution, ...] = ()
     capabilities: frozenset[str] | None = None
     vendored: str = ""
+    stops_first: bool = False
 
 
 def is_plugin_id(text: str) -> bool:
@@ -166,6 +175,7 @@ class _Reader:
             tuple(self._each("dependencies", self._distribution)),
             self._capabilities(),
             self._vendored(plugin),
+            self._stops_first(),
         )
         if self._faults:
             raise ManifestError(self._faults, plugin=plugin)
@@ -310,6 +320,13 @@ class _Reader:
         if "capabilities" not in self._table:
             return None
         return frozenset(self._each("capabilities", _capability))
+
+    def _stops_first(self) -> bool:
+        handover = self._text("handover")
+        if handover not in ("", *_HANDOVERS):
+            expected = " or ".join(map(repr, _HANDOVERS))
+            self._fault("handover", f"is {handover!r}; expected {expected}")
+        return handover == _STOP_FIRST
 
     def _vendored(self, plugin: str | None) -> str:
         folder = self._text("vendored")
