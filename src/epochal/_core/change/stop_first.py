@@ -392,9 +392,7 @@ class StopFirst:
             for name in (StepName.DRAIN, StepName.SHUTDOWN, StepName.RECLAIM)
         ]
         events, limit_s = self._epochs.events, self._spec.limits.drain
-        Retirement(
-            retired, steps, self._runner, self._deadline, events, limit_s, is_rollback=True
-        ).run()
+        Retirement(retired, steps, self._runner, self._deadline, events, limit_s).run()
 
 
 def _take_over(generation: Generation, state: Any, version: str) -> None:
