@@ -11,7 +11,7 @@ LIBRARIES := $(VENV)/libraries
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful serve test late lint bench bench-quick mutants soak libraries \
+.PHONY: help setup demo demo-stateful serve test test-long late lint bench bench-quick mutants soak libraries \
   conformance clean
 
 help: ## Show this list
@@ -29,6 +29,11 @@ demo-stateful: $(STAMP) ## Reload a service, a stream, an index and a job while 
 # All of it on all processors; what is picked runs in one process, where --pdb and -s work.
 test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 	@$(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal)
+
+# What `make test` does in a quick size, in full: EPOCHAL_LONG says so to the tests.
+LONG := tests/unit/jobs/test_clock_changes.py tests/integration/test_index_processes.py
+test-long: $(STAMP) ## Every zone's clock changes of ten years, and kills by the hundred
+	@EPOCHAL_LONG=1 $(PY) -m pytest --timeout=3600 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 
 late: $(STAMP) ## The suite with threads that come late, in another order; ARGS="--late-seed 7"
 	@$(PY) -m pytest -p tests.late -n auto --dist worksteal $(ARGS)

@@ -9,15 +9,15 @@ the schedule, which is also the phase, and asks for the ticks after it. So a pos
 moved and restored, and the schedule goes on from there.
 
 cronsim answers "the next time that matches" for one cron expression, by Debian cron's rule for a
-day of the month *or* a day of the week. The clock's two changes in a year are decided here, not
-there, because we differ for one case: in spring a job for 02:30 runs at 03:30, one hour after
-01:30 as on every day, not at 03:00.
+day of the month *or* a day of the week. It is asked without a zone: what the clock's changes mean
+is decided here, because we differ for one case: in spring a job for 02:30 runs at 03:30, one hour
+after 01:30 as on every day, not at 03:00.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from math import floor
+from math import ceil, floor, inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cronsim import CronSim, CronSimError
@@ -33,6 +33,10 @@ _SHORT_JUMP_S: Final = 3 * 3600.0
 """A clock that goes back by more was wrong before. After a shorter jump, the ticks done in that
 time stay done (the rule of Debian's cron)."""
 _MINUTE_S: Final = 60.0
+_DAY_S: Final = 86400.0
+_LONGEST_GAP_S: Final = 25 * 3600.0
+"""A zone that goes over the date line leaves out a day."""
+_NO_FURTHER: Final = "the calendar has no further day for it"
 
 
 class LocalZone(tzinfo):
@@ -139,8 +143,7 @@ class CronTrigger:
     __slots__ = ("_expression", "_is_fixed")
 
     def __init__(self, cron: str) -> None:
-        # With a field for seconds, cronsim leaves the clock's changes to us.
-        self._expression: Final = f"0 {cron}"
+        self._expression: Final = cron
         self._is_fixed: Final = is_at_fixed_hours(cron)
         try:
             CronSim(self._expression, datetime(2026, 1, 1))
@@ -184,17 +187,70 @@ class CronTrigger:
         return tick if self._is_fixed and by <= _SHORT_JUMP_S else self.restored(tick, now)
 
     def _after(self, at: float) -> float:
-        begin = datetime.fromtimestamp(floor(at), LOCAL)
-        if self._is_fixed:
-            # By the clock on the wall: each time once a day, and no gap in spring.
-            begin = begin.replace(tzinfo=None, fold=0)
-        for tick in CronSim(self._expression, begin):
-            # The first pass of a repeated hour. A time in spring's gap gets the offset before it.
-            when = tick.replace(tzinfo=LOCAL, fold=0) if self._is_fixed else tick
+        return self._fixed_after(at) if self._is_fixed else self._every_after(at)
+
+    def _every_after(self, at: float) -> float:
+        """Between two changes of the clock the wall goes on evenly; so one stretch at a time."""
+        begin, wall = at, _on_the_wall(floor(at))
+        while True:
+            offset = _offset_s(begin)
+            tick = self._next(wall).replace(tzinfo=UTC).timestamp() - offset
+            change = _change_of_clock(begin, tick, offset)
+            if change is None:
+                return tick
+            # The moment of the change itself may be a tick.
+            begin, wall = change, _on_the_wall(change) - timedelta(seconds=1)
+
+    def _next(self, wall: datetime) -> datetime:
+        tick: datetime | None = next(CronSim(self._expression, wall), None)
+        if tick is None:
+            raise ValueError(_NO_FURTHER)
+        return tick
+
+    def _fixed_after(self, at: float) -> float:
+        """By the clock on the wall: each time once a day, and no gap in spring."""
+        # A time in spring's gap gets the offset before it, so it comes up to a gap's length after
+        # the jump, when the wall shows times that are later by so much: there it is looked for.
+        gap = _offset_s(at) - _offset_s(at - _LONGEST_GAP_S)
+        wall = _on_the_wall(floor(at)) - timedelta(seconds=max(gap, 0.0))
+        following, shown = inf, wall  # the best so far, and what the wall shows then
+        for tick in CronSim(self._expression, wall):
+            if following < inf and tick >= shown:
+                return following
+            # The first pass of a repeated hour.
+            timestamp = tick.replace(tzinfo=LOCAL, fold=0).timestamp()
             # Times of the first pass are in the past if `at` is in the second.
-            if (timestamp := when.timestamp()) > at:
-                return timestamp
-        raise ValueError("the calendar has no further day for it")
+            if at < timestamp < following:
+                following, shown = timestamp, _on_the_wall(timestamp)
+                if shown == tick:  # outside of a gap: no other is earlier
+                    return following
+        if following == inf:
+            raise ValueError(_NO_FURTHER)
+        return following
+
+
+def _on_the_wall(at: float) -> datetime:
+    return datetime.fromtimestamp(at, LOCAL).replace(tzinfo=None, fold=0)
+
+
+def _offset_s(at: float) -> float:
+    offset = datetime.fromtimestamp(at, LOCAL).utcoffset()
+    return offset.total_seconds() if offset is not None else 0.0
+
+
+def _change_of_clock(begin: float, end: float, offset: float) -> float | None:
+    """The first second in which the offset is another; None if there is none up to the end."""
+    early = begin
+    while early < end:
+        late = min(early + _DAY_S, end)
+        if _offset_s(late) != offset:
+            early, late = floor(early), ceil(late)
+            while late - early > 1:
+                middle = (early + late) // 2
+                early, late = (middle, late) if _offset_s(middle) == offset else (early, middle)
+            return float(late)
+        early = late
+    return None
 
 
 class DateTrigger:

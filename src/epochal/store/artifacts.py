@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-_OURS: Final = re.compile(rf"[0-9a-f]{{64}}({re.escape(UNFINISHED)})?")
+_OURS: Final = re.compile(rf"[0-9a-f]{{64}}({UNFINISHED.pattern})?")
 
 
 class Artifacts:

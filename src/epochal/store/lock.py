@@ -9,7 +9,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from epochal._core.sync.durable_files import FileLock, touch
+from epochal._core.sync.durable_files import touch
+from epochal._core.sync.file_lock import FileLock
 from epochal.errors import StoreInUseError
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ def lock_store(folder: Path) -> FileLock:
 
     Raises:
         StoreInUseError: another runtime has it; the message names its process.
-        OSError: the folder cannot be written.
-        sqlite3.Error: its lock cannot be used.
+        OSError: the folder cannot be written, or its lock not be used.
     """
     holder = folder / "holder"
     touch(folder / "lock")

@@ -3,6 +3,8 @@
 from tests.mutants.mutant import Mutant, delete, replace
 
 INDEX = "tests/integration/test_index.py::"
+PROCESSES = "tests/integration/test_index_processes.py::"
+FILES = "tests/unit/core/sync/test_durable_files.py::"
 
 MUTANTS = (
     Mutant(
@@ -86,11 +88,11 @@ MUTANTS = (
         "indexes.build-is-locked-across-processes",
         "indexes",
         "a build is not held against other processes",
-        module="epochal._core.sync.durable_files",
-        where="_open_transaction",
-        at="if 0",
+        module="epochal._core.sync.file_lock",
+        where="_lock",
+        at="expr 1",
         edit=delete(),
-        shape="b228a0",
+        shape="d73fd7",
         test=INDEX + "test_no_process_removes_a_build_that_another_uses",
     ),
     Mutant(
@@ -114,5 +116,27 @@ MUTANTS = (
         edit=replace("$body"),
         shape="0dfad6",
         test=INDEX + "test_removed_files_are_persisted_again",
+    ),
+    Mutant(
+        "indexes.each-writer-has-a-temporary-name",
+        "indexes",
+        "two writers of one file share a temporary name",
+        module="epochal._core.sync.durable_files",
+        where="write_durably",
+        at="assign 0 / value",
+        edit=replace("path.with_name(path.name + '.unfinished')"),
+        shape="2d2728",
+        test=FILES + "test_of_several_writers_at_once_each_writes_a_whole_file",
+    ),
+    Mutant(
+        "indexes.newest-is-asked-under-the-lock",
+        "indexes",
+        "a cleaner removes a build that has become the newest",
+        module="epochal.kinds.toolkit.index_storage",
+        where="_remove_unused",
+        at="if 0 / test",
+        edit=replace("True"),
+        shape="6fdad1",
+        test=PROCESSES + "test_a_cleaner_that_knows_an_older_newest_removes_no_newer_one",
     ),
 )

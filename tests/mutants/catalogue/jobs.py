@@ -5,6 +5,7 @@ from tests.mutants.mutant import Mutant, before, delete, replace
 JOBS = "tests/integration/test_jobs.py::"
 SCHEDULES = "tests/integration/test_jobs_schedules.py::"
 GRID = "tests/unit/jobs/test_triggers.py::"
+CLOCKS = "tests/unit/jobs/test_clock_changes.py::"
 
 MUTANTS = (
     Mutant(
@@ -227,6 +228,28 @@ MUTANTS = (
         edit=replace("False"),
         shape="6597f0",
         test=GRID + "test_autumn_has_fixed_hours_once_and_every_hour_twice",
+    ),
+    Mutant(
+        "jobs.spring-is-looked-back-into",
+        "jobs",
+        "a tick in spring's gap is lost to a look from within that hour",
+        module="epochal.jobs.triggers",
+        where="CronTrigger._fixed_after",
+        at="assign 0 / value",
+        edit=replace("0.0"),
+        shape="acb03d",
+        test=CLOCKS + "test_each_matching_time_of_each_day_comes_once_in_every_zone",
+    ),
+    Mutant(
+        "jobs.clock-changes-between-ticks",
+        "jobs",
+        "what comes every so many hours is reckoned over a change of the clock",
+        module="epochal.jobs.triggers",
+        where="_change_of_clock",
+        at="assign 0",
+        edit=before("return None"),
+        shape="60060e",
+        test=CLOCKS + "test_what_comes_every_so_many_hours_comes_in_both_passes",
     ),
     Mutant(
         "jobs.one-refusal-stops-no-other",

@@ -13,7 +13,6 @@ from epochal._core.generation.epoch import Epoch
 from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.candidate import Candidate
 from epochal._core.plugin.manifest import read_manifest
-from epochal._core.sync.durable_files import UNFINISHED
 from epochal.errors import NotKeptError, StoreError
 from epochal.store import Keep, Store
 
@@ -138,7 +137,7 @@ def test_unfinished_files_are_collected_and_foreign_files_stay(tmp_path):
     with Store(tmp_path) as store:
         commit(store, 1, first=True)
         folder = tmp_path / "artifacts"
-        (folder / ("0" * 64 + UNFINISHED)).write_bytes(b"half")
+        (folder / ("0" * 64 + "." + "a" * 32 + ".unfinished")).write_bytes(b"half")
         (folder / ("1" * 64)).write_bytes(b"of a commit that failed")
         (folder / "notes.txt").write_text("a file of the user")
         store.collect()

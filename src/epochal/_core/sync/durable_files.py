@@ -1,16 +1,16 @@
-"""Files that survive a crash whole or not at all, and a lock on a file between processes.
+"""Files that survive a crash whole or not at all.
 
 A file is written under a temporary name, synced and renamed; the name is durable once its folder is
-synced too. The content may hold secrets, so only its owner can read it.
-
-The lock is SQLite's own, taken by a transaction on an empty database file. It is the same on every
-platform, ends with its process, however that ends, and is not inherited by a fork.
+synced too. Each writer has a temporary name of its own, so of several, in any number of processes,
+the last one wins, and no reader finds less than a whole file. The content may hold secrets, so only
+its owner can read it.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
+import re
+import uuid
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
-UNFINISHED: Final = ".unfinished"
-"""The suffix of the temporary names: a file that has it after a crash belongs to no process."""
+UNFINISHED: Final = re.compile(r"\.[0-9a-f]{32}\.unfinished")
+"""What a temporary name has after the file's own: after a crash it belongs to no process."""
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 
 
@@ -29,7 +29,7 @@ def write_durably(path: Path, content: bytes) -> None:
     Raises:
         OSError: the file cannot be written; no part of it is left.
     """
-    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
         _write(unfinished, content)
         # After the sync in `_write`: renamed earlier, a crash would leave the name and no content.
@@ -40,7 +40,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, FILE_MODE)
     try:
         left = memoryview(content)
         while left:
@@ -99,56 +99,3 @@ def touch(path: Path) -> None:
         OSError: the file cannot be made.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
-
-
-class FileLock:
-    """Holds a lock on a file until it is released or the process ends.
-
-    Args:
-        path: of an empty file, which must exist (`touch`).
-        shared: for any number of holders, as long as no exclusive one holds it.
-        timeout: seconds to wait for a conflicting holder.
-
-    Raises:
-        BlockingIOError: another holder has it, here or in another process.
-        FileNotFoundError: there is no such file.
-        sqlite3.Error: the file cannot be locked, for another reason.
-    """
-
-    __slots__ = ("_connection", "_pid")
-
-    def __init__(self, path: Path, *, shared: bool = False, timeout: float = 0.0) -> None:
-        self._pid: Final = os.getpid()
-        try:
-            self._connection: Final = _open_transaction(path, shared=shared, timeout=timeout)
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
-                raise BlockingIOError(f"{path} is locked") from error
-            if not path.exists():
-                raise FileNotFoundError(f"{path} does not exist") from error
-            raise
-
-    def release(self) -> None:
-        """Release the lock. Idempotent; does nothing in a forked child, which has no lock."""
-        if self._pid == os.getpid():
-            self._connection.close()
-
-
-def _open_transaction(path: Path, *, shared: bool, timeout: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw",
-        uri=True,
-        timeout=timeout,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
-        # No rollback journal: nothing is ever written, and no second file shall appear.
-        connection.execute("PRAGMA journal_mode = MEMORY")
-        connection.execute("BEGIN" if shared else "BEGIN EXCLUSIVE")
-        if shared:  # SQLite locks at the first read, not at BEGIN
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection

@@ -5,7 +5,8 @@ another. In the folder that a host gave, each build gets a subfolder, and a file
 whole one. That file is replaced, in one step, once all of the build is on the disk; a build that
 fails, or dies with its process, leaves the one before. A superseded build is removed when no
 process refers to it any more: each process that uses one holds a shared lock on the file beside its
-folder, and its remover must have that lock exclusively.
+folder, and its remover must have that lock exclusively. Any number of processes may build into one
+folder; the last one wins.
 
 Without a folder of the host's, a build is temporary and goes with the last reference to it. A
 cleaner of temporary folders may remove it earlier: so its files are noted, and checked before it is
@@ -19,8 +20,8 @@ import logging
 import os
 import re
 import shutil
-import sqlite3
 import tempfile
+import time
 import uuid
 import weakref
 from contextlib import suppress
@@ -28,12 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.sync.durable_files import (
-    FileLock,
+    UNFINISHED,
     sync_all,
     sync_folder,
     touch,
     write_durably,
 )
+from epochal._core.sync.file_lock import FileLock
 from epochal.errors import HostError, format_error
 
 if TYPE_CHECKING:
@@ -43,10 +45,12 @@ _logger: Final = logging.getLogger("epochal.kinds")
 _NEWEST: Final = "epochal-index.json"
 _PREFIX: Final = "build-"
 _NAME: Final = re.compile(rf"{_PREFIX}\w+")
-_TRIES: Final = 10
+_TRIES: Final = 100
 _LOCK_SUFFIX: Final = ".lock"
 _LOCK_TIMEOUT_S: Final = 1.0
 """A remover holds its lock for a moment only; then the folder is gone."""
+_WRITTEN_WITHIN_S: Final = 3600.0
+"""A file of a few bytes that is unfinished for longer was given up with its process."""
 
 
 class Build:
@@ -104,7 +108,11 @@ def begin(given: str | PathLike[str] | None, index: str) -> Build:
     path = home / f"{_PREFIX}{uuid.uuid4().hex}"
     # The lock before the folder: an unlocked folder is taken for one that a dead process left.
     lock = _hold(path, make=True)
-    path.mkdir(0o700)
+    try:
+        path.mkdir(0o700)
+    except BaseException:
+        lock.release()
+        raise
     return _builds.setdefault(path, Build(path, home, lock))
 
 
@@ -142,10 +150,12 @@ def find(given: str | PathLike[str]) -> Build:
     home = Path(given).resolve()
     for _ in range(_TRIES):  # another process may publish and remove between two steps
         newest = _newest(home)
-        if newest is None or not (home / newest[1]).is_dir():
+        if newest is None:
             break
         if (build := _open(home, newest[1])) is not None:
             return build
+        if not (home / newest[1]).is_dir() and _newest(home) == newest:
+            break
     raise HostError(f"there is no index in {given}; build one into it first")
 
 
@@ -171,7 +181,12 @@ def _open(home: Path, name: str) -> Build | None:
 
 
 def _clean(home: Path, newest: tuple[str, str] | None) -> None:
-    """Remove the builds that dead processes left."""
+    """Remove what dead processes left: builds, and unfinished files."""
+    for path in home.glob(f"{_NEWEST}.*"):
+        with suppress(OSError):  # another process was first
+            is_old = time.time() - path.stat().st_mtime > _WRITTEN_WITHIN_S
+            if is_old and UNFINISHED.fullmatch(path.name.removeprefix(_NEWEST)):
+                path.unlink()
     names = {path.name.removesuffix(_LOCK_SUFFIX) for path in home.glob(f"{_PREFIX}*")}
     for name in names:
         if _NAME.fullmatch(name) and (newest is None or name != newest[1]):
@@ -205,12 +220,7 @@ def _discard(path: Path, home: Path | None, lock: FileLock | None, pid: int) -> 
     if home is None:
         _remove(path)
         return
-    try:
-        newest = _newest(home)
-    except (HostError, OSError):
-        return  # the newest cannot be determined: it may be this one
-    if newest is None or newest[1] != path.name:
-        _remove_unused(path)
+    _remove_unused(path)
 
 
 def _hold(folder: Path, *, make: bool = False) -> FileLock:
@@ -223,22 +233,31 @@ def _hold(folder: Path, *, make: bool = False) -> FileLock:
     Raises:
         OSError: a process is removing the folder, or has.
     """
-    if make:
-        touch(_lock_file(folder))
-    try:
-        return FileLock(_lock_file(folder), shared=True, timeout=_LOCK_TIMEOUT_S)
-    except (BlockingIOError, sqlite3.Error) as error:
-        raise BlockingIOError(f"{folder} is being removed") from error
+    for _ in range(_TRIES):
+        if make:
+            touch(_lock_file(folder))
+        try:
+            return FileLock(_lock_file(folder), shared=True, timeout=_LOCK_TIMEOUT_S)
+        except FileNotFoundError:
+            if not make:
+                raise
+            # Another process has cleaned up between the two steps.
+        except BlockingIOError:
+            break
+    raise BlockingIOError(f"{folder} is being removed")
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove a folder and its lock, unless a process uses it: this one or another."""
-    with suppress(OSError, sqlite3.Error):  # in use, or not this process's to remove
+    """Remove a folder and its lock, unless a process uses it, or it is the newest by now."""
+    with suppress(OSError, HostError):  # in use, not this process's to remove, or not known
         touch(_lock_file(folder))  # a crash may have left a folder without
         lock = FileLock(_lock_file(folder))
         try:
-            _remove(folder)
-            _lock_file(folder).unlink(missing_ok=True)
+            # Only now: the process that publishes a build holds its lock meanwhile.
+            newest = _newest(folder.parent)
+            if newest is None or newest[1] != folder.name:
+                _remove(folder)
+                _lock_file(folder).unlink(missing_ok=True)
         finally:
             lock.release()
 

@@ -1,17 +1,13 @@
-"""Files are whole or absent, only their owner reads them, and one process at a time locks them."""
+"""Files are whole or absent, and only their owner reads them."""
 
 import os
-import sqlite3
 import stat
-import subprocess
-import sys
+import threading
 
 import pytest
 
 from epochal._core.sync import durable_files
 from epochal._core.sync.durable_files import (
-    UNFINISHED,
-    FileLock,
     make_folder,
     sync_all,
     touch,
@@ -43,7 +39,7 @@ def test_a_failed_write_leaves_the_file_before_and_no_rest(tmp_path, monkeypatch
     with pytest.raises(OSError, match="no space left"):
         write_durably(path, b"another")
     assert path.read_bytes() == b"one"
-    assert not list(tmp_path.glob(f"*{UNFINISHED}"))
+    assert [child.name for child in tmp_path.iterdir()] == ["head"]
 
 
 def test_the_content_is_synced_before_it_has_its_name(tmp_path, monkeypatch):
@@ -81,81 +77,26 @@ def test_folders_and_empty_files_are_private_and_made_once(tmp_path):
     assert mode_of(tmp_path / "a" / "b" / "lock") == 0o600
 
 
-@pytest.fixture
-def path(tmp_path):
-    touch(tmp_path / "lock")
-    return tmp_path / "lock"
+def test_of_several_writers_at_once_each_writes_a_whole_file(tmp_path):
+    path, failed, begin = tmp_path / "head", [], threading.Barrier(5)
+    contents = [bytes([65 + n]) * 50_000 for n in range(4)]
 
+    def write(content):
+        begin.wait()
+        try:
+            for _ in range(20):
+                write_durably(path, content)
+        except OSError as error:
+            failed.append(error)
 
-def test_an_exclusive_lock_refuses_every_other(path):
-    lock = FileLock(path)
-    for shared in (False, True):
-        with pytest.raises(BlockingIOError):
-            FileLock(path, shared=shared)
-    lock.release()
-    lock.release()
-    FileLock(path).release()
-
-
-def test_shared_locks_hold_together_and_refuse_an_exclusive_one(path):
-    locks = [FileLock(path, shared=True) for _ in range(3)]
-    with pytest.raises(BlockingIOError):
-        FileLock(path)
-    for lock in locks:
-        lock.release()
-    FileLock(path).release()
-
-
-def test_a_missing_file_and_a_file_of_another_kind_raise_different_errors(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        FileLock(tmp_path / "nowhere")
-    (tmp_path / "text").write_text("no database" * 100)
-    with pytest.raises(sqlite3.DatabaseError):
-        FileLock(tmp_path / "text")
-
-
-def test_a_lock_ends_with_its_process(path):
-    script = (
-        "import os, sys\nfrom pathlib import Path\n"
-        "from epochal._core.sync.durable_files import FileLock\n"
-        "lock = FileLock(Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()\n"
-        "os._exit(9)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(BlockingIOError):
-            FileLock(path)
-        process.stdin.close()
-        assert process.wait(30) == 9
-    FileLock(path).release()
-
-
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_release_in_a_fork_leaves_the_parents_lock(path):
-    lock = FileLock(path)
-    pid = os.fork()
-    if pid == 0:
-        lock.release()
-        os._exit(0)
-    os.waitpid(pid, 0)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys\nfrom pathlib import Path\n"
-            "from epochal._core.sync.durable_files import FileLock\n"
-            "try: FileLock(Path(sys.argv[1]))\nexcept BlockingIOError: print('held')",
-            str(path),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert done.stdout == "held\n"
-    lock.release()
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    path.write_bytes(contents[0])
+    begin.wait()
+    while any(thread.is_alive() for thread in threads):
+        assert path.read_bytes() in contents
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert [child.name for child in tmp_path.iterdir()] == ["head"]
