@@ -239,7 +239,7 @@ def test_built_in_kinds_use_nothing_that_a_hosts_kind_cannot():
     public = {*epochal.__all__, *toolkit.__all__, "Admission"}
     plain = {
         *("_core.introspect.callables", "_core.introspect.tracebacks"),
-        *("_core.sync.durable_files", "_core.sync.threads"),
+        *("_core.sync.durable_files", "_core.sync.file_lock", "_core.sync.threads"),
     }
     taken = set()
     for name, tree in TREES.items():
