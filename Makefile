@@ -38,6 +38,9 @@ test-long: $(STAMP) ## Every zone's clock changes of ten years, and kills by the
 late: $(STAMP) ## The suite with threads that come late, in another order; ARGS="--late-seed 7"
 	@$(PY) -m pytest -p tests.late -n auto --dist worksteal $(ARGS)
 
+test-long: $(STAMP) ## Suites and programs built on pluggy, over its manager here; ARGS="pytest tox"
+	@$(PY) -m tests.downstream $(ARGS)
+
 lint: $(STAMP) ## Check style, format and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
