@@ -13,6 +13,7 @@ LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
 RELOAD = "tests/unit/core/generation/test_epoch_fenced_reload.py::"
 CARRIED = "tests/integration/test_carried_exports.py::"
 WEAK = "tests/unit/core/sync/test_weak_registry.py::"
+KEPT = "tests/integration/test_kept_instances.py::"
 DECORATED = "tests/integration/test_decorated_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/core/use/test_lease.py::"
@@ -132,7 +133,7 @@ MUTANTS = (
         where="once_gone",
         at="if 0 / test",
         edit=replace("False"),
-        shape="0e386a",
+        shape="440f08",
         test=WEAK + "test_an_object_that_is_found_dead_counts_until_the_collection_has_ended",
     ),
     Mutant(
@@ -143,8 +144,52 @@ MUTANTS = (
         where="once_gone",
         at="if 0 / test.values[1]",
         edit=replace("True"),
-        shape="11c404",
+        shape="341d09",
         test=WEAK + "test_an_object_that_a_finalizer_lets_go_of_is_gone_at_once",
+    ),
+    Mutant(
+        "E4.kept-instances-are-no-use",
+        "E4",
+        "an instance that only the plugin keeps holds it in use for ever",
+        module="epochal._core.generation.kept_instances",
+        where="untie_kept",
+        at="if 2 / test",
+        edit=replace("False"),
+        shape="754ef9",
+        test=KEPT + "test_an_instance_that_only_the_plugin_keeps_is_no_use",
+    ),
+    Mutant(
+        "E4.kept-instances-in-use-count",
+        "E4",
+        "an instance that the plugin keeps is no use, though a caller has it",
+        module="epochal._core.generation.kept_instances",
+        where="untie_kept",
+        at="if 2 / test",
+        edit=replace("True"),
+        shape="754ef9",
+        test=KEPT + "test_a_kept_instance_is_a_use_while_a_caller_has_it",
+    ),
+    Mutant(
+        "E4.suspended-results-are-tied",
+        "E4",
+        "a generator of a function inside a decorator holds nothing",
+        module="epochal._core.use.lease",
+        where="_call_and_tie",
+        at="if 0",
+        edit=delete(),
+        shape="cc82e5",
+        test=CARRY + "test_what_a_decorated_function_returns_suspended_holds_the_lease",
+    ),
+    Mutant(
+        "E4.copies-of-exports-carry",
+        "E4",
+        "a copy of an export holds nothing",
+        module="epochal._core.use.lease",
+        where="LeasedCallable.__copy__",
+        at="return 0 / value",
+        edit=replace("self.func"),
+        shape="451ad9",
+        test=CARRY + "test_a_copy_of_a_held_export_is_the_export",
     ),
     Mutant(
         "E4.last-lease-before-shutdown",

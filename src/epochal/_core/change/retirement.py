@@ -53,8 +53,9 @@ if TYPE_CHECKING:
 NO_SUCCESSORS: Final[Mapping[str, Generation]] = MappingProxyType({})
 
 _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
-# Nothing wakes a drain when a thread that carries no lease leaves the plugin's code, so it looks
-# again: soon at first, then twice a second. Only while there is such a thread.
+# Nothing wakes a drain when a thread that carries no lease leaves the plugin's code, or a caller
+# lets go of an instance that the plugin keeps. So it looks again: soon at first, then twice a
+# second. Only while there is such a thread or instance.
 
 _COLLECTIONS_S: Final = 10.0
 """How often a drain whose holders are known collects before it names them."""
@@ -71,6 +72,8 @@ class RetiringGeneration:
         wakeup_us: microseconds from its last release to the drain waking, if it was waited for.
         stragglers: the threads and tasks that ran its code without a lease at the last look.
         reclaim: how its memory came back; None before that.
+        may_let_go: whether a look may find it unused though no release wakes the drain: it keeps
+            instances that callers have, too.
         lost: the entries of its successor in the host's tables that its shutdown took out.
     """
 
@@ -80,6 +83,7 @@ class RetiringGeneration:
         "generation",
         "initialized",
         "lost",
+        "may_let_go",
         "reclaim",
         "steps",
         "stragglers",
@@ -96,12 +100,14 @@ class RetiringGeneration:
         self.wakeup_us: float | None = None
         self.stragglers: tuple[Straggler, ...] = ()
         self.reclaim: Reclaim | None = None
+        self.may_let_go = False
         self.lost: Sequence[str] = ()
         self.waiter: Final[Waiter] = generation.lifecycle.ledger.waiter(0, wake)
 
     @property
     def is_unused(self) -> bool:
         """Whether nothing uses it now: no lease is alive, and no thread or task is in its code."""
+        self.may_let_go = not self.waiter.is_satisfied and self.generation.untie_kept()
         if not self.waiter.is_satisfied:
             return False
         self.stragglers = self.generation.stragglers()
@@ -316,7 +322,7 @@ class Retirement:
     def _drain(self, _: Step) -> int | None:
         assert self._schedule is not None
         until_s = self._schedule.until_next()
-        if any(retiring.stragglers for retiring in self._pending):
+        if any(retiring.stragglers or retiring.may_let_go for retiring in self._pending):
             look_s = _STRAGGLER_LOOKS_S[min(self._looks, len(_STRAGGLER_LOOKS_S) - 1)]
             self._looks += 1
             until_s = min(until_s, look_s)

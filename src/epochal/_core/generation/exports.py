@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from enum import Enum
 from itertools import count
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from epochal._core.introspect.callables import callables_inside
 from epochal._core.introspect.collector import collect
 from epochal._core.plugin.capabilities import allows
 from epochal._core.use.lease import LEASE
+from epochal._core.use.ties import can_tie
 from epochal.errors import CapabilityError, ExportError, LinkError, format_error
 
 if TYPE_CHECKING:
@@ -298,6 +300,25 @@ def _validate(export: Export, candidate: Candidate) -> None:
             f"{export.name} cannot be exported: {export.target!r} cannot be called, and an "
             "export carries its lease by being called",
             plugin=plugin,
+        )
+    _check_instances(export)
+
+
+def _check_instances(export: Export) -> None:
+    """Check that instances of an exported class can be tied to their plugin's life.
+
+    Raises:
+        ExportError: they cannot. The members of an enumeration need not: they stay with it.
+    """
+    target = export.target
+    if export.kind.opens or not issubclass(type(target), type) or issubclass(target, Enum):
+        return
+    if not can_tie(target):
+        raise ExportError(
+            f"{export.name} cannot be exported: its instances cannot be tied to the plugin's life, "
+            "since they take no weak references: add '__weakref__' to its __slots__, make a "
+            "NamedTuple a dataclass, or export a function that makes them",
+            plugin=export.plugin,
         )
 
 

@@ -28,6 +28,7 @@ from epochal._core.generation import diagnosis
 from epochal._core.generation.context import PluginContext, RequiredPlugin
 from epochal._core.generation.exports import check_entry_points, collect_exports
 from epochal._core.generation.host_tables import EntryWatch
+from epochal._core.generation.kept_instances import untie_kept
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.orphan_threads import end_threads
@@ -39,6 +40,7 @@ from epochal._core.introspect.origins import Origin
 from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.plugin.capabilities import allows
 from epochal._core.use.lease import RevocableLease, carry
+from epochal._core.use.ties import TIES
 from epochal.errors import EpochalError, LinkError, format_error
 from epochal.report import Holder, Straggler, Version
 
@@ -234,6 +236,13 @@ class Generation:
         Costs nothing for the size of the heap; `holders` finds the other holders, too.
         """
         return diagnosis.known_holders_of(self)
+
+    def untie_kept(self) -> bool:
+        """Let go of instances that only the plugin itself keeps; returns whether to look again."""
+        namespace = self._namespace
+        if namespace is None or not TIES:
+            return False
+        return untie_kept(self.live_lease, list(namespace.modules.values()), namespace.root_name)
 
     def stragglers(self) -> tuple[Straggler, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""

@@ -13,7 +13,7 @@ from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _LOOKED_AT_MOST: Final = 64
 """How many callables inside one are looked at: decorators nest a few deep, registries are large."""
@@ -36,10 +36,15 @@ def callables_inside(target: Any) -> Iterator[Any]:
             return
         current = todo.pop(0)
         yield current
-        for inner in _linked(current):
-            if callable(inner) and id(inner) not in seen:
+        for inner in callables_linked(current):
+            if id(inner) not in seen:
                 seen.add(id(inner))
                 todo.append(inner)
+
+
+def callables_linked(target: Any) -> Iterator[Any]:
+    """Yield the callables that a callable refers to as the one that it calls."""
+    return filter(callable, _linked(target))
 
 
 def _linked(target: Any) -> Iterator[Any]:
@@ -49,10 +54,17 @@ def _linked(target: Any) -> Iterator[Any]:
     if type(target) is FunctionType:
         for cell in target.__closure__ or ():
             with suppress(ValueError):  # an empty cell: its name is not bound yet
-                yield cell.cell_contents
+                yield from _contents(cell.cell_contents)
     elif not issubclass(type(target), type):
         with suppress(Exception):
             yield from list(vars(target).values())
+
+
+def _contents(value: Any) -> Iterable[Any]:
+    """A closure's value, or the entries of a container there (a registry of implementations)."""
+    if type(value) is dict:
+        return list(value.values())
+    return list(value) if type(value) in (list, tuple) else (value,)
 
 
 def check_ran(name: str, result: object) -> None:

@@ -28,7 +28,7 @@ from epochal._core.introspect.ownership import Ownership
 from epochal._core.introspect.referrers import PathStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _OPENED_AT_MOST: Final = 5_000
 _ENTRIES_AT_MOST: Final = 1_000
@@ -44,6 +44,7 @@ class Graph:
         broad: open doubtful objects too, within bounds.
         error: an error whose references do not count as from outside: its caller has it, drops it,
             and must find whole what it leads to.
+        seeds: weak references to objects to begin with, besides the modules.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Graph:
         *,
         broad: bool,
         error: BaseException | None = None,
+        seeds: Iterable[weakref.ref[Any]] = (),
     ) -> None:
         self.root_name: Final = root_name
         self.globals_ids: Final = frozenset(id(vars(module)) for module in modules)
@@ -76,6 +78,8 @@ class Graph:
             self._position(module)
             self._inside[-1] += 1  # for the caller's list
         self._excuse(error)
+        for seed in seeds:
+            self._position(seed())
         self._grow()
         if broad:
             self._grow_broadly()
@@ -172,6 +176,14 @@ class Graph:
         if position in self._excused:
             return 0
         return getrefcount(self.objects[position]) - _OWN_REFERENCES - self._inside[position]
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._positions
+
+    def references(self, key: int) -> tuple[int, int]:
+        """How many references to the object with this `id` come from inside, and from outside."""
+        position = self._positions[key]
+        return self._inside[position], self._from_outside(position)
 
     def is_closed(self) -> bool:
         """Whether nothing outside refers to anything of ours, however indirectly."""

@@ -48,16 +48,17 @@ def _note_collection(phase: str, _: dict[str, Any]) -> None:
 gc.callbacks.append(_note_collection)
 
 
-def once_gone(action: Callable[[], object]) -> None:
-    """Call `action` now, or at the end of the collection that found the object dead.
+def once_gone(action: Callable[..., object], *args: Any) -> None:
+    """Call `action(*args)` now, or at the end of the collection that found the object dead.
 
     Only for the callback of a weak reference to call, directly.
     """
     thread, began_in = _collecting
-    if thread == get_ident() and sys._getframe(1).f_back is began_in:  # noqa: SLF001
-        _waiting.append(action)
+    # The first test is for speed: mostly no thread collects.
+    if thread and thread == get_ident() and sys._getframe(1).f_back is began_in:  # noqa: SLF001
+        _waiting.append(partial(action, *args))
     else:
-        action()
+        action(*args)
 
 
 class WeakRegistry(Generic[T]):
@@ -95,7 +96,7 @@ class WeakRegistry(Generic[T]):
         return [item for ref in self._refs.copy().values() if (item := ref()) is not None]
 
     def _on_death(self, ref: weakref.ref[T]) -> None:
-        once_gone(partial(self.drop, id(ref)))
+        once_gone(self.drop, id(ref))
 
     def __len__(self) -> int:
         return len(self._refs)

@@ -42,7 +42,6 @@ import asyncio
 import threading
 import weakref
 from contextvars import ContextVar
-from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -176,7 +175,7 @@ class Gate:
 
 def _on_death(ref: weakref.ref[Admission]) -> None:
     """Count a dead admission as left, once the finalizers of its call have run."""
-    once_gone(partial(_leave_dead, ref))
+    once_gone(_leave_dead, ref)
 
 
 def _leave_dead(ref: weakref.ref[Admission]) -> None:

@@ -28,7 +28,8 @@ from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, is_a,
 from epochal._core.introspect.places import place_of
 from epochal._core.introspect.referrers import PathStep, ReferrerSearch
 from epochal._core.introspect.running_code import find_stragglers
-from epochal._core.use.lease import LEASE, LeaseAttachment, LeasedCallable, RevocableLease
+from epochal._core.use.lease import LEASE, LeasedCallable, RevocableLease
+from epochal._core.use.ties import Tie
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -186,7 +187,7 @@ class _Look:
                 self.note(Holder("plugin", referrer.dependent), None)
             elif type(referrer) is LeasedCallable:
                 carriers.append(referrer)
-            elif type(referrer) is LeaseAttachment:
+            elif type(referrer) is Tie:
                 if (opened := referrer()) is not None:
                     self.note(Holder("object"), PathStep(opened))
                 opened = None  # the next walk must not find it as a local variable

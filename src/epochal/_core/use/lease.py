@@ -13,8 +13,10 @@ lock, no poll.
 
 The exports of a generation carry its lease: `carry` makes the copies. The plugin's own function is
 not touched and carries nothing: the module refers to it, so a lease there would never end. A
-callable that is not a Python function is held in a `LeasedCallable`; an object that a kind opens
-(an index, a storage backend) is tied to the lease with `tie` for its own lifetime.
+callable that is not a Python function is held in a `LeasedCallable`; an instance of an exported
+class, and an object that a kind opens (an index, a storage backend), is tied to the lease for its
+own lifetime (`epochal._core.use.ties`). So is a generator or coroutine that a decorated function
+returns: its code is that of a function inside the decorator, which carries nothing.
 
 Leases miss one case: an object that an export returned and that calls back into the plugin later,
 such as a nested function. The look at every thread and task before shutdown (`find_stragglers`)
@@ -28,10 +30,12 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-import weakref
 from contextlib import suppress
 from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
+
+from epochal._core.introspect.callables import NOT_RUN, callables_inside, callables_linked
+from epochal._core.use.ties import can_tie, tie
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,11 +123,23 @@ class LeasedCallable(functools.partial[Any]):
     """A callable that is not a Python function, together with the lease that it carries.
 
     The caller's stack holds the object that it calls, and with it the lease, until the call
-    returns.
+    returns. A copy is the object itself, as a copy of a function is.
     """
 
     __slots__ = ("lease",)
     lease: Lease | RevocableLease
+
+    def __copy__(self) -> LeasedCallable:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LeasedCallable:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{getattr(self, '__qualname__', self.func)!r} is an export in use in this process; it "
+            "cannot be pickled: pass its name, and look it up in the other process's epoch"
+        )
 
 
 def carry(target: Any, lease: Lease | RevocableLease) -> Any:
@@ -144,17 +160,19 @@ def carry(target: Any, lease: Lease | RevocableLease) -> Any:
     Raises:
         TypeError: `target` is not callable.
     """
-    if isinstance(target, FunctionType):
-        return _carry_function(target, lease)
-    if isinstance(target, MethodType) and isinstance(target.__func__, FunctionType):
-        return MethodType(_carry_function(target.__func__, lease), target.__self__)
     if isinstance(target, staticmethod):
         return carry(target.__func__, lease)
     if not callable(target):
         raise TypeError(f"{target!r} cannot carry a lease: it cannot be called")
-    held = _hold(target, lease)
+    if _returns_what_carries_nothing(target):
+        held = LeasedCallable(_call_and_tie, _carry(target, lease), lease)
+    else:
+        carried = _carry(target, lease)
+        if not isinstance(carried, LeasedCallable):
+            return carried
+        held = carried
     held.lease = lease
-    if isinstance(target, type):
+    if isinstance(target, type) or held.func is _call_and_tie:
         held.__signature__ = _signature(target)  # type: ignore[attr-defined]
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
         if (value := getattr(target, name, None)) is not None:
@@ -162,15 +180,77 @@ def carry(target: Any, lease: Lease | RevocableLease) -> Any:
     return held
 
 
+def _carry(target: Any, lease: Lease | RevocableLease) -> Any:
+    if isinstance(target, FunctionType):
+        return _carry_function(target, lease)
+    if isinstance(target, MethodType) and isinstance(target.__func__, FunctionType):
+        return MethodType(_carry_function(target.__func__, lease), target.__self__)
+    return _hold(target, lease)
+
+
+def _returns_what_carries_nothing(target: Any) -> bool:
+    """Whether a generator or coroutine function is inside that does not become a carrier.
+
+    It is inside a decorator that is an object, or does not set `__wrapped__`. Other callables are
+    not slowed down by a look at their results.
+    """
+    current: Any = target
+    while isinstance(current, (MethodType, functools.partial)):
+        current = current.__func__ if isinstance(current, MethodType) else current.func
+    if isinstance(current, type) or _suspends(current):
+        return False
+    if not isinstance(current, FunctionType):
+        return any(map(_suspends, callables_inside(current)))
+    wrapped = current.__dict__.get("__wrapped__")
+    inside = callables_linked(current)
+    if isinstance(wrapped, FunctionType) and _calls(current, wrapped):
+        # Its calls go to the carrier of the wrapped function.
+        if _returns_what_carries_nothing(wrapped):
+            return True
+        inside = (one for one in inside if one is not wrapped)
+    return any(_suspends(one) for link in inside for one in callables_inside(link))
+
+
+def _calls(function: FunctionType, wrapped: FunctionType) -> bool:
+    return any(_cell_holds(cell, wrapped) for cell in function.__closure__ or ())
+
+
+def _suspends(target: Any) -> bool:
+    return isinstance(target, FunctionType) and bool(target.__code__.co_flags & _SUSPENDS)
+
+
+_SUSPENDS: Final = (
+    inspect.CO_GENERATOR
+    | inspect.CO_COROUTINE
+    | inspect.CO_ASYNC_GENERATOR
+    | inspect.CO_ITERABLE_COROUTINE
+)
+
+
+def _call_and_tie(carried: Any, lease: Lease | RevocableLease, /, *args: Any, **kw: Any) -> Any:
+    result = carried(*args, **kw)
+    if isinstance(result, NOT_RUN):
+        tie(result, lease)
+    return result
+
+
 def _hold(target: Any, lease: Lease | RevocableLease) -> LeasedCallable:
     if isinstance(target, type):
         return LeasedCallable(_open_instance, target, lease)
     if type(target) is functools.partial:
-        return LeasedCallable(carry(target.func, lease), *target.args, **target.keywords)
+        inner = _carry_inner(target.func, lease)
+        return LeasedCallable(inner, *target.args, **target.keywords)
     call = type(target).__call__
     if isinstance(call, FunctionType):
         return LeasedCallable(MethodType(_carry_function(call, lease), target))
     return LeasedCallable(target)
+
+
+def _carry_inner(function: Any, lease: Lease | RevocableLease) -> Any:
+    """The function of a partial, carrying; a library's class (`int`) as it is."""
+    return (
+        function if isinstance(function, type) and not can_tie(function) else carry(function, lease)
+    )
 
 
 def _signature(cls: type) -> inspect.Signature | None:
@@ -183,7 +263,7 @@ def _signature(cls: type) -> inspect.Signature | None:
 
 def _carry_function(function: FunctionType, lease: Lease | RevocableLease) -> FunctionType:
     wrapped = function.__dict__.get("__wrapped__")
-    carried = carry(wrapped, lease) if isinstance(wrapped, FunctionType) else None
+    carried = _carry_function(wrapped, lease) if isinstance(wrapped, FunctionType) else None
     copy = FunctionType(
         function.__code__,
         function.__globals__,
@@ -235,41 +315,8 @@ def _open_instance(
     cls: Callable[..., Any], lease: Lease | RevocableLease, /, *args: Any, **kw: Any
 ) -> Any:
     instance = cls(*args, **kw)
-    tie(instance, lease)
+    # Not a member of an enumeration, which its class keeps, nor a library's object: a class whose
+    # own instances cannot be tied is refused when it is exported.
+    with suppress(TypeError):
+        tie(instance, lease)
     return instance
-
-
-class LeaseAttachment(weakref.ref[Any]):
-    """A weak reference to an object that holds a lease for as long as the object lives."""
-
-    __slots__ = ("lease",)
-    lease: Lease | RevocableLease
-
-
-_attachments: Final[dict[int, LeaseAttachment]] = {}
-# `tie` adds, in any thread, and the callback `_detach` removes, anywhere: one dict step each. Only
-# the collector reads it.
-
-
-def tie(instance: Any, lease: Lease | RevocableLease) -> None:
-    """Keep the lease alive until `instance` dies (an index handle, a storage backend, …).
-
-    The instance is left as it is: no attribute is added to it.
-
-    Raises:
-        TypeError: the instance cannot have a weak reference (its class has `__slots__` without
-            `__weakref__`).
-    """
-    try:
-        attachment = LeaseAttachment(instance, _detach)
-    except TypeError:
-        raise TypeError(
-            f"an instance of {type(instance).__qualname__} cannot be tied to its plugin's life: "
-            "add '__weakref__' to its __slots__"
-        ) from None
-    attachment.lease = lease
-    _attachments[id(attachment)] = attachment
-
-
-def _detach(attachment: weakref.ref[Any]) -> None:
-    _attachments.pop(id(attachment), None)

@@ -19,7 +19,8 @@ from epochal._core.generation.context import RequiredPlugin
 from epochal._core.generation.kind import Mark, marks_of
 from epochal._core.use.gate import Admission, Gate
 from epochal._core.use.handle import Handle
-from epochal._core.use.lease import RevocableLease, carry, tie
+from epochal._core.use.lease import RevocableLease, carry
+from epochal._core.use.ties import tie
 from epochal.kinds.toolkit.gated_state import GatedState, GatedTransfer, StateRef
 
 __all__ = [

@@ -13,7 +13,8 @@ from epochal._core.use.holders import (
     holding_operations,
     limited,
 )
-from epochal._core.use.lease import RevocableLease, carry, tie
+from epochal._core.use.lease import RevocableLease, carry
+from epochal._core.use.ties import tie
 from epochal.report import Holder
 
 HOST: list = []

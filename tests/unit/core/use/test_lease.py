@@ -12,7 +12,8 @@ import threading
 import pytest
 
 from epochal._core.use.drain_wakeup import Ledger
-from epochal._core.use.lease import LEASE, LeasedCallable, RevocableLease, carry, tie
+from epochal._core.use.lease import LEASE, LeasedCallable, RevocableLease, carry
+from epochal._core.use.ties import TIES, tie
 
 
 @pytest.fixture
@@ -325,3 +326,122 @@ def test_a_class_keeps_its_signature(ledger):
 
     signature = inspect.signature(carried(ledger, Point), eval_str=True)
     assert str(signature) == "(lat: float, lon: float = 0.0)"
+
+
+class Counted:
+    def __init__(self, f):
+        self.f = f
+
+    def __call__(self, *args):
+        return self.f(*args)
+
+
+def bare(f):
+    def inner(*args):
+        return f(*args)
+
+    return inner
+
+
+def in_a_table(f):
+    table = {"f": f}
+
+    def inner(*args):
+        return table["f"](*args)
+
+    return inner
+
+
+DECORATORS = {
+    "a class": Counted,
+    "a class, twice": lambda f: Counted(Counted(f)),
+    "without __wrapped__": bare,
+    "without __wrapped__, twice": lambda f: bare(bare(f)),
+    "a class within a wrapper": lambda f: functools.wraps(f)(bare(Counted(f))),
+    "a wrapper within a class": lambda f: Counted(functools.wraps(f)(bare(f))),
+    "lru_cache": functools.lru_cache,
+    "a partial": lambda f: functools.partial(bare(f)),
+    "a registry": in_a_table,
+}
+
+
+@pytest.mark.parametrize("decorator", DECORATORS.values(), ids=DECORATORS)
+@pytest.mark.parametrize("sort", ["generator", "coroutine", "asynchronous generator", "manager"])
+def test_what_a_decorated_function_returns_suspended_holds_the_lease(ledger, decorator, sort):
+    def generator():
+        yield 1
+
+    async def coroutine():
+        return 1
+
+    async def asynchronous():
+        yield 1
+
+    functions = {
+        "generator": generator,
+        "coroutine": coroutine,
+        "asynchronous generator": asynchronous,
+        "manager": contextlib.contextmanager(generator),
+    }
+    result = carried(ledger, decorator(functions[sort]))()
+    del functions
+    gc.collect()  # what the cache has, goes with it
+    assert len(ledger) == 1
+    if sort == "coroutine":
+        result.close()
+    del result
+    gc.collect()
+    assert len(ledger) == 0
+
+
+@pytest.mark.parametrize("decorator", [bare, functools.wraps(len)], ids=["bare", "wraps"])
+def test_a_decorated_function_that_suspends_nothing_is_as_fast_as_it_was(ledger, decorator):
+    export = carried(ledger, decorator(lambda: 1))
+    assert type(export) is type(bare)
+    assert export.__code__ is decorator(lambda: 1).__code__ or export() == 1
+
+
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
+def test_a_copy_of_a_held_export_is_the_export(ledger, clone):
+    export = carried(ledger, functools.lru_cache(len))
+    twin = clone(export)
+    del export
+    assert len(ledger) == 1
+    assert twin("ab") == 2
+
+
+def test_a_held_export_is_not_pickled(ledger):
+    with pytest.raises(TypeError, match="'len' is an export in use in this process"):
+        pickle.dumps(carried(ledger, functools.lru_cache(len)))
+
+
+def test_an_instance_that_is_returned_again_is_tied_once(ledger):
+    class Single:
+        one = None
+
+        def __new__(cls):
+            cls.one = cls.one or object.__new__(cls)
+            return cls.one
+
+    make = carried(ledger, Single)
+    before = len(TIES)
+    for _ in range(10):
+        make()
+    assert len(TIES) == before + 1
+    Single.one = None
+    assert len(TIES) == before
+
+
+def test_a_tied_instance_that_the_collector_finds_counts_until_its_finalizer_has_run(ledger):
+    seen = []
+
+    class Thing:
+        def __del__(self):
+            seen.append(len(ledger))
+
+    thing = carried(ledger, Thing)()
+    thing.me = thing
+    del thing
+    gc.collect()
+    assert seen == [1]
+    assert len(ledger) == 0
