@@ -876,7 +876,7 @@ MUTANTS = (
         "an error of the store holds the staged generations",
         module="epochal._core.change.staging",
         where="Staging.clear",
-        at="assign 0",
+        at="assign 1",
         edit=replace("self.old_epoch = None"),
         shape="3404f9",
         test=STORE + "test_e5_a_failing_journal_holds_no_lease_of_the_staged_code",

@@ -154,6 +154,7 @@ class ChangeSequence:
             [name_of(host) for host in hosts],
             journal=self._spec.journal is not None,
         )
+        self.staging.take_over(plan.retire)
         steps = list(self._bound(plan, hosts))
         lines = tuple(str(step) for step in steps if step.is_needed())
         self._epochs.events.emit(ChangeStarted(change=self._number, steps=lines))

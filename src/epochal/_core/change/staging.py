@@ -21,6 +21,7 @@ from epochal._core.change.load_hints import hint_for
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.generation.generation import Generation
 from epochal._core.generation.states import LifecycleState
+from epochal._core.generation.table_succession import TableSuccession
 from epochal._core.introspect.tracebacks import without_variables
 from epochal._core.plugin.dependencies import check_distributions
 from epochal.errors import (
@@ -76,6 +77,7 @@ class Staging:
         "_epochs",
         "_registering",
         "_runner",
+        "_tables",
         "generations",
         "is_published",
         "leased",
@@ -92,6 +94,7 @@ class Staging:
         self._change: Final = change
         self._epochs: Final = epochs
         self._runner: Final = runner
+        self._tables: TableSuccession | None = None
         self.old_epoch: Epoch | None = None
         self.next_epoch: Epoch | None = None
         self.leased: Final[dict[str, LeasedGeneration]] = {}
@@ -133,8 +136,20 @@ class Staging:
     def clear(self) -> None:
         """Let go of every lease: they are published, or on their way out."""
         self.leased.clear()
+        for generation in self.generations:
+            generation.succeed(None)
+        self._tables = None
         self.generations.clear()
         self.old_epoch = self.next_epoch = None
+
+    def take_over(self, retire: Sequence[str]) -> None:
+        """Have the new generations see the host as it is without those that retire.
+
+        Args:
+            retire: the plugins that lose their active generation.
+        """
+        puts = [put for plugin in retire for put in self.old_generation(plugin).table_puts()]
+        self._tables = TableSuccession(puts) if puts else None
 
     # --- bringing a plugin up ------------------------------------------------------------------
 
@@ -156,6 +171,7 @@ class Staging:
         old = self.old.generations.get(candidate.plugin)
         if old is not None:
             generation.watch_entries(old)
+        generation.succeed(self._tables)
         try:
             self._runner.call_plugin(step, generation, generation.link)
         except LinkError as error:
@@ -275,6 +291,8 @@ class Staging:
         # One store that readers see: they have the old epoch or the new one, whole (E1, E2). The
         # old epoch lives on in `old_epoch` meanwhile, since its end may run finalizers (E6).
         self._epochs.publish(epoch)
+        if self._tables is not None:
+            self._tables.install()
         # After the store: a thread that still reads the old epoch must not find it draining.
         for generation in self.retired:
             generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)

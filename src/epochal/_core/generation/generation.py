@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from epochal._core.generation.operation import Operation
     from epochal._core.generation.registrations import Registrations
     from epochal._core.generation.states import LifecycleState
+    from epochal._core.generation.table_succession import TableSuccession
+    from epochal._core.generation.watched_table import Put
     from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.candidate import Candidate
     from epochal._core.sync.weak_registry import WeakRegistry
@@ -301,6 +303,14 @@ class Generation:
             },
             self.origin,
         )
+
+    def succeed(self, succession: TableSuccession | None) -> None:
+        """Take over what generations that retire in this change have replaced; None at its end."""
+        self._side_effects.succession = succession
+
+    def table_puts(self) -> list[Put]:
+        """The values that it has put under names of the process and the host."""
+        return self._side_effects.puts()
 
     def link(self) -> None:
         """Execute the code and collect its exports.

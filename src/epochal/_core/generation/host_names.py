@@ -20,13 +20,13 @@ import gc
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.generation.watched_table import ABSENT, Entry, Names, Put, take_out
+from epochal._core.generation.watched_table import ABSENT, Names
 from epochal._core.introspect.object_names import dict_of_type, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from epochal._core.generation.watched_table import Owns
+    from epochal._core.generation.watched_table import Entry, Owns
 
 _DEPTH: Final = 6
 """How many names long a way may be: `hostpkg.web.routing.Router.resolve` is five."""
@@ -55,7 +55,7 @@ class ModuleNames(Names):
     """The attributes of a module."""
 
     def __init__(self, module: ModuleType) -> None:
-        self.owner = module
+        self.owner = self.module = module
 
     def table(self) -> Mapping[Any, Any]:
         """The module's dictionary."""
@@ -228,8 +228,7 @@ class HostNames:
                 if type(owner) is ModuleNames and self._is_apart(owner.owner, key):
                     continue
                 if _is_owned(value, owns) or (type(key) is not str and owns(key)):
-                    put = Put(owner, key, old, value)
-                    yield Entry(owner.describe(key), lambda put=put: take_out(put), put)  # type: ignore[misc]
+                    yield owner.entry(key, old, value)
 
 
 def _is_owned(value: Any, owns: Owns) -> bool:

@@ -227,13 +227,22 @@ _WARNINGS: Final = {
 _LOGGING: Final = {"_loggerClass": logging.Logger, "_logRecordFactory": logging.LogRecord}
 
 BUILTINS: Final = NamedTable(
-    "builtin {}", lambda: _builtins, original=dict(_builtins), undone=_refresh_threads
+    "builtin {}",
+    lambda: _builtins,
+    original=dict(_builtins),
+    undone=_refresh_threads,
+    module=builtins,
 )
 
 TABLES: Final[tuple[WatchedTable, ...]] = (
     BUILTINS,
     NamedTable(
-        "sys.{}", lambda: sys.__dict__, _SYS, _kept_originals(sys, _SYS), undone=_refresh_threads
+        "sys.{}",
+        lambda: sys.__dict__,
+        _SYS,
+        _kept_originals(sys, _SYS),
+        undone=_refresh_threads,
+        module=sys,
     ),
     NamedTable(
         "threading.{}",
@@ -241,14 +250,19 @@ TABLES: Final[tuple[WatchedTable, ...]] = (
         _THREADING | _TRACERS.keys(),
         _kept_originals(threading, _THREADING) | _TRACERS,
         undone=_refresh_threads,
+        module=threading,
     ),
-    NamedTable("logging.{}", lambda: logging.__dict__, frozenset(_LOGGING), _LOGGING),
+    NamedTable(
+        "logging.{}", lambda: logging.__dict__, frozenset(_LOGGING), _LOGGING, module=logging
+    ),
     LoggerTable("logger {} of a class of its own", lambda: logging.root.manager.loggerDict),
     ListTable(
         "unittest module cleanup", lambda: _list_of_module("unittest.case", "_module_cleanups")
     ),
     FinalizerTable("finalizer", lambda: list(_finalizers)),
-    NamedTable("warnings.{}", lambda: warnings.__dict__, frozenset(_WARNINGS), _WARNINGS),
+    NamedTable(
+        "warnings.{}", lambda: warnings.__dict__, frozenset(_WARNINGS), _WARNINGS, module=warnings
+    ),
     ModuleTable("sys.modules entry {}", lambda: sys.modules),
     NamedTable("copyreg reducer of {}", lambda: cast("dict[Any, Any]", copyreg.dispatch_table)),
     ListTable("sys.path entry", lambda: sys.path),

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import ModuleType
 
-    from epochal._core.generation.watched_table import Entry, Owns, WatchedTable
+    from epochal._core.generation.table_succession import TableSuccession
+    from epochal._core.generation.watched_table import Entry, Owns, Put, WatchedTable
 
 Look: TypeAlias = "dict[Any, Any]"
 """A copy of the entries of every table, by table."""
@@ -67,11 +68,12 @@ class SideEffects:
     before forget its look: that holds entries of other plugins, which would not be freed.
     """
 
-    __slots__ = ("_block", "_entries", "_imported")
+    __slots__ = ("_block", "_entries", "_imported", "succession")
 
     def __init__(self) -> None:
         self._entries: Final[list[Entry]] = []
         self._imported: Final[_Imported] = {}
+        self.succession: TableSuccession | None = None
         self._block: _ChangesNoted | None = None
 
     def noting(self, owns: Owns) -> AbstractContextManager[None]:
@@ -82,8 +84,12 @@ class SideEffects:
         """
         if self._block is not None:
             self._block.forget()
-        self._block = _ChangesNoted(self._entries, self._imported, owns)
+        self._block = _ChangesNoted(self._entries, self._imported, owns, self.succession)
         return self._block
+
+    def puts(self) -> list[Put]:
+        """The values that it has put under names."""
+        return [entry.put for entry in self._entries if entry.put is not None]
 
     def undo(self, owns: Owns) -> tuple[list[str], list[str]]:
         """Take every entry out, newest first, then those that the plugin's code registered later.
@@ -115,13 +121,29 @@ class _ChangesNoted:
         imports: two looks around each import of a foreign module that has ended since.
     """
 
-    __slots__ = ("_entries", "_host", "_imported", "_owns", "before", "imports", "thread")
+    __slots__ = (
+        "_entries",
+        "_host",
+        "_imported",
+        "_owns",
+        "_succession",
+        "before",
+        "imports",
+        "thread",
+    )
 
-    def __init__(self, entries: list[Entry], imported: _Imported, owns: Owns) -> None:
+    def __init__(
+        self,
+        entries: list[Entry],
+        imported: _Imported,
+        owns: Owns,
+        succession: TableSuccession | None,
+    ) -> None:
         self._entries: Final = entries
         self._imported: Final = imported
         self._host: HostNames | None = None
         self._owns: Owns | None = owns
+        self._succession = succession
         self.thread = 0
         self.before: Look | None = None
         self.imports: Final[list[tuple[Look, Look]]] = []
@@ -135,6 +157,9 @@ class _ChangesNoted:
             if abandoned is not None:
                 abandoned.before = {}
         self.imports.clear()
+        succession, self._succession = self._succession, None
+        if succession is not None:
+            succession.end(self.thread)
         self._host = None
         self._owns = None  # it leads to the plugin's code
 
@@ -145,6 +170,8 @@ class _ChangesNoted:
         for module, names in self._imported.values():
             self._host.reach(module, names)
         self.before = _look()
+        if self._succession is not None:
+            self._succession.show()
 
     def reach(self, module: ModuleType, names: frozenset[str]) -> None:
         """Look at what the plugin's code, which uses these names, can reach from a module."""
@@ -171,6 +198,9 @@ class _ChangesNoted:
 
     def _note(self, before: Look) -> None:
         assert self._owns is not None
+        succession, self._succession = self._succession, None
+        if succession is not None:
+            self._entries.extend(succession.end(self.thread))
         tables = _tables()
         after = {key: table.now() for key, table in tables.items()}
         running = [(each.before, after) for each in _imports.copy().values()]

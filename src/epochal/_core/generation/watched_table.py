@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from operator import is_
-from types import BuiltinFunctionType, FunctionType, MappingProxyType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, Protocol, TypeAlias
 
 from epochal._core.introspect.object_names import is_a, type_name
@@ -67,9 +67,11 @@ class Names(ABC):
 
     Attributes:
         owner: the object that has the names.
+        module: the module whose attributes they are, if they are one's.
     """
 
     owner: Any
+    module: ModuleType | None = None
 
     @abstractmethod
     def table(self) -> Mapping[Any, Any]:
@@ -86,6 +88,11 @@ class Names(ABC):
     @abstractmethod
     def describe(self, key: Any) -> str:
         """An entry in words."""
+
+    def entry(self, key: Any, old: object, value: object) -> Entry:
+        """The way to undo one entry."""
+        put = Put(self, key, old, value)
+        return Entry(self.describe(key), lambda: take_out(put), put)
 
 
 class Put:
@@ -139,6 +146,7 @@ class NamedTable(Names):
         names: the names that count; None for all.
         original: the interpreter's own values, for names whose replacement was not seen.
         undone: called after an entry was undone, or found to be replaced.
+        module: the module whose attributes the entries are.
     """
 
     def __init__(
@@ -148,12 +156,14 @@ class NamedTable(Names):
         names: frozenset[str] | None = None,
         original: Mapping[str, Any] = MappingProxyType({}),
         undone: Callable[[], object] = lambda: None,
+        module: ModuleType | None = None,
     ) -> None:
         self._label: Final = label
         self._table: Final = table
         self._names: Final = names
         self._original: Final = original
         self._undone: Final = undone
+        self.module = module
 
     @property
     def owner(self) -> Any:
