@@ -36,6 +36,9 @@ _UNFOLDED = re.compile(
 """A call without a column (`a@0`) that is left in a plan. The engine computes it as it plans; if it
 cannot, since the value takes too much memory, it leaves the call to the execution."""
 
+_MAX_PLAN = 1_000_000
+"""Characters of a plan; a CUBE of 14 columns has a few more, and takes half a gigabyte to run."""
+
 _loader = SessionContext()
 
 
@@ -69,7 +72,8 @@ def _plan(context: SessionContext, options: SQLOptions, request: dict[str, Any])
     context.register_catalog_provider("datafusion", catalog)
     parameters = _parameters(request["parameters"])
     frame = context.sql_with_options(request["sql"], options, param_values=parameters)
-    if _UNFOLDED.search(frame.execution_plan().display_indent()):
+    plan = frame.execution_plan().display_indent()
+    if len(plan) > _MAX_PLAN or _UNFOLDED.search(plan):
         os.abort()  # as the engine does where it cannot go on without the memory
 
 

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     Replies: TypeAlias = Mapping[str, Callable[[dict[str, Any]], pa.Schema | None]]
 
 PLANNING_CPU_S: Final = 0.7
-PLANNING_BYTES: Final = 400 << 20
+PLANNING_BYTES: Final = 128 << 20
 """What planning one text may take; at the first bound a plan had about 10,000 nodes."""
 
 _LOOK_S: Final = 0.05
