@@ -11,8 +11,8 @@ LIBRARIES := $(VENV)/libraries
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful serve test test-long late lint bench bench-quick mutants soak libraries \
-  conformance clean
+.PHONY: help setup demo demo-stateful serve test test-long downstream late lint bench bench-quick \
+  mutants soak libraries conformance clean
 
 help: ## Show this list
 	@echo "make <target>"
@@ -31,15 +31,17 @@ test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 	@$(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal)
 
 # What `make test` does in a quick size, in full: EPOCHAL_LONG says so to the tests.
-LONG := tests/unit/jobs/test_clock_changes.py tests/integration/test_index_processes.py
-test-long: $(STAMP) ## Every zone's clock changes of ten years, and kills by the hundred
+LONG := tests/unit/jobs/test_clock_changes.py tests/integration/test_index_processes.py \
+  tests/server/test_sql_texts.py
+test-long: $(STAMP) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
 	@EPOCHAL_LONG=1 $(PY) -m pytest --timeout=3600 $(or $(ARGS),-n auto --dist worksteal $(LONG))
+	@$(if $(ARGS),,$(PY) -m tests.downstream)
+
+downstream: $(STAMP) ## Suites and programs built on pluggy, over its manager here; ARGS="pytest tox"
+	@$(PY) -m tests.downstream $(ARGS)
 
 late: $(STAMP) ## The suite with threads that come late, in another order; ARGS="--late-seed 7"
 	@$(PY) -m pytest -p tests.late -n auto --dist worksteal $(ARGS)
-
-test-long: $(STAMP) ## Suites and programs built on pluggy, over its manager here; ARGS="pytest tox"
-	@$(PY) -m tests.downstream $(ARGS)
 
 lint: $(STAMP) ## Check style, format and types
 	@$(PY) -m ruff check .
