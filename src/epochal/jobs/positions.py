@@ -8,7 +8,8 @@ start makes up once for the ticks that were missed, if they are within the grace
 
 A file that cannot be read or written stops nothing: jobs run, the fault is reported once, and
 writing is retried until it succeeds. The position of a removed plugin's job stays, so that the job
-goes on from there if it comes back; after a year without a write it is deleted.
+goes on from there if it comes back; after a year without a write it is deleted, by a clock that is
+not believed to have gone on by more than a month between two starts.
 
 Threads and locks
 -----------------
@@ -36,10 +37,13 @@ _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS job_position (job TEXT PRIMARY KEY, schedule TEXT NOT NULL, "
     "regular REAL, not_before REAL, is_done INTEGER NOT NULL, kept_at REAL NOT NULL)"
 )
+_CLOCK: Final = "CREATE TABLE IF NOT EXISTS clock (seen_at REAL NOT NULL, ahead REAL NOT NULL)"
+"""When the file was last opened, and by how much the clock has jumped ahead, as far as is known."""
 _DELETE_OLD: Final = "DELETE FROM job_position WHERE kept_at < ?"
 _WRITE: Final = "INSERT OR REPLACE INTO job_position VALUES (?, ?, ?, ?, ?, ?)"
 _READ: Final = "SELECT job, schedule, regular, not_before, is_done FROM job_position"
 _KEPT_S: Final = 366 * 86400.0
+_MOST_AWAY_S: Final = 30 * 86400.0
 _BUSY_S: Final = 5.0
 _WRITE_BUSY_S: Final = 1.0
 """Shorter than for reading: a write is retried."""
@@ -189,11 +193,26 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         with connection:
             connection.execute(_TABLE)
-            connection.execute(_DELETE_OLD, (time() - _KEPT_S,))
+            connection.execute(_CLOCK)
+            now = time()
+            connection.execute(_DELETE_OLD, (now - _ahead(connection, now) - _KEPT_S,))
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _ahead(connection: sqlite3.Connection, now: float) -> float:
+    """By how much the clock may be wrong: what it went on beyond a month since the last start.
+
+    So a start with a wrong clock deletes nothing; what it goes back by was wrong.
+    """
+    row = connection.execute("SELECT seen_at, ahead FROM clock").fetchone()
+    seen_at, ahead = row or (now, 0.0)
+    ahead = max(0.0, ahead + min(0.0, now - seen_at) + max(0.0, now - seen_at - _MOST_AWAY_S))
+    connection.execute("DELETE FROM clock")
+    connection.execute("INSERT INTO clock VALUES (?, ?)", (now, ahead))
+    return ahead
 
 
 def _close(connection: sqlite3.Connection | None) -> None:

@@ -14,7 +14,9 @@ class Keep:
     """How much history is kept. The current epoch always is.
 
     An epoch is dropped when it passes either limit. Its age counts from the day on which it was
-    replaced, so an epoch that served until a minute ago can be rolled back to however old it is.
+    replaced, so an epoch that served until a minute ago can be rolled back to however old it is. A
+    time without changes counts for a tenth of the days, or for one day, at most: a clock that was
+    wrong, by however much, must not make the whole history old.
 
     Attributes:
         epochs: how many epochs, the current one included; at least 1.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from epochal.store.records import Keep
 
 _DAY_S: Final = 86_400.0
+_MOST_OF_THE_DAYS: Final = 0.1
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -89,21 +90,38 @@ def write_audit(db: Connection, entry: AuditRecord, keep: Keep) -> None:
     }
     _insert(db, "audit", {**asdict(entry), **texts})
     db.execute(
-        "DELETE FROM audit WHERE at < ? OR entry <= (SELECT max(entry) FROM audit) - ?",
-        [entry.at - keep.days * _DAY_S, keep.audit],
+        "DELETE FROM audit WHERE entry < ? OR entry <= (SELECT max(entry) FROM audit) - ?",
+        [_first_in_time(db, "audit", "entry", keep, entry.at), keep.audit],
     )
 
 
 def drop_old(db: Connection, current: int, keep: Keep, now: float) -> int:
     """Drop the epochs that the policy does not keep; returns how many generations went."""
     # An epoch's age counts from the commit of the next one, which replaced it.
-    (replaced,) = db.execute(
-        "SELECT coalesce(min(number), ?) - 1 FROM epoch WHERE at >= ?",
-        [current + 1, now - keep.days * _DAY_S],
-    ).fetchone()
+    replaced = _first_in_time(db, "epoch", "number", keep, now) - 1
     oldest = min(current, max(current - keep.epochs + 1, replaced))
     db.execute("DELETE FROM epoch WHERE number < ?", [oldest])
     return db.execute("DELETE FROM generation WHERE until <= ?", [oldest]).rowcount
+
+
+def _first_in_time(db: Connection, table: str, key: str, keep: Keep, now: float) -> int:
+    """The key of the first row that is no older than the policy's days; 0 if all are.
+
+    The time between two rows counts for a tenth of the days at most, or for one day: a clock that
+    was wrong once, or for an hour of changes, must not make the whole history old.
+    """
+    longest_s = keep.days * _DAY_S
+    most_s = max(longest_s * _MOST_OF_THE_DAYS, _DAY_S)
+    is_any_old = f"SELECT 1 FROM {table} WHERE at < ? LIMIT 1"
+    if db.execute(is_any_old, [now - longest_s]).fetchone() is None:
+        return 0
+    (last_old,) = db.execute(
+        f"SELECT coalesce(max({key}), 0) FROM (SELECT {key}, sum(step) OVER (ORDER BY {key} DESC)"
+        f" AS age FROM (SELECT {key}, min(max(coalesce(at - lag(at) OVER (ORDER BY {key}), 0), 0),"
+        f" ?) AS step FROM {table})) WHERE age > ?",
+        [most_s, longest_s],
+    ).fetchone()
+    return int(last_old)
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -860,6 +860,17 @@ MUTANTS = (
         "test_a_file_that_is_read_by_its_own_process_stays_locked",
     ),
     Mutant(
+        "E8.wrong-clock-drops-no-history",
+        "E8",
+        "one commit with a wrong clock makes the whole history old",
+        module="epochal.store.rows",
+        where="_first_in_time",
+        at="assign 1 / value",
+        edit=replace("longest_s * 1e9"),
+        shape="06d262",
+        test=STORE_UNIT + "test_a_wrong_clock_does_not_drop_the_history",
+    ),
+    Mutant(
         "E8.store-before-publish",
         "E8",
         "an epoch is published before the store has it",

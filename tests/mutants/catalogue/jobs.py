@@ -252,6 +252,18 @@ MUTANTS = (
         test=CLOCKS + "test_what_comes_every_so_many_hours_comes_in_both_passes",
     ),
     Mutant(
+        "jobs.wrong-clock-deletes-no-position",
+        "jobs",
+        "a start with a wrong clock deletes the positions of removed plugins",
+        module="epochal.jobs.positions",
+        where="_ahead",
+        at="return 0 / value",
+        edit=replace("0.0"),
+        shape="451ad9",
+        test="tests/unit/jobs/test_positions.py::"
+        "test_a_start_with_a_wrong_clock_deletes_no_position",
+    ),
+    Mutant(
         "jobs.one-refusal-stops-no-other",
         "jobs",
         "one job with an impossible schedule stops the others",

@@ -128,6 +128,32 @@ def test_an_invalid_row_is_no_position(tmp_path, faults, row):
     assert reopened(path, faults).get("a.b", "every 5 s") is None
 
 
+def test_a_start_with_a_wrong_clock_deletes_no_position(tmp_path, faults, monkeypatch):
+    path, now, year = tmp_path / "jobs.db", 1.8e9, 366 * 86400.0
+
+    def start(at):
+        monkeypatch.setattr("epochal.jobs.positions.time", lambda: at)
+        positions = Positions(path, faults.put)
+        positions.put("new.b", HERE)
+        positions.close()
+        return [job for job, _ in stored(path)]
+
+    monkeypatch.setattr("epochal.jobs.positions.time", lambda: now)
+    first = Positions(path, faults.put)
+    first.put("a.b", HERE)
+    first.close()
+    for wrong in (now + 3 * year, now + 3 * year + 60.0, now + 60.0):
+        assert start(wrong) == ["a.b", "new.b"]
+    for month in range(1, 12):
+        assert start(now + month * 30 * 86400.0) == ["a.b", "new.b"]
+    assert start(now + 13 * 30 * 86400.0) == ["a.b", "new.b"]
+    assert start(now - year) == ["a.b", "new.b"]
+    assert start(now + 13 * 30 * 86400.0) == ["a.b", "new.b"]
+    for month in range(14, 40):
+        left = start(now + month * 30 * 86400.0)
+    assert left == ["new.b"]
+
+
 def test_a_position_that_is_a_year_old_is_deleted(tmp_path, faults):
     path = tmp_path / "jobs.db"
     first = Positions(path, faults.put)

@@ -66,21 +66,45 @@ def test_epochs_beyond_the_limit_are_dropped_oldest_first(tmp_path):
             store.candidate("geo", 2)
 
 
+def commit_daily(store, clock, numbers):
+    for n in numbers:
+        clock.now += DAY
+        commit(store, n)
+
+
 def test_an_epochs_age_counts_from_its_replacement(tmp_path, clock):
     with Store(tmp_path, keep=Keep(days=10), clock=clock) as store:
         commit(store, 1, first=True)
         clock.now += 400 * DAY  # it serves for more than a year
         commit(store, 2)
         assert numbers(store) == [1, 2], "replaced today: it can be rolled back to"
-        clock.now += 9 * DAY
-        commit(store, 3)
-        assert numbers(store) == [1, 2, 3]
-        clock.now += 2 * DAY
-        commit(store, 4)
-        assert numbers(store) == [2, 3, 4]
-        clock.now += 50 * DAY
-        commit(store, 5)
-        assert numbers(store) == [4, 5]
+        commit_daily(store, clock, range(3, 13))
+        assert numbers(store) == list(range(1, 13)), "the first was replaced ten days ago"
+        commit_daily(store, clock, [13])
+        assert numbers(store) == list(range(2, 14))
+        commit_daily(store, clock, range(14, 30))
+        assert numbers(store) == list(range(18, 30))
+
+
+@pytest.mark.parametrize("jump", [1000 * DAY, -1000 * DAY, 91 * DAY, 12 * DAY])
+@pytest.mark.parametrize("wrong", [1, 5])
+def test_a_wrong_clock_does_not_drop_the_history(tmp_path, clock, jump, wrong):
+    with Store(tmp_path, keep=Keep(days=10), clock=clock) as store:
+        commit(store, 1, first=True)
+        commit_daily(store, clock, range(2, 9))
+        clock.now += jump
+        for n in range(9, 9 + wrong):
+            commit(store, n)
+            store.refuse(RefusedChange(n, "", n, "init", "no", {}))
+            clock.now += 60
+        clock.now -= jump
+        commit(store, 9 + wrong)
+        assert numbers(store) == list(range(1, 10 + wrong))
+        assert len(store.audit()) == 9 + 2 * wrong
+        # It ages on as before.
+        commit_daily(store, clock, range(10 + wrong, 50))
+        assert numbers(store)[0] in range(37, 39)
+        assert len(store.audit()) in range(11, 14)
 
 
 @pytest.mark.parametrize("keep", [Keep(epochs=1), Keep(days=0), Keep(epochs=1, days=0, audit=0)])
