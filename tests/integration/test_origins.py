@@ -149,6 +149,7 @@ BEGUN_IN_INIT = {
     "thread of a thread": """threading.Thread(
         target=lambda: threading.Thread(target=until_stopped).start()).start()""",
     "own executor": "pool.submit(until_stopped)",
+    "own executor with a queue": "for _ in range(3): pool.submit(until_stopped)",
     "own process-wide start": "import _thread; _thread.start_new_thread(until_stopped, ())",
     "own loop in a thread": "threading.Thread(target=asyncio.run, args=(poll(),)).start()",
     "asyncio.run in spawn": "ctx.spawn(asyncio.run, poll())",

@@ -51,6 +51,10 @@ class RelayTable:
         """The place of a task; None once it has ended."""
         return None if item.has_ended else "geo.py:7 in poll"
 
+    def may_hide(self, item: Runner) -> bool:
+        """It may have begun its successor."""
+        return True
+
     def name(self, item: Runner) -> str:
         """A name."""
         return "poll"

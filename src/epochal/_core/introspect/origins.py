@@ -99,9 +99,9 @@ class Origin:
             return False
         return self.is_inside(thread) or self._has_begun(_begun.get(thread))
 
-    def is_own_bare(self, ident: int | None) -> bool:
+    def is_own_bare(self, bare: BareThread | None) -> bool:
         """The same for a thread that has no object (`_thread.start_new_thread`)."""
-        return self._has_begun(_bare.get(ident))
+        return bare is not None and self._has_begun(bare.beginning)
 
     def _has_begun(self, beginning: Beginning | None) -> bool:
         return beginning is not None and beginning.origin is self and beginning.by != A_CALL
@@ -152,6 +152,23 @@ class Beginning(NamedTuple):
         return f"begun by {self.by}" + (f" at {self.place}" if self.place else "")
 
 
+class BareThread:
+    """A thread without an object (`_thread.start_new_thread`).
+
+    Attributes:
+        beginning: how it began.
+        function: the function that it runs.
+        ident: its ident, from its first line on.
+    """
+
+    __slots__ = ("beginning", "function", "ident")
+
+    def __init__(self, beginning: Beginning, function: Callable[..., object]) -> None:
+        self.beginning: Final = beginning
+        self.function: Final = function
+        self.ident: int | None = None
+
+
 class _Notes(Generic[V]):
     """A value for each of many objects that are held weakly, by identity.
 
@@ -185,8 +202,8 @@ class _Notes(Generic[V]):
 _origins: Final[WeakRegistry[Origin]] = WeakRegistry()
 _begun: Final[_Notes[Beginning]] = _Notes()
 _made: Final[_Notes[Origin]] = _Notes()
-_bare: Final[dict[int | None, Beginning]] = {}
-"""By ident, of bare threads: each takes its entry out before it ends."""
+_bare: Final[dict[int, BareThread]] = {}
+"""By `id`. The starter adds the entry before the start, the thread takes it out at its end."""
 _observed: Final = threading.Lock()  # acquired by the first generation, never released
 
 
@@ -217,7 +234,13 @@ def _observe() -> None:
     @wraps(start_bare)
     def noted_start_bare(function: Any, /, *args: Any) -> int:
         if callable(function) and (beginning := _beginning(_getframe(1))) is not None:
-            function = wraps(function)(partial(_run_bare, beginning, function))
+            bare = BareThread(beginning, function)
+            _bare[id(bare)] = bare
+            try:
+                return start_bare(wraps(function)(partial(_run_bare, bare)), *args)
+            except BaseException:
+                del _bare[id(bare)]
+                raise
         return start_bare(function, *args)
 
     _thread.start_new_thread = noted_start_bare
@@ -225,14 +248,24 @@ def _observe() -> None:
     Executor.__new__ = noted_new  # type: ignore[method-assign,assignment]
 
 
-def _run_bare(beginning: Beginning, function: Callable[..., object], *args: Any, **kw: Any) -> None:
+def _run_bare(bare: BareThread, *args: Any, **kw: Any) -> None:
     """A bare thread from its first line to its last."""
-    _bare[threading.get_ident()] = beginning
-    del beginning
+    bare.ident = threading.get_ident()
     try:
-        function(*args, **kw)
+        bare.function(*args, **kw)
     finally:
-        del _bare[threading.get_ident()]
+        del _bare[id(bare)]
+
+
+def bare_threads() -> list[BareThread]:
+    """The threads without an object that plugin code began and that have not ended."""
+    return list(_bare.copy().values())
+
+
+def _bare_here() -> Beginning | None:
+    """How the current thread began, if plugin code began it without an object."""
+    ident = threading.get_ident()
+    return next((bare.beginning for bare in bare_threads() if bare.ident == ident), None)
 
 
 def _note_thread(thread: threading.Thread, caller: FrameType) -> None:
@@ -253,7 +286,7 @@ def _beginning(caller: FrameType) -> Beginning | None:
     thread, marked = threading.current_thread(), begun_by.get()
     if marked is not None and marked.is_inside(thread):
         return _begun_beneath(marked, INIT, caller)
-    own = _begun.get(thread) or _bare.get(threading.get_ident())
+    own = _begun.get(thread) or _bare_here()
     if own is not None:
         return _begun_beneath(own.origin, own.by, caller)
     # Every module of a generation has builtins of its own: nearly all threads end the look here.

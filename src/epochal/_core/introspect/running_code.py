@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal._core.introspect.findings import Holder, Straggler
 from epochal._core.introspect.frames import calls_of, innermost_calls
-from epochal._core.introspect.origins import begun_by, first_functions
+from epochal._core.introspect.origins import bare_threads, begun_by, first_functions, plain_function
 from epochal._core.introspect.places import place_in, place_of
 from epochal._core.introspect.schedulers import ASYNCIO_TASKS, SCHEDULERS, SoughtCode, all_tasks
 
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from epochal._core.introspect.origins import Origin
+    from epochal._core.introspect.origins import BareThread, Origin
     from epochal._core.introspect.schedulers import Scheduler
 
 _FULL_ROUNDS: Final = 2
 _LOOK_S: Final = 0.25
 """Two rounds over 5,000 tasks take 20 ms. The look is repeated by the drain that asked for it."""
+
+_GIVE_WAY_S: Final = 20e-6
 
 UNSETTLED: Final = Straggler("task", "(threads and tasks begin faster than a look can follow)")
 """Stands for the code that a look without an end may have missed."""
@@ -55,16 +57,18 @@ class RunningThread(NamedTuple):
             told from another one with its ident.
         name: its name.
         place: `geo.py:41 in poll`.
+        bare: its beginning, if plugin code began it without an object.
     """
 
     ident: int | None
     thread: threading.Thread | None
     name: str
     place: str
+    bare: BareThread | None = None
 
     def is_own_of(self, own: Origin | None) -> bool:
         """Whether a generation's own code began it in a change."""
-        return own is not None and (own.is_own(self.thread) or own.is_own_bare(self.ident))
+        return own is not None and (own.is_own(self.thread) or own.is_own_bare(self.bare))
 
 
 def find_stragglers(
@@ -86,6 +90,9 @@ def find_stragglers(
     while not (found := look.go_round()) and look.found_new:
         if monotonic() > deadline:
             return (UNSETTLED,)
+        # Without the interpreter's lock: work that is on its way from one thread to another when a
+        # round begins (a worker has taken it from a queue and has yet to call it) goes on.
+        sleep(_GIVE_WAY_S)
     return found
 
 
@@ -112,7 +119,7 @@ class _RunningCodeLook:
         self.found_new = self._rounds < _FULL_ROUNDS
         threads = {thread.ident: thread for thread in threading.enumerate()}
         for thread in threads.values():
-            self._is_new(thread)
+            self.found_new |= self._is_new(thread)
         found = [
             Straggler("thread", running.name, running.place)
             for running in threads_inside(self._code.globals_ids)
@@ -124,6 +131,7 @@ class _RunningCodeLook:
                 if not is_new and self._rounds > _FULL_ROUNDS:
                     continue
                 place = scheduler.place(item, self._code)
+                self.found_new |= is_new and scheduler.may_hide(item)
                 if place is not None and not _is_own(scheduler, item, threads, self._own):
                     found.append(Straggler(scheduler.kind, scheduler.name(item), place))
         return tuple(found)
@@ -132,7 +140,6 @@ class _RunningCodeLook:
         if id(item) in self._seen:
             return False
         self._seen[id(item)] = item
-        self.found_new = True
         return True
 
 
@@ -166,11 +173,19 @@ def threads_inside(globals_ids: frozenset[int]) -> Iterator[RunningThread]:
         for function in first_functions(thread)
         if id(function.__globals__) in globals_ids
     ]
+    bare = bare_threads()
+    by_ident: dict[int | None, BareThread] = {one.ident: one for one in bare}
+    beginning += [
+        RunningThread(one.ident, None, str(one.ident), place_in(function.__code__, None), one)
+        for one in bare
+        for function in plain_function(one.function)
+        if id(function.__globals__) in globals_ids
+    ]
     seen: set[int | None] = set()
     for ident, thread, name, frame in _frames_of_threads():
         if ident not in seen and id(frame.f_globals) in globals_ids:
             seen.add(ident)
-            yield RunningThread(ident, thread, name, place_of(frame))
+            yield RunningThread(ident, thread, name, place_of(frame), by_ident.get(ident))
     yield from (running for running in beginning if running.ident not in seen)
 
 

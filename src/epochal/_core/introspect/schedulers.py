@@ -25,7 +25,7 @@ from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from epochal._core.introspect.await_chain import place_inside
-from epochal._core.introspect.frames import calls_of
+from epochal._core.introspect.frames import calls_of, innermost_calls
 from epochal._core.introspect.origins import executor_of, plain_function
 from epochal._core.introspect.places import place_in, place_of
 
@@ -65,6 +65,13 @@ class Scheduler(Protocol):
         """The place at which the work is inside the code; None if it is elsewhere."""
         ...
 
+    def may_hide(self, item: Any) -> bool:
+        """Whether an item that is elsewhere may have begun, from the code, one that is not listed.
+
+        A call that waits has one place for ever: it has not.
+        """
+        ...
+
     def name(self, item: Any) -> str:
         """Its name."""
         ...
@@ -92,6 +99,9 @@ class _AsyncioTasks:
     def place(self, item: asyncio.Task[Any] | _Gone, code: SoughtCode) -> str | None:
         return None if isinstance(item, _Gone) else place_inside(item.get_coro(), *code)
 
+    def may_hide(self, item: object) -> bool:
+        return True
+
     def name(self, item: asyncio.Task[Any]) -> str:
         return item.get_name()
 
@@ -114,13 +124,18 @@ class _AsyncioCallbacks:
         loops |= {id(loop): loop for loop in (task.get_loop() for task in all_tasks())}
         # A deque of asyncio's own loops, without a public name; its copy is one step.
         due = [getattr(loop, "_ready", None) for loop in loops.values()]
-        return [handle for ready in due if type(ready) is deque for handle in ready.copy()]
+        ready = [handle for table in due if type(table) is deque for handle in table.copy()]
+        # And the one that each loop has taken out of there, and is about to call or calls.
+        return [*ready, *_variables_of(_RUN_ONCE, "handle")]
 
     def place(self, item: asyncio.Handle, code: SoughtCode) -> str | None:
         callback = getattr(item, "_callback", None)
         if issubclass(type(getattr(callback, "__self__", None)), asyncio.Future):
             return None  # the step of a task
         return _place_of_call(callback, getattr(item, "_args", None) or (), code)
+
+    def may_hide(self, item: object) -> bool:
+        return False
 
     def name(self, item: asyncio.Handle) -> str:
         return "an event loop"
@@ -132,35 +147,44 @@ class _AsyncioCallbacks:
         return _thread_of_loop(getattr(item, "_loop", None))
 
 
-class _ExecutorWork:
+class _QueuedCall(NamedTuple):
+    """A call in an executor's queue, and the ident of a worker that may take it."""
+
+    work: Any
+    ident: int | None
+
+
+class _ExecutorQueues:
     """Calls that wait in the queue of a `ThreadPoolExecutor`."""
 
     kind = "executor"
 
-    def items(self) -> list[Any]:
-        queues: dict[int, Any] = {}
+    def items(self) -> list[_QueuedCall]:
+        found: dict[int, _QueuedCall] = {}
         for thread in threading.enumerate():
             executor = executor_of(thread)
             if isinstance(executor, ThreadPoolExecutor):
-                queue = getattr(executor, "_work_queue", None)
-                queues[id(queue)] = queue
-        found: list[Any] = []
-        for queue in queues.values():
-            for held in gc.get_referents(queue):  # a queue has no public way to look into it
-                found += held if type(held) is list else [held]
-        return [item for item in found if type(item) is _WorkItem]
+                # A queue has no public way to look into it.
+                for held in gc.get_referents(getattr(executor, "_work_queue", None)):
+                    for work in held if type(held) is list else [held]:
+                        if type(work) is _WorkItem:
+                            found[id(work)] = _QueuedCall(work, thread.ident)
+        return list(found.values())
 
-    def place(self, item: Any, code: SoughtCode) -> str | None:
-        return _place_of_call(item.fn, item.args, code)
+    def place(self, item: _QueuedCall, code: SoughtCode) -> str | None:
+        return _place_of_call(item.work.fn, item.work.args, code)
 
-    def name(self, item: Any) -> str:
+    def may_hide(self, item: object) -> bool:
+        return False
+
+    def name(self, item: object) -> str:
         return "an executor's queue"
 
-    def context(self, item: Any) -> Context | None:
+    def context(self, item: object) -> Context | None:
         return None
 
-    def ident(self, item: Any) -> int | None:
-        return None
+    def ident(self, item: _QueuedCall) -> int | None:
+        return item.ident
 
 
 class _TrioTasks:
@@ -176,6 +200,9 @@ class _TrioTasks:
 
     def place(self, item: Any, code: SoughtCode) -> str | None:
         return place_inside(item.coro, *code)
+
+    def may_hide(self, item: object) -> bool:
+        return True
 
     def name(self, item: Any) -> str:
         return str(item.name)
@@ -205,6 +232,10 @@ class _Greenlets:
         inside = [f for f in calls_of(item.gr_frame) if id(f.f_globals) in code.globals_ids]
         return place_of(inside[-1]) if inside else self._first_call(item, code)
 
+    def may_hide(self, item: Any) -> bool:
+        # To list them again takes longer than the greenlets of a busy server live.
+        return bool(item.dead)
+
     def name(self, item: Any) -> str:
         return type(item).__name__
 
@@ -226,11 +257,13 @@ class _Greenlets:
         return _place_of_call(getattr(item, "run", None), (getattr(item, "_run", None),), code)
 
 
+_RUN_ONCE: Final = asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]  # noqa: SLF001
+
 ASYNCIO_TASKS: Final = _AsyncioTasks()
 SCHEDULERS: Final[tuple[Scheduler, ...]] = (
     ASYNCIO_TASKS,
     _AsyncioCallbacks(),
-    _ExecutorWork(),
+    _ExecutorQueues(),
     _TrioTasks(),
     _Greenlets(),
 )
@@ -266,6 +299,22 @@ def _set_loops() -> Iterator[asyncio.AbstractEventLoop]:
         loop = variables.get("_loop")
         if isinstance(loop, asyncio.AbstractEventLoop):
             yield loop
+
+
+def _variables_of(code: CodeType, name: str) -> list[Any]:
+    """A variable of every call that runs such code now, in any thread; None is left out.
+
+    Before Python 3.13 reading it makes a dictionary that lives until the call returns: so the call
+    must be a short one, or hold the value anyway.
+    """
+    calls = innermost_calls()
+    found = [
+        frame.f_locals.get(name)
+        for ident in tuple(calls)
+        for frame in calls_of(calls.pop(ident))
+        if frame.f_code is code
+    ]
+    return [value for value in found if value is not None]
 
 
 def _of_every_thread(local: Any) -> list[dict[str, Any]]:
