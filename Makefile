@@ -61,6 +61,10 @@ soak: $(STAMP) ## Operate under changes for an hour; ARGS="--minutes 5 --mode th
 libraries: $(LIBRARIES)/.ready ## Have plugins be the first to import 86 libraries; ARGS="numpy six" for some
 	@PYTHONPATH=$(LIBRARIES) $(PY) -m tests.realcode.imported_first $(ARGS)
 
+.PHONY: reload-libraries
+reload-libraries: $(LIBRARIES)/.ready ## Reload plugins that use 17 libraries; ARGS="fastapi numba" for some
+	@PYTHONPATH=$(LIBRARIES) $(PY) -m tests.realcode.reload_use $(ARGS)
+
 conformance: $(PEERS) ## See what other ways to swap code do to running work; writes docs/conformance.md
 	@$(PY) -m conformance --page
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.realcode.catalogue import CASES
+from tests.realcode.reload_use import HEADING, PAGE
 from tests.realcode.run import CALLERS, RELOADS, Outcome, carry_out
-
-PAGE = Path(__file__).parents[2] / "docs" / "real-code.md"
 
 _HEAD = """\
 # Real code
@@ -73,7 +72,9 @@ def main() -> int:
             python=platform.python_version(),
             seconds=time.perf_counter() - started,
         )
-        PAGE.write_text("\n".join([head.rstrip(), *lines, ""]) + _TAIL)
+        _, heading, libraries = PAGE.read_text().partition(HEADING)  # `reload_use` writes that
+        first = "\n".join([head.rstrip(), *lines, ""]) + _TAIL
+        PAGE.write_text(f"{first}\n{heading}{libraries}" if heading else first)
     return 0 if good else 1
 
 

@@ -1053,8 +1053,8 @@ MUTANTS = (
         module="epochal._core.generation.reclaim",
         where="_REMEDIES",
         at="definition / value",
-        edit=replace("(_empty_caches, _empty_typing, _pause, _collect)"),
-        shape="9cae97",
+        edit=replace("(_empty_caches, _empty_typing, _collect)"),
+        shape="70a226",
         test=(
             CARRIED
             + "test_a_plugin_with_hints_of_its_own_is_reclaimed_without_a_look_through_the_heap"

@@ -39,6 +39,7 @@ from epochal._core.introspect.findings import FROZEN
 from epochal._core.introspect.object_graph import Graph
 from epochal._core.introspect.object_names import dict_of_type, type_name
 from epochal._core.introspect.referrers import ReferrerSearch
+from epochal._core.introspect.remedies import remedy_for
 from epochal._core.introspect.running_code import find_stragglers
 from epochal.report import Leak
 
@@ -146,19 +147,11 @@ def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
         cleaned_up = evict(targets, ours)
         targets.clear()
         collect(1)
+        # Let other threads run that hold a reference for a moment, as a copy of `sys.modules` does.
+        time.sleep(_PAUSE_S)
         return cleaned_up
 
     return empty
-
-
-def _pause(graph: Graph) -> Callable[[], list[str]]:
-    """Let other threads run that hold a reference for a moment, as a copy of `sys.modules` does."""
-
-    def pause() -> list[str]:
-        time.sleep(_PAUSE_S)
-        return []
-
-    return pause
 
 
 def _collect(graph: Graph) -> Callable[[], list[str]]:
@@ -171,7 +164,7 @@ def _collect(graph: Graph) -> Callable[[], list[str]]:
     return collect_all
 
 
-_REMEDIES: Final[tuple[Remedy, ...]] = (_empty_typing, _empty_caches, _pause, _collect)
+_REMEDIES: Final[tuple[Remedy, ...]] = (_empty_typing, _empty_caches, _collect)
 """Tried in this order before a reference is called a leak: the cheap ones first, and the full
 collection last. The graph is looked at again, broadly, after each of them."""
 
@@ -285,7 +278,7 @@ def _explain(graph: Graph, ignored: int) -> tuple[Leak, ...]:
     search = ReferrerSearch({*ours, id(graph.objects), ignored})
     for start, path in zip(named, search.paths(named), strict=True):
         leaked = start.node if start.below is None else start.below.node
-        leaks.append(Leak(*_kind_and_name(leaked, graph), path=path))
+        leaks.append(Leak(*_kind_and_name(leaked, graph), path=path, remedy=remedy_for(path)))
     if any("native code" in leak.path for leak in leaks):
         leaks.append(Leak("remark", _NATIVE if collect(0) else _COLLECTING))
     if frozen := frozen_objects():

@@ -99,6 +99,7 @@ class Leak:
         place: file, line and function of code that runs.
         path: what refers to it: `host.HANDLERS[0].callback`, or `context variable 'x'`.
         since: None; when a leak began is not known.
+        remedy: what to do about it, for a library that is known to keep things; else empty.
     """
 
     kind: str
@@ -106,8 +107,12 @@ class Leak:
     place: str = ""
     path: str = ""
     since: float | None = None
+    remedy: str = ""
 
     def __str__(self) -> str:
+        return f"{self._text()}: {self.remedy}" if self.remedy else self._text()
+
+    def _text(self) -> str:
         if self.kind in _LEAKED:
             is_value = self.path.startswith("context variable ")
             verb = "is the value of" if is_value else "is referred to by"

@@ -147,8 +147,11 @@ class ReferrerSearch:
     def root(self, step: PathStep) -> str | None:
         """The name by which an object can be found; None if it has none."""
         name = self.variable(step.node)
-        # The target's own name is no answer: its holder is asked for.
-        return root_name(step.node) if name is None and step.below is not None else name
+        if name is not None or step.below is None:  # the target's own name is no answer
+            return name
+        name = root_name(step.node)
+        # A table of the process that this library reads has a name of its own, further up.
+        return None if name is not None and name.startswith("epochal._core.") else name
 
     def paths(self, starts: Sequence[PathStep]) -> list[str]:
         """For each object, the shortest path that leads to it; the levels are walked for all.
