@@ -61,6 +61,17 @@ MUTANTS = (
         test=PAIRS + "test_an_entry_that_the_old_versions_shutdown_took_out_is_reported",
     ),
     Mutant(
+        "pairs.same-objects-are-reported",
+        "pairs",
+        "an entry that both versions make of the same objects is lost in silence",
+        module="epochal._core.generation.host_tables",
+        where="texts_in",
+        at="return 0 / value",
+        edit=replace("set()"),
+        shape="451ad9",
+        test=PAIRS + "test_an_entry_that_the_old_versions_shutdown_took_out_is_reported",
+    ),
+    Mutant(
         "pairs.a-blocking-table-rolls-nothing-back",
         "pairs",
         "a table that blocks rolls back a change that is published",

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from epochal._core.generation import diagnosis
 from epochal._core.generation.context import PluginContext, RequiredPlugin
 from epochal._core.generation.exports import check_entry_points, collect_exports
-from epochal._core.generation.host_tables import EntryWatch
+from epochal._core.generation.host_tables import EntryWatch, texts_in
 from epochal._core.generation.kept_instances import untie_kept
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
@@ -412,8 +412,13 @@ class Generation:
                 self._context.registrations.check(old.registrations if old is not None else None)
         watch, self._watch = self._watch, None
         if watch is not None:
-            self._host_entries = watch.made()
+            texts = texts_in(self._root) if self._root is not None else set[str]()
+            self._host_entries = watch.made(texts, old.owns if old is not None else _owns_nothing)
         self.lifecycle.advance()
+
+    def owns(self, obj: object) -> bool:
+        """Whether an object was defined by its code."""
+        return self._namespace is not None and self._namespace.owns(obj)
 
     def watch_entries(self, old: Generation) -> None:
         """Watch the host's tables, if the shutdown of an older one may take entries out of them.
@@ -605,3 +610,7 @@ class Generation:
 
     def __repr__(self) -> str:
         return f"<generation {self} {self.version} {self.state.name}>"
+
+
+def _owns_nothing(_: object) -> bool:
+    return False

@@ -16,13 +16,13 @@ from __future__ import annotations
 import sys
 from collections import deque
 from contextlib import suppress
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.object_names import dict_of_type, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     Table = dict[Any, Any] | list[Any] | set[Any]
 
@@ -50,7 +50,7 @@ class HostEntry:
 
     def __str__(self) -> str:
         key = self._what[0]
-        entry = f"{key!r}" if type(key) is str and len(self._what) == 2 else "an entry"
+        entry = f"{key!r}" if type(key) is str else "an entry"
         return f"{entry} in {self._name}"
 
 
@@ -68,8 +68,16 @@ class EntryWatch:
         for name, table in _tables_of(list(modules), self._seen):
             self._before.append((name, table, list(_entries_of(table))))
 
-    def made(self) -> list[HostEntry]:
-        """The entries that were made since."""
+    def made(self, texts: Container[str], is_old: Callable[[object], bool]) -> list[HostEntry]:
+        """The entries that were made since, or made again with the very same objects.
+
+        Nothing tells that `names.add("geo")` was called again. So an entry whose key the plugin's
+        code names counts as made, unless it is an object of the old version's.
+
+        Args:
+            texts: the texts in the code of the new version.
+            is_old: whether an object was defined by the old version's code.
+        """
         return [
             HostEntry(name, table, entry)
             for name, table, entries in self._before
@@ -77,7 +85,25 @@ class EntryWatch:
             for known in [{tuple(map(id, entry)) for entry in entries}]
             for entry in _entries_of(table)
             if tuple(map(id, entry)) not in known
+            or (type(entry[0]) is str and entry[0] in texts and not is_old(entry[-1]))
         ]
+
+
+def texts_in(module: ModuleType) -> set[str]:
+    """The texts among a module's variables, and in the code of its functions but `shutdown`."""
+    texts = {value for value in vars(module).values() if type(value) is str}
+    codes = [
+        value.__code__
+        for name, value in list(vars(module).items())
+        if type(value) is FunctionType and name != "shutdown"
+    ]
+    while codes:
+        for constant in codes.pop().co_consts:
+            if type(constant) is str:
+                texts.add(constant)
+            elif isinstance(constant, CodeType):
+                codes.append(constant)
+    return texts
 
 
 def _is_it(entry: tuple[object, ...], other: tuple[object, ...]) -> bool:

@@ -373,6 +373,8 @@ def _show_report(report: dict[str, Any], subject: str) -> None:
                 warn(f"{swap['plugin']}: {line}")
         for line in swap["dropped"]:
             warn(f"{swap['plugin']}: its new code has no place for {line}")
+        for line in swap.get("lost", ()):
+            warn(f"{swap['plugin']}: {line}: lost; its code must register with ctx.register")
         for holder in swap["holders"]:
             warn(f"the old code of {swap['plugin']} is still in use by {holder}")
     if not report["swaps"]:
