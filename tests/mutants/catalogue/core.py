@@ -13,6 +13,7 @@ LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
 RELOAD = "tests/unit/core/generation/test_epoch_fenced_reload.py::"
 CARRIED = "tests/integration/test_carried_exports.py::"
 WEAK = "tests/unit/core/sync/test_weak_registry.py::"
+HANDED_ON = "tests/integration/test_handed_on.py::"
 KEPT = "tests/integration/test_kept_instances.py::"
 DECORATED = "tests/integration/test_decorated_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
@@ -119,11 +120,11 @@ MUTANTS = (
         "E3",
         "a dependent's borrowed exports are never returned",
         module="epochal._core.change.retirement",
-        where="Retirement._shut_down",
-        at="expr 3",
+        where="Retirement._reclaim",
+        at="expr 1",
         edit=delete(),
         shape="f00511",
-        test=RUNTIME + "test_e3_a_leaking_dependent_returns_its_borrowed_exports",
+        test=HANDED_ON + "test_a_dependent_that_leaks_keeps_nothing_in_use",
     ),
     Mutant(
         "E4.collections-end-first",
@@ -190,6 +191,17 @@ MUTANTS = (
         edit=replace("self.func"),
         shape="451ad9",
         test=CARRY + "test_a_copy_of_a_held_export_is_the_export",
+    ),
+    Mutant(
+        "E4.handed-on-exports-count",
+        "E4",
+        "an export that a dependent handed on holds nothing once the dependent is removed",
+        module="epochal._core.change.retirement",
+        where="Retirement._shut_down",
+        at="if 2 / test",
+        edit=replace("True"),
+        shape="82449a",
+        test=HANDED_ON + "test_an_export_that_was_handed_on_counts",
     ),
     Mutant(
         "E4.last-lease-before-shutdown",

@@ -303,6 +303,7 @@ class Retirement:
         # A shutdown is called again, and goes on: what blocked is off the list of what to close.
         # Anything else is left as it is.
         if retiring.steps and retiring.steps[0].name is StepName.RECLAIM:
+            retiring.generation.revoke_borrowed()
             retiring.steps.clear()
         elif retiring.steps[0].name is StepName.DRAIN:
             self._leaving = None  # it was only asked to stop
@@ -406,6 +407,8 @@ class Retirement:
         retiring.lost = self._runner.call_plugin(step, generation, work)
         # Only now: its shutdown may use the plugins that it requires (E3).
         generation.return_borrowed()
+        if self.error is not None:  # a rollback: it handed nothing on
+            generation.revoke_borrowed()
         retiring.waiter.close()
         retiring.drained = True
         generation.lifecycle.finish()
@@ -418,6 +421,8 @@ class Retirement:
             step, generation, partial(generation.release, self.error)
         )
         if retiring.leaks:
+            # What leaks may refer to what it borrowed, and must not keep that in use (E3).
+            generation.revoke_borrowed()
             self._events.emit(
                 GenerationLeaked(
                     plugin=generation.plugin, generation=generation.number, leaks=retiring.leaks

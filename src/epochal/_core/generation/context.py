@@ -11,6 +11,7 @@ lease is gone.
 
 from __future__ import annotations
 
+import weakref
 from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -48,13 +49,13 @@ class RequiredPlugin:
     `units.convert(…)` where one export has that name; `units[scalar]["convert"]` in any case.
     """
 
-    __slots__ = ("_borrowed", "_by_kind", "_plugin")
+    __slots__ = ("_by_kind", "_plugin", "borrowed")
 
     def __init__(
         self, plugin: str, exports: Mapping[tuple[Kind[Any], str], Any], borrowed: RevocableLease
     ) -> None:
         self._plugin: Final = plugin
-        self._borrowed: Final = borrowed
+        self.borrowed: RevocableLease | None = borrowed
         # Filled here, emptied by `close`; read by the plugin's code in any thread.
         self._by_kind: Final[dict[Kind[Any], dict[str, Any]]] = defaultdict(dict)
         for (kind, name), value in exports.items():
@@ -79,9 +80,11 @@ class RequiredPlugin:
         return iter(sorted({name for exports in self._by_kind.values() for name in exports}))
 
     def close(self) -> None:
-        """Drop the exports and release the borrowed lease. Idempotent."""
+        """Drop the exports, and the lease but for exports that were handed on. Idempotent."""
         self._by_kind.clear()
-        self._borrowed.release()
+        if self.borrowed is not None:
+            self.borrowed.is_returned = True
+        self.borrowed = None
 
     def __repr__(self) -> str:
         return f"<required plugin {self._plugin}: {', '.join(self)}>"
@@ -281,6 +284,11 @@ class PluginContext:
         """The exports that `export` collected; from now on `export` refuses more."""
         pending, self._pending = self._pending or [], None
         return iter(pending)
+
+    def borrowed(self) -> tuple[weakref.ref[RevocableLease], ...]:
+        """The leases of every plugin that this one requires, held weakly."""
+        leases = [required.borrowed for required in self._required.values()]
+        return tuple(weakref.ref(lease) for lease in leases if lease is not None)
 
     def return_borrowed(self) -> None:
         """Drop the exports of every plugin that this one requires. Idempotent."""

@@ -115,6 +115,14 @@ class LeasedGeneration:
     carried: Mapping[ExportKey, Any]
 
 
+def _lend(target: Any, borrowed: RevocableLease) -> Any:
+    """An export as a dependent gets it: a class as it is, to derive from it, test for it, catch it.
+
+    The dependent's context holds the class's plugin in use for as long as the dependent is there.
+    """
+    return target if issubclass(type(target), type) else carry(target, borrowed)
+
+
 class Generation:
     """One loaded instance of a plugin's code.
 
@@ -140,6 +148,7 @@ class Generation:
     __slots__ = (
         "__weakref__",
         "_ambient",
+        "_borrowed",
         "_carried",
         "_context",
         "_host_entries",
@@ -192,6 +201,7 @@ class Generation:
         self._watch: EntryWatch | None = None
         self._host_entries: list[HostEntry] = []
         self._lease: weakref.ref[Lease] | None = None
+        self._borrowed: tuple[weakref.ref[RevocableLease], ...] = ()
         self._carried: Mapping[int, weakref.ref[FunctionType]] = {}
 
     @property
@@ -303,6 +313,7 @@ class Generation:
             },
             self.origin,
         )
+        self._borrowed = self._context.borrowed()
 
     def succeed(self, succession: TableSuccession | None) -> None:
         """Take over what generations that retire in this change have replaced; None at its end."""
@@ -465,7 +476,7 @@ class Generation:
         exports = self.wrap(borrowed)
         for key, export in self.exports.items():
             if key not in exports:
-                exports[key] = carry(export.target, borrowed)
+                exports[key] = _lend(export.target, borrowed)
         return RequiredPlugin(self.plugin, exports, borrowed)
 
     def handovers(self, old: Generation) -> Iterator[tuple[ExportKey | None, Handover]]:
@@ -572,9 +583,18 @@ class Generation:
         self.left_running.extend(alive)
 
     def return_borrowed(self) -> None:
-        """Drop the exports of every plugin that this one requires; runs even after a failure."""
+        """Drop the exports of every plugin that this one requires; runs even after a failure.
+
+        Those that it handed on still count, unless `revoke_borrowed` follows.
+        """
         if self._context is not None:
             self._context.return_borrowed()
+
+    def revoke_borrowed(self) -> None:
+        """Take back the leases of every plugin that this one requires: it leaks, perhaps."""
+        for ref in self._borrowed:
+            if (borrowed := ref()) is not None:
+                borrowed.release()
 
     def release(self, error: BaseException | None = None) -> Reclaim:
         """Drop everything of the plugin and take its memory apart.

@@ -175,7 +175,7 @@ class _Look:
         ]
         return listed, self._count - len(listed)
 
-    def at_lease(self, lease: Lease) -> None:
+    def at_lease(self, lease: Lease | RevocableLease) -> None:
         """Look at everything that refers to the lease."""
         if (variable := self._search.variable(lease)) is not None:
             self.note(Holder("lease", place=variable), None)
@@ -184,7 +184,10 @@ class _Look:
         tuples: list[Any] = []
         for referrer in self._search.own(self._search.referrers([lease])):
             if type(referrer) is RevocableLease:
-                self.note(Holder("plugin", referrer.dependent), None)
+                if referrer.is_returned:
+                    self.at_lease(referrer)  # exports that a dependent handed on
+                else:
+                    self.note(Holder("plugin", referrer.dependent), None)
             elif type(referrer) is LeasedCallable:
                 carriers.append(referrer)
             elif type(referrer) is Tie:
@@ -202,14 +205,16 @@ class _Look:
         self._at_namespaces(namespaces, lease, carriers)
         self._at_carriers(carriers)
 
-    def _at_tuples(self, tuples: list[Any], lease: Lease) -> None:
+    def _at_tuples(self, tuples: list[Any], lease: Lease | RevocableLease) -> None:
         """Look at tuples; an operation's own, of pins, is named by the operation's label."""
         pins = {id(edge.target) for edge in self._search.edges(tuples) if _is_ours(edge.node)}
         for items in tuples:
             if id(items) not in pins:
                 self.note(Holder("lease"), PathStep(items, PathStep(lease)))
 
-    def _at_namespaces(self, namespaces: list[Any], lease: Lease, carriers: list[Any]) -> None:
+    def _at_namespaces(
+        self, namespaces: list[Any], lease: Lease | RevocableLease, carriers: list[Any]
+    ) -> None:
         """Look at carrying functions' attributes, epochs' leases, and other dictionaries."""
         # A function's attributes come last: a plugin may have hundreds of exports.
         namespaces.sort(key=partial(_is_carried_by, lease))
@@ -260,7 +265,7 @@ def _captured(carrier: object) -> Holder:
     return Holder("function", getattr(carrier, "__qualname__", None))
 
 
-def _is_carried_by(lease: Lease, namespace: dict[Any, Any]) -> bool:
+def _is_carried_by(lease: Lease | RevocableLease, namespace: dict[Any, Any]) -> bool:
     """Whether these are the attributes of a function that carries a lease."""
     return namespace.get(LEASE) is lease
 

@@ -95,21 +95,25 @@ class Lease:
 class RevocableLease:
     """A lease that the runtime can take back: a dependent's lease of a plugin that it requires.
 
-    A leaking dependent must never keep the plugin that it requires from draining. So the exports
-    that it was given carry a revocable lease, which the runtime empties when the dependent is
-    removed.
+    An export that the dependent handed on, to the host for example, still counts when the dependent
+    is gone. But a leaking dependent must never keep the plugin that it requires from draining. So
+    the exports that it was given carry a revocable lease, which the runtime empties if the
+    dependent's memory did not come back.
 
     Attributes:
         lease: the lease, until it is taken back. The runtime writes it once; only the collector and
             diagnostics read it.
         dependent: the generation that was given it, `plugin#generation`.
+        is_returned: whether the dependent was removed: then only exports that it handed on have it.
+            Written and read like `lease`.
     """
 
-    __slots__ = ("__weakref__", "dependent", "lease")
+    __slots__ = ("__weakref__", "dependent", "is_returned", "lease")
 
     def __init__(self, lease: Lease, dependent: str) -> None:
         self.lease: Lease | None = lease
         self.dependent: Final = dependent
+        self.is_returned = False
 
     def release(self) -> None:
         """Take the lease back, even if this object is still referred to."""

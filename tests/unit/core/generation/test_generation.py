@@ -136,6 +136,8 @@ def test_borrowed_exports_go_back_though_the_dependent_keeps_them():
     assert borrowed[0]() == 1
     assert generation.live_lease() is not None
     geo.return_borrowed()
+    assert generation.live_lease() is not None, "it may have handed them on"
+    geo.revoke_borrowed()
     assert generation.live_lease() is None
     assert borrowed
 
