@@ -86,9 +86,11 @@ def find_stragglers(
     if not globals_ids:
         return ()
     look = _RunningCodeLook(globals_ids, own)
-    deadline = monotonic() + _LOOK_S
+    deadline = monotonic() + _LOOK_S  # for the rounds over what is new
     while not (found := look.go_round()) and look.found_new:
-        if monotonic() > deadline:
+        if look.is_in_full:  # takes as long as there are tasks
+            deadline = monotonic() + _LOOK_S
+        elif monotonic() > deadline:
             return (UNSETTLED,)
         # Without the interpreter's lock: work that is on its way from one thread to another when a
         # round begins (a worker has taken it from a queue and has yet to call it) goes on.
@@ -112,6 +114,11 @@ class _RunningCodeLook:
         # By `id`; held, so that no `id` is used again before the look is over.
         self._seen: Final[dict[int, Any]] = {}
         self.found_new = True
+
+    @property
+    def is_in_full(self) -> bool:
+        """Whether the last round was not the last one in full."""
+        return self._rounds < _FULL_ROUNDS
 
     def go_round(self) -> tuple[Straggler, ...]:
         """Look at all threads, and at all work or (after two rounds) all new work."""
