@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import tool
 
 from epochal import LifecycleState, Runtime
+from epochal.events import StateChanged
 
 CODE = """
 import asyncio
@@ -136,3 +137,20 @@ def test_an_ended_operation_is_not_cancelled(rt, geo):
         op.on_cancel(lambda: calls.append(1))
     op.cancel()
     assert calls == []
+
+
+def test_a_host_drops_what_its_cache_keeps_by_export_as_a_generation_drains(rt, geo):
+    """The recipe of docs/kinds.md: a cache keyed by an export holds it in use."""
+    adapters = {rt.epoch[tool]["geo.f"]: "an adapter"}
+
+    def forget(event):
+        if isinstance(event, StateChanged) and event.new is LifecycleState.DRAINING:
+            for export in [key for key in adapters if key.__module__ == event.plugin]:
+                del adapters[export]
+
+    end = rt.events.subscribe(forget)
+    cut = rt.reload("geo", drain_timeout=10.0)
+    end()
+    assert adapters == {}
+    assert cut.drained
+    assert cut.reclaimed, cut.leaks
