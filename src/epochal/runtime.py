@@ -90,7 +90,8 @@ class TransactionOptions(TypedDict, total=False):
 
     Attributes:
         drain_timeout: seconds until the report comes although old generations are in use; None for
-            the runtime's.
+            the runtime's. (A change that is asked for within an operation and has no limit waits
+            for no drain: it would wait for that operation.)
         phase_timeout: seconds that a plugin's code may take for a step; None for the runtime's.
         cancel_holders: when a drain outlasts its timeout, ask the users of the old generations to
             stop (an operation's `on_cancel` callbacks are called, asyncio tasks inside the old code
@@ -543,8 +544,13 @@ class Runtime(EpochReader):
     def _limits(self, pause: float | None = None, **options: Unpack[TransactionOptions]) -> Limits:
         own = self._timeouts
         drain, phase = options.get("drain_timeout"), options.get("phase_timeout")
+        if drain is None:
+            drain = own.drain
+        operation = self.current_operation()
+        if drain is None and operation is not None and operation.pinned is not None:
+            drain = 0.0  # a drain that waits for the caller's own operation, for ever
         return Limits(
-            own.drain if drain is None else drain,
+            drain,
             own.phase if phase is None else phase,
             own.pause if pause is None else pause,
             options.get("cancel_holders", False),

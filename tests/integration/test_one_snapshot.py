@@ -260,6 +260,18 @@ def test_interleaved_generators_each_see_one_version(host):
     second.close()
 
 
+def test_a_change_without_a_limit_does_not_wait_for_its_callers_operation(host):
+    with Runtime(drain_timeout=None) as rt:
+        rt.load(Artifact("geo", {"geo.py": SOURCE.format(n=1).encode()}))
+        with rt.operation("request") as op:
+            cut = rt.reload("geo", Artifact("geo", {"geo.py": SOURCE.format(n=2).encode()}))
+            assert not cut.drained
+            assert "request" in str(cut.holders[0])
+            assert op[scalar]["geo.f"](0) == 1
+            op.narrow([])
+        assert rt.reload("geo", Artifact("geo", {"geo.py": SOURCE.format(n=3).encode()})).drained
+
+
 def test_plugins_are_initialised_outside_of_the_callers_operation(host):
     seen = []
     HOSTS["init"] = lambda: seen.append(host.rt.current_operation())
