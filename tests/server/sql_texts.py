@@ -173,7 +173,7 @@ class Attacked:
             port = sock.getsockname()[1]
         command = [sys.executable, "-m", "epochal.cli", "serve", "--plugins", "plugins"]
         command += ["--port", str(port), "-t", "t=t.csv", "--timeout", f"{LIMIT_S:g}"]
-        command += ["--query-memory", "64", "--log-level", "error"]
+        command += ["--query-memory", "64", "--memory", "600", "--log-level", "error"]
         self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
             command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

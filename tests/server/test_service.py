@@ -242,3 +242,11 @@ def test_the_page_needs_no_other_server(served):
         assert "https://" not in asset.text
     assert served.http.get("/page/../app.py").status_code == 404
     assert served.http.get("/page/none.js").status_code == 404
+
+
+def test_the_oldest_query_is_ended_when_memory_is_short(start_service, caplog):
+    served = start_service(limits=ServiceLimits(memory_bytes=1, stop_s=5.0))
+    answer = served.query("SELECT count(*) FROM generate_series(1, 1000000000000) WHERE value < 0")
+    assert (answer.status_code, answer.json()["code"]) == (400, "query")
+    assert "short of memory" in answer.json()["detail"]
+    assert "a query was ended" in caplog.text

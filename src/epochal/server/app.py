@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from epochal.server.api import make_routes
 from epochal.server.engine_health import watch_engine
+from epochal.server.memory_limit import watch_memory
 from epochal.server.problem_details import answer_to, problem
 from epochal.server.responses import UnreadBodyMiddleware
 from epochal.server.schemas import epoch_ref
@@ -93,7 +94,7 @@ class EpochHeaders:
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     service: ServiceState = app.state.service
     unsubscribe = service.subscribe()
-    tasks = [asyncio.create_task(watch(service)) for watch in (_sample, watch_engine)]
+    tasks = [asyncio.create_task(watch(service)) for watch in (_sample, watch_engine, watch_memory)]
     try:
         yield
     finally:

@@ -39,6 +39,8 @@ class ServiceLimits:
     Attributes:
         query_s: seconds that a query may take, to its last row.
         query_bytes: memory of a query's sorts, groups and joins; see `epochal.sql.Database`.
+        memory_bytes: memory of the process above which queries are ended, the oldest first; None
+            for three quarters of what it may have.
         rows: the number of rows of a query's answer.
         answer_bytes: the size of a query's answer. Rows as JSON are cut off before it; Arrow's
             batches, by their size in memory, after the chunk of about a megabyte that reaches it.
@@ -56,6 +58,7 @@ class ServiceLimits:
 
     query_s: float = 30.0
     query_bytes: int = 1 << 30
+    memory_bytes: int | None = None
     rows: int = 10_000
     answer_bytes: int = 64 << 20
     request_bytes: int = 1 << 20

@@ -354,6 +354,19 @@ class Database:
 
     # --- the end -----------------------------------------------------------------------------
 
+    def stop_oldest(self) -> str | None:
+        """End the query that has run longest, for a host that is short of memory.
+
+        Its reader gets a `QueryError`.
+
+        Returns:
+            Its SQL; None if no query runs.
+        """
+        for execution in self._running.copy().values():
+            if execution.stop(EndReason.NO_MEMORY):
+                return execution.sql
+        return None
+
     def close(self, timeout: float = 10.0) -> bool:
         """Stop every running query, refuse new ones, and drop the tables.
 

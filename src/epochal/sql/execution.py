@@ -89,6 +89,7 @@ class EndReason(Enum):
     CANCELLED = "was cancelled"
     DATABASE_CLOSED = "was stopped: its database was closed"
     EXPIRED = "did not end in time"
+    NO_MEMORY = "was ended: the process is short of memory"
 
 
 _CANCELLED: Final = (EndReason.CANCELLED, EndReason.DATABASE_CLOSED)

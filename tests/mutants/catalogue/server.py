@@ -249,6 +249,17 @@ MUTANTS = (
         test=QUERIES + "test_explain_shows_the_files_of_tables_to_the_admin_alone",
     ),
     Mutant(
+        "service.memory-is-bounded",
+        "the service",
+        "queries go on while the process has too much memory",
+        module="epochal.server.memory_limit",
+        where="watch_memory",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="a28fbb",
+        test="tests/server/test_service.py::test_the_oldest_query_is_ended_when_memory_is_short",
+    ),
+    Mutant(
         "sql.planning-is-bounded",
         "SQL",
         "any number of queries may wait to be planned",

@@ -115,6 +115,16 @@ def serve(
             min=1, metavar="MIB", help="Memory for a query's sorts, groups and joins, in MiB."
         ),
     ] = 1024,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="MIB",
+            help="Memory of the process above which queries are ended; by default three quarters "
+            "of what it may have.",
+            show_default=False,
+        ),
+    ] = None,
     stop_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds for running requests at the end.")
     ] = 10.0,
@@ -149,7 +159,11 @@ def serve(
             f"on {host} the service cannot know its host names; give each with --allow-host NAME"
         )
     limits = ServiceLimits(
-        query_s=timeout, query_bytes=query_memory << 20, rows=rows, stop_s=stop_timeout
+        query_s=timeout,
+        query_bytes=query_memory << 20,
+        memory_bytes=None if memory is None else memory << 20,
+        rows=rows,
+        stop_s=stop_timeout,
     )
     _log(log_level, log_format)
     with listen(host, port) as sock:
