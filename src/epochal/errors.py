@@ -43,6 +43,7 @@
     ├── PhaseTimeoutError              time (also a TimeoutError)
     │   ├── PauseTimeoutError              calls would have waited too long; no state was moved
     │   └── StopTimeoutError               a plugin that stops first was in use for too long
+    ├── NoThreadError                  the system starts no more threads (also a RuntimeError)
     ├── ChangeCancelledError           the caller gave up before publish
     ├── DrainError
     │   ├── NotActiveError
@@ -441,6 +442,13 @@ class StopTimeoutError(PhaseTimeoutError):
             f"plugin {self.plugin!r} is to stop before its new version starts, and was in use for "
             f"longer than {timeout:g} s: {uses}; the old version goes on",
         )
+
+
+class NoThreadError(EpochalError, RuntimeError):
+    """No thread can be started for the call: it has changed nothing, and may be made again."""
+
+    def __init__(self, name: str, reason: object) -> None:
+        super().__init__(f"thread {name!r} cannot be started: {reason}; nothing was changed")
 
 
 class ChangeCancelledError(EpochalError):

@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
     from epochal._core.change.journal import Journal
     from epochal._core.change.plan import PlannedChange
-    from epochal._core.change.queue import RunningChange
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Kind
@@ -485,11 +484,10 @@ class Runtime(EpochReader):
         """
         limits = self._limits(drain_timeout=drain_timeout, cancel_holders=cancel_holders)
         started = monotonic()
-        running = self._queue.begin_last(
+        cutover = self._queue.run_last(
             # Not committed: the next start serves what the store has. No participant is asked.
             ChangeSpec(remove_all, limits, WeakRegistry(), reason="close")
         )
-        cutover = running.wait() if running is not None else None
         spent_s = monotonic() - started
         left_s = None if limits.drain is None else max(0.0, limits.drain - spent_s)
         self._queue.wait(left_s)  # generations that earlier changes left draining
@@ -568,14 +566,14 @@ class Runtime(EpochReader):
     def _restore(self, store: Store, mode: Restore) -> None:
         from epochal.store.restore import restore_last
 
-        def begin(planned: Sequence[PlannedChange], journal: Journal) -> RunningChange:
+        def run(planned: Sequence[PlannedChange], journal: Journal) -> Cutover:
             limits, hosts = self._limits(), self._participants
-            return self._queue.begin(
+            return self._queue.prepare(
                 ChangeSpec(lambda _: planned, limits, hosts, journal, reason="restart")
-            )
+            ).wait()
 
         try:
-            restore_last(store, mode, self._epochs, begin)
+            restore_last(store, mode, self._epochs, run)
         except BaseException:
             store.close()
             raise

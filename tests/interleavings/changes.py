@@ -11,10 +11,10 @@ yet, or any longer.
 from __future__ import annotations
 
 import weakref
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal import LifecycleState
+from epochal._core.change import queue as change_queue
 from epochal._core.change.queue import ChangeQueue
 from epochal._core.change.retirement import RetiringGeneration
 from epochal._core.change.staging import Staging
@@ -43,7 +43,7 @@ from tests.interleavings.hosting import (
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-    from epochal._core.change.queue import RunningChange
+    from epochal._core.change.executor import Executor
     from epochal._core.generation.epoch import Epoch
 
 MEETING: Final = (
@@ -60,6 +60,11 @@ MEETING: Final = (
     "_core/generation/operation.py",
     "_core/change/retirement.py",
     "_core/change/request.py:Change",
+    "_core/sync/fifo_lock.py",
+    "interleavings/changes.py",
+)
+BEGINNING: Final = (
+    "_core/change/queue.py",
     "_core/sync/fifo_lock.py",
     "interleavings/changes.py",
 )
@@ -197,11 +202,9 @@ def linked_to_the_current(state: Any) -> None:
     assert exports["routes.asks"]() == exports["geo.version"]() == 2
 
 
-def grant_at_once(self: FifoLock) -> Any:
+def grant_at_once(self: FifoLock, ticket: Any) -> None:
     """Grant every ticket at once."""
-    ticket: Any = Future()
     ticket.set_result(None)
-    return ticket
 
 
 # --- a change against close -----------------------------------------------------------------------
@@ -224,10 +227,11 @@ def nothing_is_left(state: Any) -> None:
     all_shut_down_once(state)
 
 
-def check_then_queue(self: ChangeQueue, spec: Any) -> RunningChange:
+def check_then_queue(self: ChangeQueue, executor: Executor, name: str) -> None:
     """Check that the runtime is open, and queue the change afterwards."""
-    self.check_open()
-    return self._start(spec)
+    self._check_open(executor.ended)
+    executor.queue()
+    change_queue.start_thread(executor.start, name=name)
 
 
 # --- a subscriber against a cutover ---------------------------------------------------------------
@@ -360,9 +364,9 @@ PROGRAMS = (
         (loading, closing),
         nothing_is_left,
         replaced(ChangeQueue, "begin", check_then_queue),
-        ci=sampled(60, preemptions=2),
-        soak=every(1, at_least=700),
-        where=MEETING,
+        ci=every(1, at_least=500),
+        soak=every(2, at_least=10000),
+        where=BEGINNING,
         around=changes_in_their_callers,
     ),
     Program(

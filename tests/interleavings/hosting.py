@@ -8,7 +8,6 @@ thread's code. A subscriber's thread is one of the program's threads.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from unittest import mock
 from epochal import Runtime, events
 from epochal._core.change import plugin_calls
 from epochal._core.change import queue as change_queue
-from epochal._core.change.queue import RunningChange
+from epochal._core.change.queue import QueuedChange
 from epochal._core.generation import process_tables
 from epochal._core.plugin.artifact import Artifact
 from epochal._core.sync.watchdog import Watchdog
@@ -73,20 +72,21 @@ def changes_in_their_callers() -> Iterator[None]:
     """Let each caller run its change where it would wait for it."""
     deferred = threading.local()
 
-    def run_later(work: Callable[[], Any], name: str) -> None:
+    def run_later(work: Callable[[], Any], *, name: str) -> None:
         deferred.jobs = [*getattr(deferred, "jobs", ()), work]
 
-    wait = RunningChange.wait
+    begin = QueuedChange.begin
 
-    def run_and_wait(self: RunningChange) -> Any:
+    def begin_and_run(self: QueuedChange) -> None:
+        begin(self)
         jobs, deferred.jobs = deferred.jobs, []
         for job in jobs:
             job()
-        return wait(self)
 
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(change_queue, "_start_thread", run_later))
-        stack.enter_context(mock.patch.object(RunningChange, "wait", run_and_wait))
+        stack.enter_context(mock.patch.object(change_queue, "start_thread", run_later))
+        stack.enter_context(mock.patch.object(change_queue, "watchdog"))
+        stack.enter_context(mock.patch.object(QueuedChange, "begin", begin_and_run))
         stack.enter_context(mock.patch.object(events, "threading", _NO_THREADS))
         stack.enter_context(mock.patch.object(plugin_calls, "watchdog"))  # each run has its own
         # Comparing the process's tables takes half of a run's time, and no plugin here alters them.
@@ -118,8 +118,8 @@ def serving(*artifacts: Artifact) -> Callable[[], SimpleNamespace]:
 
     def setup() -> SimpleNamespace:
         ended.clear()
-        dog = plugin_calls.watchdog = Watchdog()  # each run needs its own lock
-        dog._pid = os.getpid()  # so that it starts no thread: there is no limit to watch
+        dog = plugin_calls.watchdog = Watchdog()
+        dog._thread = threading.main_thread()  # it starts none: there is no limit to watch
         rt = Runtime(drain_timeout=None, phase_timeout=None)
         with rt.change() as change:
             for artifact in artifacts:

@@ -30,7 +30,8 @@ CODES = """
     already-loaded artifact busy capability change-cancelled dependency dependency-cycle drain
     drain-timeout epoch-moved epochal export forked-runtime function hand-over hook-answer
     host in-use incompatible init link manifest missing-dependency nested-change no-store
-    not-active not-kept operation-ended pause-timeout phase-timeout plugin query registration
+    no-thread not-active not-kept operation-ended pause-timeout phase-timeout plugin query
+    registration
     query-cancelled query-timeout refused required-by restore runtime-closed shutdown store
     source-conflict store-corrupt store-in-use store-schema store-write stop-timeout
     unexpected-transition unknown-export

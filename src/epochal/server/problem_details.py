@@ -48,6 +48,7 @@ STATUSES: Final[Mapping[type[EpochalError], int]] = {
     # A rule forbids it.
     errors.RefusedError: 409,
     errors.EpochMovedError: 412,
+    errors.NoThreadError: 503,
     errors.ChangeCancelledError: 409,
     errors.DrainError: 409,
     # The server.

@@ -52,19 +52,25 @@ async def next_batch(execution: Execution) -> RecordBatch | None:
 
 
 class BatchFetcher:
-    """An event loop that awaits batches for threads; its thread starts with the first batch."""
+    """An event loop that awaits batches for threads; its thread starts with the first batch.
 
-    __slots__ = ("_lock", "_loop")
+    Should the thread end before `close`, the next batch starts another.
+    """
+
+    __slots__ = ("_closed", "_lock", "_loop")
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
-        self._loop: LoopThread | None = None  # set once, under `_lock`
+        # Both are written under `_lock`.
+        self._loop: LoopThread | None = None
+        self._closed = False
 
     def fetch(self, execution: Execution) -> RecordBatch | None:
         """A query's next batch; None at its end.
 
         Raises:
             QueryError: the query ended first: its time ran out, or another thread ended it.
+            NoThreadError: the system starts no more threads.
             Exception: as raised by the engine.
         """
         fetching = self._running_loop().submit(next_batch(execution))
@@ -79,14 +85,15 @@ class BatchFetcher:
 
     def _running_loop(self) -> LoopThread:
         with self._lock:
-            if self._loop is None:
-                self._loop = LoopThread("epochal-fetcher")
-            return self._loop
+            loop = self._loop
+            if loop is None or not (loop.is_alive or self._closed):
+                loop = self._loop = LoopThread("epochal-fetcher")
+            return loop
 
     def close(self, timeout: float) -> None:
         """End the thread; waits `timeout` seconds for it. May be called again, to wait longer."""
         with self._lock:
-            loop = self._loop
+            loop, self._closed = self._loop, True
         if loop is not None:
             loop.stop(timeout)
 

@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from epochal._core.change.journal import Journal
-    from epochal._core.change.queue import RunningChange
     from epochal._core.generation.epoch import EpochStore
     from epochal._core.plugin.candidate import Candidate
+    from epochal.report import Cutover
     from epochal.store.records import EpochRecord
     from epochal.store.store import Store
 
-    Begin: TypeAlias = Callable[[Sequence[PlannedChange], Journal], RunningChange]
+    Run: TypeAlias = Callable[[Sequence[PlannedChange], Journal], Cutover]
 
 Restore: TypeAlias = Literal["strict", "available"]
 """The behaviour where a plugin of the last epoch cannot be restored."""
 
 
-def restore_last(store: Store, mode: Restore, epochs: EpochStore, begin: Begin) -> None:
+def restore_last(store: Store, mode: Restore, epochs: EpochStore, run: Run) -> None:
     """Restore the last committed epoch of a store.
 
     Args:
         store: the store.
         mode: whether plugins may be left out.
         epochs: the runtime's; its generation numbers go on from the store's.
-        begin: begins a change, with a journal of its own.
+        run: runs a change, with a journal of its own.
 
     Raises:
         ValueError: there is no such mode.
@@ -59,7 +59,7 @@ def restore_last(store: Store, mode: Restore, epochs: EpochStore, begin: Begin) 
     restoration = _Restoration(store, last, candidates)
     for plugin, error in errors.items():
         restoration.leave_out(plugin, error, mode)
-    while not restoration.attempt(epochs, begin, mode):
+    while not restoration.attempt(epochs, run, mode):
         pass  # each attempt that fails leaves out at least one more plugin
 
 
@@ -95,7 +95,7 @@ class _Restoration:
         self.refuse, self.candidate = store.refuse, store.candidate
         self.candidates = store.candidates
 
-    def attempt(self, epochs: EpochStore, begin: Begin, mode: Restore) -> bool:
+    def attempt(self, epochs: EpochStore, run: Run, mode: Restore) -> bool:
         """Try to bring up the plugins that are not left out; returns whether that worked."""
         number, whole = self._last.number, not self._left_out
         # The change publishes the successor of this epoch. For a whole epoch that must be the
@@ -105,7 +105,7 @@ class _Restoration:
             return True
         planned = [PlannedChange(Verb.LOAD, *pair) for pair in self._candidates.items()]
         try:
-            begin(planned, self).wait()
+            run(planned, self)
         except EpochalError as error:
             # A plugin's own errors name the plugin; a time limit names the generation.
             plugin = str(getattr(error, "plugin", None) or "").partition("#")[0]

@@ -19,6 +19,9 @@ DECORATED = "tests/integration/test_decorated_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/core/use/test_lease.py::"
 BUGS = "tests/bugs/"
+QUEUE = "tests/unit/core/change/test_queue.py::"
+EXECUTOR = "tests/unit/core/change/test_executor.py::"
+WATCHDOG = "tests/unit/core/sync/test_watchdog.py::"
 MODEL = "tests/property/test_model.py::test_runtime_agrees_with_its_model"
 SOAK = "tests/soak/test_soak.py::test_operations_never_notice_a_change"
 STORE = "tests/integration/test_store.py::"
@@ -38,7 +41,8 @@ MUTANTS = (
         edit=before(
             "step = old_epoch\n"
             "for leased in self.leased.values():\n"
-            "    gone = [g for g in self.retired if g.plugin == leased.generation.plugin]\n"
+            "    plugin = leased.generation.plugin\n"
+            "    gone = [old_epoch.generations[p] for p in retire if p == plugin]\n"
             "    step = step.successor(gone, [leased])\n"
             "    $value.func(step)\n"
             "    __import__('time').sleep(0.001)"
@@ -388,9 +392,9 @@ MUTANTS = (
         "a task that init began may never ask for a change",
         module="epochal._core.change.plugin_calls",
         where="StepRunner.call_plugin",
-        at="assign 4",
+        at="assign 5",
         edit=delete(),
-        shape="50039a",
+        shape="28c881",
         test=ORIGINS + "test_work_that_init_began_may_ask_for_changes_afterwards",
     ),
     Mutant(
@@ -441,9 +445,9 @@ MUTANTS = (
         "a failed change does not tear down its staged generations",
         module="epochal._core.change.staging",
         where="Staging.withdraw",
-        at="assign 1",
+        at="expr 1",
         edit=delete(),
-        shape="694a81",
+        shape="85fc4a",
         test=RUNTIME + "test_e5_a_failed_change_shuts_down_its_staged_generations",
     ),
     Mutant(
@@ -452,9 +456,9 @@ MUTANTS = (
         "a change waits without a limit for plugin code that blocks",
         module="epochal._core.change.plugin_calls",
         where="StepRunner.call_plugin",
-        at="assign 1 / value.args[0]",
+        at="assign 2 / value.args[1]",
         edit=replace("None"),
-        shape="b5a728",
+        shape="e570f9",
         test=RUNTIME + "test_e5_plugin_code_that_blocks_fails_the_change_and_its_thread_is_named",
     ),
     Mutant(
@@ -813,7 +817,8 @@ MUTANTS = (
         at="expr 1",
         edit=delete(),
         shape="f00511",
-        test=RUNTIME + "test_a_dropped_error_releases_the_callers_variables_at_once",
+        test="tests/unit/core/introspect/test_tracebacks.py::"
+        "test_frames_of_the_machinery_are_removed_and_emptied",
     ),
     Mutant(
         "holders.garbage-is-nobody",
@@ -1087,6 +1092,83 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "interruption.turn-is-given-back",
+        "interruption",
+        "a change that is interrupted before its thread runs keeps its place in the queue",
+        module="epochal._core.change.executor",
+        where="Executor.withdraw",
+        at="expr 2",
+        edit=delete(),
+        shape="f00511",
+        test=QUEUE + "test_a_change_whose_start_is_interrupted_never_runs",
+    ),
+    Mutant(
+        "interruption.withdrawn-change-never-runs",
+        "interruption",
+        "the thread of a change that was taken back runs it",
+        module="epochal._core.change.executor",
+        where="Executor.start",
+        at="if 0 / test",
+        edit=replace("True"),
+        shape="7b709d",
+        test=QUEUE + "test_a_change_whose_start_is_interrupted_never_runs",
+    ),
+    Mutant(
+        "interruption.given-up-change-never-commits",
+        "interruption",
+        "a change that is given up after its last plugin code commits behind its caller's back",
+        module="epochal._core.change.executor",
+        where="Executor._forward",
+        at="if 0",
+        edit=delete(),
+        shape="998fb0",
+        test=EXECUTOR + "test_a_change_that_is_given_up_before_its_commit_never_commits",
+    ),
+    Mutant(
+        "interruption.published-is-never-undone",
+        "interruption",
+        "a change that fails right after it stored the new epoch is rolled back",
+        module="epochal._core.change.staging",
+        where="Staging.is_published",
+        at="return 0 / value",
+        edit=replace("self._was_published"),
+        shape="e427be",
+        test=EXECUTOR + "test_a_fault_at_any_line_leaves_the_old_epoch_or_the_new_one_whole",
+    ),
+    Mutant(
+        "interruption.undoing-goes-on",
+        "interruption",
+        "a failure while a step is undone leaves that step as it is",
+        module="epochal._core.change.executor",
+        where="Executor._undo",
+        at="if 1 / test",
+        edit=replace("True"),
+        shape="641e19",
+        test=EXECUTOR + "test_a_step_that_cannot_be_undone_is_tried_again",
+    ),
+    Mutant(
+        "interruption.limits-hold-without-a-thread",
+        "interruption",
+        "a time limit is forgotten when the thread that goes on cannot be started",
+        module="epochal._core.sync.watchdog",
+        where="Watchdog._look",
+        at="try 0",
+        edit=before("self.forget(watch)"),
+        shape="de8cf6",
+        test=WATCHDOG + "test_a_callback_that_fails_is_called_again_and_delays_no_other",
+    ),
+    Mutant(
+        "interruption.watchdog-comes-back",
+        "interruption",
+        "an exception in the watchdog's thread ends it",
+        module="epochal._core.sync.watchdog",
+        where="Watchdog._run",
+        at="with 0",
+        edit=replace("pause_s = self._look()"),
+        shape="ac24c0",
+        test=WATCHDOG + "test_nothing_that_is_raised_in_its_thread_ends_it",
+    ),
+    Mutant(
         "waiting.collection-is-confirmed",
         "waiting",
         "a collection that another thread kept away is waited for as if it had run",
@@ -1136,9 +1218,9 @@ MUTANTS = (
         "a cancelled change leaves its staged generations",
         module="epochal._core.change.staging",
         where="Staging.withdraw",
-        at="assign 1",
-        edit=replace("if not self._runner._cancelled:\n    $"),
-        shape="694a81",
+        at="expr 1",
+        edit=replace("if not self._runner._is_given_up:\n    $"),
+        shape="85fc4a",
         test=MODEL,
     ),
     Mutant(

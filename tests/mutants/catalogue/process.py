@@ -160,7 +160,7 @@ MUTANTS = (
         where="Staging.publish",
         at="if 0",
         edit=delete(),
-        shape="f4f08f",
+        shape="6367d9",
         test=HOOKS + "test_one_version_is_over_the_hosts_after_any_number_of_reloads",
     ),
     Mutant(

@@ -267,7 +267,7 @@ MUTANTS = (
         where="ThreadPool.try_submit",
         at="if 0 / test",
         edit=replace("False"),
-        shape="b7d5f6",
+        shape="c443d1",
         test=DEPTH + "test_a_query_beyond_the_queue_is_refused_at_once",
     ),
     Mutant(

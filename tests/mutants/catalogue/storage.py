@@ -121,10 +121,10 @@ MUTANTS = (
         "storage",
         "an end that hangs delays all others",
         module="epochal._core.sync.threads",
-        where="ThreadPool._next",
-        at="if 2 / test",
+        where="ThreadPool._take",
+        at="if 0 / test",
         edit=replace("False"),
-        shape="12d568",
+        shape="7ee1c3",
         test=STORAGE + "test_a_hanging_close_delays_no_other",
     ),
     Mutant(

@@ -9,8 +9,11 @@ The steps (`plan`, `sequence`) are run in order. Up to the commit each of them c
 ran is undone backward, the generations that were staged are retired like any others (`retirement`),
 newest first, and the error is the caller's answer. A dry run stops before the commit and goes the
 same way back. Publishing is one reference store that cannot fail: everything that could was done
-before. Should the process die between the journal's step and it, the next start publishes the epoch
-that the journal has (E8).
+before. Should our own code fail all the same (there is no memory, another thread raises an
+exception in this one), the change goes on from its attributes, once: backward, or if it is
+published, with the retirement; and the failure is the caller's answer. Should the process die
+between the journal's step and publishing, the next start publishes the epoch that the journal has
+(E8).
 
 Threads
 -------
@@ -18,11 +21,19 @@ Threads
 All state is in attributes and belongs to the thread that has the change: the change's own, until
 plugin code under it does not return; then the one that `resume` runs on, and so on. ``answer`` is
 set once, by that thread, and read by the caller. `cancel` may be called from any thread.
+
+Making an executor acquires nothing, and its owner can always give back what it acquires later:
+`queue` and the start of the thread may be interrupted at any instant, even where it is not known
+whether there is a thread. Then `withdraw` and that thread (`start`) race for one claim. Either the
+change was taken back and its thread, if there is one, touches nothing; or it runs, and the caller
+is to `cancel` it and wait for its answer.
 """
 
 from __future__ import annotations
 
+import _thread
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -33,6 +44,7 @@ from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.change.retirement import Retirement
 from epochal._core.change.sequence import ChangeSequence
 from epochal._core.introspect.tracebacks import without_machinery
+from epochal._core.sync.fifo_lock import Ticket
 from epochal.errors import EpochalError, format_error
 from epochal.events import ChangeFailed, ChangeFinished
 from epochal.report import Cutover
@@ -46,7 +58,7 @@ if TYPE_CHECKING:
 
 
 class Executor:
-    """One change, running.
+    """One change.
 
     Args:
         number: of the change, for reports.
@@ -70,8 +82,8 @@ class Executor:
         self._epochs: Final = epochs
         self._spec: Final = spec
         self._runner: Final = runner
-        # Queued here, in the caller's thread, so that changes run in the order of the calls.
-        self._ticket: Final = epochs.turn.acquire()
+        self._claim: Final = _thread.allocate_lock()  # acquired once, never released
+        self._ticket: Final = Ticket()
         self._started: Final = perf_counter()
         self._change: Final = ChangeSequence(number, epochs, spec, runner)
         self._steps: Final = self._change.begin(self._ticket)
@@ -79,25 +91,95 @@ class Executor:
         self._lines: tuple[str, ...] = ()
         self._retirement: Retirement | None = None
         self._error: BaseException | None = None  # that the change is rolled back for
+        self._fault: BaseException | None = None  # our own
+        self._undone: Step | None = None  # the last one that was tried
         runner.machine = self
+
+    # --- the beginning, in the caller's thread -----------------------------------------------
+
+    def queue(self) -> None:
+        """Queue up for the turn: in the caller's thread, so in the order of the calls."""
+        self._epochs.turn.acquire(self._ticket)
+
+    def start(self) -> None:
+        """Run all of it, unless it was taken back; on the change's thread."""
+        try:
+            if self._claim.acquire(blocking=False):
+                self.run()
+        finally:
+            del self  # as in `run`
+
+    def withdraw(self) -> bool:
+        """Take the change back before its thread begins. Idempotent.
+
+        Returns:
+            False if that was too late: it runs, or has run.
+        """
+        if not self._claim.acquire(blocking=False):
+            return False
+        self._runner.cancel()
+        self._end()
+        return True
+
+    @property
+    def commits(self) -> bool:
+        """Whether it is too late to give it up."""
+        return self._runner.commits
+
+    @property
+    def published(self) -> int | None:
+        """The number of the epoch that it published; None before that."""
+        staging = self._change.staging
+        return staging.numbers[1] if staging.is_published else None
+
+    # --- on the change's thread --------------------------------------------------------------
 
     def run(self) -> None:
         """Run all of it, or go on with it; the thread that has the change calls this."""
         try:
-            if self._retirement is None and self._error is None:
-                self._forward()
-            if self._retirement is None:
-                self._backward()
-            self._retire()
+            self._run()
+            self._end()
         except Abandoned:
             return  # another thread has the change: touch nothing
         except BaseException as error:  # noqa: BLE001  our own fault, and the caller must not wait
-            self._fail(error)
-            self._end()
-        else:
-            self._end()
+            self._end(error)
         finally:
             del self  # frames of an error that is kept lead to this one: see `tracebacks`
+
+    def _run(self) -> None:
+        try:
+            self._go_on()
+        except Abandoned:
+            raise
+        except BaseException as error:
+            if self._fault is not None:
+                self._fail(self._fault)
+                raise
+            self._fault = without_machinery(error)
+            self._run()
+        finally:
+            del self  # as above
+
+    def _go_on(self) -> None:
+        try:
+            if self._retirement is None and self._goes_forward:
+                self._forward()
+            if self._retirement is None and self._change.staging.is_published:
+                self._commit()
+            elif self._retirement is None:
+                self._backward()
+            if self._change.staging.is_published:
+                self._release_turn()
+            # The leases of what was staged end here: a retirement on the way back waits for them.
+            self._change.staging.clear()
+            self._retire()
+        finally:
+            del self  # as above
+
+    @property
+    def _goes_forward(self) -> bool:
+        # What is published cannot be undone, only done to its end.
+        return self._change.staging.is_published or self._error is self._fault is None
 
     def resume(self, error: BaseException) -> None:
         """Go on, on a new thread, after plugin code of a step did not return in time."""
@@ -116,7 +198,7 @@ class Executor:
             del self, error  # as above
 
     def cancel(self) -> None:
-        """Give up: roll back if nothing is published yet, answer at once if it is. Any thread."""
+        """Give up: roll back, or if it `commits` by then, answer at once. Any thread."""
         self._runner.cancel()
 
     # --- forward -----------------------------------------------------------------------------
@@ -124,18 +206,21 @@ class Executor:
     def _forward(self) -> None:
         try:
             while (step := self._next()) is not None:
+                if step.name in COMMITS:
+                    self._runner.commit()
                 further = self._runner.run(step)
+                # First put behind it: a step that is interrupted here is run again.
+                self._steps[self._at + 1 : self._at + 1] = further or ()
                 self._at += 1
-                self._steps[self._at : self._at] = further or ()
         except Abandoned:
             raise
         except BaseException as error:
             if self._change.staging.is_published:
                 raise
-            self._error = error
-            return
-        if not self._spec.dry_run:
-            self._commit()
+            # Without our frames: they hold what the way back waits for.
+            self._error = without_machinery(error)
+        finally:
+            del self  # as above
 
     def _next(self) -> Step | None:
         """The next step; those that turn out not to be needed leave the list."""
@@ -150,23 +235,24 @@ class Executor:
 
     def _commit(self) -> None:
         """It is published: let the next change have its turn, and retire the old generations."""
-        calls = self._change.finish()
         stopping = self._change.stop_first
-        self._retirement = (
-            self._retire_replaced() if stopping is None else self._retire_stopped(stopping)
-        )
-        self._runner.cancelled.add_done_callback(self._retirement.answer_early)
+        retirement = self._retire_replaced() if stopping is None else self._retire_stopped(stopping)
+        self._runner.cancelled.add_done_callback(retirement.answer_early)
+        self._lines = tuple(map(str, self._steps))
+        self._retirement = retirement
+        self._steps.clear()  # and with them the hosts that take part
+        calls = self._change.finish()
         self._release_turn()
         for call in calls:
             try:
                 call()
             except Exception as error:  # noqa: BLE001  the caller's answer
-                self._fail(error)
+                self._fail(without_machinery(error))
 
     def _retire_replaced(self) -> Retirement:
         return Retirement(
             self._change.staging.retired,
-            self._leave_steps(),
+            self._steps[self._at :],
             self._runner,
             Deadline(self._spec.limits.phase, is_cancellable=False),
             self._epochs.events,
@@ -179,37 +265,43 @@ class Executor:
         """What was shut down before the new generations came up is only to be taken apart."""
         retirement = stopping.retirement
         assert retirement is not None
-        retirement.reclaim(self._leave_steps())
+        retirement.reclaim(self._steps[self._at :])
         return retirement
-
-    def _leave_steps(self) -> list[Step]:
-        """Let the steps go, and with them the hosts that take part; returns those not run yet."""
-        left = self._steps[self._at :]
-        self._lines = tuple(map(str, self._steps))
-        self._steps.clear()
-        return left
 
     # --- backward ----------------------------------------------------------------------------
 
     def _backward(self) -> None:
         """Undo the steps that ran, the one that failed included, last first."""
-        for step in reversed(self._steps[: self._at + 1]):
-            for failure in step.undo() if step.undo is not None else ():
-                if self._error is not None:
-                    self._error.add_note(failure)
-        self._leave_steps()
-        staging = self._change.staging
+        self._lines = self._lines or tuple(map(str, self._steps))
+        del self._steps[self._at + 1 :]
+        while self._steps:
+            self._undo(self._steps[-1])
+            self._steps.pop()
+        retired = self._change.staging.retired
         self._retirement = Retirement(
-            staging.retired,
-            [step for generation in staging.retired for step in retirement_steps(generation)],
+            retired,
+            [step for generation in retired for step in retirement_steps(generation)],
             self._runner,
             Deadline(self._spec.limits.phase, is_cancellable=False),
             self._epochs.events,
             self._spec.limits.drain,
             error=self._error,
         )
-        # The leases of what was staged end here: the retirement waits for them.
-        staging.clear()
+
+    def _undo(self, step: Step) -> None:
+        """Undo a step; one that was tried before, and failed, is left as it is."""
+        if step.undo is None or step is self._undone:
+            return
+        try:
+            failures = step.undo()
+        except BaseException:
+            # The first time, go back to this step. The second time, the other steps matter more.
+            if self._fault is not None:
+                self._undone = step
+            raise
+        for failure in failures:
+            if self._error is not None:
+                self._error.add_note(failure)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -227,15 +319,21 @@ class Executor:
         if stopping is not None and self._error is not None:
             stopping.go_back()
 
-    def _end(self) -> None:
+    def _end(self, error: BaseException | None = None) -> None:
+        """Give everything back, whatever happened before. Idempotent."""
+        self._release_turn()
+        if error is not None and not self.answer.done():
+            self.answer.set_exception(without_machinery(error))
         # An error refers to our frames, and they to it: leave no circle.
-        self._error = None
+        self._error = self._fault = None
         if self._retirement is not None:
             self._retirement.error = None
         if (stopping := self._change.stop_first) is not None:
             stopping.end(None, self._epochs.current)  # whatever happened, no call waits for ever
-        del self._runner.machine
-        self.ended.set_result(None)
+        with suppress(AttributeError):
+            del self._runner.machine
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     def _finish(self, retirement: Retirement) -> None:
         if self._change.staging.is_published:
@@ -251,7 +349,9 @@ class Executor:
         """Answer the caller as things stand, if it has no answer yet."""
         if self.answer.done():
             return
-        if self._error is not None:
+        if self._fault is not None:
+            self._fail(self._fault)
+        elif self._error is not None:
             self._note(self._error, retirement)
             self._answer_failure(self._error)
         else:
@@ -304,7 +404,7 @@ class Executor:
                 caller=self._spec.caller,
             )
         )
-        self.answer.set_exception(without_machinery(error))
+        self.answer.set_exception(error)
 
     def _release_turn(self) -> None:
         self._epochs.turn.release(self._ticket)

@@ -4,7 +4,8 @@ Plugin code may block for ever, raise anything, end its thread. It runs in the c
 under a watch. If it does not return in time, or the change is cancelled meanwhile, the thread is
 *abandoned*: it cannot be killed and may still run. The watchdog starts a new thread that resumes
 the machine, which has all its state in its own attributes and goes on from there. Should the
-plugin's code return after all, `Abandoned` carries its thread out without touching anything.
+plugin's code return after all, `Abandoned` carries its thread out without touching anything. As
+long as the system starts no thread, the code goes on, and may return late.
 
 So the frames under plugin code must hold no lease and no epoch: an abandoned thread would pin them
 for ever.
@@ -16,11 +17,15 @@ of deadlocking; once the call is over, the tasks that it began may ask for chang
 Threads
 -------
 
-``_cancelled`` and ``_watch`` are written under ``_lock``. A canceller sets the first, then reads
-the second; the change's thread sets the second, then reads the first (`check_cancelled`). So one of
-the two always notices the other: swap either pair, and a cancellation can be lost. ``ms`` and
-``machine`` belong to the thread that has the change. A watch ends exactly once (`watchdog`), so
-either the thread goes on or its successor does, never both.
+A change is given up or commits, and ``_fate`` says which, from the first thread that decides it: a
+canceller at any time, the change's thread before the first step that cannot be cancelled. One dict
+step decides: a canceller that is interrupted right after it has given the change up for good.
+
+A canceller decides, then reads ``_cancellable``; the change's thread sets that, then looks whether
+the change is given up (`check_cancelled`). So one of the two always notices the other: swap either
+pair, and a cancellation can be lost. ``ms`` and ``machine`` belong to the thread that has the
+change. A watch ends exactly once (`watchdog`), so either the thread goes on or its successor does,
+never both.
 """
 
 from __future__ import annotations
@@ -30,12 +35,13 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from contextvars import Context, ContextVar
+from enum import Enum, auto
 from functools import partial
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal._core.generation.generation import calling
-from epochal._core.sync.threads import call_on_thread
+from epochal._core.sync.threads import start_thread
 from epochal._core.sync.watchdog import Watch, watchdog
 from epochal.errors import ChangeCancelledError, PhaseTimeoutError
 
@@ -98,6 +104,11 @@ class Machine(Protocol):
         ...
 
 
+class _Fate(Enum):
+    COMMITS = auto()
+    GIVEN_UP = auto()
+
+
 class StepRunner:
     """Runs the steps of one change and adds up their times.
 
@@ -107,14 +118,14 @@ class StepRunner:
 
     Attributes:
         ms: milliseconds by the name of the step, so far.
-        cancelled: done once the change is to be given up.
+        cancelled: done once a caller has given up: the change, or its wait if that commits.
         machine: what goes on if this thread is abandoned.
     """
 
     __slots__ = (
-        "_cancelled",
+        "_cancellable",
         "_context",
-        "_lock",
+        "_fate",
         "_pid",
         "_runtime",
         "_watch",
@@ -129,9 +140,9 @@ class StepRunner:
         self._runtime: Final = runtime
         self._context: Final = context
         self._pid: Final = os.getpid()
-        self._lock: Final = threading.Lock()
-        self._watch: Watch | None = None
-        self._cancelled = False
+        self._fate: Final[dict[None, _Fate]] = {}
+        self._watch: Watch | None = None  # of the plugin code that runs
+        self._cancellable: Watch | None = None  # the same, if a canceller may end it
         self.cancelled: Final[Future[None]] = Future()
         self.ms: Final[dict[str, float]] = {}
 
@@ -163,54 +174,74 @@ class StepRunner:
         """
         assert step.deadline is not None
         sleep(_GIVE_WAY_S)
-        thread = threading.current_thread().name
-        watch = watchdog.watch(
-            step.deadline.left_s, partial(self._abandon, step, str(generation), thread)
-        )
         context = self._context.copy()
         call = PluginCall(self._runtime)
         context.run(changing.set, call)
         context.run(calling.set, generation)
+        give_up = partial(
+            self._start_successor, step, str(generation), threading.current_thread().name
+        )
+        self._watch = watch = Watch(watchdog, step.deadline.left_s, give_up)
         try:
+            watch.begin()
             if step.deadline.is_cancellable:
                 # First the watch, then the look: see above.
-                self._set_watch(watch)
+                self._cancellable = watch
                 self.check_cancelled()
             return context.run(work)
         finally:
-            if os.getpid() != self._pid:
-                # Plugin code forked, and this is the child: nothing of the host's may run in it,
-                # and locks that other threads held are locked here for ever.
-                raise Abandoned
             call.is_running = False
-            # Before anything else of the change is touched: another thread may have it.
-            if not watch.end():
+            # Before anything else of the change is touched: another thread may have it. Or plugin
+            # code forked, and this is the child: nothing of the host's may run in it, and locks
+            # that other threads held are locked here for ever.
+            if not watch.end() or os.getpid() != self._pid:
                 raise Abandoned
-            self._set_watch(None)
+            self._watch = self._cancellable = None
 
-    def cancel(self) -> None:
-        """Give the change up: abandon the plugin code that runs, start none that is cancellable."""
+    def cancel(self) -> bool:
+        """Give the change up: abandon the plugin code that runs, start none that is cancellable.
+
+        Returns:
+            False if the change commits all the same: that was decided before.
+        """
+        is_given_up = self._decide(_Fate.GIVEN_UP)
         with suppress(InvalidStateError):
             self.cancelled.set_result(None)
-        with self._lock:
-            self._cancelled = True
-            watch = self._watch
+        watch = self._cancellable
         if watch is not None:
             watch.expire()
+        return is_given_up
 
     def check_cancelled(self) -> None:
         """Raise `ChangeCancelledError` if the change is to be given up."""
-        if self._cancelled:
+        if self._is_given_up:
             raise ChangeCancelledError("the change was cancelled and rolled back")
 
-    def _set_watch(self, watch: Watch | None) -> None:
-        with self._lock:
-            self._watch = watch
+    def commit(self) -> None:
+        """From now on the change cannot be given up.
 
-    def _abandon(self, step: Step, generation: str, thread: str) -> None:
-        """Have another thread go on; on the watchdog's thread, or the canceller's."""
+        Raises:
+            ChangeCancelledError: it was given up before.
+        """
+        self._decide(_Fate.COMMITS)
+        self.check_cancelled()
+
+    @property
+    def commits(self) -> bool:
+        """Whether it cannot be given up any more; what it has still to do may yet fail."""
+        return self._fate.get(None) is _Fate.COMMITS
+
+    @property
+    def _is_given_up(self) -> bool:
+        return self._fate.get(None) is _Fate.GIVEN_UP
+
+    def _decide(self, fate: _Fate) -> bool:
+        return self._fate.setdefault(None, fate) is fate
+
+    def _start_successor(self, step: Step, generation: str, thread: str, watch: Watch) -> None:
+        """Have another thread go on; on the watchdog's thread."""
         error: BaseException
-        if self._cancelled:
+        if self._is_given_up:
             error = ChangeCancelledError(
                 "the change was cancelled and rolled back; plugin code that did not return goes "
                 f"on in thread {thread!r}"
@@ -220,7 +251,13 @@ class StepRunner:
             error = PhaseTimeoutError(
                 step.name.value, generation, step.deadline.limit_s or 0.0, thread
             )
-        call_on_thread(partial(self.machine.resume, error), name=f"epochal after {step.name}")
+        start_thread(partial(self._take_over, watch, error), name=f"epochal after {step.name}")
+
+    def _take_over(self, watch: Watch, error: BaseException) -> None:
+        """Go on, unless the plugin's code has returned meanwhile; on a new thread."""
+        # The look first: the end of a watch may have been interrupted, and the change went on.
+        if self._watch is watch and watch.take_over():
+            self.machine.resume(error)
 
     def _add(self, step: Step, started: float) -> None:
         spent_ms = (perf_counter() - started) * 1000.0

@@ -1,12 +1,19 @@
 """Begins the changes of one runtime, until it is closed, and waits for their answers.
 
+A change is made first, which acquires nothing, and then begins: it queues up for its turn, in the
+caller's thread, and its own thread is started. From before it begins until its answer is there, its
+caller is inside one `try`, which withdraws the change or gives it up if anything is raised there,
+at any instant: Ctrl-C, no thread, no memory. After that the epoch does not change any more, unless
+the change commits already; then the exception has a note that says so.
+
 Threads
 -------
 
-``_closed`` goes from False to True once, under ``_closing``, and the last change is queued under
-that lock: every change that was begun before is in the queue before it, and none is begun after.
-``_numbers`` is a counter whose `next` is one step. ``_running`` holds its members weakly, so that a
-change leaves by itself when it ends.
+``_closings`` has the end of the last change from before that is queued, and no more than its end,
+since it stays; should that change fail, it leaves again. Any
+other change queues up first, and looks whether there is a last one afterwards: so a change is in
+the queue before the last one, or it is refused. ``_numbers`` is a counter whose `next` is one step.
+``_running`` holds its members weakly, so that a change leaves by itself when it ends.
 """
 
 from __future__ import annotations
@@ -14,19 +21,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import threading
+import sys
 from concurrent.futures import wait
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.change.executor import Executor
 from epochal._core.change.plugin_calls import StepRunner, is_changing
 from epochal._core.generation.ambient import leave_all
+from epochal._core.sync.threads import start_thread
+from epochal._core.sync.watchdog import watchdog
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ForkedRuntimeError, NestedChangeError, RuntimeClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from concurrent.futures import Future
 
     from epochal._core.change.sequence import ChangeSpec
@@ -37,13 +46,13 @@ _runtimes: Final = itertools.count(1)
 
 
 class ChangeQueue:
-    """Begins changes, each on a thread of its own; they have their turns in the order of the calls.
+    """Runs changes, each on a thread of its own; they have their turns in the order of the calls.
 
     Args:
         epochs: what the changes share.
     """
 
-    __slots__ = ("_closed", "_closing", "_epochs", "_numbers", "_pid", "_running", "_serial")
+    __slots__ = ("_closings", "_epochs", "_numbers", "_pid", "_running", "_serial")
 
     def __init__(self, epochs: EpochStore) -> None:
         self._epochs: Final = epochs
@@ -51,41 +60,15 @@ class ChangeQueue:
         self._numbers: Final = itertools.count(1)
         self._pid: Final = os.getpid()
         self._running: Final[WeakRegistry[Future[None]]] = WeakRegistry()
-        self._closing: Final = threading.Lock()
-        self._closed = False
+        self._closings: Final[list[Future[None]]] = []
 
-    def begin(self, spec: ChangeSpec) -> RunningChange:
-        """Begin a change.
+    def prepare(self, spec: ChangeSpec) -> QueuedChange:
+        """Make a change, which is to begin.
 
         Raises:
-            HostError: the runtime is closed, of another process, or the caller is code that one of
-                its changes runs.
+            HostError: the runtime is of another process, or the caller is code that one of its
+                changes runs.
         """
-        with self._closing:
-            self.check_open()
-            # In the queue before the runtime can close: closing waits for this change.
-            return self._start(spec)
-
-    def begin_last(self, spec: ChangeSpec) -> RunningChange | None:
-        """Begin a change after which no other can begin; None if one was begun before."""
-        with self._closing:
-            if self._closed:
-                return None
-            # First queued, then closed: if it is refused, the runtime stays open.
-            running = self._start(spec)
-            self._closed = True
-            return running
-
-    def wait(self, timeout_s: float | None) -> None:
-        """Wait for all changes that run or drain, for so many seconds at most."""
-        wait(self._running.live(), timeout_s)
-
-    def check_open(self) -> None:
-        """Raise `RuntimeClosedError` if the last change was begun."""
-        if self._closed:
-            raise RuntimeClosedError("the runtime was closed; make a new one")
-
-    def _start(self, spec: ChangeSpec) -> RunningChange:
         if is_changing(self._serial):
             raise NestedChangeError(
                 "a change was asked for by code that a change is running (a plugin's link, init or "
@@ -96,9 +79,48 @@ class ChangeQueue:
         context = copy_context()
         context.run(leave_all)  # the plugins' code belongs to no operation of the caller
         executor = Executor(number, self._epochs, spec, StepRunner(self._serial, context))
+        return QueuedChange(self, executor, f"epochal change {number}")
+
+    def run_last(self, spec: ChangeSpec) -> Cutover | None:
+        """Run a change after which no other can begin; None if one was begun before.
+
+        If it is refused, or given up, the runtime stays open.
+        """
+        if self._closings:
+            return None
+        last = self.prepare(spec)
+        closing = last.executor.ended
+        try:
+            # Closed, then queued: see above.
+            self._closings.append(closing)
+            return last.wait() if self._closings[0] is closing else None
+        finally:
+            if not last.executor.commits:
+                with suppress(ValueError):
+                    self._closings.remove(closing)
+
+    def begin(self, executor: Executor, name: str) -> None:
+        """Begin a change. If anything is raised here, the caller is to take it back."""
+        self._check_open(executor.ended)
+        watchdog.start()  # before all else: without it there would be no time limits
         self._running.add(executor.ended)
-        _start_thread(executor.run, f"epochal change {number}")
-        return RunningChange(executor)
+        executor.queue()
+        self._check_open(executor.ended)  # again: see above
+        start_thread(executor.start, name=name)
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait for all changes that run or drain, for so many seconds at most."""
+        if not sys.is_finalizing():  # their threads have stopped for good
+            wait(self._running.live(), timeout_s)
+
+    def check_open(self) -> None:
+        """Raise `RuntimeClosedError` if the last change was begun."""
+        self._check_open(None)
+
+    def _check_open(self, closing: Future[None] | None) -> None:
+        closings = self._closings.copy()
+        if closings and closings[0] is not closing:
+            raise RuntimeClosedError("the runtime was closed; make a new one")
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -108,45 +130,93 @@ class ChangeQueue:
             )
 
 
-class RunningChange:
-    """A change that runs on its thread, and the two ways to wait for its answer."""
+class QueuedChange:
+    """A change that is to begin, and the two ways to wait for its answer.
 
-    __slots__ = ("_executor",)
+    Args:
+        queue: begins it.
+        executor: the change.
+        name: of its thread.
+    """
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor: Final = executor
+    __slots__ = ("_has_begun", "_name", "_queue", "executor")
+
+    def __init__(self, queue: ChangeQueue, executor: Executor, name: str) -> None:
+        self._queue: Final = queue
+        self._name: Final = name
+        self._has_begun = False
+        self.executor: Final = executor
+
+    def begin(self) -> None:
+        """Begin it, if it has not begun; `wait` does so."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._queue.begin(self.executor, self._name)
 
     def wait(self) -> Cutover:
         """Block until the change answers; Ctrl-C gives it up."""
-        executor, answer = self._executor, self._executor.answer
+        executor, answer = self.executor, self.executor.answer
         try:
+            self.begin()
             return answer.result()
-        except BaseException:
-            if not answer.done():
-                # Ctrl-C came while the change ran: give it up, and leave only when it is undone (or
-                # was published already, which a rollback could not undo).
-                executor.cancel()
-                answer.exception()
+        except BaseException as error:
+            if not (answer.done() and answer.exception() is error):
+                self._give_up(error)
             raise
         finally:
             # An error in the answer, with this frame in its traceback, would be a cycle:
             # it would keep the caller's variables, epochs among them, until the collector runs.
             del self, executor, answer
 
+    def _give_up(self, error: BaseException) -> None:
+        """Leave only when it is undone, or was published already, which cannot be undone."""
+        executor, answer = self.executor, self.executor.answer
+        try:
+            if not (executor.withdraw() or answer.done()):
+                executor.cancel()
+                answer.exception()
+        except BaseException as again:
+            _note_commit(executor, again)  # at once: it is decided whether the change commits
+            raise
+        else:
+            _note_commit(executor, error)
+        finally:
+            del self, executor, answer, error  # as above
+
     async def wait_async(self) -> Cutover:
         """`wait` for event loops; cancelling the task gives the change up."""
-        executor, answer = self._executor, self._executor.answer
+        executor, answer = self.executor, self.executor.answer
         try:
+            self.begin()
             return await asyncio.wrap_future(answer)
-        except asyncio.CancelledError:
-            executor.cancel()
-            ended = asyncio.wrap_future(answer)
-            await asyncio.wait([ended])
-            ended.exception()  # the task was cancelled: that is its answer
+        except BaseException as error:
+            if not (answer.done() and answer.exception() is error):
+                await self._give_up_async(error)
             raise
         finally:
             del self, executor, answer  # as above
 
+    async def _give_up_async(self, error: BaseException) -> None:
+        executor, answer = self.executor, self.executor.answer
+        try:
+            if not (executor.withdraw() or answer.done()):
+                executor.cancel()
+                if not isinstance(error, GeneratorExit):  # a coroutine that is closed cannot wait
+                    ended = asyncio.wrap_future(answer)
+                    await asyncio.wait([ended])
+                    ended.exception()  # the exception is the caller's answer
+        except BaseException as again:
+            _note_commit(executor, again)
+            raise
+        else:
+            _note_commit(executor, error)
+        finally:
+            del self, executor, answer, error  # as above
 
-def _start_thread(run: Callable[[], None], name: str) -> None:
-    threading.Thread(target=run, name=name, daemon=True).start()
+
+def _note_commit(executor: Executor, error: BaseException) -> None:
+    """Note on an exception that the change it interrupted is committed all the same."""
+    if (epoch := executor.published) is not None:
+        error.add_note(f"the change is committed: epoch {epoch} is current")
+    elif executor.commits and not executor.answer.done():
+        error.add_note("it was too late to give the change up: it commits")

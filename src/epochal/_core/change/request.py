@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from epochal._core.change.journal import Journal
-    from epochal._core.change.queue import ChangeQueue, RunningChange
+    from epochal._core.change.queue import ChangeQueue, QueuedChange
     from epochal._core.change.sequence import ChangeSpec
     from epochal._core.generation.epoch import Epoch
     from epochal.report import Cutover
@@ -215,19 +215,19 @@ class Change:
         Raises:
             HostError: it has run already.
         """
-        self.cutover = cutover = self._start().wait()
+        self.cutover = cutover = self._prepare().wait()
         return cutover
 
     async def run_async(self) -> Cutover:
         """`run` for event loops."""
-        self.cutover = cutover = await self._start().wait_async()
+        self.cutover = cutover = await self._prepare().wait_async()
         return cutover
 
-    def _start(self) -> RunningChange:
+    def _prepare(self) -> QueuedChange:
         if self._started:
             raise HostError("this change has run already; make a new one with rt.change()")
         self._started = True
-        return self._queue.begin(self._spec)
+        return self._queue.prepare(self._spec)
 
     def __enter__(self) -> Change:
         return self

@@ -68,7 +68,6 @@ class Staging:
         numbers: the numbers of the epochs that are current before and after the change.
         successors: the generations that are new, by plugin, once the next epoch is published.
         lost: by plugin, a line for each entry in the host's tables that could not be made.
-        is_published: whether the next epoch is current.
     """
 
     __slots__ = (
@@ -78,8 +77,8 @@ class Staging:
         "_registering",
         "_runner",
         "_tables",
+        "_was_published",
         "generations",
-        "is_published",
         "leased",
         "lost",
         "next_epoch",
@@ -102,7 +101,7 @@ class Staging:
         self.retired: Final[dict[Generation, bool]] = {}
         self.swaps: tuple[Swap, ...] = ()
         self.numbers = (0, 0)
-        self.is_published = False
+        self._was_published = False
         self.successors: Mapping[str, Generation] = {}
         self.lost: Final[dict[str, list[str]]] = defaultdict(list)
         self._registering: list[tuple[Generation | None, Generation | None]] = []
@@ -112,6 +111,13 @@ class Staging:
         """Start from the epoch that is current now, in the change's turn."""
         self.old_epoch = self._epochs.current
         self.numbers = (self.old_epoch.number, self.old_epoch.number)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the next epoch became current."""
+        # The store itself decides, not a note beside it: a thread that is interrupted between the
+        # two would roll back what every reader has.
+        return self._was_published or self._epochs.current is self.next_epoch
 
     @property
     def old(self) -> Epoch:
@@ -140,7 +146,7 @@ class Staging:
             generation.succeed(None)
         self._tables = None
         self.generations.clear()
-        self.old_epoch = self.next_epoch = None
+        self.next_epoch = self.old_epoch = None
 
     def take_over(self, retire: Sequence[str]) -> None:
         """Have the new generations see the host as it is without those that retire.
@@ -227,9 +233,10 @@ class Staging:
         for generation in self.generations:
             if generation.plugin == plugin:
                 state = generation.state
+                # Noted first: undone again, a generation is found draining.
+                self.retired.setdefault(generation, state >= LifecycleState.INITIALIZED)
                 generation.lifecycle.set(LifecycleState.DRAINING)
                 self._epochs.announce(generation, state, LifecycleState.DRAINING)
-                self.retired[generation] = state >= LifecycleState.INITIALIZED
         return ()
 
     # --- the next epoch ------------------------------------------------------------------------
@@ -279,27 +286,33 @@ class Staging:
     ) -> None:
         """Make the next epoch the current one. Cannot fail; runs no foreign code before it is done.
 
+        Called again, if it was interrupted behind its store, it does the rest.
+
         Args:
             retire: the plugins that lose their active generation.
             then: ends the pause, given the old epoch and the new one, if there was one.
         """
-        old_epoch, epoch = self.old, self.built
+        if self.next_epoch is None:
+            return  # all of it was done
+        old_epoch, epoch = self.old, self.next_epoch
+        if not self.is_published:
+            for generation in self.generations:
+                generation.lifecycle.try_move(LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
+            # One store that readers see: they have the old epoch or the new one, whole (E1, E2).
+            # The old epoch lives on in `old_epoch`, since its end may run finalizers (E6).
+            self._epochs.publish(epoch)
+        # After the store: a thread that still reads the old epoch must not find it draining, and a
+        # change that fails before it retires what it staged alone.
         for plugin in retire:
             self.retired[old_epoch.generations[plugin]] = True
-        for generation in self.generations:
-            generation.lifecycle.try_move(LifecycleState.INITIALIZED, LifecycleState.ACTIVE)
-        # One store that readers see: they have the old epoch or the new one, whole (E1, E2). The
-        # old epoch lives on in `old_epoch` meanwhile, since its end may run finalizers (E6).
-        self._epochs.publish(epoch)
         if self._tables is not None:
             self._tables.install()
-        # After the store: a thread that still reads the old epoch must not find it draining.
         for generation in self.retired:
             generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)
-        self.is_published = True
         if then is not None:
             then(old_epoch, epoch)
         self.numbers = (old_epoch.number, epoch.number)
+        self._was_published = True
         staged = self.generations.copy()
         self._note_registrations(staged)
         # The epoch holds what was staged; from here on the change must not (E4).

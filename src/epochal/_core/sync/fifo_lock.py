@@ -6,47 +6,64 @@ serialise them, but it is not fair, and a waiting change must be able to leave t
 The lock is a queue of tickets, not a mutex around code: plugin code does run while its change holds
 the lock. The only thing that such code could wait for, another change, is refused there with
 `NestedChangeError`.
+
+Threads
+-------
+
+Any thread changes the queue, in one step of the interpreter each, and grants the lock to the head
+of the queue afterwards; a head that has it already is left alone. So the last thread that changes
+the queue grants the lock to its head, and there is no lock inside that an interrupted thread could
+leave locked. A ticket is made by its owner first, which can release it at any time from then on:
+before it was queued, and more than once.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from concurrent.futures import Future
-from typing import Final, TypeAlias
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Final
 
-Ticket: TypeAlias = "Future[None]"
+
+class Ticket(Future[None]):
+    """A place in the queue; done once the lock is granted to it."""
+
+    def __repr__(self) -> str:
+        # Without the future's own lock: two threads may grant a ticket at once, and the error that
+        # one of them gets shows the ticket, under that lock.
+        return f"<ticket {id(self):x}>"
 
 
 class FifoLock:
-    """A fair lock; a ticket is a future that is done once the lock is granted to it."""
+    """A fair lock."""
 
-    __slots__ = ("_lock", "_queue")
+    __slots__ = ("_queue",)
 
     def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
-        # The first ticket holds the lock. Read and written under `_lock` alone: a ticket that
-        # leaves between a look at the head and its removal would be granted the lock, or grant it
-        # a second time.
-        self._queue: Final[deque[Ticket]] = deque()
+        self._queue: Final[deque[Ticket]] = deque()  # the first ticket holds the lock
 
-    def acquire(self) -> Ticket:
-        """Queue up for the lock, without blocking."""
-        ticket: Ticket = Future()
-        with self._lock:
-            self._queue.append(ticket)
-            is_first = self._queue[0] is ticket
-        # Outside `_lock`, here and in `release`: a future calls its callbacks, which are foreign.
-        if is_first:
-            ticket.set_result(None)
+    def acquire(self, ticket: Ticket | None = None) -> Ticket:
+        """Queue up for the lock, without blocking.
+
+        Args:
+            ticket: an owner's, who must release it whatever happens in here; None for a new one.
+
+        Returns:
+            The ticket.
+        """
+        ticket = ticket or Ticket()
+        self._queue.append(ticket)
+        self._grant()
         return ticket
 
     def release(self, ticket: Ticket) -> None:
         """Release the lock, or leave the queue. The next ticket is granted. Idempotent."""
-        with self._lock:
-            had_lock = bool(self._queue) and self._queue[0] is ticket
-            if ticket in self._queue:
-                self._queue.remove(ticket)
-            successor = self._queue[0] if had_lock and self._queue else None
-        if successor is not None:
-            successor.set_result(None)
+        with suppress(ValueError):  # it is not in the queue
+            self._queue.remove(ticket)
+        self._grant()
+
+    def _grant(self) -> None:
+        with suppress(IndexError, InvalidStateError):  # an empty queue; another thread granted it
+            head = self._queue[0]
+            if not head.done():
+                head.set_result(None)

@@ -11,14 +11,18 @@ Which one to use
 * `ThreadPool` for short work in numbers, with a bound on threads and on the queue before them.
 * `LoopThread` for coroutines that must run in no event loop of the host's.
 
+Every one of them is started by `start_thread`. The system may start no thread for a while: then the
+call that needs one fails, it alone, and nothing counts a thread that is not there.
+
 Reads and writes of the pool
 ----------------------------
 
-Submitting threads and the pool's own threads change ``_idle``, ``_threads`` and ``_taken`` under
-``_lock``. ``_queue`` is a `SimpleQueue`: `post` puts into it from anywhere, the collector included,
-and therefore takes no lock and starts no thread.
+Submitting threads and the pool's own threads change ``_workers``, ``_idle`` and ``_jobs`` under
+``_lock``. They are sets, not counters: a thread that was interrupted may put things right by adding
+or discarding once more. ``_queue`` is a `SimpleQueue`: `post` puts into it from anywhere, the
+collector included, and therefore takes no lock and starts no thread.
 
-A worker counts itself out of ``_idle`` *before* it runs a job, and if no worker is left waiting it
+A worker takes itself out of ``_idle`` *before* it runs a job, and if no worker is left waiting it
 starts one *before* it runs the job: so a job that hangs delays no other. A worker ends only under
 the lock and with the queue empty, and a submitter puts under the lock: so no job is left behind.
 """
@@ -28,13 +32,16 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import sys
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from epochal._core.sync.weak_registry import WeakRegistry
+from epochal.errors import NoThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -43,6 +50,30 @@ T = TypeVar("T")
 
 _IDLE_S: Final = 10.0
 """A worker ends when it has had no work for this long; the next one costs 0.1 ms to start."""
+
+
+def start_thread(work: Callable[[], object], *, name: str) -> threading.Thread:
+    """Start a daemon thread.
+
+    An exception that is raised in here at any other time (Ctrl-C, no memory) leaves open whether
+    `work` runs: a caller that must know has `work` claim something first, and claims it otherwise.
+
+    Args:
+        work: the thread's work.
+        name: the thread's name, as a stack dump shows it.
+
+    Raises:
+        NoThreadError: the system starts no more threads, or the interpreter ends.
+    """
+    if sys.is_finalizing():
+        # CPython 3.11 would wait for ever for a thread that never begins.
+        raise NoThreadError(name, "the interpreter ends")
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise NoThreadError(name, error) from error
+    return thread
 
 
 def call_on_thread(work: Callable[[], T], *, name: str) -> Future[T]:
@@ -55,10 +86,13 @@ def call_on_thread(work: Callable[[], T], *, name: str) -> Future[T]:
     Returns:
         A future that is already running and cannot be cancelled. Its exception may be any
         `BaseException`; `asyncio.wrap_future` makes it awaitable.
+
+    Raises:
+        NoThreadError: the system starts no more threads.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
-    threading.Thread(target=_run, args=(work, future), name=name, daemon=True).start()
+    start_thread(partial(_run, work, future), name=name)
     return future
 
 
@@ -132,9 +166,9 @@ class ThreadPool:
         # Reentrant: an allocation under it may run a finalizer that submits to this pool.
         self._lock = threading.RLock()
         self._queue: SimpleQueue[_Job] = SimpleQueue()
-        self._threads = 0
-        self._idle = 0
-        self._taken = 0  # submitted jobs that wait or run
+        self._workers: set[object] = set()
+        self._idle: set[object] = set()
+        self._jobs: set[Future[Any]] = set()  # submitted jobs that wait or run
 
     def try_submit(self, work: Callable[[], T]) -> Future[T] | None:
         """Run `work` on a thread of the pool.
@@ -144,23 +178,32 @@ class ThreadPool:
             pool and its queue are full.
 
         Raises:
-            RuntimeError: the system starts no more threads.
+            NoThreadError: the system starts no more threads.
         """
         future: Future[T] = Future()
         cell: list[Callable[[], Any]] = [work]
         del work
         future.add_done_callback(lambda _: cell.clear())
-        with self._lock:
-            if self._taken >= self._capacity:
-                return None
-            if not self._idle and self._threads < self._max_threads:
-                self._start()
-            self._taken += 1
-            self._queue.put((cell, future))
+        try:
+            with self._lock:
+                if len(self._jobs) >= self._capacity:
+                    return None
+                if not self._idle and len(self._workers) < self._max_threads:
+                    self._start()
+                self._jobs.add(future)
+                self._queue.put((cell, future))
+        except BaseException:
+            self._jobs.discard(future)
+            future.cancel()
+            raise
         return future
 
     def prepare(self) -> None:
-        """Make sure that a thread waits for what is posted from now on."""
+        """Make sure that a thread waits for what is posted from now on.
+
+        Raises:
+            NoThreadError: the system starts no more threads.
+        """
         if not self._idle:
             with self._lock:
                 if not self._idle:
@@ -175,53 +218,71 @@ class ThreadPool:
         self._queue.put(([work], None))
 
     def _start(self) -> None:
-        # Before the start: the new thread counts itself out when it takes its first job.
-        self._threads += 1
-        self._idle += 1
+        worker = object()
+        # Before the start: the new thread takes itself out when it takes its first job.
+        self._enter(worker)
         try:
-            threading.Thread(
-                target=self._serve, args=(self._queue,), name=self._name, daemon=True
-            ).start()
-        except RuntimeError:  # the interpreter shuts down, or the system has no more threads
-            self._threads -= 1
-            self._idle -= 1
+            start_thread(partial(self._serve, worker, self._queue), name=self._name)
+        except BaseException:
+            self._leave(worker)
             raise
 
-    def _serve(self, queue: SimpleQueue[_Job]) -> None:
-        while (job := self._next(queue)) is not None:
-            cell, future = job
+    def _enter(self, worker: object) -> None:
+        self._workers.add(worker)
+        self._idle.add(worker)
+
+    def _leave(self, worker: object) -> None:
+        self._workers.discard(worker)
+        self._idle.discard(worker)
+
+    def _serve(self, worker: object, queue: SimpleQueue[_Job]) -> None:
+        with self._lock:
+            self._enter(worker)  # again, if the start was interrupted
+        try:
+            while (job := self._next(worker, queue)) is not None:
+                self._do(worker, job)
+                del job  # a waiting thread holds nothing of its last job
+        finally:
+            self._leave(worker)
+
+    def _do(self, worker: object, job: _Job) -> None:
+        cell, future = job
+        try:
+            self._take(worker)
             is_wanted = future is None or future.set_running_or_notify_cancel()
             outcome = _attempt(cell.pop()) if is_wanted else (None, None)
-            with self._lock:
-                # Before the result: a caller that has it finds this thread idle and a place free.
-                self._idle += 1
-                self._taken -= future is not None
-            if future is not None and is_wanted:
+        except BaseException as error:  # noqa: BLE001  such as no memory: the job's own failure
+            is_wanted, outcome = True, (None, error)
+        with self._lock:
+            # Before the result: a caller that has it finds this thread idle and a place free.
+            self._idle.add(worker)
+            self._jobs.discard(future)
+        if future is not None and is_wanted:
+            with suppress(InvalidStateError):  # it failed on its way here, and was cancelled
                 _settle(future, outcome)
-            del job, cell, future, outcome  # a waiting thread holds nothing of its last job
+        del self, job, cell, future, outcome  # see `_attempt`
 
-    def _next(self, queue: SimpleQueue[_Job]) -> _Job | None:
+    def _take(self, worker: object) -> None:
+        with self._lock:
+            self._idle.discard(worker)
+            is_needed = self._spare or not self._queue.empty()
+            if is_needed and not self._idle and len(self._workers) < self._max_threads:
+                with suppress(NoThreadError, MemoryError):  # then the next idle thread takes it
+                    self._start()
+
+    def _next(self, worker: object, queue: SimpleQueue[_Job]) -> _Job | None:
         timeout: float | None = _IDLE_S
         while True:
             try:
-                job = queue.get(timeout=timeout)
+                return queue.get(timeout=timeout)
             except Empty:
                 with self._lock:
                     if not queue.empty():
                         continue
-                    if self._idle > self._spare:
-                        self._idle -= 1
-                        self._threads -= 1
+                    if len(self._idle) > self._spare:
+                        self._leave(worker)
                         return None
                 timeout = None  # this one is the spare
-                continue
-            with self._lock:
-                self._idle -= 1
-                is_needed = self._spare or not queue.empty()
-                if is_needed and not self._idle and self._threads < self._max_threads:
-                    with suppress(RuntimeError):  # then the next idle thread takes it
-                        self._start()
-            return job
 
 
 _pools: Final[WeakRegistry[ThreadPool]] = WeakRegistry()
@@ -241,6 +302,10 @@ class LoopThread:
 
     The thread does not refer to this object.
 
+    Raises:
+        NoThreadError: the system starts no more threads.
+        OSError: there are no files left for the loop.
+
     Attributes:
         loop: the event loop.
         thread: its thread.
@@ -249,13 +314,19 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         # The thread makes the loop: were the caller interrupted by Ctrl-C between making a loop and
         # starting its thread, there would be a loop that never runs.
-        made = SimpleQueue[asyncio.AbstractEventLoop]()
-        self.thread: Final = threading.Thread(
-            target=_run_loop, args=(made,), name=name, daemon=True
-        )
-        self.thread.start()
-        self.loop: Final = made.get()
+        made: Future[asyncio.AbstractEventLoop] = Future()
+        try:
+            self.thread: Final = start_thread(partial(_run_loop, made), name=name)
+            self.loop: Final = made.result()
+        except BaseException:
+            made.add_done_callback(_stop_made)  # the thread may have begun
+            raise
         self._stop_claim: Final = threading.Lock()  # acquired by the first `stop`, never released
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self.thread.is_alive()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the loop; cancelling the future cancels it.
@@ -288,11 +359,20 @@ class LoopThread:
         return not self.thread.is_alive()
 
 
-def _run_loop(made: SimpleQueue[asyncio.AbstractEventLoop]) -> None:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    made.put(loop)
+def _run_loop(made: Future[asyncio.AbstractEventLoop]) -> None:
     try:
+        _run_new_loop(made)
+    except BaseException as error:
+        if made.done():
+            raise
+        made.set_exception(error)  # such as no files left for a loop: the caller's answer
+
+
+def _run_new_loop(made: Future[asyncio.AbstractEventLoop]) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        made.set_result(loop)
         loop.run_forever()
         left = asyncio.all_tasks(loop)
         for task in left:
@@ -302,3 +382,10 @@ def _run_loop(made: SimpleQueue[asyncio.AbstractEventLoop]) -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _stop_made(made: Future[asyncio.AbstractEventLoop]) -> None:
+    if made.exception() is None:
+        with suppress(RuntimeError):  # it has ended by itself
+            loop = made.result()
+            loop.call_soon_threadsafe(loop.stop)

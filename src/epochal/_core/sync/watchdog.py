@@ -4,121 +4,170 @@ Plugin code runs inline, in the thread of its change: handing it to another thre
 the result costs two switches of the interpreter, 5 ms and more each beside a busy thread. So no
 thread waits for the code, and the watchdog's thread looks at the clock instead.
 
-A watch ends in one of two ways, and exactly one of them: the watched code returns (`end` returns
-True), or the time runs out or a caller gives up (`expire` runs the callback, and a later `end`
-returns False).
+When the time of a watch runs out, its callback starts a thread that is to go on without the code.
+That thread and the watched one then race for the claim of the watch, and exactly one gets it: the
+watched code has returned in time (`end`), or another thread goes on (`take_over`). The claim is
+taken by the thread that needs it, never before that thread runs. So a callback that fails, since
+the system starts no thread for a while, has changed nothing, and is called again a moment later.
 
 Reads and writes
 ----------------
 
-``_active`` and ``_planned`` are touched under ``_lock`` alone; no other code runs under it. The
-claim of a watch is a raw lock that is acquired once and never released: of two threads that try,
-one gets it.
+There is no lock here: a thread that is interrupted under it, or a fork, would leave it locked for
+the whole process. ``_active`` is changed by any thread, one dict step at a time. A thread first
+adds its watch, then reads ``_planned``; the watchdog first says in ``_planned`` that it looks at
+every watch, then copies ``_active``: either it sees the watch, or the thread wakes it. The claim of
+a watch is a raw lock that is acquired once and never released.
 """
 
 from __future__ import annotations
 
 import _thread
 import math
-import os
-import threading
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
+from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from epochal._core.sync.threads import start_thread
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
+
+    OnExpire: TypeAlias = "Callable[[Watch], object]"
+
+_RETRY_S: Final = 0.05
+"""After so long a callback that failed is called again."""
 
 
 class Watch:
-    """One piece of work under a time limit."""
+    """One piece of work under a time limit, from `begin` to the end.
 
-    __slots__ = ("_claim", "_dog", "_on_expire", "deadline")
+    Args:
+        dog: watches.
+        timeout: seconds; None for a watch that only `expire` ends early.
+        on_expire: called in the watchdog's thread; it starts the thread that takes over, and must
+            return soon. If it raises, it is called again.
 
-    def __init__(self, dog: Watchdog, deadline: float, on_expire: Callable[[], None]) -> None:
+    Attributes:
+        deadline: when the time runs out, by the monotonic clock.
+        on_expire: None after the end.
+    """
+
+    __slots__ = ("_claim", "_dog", "_timeout", "deadline", "on_expire")
+
+    def __init__(self, dog: Watchdog, timeout: float | None, on_expire: OnExpire) -> None:
         self._dog: Final = dog
+        self._timeout: Final = math.inf if timeout is None else timeout
         self._claim: Final = _thread.allocate_lock()
-        self._on_expire: Callable[[], None] | None = on_expire
-        self.deadline: Final = deadline
+        self.on_expire: OnExpire | None = on_expire
+        self.deadline = math.inf
+
+    def begin(self) -> None:
+        """Watch from now on.
+
+        Raises:
+            NoThreadError: the watchdog's thread cannot be started.
+        """
+        self._dog.start()
+        self.deadline = monotonic() + self._timeout
+        self._dog.watch(self)
 
     def end(self) -> bool:
         """End the watch, after the work has returned.
 
         Returns:
-            False if that was too late: the callback has run, and another thread goes on.
+            False if that was too late: another thread goes on.
         """
+        return self._finish()
+
+    def take_over(self) -> bool:
+        """Go on instead of the work; called by the thread that the callback started.
+
+        Returns:
+            False if that was too late: the work has returned.
+        """
+        return self._finish()
+
+    def _finish(self) -> bool:
         self._dog.forget(self)
-        ended = self._claim.acquire(blocking=False)
-        self._on_expire = None  # it may hold the change, and its leases
-        return ended
+        self.on_expire = None  # it may hold the change, and its leases
+        return self._claim.acquire(blocking=False)
 
     def expire(self) -> None:
-        """Run the callback: the time has run out, or the result is unwanted. Not after `end`."""
-        self._dog.forget(self)
-        # Read before the claim: `end` clears it, with the claim lost or won.
-        on_expire = self._on_expire
-        if self._claim.acquire(blocking=False) and on_expire is not None:
-            on_expire()
+        """Have the callback called now: the result is unwanted. Not after the end. Any thread."""
+        self.deadline = -math.inf
+        self._dog.wake()
 
 
 class Watchdog:
     """Expires watches in time; its thread starts with the first one and sleeps between them."""
 
     def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
-        self._active: Final[set[Watch]] = set()
-        self._planned = math.inf  # when the thread will look again
-        self._pid = 0
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._active: Final[dict[int, Watch]] = {}
+        # When the thread will look again; infinity while it looks. Written by that thread alone.
+        self._planned = math.inf
+        self._wake: SimpleQueue[None] = SimpleQueue()  # the thread's own; it makes it
+        self._thread: threading.Thread | None = None
 
-    def watch(self, timeout: float | None, on_expire: Callable[[], None]) -> Watch:
-        """Watch from now on.
+    def start(self) -> None:
+        """Make sure that the thread runs: at first, in a forked child, and if it was killed.
 
-        Args:
-            timeout: seconds; None for a watch that only `expire` ends early.
-            on_expire: called in the watchdog's thread, or in the thread that calls `expire`; it
-                must return soon.
+        Raises:
+            NoThreadError: the system starts no more threads.
         """
-        deadline = math.inf if timeout is None else monotonic() + timeout
-        watch = Watch(self, deadline, on_expire)
-        with self._lock:
-            is_running = self._pid == os.getpid()  # a forked child has no thread
-            self._pid = os.getpid()
-            self._active.add(watch)
-            wake = self._wake
-            if deadline < self._planned:
-                self._planned = deadline
-                wake.put(None)
-            if not is_running:
-                self._wake = wake = SimpleQueue()
-        if not is_running:
-            threading.Thread(
-                target=self._run, args=(wake,), name="epochal watchdog", daemon=True
-            ).start()
-        return watch
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = start_thread(self._run, name="epochal watchdog")
+
+    def watch(self, watch: Watch) -> None:
+        """Watch from now on."""
+        # Added, then the look at the plan: see above.
+        self._active[id(watch)] = watch
+        if watch.deadline < self._planned:
+            self.wake()
 
     def forget(self, watch: Watch) -> None:
-        """Stop watching."""
-        with self._lock:
-            self._active.discard(watch)
+        """Stop watching. Idempotent."""
+        self._active.pop(id(watch), None)
 
-    def _run(self, wake: SimpleQueue[None]) -> None:
-        while True:
-            for watch in self._due():
-                watch.expire()  # outside the lock: callbacks are foreign code
-            with self._lock:
-                # Planned under the lock, before the sleep: a watch that is added later wakes us if
-                # it is due earlier. One that has ended costs a look too many, no more.
-                self._planned = min((w.deadline for w in self._active), default=math.inf)
-                pause = None if self._planned == math.inf else self._planned - monotonic()
-            with suppress(Empty):
-                wake.get(timeout=None if pause is None else max(0.0, pause))
+    def wake(self) -> None:
+        """Have the thread look at every watch."""
+        self._wake.put(None)
 
-    def _due(self) -> list[Watch]:
-        now = monotonic()
-        with self._lock:
-            return [watch for watch in self._active if watch.deadline <= now]
+    def _run(self) -> None:
+        # If two threads start one at once, the later of the two is the watchdog.
+        wake: SimpleQueue[None] = SimpleQueue()
+        before, self._wake = self._wake, wake
+        before.put(None)
+        while self._wake is wake:
+            pause_s = _RETRY_S
+            # Nothing ends this thread: no time limit of the process would hold any more.
+            with suppress(BaseException):
+                pause_s = self._look()
+            with suppress(BaseException):  # `Empty`, for one
+                wake.get(timeout=pause_s)
+
+    def _look(self) -> float:
+        """Expire what is due; returns in how many seconds to look again."""
+        # Said, then the copy: see above.
+        self._planned = math.inf
+        active = self._active.copy().values()
+        now, pause_s = monotonic(), TIMEOUT_MAX
+        for watch in active:
+            on_expire = watch.on_expire
+            if watch.deadline > now or on_expire is None:
+                continue
+            try:
+                on_expire(watch)
+            except BaseException:  # noqa: BLE001  there is no thread: until there is one
+                pause_s = _RETRY_S
+            else:
+                self.forget(watch)
+        planned = min((w.deadline for w in active if w.deadline > now), default=math.inf)
+        self._planned = planned
+        return max(0.0, min(pause_s, planned - monotonic()))
 
 
 watchdog: Final = Watchdog()

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from epochal._core.change import queue as queue_module
 from epochal._core.change.plugin_calls import PluginCall, changing
-from epochal._core.change.queue import ChangeQueue, RunningChange
+from epochal._core.change.queue import ChangeQueue, QueuedChange
 from epochal._core.change.sequence import ChangeSpec, Limits
 from epochal._core.generation.epoch import EpochStore
+from epochal._core.sync.threads import start_thread
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import (
     ChangeCancelledError,
@@ -35,6 +37,12 @@ def inside_a_change(queue, call, *args):
     return context.run(call, *args)
 
 
+def begin(queue, spec):
+    change = queue.prepare(spec)
+    change.begin()
+    return change
+
+
 @pytest.fixture
 def queue():
     return ChangeQueue(EpochStore(SimpleNamespace(), open_namespace=None))
@@ -42,8 +50,8 @@ def queue():
 
 def test_changes_run_in_the_order_of_the_calls(queue):
     go, order = threading.Event(), []
-    first = queue.begin(asking(lambda: go.wait(LIMIT_S) and order.append(0)))
-    others = [queue.begin(asking(lambda n=n: order.append(n))) for n in range(1, 6)]
+    first = begin(queue, asking(lambda: go.wait(LIMIT_S) and order.append(0)))
+    others = [begin(queue, asking(lambda n=n: order.append(n))) for n in range(1, 6)]
     assert order == []
     go.set()
     reports = [change.wait() for change in (first, *others)]
@@ -54,59 +62,73 @@ def test_changes_run_in_the_order_of_the_calls(queue):
 
 def test_the_last_change_comes_after_those_before_it_and_closes_the_queue(queue):
     go, order = threading.Event(), []
-    queue.begin(asking(lambda: go.wait(LIMIT_S) and order.append("first")))
-    last = queue.begin_last(asking(lambda: order.append("last")))
+    begin(queue, asking(lambda: go.wait(LIMIT_S) and order.append("first")))
+    closer = threading.Thread(
+        target=queue.run_last, args=(asking(lambda: order.append("last")),), daemon=True
+    )
+    closer.start()
+    while not queue._closings:  # ends with the test's time limit
+        threading.Event().wait(0.001)
     with pytest.raises(RuntimeClosedError):
-        queue.begin(asking(pytest.fail))
+        begin(queue, asking(pytest.fail))
     with pytest.raises(RuntimeClosedError):
         queue.check_open()
-    assert queue.begin_last(asking(pytest.fail)) is None
+    assert queue.run_last(asking(pytest.fail)) is None
     go.set()
-    last.wait()
+    closer.join(LIMIT_S)
     assert order == ["first", "last"]
 
 
 def test_a_last_change_that_is_refused_leaves_the_queue_open(queue):
     with pytest.raises(NestedChangeError):
-        inside_a_change(queue, queue.begin_last, asking(pytest.fail))
+        inside_a_change(queue, queue.run_last, asking(pytest.fail))
+    with pytest.raises(ZeroDivisionError):
+        queue.run_last(asking(lambda: 1 / 0))
     queue.check_open()
-    assert queue.begin(asking(lambda: None)).wait().published
+    assert queue.prepare(asking(lambda: None)).wait().published
 
 
 def test_code_that_a_change_runs_begins_no_change_of_the_same_runtime(queue):
     with pytest.raises(NestedChangeError, match="in the same change"):
-        inside_a_change(queue, queue.begin, asking(pytest.fail))
+        inside_a_change(queue, queue.prepare, asking(pytest.fail))
     other = ChangeQueue(EpochStore(SimpleNamespace(), open_namespace=None))
-    assert inside_a_change(queue, other.begin, asking(lambda: None)).wait().published
+    assert inside_a_change(queue, other.prepare, asking(lambda: None)).wait().published
 
 
 def test_a_fork_of_the_process_begins_no_change(queue):
     queue._pid += 1
     with pytest.raises(ForkedRuntimeError, match="make a new Runtime"):
-        queue.begin(asking(pytest.fail))
+        begin(queue, asking(pytest.fail))
 
 
 def test_waiting_ends_when_every_change_has_ended_or_the_time_is_over(queue):
     go = threading.Event()
-    ended = queue.begin(asking(lambda: None))
+    ended = begin(queue, asking(lambda: None))
     ended.wait()
-    changes = [queue.begin(asking(lambda: go.wait(LIMIT_S))) for _ in range(3)]
+    changes = [begin(queue, asking(lambda: go.wait(LIMIT_S))) for _ in range(3)]
     queue.wait(0.0)
-    assert not any(change._executor.answer.done() for change in changes)
+    assert not any(change.executor.answer.done() for change in changes)
     go.set()
     queue.wait(LIMIT_S)
-    assert all(change._executor.ended.done() for change in (ended, *changes))
+    assert all(change.executor.ended.done() for change in (ended, *changes))
 
 
 class Executor:
-    """A change that runs until it is cancelled, and takes a while to be undone."""
+    """A change that runs until it is cancelled, and is undone as a test says."""
 
-    def __init__(self):
-        self.answer, self.cancelled = InterruptedAnswer(), 0
+    def __init__(self, answer=None, published=None):
+        self.answer, self.cancelled = answer or Future(), 0
         self.answer.set_running_or_notify_cancel()
+        self.published, self.commits = published, published is not None
+
+    def withdraw(self):
+        return False
 
     def cancel(self):
         self.cancelled += 1
+
+    def pending(self):
+        return QueuedChange(SimpleNamespace(begin=lambda executor, name: None), self, "change")
 
 
 class InterruptedAnswer(Future):
@@ -116,19 +138,16 @@ class InterruptedAnswer(Future):
         raise KeyboardInterrupt
 
     def exception(self, timeout=None):
-        self.set_exception(ChangeCancelledError("undone"))
+        if not self.done():
+            self.set_exception(ChangeCancelledError("undone"))
         return super().exception()
 
 
-class AsyncExecutor:
-    """A change that runs until it is cancelled; it is undone some turns of the loop later."""
-
-    def __init__(self):
-        self.answer, self.cancelled = Future(), 0
-        self.answer.set_running_or_notify_cancel()
+class AsyncExecutor(Executor):
+    """A change that is undone some turns of the loop after it was cancelled."""
 
     def cancel(self):
-        self.cancelled += 1
+        super().cancel()
         self._undo(asyncio.get_running_loop(), turns=5)
 
     def _undo(self, loop, turns):
@@ -139,26 +158,40 @@ class AsyncExecutor:
 
 
 def test_ctrl_c_gives_the_change_up_and_leaves_when_it_is_undone():
-    executor = Executor()
-    with pytest.raises(KeyboardInterrupt):
-        RunningChange(executor).wait()
+    executor = Executor(InterruptedAnswer())
+    with pytest.raises(KeyboardInterrupt) as raised:
+        executor.pending().wait()
     assert executor.cancelled == 1
     assert executor.answer.done()
+    assert not hasattr(raised.value, "__notes__")
 
 
-def test_ctrl_c_after_the_answer_gives_nothing_up():
-    executor = Executor()
+def test_ctrl_c_after_the_answer_gives_nothing_up_and_notes_the_commit():
+    executor = Executor(InterruptedAnswer(), published=3)
     executor.answer.set_result("report")
-    with pytest.raises(KeyboardInterrupt):
-        RunningChange(executor).wait()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        executor.pending().wait()
     assert executor.cancelled == 0
+    assert raised.value.__notes__ == ["the change is committed: epoch 3 is current"]
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_notes_that_the_change_commits():
+    class Stuck(InterruptedAnswer):
+        def exception(self, timeout=None):
+            raise KeyboardInterrupt
+
+    executor = Executor(Stuck())
+    executor.commits = True
+    with pytest.raises(KeyboardInterrupt) as raised:
+        executor.pending().wait()
+    assert raised.value.__notes__ == ["it was too late to give the change up: it commits"]
 
 
 def test_an_error_of_the_change_gives_nothing_up():
-    executor = AsyncExecutor()
+    executor = Executor()
     executor.answer.set_exception(LookupError("no"))
     with pytest.raises(LookupError):
-        RunningChange(executor).wait()
+        executor.pending().wait()
     assert executor.cancelled == 0
 
 
@@ -166,7 +199,7 @@ def test_a_cancelled_task_gives_the_change_up_and_ends_when_it_is_undone():
     executor = AsyncExecutor()
 
     async def cancel():
-        task = asyncio.ensure_future(RunningChange(executor).wait_async())
+        task = asyncio.ensure_future(executor.pending().wait_async())
         await asyncio.sleep(0)  # the task waits from here on
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -177,7 +210,67 @@ def test_a_cancelled_task_gives_the_change_up_and_ends_when_it_is_undone():
     assert executor.cancelled == 1
 
 
+def test_a_coroutine_that_is_closed_gives_the_change_up_and_cannot_wait():
+    executor = Executor()
+
+    async def close():
+        waiting = executor.pending().wait_async()
+        waiting.send(None)
+        waiting.close()
+
+    asyncio.run(close())
+    assert executor.cancelled == 1
+
+
 def test_a_task_gets_the_report():
-    executor = AsyncExecutor()
+    executor = Executor()
     executor.answer.set_result("report")
-    assert asyncio.run(RunningChange(executor).wait_async()) == "report"
+    assert asyncio.run(executor.pending().wait_async()) == "report"
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["no thread", "a thread"])
+def test_a_change_whose_start_is_interrupted_never_runs(queue, monkeypatch, begun):
+    """Also where its thread was started all the same: then it touches nothing."""
+    held = []
+    monkeypatch.setattr(queue_module, "start_thread", lambda run, name: held.append(run) or 1 / 0)
+    change = queue.prepare(asking(pytest.fail))
+    with pytest.raises(ZeroDivisionError):
+        change.wait()
+    monkeypatch.undo()
+    if begun:
+        held[0]()
+    assert not change.executor.answer.done()
+    assert not queue._epochs.turn._queue
+    queue.wait(LIMIT_S)
+    assert queue.prepare(asking(lambda: None)).wait().epoch_after == 1
+
+
+def test_a_change_that_began_before_its_start_was_interrupted_is_given_up(queue, monkeypatch):
+    def interrupt(run, name):
+        start_thread(run, name=name)
+        assert reading.wait(LIMIT_S)
+        raise KeyboardInterrupt
+
+    def read():
+        reading.set()
+        assert cancelled.wait(LIMIT_S)
+
+    reading, cancelled = threading.Event(), threading.Event()
+    monkeypatch.setattr(queue_module, "start_thread", interrupt)
+    change = queue.prepare(asking(read))
+    change.executor._runner.cancelled.add_done_callback(lambda _: cancelled.set())
+    with pytest.raises(KeyboardInterrupt):
+        change.wait()
+    monkeypatch.undo()
+    assert queue._epochs.current.number == 0
+    assert queue.prepare(asking(lambda: None)).wait().epoch_after == 1
+
+
+def test_an_interrupted_close_leaves_the_queue_open(queue, monkeypatch):
+    monkeypatch.setattr(queue_module, "start_thread", lambda run, name: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        queue.run_last(asking(lambda: None))
+    monkeypatch.undo()
+    queue.check_open()
+    assert queue.run_last(asking(lambda: None)).published
+    assert queue.run_last(asking(lambda: None)) is None

@@ -2,7 +2,7 @@
 
 import threading
 
-from epochal._core.sync.fifo_lock import FifoLock
+from epochal._core.sync.fifo_lock import FifoLock, Ticket
 
 
 def test_a_free_lock_is_granted_at_once():
@@ -46,3 +46,13 @@ def test_a_callback_of_a_granted_ticket_may_use_the_lock():
     lock.release(first)
     assert released.is_set()
     assert lock.acquire().done()
+
+
+def test_a_ticket_that_was_never_queued_can_be_released():
+    lock = FifoLock()
+    first = lock.acquire()
+    lock.release(Ticket())
+    second = lock.acquire()
+    assert not second.done()
+    lock.release(first)
+    assert second.done()

@@ -1,4 +1,4 @@
-"""The watchdog: exactly one of an end in time and an expiry happens."""
+"""The watchdog: exactly one of an end in time and a successor happens; nothing ends its thread."""
 
 import os
 import threading
@@ -6,7 +6,11 @@ from time import monotonic
 
 import pytest
 
-from epochal._core.sync.watchdog import Watchdog
+from epochal._core.sync import watchdog as watchdog_module
+from epochal._core.sync.threads import start_thread
+from epochal._core.sync.watchdog import Watch, Watchdog
+
+LIMIT_S = 20
 
 
 @pytest.fixture
@@ -14,59 +18,120 @@ def dog():
     return Watchdog()
 
 
-def test_work_that_ends_in_time_is_not_expired(dog):
-    expired = []
-    watch = dog.watch(60, lambda: expired.append(1))
-    assert watch.end()
-    watch.expire()
-    assert expired == []
+class Work:
+    """Watched work; its successor notes that it took over."""
+
+    def __init__(self, dog, timeout):
+        self.tried, self.taken_over = threading.Event(), []
+        self.watch = Watch(dog, timeout, self._succeed)
+        self.watch.begin()
+
+    def _succeed(self, watch):
+        def succeed():
+            self.taken_over += [1] * watch.take_over()
+            self.tried.set()
+
+        start_thread(succeed, name="successor")
 
 
-def test_work_that_takes_too_long_expires_and_its_end_comes_too_late(dog):
-    expired = threading.Event()
-    watch = dog.watch(0.01, expired.set)
-    assert expired.wait(10)
-    assert not watch.end()
+def test_work_that_ends_in_time_has_no_successor(dog):
+    work = Work(dog, 60)
+    assert work.watch.end()
+    work.watch.expire()
+    other = Work(dog, 0.0)  # by then the watchdog has looked
+    assert other.tried.wait(LIMIT_S)
+    assert not work.tried.is_set()
+
+
+def test_work_that_takes_too_long_has_a_successor_and_its_end_comes_too_late(dog):
+    work = Work(dog, 0.01)
+    assert work.tried.wait(LIMIT_S)
+    assert not work.watch.end()
+    assert work.taken_over == [1]
 
 
 def test_an_earlier_deadline_wakes_the_sleeping_thread(dog):
-    expired = threading.Event()
-    dog.watch(60, lambda: None)
     began = monotonic()
-    dog.watch(0.01, expired.set)
-    assert expired.wait(10)
-    assert monotonic() - began < 10
+    Work(dog, 60)
+    assert Work(dog, 0.01).tried.wait(LIMIT_S)
+    assert monotonic() - began < 30
 
 
 def test_a_watch_without_a_limit_expires_by_hand_once(dog):
-    expired = []
-    watch = dog.watch(None, lambda: expired.append(1))
-    watch.expire()
-    watch.expire()
-    assert expired == [1]
-    assert not watch.end()
+    work = Work(dog, None)
+    work.watch.expire()
+    work.watch.expire()
+    assert work.tried.wait(LIMIT_S)
+    assert not work.watch.end()
+    assert work.taken_over == [1]
 
 
-def test_of_an_end_and_an_expiry_one_wins():
+def test_of_an_end_and_a_successor_one_wins(dog):
     for _ in range(200):
-        dog, expired = Watchdog(), []
-        watch = dog.watch(None, lambda expired=expired: expired.append(1))
-        thread = threading.Thread(target=watch.expire)
-        thread.start()
-        ended = watch.end()
-        thread.join(10)
-        assert ended is not bool(expired)
+        work = Work(dog, None)
+        work.watch.expire()
+        ended = work.watch.end()
+        if not ended:
+            assert work.tried.wait(LIMIT_S)
+        assert ended is not bool(work.taken_over)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no thread"), MemoryError(), SystemExit()])
+def test_a_callback_that_fails_is_called_again_and_delays_no_other(dog, error):
+    called, done = [], threading.Event()
+
+    def fail_at_first(watch):
+        called.append(1)
+        if len(called) < 4:
+            raise error
+        done.set()
+
+    watch = Watch(dog, 0.0, fail_at_first)
+    watch.begin()
+    assert Work(dog, 0.01).tried.wait(LIMIT_S)
+    assert done.wait(LIMIT_S)
+    assert watch.end()
+
+
+def test_nothing_that_is_raised_in_its_thread_ends_it(dog, monkeypatch):
+    work, monotonic_, raised = Work(dog, 60), watchdog_module.monotonic, []
+
+    def fail_three_times():
+        if threading.current_thread() is dog._thread and len(raised) < 3:
+            raised.append(1)
+            raise MemoryError
+        return monotonic_()
+
+    monkeypatch.setattr(watchdog_module, "monotonic", fail_three_times)
+    work.watch.expire()
+    assert work.tried.wait(LIMIT_S)
+    assert len(raised) == 3
+
+
+def test_a_limit_beyond_the_longest_wait_of_the_interpreter_is_no_fault(dog):
+    Work(dog, 1e12)
+    Work(dog, float("inf"))
+    assert Work(dog, 0.01).tried.wait(LIMIT_S)
+
+
+def test_a_watch_fails_where_the_thread_cannot_be_started_and_works_afterwards(dog, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="changed"):
+        patch.setattr(threading.Thread, "start", refuse)
+        Work(dog, 0.01)
+    assert Work(dog, 0.01).tried.wait(LIMIT_S)
+
+
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_fork_has_a_watchdog_thread_of_its_own(dog):
-    dog.watch(60, lambda: None).end()
+    Work(dog, 60).watch.end()
     pid = os.fork()
     if pid == 0:
         try:
-            expired = threading.Event()
-            dog.watch(0.01, expired.set)
-            os._exit(0 if expired.wait(10) else 1)
+            os._exit(0 if Work(dog, 0.01).tried.wait(10) else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
