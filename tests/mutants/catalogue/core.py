@@ -394,7 +394,7 @@ MUTANTS = (
         where="StepRunner.call_plugin",
         at="assign 5",
         edit=delete(),
-        shape="28c881",
+        shape="50039a",
         test=ORIGINS + "test_work_that_init_began_may_ask_for_changes_afterwards",
     ),
     Mutant(
