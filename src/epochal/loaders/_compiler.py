@@ -14,8 +14,12 @@ warnings are therefore always the interpreter's own.
 
 Threads: the helper is used under ``_lock``, one source at a time, and no foreign code
 runs under it. ``_cache`` is read and written by any thread, each look-up and each entry in one
-step; two threads that compile the same source both enter an equal result. After a fork the child
-has no helper, and does not use its parent's.
+step; two threads that compile the same source both enter an equal result.
+
+A helper answers the source that it was sent last, or it is not used again: a thread that is
+interrupted between sending and reading leaves an answer in the pipe. A forked child has a new lock,
+no helper, and neither end of the pipes to its parent's. Nothing is buffered in this process, so the
+child has nothing of its parent's to send.
 """
 
 from __future__ import annotations
@@ -29,7 +33,6 @@ import select
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakValueDictionary
@@ -118,7 +121,7 @@ class Compiler:
         """The helper's result; empty if it has none."""
         with self._lock:
             helper = self._helper
-            if helper is not None and not (helper.is_ours and helper.is_alive):
+            if helper is not None and not helper.is_usable:
                 helper.close()
                 helper = None
             if helper is None:
@@ -127,11 +130,19 @@ class Compiler:
                 return b""
             try:
                 return helper.ask(source)
-            except (OSError, EOFError, ValueError):
-                # It ended, or does not answer: the next source starts another.
-                self._helper = None
+            except BaseException as error:
+                self._helper = None  # the next source starts another
                 helper.close()
-                return b""
+                if isinstance(error, (OSError, EOFError, ValueError)):
+                    return b""  # it ended, or does not answer
+                raise
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: have a lock that no thread holds, and none of the parent's helper."""
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.close()
 
 
 class _Helper:
@@ -144,6 +155,7 @@ class _Helper:
         self._to: Final = process.stdin
         self._from: Final = process.stdout
         self._pid: Final = os.getpid()
+        self._is_asked = False  # from before a source is sent until its answer is read
 
     @classmethod
     def start(cls) -> _Helper | None:
@@ -159,6 +171,7 @@ class _Helper:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
+                    bufsize=0,
                     # Ctrl-C shall reach the serving process alone.
                     start_new_session=True,
                 )
@@ -167,14 +180,14 @@ class _Helper:
             return None
 
     @property
-    def is_ours(self) -> bool:
-        """Whether this process started it, not the process that this one was forked from."""
-        return self._pid == os.getpid()
+    def is_usable(self) -> bool:
+        """Whether it runs, for this process, and owes no answer. It ends when reloads are rare."""
+        return self._is_ours and not self._is_asked and self._process.poll() is None
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it runs; it ends by itself when reloads are rare."""
-        return self._process.poll() is None
+    def _is_ours(self) -> bool:
+        """Whether this process started it, not the process that this one was forked from."""
+        return self._pid == os.getpid()
 
     def ask(self, source: bytes) -> bytes:
         """Send it a source and wait for the compiled module; empty if it could not compile it.
@@ -183,10 +196,14 @@ class _Helper:
             OSError: it has ended, or does not answer in time.
             EOFError: it ended while it answered.
         """
-        self._to.write(len(source).to_bytes(8, "little") + source)
-        self._to.flush()
+        self._is_asked = True
+        left = memoryview(len(source).to_bytes(8, "little") + source)
+        while left:
+            left = left[os.write(self._to.fileno(), left) :]
         count = int.from_bytes(self._read(8), "little")
-        return self._read(count)
+        answer = self._read(count)
+        self._is_asked = False
+        return answer
 
     def _read(self, count: int) -> bytes:
         parts = bytearray()
@@ -202,17 +219,20 @@ class _Helper:
         return bytes(parts)
 
     def close(self) -> None:
-        """Kill it and close the pipes; does nothing to the helper of a parent process."""
-        if not self.is_ours:
-            return
-        self._process.kill()
-        with suppress(OSError):  # flushes what the killed process did not read
-            self._to.close()
+        """Kill it, unless it is a parent process's, and close the pipes."""
+        if self._is_ours:
+            self._process.kill()
+        self._to.close()
         self._from.close()
-        self._process.wait()
+        if self._is_ours:
+            self._process.wait()
+        else:
+            self._process.returncode = 0  # it is not this process's to wait for
 
 
 COMPILER: Final = Compiler()
 """The compiler of this process: all its runtimes share the helper and the cache."""
 
 atexit.register(COMPILER.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=COMPILER.leave_to_parent)

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 NAME: Final = "prometheus_client"
 
 _lock: Final = threading.RLock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @dataclass(slots=True, eq=False)

@@ -41,7 +41,7 @@ MUTANTS = (
         where="Compiler._compile_in_helper",
         at="if 0 / test.values[1].operand",
         edit=replace("$values[0]"),
-        shape="5d09c6",
+        shape="d8c7c4",
         test=COMPILER + "test_a_helper_that_has_ended_is_replaced_at_once",
     ),
     Mutant(

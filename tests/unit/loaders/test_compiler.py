@@ -125,19 +125,92 @@ def test_a_helper_that_does_not_answer_is_given_up(compiler, monkeypatch):
     assert compiler._helper is None
 
 
-def test_a_fork_does_not_use_its_parents_helper(compiler, monkeypatch):
+IN_CHILD = """
+import os, sys, threading
+from epochal.loaders._compiler import COMPILER
+SOURCE = b"X = %d\\n" + b"# long enough for the helper\\n" * 100
+def compiled(number):
+    namespace = {{}}
+    exec(COMPILER.compile(SOURCE % number, "a.py", retain_in=[]), namespace)
+    return namespace["X"]
+def answers(number):
+    thread = threading.Thread(target=lambda: got.append(compiled(number)), daemon=True)
+    got = []
+    thread.start()
+    thread.join(20)
+    return got == [number]
+assert compiled(0) == 0
+{before}
+if (child := os.fork()) == 0:
+    is_right = False
+    try:
+        is_right = answers(1) and COMPILER._helper is not parents
+        COMPILER.close()
+    finally:
+        os._exit(0 if is_right else 1)
+{after}
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert answers(2) and COMPILER._helper is parents
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("parents = COMPILER._helper", ""),
+        ("parents = COMPILER._helper; COMPILER._lock.acquire()", "COMPILER._lock.release()"),
+        (  # the helper is at work, and its answer is read after the fork
+            "parents = COMPILER._helper; read = parents._read; forked = threading.Event()\n"
+            "reads = threading.Event()\n"
+            "parents._read = lambda n: (reads.set(), forked.wait(20), read(n))[-1]\n"
+            "asking = threading.Thread(target=compiled, args=(3,)); asking.start(); reads.wait(20)",
+            "forked.set(); asking.join(20)",
+        ),
+    ],
+    ids=["idle", "locked", "asked"],
+)
+def test_a_forked_child_compiles_by_itself_whatever_its_parent_does(before, after):
+    script = IN_CHILD.format(before=before, after=after)
+    command = [sys.executable, "-W", "error", "-W", "ignore:.*use of fork", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, SystemExit])
+@pytest.mark.parametrize("reads", [0, 1])
+def test_an_interrupted_source_leaves_no_answer_to_the_next(compiler, monkeypatch, error, reads):
     compiler.compile(SOURCE, "a.py", retain_in=[])
-    parents = compiler._helper
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    compiler.compile(SOURCE + b"X = 1\n", "a.py", retain_in=[])
-    monkeypatch.undo()
-    assert compiler._helper is not parents
-    parents.close()
-    compiler._helper._process.kill()
-    compiler._helper._process.wait()
-    compiler._helper._to.close()
-    compiler._helper._from.close()
-    compiler._helper = None
+    helper, left = compiler._helper, [reads]
+    read = helper._read
+
+    def interrupted(count):
+        if not left[0]:
+            raise error
+        left[0] -= 1
+        return read(count)
+
+    monkeypatch.setattr(helper, "_read", interrupted)
+    with pytest.raises(error):
+        compiler.compile(SOURCE + b"X = 1\n", "a.py", retain_in=[])
+    assert helper._process.returncode is not None
+    retained = []
+    assert run(compiler.compile(SOURCE + b"X = 2\n", "a.py", retain_in=retained), "X") == 2
+    assert retained
+
+
+def test_a_helper_that_owes_an_answer_is_replaced_even_if_it_could_not_be_closed(
+    compiler, monkeypatch
+):
+    compiler.compile(SOURCE, "a.py", retain_in=[])
+    helper = compiler._helper
+    monkeypatch.setattr(helper, "_read", lambda _: pytest.fail("interrupted"))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(helper), "close", lambda _: pytest.fail("interrupted again"))
+        with pytest.raises(BaseException, match="interrupted again"):
+            compiler.compile(SOURCE + b"X = 1\n", "a.py", retain_in=[])
+    compiler._helper = helper  # as if it had been interrupted a step earlier
+    assert run(compiler.compile(SOURCE + b"X = 2\n", "a.py", retain_in=[]), "X") == 2
+    assert compiler._helper is not helper
 
 
 def test_a_process_that_ends_leaves_no_helper_and_no_warning():

@@ -29,6 +29,7 @@ first was abandoned. ``_views`` is read and written under ``_lock``.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -192,6 +193,7 @@ class _SeenInClass:
 _cells: Final[dict[int, dict[tuple[int, str], _Cell]]] = {}
 _views: Final[dict[int, _ModuleView]] = {}
 _lock: Final = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class _ModuleView:

@@ -8,6 +8,7 @@ their `__eq__`, `__hash__` and `__repr__` may be foreign code.
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -114,6 +115,7 @@ class Put:
 
 _puts: Final[WeakRegistry[Put]] = WeakRegistry()
 _lock: Final = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def take_out(put: Put) -> bool:

@@ -14,16 +14,18 @@ Reads and writes
 ----------------
 
 There is no lock here: a thread that is interrupted under it, or a fork, would leave it locked for
-the whole process. ``_active`` is changed by any thread, one dict step at a time. A thread first
-adds its watch, then reads ``_planned``; the watchdog first says in ``_planned`` that it looks at
-every watch, then copies ``_active``: either it sees the watch, or the thread wakes it. The claim of
-a watch is a raw lock that is acquired once and never released.
+the whole process. A forked child has none of its parent's watches, and goes on with no change of
+it. ``_active`` is changed by any thread, one dict step at a time. A thread first adds its watch,
+then reads ``_planned``; the watchdog first says in ``_planned`` that it looks at every watch, then
+copies ``_active``: either it sees the watch, or the thread wakes it. The claim of a watch is a raw
+lock that is acquired once and never released.
 """
 
 from __future__ import annotations
 
 import _thread
 import math
+import os
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import TIMEOUT_MAX
@@ -132,6 +134,10 @@ class Watchdog:
         """Stop watching. Idempotent."""
         self._active.pop(id(watch), None)
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: watch nothing that its parent watches."""
+        self._active.clear()
+
     def wake(self) -> None:
         """Have the thread look at every watch."""
         self._wake.put(None)
@@ -172,3 +178,6 @@ class Watchdog:
 
 watchdog: Final = Watchdog()
 """The one of the process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=watchdog.leave_to_parent)

@@ -8,7 +8,7 @@ import pytest
 
 from epochal._core.sync import watchdog as watchdog_module
 from epochal._core.sync.threads import start_thread
-from epochal._core.sync.watchdog import Watch, Watchdog
+from epochal._core.sync.watchdog import Watch, Watchdog, watchdog
 
 LIMIT_S = 20
 
@@ -135,3 +135,17 @@ def test_a_fork_has_a_watchdog_thread_of_its_own(dog):
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fork_expires_nothing_of_its_parent():
+    parents = Work(watchdog, 0.3)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            own = Work(watchdog, 0.6)  # later than its parent's
+            os._exit(0 if own.tried.wait(20) and not parents.tried.is_set() else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert parents.tried.wait(20)
