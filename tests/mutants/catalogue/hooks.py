@@ -39,9 +39,9 @@ MUTANTS = (
         "an ended helper gets one more request, and the source is compiled in this process",
         module="epochal.loaders._compiler",
         where="Compiler._compile_in_helper",
-        at="if 0 / test.values[1].operand",
-        edit=replace("$values[0]"),
-        shape="d8c7c4",
+        at="if 0 / test",
+        edit=replace("helper is not None and not helper._is_ours"),
+        shape="bf7f38",
         test=COMPILER + "test_a_helper_that_has_ended_is_replaced_at_once",
     ),
     Mutant(
