@@ -1,5 +1,6 @@
 """The steps of a change: run forward, undone backward, and reported by their names."""
 
+import gc
 import sys
 from contextlib import contextmanager, suppress
 
@@ -174,6 +175,16 @@ FAULTY = (
 )
 
 
+@pytest.fixture
+def small_heap():
+    """What other tests left on the heap takes no part in the many looks at it."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize(
     ("function", "refused"), FAULTY, ids=lambda given: getattr(given, "__qualname__", str(given))
 )
