@@ -221,8 +221,15 @@ class _Greenlets:
     kind = "greenlet"
 
     def items(self) -> list[Any]:
-        cls = getattr(sys.modules.get("greenlet"), "greenlet", None)
+        module = sys.modules.get("greenlet")
+        cls = getattr(module, "greenlet", None)
         if not isinstance(cls, type):
+            return []
+        # Each greenlet descends from the main one of the thread that made it, and such a one is
+        # made at a thread's first use of greenlets. Most programs have the library imported only,
+        # by SQLAlchemy say, and are spared the look at all objects.
+        count = getattr(getattr(module, "_greenlet", None), "get_total_main_greenlets", None)
+        if count is not None and not count():
             return []
         # By type: `isinstance` would ask objects for their `__class__`, which may be foreign code.
         return [obj for obj in gc.get_objects() if issubclass(type(obj), cls)]
