@@ -261,14 +261,20 @@ def test_a_call_that_waits_in_an_executor_is_found(module, ids):
 def test_a_greenlet_that_is_switched_out_is_found(module, ids):
     greenlet = pytest.importorskip("greenlet")
     exec("def work(back):\n    back()", vars(module))
-    suspended = greenlet.greenlet(module.work)
-    fresh = greenlet.greenlet(module.work)
-    assert len(find_stragglers(ids)) == 2  # they will begin with the code
-    suspended.switch(greenlet.getcurrent().switch)
-    assert str(find_stragglers(ids)[0]) == "greenlet 'greenlet' suspended at <string>:2 in work"
-    suspended.switch()
-    del fresh
-    assert find_stragglers(ids) == ()
+
+    def use_greenlets():
+        suspended = greenlet.greenlet(module.work)
+        fresh = greenlet.greenlet(module.work)
+        assert len(find_stragglers(ids)) == 2  # they will begin with the code
+        suspended.switch(greenlet.getcurrent().switch)
+        assert str(find_stragglers(ids)[0]) == "greenlet 'greenlet' suspended at <string>:2 in work"
+        suspended.switch()
+        del fresh
+        assert find_stragglers(ids) == ()
+
+    # On a thread that ends: where a thread has used greenlets, each look goes over all objects.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(use_greenlets).result()
 
 
 def test_a_trio_task_is_found(module, ids):
