@@ -323,7 +323,7 @@ MUTANTS = (
         "greenlets that are switched out are not looked at",
         module="epochal._core.introspect.schedulers",
         where="_Greenlets.items",
-        at="return 1 / value",
+        at="return 2 / value",
         edit=replace("[]"),
         shape="cd3481",
         test=CORE
