@@ -7,7 +7,8 @@ import types
 
 import pytest
 
-from epochal.errors import InitError
+from epochal import Kind
+from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
 
 
 def make_host():
@@ -234,3 +235,102 @@ def test_data_of_the_host_that_changes_meanwhile_are_the_hosts(rt, plugins, host
     with pytest.raises(InitError):
         rt.load(write(plugins, code, "refused", f"hostpkg.count = 1\n{FAILS}"))
     assert (host.count, host.answer()) == (1, "later"), "neither is code of the plugin's"
+
+
+# --- a kind that raises ---------------------------------------------------------------------------
+
+
+class Panic(BaseException):
+    """As libraries in other languages raise."""
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+class Failing(Kind):
+    """Raises in one of its rules, once there is an error to raise."""
+
+    __slots__ = ("error", "rule")
+
+    def __init__(self):
+        super().__init__("failing")
+        self.error = self.rule = None
+
+    def _fail(self, rule):
+        if self.rule == rule:
+            raise self.error
+
+    def options(self, **options):
+        self._fail("options")
+        return options
+
+    def validate(self, export):
+        self._fail("validate")
+
+    def compare(self, old, new):
+        self._fail("compare")
+
+    def check_removed(self, old):
+        self._fail("check_removed")
+
+    def dependencies(self, export):
+        self._fail("dependencies")
+        return ()
+
+    def validate_together(self, exports):
+        self._fail("validate_together")
+
+
+REFUSED = {
+    "options": EpochalError,
+    "validate": ExportError,
+    "dependencies": ExportError,
+    "compare": IncompatibleError,
+    "check_removed": IncompatibleError,
+    "validate_together": IncompatibleError,
+}
+
+
+@pytest.mark.parametrize("rule", REFUSED)
+@pytest.mark.parametrize(
+    "error",
+    [TypeError("no"), RuntimeError("no"), KeyError(), MuteError(), Panic("no"), SystemExit(3)],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_kind_raises_refuses_the_change_and_names_the_export(
+    rt, plugins, monkeypatch, rule, error
+):
+    host = types.ModuleType("kindpkg")
+    host.failing = kind = Failing()
+    monkeypatch.setitem(sys.modules, "kindpkg", host)
+    code = "from kindpkg import failing\n@failing(name='f', size=1)\ndef f(): return 1\n"
+    rt.load(plugins.write("geo", code))
+    old = rt.generation("geo").number
+    kind.rule, kind.error = rule, error
+    code = code if rule != "check_removed" else code.replace("'f'", "'other'")
+    with pytest.raises(REFUSED[rule]) as refused:
+        rt.reload("geo", plugins.write("geo", code, version="2.0"))
+    words = str(refused.value)
+    assert type(error).__name__ in words or "no" in words
+    assert "failing" in words
+    if rule != "validate_together":
+        assert "geo" in words
+        assert "geo.f" in words or "@failing 'f'" in words
+    assert rt.generation("geo").number == old
+    kind.rule = None
+    assert rt.reload("geo").drained
+    assert rt.epoch[kind]["geo.f" if rule != "check_removed" else "geo.other"]() == 1
+
+
+def test_options_given_in_register_are_refused_by_the_exports_name(rt, plugins, monkeypatch):
+    host = types.ModuleType("kindpkg")
+    host.failing = kind = Failing()
+    monkeypatch.setitem(sys.modules, "kindpkg", host)
+    kind.rule, kind.error = "options", RuntimeError("no")
+    code = (
+        "def register(ctx):\n    import kindpkg\n    ctx.export(kindpkg.failing, len, name='f')\n"
+    )
+    with pytest.raises(EpochalError, match=r"geo.*@failing 'f': RuntimeError: no"):
+        rt.load(plugins.write("geo", code))

@@ -1169,6 +1169,18 @@ MUTANTS = (
         test=WATCHDOG + "test_nothing_that_is_raised_in_its_thread_ends_it",
     ),
     Mutant(
+        "E5.kinds-raise-anything",
+        "E5",
+        "an exception of a kind's comparison is a refusal if it is of two types alone",
+        module="epochal._core.change.staging",
+        where="_compare_exports",
+        at="try 0 / handlers[0].type",
+        edit=replace("(TypeError, ValueError)"),
+        shape="6fd0b6",
+        test="tests/integration/test_refused_changes.py::"
+        "test_whatever_a_kind_raises_refuses_the_change_and_names_the_export",
+    ),
+    Mutant(
         "interruption.answer-is-to-its-source",
         "interruption",
         "an interrupted helper gives the next source the code of the one before",

@@ -260,8 +260,11 @@ class Staging:
         for kind in self.global_kinds:
             try:
                 kind.validate_together([export for export in exports if export.kind is kind])
-            except (TypeError, ValueError) as error:
-                refusal = f"the exports of kind {kind.name} do not fit together: {error}"
+            except BaseException as error:  # noqa: BLE001  a kind's own, of any type
+                reason = format_error(error)
+                if isinstance(error, (TypeError, ValueError)):
+                    reason = str(error)  # the rule's own words, all of them
+                refusal = f"the exports of kind {kind.name} do not fit together: {reason}"
                 raise IncompatibleError(refusal) from without_variables(error)
 
     def build(self, plan: Plan) -> None:
@@ -411,7 +414,7 @@ def _compare_exports(old: Generation, new: Generation) -> None:
                 new.dropped.append(f"{kind.name} {name}" + (f": {state}" if state else ""))
             else:
                 kind.compare(before, after)
-        except (TypeError, ValueError) as error:
+        except BaseException as error:  # noqa: BLE001  a kind's own, of any type
             text = f"{refusal}: {format_error(error)}"
             raise IncompatibleError(text) from without_variables(error)
     if old.entry_point("export_state") and not new.entry_point("import_state"):

@@ -277,7 +277,7 @@ class PluginContext:
                 f"plugin {self.plugin!r} exported an object outside register(ctx); "
                 "the exports of a generation are fixed when it is linked"
             )
-        self._pending.append((kind, name, kind.options(**options), target))
+        self._pending.append((kind, name, kind.check_options(name, options), target))
         return target
 
     def take_exports(self) -> Iterator[tuple[Kind[Any], str | None, Mapping[str, Any], Any]]:

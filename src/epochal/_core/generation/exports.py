@@ -291,7 +291,7 @@ def _validate(export: Export, candidate: Candidate) -> None:
         )
     try:
         kind.validate(export)
-    except (TypeError, ValueError) as error:
+    except BaseException as error:
         raise ExportError(
             f"{export.name} cannot be a {kind.name}: {format_error(error)}", plugin=plugin
         ) from error
@@ -328,7 +328,14 @@ def _check_dependencies(export: Export, exports: Iterable[Export]) -> None:
     Raises:
         ExportError: one is not.
     """
-    for kind, target in export.kind.dependencies(export):
+    try:
+        dependencies = list(export.kind.dependencies(export))
+    except BaseException as error:
+        raise ExportError(
+            f"{export.name} cannot be a {export.kind.name}: {format_error(error)}",
+            plugin=export.plugin,
+        ) from error
+    for kind, target in dependencies:
         if not any(other.kind is kind and other.target is target for other in exports):
             raise ExportError(
                 f"{export.name} names the {kind.name} {target.__qualname__}, which plugin "

@@ -15,8 +15,8 @@ A type checker knows an export's signature where the kind states it:
 ``tool: Kind[Callable[[str], list[str]]] = Kind("agent.tool")``. Without it, exports are `Any`.
 
 A kind that has rules overrides `options`, `validate`, `compare` and `check_removed`. All of them
-run while a change is staged: an exception of any of them rolls the change back, and the plugins
-that serve are untouched.
+run while a change is staged: an exception of any of them, of any type, rolls the change back with
+an error that names the plugin, the kind and the export, and the plugins that serve are untouched.
 
 A kind with exports that keep state overrides `open`. Its result is made once for each generation,
 after the generation's `init`. The epoch offers it (in a `Handle`, whose methods carry the lease),
@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeA
 
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal._core.use.handle import Handle
+from epochal.errors import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -208,7 +209,7 @@ class Kind(Generic[F]):
         Raises:
             TypeError: an option that this kind does not know, or an object that cannot be marked.
         """
-        checked = MappingProxyType(dict(self.options(**options)))
+        checked = self.check_options(name, options)
 
         def apply(target: F) -> F:
             origin = _module_at_work(inspect.currentframe())
@@ -242,6 +243,24 @@ class Kind(Generic[F]):
         if options:
             raise TypeError(f"{self.name} takes no options, but was given {sorted(options)}")
         return options
+
+    def check_options(self, name: str | None, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The options as `options` returns them, whatever it raises.
+
+        Args:
+            name: of the export, if the marker was given one.
+            options: the marker's.
+
+        Raises:
+            TypeError: `options` refuses them, or fails.
+            ValueError: it refuses them by one.
+        """
+        try:
+            return MappingProxyType(dict(self.options(**options)))
+        except BaseException as error:
+            place = f"{self.name} {name!r}" if name is not None else self.name
+            refusal = ValueError if isinstance(error, ValueError) else TypeError
+            raise refusal(f"the options of @{place}: {format_error(error)}") from error
 
     def validate(self, export: Export) -> None:
         """Raise `ValueError` or `TypeError`, with the reason, if this cannot be an export.
