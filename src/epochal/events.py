@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, fields
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from epochal._core.sync.threads import start_thread
 from epochal.errors import format_error
 
 if TYPE_CHECKING:
@@ -307,10 +308,18 @@ class EventStream:
         Returns:
             A function that ends the subscription. Events that were emitted before are still
             delivered, and it returns when that is done (at once if the callback itself calls it).
+
+        Raises:
+            NoThreadError: the system starts no more threads.
         """
         subscription = _Subscription(callback, self)
-        with self._lock:
-            self._subscribers = (*self._subscribers, subscription)
+        try:
+            with self._lock:
+                self._subscribers = (*self._subscribers, subscription)
+            subscription.start()
+        except BaseException:
+            subscription.end()  # its thread may have begun
+            raise
         return subscription.end
 
     def emit(self, event: Event, *, without: _Subscription | None = None) -> None:
@@ -347,8 +356,10 @@ class _Subscription:
         # callback, in the middle of another put.
         self._queue: Final[SimpleQueue[Event | None]] = SimpleQueue()
         self._missed = 0
-        self._thread: Final = threading.Thread(target=self._run, name="epochal-events", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = start_thread(self._run, name="epochal-events")
 
     def put(self, event: Event) -> None:
         if self._queue.qsize() >= BACKLOG:
@@ -368,8 +379,9 @@ class _Subscription:
         self._stream.remove(self)
         self._put_missed()
         self._queue.put(None)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=_END_S)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=_END_S)
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:

@@ -170,7 +170,8 @@ def test_only_named_places_import_the_core():
 
 
 HOSTS_LOOK_INTO_THE_CORE = {
-    "jobs": {"jobs.runner"},
+    # They start their threads as the core does.
+    "jobs": {"jobs.runner", "jobs.clock_monitor", "jobs.flow", "jobs.positions", "jobs.timer"},
     "pluggy": {"pluggy._manager", "pluggy._marks"},
     "pytest_plugin": {"pytest_plugin"},
     "sql": {"sql.database", "sql.engine_refs", "sql.off_thread"},

@@ -12,6 +12,8 @@ import threading
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.sync.threads import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -69,10 +71,7 @@ class Heartbeat:
     def __init__(self, callback: Callable[[], object]) -> None:
         self._callback: Final = callback
         self._stopped: Final = threading.Event()
-        self._thread: Final = threading.Thread(
-            target=self._run, name="epochal-heartbeat", daemon=True
-        )
-        self._thread.start()
+        self._thread: Final = start_thread(self._run, name="epochal-heartbeat")
 
     def _run(self) -> None:
         while not self._stopped.wait(HEARTBEAT_S):

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.sync.threads import start_thread
 from epochal.errors import HostError, RuntimeClosedError, format_error
 from epochal.jobs.endpoints import EndpointError, locked_endpoints
 from epochal.jobs.events import FlowFailed
@@ -110,10 +111,9 @@ class Flow:
         self._checkpoint_at = 0.0
         self._waiting = ""
         self._last_error = ""
-        self._thread: Final = threading.Thread(
-            target=self._run, name=f"epochal-stream {names[0]} -> {names[1]}", daemon=True
+        self._thread: Final = start_thread(
+            self._run, name=f"epochal-stream {names[0]} -> {names[1]}"
         )
-        self._thread.start()
 
     @property
     def plugins(self) -> frozenset[str]:

@@ -25,8 +25,11 @@ import sqlite3
 import threading
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Final
+
+from epochal._core.sync.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,10 +94,7 @@ class Positions:
         self._writer: threading.Thread | None = None
         if path is not None:
             self._read(path)
-            self._writer = threading.Thread(
-                target=self._write_all, args=(path,), name="epochal-positions", daemon=True
-            )
-            self._writer.start()
+            self._writer = start_thread(partial(self._write_all, path), name="epochal-positions")
 
     # --- for `Jobs`, under its lock ----------------------------------------------------------
 

@@ -28,6 +28,8 @@ from contextlib import suppress
 from time import time
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.sync.threads import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -54,8 +56,7 @@ class JobTimer:
         self._heap: list[tuple[float, str]] = []
         self._by_hand: list[str] = []
         self._stopped = False
-        self._thread: Final = threading.Thread(target=self._run, name="epochal-timer", daemon=True)
-        self._thread.start()
+        self._thread: Final = start_thread(self._run, name="epochal-timer")
 
     def set(self, name: str, at: float) -> None:
         """Call once at a time, in seconds since the Unix epoch; replaces the name's earlier timer.

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.plugin.artifact import shown
 from epochal._core.plugin.manifest import has_manifest, read_manifest
+from epochal._core.sync.threads import start_thread
 from epochal.artifact import read_artifact
 from epochal.errors import EpochalError, HostError, RuntimeClosedError, format_error
 from epochal.watch.snapshot import snapshot
@@ -99,8 +100,7 @@ class Watcher:
             rust_timeout=round(scan_s * 1000),
             yield_on_timeout=True,
         )
-        self._thread: Final = threading.Thread(target=self._run, name="epochal watch", daemon=True)
-        self._thread.start()
+        self._thread: Final = start_thread(self._run, name="epochal watch")
 
     def close(self) -> None:
         """Stop watching, after the change under way. Idempotent."""

@@ -1181,6 +1181,18 @@ MUTANTS = (
         "test_whatever_a_kind_raises_refuses_the_change_and_names_the_export",
     ),
     Mutant(
+        "interruption.unstarted-thread-ends-well",
+        "interruption",
+        "a plugin's thread that could not be started makes its shutdown fail",
+        module="epochal._core.generation.resources",
+        where="Resources.spawn.end",
+        at="if 0",
+        edit=delete(),
+        shape="6367d9",
+        test="tests/integration/test_no_thread.py::"
+        "test_a_plugin_without_its_thread_ends_well_if_it_goes_on",
+    ),
+    Mutant(
         "interruption.answer-is-to-its-source",
         "interruption",
         "an interrupted helper gives the next source the code of the one before",

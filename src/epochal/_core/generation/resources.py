@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.origins import begun_by
 from epochal._core.sync.threads import LoopThread
-from epochal.errors import HostError
+from epochal.errors import HostError, NoThreadError
 
 if TYPE_CHECKING:
     import asyncio
@@ -72,7 +72,12 @@ class Resources:
     def spawn(
         self, work: Callable[[], object], name: str | None, stop_timeout: float
     ) -> threading.Thread:
-        """Run `work` on a thread that must end within `stop_timeout` seconds of `stopping`."""
+        """Run `work` on a thread that must end within `stop_timeout` seconds of `stopping`.
+
+        Raises:
+            HostError: the generation has been shut down.
+            NoThreadError: the system starts no more threads.
+        """
         context = Context()
         context.run(begun_by.set, self._origin)  # for the tasks of an event loop that it runs
         thread = threading.Thread(
@@ -80,6 +85,8 @@ class Resources:
         )
 
         def end() -> None:
+            if thread.ident is None:
+                return  # it could not be started
             thread.join(stop_timeout)
             if thread.is_alive():
                 raise DidNotEndError(
@@ -89,14 +96,21 @@ class Resources:
         # Before it starts: a generation that is shut down refuses, and then no thread may run.
         self.defer(end)
         self._origin.adopt(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise NoThreadError(thread.name, error) from error
         return thread
 
     def create_task(
         self, work: Coroutine[Any, Any, Any], name: str | None, stop_timeout: float
     ) -> Future[Any]:
         """Run a coroutine in the generation's own event loop until it is cancelled at the end."""
-        loop = self._running_loop()
+        try:
+            loop = self._running_loop()
+        except BaseException:
+            work.close()  # there is no thread for it: it never runs
+            raise
         outcome: Future[Any] = Future()
         outcome.set_running_or_notify_cancel()  # so it cannot be cancelled: it ends with the task
         task: list[asyncio.Task[Any]] = []
