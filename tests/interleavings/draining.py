@@ -119,8 +119,8 @@ def finalizer_ran_before_removal(state: Any) -> None:
     assert len(state.life.ledger) == 0
 
 
-def at_once(action: Callable[[], object]) -> None:
-    action()
+def at_once(action: Callable[..., object], *args: object) -> None:
+    action(*args)
 
 
 # --- a lease against finalize -------------------------------------------------------------------

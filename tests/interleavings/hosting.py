@@ -88,6 +88,7 @@ def changes_in_their_callers() -> Iterator[None]:
         stack.enter_context(mock.patch.object(change_queue, "watchdog"))
         stack.enter_context(mock.patch.object(QueuedChange, "begin", begin_and_run))
         stack.enter_context(mock.patch.object(events, "threading", _NO_THREADS))
+        stack.enter_context(mock.patch.object(events, "start_thread", _HeldThread))
         stack.enter_context(mock.patch.object(plugin_calls, "watchdog"))  # each run has its own
         # Comparing the process's tables takes half of a run's time, and no plugin here alters them.
         stack.enter_context(mock.patch.object(process_tables, "TABLES", ()))
@@ -98,18 +99,15 @@ def changes_in_their_callers() -> Iterator[None]:
 class _HeldThread:
     """A thread that never starts; the program calls its `run`."""
 
-    def __init__(self, target: Callable[[], None], name: str, *, daemon: bool) -> None:
-        self.run = target
-
-    def start(self) -> None:
-        pass
+    def __init__(self, work: Callable[[], None], *, name: str) -> None:
+        self.run = work
 
     def join(self, timeout: float | None = None) -> None:
         pass
 
 
 _NO_THREADS: Final = SimpleNamespace(
-    Thread=_HeldThread, Lock=lambda: threading.Lock(), current_thread=threading.current_thread
+    Lock=lambda: threading.Lock(), current_thread=threading.current_thread
 )
 
 
