@@ -33,7 +33,7 @@ from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.orphan_threads import end_threads
 from epochal._core.generation.own_state import PluginState, describe, translate_errors
-from epochal._core.generation.reclaim import Reclaim, reclaim
+from epochal._core.generation.reclaim import Reclaim, empty_typing, reclaim
 from epochal._core.generation.side_effects import SideEffects
 from epochal._core.introspect.callables import check_ran
 from epochal._core.introspect.origins import Origin
@@ -589,6 +589,9 @@ class Generation:
         """
         if self._context is not None:
             self._context.return_borrowed()
+        if self._borrowed:
+            # An annotation made of a borrowed export was not handed on to anybody.
+            empty_typing()
 
     def revoke_borrowed(self) -> None:
         """Take back the leases of every plugin that this one requires: it leaks, perhaps."""

@@ -122,6 +122,12 @@ def reclaim(
     return Reclaim(shells=_take_apart(graph), cleaned_up=tuple(cleaned_up))
 
 
+def empty_typing() -> None:
+    """Empty the caches of `typing`, which keep what an annotation was made of (`Optional[X]`)."""
+    for cleanup in typing._cleanups:  # type: ignore[attr-defined]  # noqa: SLF001  its only name
+        cleanup()
+
+
 Remedy: TypeAlias = "Callable[[Graph], Callable[[], list[str]]]"
 """Looks at the graph, and returns a function to call once the graph is dropped; this returns a line
 for each entry that it took out of a table."""
@@ -131,8 +137,7 @@ def _empty_typing(graph: Graph) -> Callable[[], list[str]]:
     """Empty the caches in which `typing` keeps classes (`Optional[X]`): needs no heap walk."""
 
     def empty() -> list[str]:
-        for cleanup in typing._cleanups:  # type: ignore[attr-defined]  # noqa: SLF001  its only name
-            cleanup()
+        empty_typing()
         return []
 
     return empty
