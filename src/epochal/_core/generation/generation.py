@@ -36,6 +36,7 @@ from epochal._core.generation.own_state import PluginState, describe, translate_
 from epochal._core.generation.reclaim import Reclaim, empty_typing, reclaim
 from epochal._core.generation.side_effects import SideEffects
 from epochal._core.introspect.callables import check_ran
+from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.origins import Origin
 from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.plugin.capabilities import allows
@@ -617,7 +618,11 @@ class Generation:
         root_name = namespace.root_name
         # `reclaim` counts references: none of this frame's may be among them.
         del namespace
-        return reclaim(modules, root_name=root_name, error=error)
+        reclaimed = reclaim(modules, root_name=root_name, error=error)
+        if any(ref() is not None for ref in self._borrowed):
+            # What it borrowed was handed on, or is in garbage, which must not keep it in use.
+            collect_soon()
+        return reclaimed
 
     def _noting(self) -> AbstractContextManager[None]:
         assert self._namespace is not None  # prepared, and not released
