@@ -245,8 +245,13 @@ def a_swap_names_its_holders(system: Any, size: Size) -> Outcome:
     operation.__enter__()
     system.swap({"geo": source("geo", 2)})
     holders = system.holders()
-    with system.begin() as look:
-        serves = look("geo", "a")()
+
+    def ask() -> object:
+        with system.begin() as look:
+            return look("geo", "a")()
+
+    with ThreadPoolExecutor(1) as pool:  # another thread: here, all belongs to the operation
+        serves = pool.submit(ask).result()
     operation.__exit__(None, None, None)
     return Outcome(serves == 2 and bool(holders), holders[0] if holders else "no holder was named")
 

@@ -41,6 +41,7 @@ INTERNAL = {
     "Hooks.__init__",
     "Lease.__init__",
     "Operation.__init__",
+    "PluginContext.__init__",
     # The steps of a generation's life and the making of an epoch: called by a change.
     "Epoch.linked",
     "Epoch.successor",
@@ -51,6 +52,8 @@ INTERNAL = {
     "Generation.prepare",
     "Generation.registrations",
     "Generation.release",
+    "Generation.succeed",
+    "Generation.table_puts",
     "PluginLifecycle.ledger",
     # A runtime's calls of its store and of its event stream, and a manager's of its callers.
     "Caller.within",

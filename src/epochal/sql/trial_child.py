@@ -48,6 +48,7 @@ def main(cpu_s: float, memory: int) -> None:
     warm_up: dict[str, Any] = {"sql": "SELECT 1", "parameters": None, "functions": []}
     _plan(contexts.new_context(), contexts.QUERIES_ONLY, warm_up)
     _limit_memory(memory)
+    _tell({"ask": "ready"})
     while select.select([sys.stdin], [], [], _IDLE_S)[0]:
         line = sys.stdin.readline()
         if not line:

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     Replies: TypeAlias = Mapping[str, Callable[[dict[str, Any]], pa.Schema | None]]
 
 PLANNING_CPU_S: Final = 0.7
-PLANNING_BYTES: Final = 128 << 20
+PLANNING_BYTES: Final = 400 << 20
 """What planning one text may take; at the first bound a plan had about 10,000 nodes."""
 
 _LOOK_S: Final = 0.05
@@ -212,6 +212,7 @@ class _Child:
                 f"which cannot be started: {format_error(error)}"
             ) from error
         self._received = b""
+        self._is_ready = False
 
     @property
     def is_alive(self) -> bool:
@@ -237,6 +238,9 @@ class _Child:
         self._send(line)
         while True:
             message = self._receive(execution)
+            if message["ask"] == "ready":
+                self._is_ready = True
+                continue
             if message["ask"] == "end":
                 refused: str | None = message["error"]
                 return refused
@@ -269,7 +273,7 @@ class _Child:
     def _failure(self) -> QueryError:
         """The error for a child that ended instead of an answer."""
         status = self._process.wait()
-        if status < 0:  # a signal: of the processor's limit, or an abort, since memory ran out
+        if self._is_ready:  # the processor's limit, or no memory, for which there are many statuses
             return QueryError(
                 f"planning the SQL takes more than {PLANNING_CPU_S:g} s of processor time or "
                 f"{PLANNING_BYTES >> 20} MiB; nest it less, or give parts of it as tables"

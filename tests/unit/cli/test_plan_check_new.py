@@ -177,8 +177,9 @@ def test_a_path_that_is_not_a_plugin_is_a_fault(kind, tmp_path, capsys):
 
 
 def test_a_leaking_plugin_gets_a_warning(write, monkeypatch, capsys):
-    monkeypatch.setattr(json, "left_behind", None, raising=False)
-    path = write("leaky", "1.0", code=f"{ONE_FUNCTION}\nimport json\njson.left_behind = twice\n")
+    monkeypatch.setattr(json, "left_behind", [], raising=False)
+    code = f"{ONE_FUNCTION}\nimport json\njson.left_behind.append(twice)\n"
+    path = write("leaky", "1.0", code=code)
     assert main(["check", path, "--json"]) == 0
     warnings = json.loads(capsys.readouterr().out)["warnings"]
     assert warnings

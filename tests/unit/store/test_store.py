@@ -202,12 +202,8 @@ def test_every_artifact_file_is_named_by_its_sha256(tmp_path):
 
 
 def test_a_package_with_a_line_break_in_a_name_is_refused(tmp_path):
-    package = make_package(tmp_path / "geo", "line\nbreak")
-    made = Candidate(package, read_manifest(package), {}, frozenset({"*"}))
-    with Store(tmp_path / "store") as store:
-        with pytest.raises(StoreError, match="line break"):
-            store.commit(Commit(1, "", 0, 1, "id1", (AddedGeneration(0, made),)))
-        assert store.history() == ()
+    with pytest.raises(ArtifactError, match="not printable text"):
+        make_package(tmp_path / "geo", "line\nbreak")
 
 
 # --- the order of writing ------------------------------------------------------------------------
@@ -283,10 +279,9 @@ def test_a_child_that_outlives_its_parent_does_not_hold_the_store(tmp_path):
         import os, sys, time
         from epochal.store import Store
         store = Store(sys.argv[1])
-        child = os.fork()
-        if child:
-            print(child, flush=True)
+        if os.fork():
             os._exit(0)
+        print(os.getpid(), flush=True)
         time.sleep(60)
     """
     done = subprocess.Popen(
