@@ -13,7 +13,7 @@ from epochal._core.generation.epoch import Epoch
 from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.candidate import Candidate
 from epochal._core.plugin.manifest import read_manifest
-from epochal.errors import NotKeptError, StoreError
+from epochal.errors import ArtifactError, NotKeptError, StoreError
 from epochal.store import Keep, Store
 
 DAY = 86_400.0
