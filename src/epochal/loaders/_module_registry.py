@@ -23,6 +23,7 @@ import threading
 import typing
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.generation.kind import forget_marks_of
 from epochal._core.introspect.object_names import MODULE_OF_NAME
 from epochal.loaders._import_notes import find_noted_spec
 from epochal.loaders._module_views import add_space, find_made, find_view, remove_space
@@ -147,6 +148,7 @@ def leave(root_name: str, files: Iterable[str]) -> None:
         linecache.cache.pop(file, None)
     for public in namespace.public_names():
         MODULE_OF_NAME.pop(id(public), None)
+        forget_marks_of(public)
         _remove_overloads(public, namespace)
     _remove_loggers(root_name)
 

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.generation import calling
 from epochal._core.generation.states import LifecycleState
-from epochal._core.introspect.object_names import MODULE_OF_NAME
+from epochal._core.introspect.object_names import MODULE_OF_NAME, PublicView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,7 +173,7 @@ class ViewLoader:
         _module(module.__name__)
 
 
-class ModuleView(ModuleType):
+class ModuleView(PublicView):
     """A plugin's module under its public name; see the module's docstring."""
 
     def __getattribute__(self, name: str) -> Any:

@@ -110,6 +110,7 @@ class PythonNamespace:
         self.owner: Callable[[], Generation | None] = _nobody
         self.modules: Final[dict[str, ModuleType]] = {}
         self._public_names: Final[dict[str, str]] = {}  # by private name, like `modules`
+        self._name_ids: Final[set[int]] = set()  # of the public names, which are held above
         tag = registry.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
         self.tag: Final = tag
         self.root_name: Final = f"{plugin}__{tag}"
@@ -256,7 +257,7 @@ class PythonNamespace:
         else:
             cls = obj if issubclass(type(obj), type) else type(obj)
             name = cls.__dict__.get("__module__")
-            if any(name is public for public in self.public_names()):
+            if id(name) in self._name_ids:
                 return True
         # A wrapper around one of our functions (`functools.lru_cache`, a partial, a decorator of a
         # library's) counts as ours.
@@ -294,6 +295,8 @@ class PythonNamespace:
         self._check_open(loader.name)
         # Joined, not copied: a string object of its own, even if it is one letter long.
         public = "".join((self.public_root, loader.name.removeprefix(self.root_name)))
+        self._name_ids.discard(id(self._public_names.get(loader.name)))
+        self._name_ids.add(id(public))
         module.__name__ = self._public_names[loader.name] = public
         MODULE_OF_NAME[id(public)] = module
         show(public)

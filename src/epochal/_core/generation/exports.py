@@ -19,7 +19,7 @@ from itertools import count
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.generation.kind import Export, Kind, Mark, made_marks, marks_of
+from epochal._core.generation.kind import Export, Kind, Mark, marks_made_in, marks_of
 from epochal._core.introspect.callables import callables_inside
 from epochal._core.introspect.collector import collect
 from epochal._core.plugin.capabilities import allows
@@ -239,15 +239,15 @@ def _refuse_hidden_marks(
 
 
 def _hidden(plugin: str, namespace: Namespace, exports: Mapping[ExportKey, Export]) -> list[Mark]:
-    made = [mark for mark in made_marks.live() if _made_by(mark, namespace)]
-    seen = {id(mark) for mark in _visible_marks(namespace)} if made else set()
-    return [
+    missing = [
         mark
-        for mark in made
-        if id(mark) not in seen
+        for module in list(namespace.modules.values())
+        for mark in marks_made_in(vars(module).get("__name__"))
         # Another object is exported in its place: a second definition, or by register(ctx).
-        and (mark.kind, f"{plugin}.{mark.name or mark.target.rpartition('.')[2]}") not in exports
+        if (mark.kind, f"{plugin}.{mark.name or mark.target.rpartition('.')[2]}") not in exports
     ]
+    seen = {id(mark) for mark in _visible_marks(namespace)} if missing else set()
+    return [mark for mark in missing if id(mark) not in seen]
 
 
 def _visible_marks(namespace: Namespace) -> Iterator[Mark]:

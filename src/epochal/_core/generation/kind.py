@@ -30,12 +30,12 @@ libraries.
 
 A mark knows the module whose code made it. So an object of a library that the plugin decorated its
 function with is the plugin's export, and a mark that no module's name leads to is found
-(`made_marks`): a marked object is exported or refused, never skipped.
+(`marks_made_in`): a marked object is exported or refused, never skipped.
 
 Which thread reads, which writes: ``_readers`` is an immutable tuple, replaced by `read_marks` as a
 module is imported, under the lock of imports. A thread that links a generation sees the old tuple
-or the new one, whole. ``made_marks`` holds each mark that is alive, weakly; any thread that applies
-a marker adds to it.
+or the new one, whole. ``_made`` holds each mark that is alive, weakly; any thread that applies a
+marker adds to it, and the thread that removes a generation drops the entries of its modules.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class Kind(Generic[F]):
                     f"{target!r} cannot be marked as {self.name}: it takes no attributes; "
                     f"export it with ctx.export({self.name}, …) in register(ctx)"
                 ) from None
-            made_marks.add(mark)
+            _made.setdefault(id(origin), WeakRegistry()).add(mark)
             return target
 
         return apply if target is None else apply(target)
@@ -375,8 +375,20 @@ def marks_of(target: object, name: str = "") -> tuple[Mark, ...]:
     return (*marks, *(mark for read in _readers for mark in read(name, target)))
 
 
-made_marks: Final[WeakRegistry[Mark]] = WeakRegistry()
-"""Every mark that a marker made, for as long as an object has it."""
+_made: Final[dict[int, WeakRegistry[Mark]]] = {}
+"""The marks that markers made, for as long as an object has them, by the `id` of the `__name__` of
+the module whose code made them: a mark keeps that object, so no other has its `id`."""
+
+
+def marks_made_in(name: object) -> list[Mark]:
+    """The marks that the code of a module made, by the very object that is its `__name__`."""
+    made = _made.get(id(name))
+    return made.live() if made is not None else []
+
+
+def forget_marks_of(name: object) -> None:
+    """Drop the entry of a module whose generation is removed."""
+    _made.pop(id(name), None)
 
 
 def _module_at_work(frame: FrameType | None) -> str:

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epochal._core.generation.watched_table import Entry, ListTable, NamedTable
-from epochal._core.introspect.object_names import MODULE_OF_NAME
+from epochal._core.introspect.object_names import MODULE_OF_NAME, PublicView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,13 +84,17 @@ class ModuleTable(NamedTable):
 
     def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
         """The modules that are the plugin's."""
-        # Nearly all modules have an ordinary name of their own, and cannot be the plugin's.
+        # Nearly all modules have an ordinary name of their own, or are views, and cannot be the
+        # plugin's.
         candidates = {
             key: module
             for key, module in now.items()
-            if type(module) is not ModuleType
-            or type(name := module.__dict__.get("__name__")) is not str
-            or id(name) in MODULE_OF_NAME
+            if not issubclass(type(module), PublicView)
+            and (
+                type(module) is not ModuleType
+                or type(name := module.__dict__.get("__name__")) is not str
+                or id(name) in MODULE_OF_NAME
+            )
         }
         return super().owned(candidates, owns)
 

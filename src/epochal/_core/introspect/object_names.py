@@ -41,6 +41,14 @@ All generations of a plugin have the same names: only the object tells them apar
 and removes entries, one dict step each, in any thread; the module keeps the string alive meanwhile.
 """
 
+
+class PublicView(ModuleType):
+    """The base of what stands in `sys.modules` for a plugin's module under its public name.
+
+    It is no generation's, since all generations of a plugin have it in common.
+    """
+
+
 dict_of_type: Final = type.__dict__["__dict__"].__get__
 """A class's `__dict__`, without calling its metaclass."""
 
