@@ -71,6 +71,7 @@ def _from_referrers(
 ) -> Iterable[str]:
     lines: list[str] = []
     seen: set[int] = set()
+    tables: dict[int, list[PathStep]] = {}  # by the id of a dictionary of attributes
     for edge in edges:
         holder = edge.node
         # An instance refers to its attributes' values itself, or to a dictionary of them.
@@ -79,11 +80,14 @@ def _from_referrers(
             if id(holder) not in seen:
                 lines += _from_registry(holder, ours)
             if _may_be_attributes(holder):
-                for owner in search.edges([holder]):
-                    lines += _from_property(owner.node, edge.target, ours)
+                tables.setdefault(id(holder), []).append(edge)
         elif type(holder) is list and id(holder) not in seen:
             lines += _from_codecs(holder, ours)
         seen.add(id(holder))
+    if tables:  # all in one walk over the heap
+        for owner in search.edges([held[0].node for held in tables.values()]):
+            for edge in tables[id(owner.target)]:
+                lines += _from_property(owner.node, edge.target, ours)
     return lines
 
 
