@@ -343,6 +343,9 @@ class Machine(RuleBasedStateMachine):
         assert all(LEDGER.shutdowns[me] == (me in started) for me in LEDGER.code_refs)
         self.generations.clear()
         self.last_error = None
+        for thread in threading.enumerate():  # takes back what an abandoned plugin call left
+            if thread.name.startswith("epochal after "):
+                thread.join(20)
         gc.collect()
         alive = {me: refs for me, refs in LEDGER.code_refs.items() if any(ref() for ref in refs)}
         assert not alive
