@@ -5,9 +5,11 @@
     app = FastAPI()
     app.add_middleware(EpochMiddleware, runtime=rt)
 
+    PinnedEpoch = Annotated[Operation, Depends(epoch)]     # Starlette: `epoch(request)`
+
     @app.get("/price")
-    async def price(request: Request, amount: float):
-        return request.state.epoch[rule]["pricing.quote"](amount)
+    async def price(pinned: PinnedEpoch, amount: float) -> float:
+        return pinned[rule]["pricing.quote"](amount)
 
 A request is pinned from its first line to its last byte, streaming responses, background tasks and
 websockets included. It sees one version of every plugin, across any number of reloads, and an old
@@ -18,7 +20,9 @@ holder of that version: ``GET /price``. Needs no other package.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from epochal.errors import NoEpochError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -33,12 +37,46 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+    class HTTPConnection(Protocol):
+        """A request or websocket: Starlette's, FastAPI's, or any object with a `scope`."""
+
+        @property
+        def scope(self) -> Scope:
+            """ASGI's own description of it."""
+            ...
+else:
+    # FastAPI reads the annotation of a dependency when it is declared: it passes the request.
+    try:
+        from starlette.requests import HTTPConnection
+    except ImportError:
+        HTTPConnection = object
+
 HEADER: Final = b"epochal-epoch"
 _STOPPED: Final = b"this request was asked to stop: code that it used has been replaced\n"
 
 
+def epoch(request: HTTPConnection) -> Operation:
+    """The epoch of a request or websocket, as `EpochMiddleware` pinned it.
+
+    Also a dependency of FastAPI: `Annotated[Operation, Depends(epoch)]`.
+
+    Args:
+        request: of Starlette or FastAPI, or any object with ASGI's `scope`.
+
+    Raises:
+        NoEpochError: the application has no `EpochMiddleware`.
+    """
+    operation: Operation | None = request.scope.get("state", {}).get("epoch")
+    if operation is None:
+        raise NoEpochError(
+            f"this request of {request.scope.get('path', '')!r} has no epoch: "
+            "app.add_middleware(EpochMiddleware, runtime=rt)"
+        )
+    return operation
+
+
 class EpochMiddleware:
-    """Pins one epoch for each request and websocket, as `request.state.epoch`.
+    """Pins one epoch for each request and websocket: `epoch(request)`, `request.state.epoch`.
 
     It is an `Operation`: `request.state.epoch[kind]["plugin.name"]` looks an export up, and
     `narrow` releases the plugins that the request does not need. A websocket that lives for days

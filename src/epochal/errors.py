@@ -9,6 +9,7 @@
     │   ├── AlreadyLoadedError
     │   ├── SourceConflictError            two files or folders say that they are one plugin
     │   ├── NestedChangeError              plugin code that a change runs asked for another change
+    │   ├── NoEpochError                   a request that no middleware pinned an epoch for
     │   ├── NoStoreError                   rollback or history without a store
     │   ├── NotKeptError                   the history does not have the target of the rollback
     │   ├── OperationEndedError
@@ -153,6 +154,10 @@ class SourceConflictError(HostError):
 
 class NestedChangeError(HostError):
     """Code that a change runs (a plugin's link, init or shutdown) asked for another change."""
+
+
+class NoEpochError(HostError):
+    """The request has no epoch: `epochal.asgi.EpochMiddleware` is not in its application."""
 
 
 class NoStoreError(HostError):

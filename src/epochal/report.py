@@ -123,10 +123,26 @@ class Swap:
     dropped: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """The change in words: `geo 1.0 -> 1.1`, and whether the old version is still there."""
+        old, new = self.old, self.new
+        if old is None or new is None:
+            text = f"{self.plugin} {new.version} loaded" if new else f"{self.plugin} removed"
+        elif old.digest == new.digest:
+            text = f"{self.plugin} {new.version} linked again"
+        else:
+            text = f"{self.plugin} {old.version} -> {new.version}"
+        if old is not None and not (self.drained and self.reclaimed):
+            is_kept = "is still in memory" if self.drained else "is still in use"
+            causes: tuple[object, ...] = self.leaks if self.drained else self.holders
+            by = f" ({causes[0]})" if causes else ""
+            text += f", {self.plugin}#{old.generation} {is_kept}{by}"
+        return text
+
 
 @dataclass(frozen=True, slots=True)
 class Cutover:
-    """The report of one change.
+    """The report of one change; `print` shows it in a line.
 
     Attributes:
         change: the number of the change in its runtime.
@@ -148,6 +164,12 @@ class Cutover:
     steps: tuple[str, ...] = ()
     phases_ms: Mapping[str, float] = field(default_factory=dict)
     total_ms: float = 0.0
+
+    def __str__(self) -> str:
+        """The change in one line: `epoch 2 in 3.1 ms: geo 1.0 -> 1.1`."""
+        place = f"epoch {self.epoch_after}" if self.published else "dry run, nothing changed,"
+        swaps = "; ".join(map(str, self.swaps)) or "no plugin changed"
+        return " ".join(f"{place} in {self.cutover_ms:.1f} ms: {swaps}".split())
 
     @property
     def drained(self) -> bool:

@@ -3,16 +3,21 @@
 import asyncio
 import gc
 import weakref
+from typing import Annotated
 
+import fastapi
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from tests.conftest import tool
 
-from epochal.asgi import EpochMiddleware
+from epochal import Operation
+from epochal.asgi import EpochMiddleware, epoch
+from epochal.errors import NoEpochError
 
 pytestmark = pytest.mark.anyio
 PAIR = "N = {n}\n@tool\ndef left(): return N\n@tool\ndef right(): return N\n"
@@ -213,3 +218,37 @@ async def test_a_websocket_keeps_its_epoch_until_it_begins_another(host):
     await to.put({"type": "websocket.receive", "text": "go on"})
     assert [(await sent.get())["text"] for _ in range(2)] == ["1", "2"]
     await talking
+
+
+async def test_the_function_gives_the_pinned_operation_of_a_request(host):
+    async def page(request):
+        assert epoch(request) is request.state.epoch
+        return PlainTextResponse(str(epoch(request)[tool]["geo.left"]()))
+
+    host.app = EpochMiddleware(Starlette(routes=[Route("/page", page)]), host.rt)
+    async with host.client() as client:
+        assert (await client.get("/page")).text == "1"
+
+
+async def test_a_dependency_of_fastapi_is_the_pinned_operation(host):
+    app = fastapi.FastAPI()
+    app.add_middleware(EpochMiddleware, runtime=host.rt)
+
+    @app.get("/price")
+    async def price(pinned: Annotated[Operation, fastapi.Depends(epoch)], n: int = 2) -> int:
+        return pinned[tool]["geo.left"]() * n
+
+    host.app = app
+    async with host.client() as client:
+        answer = await client.get("/price?n=3")
+        assert (answer.status_code, answer.json()) == (200, 3)
+        [parameter] = (await client.get("/openapi.json")).json()["paths"]["/price"]["get"][
+            "parameters"
+        ]
+        assert parameter["name"] == "n"
+
+
+async def test_a_request_without_the_middleware_says_what_to_add():
+    with pytest.raises(NoEpochError, match="'/page' has no epoch") as raised:
+        epoch(Request({"type": "http", "path": "/page", "headers": []}))
+    assert raised.value.code == "no-epoch"

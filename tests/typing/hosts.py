@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -16,9 +16,11 @@ from epochal import (
     Kind,
     LifecycleState,
     Opened,
+    Operation,
     Participant,
     Runtime,
 )
+from epochal.asgi import epoch
 from epochal.kinds.hook import Hook, Verdict
 from epochal.runtime import Request, TransactionOptions
 from epochal.store import AuditRecord, EpochRecord, Keep
@@ -94,6 +96,17 @@ def taking_part(rt: Runtime) -> None:
     rt.join(rule)
     options: TransactionOptions = {"drain_timeout": 1.0, "reason": "ada"}
     assert_type(rt.change(**options).request(Request(None, source="web.py")), Change)
+
+
+class PageRequest:
+    """A request as Starlette and FastAPI have them."""
+
+    scope: MutableMapping[str, Any]
+
+
+def answering(request: PageRequest) -> str:
+    assert_type(epoch(request), Operation)
+    return " ".join(epoch(request)[tool]["web.search"]("epochs"))
 
 
 def keeping() -> None:

@@ -60,6 +60,8 @@ from epochal.kinds.signature import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from epochal.kinds.marker_types import AggregateMarker
+
     Read = Callable[[Any], ValueType]
 
 
@@ -92,6 +94,9 @@ class AggregateKind(Kind["type[Any]"]):
     """The kind of aggregate functions; its one instance is `epochal.kinds.aggregate`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: AggregateMarker  # type: ignore[assignment]  # overloads
 
     def options(self, *, vectorized: bool = False, **unknown: Any) -> Mapping[str, Any]:
         """Check the marker's options.

@@ -21,6 +21,7 @@ from epochal.errors import format_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from epochal.kinds.marker_types import ClassMarker
     from epochal.kinds.signature import ValueType
 
     Step = Callable[[Any], Any]
@@ -37,6 +38,9 @@ class CodecKind(Kind[Any]):
     """A kind whose exports define how values are stored."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: ClassMarker  # type: ignore[assignment]  # overloads
 
 
 @dataclass(frozen=True, slots=True)

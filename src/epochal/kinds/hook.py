@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.operation import Operation
+    from epochal.kinds.marker_types import HookMarker
 
 _PLAIN: Final = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
 # The types of most results. A look here takes 30 ns; `isawaitable` takes 400 ns, as long as the
@@ -85,6 +86,9 @@ class Hook(Kind[Any]):
     """
 
     __slots__ = ("_spec",)
+
+    if TYPE_CHECKING:
+        __call__: HookMarker  # type: ignore[assignment]  # overloads
 
     def __init__(
         self, name: str, description: str = "", *, spec: Callable[..., Any] | None = None

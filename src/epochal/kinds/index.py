@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from epochal._core.use.lease import RevocableLease
+    from epochal.kinds.marker_types import ClassMarker
 
 _END: Final = object()
 _METHODS: Final = {
@@ -307,6 +308,9 @@ class IndexKind(Kind[Any]):
     """The kind of indexes; its one instance is `epochal.kinds.index`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: ClassMarker  # type: ignore[assignment]  # overloads
 
     def validate(self, export: Export) -> None:
         """Require a class with the four methods, and a search that SQL can call.

@@ -41,6 +41,8 @@ from epochal.kinds.toolkit.call_checks import is_generator
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from epochal.kinds.marker_types import JobMarker
+
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHORTEST_S: Final = 0.001
 _LONGEST_S: Final = 36_525 * 86400.0
@@ -92,6 +94,9 @@ class JobKind(Kind[Callable[[], Any]]):
     """The kind of jobs; its one instance is `epochal.kinds.job`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: JobMarker  # type: ignore[assignment]  # overloads
 
     def options(
         self,

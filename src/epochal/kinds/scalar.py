@@ -29,6 +29,8 @@ from epochal.kinds.signature import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from epochal.kinds.marker_types import ScalarMarker
+
 VOLATILITIES: Final = ("immutable", "stable", "volatile")
 
 
@@ -36,6 +38,9 @@ class ScalarKind(Kind[Callable[..., Any]]):
     """The kind of scalar functions; its one instance is `epochal.kinds.scalar`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: ScalarMarker  # type: ignore[assignment]  # overloads
 
     def options(
         self, *, volatility: str = "volatile", vectorized: bool = False, **unknown: Any

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from epochal._core.use.lease import Lease, RevocableLease
+    from epochal.kinds.marker_types import ClassMarker
 
 _STATE: Final = {"export_state": (), "import_state": ("state", "from_version")}
 
@@ -194,6 +195,9 @@ class ServiceKind(Kind[Any]):
     """The kind of services; its one instance is `epochal.kinds.service`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: ClassMarker  # type: ignore[assignment]  # overloads
 
     def validate(self, export: Export) -> None:
         """Require a class that is made without arguments, with both state methods or none.

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from epochal._core.use.lease import Lease, RevocableLease
+    from epochal.kinds.marker_types import StorageMarker
 
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
 
@@ -139,6 +140,9 @@ class StorageKind(Kind[Any]):
     """The kind of storage backends; its one instance is `epochal.kinds.storage`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: StorageMarker  # type: ignore[assignment]  # overloads
 
     def options(self, *, scheme: str | None = None, **unknown: Any) -> Mapping[str, Any]:
         """Check the marker's options.

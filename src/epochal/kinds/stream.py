@@ -54,6 +54,7 @@ from epochal.kinds.toolkit.gated_state import GatedState, GatedTransfer, StateRe
 
 if TYPE_CHECKING:
     from epochal._core.use.lease import Lease, RevocableLease
+    from epochal.kinds.marker_types import ClassMarker
 
 
 class StreamEndpoint(GatedState):
@@ -108,6 +109,9 @@ class StreamKind(Kind[Any]):
     """
 
     __slots__ = ("_keeps_position", "_methods", "_optional")
+
+    if TYPE_CHECKING:
+        __call__: ClassMarker  # type: ignore[assignment]  # overloads
 
     def __init__(
         self,

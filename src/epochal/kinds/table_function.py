@@ -47,6 +47,8 @@ from epochal.kinds.signature import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from epochal.kinds.marker_types import FunctionMarker
+
 _ITERABLES: Final = (
     list,
     collections.abc.Iterable,
@@ -84,6 +86,9 @@ class TableFunctionKind(Kind[Callable[..., Any]]):
     """The kind of table functions; its one instance is `epochal.kinds.table_function`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: FunctionMarker  # type: ignore[assignment]  # overloads
 
     def validate(self, export: Export) -> None:
         """Require a function that SQL can call, with known columns.

@@ -35,11 +35,16 @@ from epochal.kinds.signature import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from epochal.kinds.marker_types import WindowMarker
+
 
 class WindowKind(Kind[Callable[..., Any]]):
     """The kind of window functions; its one instance is `epochal.kinds.window`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        __call__: WindowMarker  # type: ignore[assignment]  # overloads
 
     def options(
         self, *, frame: bool = False, vectorized: bool = False, **unknown: Any

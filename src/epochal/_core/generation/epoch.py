@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from epochal._core.generation.ambient import Ambient
 from epochal._core.generation.generation import LeasedGeneration
+from epochal._core.generation.kind import Kind
 from epochal._core.sync.fifo_lock import FifoLock
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import UnknownExportError, UnknownPluginError
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from epochal._core.generation.generation import Generation, Namespace
-    from epochal._core.generation.kind import Export, Kind
+    from epochal._core.generation.kind import Export
     from epochal._core.generation.operation import Operation
     from epochal._core.generation.states import LifecycleState
     from epochal._core.use.lease import Lease
@@ -112,7 +113,18 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
     __ne__ = object.__ne__
 
     def __missing__(self, kind: Kind[Any]) -> Mapping[str, Any]:
+        if not isinstance(kind, Kind):
+            raise TypeError(self._what_a_key_is(kind))
         return _NO_EXPORTS
+
+    def _what_a_key_is(self, given: object) -> str:
+        """What to write instead of a key that is not a kind, with the export that it may mean."""
+        exports = [(kind.name, name) for kind, names in self.items() for name in names]
+        meant = next((each for each in exports if given in each), ("kind", "plugin.name"))
+        return (
+            f"an epoch's key is a kind, such as `scalar` of `epochal.kinds`, not {given!r}: "
+            f'epoch[{meant[0]}]["{meant[1]}"]'
+        )
 
     @property
     def id(self) -> str:

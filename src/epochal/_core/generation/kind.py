@@ -68,6 +68,8 @@ else:
 
     F = TypeVar("F")
 
+T = TypeVar("T")
+
 MARKS: Final = "__epochal_marks__"
 """The attribute in which markers leave their marks: a tuple of `Mark`."""
 
@@ -190,13 +192,16 @@ class Kind(Generic[F]):
         self.description: Final = description
 
     @overload
-    def __call__(self, target: F, /) -> F: ...
+    def __call__(self, target: T, /) -> T: ...
     @overload
-    def __call__(self, *, name: str | None = None, **options: Any) -> Callable[[F], F]: ...
+    def __call__(self, *, name: str | None = None, **options: Any) -> Callable[[T], T]: ...
     def __call__(  # type: ignore[misc]  # the two forms above are all that callers see
-        self, target: F | None = None, /, *, name: str | None = None, **options: Any
-    ) -> F | Callable[[F], F]:
+        self, target: T | None = None, /, *, name: str | None = None, **options: Any
+    ) -> T | Callable[[T], T]:
         """Mark an object as an export of this kind: `@kind` or `@kind(name=…, option=…)`.
+
+        To a type checker, the object keeps its own type. A kind with options states them to it in
+        overloads of its own, as `epochal.kinds.job` does.
 
         Args:
             target: the function, class or callable to export.
@@ -211,7 +216,7 @@ class Kind(Generic[F]):
         """
         checked = self.check_options(name, options)
 
-        def apply(target: F) -> F:
+        def apply(target: T) -> T:
             origin = _module_at_work(inspect.currentframe())
             label = getattr(target, "__qualname__", None) or getattr(target, "__name__", None)
             mark = Mark(self, name, checked, origin, str(label or target))

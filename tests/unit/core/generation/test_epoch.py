@@ -34,6 +34,16 @@ def test_an_epoch_cannot_be_altered_or_copied():
             alter()
 
 
+@pytest.mark.parametrize("key", ["geo.f", "tool", 7, str, None])
+def test_a_key_that_is_not_a_kind_is_a_type_error_with_the_right_one(key):
+    epoch = Epoch().successor([], [leased("geo", "f")])
+    with pytest.raises(TypeError, match="an epoch's key is a kind") as raised:
+        epoch[key]
+    assert repr(key) in str(raised.value)
+    right = 'epoch[tool]["geo.f"]' if key in ("geo.f", "tool") else 'epoch[kind]["plugin.name"]'
+    assert right in str(raised.value)
+
+
 def test_a_kind_without_exports_is_an_empty_mapping():
     assert dict(Epoch()[tool]) == {}
     assert isinstance(Epoch()[tool], MappingProxyType)
