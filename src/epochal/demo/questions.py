@@ -1,8 +1,8 @@
 """The questions of the demonstration: analytical SQL whose every row carries its generation.
 
 Each question groups by the stamps of the generations that computed its rows, so that a query over a
-month's thirty thousand flights answers in a dozen rows and still compares the stamp of every
-flight: a mix of two versions would split a group. The names of columns carry the meaning:
+day's thousand flights answers in a dozen rows and still compares the stamp of every flight: a mix
+of two versions would split a group. The names of columns carry the meaning:
 
 * `by_geo`: the stamp of the `geo` that SQL called;
 * `by_units_via_geo`: the stamp of the `units` that this `geo` uses; SQL must call the same;
@@ -19,7 +19,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One query: the plugins that its SQL calls, and the SQL; `$month` is the number of a month."""
+    """One query: the plugins that its SQL calls, and the SQL; `$month` and `$day` are a day."""
 
     plugins: frozenset[str]
     sql: str
@@ -27,6 +27,7 @@ class Question:
 
 _PLACES: Final = "o.lat, o.lon, d.lat, d.lon"
 _STAMPS: Final = "by_geo, by_units, by_units_via_geo"
+_A_DAY: Final = "f.month = $month AND f.day = $day"
 _GAP: Final = "abs(geo.length(km) - units.length(km))"
 
 
@@ -44,50 +45,50 @@ def _stamped(where: str) -> str:
 
 
 def _by_length(keys: str, figure: str) -> Question:
-    """A figure of the lengths of a month's flights, grouped by `keys`, the largest first."""
+    """A figure of the lengths of a day's flights, grouped by `keys`, the largest first."""
     return Question(
         frozenset({"geo", "units"}),
         f"""
     SELECT {keys}, {_STAMPS}, count(*) AS flights, {figure} AS figure, max({_GAP}) AS gap
-    FROM {_stamped("f.month = $month")}
+    FROM {_stamped(_A_DAY)}
     GROUP BY {keys}, {_STAMPS} ORDER BY figure DESC""",
     )
 
 
-# How fast did each carrier fly in a month?
+# How fast did each carrier fly on a day?
 FASTEST_CARRIERS: Final = _by_length("carrier", "avg(units.length(km) / air_time * 60)")
 
-# What are the longest routes of a month?
+# What are the longest routes of a day?
 LONGEST_ROUTES: Final = _by_length("origin, dest", "max(units.length(km))")
 
-# How late do flights of a month arrive, by distance?
+# How late do flights of a day arrive, by distance?
 DELAYS: Final = Question(
     frozenset({"delay", "geo"}),
     f"""
     SELECT delay.grade(arr_delay) AS grade, count(*) AS flights, avg(km) AS km,
         delay.version_of(arr_delay) AS by_delay, geo.version_of(km) AS by_geo
-    FROM {_flights("f.month = $month AND f.arr_delay IS NOT NULL")}
+    FROM {_flights(f"{_A_DAY} AND f.arr_delay IS NOT NULL")}
     GROUP BY delay.grade(arr_delay), delay.version_of(arr_delay), geo.version_of(km)""",
 )
 
-# How much carbon dioxide went to each destination in a month?
+# How much carbon dioxide went to each destination on a day?
 EMISSIONS: Final = Question(
     frozenset({"carbon", "geo"}),
     f"""
     SELECT dest, count(*) AS flights, sum(kg) / 1000 AS tonnes, by_carbon, by_geo, by_geo_via_carbon
     FROM (SELECT *, carbon.version_of(kg) AS by_carbon, geo.version_of(km) AS by_geo,
             carbon.geo_version_of(kg) AS by_geo_via_carbon
-        FROM {_flights("f.month = $month", f"f.dest, carbon.kilograms({_PLACES}) AS kg")})
+        FROM {_flights(_A_DAY, f"f.dest, carbon.kilograms({_PLACES}) AS kg")})
     GROUP BY dest, by_carbon, by_geo, by_geo_via_carbon
     ORDER BY tonnes DESC""",
 )
 
-# Every flight with its distance, read slowly
+# Nearly every flight with its distance, read slowly
 EVERY_FLIGHT: Final = Question(
     frozenset({"geo", "units"}),
     f"""
     SELECT flight, tailnum, units.length(km) AS far, 1 AS flights, {_GAP} AS gap, {_STAMPS}
-    FROM {_stamped("f.month <> $month")}""",
+    FROM {_stamped("f.month <> $month AND f.day <> $day")}""",
 )
 
 SHORT: Final = (FASTEST_CARRIERS, LONGEST_ROUTES, DELAYS, EMISSIONS)

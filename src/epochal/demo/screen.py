@@ -1,8 +1,9 @@
 """The live screen of a run: its state, and one frame of it for a terminal of any size.
 
-The middle of the frame is the argument. Each line is a thread or task, time goes to the right, and
-a colour is an epoch: a plugin was swapped at each change of colour. The ragged edges are the point
-of the demonstration, since each query ends on the code that it began with.
+The middle of the frame is the argument. Each row is a client, a thread or task; time goes to the
+right; and a colour is an epoch: a plugin was swapped at each change of colour. The ragged edges are
+the point of the demonstration, since each query ends on the code that it began with. A wrong query
+would turn its row red at that instant.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from epochal.demo.checks import Phase
 from epochal.demo.releases import PLUGINS
+from epochal.demo.report import verdict
 from epochal.events import ChangeCommitted, ChangeFailed, ChangeFinished
 
 if TYPE_CHECKING:
@@ -40,7 +43,8 @@ _HISTORY: Final = 400  # samples: more than the widest terminal has columns
 _PALETTE: Final = ("#4aa8ff", "#ffb454", "#c792ea", "#5ad4c8", "#f78fb3", "#d9d36a", "#8f9dff")
 _NAME: Final = 10
 _AFTER: Final = 11
-_FRAME: Final = 8  # two lines of head, four sections, checks; and one line left free
+_FRAME: Final = 9  # two lines of head, what one sees, four sections, checks; one line left free
+_WRONG: Final = -1  # stands for an epoch, where a query was wrong
 _LINE_EVERY_S: Final = 2.0
 
 
@@ -64,7 +68,9 @@ class Board:
         self.draining: dict[tuple[str, int], float] = {}
         self._stage: Final = stage
         self._lanes: Final = lanes
-        self._epochs: Final = [deque[int | None](maxlen=_HISTORY) for _ in lanes]  # None: no query
+        # Samples of each lane: the epoch of its last query, None before the first, or _WRONG.
+        self._epochs: Final = [deque[int | None](maxlen=_HISTORY) for _ in lanes]
+        self._wrong: Final = [0 for _ in lanes]  # queries of each lane, at the last sample
         self._operations: Final = deque[int]([0], maxlen=SAMPLES_PER_S + 1)
         self._removed: Final[Counter[str]] = Counter()  # generations of each plugin
         self._versions: Final[dict[int, Mapping[str, str]]] = {0: {}}  # of each epoch
@@ -84,8 +90,10 @@ class Board:
 
     def sample(self) -> None:
         """Record the epoch of each lane, the drains, and how many queries have ended."""
-        for lane, epochs in zip(self._lanes, self._epochs, strict=True):
-            epochs.append(lane.epoch)
+        for index, (lane, epochs) in enumerate(zip(self._lanes, self._epochs, strict=True)):
+            wrong = lane.wrong
+            epochs.append(lane.epoch if wrong == self._wrong[index] else _WRONG)
+            self._wrong[index] = wrong
         self._operations.append(self.total("operations"))
         keys = [(generation.plugin, generation.number) for generation in self._stage.rt.draining]
         self.draining = {key: self.draining.get(key, monotonic()) for key in keys}
@@ -127,19 +135,22 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """One frame; the log takes the lines that are left."""
-        height = options.height or console.height
-        left = max(2, height - _FRAME - len(self._lanes) - len(PLUGINS))
-        in_color = console.color_system is not None
+        height, width = options.height or console.height, options.max_width
+        in_color = console.color_system is not None and not console.no_color
+        caption, checks = _caption(in_color=in_color), self._checks()
+        folded = sum(len(text.wrap(console, width)) - 1 for text in (caption, checks))
+        left = max(2, height - _FRAME - folded - len(self._lanes) - len(PLUGINS))
         yield Group(
             self._head(),
-            _section("the epoch of each thread and task (a colour is an epoch)"),
-            *self._strips(max(0, options.max_width - _NAME - _AFTER), in_color=in_color),
+            caption,
+            _section("clients"),
+            *self._strips(max(0, width - _NAME - _AFTER), in_color=in_color),
             _section("plugins"),
             self._plugins(),
             _section("changes"),
             *(_line(*parts) for parts in list(self._log.copy().values())[-left:]),
-            _section("checked by the operations themselves"),
-            self._checks(),
+            _section("checked by the queries themselves"),
+            checks,
         )
 
     def _rate(self) -> float:
@@ -179,8 +190,7 @@ class Board:
             samples = list(epochs)[-room:] if room else []
             line = Text(f"{lane.name:<{_NAME}}", no_wrap=True, overflow="crop")
             for epoch, run in groupby(samples):
-                cell = " " if epoch is None else "█" if in_color else str(epoch % 10)
-                line.append(cell * len(list(run)), _color(epoch))
+                line.append(_cell(epoch, in_color=in_color) * len(list(run)), _color(epoch))
             line.append(" " * (room - len(samples)))
             if (now := lane.epoch) is not None:
                 line.append(f" epoch {now}", _color(now))
@@ -202,10 +212,31 @@ class Board:
         return table
 
     def _checks(self) -> Text:
-        line = _line((f"{self.total('operations'):,} operations", "bold"))
-        for name, count in self._zeros().items():
-            line.append("  ·  ").append(f"{count} {name}", "green" if count == 0 else "bold red")
+        zeros = self._zeros()
+        wrong = zeros["failed"] + zeros["mixed"] + zeros["missing"]
+        line = verdict(wrong, self.total("operations"), "queries")
+        for name, count in zeros.items():
+            line.append(" · ").append(f"{count} {name}", "green" if count == 0 else "bold red")
         return line
+
+
+def _caption(*, in_color: bool) -> Text:
+    """What one sees; folded where the terminal is narrow."""
+    text = (
+        "each row is a client; a colour is a version; nothing may turn red"
+        if in_color
+        else "each row is a client; a digit is a version; no X may appear"
+    )
+    return Text(text, style="italic")
+
+
+def _cell(epoch: int | None, *, in_color: bool) -> str:
+    """One sample of a client: a digit of the epoch's number where there are no colours."""
+    if epoch is None:
+        return " "
+    if in_color:
+        return "█"
+    return "X" if epoch == _WRONG else str(epoch % 10)
 
 
 def _section(title: str) -> Rule:
@@ -219,6 +250,8 @@ def _line(*parts: _Part) -> Text:
 
 def _color(epoch: int | None) -> str:
     """The colour of an epoch; its neighbours have others."""
+    if epoch == _WRONG:
+        return "bold red"
     return "" if epoch is None else _PALETTE[epoch % len(_PALETTE)]
 
 
@@ -248,3 +281,21 @@ def follow(run: Board | StatefulDemonstration, console: Console) -> Generator[Ca
             yield live.refresh
     else:
         yield print_line
+
+
+@contextmanager
+def reading(console: Console, title: str) -> Generator[Callable[[float], None]]:
+    """Show how far something has been read: a bar in a terminal, else one line.
+
+    Yields:
+        A function to call with the part that is read, from 0 to 1.
+    """
+    if not console.is_terminal:
+        console.print(f"{title} ...")
+        yield lambda part: None
+        return
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=console
+    ) as progress:
+        task = progress.add_task(title, total=1.0)
+        yield lambda part: progress.update(task, completed=part)

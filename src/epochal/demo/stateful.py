@@ -21,7 +21,7 @@ from rich.text import Text
 from epochal import Runtime
 from epochal.demo.memory import MemoryTrack
 from epochal.demo.releases import edited
-from epochal.demo.report import page, zero
+from epochal.demo.report import page, verdict, zero
 from epochal.demo.stateful_parts import PARTS, Bench
 from epochal.errors import EpochalError, HandOverError, IncompatibleError, InitError
 from epochal.examples import path as example
@@ -199,4 +199,10 @@ def show_stateful(report: StatefulReport) -> RenderableType:
         (f"{longest:.1f}", "ms", f"the longest pause while state moved; {pauses}"),
         (zero(report.leaked), "leaked", ""),
     ]
-    return page(rows, report.faults, passed=report.passed)
+    wrong = sum(part.lost + part.doubled for part in report.verdicts)
+    return page(
+        verdict(wrong, sum(part.did for part in report.verdicts), "uses"),
+        rows,
+        report.faults,
+        ended="passed" if report.passed else "FAILED",
+    )

@@ -1,8 +1,8 @@
 """One run of the demonstration, from the first plugin to the report.
 
-A quiet phase without changes, then the changes. Threads and tasks ask their questions throughout;
-one more task reads a long result slowly, so that an old epoch is always in use. The main thread's
-event loop holds all tasks.
+A quiet phase without changes, then the changes, and at last some changes without queries. Threads
+and tasks ask their questions until then; one more task reads a long result slowly, so that an old
+epoch is always in use. The main thread's event loop holds all tasks.
 """
 
 from __future__ import annotations
@@ -21,19 +21,24 @@ from epochal.demo.checks import History, Lane, Phase, Stage
 from epochal.demo.data import load_airports, load_flights
 from epochal.demo.memory import MemoryTrack
 from epochal.demo.questions import EVERY_FLIGHT, SHORT
-from epochal.demo.releases import OPENING, Deployer, releases
+from epochal.demo.releases import OPENING, Deployer, releases, source
 from epochal.demo.report import Report
 from epochal.demo.screen import SAMPLES_PER_S, Board
 from epochal.demo.witness import living
+from epochal.events import ChangeFinished
 from epochal.sql import Database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 
     from epochal import Cutover
     from epochal.demo.questions import Question
+    from epochal.events import Event
 
 _SLOW_BATCH_S: Final = 0.06
+_DAYS: Final = [{"month": month, "day": day} for day in range(1, 29) for month in range(1, 13)]
+_IDLE: Final = ("1.1.0", "1.0.0") * 3
+"""The versions of the plugin `delay` that are published while no query runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Settings:
 
     seconds: float = 20.0  # in which plugins are changed
     reloads: int = 60  # changes that are published in that time
-    quiet: float = 5.0  # seconds without changes before
+    quiet: float = 4.0  # seconds without changes before
     threads: int = 3  # threads that query
     tasks: int = 3  # tasks that query
 
@@ -63,38 +68,54 @@ class Demonstration:
         self.board: Final = Board(self._stage, self._lanes, settings.reloads)
         self._deployer: Final = Deployer(self._rt)
         self._memory: Final = MemoryTrack()
+        self._finished: Final[list[Cutover]] = []  # appended by the subscription's thread
+        self._idle: list[Cutover] = []
+        self._began = self._ended = 0.0  # the changes; seconds of `time.monotonic`
+        self._is_finished = False
 
-    async def run(self, on_sample: Callable[[], object]) -> Report:
+    def read(self, on_progress: Callable[[float], object]) -> None:
+        """Read the flights and the airports.
+
+        Args:
+            on_progress: called with the part that is read, from 0 to 1.
+        """
+        self._db.register("flights", load_flights(on_progress))
+        self._db.register("airports", load_airports())
+
+    async def run(self, on_sample: Callable[[], object]) -> None:
         """Run it all; every query has ended and every plugin is removed by then, also if it raises.
 
         Args:
             on_sample: called ten times a second, and once at the end.
         """
-        self._db.register("flights", load_flights())
-        self._db.register("airports", load_airports())
-        self._rt.events.subscribe(self.board.on_event)
-        self._rt.events.subscribe(self._memory.on_event)
+        for take in (self.board.on_event, self._memory.on_event, self._on_event):
+            self._rt.events.subscribe(take)
         try:
             change = self._rt.change()
             OPENING.record(change, ())
-            opening = await change.run_async()
+            await change.run_async()
             async with self._load(on_sample):
                 await asyncio.sleep(self._settings.quiet)
                 self._stage.phase = Phase.CHANGES
-                started = monotonic()
+                self._began = monotonic()
                 planned = list(releases(self._settings.reloads))
                 await self._deployer.run(planned, self._settings.seconds)
-                seconds = monotonic() - started
+                self._ended = monotonic()
                 self._stage.phase = Phase.CLOSING
+            for version in _IDLE:
+                self._idle.append(await self._rt.areload("delay", source("delay", version)))
+            self._is_finished = True
         finally:
             # Also stops running queries: no thread of the engine may run plugin code when the
-            # process exits.
+            # process exits. Closing the runtime delivers every event.
             await asyncio.to_thread(self._db.close)
-            closing = await self._rt.aclose()
-        self.board.sample()
-        on_sample()
-        cutovers = (opening, *self._deployer.committed, closing)
-        return self._report([cutover for cutover in cutovers if cutover], seconds)
+            await self._rt.aclose()
+            self.board.sample()
+            on_sample()
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, ChangeFinished):
+            self._finished.append(event.cutover)
 
     @asynccontextmanager
     async def _load(self, on_sample: Callable[[], object]) -> AsyncGenerator[None]:
@@ -128,9 +149,9 @@ class Demonstration:
             await asyncio.sleep(1.0 / SAMPLES_PER_S)
 
     def _query(self, lane: Lane, questions: Iterable[Question]) -> None:
-        for question, month in self._until_over(questions):
+        for question, day in self._until_over(questions):
             with lane.operation(question) as operation:
-                result = self._db.query(question.sql, {"month": month})
+                result = self._db.query(question.sql, day)
                 operation.planned(result)
                 for batch in result:
                     operation.seen.add(batch)
@@ -138,21 +159,26 @@ class Demonstration:
     async def _aquery(
         self, lane: Lane, questions: Iterable[Question], *, pause_s: float = 0.0
     ) -> None:
-        for question, month in self._until_over(questions):
+        for question, day in self._until_over(questions):
             with lane.operation(question) as operation:
-                result = await self._db.aquery(question.sql, {"month": month})
+                result = await self._db.aquery(question.sql, day)
                 operation.planned(result)
                 async for batch in result:
                     operation.seen.add(batch)
                     if pause_s:
                         await asyncio.sleep(0.0 if self._stage.over.is_set() else pause_s)
 
-    def _until_over(self, questions: Iterable[Question]) -> Iterator[tuple[Question, int]]:
-        """Each question with the next month, until the end."""
-        pairs = zip(questions, cycle(range(1, 13)), strict=False)
+    def _until_over(
+        self, questions: Iterable[Question]
+    ) -> Iterator[tuple[Question, Mapping[str, int]]]:
+        """Each question with the next day, until the end."""
+        pairs = zip(questions, cycle(_DAYS), strict=False)
         return takewhile(lambda _: not self._stage.over.is_set(), pairs)
 
-    def _report(self, cutovers: Sequence[Cutover], seconds: float) -> Report:
+    def report(self) -> Report:
+        """The figures of the run that has ended, or was interrupted."""
+        cutovers = tuple(self._finished)
+        seconds = (self._ended or monotonic()) - self._began if self._began else 0.0
         history, board, lanes = History(cutovers), self.board, self._lanes
         timed = [*self._threads, *self._tasks]
         absences = [absence for lane in lanes for absence in lane.absences]
@@ -166,6 +192,7 @@ class Demonstration:
         counts = ("operations", "flights", "overtaken", "failed", "used_after_shutdown")
         return Report(
             seconds=seconds,
+            finished=self._is_finished,
             **{name: board.total(name) for name in counts},
             mixed=board.total("mixed") + len(untrue),
             away=len(absences) - len(missing),
@@ -173,6 +200,7 @@ class Demonstration:
             reloads=len(made),
             refused=self._deployer.refused,
             cutover_ms=[cutover.cutover_ms for cutover in made],
+            idle_cutover_ms=[cutover.cutover_ms for cutover in self._idle],
             quiet_ms=[ms for lane in timed for ms in lane.took_ms[Phase.QUIET]],
             reload_ms=[ms for lane in timed for ms in lane.took_ms[Phase.CHANGES]],
             wakeup_us=[swap.wakeup_us for swap in old if swap.wakeup_us is not None],

@@ -178,6 +178,7 @@ def test_a_missing_function_is_recorded_not_failed(lane):
 
 FINE = {
     "seconds": 1.0,
+    "finished": True,
     "operations": 10,
     "flights": 100,
     "overtaken": 2,
@@ -189,6 +190,7 @@ FINE = {
     "reloads": 3,
     "refused": 1,
     "cutover_ms": [1.0, 2.0],
+    "idle_cutover_ms": [1.0],
     "quiet_ms": [1.0],
     "reload_ms": [2.0],
     "wakeup_us": [],

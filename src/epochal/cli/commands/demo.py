@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import re
 import sys
 from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
-from typing import TYPE_CHECKING, Annotated
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 
 from epochal.cli.console import Json, console, error_console, write_json
+from epochal.demo.picture import Film
 from epochal.demo.report import show
-from epochal.demo.screen import follow
+from epochal.demo.screen import follow, reading
 from epochal.demo.workload import Demonstration, Settings
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from epochal.demo.report import Report
-    from epochal.demo.screen import Board
     from epochal.demo.stateful import StatefulReport
 
-_PICTURE_AT = 0.8  # of the changes
-_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+_FRAME_S: Final = 0.5  # of the moving picture
 
 
 def demo(
     seconds: Annotated[
         float, typer.Option(min=1.0, help="Seconds of changes, after a quiet start.")
-    ] = 24.0,
+    ] = 20.0,
     reloads: Annotated[
         int, typer.Option(min=1, help="Changes that are published in that time.")
     ] = 60,
@@ -48,7 +45,7 @@ def demo(
         typer.Option(
             "--picture",
             metavar="PATH",
-            help="Save the screen as an SVG picture.",
+            help="Save the run as a moving SVG picture.",
             show_default=False,
         ),
     ] = None,
@@ -77,7 +74,19 @@ def demo(
         _second_act(seconds, reloads, as_json=as_json)
         return
     demonstration = Demonstration(Settings(seconds, reloads, threads=threads, tasks=tasks))
-    report = asyncio.run(_run(demonstration, error_console() if as_json else console(), svg))
+    out = error_console() if as_json else console()
+    with reading(out, "reading the flights that left New York in 2013") as on_progress:
+        demonstration.read(on_progress)
+    film = None if svg is None else Film(_FRAME_S)
+    try:
+        asyncio.run(_run(demonstration, out, film))
+    except KeyboardInterrupt:
+        out.print(show(demonstration.report()))
+        raise
+    report = demonstration.report()
+    if film is not None and svg is not None:
+        film.take(show(report))
+        svg.write_text(film.svg(), encoding="utf-8")
     _end(report, show(report), as_json=as_json)
 
 
@@ -95,21 +104,18 @@ def _second_act(seconds: float, reloads: int, *, as_json: bool) -> None:
     _end(report, show_stateful(report), as_json=as_json)
 
 
-async def _run(demonstration: Demonstration, out: Console, path: Path | None) -> Report:
-    """Run the demonstration, and keep a picture of it late in the run, with drains under way."""
-    board, svg = demonstration.board, ""
+async def _run(demonstration: Demonstration, out: Console, film: Film | None) -> None:
+    board, due = demonstration.board, 0.0
     with follow(board, out) as draw:
 
         def on_sample() -> None:
-            nonlocal svg
+            nonlocal due
             draw()
-            if path and not svg and board.draining and board.published >= board.goal * _PICTURE_AT:
-                svg = _picture(board)
+            if film is not None and monotonic() >= due:
+                due = monotonic() + _FRAME_S
+                film.take(board)
 
-        report = await demonstration.run(on_sample)
-    if path is not None:
-        path.write_text(svg or _picture(board), encoding="utf-8")
-    return report
+        await demonstration.run(on_sample)
 
 
 def _end(report: Report | StatefulReport, page: RenderableType, *, as_json: bool) -> None:
@@ -121,12 +127,3 @@ def _end(report: Report | StatefulReport, page: RenderableType, *, as_json: bool
         console().print(page)
     if not report.passed:
         raise typer.Exit(1)
-
-
-def _picture(board: Board) -> str:
-    """The screen as an SVG picture, without the fonts that rich would have the reader download."""
-    console = Console(
-        file=io.StringIO(), record=True, color_system="truecolor", width=118, height=34
-    )
-    console.print(board)
-    return _FONTS.sub("", console.export_svg(title="epochal demo"))
