@@ -12,6 +12,7 @@ from tests.conftest import tool
 from epochal import Runtime
 from epochal.errors import (
     ChangeCancelledError,
+    HandOverError,
     IncompatibleError,
     InitError,
     LinkError,
@@ -442,6 +443,51 @@ def import_state(state, version):
     assert call(rt, "geo.add") == 5
     save(plugins, 4)
     assert len(rt.reload("geo").dropped) == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["    yield", "    raise ValueError('no')", "    raise KeyError('no')"],
+    ids=["ran nothing", "refused", "raised"],
+)
+def test_state_that_is_not_taken_over_refuses_the_change(rt, plugins, host, code):
+    """A generator runs none of its code: its state would be lost without a word."""
+    state = "def export_state(): return 7\ndef import_state(state, version):\n"
+    rt.load(save(plugins, 1, state + "    the_host.state = state\n"))
+    save(plugins, 2, state + code)
+    refused = "the state of plugin 'geo' could not be handed over"
+    with pytest.raises((IncompatibleError, HandOverError), match=refused):
+        rt.reload("geo")
+    assert (call(rt), host.state) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["    yield 7", "    raise ValueError('no')", "    raise KeyError('no')"],
+    ids=["ran nothing", "refused", "raised"],
+)
+def test_state_that_is_not_exported_refuses_the_change_before_the_shutdown(rt, plugins, host, code):
+    state = f"def export_state():\n{code}\ndef import_state(state, version): pass\n"
+    rt.load(save(plugins, 1, state))
+    save(plugins, 2, state)
+    refused = "the state of plugin 'geo' could not be exported"
+    with pytest.raises((IncompatibleError, HandOverError), match=refused):
+        rt.reload("geo")
+    assert (call(rt), host.log) == (1, [("init", 1)])
+    assert rt.epoch.generations["geo"].number == 0
+    assert rt.remove("geo").drained
+
+
+def test_an_export_of_state_that_does_not_return_refuses_the_change(plugins, host):
+    state = "def export_state(): the_host.go.wait(20)\ndef import_state(state, version): pass\n"
+    with Runtime(phase_timeout=0.1) as rt:
+        rt.load(save(plugins, 1, state))
+        save(plugins, 2, state)
+        with pytest.raises(PhaseTimeoutError, match="geo#0"):
+            rt.reload("geo")
+        assert (call(rt), host.log) == (1, [("init", 1)])
+        host.go.set()
+        assert rt.remove("geo").drained
 
 
 def test_entries_in_tables_go_and_come_with_it(rt, plugins, host):

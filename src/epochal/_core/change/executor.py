@@ -360,8 +360,7 @@ class Executor:
 
     def _fail(self, error: BaseException) -> None:
         """Answer with an error that undoes nothing any more: of a callback, or our own."""
-        if self._change.staging.is_published:
-            epoch = self._change.staging.numbers[1]
+        if (epoch := self.published) is not None:
             error.add_note(f"the change is committed: epoch {epoch} is current")
         elif self._error is not None:
             error.add_note(f"while rolling back after {format_error(self._error)}")

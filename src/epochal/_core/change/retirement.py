@@ -262,8 +262,8 @@ class Retirement:
         return self._leaving is not None
 
     def finish_leaving(self) -> None:
-        """Finish the shutdown of a generation whose plugin code was given up."""
-        if self._leaving is not None:
+        """Finish the shutdown of a generation whose plugin code was given up, if it has begun."""
+        if self._leaving is not None and self._leaving not in self._pending:
             self._leave(self._leaving)
 
     def answer_early(self, _: object = None) -> None:
@@ -397,11 +397,11 @@ class Retirement:
 
     def _shut_down(self, retiring: RetiringGeneration, step: Step) -> None:
         """Shut down, then remove."""
-        if retiring in self._pending:
-            self._pending.remove(retiring)
         generation = retiring.generation
-        if self._before_shutdown is not None:
-            self._before_shutdown(generation)
+        if retiring in self._pending:
+            if self._before_shutdown is not None:
+                self._before_shutdown(generation)  # if it raises, there is no shutdown
+            self._pending.remove(retiring)
         successor = self._successors.get(generation.plugin)
         work = partial(_shut_down_beside, successor, generation, initialized=retiring.initialized)
         retiring.lost = self._runner.call_plugin(step, generation, work)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from epochal._core.change.load_hints import hint_for
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.generation.generation import Generation
+from epochal._core.generation.own_state import NO_IMPORT_STATE
 from epochal._core.generation.states import LifecycleState
 from epochal._core.generation.table_succession import TableSuccession
 from epochal._core.introspect.tracebacks import without_variables
@@ -418,4 +419,4 @@ def _compare_exports(old: Generation, new: Generation) -> None:
             text = f"{refusal}: {format_error(error)}"
             raise IncompatibleError(text) from without_variables(error)
     if old.entry_point("export_state") and not new.entry_point("import_state"):
-        new.dropped.append("what export_state() returns: there is no import_state() to take it")
+        new.dropped.append(NO_IMPORT_STATE)

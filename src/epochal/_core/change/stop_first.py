@@ -18,6 +18,7 @@ Failures lead back to the old version:
 | what fails | what then serves |
 |---|---|
 | a call inside does not end in time; the change is cancelled | the old generations, as before |
+| an `export_state` raises or does not return | those that are not shut down, as before |
 | a shutdown does not return; link, init or a later step fails | the old artifacts, started again |
 | that, too | the other plugins; the error says which are gone |
 
@@ -38,15 +39,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.change.journal import AddedGeneration, Commit
 from epochal._core.change.participant import Participants
-from epochal._core.change.plan import Deadline, Step
+from epochal._core.change.plan import Deadline, Step, retirement_steps
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.change.retirement import Retirement
 from epochal._core.change.staging import Staging
+from epochal._core.generation.epoch import Epoch
 from epochal._core.generation.generation import LeasedGeneration
+from epochal._core.generation.own_state import (
+    NO_IMPORT_STATE,
+    describe,
+    export_state,
+    import_state,
+    translate_errors,
+)
 from epochal._core.generation.states import LifecycleState
 from epochal._core.use.drain_wakeup import Ledger
 from epochal._core.use.pause import Pause
-from epochal.errors import EpochalError, StopTimeoutError, UnknownExportError, format_error
+from epochal.errors import EpochalError, StopTimeoutError, format_error
 from epochal.report import StepName
 
 if TYPE_CHECKING:
@@ -54,7 +63,7 @@ if TYPE_CHECKING:
 
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.sequence import ChangeSpec
-    from epochal._core.generation.epoch import Epoch, EpochStore
+    from epochal._core.generation.epoch import EpochStore
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Kind
 
@@ -78,7 +87,6 @@ class StopFirst:
     """
 
     __slots__ = (
-        "_asked",
         "_before",
         "_began",
         "_change",
@@ -87,7 +95,6 @@ class StopFirst:
         "_is_at_work",
         "_old",
         "_pause",
-        "_plugins",
         "_registering",
         "_restarting",
         "_runner",
@@ -110,15 +117,14 @@ class StopFirst:
         runner: StepRunner,
     ) -> None:
         self._change: Final = change
-        self._plugins: Final = tuple(plugins)
         self._staging: Final = staging
         self._epochs: Final = epochs
         self._spec: Final = spec
         self._runner: Final = runner
         self._deadline: Final = Deadline(spec.limits.phase, is_cancellable=False)
         self._is_at_work = False  # plugin code that is given up was run from here
-        self._old: dict[str, Generation] = {}
-        self._asked: Final[set[str]] = set()
+        # By plugin, dependents first.
+        self._old: Final = {plugin: staging.old_generation(plugin) for plugin in plugins}
         self._registering: Final[list[Generation]] = []
         self._before: weakref.ref[Epoch] | None = None
         self._pause: Pause | None = None
@@ -133,17 +139,16 @@ class StopFirst:
     @property
     def plugins(self) -> tuple[str, ...]:
         """What is stopped, dependents first."""
-        return self._plugins
+        return tuple(self._old)
 
     # --- forward -----------------------------------------------------------------------------
 
     def begin(self, step: Step) -> None:
         """Begin the pause: publish the same epoch, with stand-ins for what is stopped."""
         self._began = perf_counter()
-        old = {plugin: self._staging.old_generation(plugin) for plugin in self._plugins}
-        self._old = old
+        old = self._old
         self._before = weakref.ref(self._staging.old)
-        self._pause = pause = Pause(partial(_admit, dict(old)), _find)
+        self._pause = pause = Pause(partial(_admit, old), Epoch.find)
         ledger = Ledger()  # of nothing: what is stopped has no lease in this epoch
         stand_ins = [
             LeasedGeneration(
@@ -177,11 +182,7 @@ class StopFirst:
         for generation in self._old.values():
             generation.lifecycle.try_move(LifecycleState.ACTIVE, LifecycleState.DRAINING)
             self._epochs.announce(generation, LifecycleState.ACTIVE, LifecycleState.DRAINING)
-        steps = [
-            Step(name, plugin, f"generation {generation.number}")
-            for plugin, generation in self._old.items()
-            for name in (StepName.DRAIN, StepName.SHUTDOWN)
-        ]
+        steps = [step for old in self._old.values() for step in retirement_steps(old)[:2]]
         self.retirement = retirement = Retirement(
             dict.fromkeys(self._old.values(), True),
             steps,
@@ -209,32 +210,27 @@ class StopFirst:
             raise StopTimeoutError(plugins, limit_s or 0.0, holders)
 
     def _export_state(self, generation: Generation) -> None:
-        """Keep what a generation exports as state, before its shutdown."""
-        export = generation.entry_point("export_state")
-        if export is None or generation.plugin in self._asked:
+        """Keep what a generation exports as state, before its shutdown.
+
+        Raises:
+            IncompatibleError: for a `TypeError` or `ValueError` of its code.
+            HandOverError: for any other exception.
+        """
+        if generation.entry_point("export_state") is None:
             return
-        self._asked.add(generation.plugin)
         step = Step(StepName.STOP, deadline=self._deadline)
-        try:
-            state = self._runner.call_plugin(step, generation, export)
-        except Abandoned:
-            raise
-        except BaseException as error:  # noqa: BLE001  as in any shutdown: reported
-            generation.failures.append(f"export_state() of {generation}: {format_error(error)}")
-        else:
-            self._states[generation.plugin] = state, generation.version
+        state = self._runner.call_plugin(step, generation, partial(_export_state, generation))
+        self._states[generation.plugin] = state, generation.version
 
     def import_state(self, generation: Generation, step: Step) -> None:
         """Hand the stopped generation's state to the one that takes its place, after its init."""
         if generation.plugin not in self._states:
             return
-        import_state = generation.entry_point("import_state")
-        if import_state is None:
-            line = "what export_state() returns: there is no import_state() to take it"
-            generation.dropped.append(line)
+        if generation.entry_point("import_state") is None:
+            generation.dropped.append(NO_IMPORT_STATE)
             return
-        state, version = self._states[generation.plugin]
-        self._runner.call_plugin(step, generation, partial(_take_over, generation, state, version))
+        take_over = partial(_import_state, generation, *self._states[generation.plugin])
+        self._runner.call_plugin(step, generation, take_over)
 
     def end(self, _: Epoch | None, epoch: Epoch) -> None:
         """The next epoch is current: the calls go on."""
@@ -257,11 +253,6 @@ class StopFirst:
             self.notes.append(str(error))
         return True
 
-    @property
-    def is_under_way(self) -> bool:
-        """Whether calls wait: what failed is to be undone by `go_back`."""
-        return self._pause is not None
-
     def go_back(self) -> None:
         """Serve the old versions again, those that were shut down as new generations.
 
@@ -269,7 +260,7 @@ class StopFirst:
         abandoned call, it goes on with the next plugin.
         """
         self._is_at_work = True
-        if self.is_under_way:
+        if self._pause is not None:
             if self.retirement is not None:
                 self.retirement.finish_leaving()
             self._serve_again()
@@ -290,7 +281,7 @@ class StopFirst:
                 again.clear()
                 self._publish(before)
                 return
-        for plugin in reversed(self._plugins):
+        for plugin in reversed(self._old):
             if plugin not in again.leased and plugin not in self.restarted:
                 self.restarted[plugin] = -1  # begun; not tried again if it is abandoned
                 self._bring_back(again, plugin)
@@ -318,7 +309,7 @@ class StopFirst:
             self.restarted[plugin] = again.new_generation(plugin).number
 
     def _publish_again(self, again: Staging) -> None:
-        gone = [plugin for plugin in self._plugins if plugin not in again.leased]
+        gone = [plugin for plugin in self._old if plugin not in again.leased]
         for plugin in gone:
             again.withdraw(plugin)
         again.generations[:] = [g for g in again.generations if g.plugin not in gone]
@@ -367,7 +358,7 @@ class StopFirst:
         added = tuple(AddedGeneration(g.number, g.candidate) for g in again.generations)
         reason = f"{self._spec.reason}: {', '.join(gone)} could not be started again"
         commit = Commit(
-            self._change, reason, epoch.number - 1, epoch.number, epoch.id, added, self._plugins
+            self._change, reason, epoch.number - 1, epoch.number, epoch.id, added, self.plugins
         )
         try:
             self._spec.journal.commit(commit)
@@ -383,30 +374,27 @@ class StopFirst:
                 self._registering.append(generation)
         self._epochs.publish(epoch)
         self.end(None, epoch)
-        self.notes.append(f"calls of {', '.join(self._plugins)} waited for {self.pause_ms:.0f} ms")
+        self.notes.append(f"calls of {', '.join(self._old)} waited for {self.pause_ms:.0f} ms")
 
     def _take_down(self, retired: dict[Generation, bool]) -> None:
-        steps = [
-            Step(name, generation.plugin, f"generation {generation.number}")
-            for generation in retired
-            for name in (StepName.DRAIN, StepName.SHUTDOWN, StepName.RECLAIM)
-        ]
+        steps = [step for generation in retired for step in retirement_steps(generation)]
         events, limit_s = self._epochs.events, self._spec.limits.drain
         Retirement(retired, steps, self._runner, self._deadline, events, limit_s).run()
 
 
-def _take_over(generation: Generation, state: Any, version: str) -> None:
-    function = generation.entry_point("import_state")
+def _export_state(generation: Generation) -> Any:
+    function, plugin = generation.entry_point("export_state"), generation.plugin
     assert function is not None
-    with generation.taking_over():
-        function(state, version)
+    with translate_errors(f"{describe(None, plugin)} could not be exported", plugin):
+        return export_state(function)
 
 
-def _find(epoch: Epoch, kind: Kind[Any], name: str) -> Any:
-    try:
-        return epoch[kind][name]
-    except KeyError:
-        raise UnknownExportError(kind.name, name) from None
+def _import_state(generation: Generation, state: Any, version: str) -> None:
+    function, plugin = generation.entry_point("import_state"), generation.plugin
+    assert function is not None
+    failure = f"{describe(None, plugin)} could not be handed over"
+    with translate_errors(failure, plugin), generation.taking_over():
+        import_state(function, state, version)
 
 
 def _admit(old: dict[str, Generation], kind: Kind[Any], name: str) -> Any:

@@ -151,6 +151,17 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
             raise UnknownExportError(kind.name, name, get_close_matches(name, self[kind]))
         return export
 
+    def find(self, kind: Kind[Any], name: str) -> Any:
+        """An export as this epoch offers it, by its kind and full name.
+
+        Raises:
+            UnknownExportError: this epoch has no such export.
+        """
+        export = self[kind].get(name)
+        if export is None:
+            self.export(kind, name)  # raises: it names those that there are
+        return export
+
     def generation(self, plugin: str) -> Generation:
         """The active generation of a plugin.
 

@@ -44,18 +44,11 @@ class LiveExport:
 
     def __call__(self, /, *args: Any, **kw: Any) -> Any:
         """Call the version of the caller's epoch."""
-        return self._find()(*args, **kw)
-
-    def _find(self) -> Any:
-        epoch = self._snapshot()
-        function = epoch[self._kind].get(self._name)
-        if function is None:
-            epoch.export(self._kind, self._name)  # raises: it names those that there are
-        return function
+        return self._snapshot().find(self._kind, self._name)(*args, **kw)
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self._find())
+        return inspect.signature(self._snapshot().find(self._kind, self._name))
 
     @property
     def __name__(self) -> str:
@@ -80,7 +73,7 @@ class AwaitableLiveExport(LiveExport):
 
     async def __call__(self, /, *args: Any, **kw: Any) -> Any:
         """Call the version of the caller's epoch, and await it."""
-        result = self._find()(*args, **kw)
+        result = self._snapshot().find(self._kind, self._name)(*args, **kw)
         return await result if inspect.isawaitable(result) else result
 
 

@@ -43,13 +43,29 @@ class PluginState:
 
     def run(self) -> None:
         """Export, then import."""
-        check_ran("import_state", self._import(self._export(), self._from_version))
+        import_state(self._import, export_state(self._export), self._from_version)
 
     def commit(self, offered: Any) -> None:
         """Do nothing: no call waits for this state."""
 
     def roll_back(self) -> None:
         """Do nothing: the old generation still has all of its state."""
+
+
+def export_state(function: Callable[[], Any]) -> Any:
+    """Call a plugin's `export_state()`; returns the state."""
+    state = function()
+    check_ran("export_state", state)
+    return state
+
+
+def import_state(function: Callable[[Any, str], object], state: Any, from_version: str) -> None:
+    """Call a plugin's `import_state(state, from_version)`."""
+    check_ran("import_state", function(state, from_version))
+
+
+NO_IMPORT_STATE: Final = "what export_state() returns: there is no import_state() to take it"
+"""The state that is dropped where a new version has no `import_state`."""
 
 
 def describe(key: ExportKey | None, plugin: str) -> str:
