@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from epochal._core.sync.fifo_lock import FifoLock
+from epochal._core.sync.fifo_lock import FifoLock, Ticket
 from epochal._core.sync.weak_registry import WeakRegistry
 from tests.interleavings.exploring import Program, every, replaced
 
@@ -80,7 +80,7 @@ def iterating_live(self: WeakRegistry[Any]) -> list[Any]:
 def queued(callers: int) -> Callable[[], SimpleNamespace]:
     def setup() -> SimpleNamespace:
         lock = FifoLock()
-        tickets = [lock.acquire() for _ in range(callers)]
+        tickets = [lock.acquire(Ticket()) for _ in range(callers)]
         return SimpleNamespace(lock=lock, tickets=tickets, inside=0, order=[])
 
     return setup
@@ -100,7 +100,7 @@ def locking(number: int) -> Callable[[Any], None]:
 
 
 def locking_late(state: Any) -> None:
-    ticket = state.lock.acquire()
+    ticket = state.lock.acquire(Ticket())
     ticket.result()
     state.order.append("late")
     state.inside += 1

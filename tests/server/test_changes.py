@@ -8,6 +8,8 @@ import zipfile
 import pytest
 from tests.server.conftest import GEO
 
+from epochal._core.sync.fifo_lock import Ticket
+
 
 def version(served):
     return served.query("SELECT geo.version(1)").json()["rows"][0][0]
@@ -142,7 +144,7 @@ class Held:
 
     def __init__(self, runtime):
         self._turn = runtime._epochs.turn
-        self._ticket = self._turn.acquire()
+        self._ticket = self._turn.acquire(Ticket())
         self._ticket.result(10)
         self._threads = []
 

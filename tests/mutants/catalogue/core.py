@@ -837,7 +837,7 @@ MUTANTS = (
         "a drain that ends at its limit names no holder",
         module="epochal._core.use.holders",
         where="find_holders",
-        at="if 1 / test",
+        at="if 0 / test",
         edit=replace("False"),
         shape="01022d",
         test=HOLDERS + "test_what_is_frozen_is_said_not_to_be_looked_at",

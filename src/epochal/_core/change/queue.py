@@ -115,7 +115,8 @@ class ChangeQueue:
 
     def check_open(self) -> None:
         """Raise `RuntimeClosedError` if the last change was begun."""
-        self._check_open(None)
+        if self._closings:
+            self._check_open(None)
 
     def _check_open(self, closing: Future[None] | None) -> None:
         closings = self._closings.copy()

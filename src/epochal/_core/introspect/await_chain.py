@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.frames import undisturbed
+from epochal._core.introspect.object_names import SUSPENDED
 from epochal._core.introspect.places import place_in, place_of
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-_WITH_FRAME: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
 _STEPS: Final = ("__next__", "send", "throw", "__await__", "__anext__")
 _LINKS_AT_MOST: Final = 10_000
 """Of one chain; CPython's own recursion ends earlier."""
@@ -61,7 +61,7 @@ def place_inside(
 
 def _step_into(link: Any) -> tuple[FrameType | None, list[Any]]:
     """The frame of a link, and what it waits for."""
-    if type(link) in _WITH_FRAME:
+    if type(link) in SUSPENDED:
         with undisturbed():  # it may be running, in another thread
             return _read_step(link)
     # Its attributes are foreign code, which must not run under a lock.
@@ -79,7 +79,7 @@ def _read_step(link: Any) -> tuple[FrameType | None, list[Any]]:
 
 def _links_behind(link: Any) -> list[Any]:
     """The awaitables that an object without a frame refers to."""
-    if issubclass(type(link), asyncio.Future) or type(link) in _WITH_FRAME:
+    if issubclass(type(link), asyncio.Future) or type(link) in SUSPENDED:
         return []  # a task is looked at by itself; a coroutine without a frame has ended
     found: list[Any] = []
     for inner in gc.get_referents(link):
@@ -92,7 +92,7 @@ def _links_behind(link: Any) -> list[Any]:
 
 def _is_link(obj: Any) -> bool:
     cls = type(obj)
-    return cls in _WITH_FRAME or (
+    return cls in SUSPENDED or (
         not issubclass(cls, type)
         and any("__next__" in vars(base) or "__await__" in vars(base) for base in cls.__mro__)
     )
@@ -100,7 +100,7 @@ def _is_link(obj: Any) -> bool:
 
 def _code_of_steps(link: Any, globals_ids: frozenset[int]) -> CodeType | None:
     """The generation's code that goes on in an object without a frame; None if it is other code."""
-    if link is None or type(link) in _WITH_FRAME:
+    if link is None or type(link) in SUSPENDED:
         return None
     for base in type(link).__mro__:
         for name in _STEPS:

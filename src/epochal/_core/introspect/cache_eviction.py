@@ -29,7 +29,13 @@ from epochal._core.introspect.functools_caches import (
     name_of,
     wraps,
 )
-from epochal._core.introspect.object_names import dict_of_type, is_a, names_of_module, type_name
+from epochal._core.introspect.object_names import (
+    dict_of_type,
+    is_a,
+    member_named,
+    names_of_module,
+    type_name,
+)
 from epochal._core.introspect.referrers import ReferrerSearch
 
 if TYPE_CHECKING:
@@ -199,11 +205,7 @@ def _is_own(dispatcher: Any, registry: dict[Any, Any], ours: Ownership) -> bool:
         return True
     # The plugin may dispatch from a function of another module. If that module has the dispatcher
     # under its name, the plugin only imported it.
-    names: Any = names_of_module(dispatcher.__module__)
-    found: Any = None
-    for part in dispatcher.__qualname__.split("."):
-        found = names.get(part)
-        names = dict_of_type(found) if issubclass(type(found), type) else {}
+    found = member_named(dispatcher.__module__, dispatcher.__qualname__)
     if is_a(found, functools.singledispatchmethod):
         found = found.dispatcher
     if found is dispatcher:

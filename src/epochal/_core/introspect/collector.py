@@ -42,18 +42,17 @@ def collect(generation: int = 2) -> bool:
     return _collections_of(generation) != before
 
 
-def collect_soon(timeout: float = _WAIT_S, *, at_most_every: float = 0.0) -> None:
-    """Run a full collection, after one that is under way.
+def collect_soon(*, at_most_every: float = 0.0) -> None:
+    """Run a full collection, after one that is under way, if that ends within two seconds.
 
     Args:
-        timeout: seconds to wait for that one to end; none runs if it does not.
         at_most_every: none runs if the last one by this function is not so many seconds ago.
     """
     global _collected_at
     begun = monotonic()
     if begun - _collected_at < at_most_every:
         return
-    while not collect() and monotonic() < begun + timeout:
+    while not collect() and monotonic() < begun + _WAIT_S:
         sleep(_PAUSE_S)
     _collected_at = monotonic()
 

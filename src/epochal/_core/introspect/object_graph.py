@@ -23,7 +23,13 @@ from sys import getrefcount
 from types import FunctionType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.introspect.object_names import SUSPENDED, dict_of_type, is_a, names_of_module
+from epochal._core.introspect.object_names import (
+    SUSPENDED,
+    dict_of_type,
+    is_a,
+    member_named,
+    names_of_module,
+)
 from epochal._core.introspect.ownership import Ownership
 from epochal._core.introspect.referrers import PathStep
 
@@ -304,12 +310,8 @@ def _is_imported(namespace: dict[str, Any]) -> bool:
 
 def _is_found_by_name(cls: type) -> bool:
     """Whether an imported module has this class, under the class's own name."""
-    names = names_of_module(dict_of_type(cls).get("__module__"))
-    member: Any = None
-    for part in type.__dict__["__qualname__"].__get__(cls).split("."):
-        member = names.get(part)
-        names = dict_of_type(member) if issubclass(type(member), type) else {}
-    return member is cls
+    qualname: str = type.__dict__["__qualname__"].__get__(cls)
+    return member_named(dict_of_type(cls).get("__module__"), qualname) is cls
 
 
 _CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset})

@@ -75,6 +75,15 @@ def names_of_module(name: object) -> Any:
     )
 
 
+def member_named(module: object, qualname: str) -> Any:
+    """What an imported module has under a qualified name; None if it has nothing there."""
+    names, member = names_of_module(module), None
+    for part in qualname.split("."):
+        member = names.get(part)
+        names = dict_of_type(member) if is_a(member, type) else {}
+    return member
+
+
 def describe_object(node: object) -> str:
     """An object that has no name: its type, or the function that it is or is suspended in."""
     if is_a(node, SUSPENDED):

@@ -320,12 +320,17 @@ def first_functions(thread: threading.Thread) -> Iterator[FunctionType]:
         yield from plain_function(function)
 
 
+def unwrapped(target: Any) -> Any:
+    """The callable within methods and partials."""
+    while isinstance(target, (partial, MethodType)):
+        target = target.func if isinstance(target, partial) else target.__func__
+    return target
+
+
 def plain_function(function: object) -> Iterator[FunctionType]:
     """The Python function within methods and partials; none if there is none."""
-    while isinstance(function, (partial, MethodType)):
-        function = function.func if isinstance(function, partial) else function.__func__
-    if isinstance(function, FunctionType):
-        yield function
+    if isinstance(plain := unwrapped(function), FunctionType):
+        yield plain
 
 
 def executor_of(thread: threading.Thread) -> Executor | None:

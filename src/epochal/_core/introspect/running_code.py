@@ -235,8 +235,9 @@ def cancel_tasks(globals_ids: frozenset[int], *, own: Origin | None = None) -> t
         The tasks that were cancelled.
     """
     asked: list[Holder] = []
+    threads: dict[int | None, threading.Thread] = {t.ident: t for t in threading.enumerate()}
     for task in tasks_inside(globals_ids):
-        if not is_own_task(task, own):
+        if not _is_own(ASYNCIO_TASKS, task, threads, own):
             with suppress(RuntimeError):  # its loop was closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
                 asked.append(Holder("task", task.get_name()))
@@ -247,9 +248,3 @@ def tasks_inside(globals_ids: frozenset[int]) -> list[asyncio.Task[Any]]:
     """The asyncio tasks that are inside a generation's code."""
     code = SoughtCode(globals_ids, {})
     return [task for task in all_tasks() if ASYNCIO_TASKS.place(task, code) is not None]
-
-
-def is_own_task(task: asyncio.Task[Any], own: Origin | None) -> bool:
-    """Whether a generation's own code began a task in a change, or began its loop's thread."""
-    threads = {thread.ident: thread for thread in threading.enumerate()}
-    return _is_own(ASYNCIO_TASKS, task, threads, own)

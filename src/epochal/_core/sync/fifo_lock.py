@@ -42,16 +42,15 @@ class FifoLock:
     def __init__(self) -> None:
         self._queue: Final[deque[Ticket]] = deque()  # the first ticket holds the lock
 
-    def acquire(self, ticket: Ticket | None = None) -> Ticket:
+    def acquire(self, ticket: Ticket) -> Ticket:
         """Queue up for the lock, without blocking.
 
         Args:
-            ticket: an owner's, who must release it whatever happens in here; None for a new one.
+            ticket: the caller must release it, whatever happens in here.
 
         Returns:
             The ticket.
         """
-        ticket = ticket or Ticket()
         self._queue.append(ticket)
         self._grant()
         return ticket

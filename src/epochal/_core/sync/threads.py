@@ -297,6 +297,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def set_soon(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """Set a future of a loop, if it is not done. Any thread."""
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    with suppress(RuntimeError):  # the loop was closed, and the task that waits has ended with it
+        loop.call_soon_threadsafe(wake)
+
+
 class LoopThread:
     """An asyncio event loop on a daemon thread, from now until `stop`.
 

@@ -42,10 +42,12 @@ import asyncio
 import threading
 import weakref
 from contextvars import ContextVar
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.sync.threads import set_soon
 from epochal._core.sync.weak_registry import once_gone
 
 if TYPE_CHECKING:
@@ -298,7 +300,7 @@ class GateClosure:
         """`wait` in an asyncio event loop."""
         loop = asyncio.get_running_loop()
         again = loop.create_future()
-        self._waiting.append(lambda: _set(loop, again))
+        self._waiting.append(partial(set_soon, loop, again))
         if self._keeps_out(admission):
             await again
 
@@ -321,14 +323,3 @@ class GateClosure:
             for gate in self._gates
             for other in gate.inside()
         )
-
-
-def _set(loop: asyncio.AbstractEventLoop, again: asyncio.Future[None]) -> None:
-    def wake() -> None:
-        if not again.done():
-            again.set_result(None)
-
-    try:
-        loop.call_soon_threadsafe(wake)
-    except RuntimeError:
-        return  # the loop was closed, and its waiting task has ended with it

@@ -70,7 +70,6 @@ class Labelled(Protocol):
 def find_holders(
     lease: Lease,
     *,
-    label: str | None = None,
     globals_ids: frozenset[int] = frozenset(),
     own: Origin | None = None,
     operations: Iterable[Labelled] = (),
@@ -79,7 +78,6 @@ def find_holders(
 
     Args:
         lease: the lease.
-        label: the purpose of a lease that was taken by hand.
         globals_ids: the `id` of each module dictionary of its generation, to find running calls.
         own: what its own code began in a change, which holds nothing up.
         operations: the labelled operations that hold it.
@@ -88,11 +86,8 @@ def find_holders(
         The holders, never empty.
     """
     known = [*holding_operations(operations), *find_stragglers(globals_ids, own=own)]
-    look = _Look(lease)
-    if label is not None:
-        look.note(Holder("lease", label), PathStep(lease))
-    else:
-        look.at_lease(lease)
+    look = _Look()
+    look.at_lease(lease)
     found, rest = look.holders()
     if not known and not found:
         # A running call has it on its stack, between two of its instructions, or native code does.
@@ -146,7 +141,7 @@ class _Look:
 
     __slots__ = ("_count", "_first", "_others", "_search", "_tables")
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self) -> None:
         self._search: Final = ReferrerSearch()
         # The first holder of each sort, and the first others, each with the object to which a path
         # is searched, or None; and the number of all.

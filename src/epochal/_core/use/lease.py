@@ -35,6 +35,7 @@ from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.callables import NOT_RUN, callables_inside, callables_linked
+from epochal._core.introspect.origins import unwrapped
 from epochal._core.use.ties import can_tie, tie
 
 if TYPE_CHECKING:
@@ -198,9 +199,7 @@ def _returns_what_carries_nothing(target: Any) -> bool:
     It is inside a decorator that is an object, or does not set `__wrapped__`. Other callables are
     not slowed down by a look at their results.
     """
-    current: Any = target
-    while isinstance(current, (MethodType, functools.partial)):
-        current = current.__func__ if isinstance(current, MethodType) else current.func
+    current = unwrapped(target)
     if isinstance(current, type) or _suspends(current):
         return False
     if not isinstance(current, FunctionType):

@@ -22,6 +22,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.sync.threads import set_soon
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -113,7 +115,7 @@ class Pause:
             return inside
         loop = asyncio.get_running_loop()
         again = loop.create_future()
-        self._waiting.append(lambda: _set(loop, again))
+        self._waiting.append(partial(set_soon, loop, again))
         if not self.is_over:
             await again
         return None
@@ -133,14 +135,3 @@ def _describe(function: Any, target: Any) -> None:
         function.__signature__ = inspect.signature(target)
     except (TypeError, ValueError):
         return  # it has none to show
-
-
-def _set(loop: asyncio.AbstractEventLoop, again: asyncio.Future[None]) -> None:
-    def wake() -> None:
-        if not again.done():
-            again.set_result(None)
-
-    try:
-        loop.call_soon_threadsafe(wake)
-    except RuntimeError:
-        return  # the loop was closed, and its waiting task has ended with it

@@ -12,6 +12,7 @@ from epochal._core.change.plan import RETIRES, PlannedChange, Step, Verb
 from epochal._core.change.plugin_calls import StepRunner
 from epochal._core.change.sequence import ChangeSequence, ChangeSpec, Limits
 from epochal._core.generation.epoch import EpochStore
+from epochal._core.sync.fifo_lock import Ticket
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ChangeCancelledError
 from epochal.events import ChangeStarted
@@ -59,7 +60,7 @@ class Changes:
 
     def run(self, sequence, *, until=None):
         """Run as the executor does, to the step of a name; returns the steps, and the index."""
-        ticket = self.store.turn.acquire()
+        ticket = self.store.turn.acquire(Ticket())
         steps, at = sequence.begin(ticket), 0
         while at < len(steps) and steps[at].name not in {until, *RETIRES}:
             if steps[at].is_needed():
@@ -108,8 +109,8 @@ def test_the_steps_of_plugin_code_share_no_deadline_but_the_pause_is_one(changes
 
 
 def test_a_cancelled_change_leaves_the_queue_without_its_turn(changes):
-    held = changes.store.turn.acquire()
-    wait, *_ = changes.begin().begin(changes.store.turn.acquire())
+    held = changes.store.turn.acquire(Ticket())
+    wait, *_ = changes.begin().begin(changes.store.turn.acquire(Ticket()))
     changes.runner.cancel()
     with pytest.raises(ChangeCancelledError):
         changes.runner.run(wait)
@@ -117,7 +118,7 @@ def test_a_cancelled_change_leaves_the_queue_without_its_turn(changes):
 
 
 def test_the_turn_is_waited_for(changes):
-    held, ticket = changes.store.turn.acquire(), changes.store.turn.acquire()
+    held, ticket = changes.store.turn.acquire(Ticket()), changes.store.turn.acquire(Ticket())
     wait, *_ = changes.begin().begin(ticket)
     waiting = threading.Thread(target=changes.runner.run, args=(wait,), daemon=True)
     waiting.start()

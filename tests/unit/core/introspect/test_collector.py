@@ -4,6 +4,7 @@ import gc
 import threading
 import weakref
 
+from epochal._core.introspect import collector
 from epochal._core.introspect.collector import collect, collect_soon
 
 
@@ -52,10 +53,11 @@ def test_a_refused_collection_is_reported():
     assert collect()
 
 
-def test_collect_soon_waits_for_the_other_collection():
+def test_collect_soon_waits_for_the_other_collection(monkeypatch):
+    monkeypatch.setattr(collector, "_WAIT_S", 30.0)
     thread, go_on = collecting()
     before = gc.get_stats()[2]["collections"]
-    waiting = threading.Thread(target=collect_soon, args=(30.0,))
+    waiting = threading.Thread(target=collect_soon)
     waiting.start()
     go_on.set()
     waiting.join(30)
@@ -63,10 +65,11 @@ def test_collect_soon_waits_for_the_other_collection():
     assert gc.get_stats()[2]["collections"] >= before + 2
 
 
-def test_collect_soon_gives_up_when_its_time_is_over():
+def test_collect_soon_gives_up_when_its_time_is_over(monkeypatch):
+    monkeypatch.setattr(collector, "_WAIT_S", 0.02)
     thread, go_on = collecting()
     before = gc.get_stats()[2]["collections"]
-    collect_soon(0.02)
+    collect_soon()
     assert gc.get_stats()[2]["collections"] == before
     go_on.set()
     thread.join(30)

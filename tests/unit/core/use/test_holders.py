@@ -77,13 +77,6 @@ def test_dependents_and_opened_objects_are_named(ledger):
     assert of_kind(holders, "object")
 
 
-def test_a_labelled_lease_is_named_with_its_path(ledger):
-    HOST.append(ledger.issue("request 17"))
-    holder = find_holders(HOST[0], label="request 17")[0]
-    assert (holder.kind, holder.name) == ("lease", "request 17")
-    assert str(holder).startswith("lease 'request 17' in ")
-
-
 def test_the_first_twenty_are_listed_once_and_the_rest_is_counted():
     holders = [Holder("epoch", str(number)) for number in range(25)]
     listed = limited([*holders, *holders])
