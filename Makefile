@@ -34,9 +34,8 @@ demo-picture: $(DEMO) ## Run the demonstration, and write its moving picture, do
 test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 	@$(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal)
 
-# What `make test` does in a quick size, in full: EPOCHAL_LONG says so to the tests.
-LONG := tests/unit/jobs/test_clock_changes.py tests/integration/test_index_processes.py \
-  tests/server/test_sql_texts.py
+# Every file with a test that `make test` runs in a quick size (tests/sizes.py).
+LONG = $(shell grep -rl --include='test_*.py' 'tests\.sizes' tests)
 test-long: $(STAMP) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
 	@EPOCHAL_LONG=1 $(PY) -m pytest --timeout=3600 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 	@$(if $(ARGS),,$(PY) -m tests.downstream)

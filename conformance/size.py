@@ -27,4 +27,4 @@ class Size:
 
 
 FULL = Size()
-QUICK = Size(swaps=30, tasks=20, holders=100, reloads=20, saves=10, memory_swaps=100)
+QUICK = Size(swaps=15, tasks=20, holders=100, reloads=10, saves=5, memory_swaps=40)

@@ -1,5 +1,6 @@
 """Fixtures for every test: plugins written in place, and a runtime that ends with its test."""
 
+import gc
 import textwrap
 from pathlib import Path
 
@@ -18,6 +19,25 @@ HEADER = """\
 from tests.conftest import tool
 
 """
+
+
+def pytest_collection_finish():
+    """Set the suite itself aside: a collection, and a look through the heap, pass over it.
+
+    Half a million objects are pytest's and its tests': a reload of a three-line plugin would take
+    many times as long as in a program. Tests that look for names among them use `whole_heap`.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def whole_heap():
+    """Let the module's tests find everything, also what was made before the first test."""
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 class PluginFolder:

@@ -218,12 +218,13 @@ def main() -> int:
     parser.add_argument("trials", type=int, nargs="?", default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lines", action="store_true", help="at every line instead")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="at each N-th line only")
     options = parser.parse_args()
     epochal.store.store._COLLECT_AFTER = 2  # so that a trial collects artifacts
     checker = Checker()
     with tempfile.TemporaryDirectory() as folder:
         if options.lines:
-            at_every_line(Path(folder), checker)
+            at_lines(Path(folder), checker, options.every)
         else:
             at_random(Path(folder), checker, options.trials, random.Random(options.seed))
     print(json.dumps(checker.seen))
@@ -239,8 +240,8 @@ def at_random(folder: Path, checker: Checker, trials: int, choose: random.Random
             checker.check(word, facts)
 
 
-def at_every_line(folder: Path, checker: Checker) -> None:
-    for line in range(2_000):
+def at_lines(folder: Path, checker: Checker, every: int) -> None:
+    for line in range(0, 2_000, every):
         reports = trial(folder, partial(Fork.change_and_die, value=line, line=line), None)
         for word, facts in reports:
             checker.check(word, facts)

@@ -3,6 +3,8 @@
 import pytest
 from tests.conftest import tool
 
+pytestmark = pytest.mark.usefixtures("whole_heap")
+
 LENDER = """
 SHUT = []
 @tool

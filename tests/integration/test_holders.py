@@ -13,6 +13,8 @@ from epochal._core.change.retirement import Retirement
 from epochal._core.introspect import referrers
 from epochal.errors import DrainTimeoutError
 
+pytestmark = pytest.mark.usefixtures("whole_heap")
+
 HOST_LIST = []
 
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from tests.sizes import sized
 
 from epochal.errors import HostError
 from epochal.kinds.toolkit import index_storage
 
-KILLS = 300 if os.environ.get("EPOCHAL_LONG") else 12
+KILLS = sized(12, 300)
 
 BUILDER = """
 import sys

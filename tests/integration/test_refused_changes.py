@@ -10,6 +10,8 @@ import pytest
 from epochal import Kind
 from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
 
+pytestmark = pytest.mark.usefixtures("whole_heap")
+
 
 def make_host():
     """A host with names to patch, as modules that plugins import."""

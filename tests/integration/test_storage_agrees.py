@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.sizes import sized
 
 from epochal import Runtime, examples
 from epochal.sql import Database
@@ -195,7 +196,7 @@ def test_every_order_is_the_engines(db, table, question):
 
 @pytest.mark.parametrize("table", OWN)
 @settings(
-    max_examples=60,
+    max_examples=sized(15, 60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -214,7 +215,7 @@ def test_every_filter_has_the_engines_meaning(db, table, condition):
 
 @pytest.mark.parametrize("table", OWN)
 @settings(
-    max_examples=30,
+    max_examples=sized(10, 30),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

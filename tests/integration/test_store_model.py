@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import tool
+from tests.sizes import sized
 
 from epochal import Runtime
 from epochal.artifact import Artifact
@@ -120,7 +121,7 @@ def note(rt, model, *, restart=False):
                 model.made[key] = model.current[plugin]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sized(15, 60), deadline=None)
 @given(sequence=st.lists(steps, min_size=3, max_size=14))
 def test_any_sequence_of_changes_rollbacks_and_restarts_matches_the_model(
     sequence, tmp_path_factory

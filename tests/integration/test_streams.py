@@ -15,6 +15,7 @@ from tests.integration.stream_parts import (
     write_sink,
     write_source,
 )
+from tests.sizes import sized
 
 from epochal.errors import (
     ExportError,
@@ -26,8 +27,8 @@ from epochal.jobs import Circuit, FlowFailed, RetryPolicy, Streams
 from epochal.kinds import service, sink
 from epochal.kinds.toolkit.gated_state import state_ref_of
 
-EVENTS = 1_000_000
-RELOADS = 200
+EVENTS = sized(100_000, 1_000_000)
+RELOADS = sized(30, 200)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def _world():
 
 
 @pytest.mark.timeout(300)  # a few seconds on an idle machine
-def test_a_million_events_flow_through_two_hundred_reloads(rt, plugins):
+def test_events_flow_through_many_reloads(rt, plugins):
     """Each start of the source adds events, so every reload has some before it."""
     more = f'WORLD["last"] = min({EVENTS}, WORLD["last"] + {EVENTS // (RELOADS + 1) + 1})'
     rt.load(write_source(plugins, start=more))

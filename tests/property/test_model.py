@@ -36,6 +36,7 @@ from hypothesis.stateful import (
 from tests.property.holders import SINGLE_PINS, Narrow, Obedient, Pin, Task
 from tests.property.ledger import LEDGER, RAISES, REQUIRES, Recipe, tool
 from tests.property.model import Model, PlannedChange
+from tests.sizes import sized
 
 from epochal import LifecycleState, Runtime
 from epochal.errors import EpochalError
@@ -50,7 +51,11 @@ _COMMON = settings(
 PROFILES = {
     # Failures are reported unshrunk: each step of shrinking would wait for the same time-out.
     "ci": settings(
-        _COMMON, max_examples=30, derandomize=True, database=None, phases=[Phase.generate]
+        _COMMON,
+        max_examples=sized(10, 60),
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
     ),
     "soak": settings(_COMMON, max_examples=200, phases=[Phase.generate, Phase.shrink]),
 }

@@ -80,7 +80,7 @@ def main() -> int:
 
 def row(outcome: Outcome) -> str:
     """A line of the table."""
-    reclaimed = f"{outcome.reclaimed} of {RELOADS}"
+    reclaimed = f"{outcome.reclaimed} of {outcome.reloads}"
     if outcome.leaks or outcome.survivors:
         reclaimed += f"; kept by: {'; '.join(sorted(outcome.leaks)) or 'unknown'}"
     cells = (

@@ -33,6 +33,7 @@ class Outcome:
     Attributes:
         distribution: its name.
         version: the installed version.
+        reloads: how often it is reloaded.
         files: how many files the plugin's artifact has.
         kib: their size, in KiB.
         modules: how many modules a generation loads.
@@ -46,6 +47,7 @@ class Outcome:
 
     distribution: str
     version: str
+    reloads: int
     files: int = 0
     kib: int = 0
     modules: int = 0
@@ -64,17 +66,18 @@ class Outcome:
     @property
     def is_fully_reclaimed(self) -> bool:
         """Whether every old generation was reclaimed, and nothing of it is left."""
-        return self.reclaimed == RELOADS and not self.survivors and not self.leaks
+        return self.reclaimed == self.reloads and not self.survivors and not self.leaks
 
 
-def carry_out(case: Case, folder: Path) -> Outcome:
+def carry_out(case: Case, folder: Path, reloads: int = RELOADS) -> Outcome:
     """Load, call and reload one distribution.
 
     Args:
         case: the distribution.
         folder: its plugin is written there.
+        reloads: how often it is reloaded.
     """
-    outcome = Outcome(case.distribution, metadata.version(case.distribution))
+    outcome = Outcome(case.distribution, metadata.version(case.distribution), reloads)
     path = write_plugin(case, folder)
     with Runtime(drain_timeout=60.0, phase_timeout=60.0) as rt:
         rt.load(path)
@@ -83,7 +86,7 @@ def carry_out(case: Case, folder: Path) -> Outcome:
         threads = _Callers(rt, case)
         refs: list[weakref.ref[Any]] = []
         try:
-            for _ in range(RELOADS):
+            for _ in range(reloads):
                 threads.let_each_call()
                 refs += _code_of(rt, case.plugin)
                 started = time.perf_counter()

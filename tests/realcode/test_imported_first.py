@@ -6,8 +6,12 @@
 import pytest
 
 from tests.realcode.imported_first import LIBRARIES, differences, is_installed
+from tests.sizes import sized
 
-QUICK = ("numpy", "matplotlib", "requests", "setuptools", "typer", "yaml")
+QUICK = sized(
+    ("numpy", "requests", "setuptools"),
+    ("numpy", "matplotlib", "requests", "setuptools", "typer", "yaml"),
+)
 
 
 @pytest.mark.timeout(300)

@@ -9,8 +9,9 @@ import pytest
 
 from tests.realcode.reload_use import HEADING, PAGE, faults_of, in_a_process
 from tests.realcode.used_inside import USES
+from tests.sizes import sized
 
-QUICK = ("click", "httpx", "pydantic", "typer")
+QUICK = sized(("click", "pydantic"), ("click", "httpx", "pydantic", "typer"))
 """Installed for other reasons, and reloaded in a few seconds."""
 
 

@@ -1,18 +1,16 @@
 """No text ends the service, or keeps it from others; `make test-long` sends a thousand."""
 
-import os
 from pathlib import Path
 
 import pytest
 from tests.server.sql_texts import Texts, attack
-
-IS_LONG = bool(os.environ.get("EPOCHAL_LONG"))
+from tests.sizes import sized
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read from /proc")
-@pytest.mark.timeout(7200 if IS_LONG else 180)
+@pytest.mark.timeout(sized(180, 7200))
 def test_the_service_outlives_generated_texts():
-    report = attack(seed=20261128, texts=1000 if IS_LONG else 15)
+    report = attack(seed=20261128, texts=sized(15, 1000))
     print(report)
     assert report.statuses[200]
     assert set(report.easy) <= {200, 503}

@@ -4,18 +4,17 @@ A quick look at three years by default; `make test-long` looks at ten, and compa
 libraries on the days on which no clock changes.
 """
 
-import os
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from tests.sizes import IS_LONG, sized
 
 from epochal.jobs.triggers import CronTrigger
 
-IS_LONG = bool(os.environ.get("EPOCHAL_LONG"))
-YEARS = (2020, 2030) if IS_LONG else (2024, 2026)
+YEARS = sized((2024, 2026), (2020, 2030))
 DAY_S = 86400.0
 
 FIXED = {

@@ -111,8 +111,9 @@ class Graph:
             if position is None or position in self._excused:
                 continue
             self._excused.add(position)
-            self._doubtful.discard(position)
-            self._queue.append(position)
+            if not self._ours[position]:  # what is ours is in the queue already, once
+                self._doubtful.discard(position)
+                self._queue.append(position)
             if is_a(part, BaseException):
                 todo += [part.__cause__, part.__context__, part.__traceback__]
                 todo += part.exceptions if is_a(part, BaseExceptionGroup) else ()

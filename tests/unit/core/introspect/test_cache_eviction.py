@@ -13,6 +13,8 @@ import pytest
 from epochal._core.introspect.cache_eviction import evict
 from epochal._core.introspect.ownership import Ownership
 
+pytestmark = pytest.mark.usefixtures("whole_heap")
+
 NAME = "the plugin"
 OURS = Ownership(frozenset(), frozenset(), [NAME])
 

@@ -68,3 +68,20 @@ def test_finalizers_and_suspended_generators_are_found(modules):
     kinds = {type(reference()).__name__ for reference in references}
     assert kinds == {"Closing", "generator"}
     assert id(modules[0].closing) in leading
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_error_that_the_caller_has_is_excused(modules, own):
+    """Also one whose class is the plugin's: it is opened once, and counted once."""
+    exec(
+        "class Failure(ValueError):\n    pass\n" if own else "Failure = ValueError\n",
+        vars(modules[0]),
+    )
+    error = None
+    try:
+        exec("def fail():\n    raise Failure('no')\nfail()", vars(modules[0]))
+    except ValueError as raised:
+        error = raised
+    graph = Graph(modules, ROOT, broad=True, error=error)
+    assert graph.is_closed()
+    assert graph.is_excused()

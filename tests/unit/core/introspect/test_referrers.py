@@ -9,6 +9,8 @@ import pytest
 from epochal._core.introspect.object_names import describe_object, edge, root_name, type_name
 from epochal._core.introspect.referrers import PathStep, ReferrerSearch
 
+pytestmark = pytest.mark.usefixtures("whole_heap")
+
 
 class Target:
     """The object that a path leads to."""
@@ -153,6 +155,9 @@ def test_a_walk_asks_about_few_objects_and_finds_the_referrers_of_all(monkeypatc
         return [referrer for referrer in walk(*of) if referrer is not of]
 
     monkeypatch.setattr(gc, "get_referrers", counted)
+    monkeypatch.setattr(
+        "epochal._core.introspect.referrers._LOOK_S", 60.0
+    )  # on a slow machine, too, all are looked at
     targets = [Target() for _ in range(100)]
     holders = [[target] for target in targets]
     edges = ReferrerSearch({id(targets)}).edges(targets)

@@ -17,6 +17,8 @@ from epochal._core.use.lease import RevocableLease, carry
 from epochal._core.use.ties import tie
 from epochal.report import Holder
 
+pytestmark = pytest.mark.usefixtures("whole_heap")
+
 HOST: list = []
 
 
