@@ -39,6 +39,22 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))  # its locks are st
 """
 
 
+WITHOUT_FORKS = """
+import os
+del os.fork, os.register_at_fork
+import epochal.loaders._prometheus, epochal.loaders._worker_processes
+from epochal import Runtime
+with Runtime() as rt:
+    pass
+"""
+
+
+def test_a_system_without_forks_can_import_and_run_it():
+    command = [sys.executable, "-c", WITHOUT_FORKS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_forked_child_finds_every_lock_of_the_process_free():
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

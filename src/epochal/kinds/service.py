@@ -141,7 +141,7 @@ async def _enter_later(ref: StateRef, name: str, args: tuple[Any, ...], kw: dict
     admission = await gate.aenter()
     try:
         result = ref.current().method(name)(*args, **kw)
-        return await result if hasattr(type(result), "__await__") else result
+        return await result if _is_awaitable(result) else result
     finally:
         gate.leave(admission)
 
@@ -150,12 +150,16 @@ def _later_way(result: object) -> Callable[..., Any] | None:
     """How a later call of the method waits at a closing gate: as a task or as a coroutine."""
     if asyncio.isfuture(result):
         return lambda *call: asyncio.ensure_future(_enter_later(*call))
-    return _enter_later if hasattr(type(result), "__await__") else None
+    return _enter_later if _is_awaitable(result) else None
 
 
 def _is_unfinished(result: object) -> bool:
     """Whether a call returned something that goes on, or has not begun."""
-    return isinstance(result, _UNFINISHED) or hasattr(type(result), "__await__")
+    return isinstance(result, _UNFINISHED) or _is_awaitable(result)
+
+
+def _is_awaitable(result: object) -> bool:
+    return hasattr(type(result), "__await__")  # an object's own attribute does not count
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -178,7 +182,7 @@ def _stay_inside(name: str, result: Any, admission: Admission) -> Any:
         # The future holds the admission until it is done, or is dropped.
         result.add_done_callback(lambda _: admission.gate.leave(admission))
         return result
-    if hasattr(type(result), "__await__"):
+    if _is_awaitable(result):
         admission.loop = _running_loop()
         return _finish_inside(result, admission)
     raise TypeError(f"{name}() returned {result!r}, which {_TOO_LONG}")

@@ -37,6 +37,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakValueDictionary
 
+from epochal._core.sync.forks import in_forked_child
+
 if TYPE_CHECKING:
     from types import CodeType
 
@@ -234,5 +236,4 @@ COMPILER: Final = Compiler()
 """The compiler of this process: all its runtimes share the helper and the cache."""
 
 atexit.register(COMPILER.close)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=COMPILER.leave_to_parent)
+in_forked_child(COMPILER.leave_to_parent)

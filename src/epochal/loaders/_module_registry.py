@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import linecache
 import logging
-import os
 import sys
 import threading
 import typing
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import forget_marks_of
 from epochal._core.introspect.object_names import MODULE_OF_NAME
+from epochal._core.sync.forks import free_in_child
 from epochal.loaders._import_notes import find_noted_spec
 from epochal.loaders._module_views import add_space, find_made, find_view, remove_space
 
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
     from epochal.loaders.python_namespace import PythonNamespace
 
-_lock: Final = threading.Lock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
+_lock: Final = free_in_child(threading.Lock())
 _namespaces: Final[dict[str, PythonNamespace]] = {}
 AFTER_IMPORT: Final[dict[str, Callable[[ModuleType], None]]] = {}
 """Name of a module -> what to call with it once it is imported, for as long as a generation lives;

@@ -35,7 +35,6 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.generation import calling
-from epochal._core.generation.states import LifecycleState
 from epochal._core.introspect.object_names import MODULE_OF_NAME, PublicView
 
 if TYPE_CHECKING:
@@ -290,7 +289,7 @@ def _chosen(spaces: tuple[PythonNamespace, ...]) -> PythonNamespace:
         if owner is not None and owner.is_in_ambient_operation():
             return space
     for space, owner in owners:
-        if owner is not None and owner.state is LifecycleState.ACTIVE:
+        if owner is not None and owner.is_active:
             return space
     return spaces[-1]
 

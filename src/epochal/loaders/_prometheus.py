@@ -29,13 +29,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 import threading
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.sync.forks import free_in_child
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.loaders._module_proxies import ModuleProxy
 
@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "prometheus_client"
 
-_lock: Final = threading.RLock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
+_lock: Final = free_in_child(threading.RLock())
 
 
 @dataclass(slots=True, eq=False)

@@ -34,6 +34,7 @@ from typing import Any, Final, NamedTuple
 
 from epochal._core.introspect.object_names import MODULE_OF_NAME, dict_of_type
 from epochal._core.plugin.artifact import Artifact
+from epochal._core.sync.forks import free_in_child
 from epochal._core.use.lease import LeasedCallable
 from epochal.loaders import _module_registry as registry
 from epochal.loaders._module_views import runs_code_of
@@ -41,10 +42,9 @@ from epochal.loaders.python_namespace import PythonNamespace
 
 _MOST_REPLICAS: Final = 8
 
-_lock: Final = threading.Lock()
+_lock: Final = free_in_child(threading.Lock())
 _replicas: Final[dict[str, PythonNamespace]] = {}  # by digest, the latest last
 _folder: Path | None = None
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Code(NamedTuple):

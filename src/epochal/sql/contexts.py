@@ -22,7 +22,8 @@ _THREADS_VARIABLE: Final = "TOKIO_WORKER_THREADS"
 
 _start_lock: Final = threading.Lock()
 _is_started = False  # set and read under `_start_lock`
-os.register_at_fork(after_in_child=_start_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
 QUERIES_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 """A view or a prepared statement of the engine would keep the functions that it was made with past

@@ -38,7 +38,7 @@ MUTANTS = (
         where="NamedTable.carry_over",
         at="if 1 / test",
         edit=replace("True"),
-        shape="8a9525",
+        shape="ea6e98",
         test=IMPORTS
         + "test_what_the_plugins_code_registers_within_a_librarys_import_is_the_plugins",
     ),

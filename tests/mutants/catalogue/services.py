@@ -15,7 +15,7 @@ MUTANTS = (
         where="_is_unfinished",
         at="return 0 / value",
         edit=replace("isinstance(result, NOT_RUN)"),
-        shape="d07cc0",
+        shape="5f088e",
         test=AWAITABLES + "test_a_call_whose_result_goes_on_is_inside",
     ),
     Mutant(

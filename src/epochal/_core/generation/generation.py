@@ -425,7 +425,8 @@ class Generation:
         watch, self._watch = self._watch, None
         if watch is not None:
             texts = texts_in(self._root) if self._root is not None else set[str]()
-            self._host_entries = watch.made(texts, old.owns if old is not None else _owns_nothing)
+            assert old is not None  # watched
+            self._host_entries = watch.made(texts, old.owns)
         self.lifecycle.advance()
 
     def owns(self, obj: object) -> bool:
@@ -540,8 +541,7 @@ class Generation:
             function = vars(root).get("shutdown") if root is not None else None
             if initialized and callable(function):
                 try:
-                    if (result := function()) is not None:
-                        check_ran("shutdown", result)
+                    check_ran("shutdown", function())
                 except BaseException as error:  # noqa: BLE001  reported; the rest goes on
                     self.failures.append(f"shutdown() of {self} raised {format_error(error)}")
             self._close_resources()
@@ -630,15 +630,11 @@ class Generation:
 
     def _call(self, name: str, context: PluginContext | None) -> None:
         function = self.entry_point(name)
-        if function is not None and (result := function(context)) is not None:
-            check_ran(name, result)
+        if function is not None:
+            check_ran(name, function(context))
 
     def __str__(self) -> str:
         return f"{self.plugin}#{self.number}"
 
     def __repr__(self) -> str:
         return f"<generation {self} {self.version} {self.state.name}>"
-
-
-def _owns_nothing(_: object) -> bool:
-    return False

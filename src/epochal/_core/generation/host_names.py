@@ -20,7 +20,7 @@ import gc
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.generation.watched_table import ABSENT, Names
+from epochal._core.generation.watched_table import ABSENT, Names, store
 from epochal._core.introspect.object_names import dict_of_type, type_name
 
 if TYPE_CHECKING:
@@ -64,11 +64,7 @@ class ModuleNames(Names):
 
     def put(self, key: Any, value: object) -> None:
         """Set an attribute, or delete it."""
-        names: Any = self.table()
-        if value is ABSENT:
-            names.pop(key, None)
-        else:
-            names[key] = value
+        store(self.table(), key, value)
 
     def describe(self, key: Any) -> str:
         """`hostpkg.render`."""
@@ -115,10 +111,7 @@ class DispatchNames(Names):
 
     def put(self, key: Any, value: object) -> None:
         """Set an implementation, or remove it."""
-        if value is ABSENT:
-            self._registry.pop(key, None)
-        else:
-            self._registry[key] = value
+        store(self._registry, key, value)
         self.owner.__dict__["_clear_cache"]()
 
     def describe(self, key: Any) -> str:

@@ -110,10 +110,14 @@ def _ask(
     elif isinstance(server, asyncio.AbstractEventLoop):
         with suppress(RuntimeError):  # closed
             server.call_soon_threadsafe(server.stop)
-    elif _is_socket_server(server) and (owns(server) or owns(server.RequestHandlerClass)):
+    elif _is_a(server, "socketserver", "BaseServer") and (
+        owns(server) or owns(server.RequestHandlerClass)
+    ):
         # Both wait for the requests that it serves.
         return call_on_thread(partial(_close_server, server), name="epochal closing a server")
-    elif _is_queue_listener(server) and any(map(owns, (server, *server.handlers))):
+    elif _is_a(server, "logging.handlers", "QueueListener") and any(
+        map(owns, (server, *server.handlers))
+    ):
         server.enqueue_sentinel()  # `stop` would wait for the thread, without a limit
     return None
 
@@ -123,13 +127,9 @@ def _close_server(server: Any) -> None:
     server.server_close()
 
 
-def _is_socket_server(obj: object) -> bool:
-    cls = getattr(sys.modules.get("socketserver"), "BaseServer", None)
-    return cls is not None and isinstance(obj, cls)
-
-
-def _is_queue_listener(obj: object) -> bool:
-    cls = getattr(sys.modules.get("logging.handlers"), "QueueListener", None)
+def _is_a(obj: object, module: str, name: str) -> bool:
+    """Whether it is an instance of a library's class, which need not be imported."""
+    cls = getattr(sys.modules.get(module), name, None)
     return cls is not None and isinstance(obj, cls)
 
 

@@ -71,13 +71,13 @@ class Registration:
 
     __slots__ = ("_way", "is_in", "key", "stored", "table", "value")
 
-    def __init__(self, table: Any, key: Any, value: Any) -> None:
+    def __init__(self, table: Any, key: Any, value: Any, way: HostTable) -> None:
         self.table: Final = table
         self.key: Final = key
         self.value: Final = value
         self.stored = value
         self.is_in = False
-        self._way: Final = _way_of(table)
+        self._way: Final = way
 
     def check(self, old: Registration | None) -> None:
         """Raise `RegistrationError` if other code has its place."""
@@ -327,9 +327,8 @@ def registration(table: Any, entry: Sequence[Any], name: str | None) -> Registra
     if len(entry) != wanted or (name is not None and way is not _MANAGED):
         takes = "register(mapping, key, value)" if wanted == 2 else "register(table, value)"
         raise HostError(f"a {type_name(type(table))} is registered in by ctx.{takes}")
-    if way is _KEYS:
-        return Registration(table, entry[0], entry[1])
-    return Registration(table, name, entry[0])
+    key, value = entry if way is _KEYS else (name, entry[0])
+    return Registration(table, key, value, way)
 
 
 def _way_of(table: Any) -> HostTable:

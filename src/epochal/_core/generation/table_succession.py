@@ -29,13 +29,13 @@ first was abandoned. ``_views`` is read and written under ``_lock``.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.host_names import ClassNames
 from epochal._core.generation.watched_table import ABSENT
 from epochal._core.introspect.object_names import dict_of_type
+from epochal._core.sync.forks import free_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -192,8 +192,7 @@ class _SeenInClass:
 
 _cells: Final[dict[int, dict[tuple[int, str], _Cell]]] = {}
 _views: Final[dict[int, _ModuleView]] = {}
-_lock: Final = threading.Lock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
+_lock: Final = free_in_child(threading.Lock())
 
 
 class _ModuleView:

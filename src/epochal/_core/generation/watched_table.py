@@ -8,7 +8,6 @@ their `__eq__`, `__hash__` and `__repr__` may be foreign code.
 
 from __future__ import annotations
 
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -19,6 +18,7 @@ from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleTyp
 from typing import Any, Final, Protocol, TypeAlias
 
 from epochal._core.introspect.object_names import is_a, type_name
+from epochal._core.sync.forks import free_in_child
 from epochal._core.sync.weak_registry import WeakRegistry
 
 Owns: TypeAlias = Callable[[object], bool]
@@ -114,8 +114,15 @@ class Put:
 
 
 _puts: Final[WeakRegistry[Put]] = WeakRegistry()
-_lock: Final = threading.Lock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
+_lock: Final = free_in_child(threading.Lock())
+
+
+def store(table: Any, key: Any, value: object) -> None:
+    """Store a value in a dictionary; `ABSENT` removes the key."""
+    if value is ABSENT:
+        table.pop(key, None)
+    else:
+        table[key] = value
 
 
 def take_out(put: Put) -> bool:
@@ -178,10 +185,7 @@ class NamedTable(Names):
 
     def put(self, key: Any, value: object) -> None:
         """Set a value; `ABSENT` removes it."""
-        if value is ABSENT:
-            self._table().pop(key, None)
-        else:
-            self._table()[key] = value
+        store(self._table(), key, value)
 
     def now(self) -> dict[Any, Any]:
         """A copy of the entries."""
@@ -210,7 +214,7 @@ class NamedTable(Names):
         for key, value in now.items():
             if was.get(key, ABSENT) is value or into.get(key, ABSENT) is value:
                 continue
-            if not (owns(value) or (not isinstance(key, str) and owns(key))):
+            if not _is_owned(key, value, owns):
                 into[key] = value
         for key in was.keys() - now.keys():
             into.pop(key, None)
@@ -218,7 +222,7 @@ class NamedTable(Names):
     def owned(self, now: dict[Any, Any], owns: Owns) -> Iterator[Entry]:
         """The entries with a value, or an object as key, that is the plugin's."""
         for key, value in now.items():
-            if owns(value) or (not isinstance(key, str) and owns(key)):
+            if _is_owned(key, value, owns):
                 # The replaced value was not seen, but `sys.stderr` must not be left without one.
                 yield self.entry(key, self._original.get(key, ABSENT), value)
 
@@ -243,16 +247,17 @@ class NamedTable(Names):
         # Newest first: of values that replaced one another, the last one stands in the table.
         for put in reversed(_puts.live()):
             if put.names is self and table.get(put.key, ABSENT) is put.value:
-                if put.old is ABSENT:
-                    del table[put.key]
-                else:
-                    table[put.key] = put.old
+                store(table, put.key, put.old)
         return table
 
     def describe(self, key: Any) -> str:
         """An entry in words."""
         name = key if type(key) is str else type_name(key) if is_a(key, type) else "?"
         return self._label.format(name)
+
+
+def _is_owned(key: Any, value: Any, owns: Owns) -> bool:
+    return owns(value) or (not isinstance(key, str) and owns(key))
 
 
 def _is_same(before: dict[Any, Any], after: dict[Any, Any]) -> bool:

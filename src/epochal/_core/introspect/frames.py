@@ -15,11 +15,12 @@ from __future__ import annotations
 import gc
 import inspect
 import opcode
-import os
 import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+
+from epochal._core.sync.forks import in_forked_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,5 +106,4 @@ def _after_fork() -> None:
         gc.enable()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_forked_child(_after_fork)

@@ -22,6 +22,8 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.sync.forks import in_forked_child
+
 if sys.platform != "win32":
     import fcntl
 
@@ -115,8 +117,7 @@ def _close_all() -> None:
             os.close(_files.pop())
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_all)
+in_forked_child(_close_all)
 
 
 def _open_transaction(path: Path, *, shared: bool, timeout: float) -> sqlite3.Connection:

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import sys
 import threading
 from concurrent.futures import Future, InvalidStateError
@@ -40,6 +39,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from epochal._core.sync.forks import in_forked_child
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import NoThreadError
 
@@ -293,8 +293,7 @@ def _after_fork() -> None:
         pool.reset()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_forked_child(_after_fork)
 
 
 def set_soon(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:

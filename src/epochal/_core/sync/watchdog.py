@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import _thread
 import math
-import os
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from epochal._core.sync.forks import in_forked_child
 from epochal._core.sync.threads import start_thread
 
 if TYPE_CHECKING:
@@ -179,5 +179,4 @@ class Watchdog:
 watchdog: Final = Watchdog()
 """The one of the process."""
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=watchdog.leave_to_parent)
+in_forked_child(watchdog.leave_to_parent)
