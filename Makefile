@@ -13,11 +13,11 @@ PYTHON ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stateful demo-picture serve test test-long downstream late lint bench bench-quick \
-  mutants soak libraries conformance clean
+  mutants soak libraries reload-libraries conformance clean
 
 help: ## Show this list
 	@echo "make <target>"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## Prepare .venv (quick when nothing changed)
 
@@ -64,7 +64,6 @@ soak: $(STAMP) ## Operate under changes for an hour; ARGS="--minutes 5 --mode th
 libraries: $(LIBRARIES)/.ready ## Have plugins be the first to import 86 libraries; ARGS="numpy six" for some
 	@PYTHONPATH=$(LIBRARIES) $(PY) -m tests.realcode.imported_first $(ARGS)
 
-.PHONY: reload-libraries
 reload-libraries: $(LIBRARIES)/.ready ## Reload plugins that use 17 libraries; ARGS="fastapi numba" for some
 	@PYTHONPATH=$(LIBRARIES) $(PY) -m tests.realcode.reload_use $(ARGS)
 

@@ -1,6 +1,7 @@
 """Fixtures for every test: plugins written in place, and a runtime that ends with its test."""
 
 import gc
+import socket
 import textwrap
 from pathlib import Path
 
@@ -54,6 +55,13 @@ class PluginFolder:
         return path
 
 
+def free_port():
+    """A port of this machine that no program listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
 @pytest.fixture
 def plugins(tmp_path):
     return PluginFolder(tmp_path)
@@ -68,12 +76,8 @@ def package(tmp_path):
 
     def write(plugin, files, version="1.0"):
         root = tmp_path / plugin
-        for name, text in {
-            "plugin.toml": PACKAGE_MANIFEST.format(id=plugin, version=version)
-        }.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text)
-        for name, text in files.items():
+        manifest = PACKAGE_MANIFEST.format(id=plugin, version=version)
+        for name, text in {"plugin.toml": manifest, **files}.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
         return root

@@ -1,11 +1,10 @@
 """The error of a plugin that fails to load ends with what a person can do about it."""
 
-import socket
 import sys
 import types
 
 import pytest
-from tests.conftest import tool
+from tests.conftest import free_port, tool
 
 from epochal.errors import InitError, LinkError
 
@@ -101,9 +100,7 @@ def test_a_registry_that_refuses_a_second_entry(rt, plugins, registry, error, at
 
 
 def test_a_port_that_the_active_version_has(rt, plugins):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     code = f"""
     import socket
     def init(ctx):

@@ -7,7 +7,7 @@ import threading
 import types
 
 import pytest
-from tests.conftest import tool
+from tests.conftest import free_port, tool
 
 from epochal import Runtime
 from epochal.errors import (
@@ -32,7 +32,7 @@ HEAD = """\
 # ///
 import asyncio
 import the_host
-from tests.conftest import tool
+from tests.conftest import free_port, tool
 """
 CODE = """
 the_host.enter("{id}")
@@ -112,9 +112,7 @@ def test_the_old_version_is_shut_down_before_the_new_one_runs_any_code(rt, plugi
 
 
 def test_a_port_goes_from_version_to_version(rt, plugins, host):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     more = f"""
 import socket
 def init(ctx):

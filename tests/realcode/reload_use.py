@@ -12,12 +12,10 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import types
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -70,7 +68,6 @@ class Outcome:
         reclaimed: how many old generations were reclaimed.
         leaks: the leaks in the reports of the reloads and of the removal at the end.
         failures: the errors of shutdowns.
-        median_ms: the median duration of a reload.
         counts: what the plugin had registered: after the load, and after the last reload.
         threads: how many threads there were then.
     """
@@ -83,7 +80,6 @@ class Outcome:
     reclaimed: int = 0
     leaks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    median_ms: float = 0.0
     counts: tuple[str, str] = ("", "")
     threads: tuple[int, int] = (0, 0)
     removed: bool = False
@@ -127,19 +123,14 @@ def reload_under_calls(use: Use, folder: Path) -> Outcome:
         callers = [threading.Thread(target=call, name=f"caller {i}") for i in range(CALLERS)]
         for caller in callers:
             caller.start()
-        times: list[float] = []
         try:
             for version in range(1, RELOADS + 1):
                 assert seen.acquire(timeout=60)
-                started = time.perf_counter()
-                cut = rt.reload(_PLUGIN, write(version))
-                times.append((time.perf_counter() - started) * 1e3)
-                _note(outcome, cut)
+                _note(outcome, rt.reload(_PLUGIN, write(version)))
         finally:
             ended.set()
             for caller in callers:
                 caller.join(60)
-        outcome.median_ms = median(times)
         outcome.counts = before[0], str(eval(use.counts))
         outcome.threads = before[1], threading.active_count()
         gc.collect()

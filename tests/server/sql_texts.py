@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
+from tests.conftest import free_port
 
 LIMIT_S = 5.0
 MEMORY = 1 << 30
@@ -168,9 +168,7 @@ class Attacked:
         (folder / "plugins").mkdir()
         (folder / "plugins/geo.py").write_text(PLUGIN)
         (folder / "t.csv").write_text("a,b\n" + "".join(f"{n},{n % 7}\n" for n in range(100)))
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
+        port = free_port()
         command = [sys.executable, "-m", "epochal.cli", "serve", "--plugins", "plugins"]
         command += ["--port", str(port), "-t", "t=t.csv", "--timeout", f"{LIMIT_S:g}"]
         command += ["--query-memory", "64", "--memory", "600", "--log-level", "error"]

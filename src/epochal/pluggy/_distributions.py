@@ -10,18 +10,14 @@ itself mean the runtime's copy. Other distributions that it imports are the proc
 
 from __future__ import annotations
 
-import re
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from epochal.artifact import Artifact
+from epochal.artifact import EXTENSIONS, Artifact, is_plugin_id
 from epochal.errors import ArtifactError
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
-
-_ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_EXTENSIONS: Final = (".so", ".pyd", ".dylib", ".dll")
 
 
 def entry_point_plugins(group: str, name: str | None = None) -> list[Artifact]:
@@ -54,7 +50,7 @@ def entry_point_plugins(group: str, name: str | None = None) -> list[Artifact]:
 
 def _artifact_of(package: str, points: list[EntryPoint]) -> Artifact:
     distribution = points[0].dist
-    if distribution is None or _ID.fullmatch(package) is None:
+    if distribution is None or not is_plugin_id(package):
         raise ArtifactError(
             f"entry point {points[0].name!r}: {package!r} cannot be the id of a plugin (lower-case "
             "letters, digits and underscores), or belongs to no installed distribution"
@@ -77,7 +73,7 @@ def _files_of(distribution: Distribution, package: str) -> dict[str, bytes]:
         if within == f"{package}.py":
             files["__init__.py"] = path.read_binary()
         elif within.startswith(f"{package}/") and "__pycache__" not in path.parts:
-            if within.endswith(_EXTENSIONS):
+            if within.endswith(EXTENSIONS):
                 raise ArtifactError(
                     f"{distribution.name} holds the compiled extension {within}, which no process "
                     "can unload: such a plugin cannot be swapped"

@@ -321,7 +321,7 @@ def _by_plugin(
         known = older.get_plugin(plugin) if older is not None else None
         if not isinstance(known, Implementations) or known.number != generation.number:
             hooks = {
-                name: generation.exports[kind, f"{plugin}.{name}"].options.get("hook", name)
+                name: kind.hook_of(generation.exports[kind, f"{plugin}.{name}"])
                 for name in functions
             }
             known = Implementations(generation, hooks, functions)

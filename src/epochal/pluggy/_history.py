@@ -59,8 +59,8 @@ class Newcomer:
         results: its results, for the callbacks.
     """
 
-    # `hooks` is written before any other thread knows the newcomer; `last_serial` and `is_ready`
-    # are read and written under the manager's lock.
+    # The thread that brings it up writes `hooks`, before it is ready; others read them after that.
+    # `last_serial` and `is_ready` are read and written under the manager's lock.
     __slots__ = ("hooks", "is_ready", "last_serial", "name", "results")
 
     def __init__(self, name: str, hooks: Iterable[str] = ()) -> None:
@@ -134,7 +134,7 @@ def targets_of(kind: HookimplKind, generation: Generation) -> Implementations:
         for (other, name), export in generation.exports.items()
         if other is kind
     }
-    hooks = {name: export.options.get("hook", name) for name, export in exports.items()}
+    hooks = {name: kind.hook_of(export) for name, export in exports.items()}
     targets = {name: export.target for name, export in exports.items()}
     return Implementations(generation, hooks, targets)
 
@@ -142,7 +142,7 @@ def targets_of(kind: HookimplKind, generation: Generation) -> Implementations:
 def hooks_of(kind: HookimplKind, generation: Generation) -> set[str]:
     """The hooks that a generation implements."""
     return {
-        export.options.get("specname") or export.options.get("hook", name.partition(".")[2])
-        for (other, name), export in generation.exports.items()
+        export.options.get("specname") or kind.hook_of(export)
+        for (other, _), export in generation.exports.items()
         if other is kind
     }

@@ -43,6 +43,11 @@ class HookimplKind(Kind[Any]):
         if not isinstance(export.target, (FunctionType, MethodType)):
             raise TypeError(f"pluggy calls functions and methods, not {export.target!r}")
 
+    def hook_of(self, export: Export) -> str:
+        """The hook that an export implements by the name of its function."""
+        hook: str = export.options.get("hook", export.name.partition(".")[2])
+        return hook
+
 
 _kinds: Final[dict[str, HookimplKind]] = {}
 

@@ -136,7 +136,7 @@ class Watcher:
             # library raises for the whole folder.
             except Exception as error:  # noqa: BLE001  foreign, and begun again
                 if not failed:
-                    text = _printable(format_error(error))
+                    text = shown(format_error(error))
                     event = NotificationsFailed(path=shown(self._folder), error=text)
                     self._runtime.events.emit(event)
                 pause_s, failed = self._scan_s if failed else self._settle_s, True
@@ -184,7 +184,7 @@ class Watcher:
     ) -> Exception | None:
         """Load and remove in one change; returns the error if it is refused."""
         paths = dict.fromkeys([one.path for one in saved] + [path for path, _ in removed])
-        names = _printable(", ".join(path.name for path in paths))
+        names = shown(", ".join(path.name for path in paths))
         try:
             # Without a wait for the drain: the next save must not wait for a long query.
             with self._runtime.change(drain_timeout=0.0, reason=f"watch: {names}") as change:
@@ -251,10 +251,5 @@ class Watcher:
         code, text = "internal", format_error(error)
         if isinstance(error, EpochalError):
             code, text = error.code, str(error)
-        event = SourceRefused(path=shown(path), code=code, error=_printable(text))
+        event = SourceRefused(path=shown(path), code=code, error=shown(text))
         self._runtime.events.emit(event)
-
-
-def _printable(text: str) -> str:
-    """A text without halves of surrogate pairs, which stand for bytes that are not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -34,15 +34,11 @@ def read_folder(folder: str | PathLike[str]) -> list[Artifact]:
 
 def sources_in(folder: Path) -> list[Path]:
     """The `.py` files and packages in a folder, plugins or not; empty if there is no folder."""
-    return [path for path in children_of(folder) if is_source(path)]
-
-
-def children_of(folder: Path) -> list[Path]:
-    """The visible files and folders in a folder, sorted; empty if there is no folder."""
     try:
-        return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name != "__pycache__")
+        visible = [path for path in folder.iterdir() if path.name[0] != "."]
     except OSError:
         return []
+    return [path for path in sorted(visible) if is_source(path) and path.name != "__pycache__"]
 
 
 def is_source(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from epochal._core.plugin.discovery import children_of, read_folder, sources_in
+from epochal._core.plugin.discovery import read_folder, sources_in
 from epochal.errors import ArtifactError, HostError
 
 HEAD = '# /// plugin\n# id = "{}"\n# version = "1"\n# ///\n'
@@ -25,10 +25,8 @@ def test_files_and_packages_with_a_manifest_are_plugins_in_order(folder):
     assert [artifact.name for artifact in read_folder(folder)] == ["a", "b"]
 
 
-def test_sources_need_no_manifest_and_children_no_code(folder):
+def test_sources_need_no_manifest(folder):
     assert [path.name for path in sources_in(folder)] == ["a", "b.py", "test_b.py"]
-    names = [path.name for path in children_of(folder)]
-    assert names == ["a", "b.py", "data", "notes.txt", "test_b.py"]
 
 
 def test_a_missing_folder_is_refused_by_the_reader_and_empty_for_the_watcher(tmp_path):
