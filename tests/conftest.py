@@ -6,10 +6,15 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from epochal import Kind, Runtime
 
 tool = Kind("tool", "a host's own kind, for tests")
+
+# No test depends on a fast machine.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 
 HEADER = """\
 # /// plugin

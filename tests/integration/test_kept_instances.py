@@ -8,6 +8,8 @@ from tests.conftest import tool
 
 from epochal.errors import ExportError
 
+pytestmark = pytest.mark.usefixtures("whole_heap")
+
 KEPT = {
     "a registry": "@tool\nclass C:\n    everybody = []\n"
     "    def __init__(self): C.everybody.append(self)",

@@ -12,6 +12,8 @@ import weakref
 import pytest
 from tests.conftest import tool
 
+pytestmark = pytest.mark.usefixtures("whole_heap")
+
 KEPT = []
 """A host's own list, into which plugins put things."""
 

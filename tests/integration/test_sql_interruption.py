@@ -372,7 +372,7 @@ LEAVING = """
 import sys, threading, time
 from pathlib import Path
 import pyarrow as pa
-from epochal import EpochalError, Runtime
+from epochal import EpochalError, Runtime, sql
 from epochal.sql import Database
 
 folder = Path(sys.argv[1])
@@ -485,6 +485,7 @@ def test_exiting_with_a_running_query_does_not_abort_the_process(tmp_path, how):
 )
 def test_an_uncaught_error_does_not_delay_the_exit(tmp_path, sql):
     """Its traceback lives to the very end, and must not look like a running query."""
-    done = leave(tmp_path, f"db.query({sql!r}).rows()", 8.0)  # it would wait for 10 s
+    how = f"sql.database._EXIT_TIMEOUT_S = 100\ndb.query({sql!r}).rows()"
+    done = leave(tmp_path, how, 50.0)
     assert done.returncode == 1
     assert "Error: " in done.stderr.splitlines()[-1]

@@ -429,6 +429,7 @@ def _interrupt_once_entered():
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("whole_heap")  # caches of what is frozen keep their entries
 @pytest.mark.parametrize("form", [Blocking, InALoop])
 def test_runtime_agrees_with_its_model(form):
     run_state_machine_as_test(form, settings=PROFILE)

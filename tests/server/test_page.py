@@ -39,6 +39,7 @@ def open_page(chromium):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
+        expect.set_options(timeout=20_000)
         if not faulty:
             page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda asked: asked.url.startswith(url) or faults.append(asked.url))

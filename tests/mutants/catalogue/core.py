@@ -499,6 +499,18 @@ MUTANTS = (
         test=MEMORY + "test_a_leak_is_named_by_its_path",
     ),
     Mutant(
+        "E7.searches-are-no-leaks",
+        "E7",
+        "what another thread's search has found in the heap is taken for a leak",
+        module="epochal._core.introspect.referrers",
+        where="wait_for_other_searches",
+        at="while 0 / test",
+        edit=replace("False"),
+        shape="5b4cb0",
+        test="tests/unit/core/generation/test_reclaim.py::"
+        "test_what_another_thread_has_found_in_the_heap_is_no_leak",
+    ),
+    Mutant(
         "E7.held-code-stays-whole",
         "E7",
         "code is taken apart although it is still referred to",
@@ -1083,7 +1095,7 @@ MUTANTS = (
         "garbage of another thread's collection is reported as a leak",
         module="epochal._core.generation.reclaim",
         where="_collect.collect_all",
-        at="expr 0 / value",
+        at="expr 1 / value",
         edit=replace("collect()"),
         shape="b47059",
         test=(

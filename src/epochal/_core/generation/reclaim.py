@@ -38,7 +38,7 @@ from epochal._core.introspect.collector import collect, collect_soon, frozen_obj
 from epochal._core.introspect.findings import FROZEN
 from epochal._core.introspect.object_graph import Graph
 from epochal._core.introspect.object_names import dict_of_type, type_name
-from epochal._core.introspect.referrers import ReferrerSearch
+from epochal._core.introspect.referrers import ReferrerSearch, wait_for_other_searches
 from epochal._core.introspect.remedies import remedy_for
 from epochal._core.introspect.running_code import find_stragglers
 from epochal.report import Leak
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 _NAMED_AT_MOST: Final = 5
 """How many leaks are named; a path costs a heap walk a level."""
+
+_SEARCHES_S: Final = 5.0
+"""Seconds to wait for the searches of other threads; one takes about a second."""
 
 _PAUSE_S: Final = 0.005
 """One switch interval of the interpreter (5 ms): a waiting thread gets its turn."""
@@ -160,9 +163,10 @@ def _empty_caches(graph: Graph) -> Callable[[], list[str]]:
 
 
 def _collect(graph: Graph) -> Callable[[], list[str]]:
-    """Collect fully, after a collection that another thread is in has ended."""
+    """Collect fully, after what other threads do: a collection, or a search through the heap."""
 
     def collect_all() -> list[str]:
+        wait_for_other_searches(_SEARCHES_S)
         collect_soon()
         return []
 

@@ -21,13 +21,15 @@ from __future__ import annotations
 import gc
 import inspect
 import sys
-from time import thread_time
+from threading import get_ident
+from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.introspect.frames import undisturbed
 from epochal._core.introspect.object_names import NAMESPACE, describe_object, edge, root_name
 from epochal._core.introspect.places import place_in
 from epochal._core.introspect.running_code import frames_of_threads
+from epochal._core.sync.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +45,7 @@ _TARGETS_AT_MOST: Final = 16
 _LOOK_S: Final = 0.5
 """Seconds of processor time after which no other heap walk begins: for finding objects, and then as
 long for their paths. The time in which other threads run does not count."""
+_PAUSE_S: Final = 0.005
 
 
 class PathStep:
@@ -78,11 +81,16 @@ class ReferrerSearch:
 
     Args:
         ignored: the `id` of each object that does not count as a referrer.
+
+    Attributes:
+        thread: the number of the thread that searches.
     """
 
-    __slots__ = ("_deadline", "_ignored", "_own", "_variables")
+    __slots__ = ("__weakref__", "_deadline", "_ignored", "_own", "_variables", "thread")
 
     def __init__(self, ignored: Iterable[int] = ()) -> None:
+        self.thread: Final = get_ident()
+        _searches.add(self)
         # The search's own lists refer to the objects that it looks at, and must not count. They are
         # kept to its end: the `id` of a dropped list may be the next list's of anyone.
         self._own: Final[list[Sequence[Any]]] = []
@@ -177,6 +185,20 @@ class ReferrerSearch:
                 if path.frontier:
                     path.extend(edges, names, followed)
         return [path.words for path in paths]
+
+
+_searches: Final[WeakRegistry[ReferrerSearch]] = WeakRegistry()
+"""Those that have not been dropped, of all threads."""
+
+
+def wait_for_other_searches(timeout: float) -> None:
+    """Wait until no other thread searches, for so many seconds at most.
+
+    A search refers to every object that it has found: it would be taken for a leak.
+    """
+    here, end = get_ident(), monotonic() + timeout
+    while any(search.thread != here for search in _searches.live()) and monotonic() < end:
+        sleep(_PAUSE_S)
 
 
 class ReferrerPath:

@@ -1,12 +1,15 @@
 """Taking modules apart, and naming the references that keep them."""
 
 import gc
+import threading
 import weakref
 from types import ModuleType
 
 import pytest
 
 from epochal._core.generation.reclaim import reclaim
+from epochal._core.introspect import referrers
+from epochal._core.introspect.referrers import ReferrerSearch
 
 ROOT = "geo__g7_3fa9c1d2"
 SOURCE = """
@@ -74,3 +77,21 @@ def test_a_finalizer_runs_while_its_module_is_whole():
     del module
     reclaim(modules, root_name=ROOT)
     assert ran == ["whole"]
+
+
+def test_what_another_thread_has_found_in_the_heap_is_no_leak(modules, monkeypatch):
+    found, waits = threading.Event(), threading.Event()
+
+    def search(target):
+        search = ReferrerSearch()
+        search.referrers([target])
+        found.set()
+        waits.wait(20)
+
+    searching = threading.Thread(target=search, args=(modules[ROOT].helper,))
+    searching.start()
+    assert found.wait(20)
+    monkeypatch.setattr(referrers, "sleep", lambda _: waits.set() or searching.join(20))
+    outcome = reclaim(modules, root_name=ROOT)
+    assert not outcome.leaks
+    assert not modules
