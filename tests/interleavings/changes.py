@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal import LifecycleState
 from epochal._core.change import queue as change_queue
+from epochal._core.change.executor import ChangeThread, Executor
 from epochal._core.change.queue import ChangeQueue
 from epochal._core.change.retirement import RetiringGeneration
 from epochal._core.change.staging import Staging
@@ -43,7 +44,6 @@ from tests.interleavings.hosting import (
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-    from epochal._core.change.executor import Executor
     from epochal._core.generation.epoch import Epoch
 
 MEETING: Final = (
@@ -66,6 +66,13 @@ MEETING: Final = (
 BEGINNING: Final = (
     "_core/change/queue.py",
     "_core/sync/fifo_lock.py",
+    "interleavings/changes.py",
+)
+GIVING_UP: Final = (
+    "_core/change/executor.py:Executor.start",
+    "_core/change/executor.py:Executor.withdraw",
+    "_core/change/plugin_calls.py:StepRunner.cancel",
+    "_core/change/plugin_calls.py:StepRunner.commit",
     "interleavings/changes.py",
 )
 PUBLISHING: Final = (
@@ -234,6 +241,38 @@ def check_then_queue(self: ChangeQueue, executor: Executor, name: str) -> None:
     change_queue.start_thread(executor.start, name=name)
 
 
+# --- a caller that gives up against the start -----------------------------------------------------
+
+
+def queued_change() -> SimpleNamespace:
+    state = serving(GEO)()
+    state.executor = state.rt.change().reload("geo", GEO_2)._prepare().executor
+    state.executor.queue()
+    return state
+
+
+def starting(state: Any) -> None:
+    ChangeThread(state.executor, "change").run()
+
+
+def giving_up(state: Any) -> None:
+    if not state.executor.withdraw():
+        state.executor.cancel()
+    state.refused = state.executor.answer.exception() is not None
+
+
+def whole_or_not_at_all(state: Any) -> None:
+    assert state.rt.epoch.number == (1 if state.refused else 2)
+    assert not state.rt._epochs.turn._queue, "the turn is lost"
+    assert len(ended) == len(set(ended)), ended
+    assert ("geo#0" in ended) is not state.refused, ended
+
+
+def start_unasked(self: Executor) -> None:
+    """Run the change without the claim."""
+    self.run()
+
+
 # --- a subscriber against a cutover ---------------------------------------------------------------
 
 
@@ -367,6 +406,20 @@ PROGRAMS = (
         ci=every(1, at_least=500),
         soak=every(2, at_least=10000),
         where=BEGINNING,
+        around=changes_in_their_callers,
+    ),
+    Program(
+        "giving-up-against-start",
+        "interruption: a change that its caller takes back as its thread begins runs whole or not "
+        "at all, and its turn is given back",
+        "the thread of a change runs it without a claim",
+        queued_change,
+        (starting, giving_up),
+        whole_or_not_at_all,
+        replaced(Executor, "start", start_unasked),
+        ci=every(1, at_least=30),
+        soak=every(2, at_least=500),
+        where=GIVING_UP,
         around=changes_in_their_callers,
     ),
     Program(

@@ -30,6 +30,7 @@ from frontrun._cooperative import CooperativeQueue
 from epochal import events
 from epochal._core.change import retirement as retire
 from epochal._core.generation import epoch_fenced_reload
+from epochal._core.sync import completion
 from epochal._core.use import drain_schedule, drain_wakeup, gate
 from tests.interleavings.stepping import Choice, Run, run_once
 
@@ -249,7 +250,7 @@ def _surroundings(program: Program, *, broken: bool) -> Iterator[None]:
     gc.disable()
     try:
         with ExitStack() as stack:
-            for module in (drain_wakeup, retire, events, gate):
+            for module in (drain_wakeup, retire, events, gate, completion):
                 # The real one blocks in C, and `frontrun` does not replace it as it does `Queue`.
                 stack.enter_context(mock.patch.object(module, "SimpleQueue", CooperativeQueue))
             for module in (drain_schedule, epoch_fenced_reload, gate):

@@ -1,8 +1,8 @@
-"""Programs over the registry of live objects and the fair lock.
+"""Programs over the registry of live objects, completions and the fair lock.
 
-All of `weak_registry.py` and `fifo_lock.py` is stepped through. Locks are `frontrun`'s cooperative
-ones, each call of which is one step; futures are the standard library's own, on top of them. An
-object dies when its only reference is overwritten by None.
+All of `weak_registry.py`, `completion.py` and `fifo_lock.py` is stepped through. Locks and queues
+are `frontrun`'s cooperative ones, each call of which is one step. An object dies when its only
+reference is overwritten by None.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from epochal._core.sync.completion import Completion
 from epochal._core.sync.fifo_lock import FifoLock, Ticket
 from epochal._core.sync.weak_registry import WeakRegistry
 from tests.interleavings.exploring import Program, every, replaced
@@ -17,6 +18,7 @@ from tests.interleavings.exploring import Program, every, replaced
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+COMPLETION = ("_core/sync/completion.py", "interleavings/pieces.py")
 FIFO_LOCK = ("_core/sync/fifo_lock.py", "interleavings/pieces.py")
 
 
@@ -72,6 +74,32 @@ def torn_drop(self: WeakRegistry[Any], key: int) -> None:
 
 def iterating_live(self: WeakRegistry[Any]) -> list[Any]:
     return [item for ref in self._refs.values() if (item := ref()) is not None]
+
+
+# --- completions ----------------------------------------------------------------------------------
+
+
+def unsettled() -> SimpleNamespace:
+    return SimpleNamespace(completion=Completion(), results=[])
+
+
+def settling(state: Any) -> None:
+    state.completion.set_result(1)
+
+
+def waiting(state: Any) -> None:
+    state.results.append(state.completion.result())
+
+
+def has_one_result(state: Any) -> None:
+    assert state.results == [state.completion.result()], state.results
+
+
+def look_then_add(self: Completion[Any], callback: Callable[[Completion[Any]], object]) -> None:
+    if self.done():
+        callback(self)
+    else:
+        self._callbacks.append(callback)
 
 
 # --- the fair lock --------------------------------------------------------------------------------
@@ -165,6 +193,18 @@ PROGRAMS = (
         soak=every(4, at_least=10000),
     ),
     Program(
+        "completion-against-wait",
+        "interruption: a thread that waits for a completion is woken",
+        "a waiter looks whether the completion is settled before it adds its callback",
+        unsettled,
+        (waiting, settling),
+        has_one_result,
+        replaced(Completion, "add_done_callback", look_then_add),
+        ci=every(1, at_least=100),
+        soak=every(2, at_least=4000),
+        where=COMPLETION,
+    ),
+    Program(
         "fifo-lock-in-order",
         "FifoLock: three tickets are granted one at a time, in the order of their requests",
         "a released lock is granted to the newest ticket",
@@ -175,7 +215,6 @@ PROGRAMS = (
         ci=every(1, at_least=460),
         soak=every(2, at_least=10000),
         where=FIFO_LOCK,
-        orderings=9,
     ),
     Program(
         "fifo-lock-against-leaving",

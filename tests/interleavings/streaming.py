@@ -129,11 +129,8 @@ class ListEndpoint:
 class HeldThread:
     """A thread of the flow that never starts; the program calls its `run`."""
 
-    def __init__(self, target: Callable[[], None], name: str, *, daemon: bool) -> None:
-        self.run = target
-
-    def start(self) -> None:
-        pass
+    def __init__(self, work: Callable[[], None], *, name: str) -> None:
+        self.run = work
 
     def join(self, timeout: float | None = None) -> None:
         pass
@@ -144,7 +141,7 @@ class HeldThread:
 
 def idle_flow() -> SimpleNamespace:
     endpoint: Any = ListEndpoint()
-    with mock.patch.object(flows.threading, "Thread", HeldThread):
+    with mock.patch.object(flows, "start_thread", HeldThread):
         flow = Flow(
             endpoint, ("a.b", "c.d"), StreamOptions(10, 3600.0, 0.0, RetryPolicy()), lambda: None
         )

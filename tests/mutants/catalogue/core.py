@@ -20,6 +20,7 @@ PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/core/use/test_lease.py::"
 BUGS = "tests/bugs/"
 QUEUE = "tests/unit/core/change/test_queue.py::"
+FAULTS = "tests/integration/test_faults_at_bytecodes.py::"
 EXECUTOR = "tests/unit/core/change/test_executor.py::"
 WATCHDOG = "tests/unit/core/sync/test_watchdog.py::"
 MODEL = "tests/property/test_model.py::test_runtime_agrees_with_its_model"
@@ -1111,7 +1112,7 @@ MUTANTS = (
         where="Executor.withdraw",
         at="expr 2",
         edit=delete(),
-        shape="f00511",
+        shape="de1da3",
         test=QUEUE + "test_a_change_whose_start_is_interrupted_never_runs",
     ),
     Mutant(
@@ -1145,7 +1146,86 @@ MUTANTS = (
         at="return 0 / value",
         edit=replace("self._was_published"),
         shape="e427be",
-        test=EXECUTOR + "test_a_fault_at_any_line_leaves_the_old_epoch_or_the_new_one_whole",
+        test=FAULTS + "test_a_fault_at_any_line_around_the_commit_is_not_half_of_one",
+    ),
+    Mutant(
+        "interruption.dead-thread-gives-back",
+        "interruption",
+        "a thread that dies before it runs its change keeps the turn, and its caller waits",
+        module="epochal._core.change.executor",
+        where="ChangeThread.__del__",
+        at="expr 0",
+        edit=replace("pass"),
+        shape="9df383",
+        test=FAULTS + "test_a_thread_that_dies_before_it_runs_its_change_costs_its_caller_alone",
+    ),
+    Mutant(
+        "interruption.first-step-decides",
+        "interruption",
+        "a second Ctrl-C lets the change commit that the first one was to give up",
+        module="epochal._core.change.queue",
+        where="QueuedChange.wait",
+        at="expr 2",
+        edit=delete(),
+        shape="285101",
+        test=QUEUE + "test_a_second_ctrl_c_before_the_change_is_given_up_lets_it_never_commit",
+    ),
+    Mutant(
+        "interruption.callback-is-called-again",
+        "interruption",
+        "a waiter whose wake-up was interrupted is never woken",
+        module="epochal._core.sync.completion",
+        where="Completion._call_back",
+        at="while 0 / body[0].body[0].value",
+        edit=replace("self._callbacks.popleft()"),
+        shape="a123ff",
+        test=CORE + "sync/test_completion.py::test_a_callback_that_was_interrupted_is_called_again",
+    ),
+    Mutant(
+        "interruption.block-keeps-no-epoch",
+        "interruption",
+        "an operation whose end was interrupted holds its epoch for as long as the thread lives",
+        module="epochal._core.generation.ambient",
+        where="Block.__init__",
+        at="assign 0 / value",
+        edit=replace("lambda: operation"),
+        shape="d0a571",
+        test=CORE + "generation/test_ambient.py::"
+        "test_a_block_whose_end_was_interrupted_is_left_with_its_operation",
+    ),
+    Mutant(
+        "interruption.dead-lease-is-found",
+        "interruption",
+        "a lease whose callback was interrupted keeps its generation in use for ever",
+        module="epochal._core.sync.weak_registry",
+        where="overdue",
+        at="return 1 / value",
+        edit=replace("[]"),
+        shape="a8d8ac",
+        test=WEAK + "test_an_object_whose_callback_was_interrupted_is_swept_out",
+    ),
+    Mutant(
+        "E4.sweep-waits-for-the-collection",
+        "E4",
+        "a sweep drops what a collection has found dead before its finalizers have run",
+        module="epochal._core.sync.weak_registry",
+        where="overdue",
+        at="if 0",
+        edit=delete(),
+        shape="cdea33",
+        test=WEAK + "test_a_sweep_within_a_collection_removes_nothing",
+    ),
+    Mutant(
+        "E2.no-memory-skips-no-export",
+        "E2",
+        "an export is skipped where there is no memory to look at it",
+        module="epochal._core.generation.kind",
+        where="marks_of",
+        at="raise 0",
+        edit=replace("return ()"),
+        shape="8e6ce2",
+        test=CORE + "generation/test_kind.py::"
+        "test_an_object_that_no_memory_is_left_to_look_at_is_not_skipped",
     ),
     Mutant(
         "interruption.undoing-goes-on",

@@ -69,7 +69,7 @@ MUTANTS = (
         where="Ambient.operation",
         at="while 0",
         edit=delete(),
-        shape="7094e7",
+        shape="2cc3a4",
         test=ONE + "test_two_runtimes_in_one_block_keep_their_own_epochs",
     ),
     Mutant(
@@ -91,7 +91,7 @@ MUTANTS = (
         where="Ambient.exit",
         at="expr 3",
         edit=delete(),
-        shape="cce1be",
+        shape="bc9420",
         test=AMBIENT + "test_operations_may_end_in_any_order",
     ),
     Mutant(

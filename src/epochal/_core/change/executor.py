@@ -24,15 +24,15 @@ set once, by that thread, and read by the caller. `cancel` may be called from an
 
 Making an executor acquires nothing, and its owner can always give back what it acquires later:
 `queue` and the start of the thread may be interrupted at any instant, even where it is not known
-whether there is a thread. Then `withdraw` and that thread (`start`) race for one claim. Either the
-change was taken back and its thread, if there is one, touches nothing; or it runs, and the caller
-is to `cancel` it and wait for its answer.
+whether there is a thread. Then `withdraw` and that thread (`ChangeThread`) race for one claim.
+Either the change was taken back and its thread, if there is one, touches nothing; or it runs, and
+the caller is to `cancel` it and wait for its answer. A thread that dies before it runs the change,
+for want of memory, gives it back as well.
 """
 
 from __future__ import annotations
 
 import _thread
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
@@ -44,17 +44,43 @@ from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.change.retirement import Retirement
 from epochal._core.change.sequence import ChangeSequence
 from epochal._core.introspect.tracebacks import without_machinery
+from epochal._core.sync.completion import Completion
 from epochal._core.sync.fifo_lock import Ticket
-from epochal.errors import EpochalError, format_error
+from epochal.errors import ChangeCancelledError, EpochalError, NoThreadError, format_error
 from epochal.events import ChangeFailed, ChangeFinished
 from epochal.report import Cutover
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from epochal._core.change.plan import Step
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.sequence import ChangeSpec
     from epochal._core.change.stop_first import StopFirst
     from epochal._core.generation.epoch import EpochStore
+
+
+class ChangeThread:
+    """The reference that a change's thread has to it.
+
+    Args:
+        executor: the change.
+        name: of the thread.
+    """
+
+    __slots__ = ("_executor", "_name")
+
+    def __init__(self, executor: Executor, name: str) -> None:
+        self._executor: Final = executor
+        self._name: Final = name
+
+    def run(self) -> None:
+        """Run the change, unless it was taken back."""
+        self._executor.start()
+
+    def __del__(self) -> None:
+        # Too late, if `run` was called. Where the thread was not started, the caller has an error.
+        self._executor.withdraw(NoThreadError(self._name, "it ended before it began"))
 
 
 class Executor:
@@ -74,10 +100,8 @@ class Executor:
     def __init__(
         self, number: int, epochs: EpochStore, spec: ChangeSpec, runner: StepRunner
     ) -> None:
-        self.answer: Final[Future[Cutover]] = Future()
-        # Running from the start: a cancelled task must not cancel the answer, but ask for it.
-        self.answer.set_running_or_notify_cancel()
-        self.ended: Final[Future[None]] = Future()
+        self.answer: Final[Completion[Cutover]] = Completion()
+        self.ended: Final[Completion[None]] = Completion()
         self._number: Final = number
         self._epochs: Final = epochs
         self._spec: Final = spec
@@ -106,11 +130,16 @@ class Executor:
         try:
             if self._claim.acquire(blocking=False):
                 self.run()
+        except BaseException as error:  # noqa: BLE001  our own fault, between two instructions
+            self._end(error)
         finally:
             del self  # as in `run`
 
-    def withdraw(self) -> bool:
+    def withdraw(self, error: BaseException | None = None) -> bool:
         """Take the change back before its thread begins. Idempotent.
+
+        Args:
+            error: the answer, for a caller that waits for one.
 
         Returns:
             False if that was too late: it runs, or has run.
@@ -118,8 +147,13 @@ class Executor:
         if not self._claim.acquire(blocking=False):
             return False
         self._runner.cancel()
-        self._end()
+        self._end(error)
         return True
+
+    @property
+    def forbid_commit(self) -> Callable[[], object]:
+        """A call that gives the change up, unless it commits; in one step of C code."""
+        return self._runner.forbid_commit
 
     @property
     def commits(self) -> bool:
@@ -322,8 +356,10 @@ class Executor:
     def _end(self, error: BaseException | None = None) -> None:
         """Give everything back, whatever happened before. Idempotent."""
         self._release_turn()
-        if error is not None and not self.answer.done():
-            self.answer.set_exception(without_machinery(error))
+        # It counts only if there is no answer yet; if there is, its waiters may be yet to be woken.
+        if error is None:
+            error = ChangeCancelledError("the change was taken back before it began")
+        self.answer.set_exception(without_machinery(error))
         # An error refers to our frames, and they to it: leave no circle.
         self._error = self._fault = None
         if self._retirement is not None:
@@ -332,8 +368,7 @@ class Executor:
             stopping.end(None, self._epochs.current)  # whatever happened, no call waits for ever
         with suppress(AttributeError):
             del self._runner.machine
-        if not self.ended.done():
-            self.ended.set_result(None)
+        self.ended.set_result(None)
 
     def _finish(self, retirement: Retirement) -> None:
         if self._change.staging.is_published:

@@ -32,8 +32,6 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from contextvars import Context, ContextVar
 from enum import Enum, auto
 from functools import partial
@@ -41,6 +39,7 @@ from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal._core.generation.generation import calling
+from epochal._core.sync.completion import Completion
 from epochal._core.sync.threads import start_thread
 from epochal._core.sync.watchdog import Watch, watchdog
 from epochal.errors import ChangeCancelledError, PhaseTimeoutError
@@ -118,6 +117,8 @@ class StepRunner:
 
     Attributes:
         ms: milliseconds by the name of the step, so far.
+        forbid_commit: gives the change up unless it commits, in one step of C code: no exception
+            of a signal handler comes before its end.
         cancelled: done once a caller has given up: the change, or its wait if that commits.
         machine: what goes on if this thread is abandoned.
     """
@@ -130,6 +131,7 @@ class StepRunner:
         "_runtime",
         "_watch",
         "cancelled",
+        "forbid_commit",
         "machine",
         "ms",
     )
@@ -141,9 +143,10 @@ class StepRunner:
         self._context: Final = context
         self._pid: Final = os.getpid()
         self._fate: Final[dict[None, _Fate]] = {}
+        self.forbid_commit: Final = partial(self._fate.setdefault, None, _Fate.GIVEN_UP)
         self._watch: Watch | None = None  # of the plugin code that runs
         self._cancellable: Watch | None = None  # the same, if a canceller may end it
-        self.cancelled: Final[Future[None]] = Future()
+        self.cancelled: Final[Completion[None]] = Completion()
         self.ms: Final[dict[str, float]] = {}
 
     def run(self, step: Step) -> Any:
@@ -205,8 +208,7 @@ class StepRunner:
             False if the change commits all the same: that was decided before.
         """
         is_given_up = self._decide(_Fate.GIVEN_UP)
-        with suppress(InvalidStateError):
-            self.cancelled.set_result(None)
+        self.cancelled.set_result(None)
         watch = self._cancellable
         if watch is not None:
             watch.expire()

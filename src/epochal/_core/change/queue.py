@@ -18,16 +18,15 @@ the queue before the last one, or it is refused. ``_numbers`` is a counter whose
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import sys
-from concurrent.futures import wait
 from contextlib import suppress
 from contextvars import copy_context
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.change.executor import Executor
+from epochal._core.change.executor import ChangeThread, Executor
 from epochal._core.change.plugin_calls import StepRunner, is_changing
 from epochal._core.generation.ambient import leave_all
 from epochal._core.sync.threads import start_thread
@@ -36,10 +35,9 @@ from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ForkedRuntimeError, NestedChangeError, RuntimeClosedError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from epochal._core.change.sequence import ChangeSpec
     from epochal._core.generation.epoch import EpochStore
+    from epochal._core.sync.completion import Completion
     from epochal.report import Cutover
 
 _runtimes: Final = itertools.count(1)
@@ -59,8 +57,8 @@ class ChangeQueue:
         self._serial: Final = next(_runtimes)
         self._numbers: Final = itertools.count(1)
         self._pid: Final = os.getpid()
-        self._running: Final[WeakRegistry[Future[None]]] = WeakRegistry()
-        self._closings: Final[list[Future[None]]] = []
+        self._running: Final[WeakRegistry[Completion[None]]] = WeakRegistry()
+        self._closings: Final[list[Completion[None]]] = []
 
     def prepare(self, spec: ChangeSpec) -> QueuedChange:
         """Make a change, which is to begin.
@@ -106,19 +104,22 @@ class ChangeQueue:
         self._running.add(executor.ended)
         executor.queue()
         self._check_open(executor.ended)  # again: see above
-        start_thread(executor.start, name=name)
+        start_thread(ChangeThread(executor, name).run, name=name)
 
     def wait(self, timeout_s: float | None) -> None:
         """Wait for all changes that run or drain, for so many seconds at most."""
-        if not sys.is_finalizing():  # their threads have stopped for good
-            wait(self._running.live(), timeout_s)
+        if sys.is_finalizing():  # their threads have stopped for good
+            return
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        for ended in self._running.live():
+            ended.wait(None if deadline is None else max(0.0, deadline - monotonic()))
 
     def check_open(self) -> None:
         """Raise `RuntimeClosedError` if the last change was begun."""
         if self._closings:
             self._check_open(None)
 
-    def _check_open(self, closing: Future[None] | None) -> None:
+    def _check_open(self, closing: Completion[None] | None) -> None:
         closings = self._closings.copy()
         if closings and closings[0] is not closing:
             raise RuntimeClosedError("the runtime was closed; make a new one")
@@ -157,10 +158,12 @@ class QueuedChange:
     def wait(self) -> Cutover:
         """Block until the change answers; Ctrl-C gives it up."""
         executor, answer = self.executor, self.executor.answer
+        forbid_commit = executor.forbid_commit
         try:
             self.begin()
             return answer.result()
         except BaseException as error:
+            forbid_commit()  # first of all: whatever is raised below, it is decided
             if not (answer.done() and answer.exception() is error):
                 self._give_up(error)
             raise
@@ -187,10 +190,13 @@ class QueuedChange:
     async def wait_async(self) -> Cutover:
         """`wait` for event loops; cancelling the task gives the change up."""
         executor, answer = self.executor, self.executor.answer
+        forbid_commit = executor.forbid_commit
         try:
             self.begin()
-            return await asyncio.wrap_future(answer)
+            await answer.wait_async()
+            return answer.result()
         except BaseException as error:
+            forbid_commit()  # as above
             if not (answer.done() and answer.exception() is error):
                 await self._give_up_async(error)
             raise
@@ -203,9 +209,7 @@ class QueuedChange:
             if not (executor.withdraw() or answer.done()):
                 executor.cancel()
                 if not isinstance(error, GeneratorExit):  # a coroutine that is closed cannot wait
-                    ended = asyncio.wrap_future(answer)
-                    await asyncio.wait([ended])
-                    ended.exception()  # the exception is the caller's answer
+                    await answer.wait_async()
         except BaseException as again:
             _note_commit(executor, again)
             raise

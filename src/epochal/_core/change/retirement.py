@@ -316,7 +316,8 @@ class Retirement:
             self._released_ns = self._runner.run(self._pending[0].steps[0])
         except Empty:
             self._released_ns = None
-            schedule.collect()
+            for retiring in self._pending:
+                retiring.waiter.collect(schedule)
             return schedule.is_over
         return self._released_ns is None  # put there by a caller that gives up
 
@@ -383,7 +384,8 @@ class Retirement:
             for retiring in unused:  # each may free others
                 if wakeup_s is not None:
                     retiring.wakeup_us = wakeup_s * 1e6
-                del retiring.steps[0]
+                if retiring.steps[0].name is StepName.DRAIN:  # unless this was interrupted before
+                    del retiring.steps[0]
                 self._leave(retiring)
         return bool(self._pending)
 

@@ -7,7 +7,6 @@ steps come before the plan, and the third adds the others.
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from epochal._core.change.plan import Deadline, Plan, Step, plan_change
 from epochal._core.change.staging import Staging
 from epochal._core.change.state_transfer import StateTransfers
 from epochal._core.change.stop_first import StopFirst
+from epochal._core.sync.completion import wait_any
 from epochal.events import ChangeStarted
 from epochal.report import StepName
 
@@ -137,7 +137,7 @@ class ChangeSequence:
         ]
 
     def _wait(self, ticket: Ticket, _: Step) -> None:
-        wait({ticket, self._runner.cancelled}, return_when=FIRST_COMPLETED)
+        wait_any((ticket, self._runner.cancelled))
         self._runner.check_cancelled()
 
     def _read(self, _: Step) -> None:

@@ -18,6 +18,10 @@ generator is closed by the collector, in any thread, or by its event loop. A blo
 therefore taken out of the chain of its context, wherever it is. A context that it cannot reach
 keeps it; it counts as ended there, or, as a generator's, as absent.
 
+A block refers to its operation weakly until it has ended: the `with` statement holds the operation.
+So a block whose `__enter__` or `__exit__` was interrupted by Ctrl-C keeps no epoch, and is absent
+once the operation is gone.
+
 Threads: a chain belongs to the contexts that have it. ``_generators`` gains and loses entries in
 the thread that runs the generator, one dictionary step each; look-ups on any thread read it.
 """
@@ -27,6 +31,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -47,28 +52,40 @@ class Block(Generic[O]):
     """One `with` block of an operation.
 
     Attributes:
-        operation: the operation.
         owner: of the operation's runtime.
         outer: the block around it, of any runtime.
         frame_id: of the frame that has the block.
-        is_over: whether the block has ended.
     """
 
-    __slots__ = ("frame_id", "is_over", "operation", "outer", "owner")
+    __slots__ = ("_ended", "_operation", "frame_id", "outer", "owner")
 
     def __init__(
         self, operation: O, owner: Ambient[O], outer: Block[Any] | None, frame_id: int
     ) -> None:
-        self.operation = operation
+        self._operation: Final = weakref.ref(operation)
+        self._ended: O | None = None
         self.owner = owner
         self.outer = outer
         self.frame_id = frame_id
-        self.is_over = False
+
+    @property
+    def operation(self) -> O | None:
+        """The operation, also after its end; None if it is gone and the block was interrupted."""
+        return self._operation() or self._ended
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the block has ended."""
+        return self._ended is not None
+
+    def end(self, operation: O) -> None:
+        """Note that the block of this operation has ended."""
+        self._ended = operation
 
     @property
     def is_absent(self) -> bool:
-        """Whether code outside of the block sees it where it should not: see `GeneratorBlock`."""
-        return False
+        """Whether code outside of the block sees it where it should not."""
+        return self.operation is None
 
 
 class GeneratorBlock(Block[O]):
@@ -90,7 +107,7 @@ class GeneratorBlock(Block[O]):
     def is_absent(self) -> bool:
         """Whether the generator has left the block, or waits at a `yield` in it."""
         frame = self.frame
-        return frame is None or is_between_yields(frame)
+        return super().is_absent or frame is None or is_between_yields(frame)
 
 
 _innermost: Final[ContextVar[Block[Any] | None]] = ContextVar("epochal_operation", default=None)
@@ -107,7 +124,7 @@ class Ambient(Generic[O]):
     def operation(self) -> O | None:
         """The innermost operation, also one that has ended; None outside of any."""
         block = _innermost.get()
-        while block is not None and block.owner is not self:
+        while block is not None and (block.owner is not self or block.operation is None):
             block = block.outer
         if self._generators or isinstance(block, GeneratorBlock):
             _forget_ended_generators()
@@ -120,19 +137,19 @@ class Ambient(Generic[O]):
             frame = _owner_of(frame)
             if frame.f_code.co_flags & _GENERATOR:
                 return self._enter_in_generator(operation, frame)
-        block = Block(operation, self, _innermost.get(), id(frame))
+        block = Block(operation, self, _innermost_left(), id(frame))
         _innermost.set(block)
         return block
 
     def _enter_in_generator(self, operation: O, frame: FrameType) -> Block[O]:
-        block = GeneratorBlock(operation, self, _innermost.get(), frame)
+        block = GeneratorBlock(operation, self, _innermost_left(), frame)
         self._generators.setdefault(block.frame_id, []).append(block)
         _innermost.set(block)
         return block
 
-    def exit(self, block: Block[O]) -> None:
-        """End a block, in any context and any order."""
-        block.is_over = True
+    def exit(self, block: Block[O], operation: O) -> None:
+        """End the block of an operation, in any context and any order."""
+        block.end(operation)
         if isinstance(block, GeneratorBlock):
             self._exit_in_generator(block)
         if _innermost.get() is block:
@@ -157,20 +174,22 @@ class Ambient(Generic[O]):
         try:
             return function(*args, **kw)
         finally:
-            self.exit(block)
+            self.exit(block, operation)
 
     def _search(self, innermost: Block[Any] | None) -> Block[O] | None:
         """The block that decides where generators have some: see the module's text."""
         by_frame: dict[int, Block[O]] = {}
         block = innermost
         while block is not None:
-            if block.owner is self and not isinstance(block, GeneratorBlock):
+            is_plain = block.owner is self and not isinstance(block, GeneratorBlock)
+            if is_plain and block.operation is not None:
                 by_frame.setdefault(block.frame_id, block)
             block = block.outer
         frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  its only name
         while frame is not None:
-            if blocks := self._generators.get(id(frame)):
-                return blocks[-1]
+            for block in reversed(self._generators.get(id(frame), ())):
+                if block.operation is not None:
+                    return block
             if (found := by_frame.get(id(frame))) is not None:
                 return found
             frame = frame.f_back
@@ -179,6 +198,14 @@ class Ambient(Generic[O]):
         while block is not None and (block.owner is not self or block.is_absent):
             block = block.outer
         return block
+
+
+def _innermost_left() -> Block[Any] | None:
+    """The innermost block of this context whose operation is not gone."""
+    block = _innermost.get()
+    while block is not None and block.operation is None:
+        block = block.outer
+    return block
 
 
 def leave_all() -> None:

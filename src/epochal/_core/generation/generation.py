@@ -18,7 +18,7 @@ part out of its slot *before* it calls into it. All other threads only read: the
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FunctionType, MappingProxyType
@@ -625,7 +625,8 @@ class Generation:
         return reclaimed
 
     def _noting(self) -> AbstractContextManager[None]:
-        assert self._namespace is not None  # prepared, and not released
+        if self._namespace is None:  # it ends before it was prepared: none of its code has run
+            return nullcontext()
         return self._side_effects.noting(self._namespace.owns)
 
     def _call(self, name: str, context: PluginContext | None) -> None:

@@ -373,6 +373,8 @@ def marks_of(target: object, name: str = "") -> tuple[Mark, ...]:
         marks: tuple[Mark, ...] = own.get(MARKS, ()) if own is not None else ()
         if type(target) in (staticmethod, classmethod):  # their `__dict__` is not the function's
             marks = (*marks, *marks_of(getattr(target, "__func__", None)))
+    except MemoryError:
+        raise  # not skipped: it may be an export
     except Exception:  # noqa: BLE001  such as a proxy without its object: no marks
         return ()
     if not _readers:

@@ -216,7 +216,7 @@ class Operation:
         self.end()
         if (block := self._block) is not None:
             self._block = None
-            self._ambient.exit(block)
+            self._ambient.exit(block, self)
 
     def __repr__(self) -> str:
         return f"<operation {self.label!r} on epoch {self.number}, {self.age:.1f} s>"

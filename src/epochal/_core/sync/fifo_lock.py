@@ -20,18 +20,16 @@ before it was queued, and more than once.
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Final
 
+from epochal._core.sync.completion import Completion
 
-class Ticket(Future[None]):
+
+class Ticket(Completion[None]):
     """A place in the queue; done once the lock is granted to it."""
 
-    def __repr__(self) -> str:
-        # Without the future's own lock: two threads may grant a ticket at once, and the error that
-        # one of them gets shows the ticket, under that lock.
-        return f"<ticket {id(self):x}>"
+    __slots__ = ()
 
 
 class FifoLock:
@@ -62,7 +60,5 @@ class FifoLock:
         self._grant()
 
     def _grant(self) -> None:
-        with suppress(IndexError, InvalidStateError):  # an empty queue; another thread granted it
-            head = self._queue[0]
-            if not head.done():
-                head.set_result(None)
+        with suppress(IndexError):  # the queue is empty
+            self._queue[0].set_result(None)

@@ -39,6 +39,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from epochal._core.sync.completion import Completion
 from epochal._core.sync.forks import in_forked_child
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import NoThreadError
@@ -68,12 +69,47 @@ def start_thread(work: Callable[[], object], *, name: str) -> threading.Thread:
     if sys.is_finalizing():
         # CPython 3.11 would wait for ever for a thread that never begins.
         raise NoThreadError(name, "the interpreter ends")
-    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread = _Thread(target=work, name=name, daemon=True)
     try:
         thread.start()
     except RuntimeError as error:
         raise NoThreadError(name, error) from error
     return thread
+
+
+class _Thread(threading.Thread):
+    """A thread whose start can be interrupted, by an exception of a signal handler.
+
+    `Thread.start` waits until the thread has begun, in an `Event`, which is written in Python. An
+    exception within it may leave its lock acquired, and the new thread waits for that for ever.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._started = _Begun()
+
+
+class _Begun:
+    """The part of an `Event` that `Thread` uses, in steps that are whole or not done."""
+
+    __slots__ = ("_come", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._at_fork_reinit()
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        self._come.put(None)
+
+    def wait(self) -> None:
+        self._come.get()  # by one thread, once
+
+    def _at_fork_reinit(self) -> None:
+        self._come: SimpleQueue[None] = SimpleQueue()
 
 
 def call_on_thread(work: Callable[[], T], *, name: str) -> Future[T]:
@@ -296,17 +332,6 @@ def _after_fork() -> None:
 in_forked_child(_after_fork)
 
 
-def set_soon(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    """Set a future of a loop, if it is not done. Any thread."""
-
-    def wake() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    with suppress(RuntimeError):  # the loop was closed, and the task that waits has ended with it
-        loop.call_soon_threadsafe(wake)
-
-
 class LoopThread:
     """An asyncio event loop on a daemon thread, from now until `stop`.
 
@@ -324,7 +349,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         # The thread makes the loop: were the caller interrupted by Ctrl-C between making a loop and
         # starting its thread, there would be a loop that never runs.
-        made: Future[asyncio.AbstractEventLoop] = Future()
+        made: Completion[asyncio.AbstractEventLoop] = Completion()
         try:
             self.thread: Final = start_thread(partial(_run_loop, made), name=name)
             self.loop: Final = made.result()
@@ -369,7 +394,7 @@ class LoopThread:
         return not self.thread.is_alive()
 
 
-def _run_loop(made: Future[asyncio.AbstractEventLoop]) -> None:
+def _run_loop(made: Completion[asyncio.AbstractEventLoop]) -> None:
     try:
         _run_new_loop(made)
     except BaseException as error:
@@ -378,7 +403,7 @@ def _run_loop(made: Future[asyncio.AbstractEventLoop]) -> None:
         made.set_exception(error)  # such as no files left for a loop: the caller's answer
 
 
-def _run_new_loop(made: Future[asyncio.AbstractEventLoop]) -> None:
+def _run_new_loop(made: Completion[asyncio.AbstractEventLoop]) -> None:
     loop = asyncio.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
@@ -394,7 +419,7 @@ def _run_new_loop(made: Future[asyncio.AbstractEventLoop]) -> None:
         loop.close()
 
 
-def _stop_made(made: Future[asyncio.AbstractEventLoop]) -> None:
+def _stop_made(made: Completion[asyncio.AbstractEventLoop]) -> None:
     if made.exception() is None:
         with suppress(RuntimeError):  # it has ended by itself
             loop = made.result()

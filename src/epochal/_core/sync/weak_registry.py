@@ -10,8 +10,13 @@ calls their callbacks first, then runs the finalizers of everything in the same 
 the collection has ended (`once_gone`). The collector calls a callback from the very frame in which
 the collection began, by which it is told from an object that a finalizer lets go of.
 
+A callback may be interrupted: an exception that a signal handler raises in it is printed, and lost
+for the code below. So a thread that waits for the callbacks looks now and then for objects that are
+dead and still registered (`overdue`).
+
 Reads and writes: ``_collecting`` and ``_waiting`` belong to the thread that collects, of which
 there is one at a time; other threads read ``_collecting`` alone, and find another thread's number.
+``_begun`` counts collections, in the same thread; `overdue` compares it from any thread.
 """
 
 from __future__ import annotations
@@ -24,20 +29,24 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
 T = TypeVar("T")
+R = TypeVar("R", bound="weakref.ref[Any]")
 
 _collecting: tuple[int, FrameType | None] = (0, None)
 """The thread that collects, and the frame in which its collection began."""
+_begun = 0
+"""The number of collections so far."""
 _waiting: Final[list[Callable[[], object]]] = []
 """The calls that wait for the end of the collection."""
 
 
 def _note_collection(phase: str, _: dict[str, Any]) -> None:
-    global _collecting
+    global _begun, _collecting
     if phase == "start":
+        _begun += 1
         _collecting = (get_ident(), sys._getframe().f_back)  # noqa: SLF001  the documented way
         return
     _collecting = (0, None)
@@ -59,6 +68,19 @@ def once_gone(action: Callable[..., object], *args: Any) -> None:
         _waiting.append(partial(action, *args))
     else:
         action(*args)
+
+
+def overdue(refs: Iterable[R]) -> list[R]:
+    """The weak references whose objects have gone, although their callbacks have not removed them.
+
+    None while a collection runs, whose finalizers may use the objects: look again later.
+    """
+    begun = _begun
+    if _collecting[0]:
+        return []
+    dead = [ref for ref in refs if ref() is None]
+    # Another thread may have begun a collection meanwhile, which is where they died.
+    return dead if begun == _begun else []
 
 
 class WeakRegistry(Generic[T]):
@@ -89,6 +111,11 @@ class WeakRegistry(Generic[T]):
         # calls back. And the callback comes after the removal, whose effect it looks at.
         if self._refs.pop(key, None) is not None and self._on_removed is not None:
             self._on_removed()
+
+    def sweep(self) -> None:
+        """Remove the objects whose callback was interrupted."""
+        for ref in overdue(self._refs.copy().values()):
+            self.drop(id(ref))
 
     def live(self) -> list[T]:
         """The objects alive now; while the list is held they stay so."""

@@ -95,6 +95,10 @@ class Ledger:
         with self._lock:
             self._waiters = tuple(other for other in self._waiters if other is not waiter)
 
+    def sweep(self) -> None:
+        """Count no lease whose callback was interrupted."""
+        self._live.sweep()
+
     def check_process(self) -> None:
         """Raise `ForkedRuntimeError` in a child that inherited this ledger by `fork`."""
         if os.getpid() != self._pid:
@@ -139,6 +143,11 @@ class Waiter:
         """Make `wait` return None, now or when it is called."""
         self.wake.put(None)
 
+    def collect(self, schedule: CollectionSchedule) -> None:
+        """Find what no release wakes this wait for: leases in garbage, an interrupted callback."""
+        schedule.collect()
+        self._ledger.sweep()
+
     def close(self) -> None:
         """Stop being woken."""
         self._ledger.forget(self)
@@ -167,7 +176,7 @@ class Waiter:
                 except Empty:
                     if schedule.is_over:
                         return None
-                    schedule.collect()
+                    self.collect(schedule)
                 else:
                     if released_ns is None:
                         return None

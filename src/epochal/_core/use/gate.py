@@ -42,16 +42,19 @@ import asyncio
 import threading
 import weakref
 from contextvars import ContextVar
-from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.sync.threads import set_soon
-from epochal._core.sync.weak_registry import once_gone
+from epochal._core.sync.completion import Completion
+from epochal._core.sync.weak_registry import once_gone, overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+
+
+_LOOK_S: Final = 0.25
+"""How often a closing looks for calls whose end has woken nothing."""
 
 
 class Admission:
@@ -205,7 +208,7 @@ class GateClosure:
     def __init__(self, gates: Iterable[Gate]) -> None:
         self._gates: Final = tuple(dict.fromkeys(gates))
         self._changed: Final[SimpleQueue[None]] = SimpleQueue()
-        self._waiting: list[Callable[[], object]] = []
+        self._waiting: list[Completion[None]] = []
         self._owner = 0
         self._is_given_up = False
         self.is_sealed = False
@@ -226,11 +229,13 @@ class GateClosure:
         for gate in self._gates:
             gate._closing = self  # noqa: SLF001  the same room
         while not self._seal():
-            left = None if deadline is None else max(0.0, deadline - monotonic())
+            left_s = _LOOK_S if deadline is None else min(_LOOK_S, deadline - monotonic())
             try:
-                self._changed.get(timeout=left)
+                self._changed.get(timeout=max(0.0, left_s))
             except Empty:
-                return self._seal()
+                self._sweep()
+                if deadline is not None and monotonic() >= deadline:
+                    return self._seal()
             if self._is_given_up:
                 return False
         return True
@@ -260,10 +265,16 @@ class GateClosure:
         self._wake_waiting()
         return False
 
+    def _sweep(self) -> None:
+        """Have the calls left whose death's callback was interrupted, and has woken no closing."""
+        for gate in self._gates:
+            for ref in overdue(gate._admissions.copy().values()):  # noqa: SLF001  the same room
+                _leave_dead(ref)
+
     def _wake_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for wake in waiting:
-            wake()
+        for again in waiting:
+            again.set_result(None)
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -290,19 +301,21 @@ class GateClosure:
 
     def wait(self, admission: Admission) -> None:
         """Wait until a call that was not admitted may try again."""
-        again = threading.Event()
-        # Register, then look: an opening between the two finds the wake-up.
-        self._waiting.append(again.set)
+        again = self._register()
         if self._keeps_out(admission):
             again.wait()
 
     async def wait_async(self, admission: Admission) -> None:
         """`wait` in an asyncio event loop."""
-        loop = asyncio.get_running_loop()
-        again = loop.create_future()
-        self._waiting.append(partial(set_soon, loop, again))
+        again = self._register()
         if self._keeps_out(admission):
-            await again
+            await again.wait_async()
+
+    def _register(self) -> Completion[None]:
+        # Before the look (`_keeps_out`): an opening between the two finds it.
+        again: Completion[None] = Completion()
+        self._waiting.append(again)
+        return again
 
     def _keeps_out(self, admission: Admission) -> bool:
         return not self.is_over and (self.is_sealed or not admission.is_awaited)

@@ -9,20 +9,16 @@ started again.
 A call that comes from inside the old version's code is let through to the old version for as long
 as that drains: the drain waits for it.
 
-Threads: ``_waiting`` grows in callers' threads, and is taken by the change that ends the pause. A
-caller registers its wake-up *before* it reads ``_epoch``, and the change writes ``_epoch`` *before*
-it takes the wake-ups; so one of the two sees the other.
+Threads: callers of any thread wait for ``_over``, and the change that ends the pause settles it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.sync.threads import set_soon
+from epochal._core.sync.completion import Completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +32,7 @@ class Pause:
         find: returns an export of the epoch that is published at the end.
     """
 
-    __slots__ = ("_admit", "_find", "_target", "_waiting")
+    __slots__ = ("_admit", "_find", "_over")
 
     def __init__(
         self,
@@ -45,21 +41,17 @@ class Pause:
     ) -> None:
         self._admit: Callable[[Any, str], Any] | None = admit
         self._find: Final = find
-        self._waiting: list[Callable[[], object]] = []
-        self._target: Any = None
+        self._over: Final[Completion[Any]] = Completion()  # with the epoch that calls go to
 
     @property
     def is_over(self) -> bool:
         """Whether calls wait no longer."""
-        return self._target is not None
+        return self._over.done()
 
     def end(self, epoch: Any) -> None:
         """Let the calls go on, to an epoch. Idempotent; the first epoch counts."""
-        if self._target is None:
-            self._admit, self._target = None, epoch
-        waiting, self._waiting = self._waiting, []
-        for wake in waiting:
-            wake()
+        self._admit = None
+        self._over.set_result(epoch)
 
     def stand_in(self, target: Any, kind: Any, name: str) -> Any:
         """A function in place of an export, of the same sort: awaited, iterated or plain."""
@@ -84,43 +76,31 @@ class Pause:
         elif inspect.isgeneratorfunction(target):
 
             def wait_and_iterate(*args: Any, **kw: Any) -> Any:
-                return (yield from (self._wait(kind, name) or export())(*args, **kw))
+                return (yield from (self._admitted(kind, name) or export())(*args, **kw))
 
             function = wait_and_iterate
         else:
 
             def wait_and_call(*args: Any, **kw: Any) -> Any:
-                return (self._wait(kind, name) or export())(*args, **kw)
+                return (self._admitted(kind, name) or export())(*args, **kw)
 
             function = wait_and_call
         _describe(function, target)
         return function
 
     def _export(self, kind: Any, name: str) -> Any:
-        return self._find(self._target, kind, name)
-
-    def _wait(self, kind: Any, name: str) -> Any:
-        """Wait until the pause is over; returns the export that an insider is to call."""
-        if (inside := self._admitted(kind, name)) is not None:
-            return inside
-        again = threading.Event()
-        # Register, then look: an end between the two finds the wake-up.
-        self._waiting.append(again.set)
-        if not self.is_over:
-            again.wait()
-        return None
+        """Wait until the pause is over; returns the export that it ended with."""
+        return self._find(self._over.result(), kind, name)
 
     async def _wait_async(self, kind: Any, name: str) -> Any:
+        """Wait likewise; returns the export that an insider is to call."""
         if (inside := self._admitted(kind, name)) is not None:
             return inside
-        loop = asyncio.get_running_loop()
-        again = loop.create_future()
-        self._waiting.append(partial(set_soon, loop, again))
-        if not self.is_over:
-            await again
+        await self._over.wait_async()
         return None
 
     def _admitted(self, kind: Any, name: str) -> Any:
+        """The export that an insider is to call; None for other callers."""
         admit = self._admit
         return admit(kind, name) if admit is not None and not self.is_over else None
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.sync.weak_registry import once_gone
+from epochal._core.sync.weak_registry import once_gone, overdue
 
 if TYPE_CHECKING:
     from epochal._core.use.lease import Lease, RevocableLease
@@ -65,12 +65,17 @@ def can_tie(cls: type) -> bool:
 
 def ties_of(lease: Lease) -> list[Tie]:
     """The ties to a lease."""
-    return [one for one in list(TIES.values()) if one.lease is lease]
+    ties = [one for one in list(TIES.values()) if one.lease is lease]
+    for dead in overdue(ties):
+        untie(dead)
+        ties.remove(dead)
+    return ties
 
 
 def untie(one: Tie) -> None:
     """End a tie before its object dies. Idempotent."""
-    TIES.pop(one.key, None)
+    if TIES.get(one.key) is one:  # another object may have the `id` of a dead one
+        TIES.pop(one.key, None)
 
 
 def _untie(ref: Any) -> None:

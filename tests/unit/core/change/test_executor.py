@@ -1,16 +1,11 @@
 """The steps of a change: run forward, undone backward, and reported by their names."""
 
-import gc
-import sys
-from contextlib import contextmanager, suppress
-
 import pytest
 from tests.conftest import tool
 
 from epochal import LifecycleState, Runtime
-from epochal._core.change.executor import Executor
 from epochal._core.change.staging import Staging
-from epochal.errors import ChangeCancelledError, IncompatibleError, InitError
+from epochal.errors import ChangeCancelledError, InitError
 from epochal.events import ChangeStarted
 from epochal.report import StepName
 
@@ -120,117 +115,6 @@ def test_a_change_that_is_given_up_before_its_commit_never_commits(rt, plugins):
 
 
 # --- faults of our own ----------------------------------------------------------------------------
-
-
-class RaiseAtLine:
-    """Raises `MemoryError` in a function, before its so-manieth line."""
-
-    def __init__(self, function, number):
-        self.left, self._code = number, function.__code__
-
-    def __call__(self, frame, event, arg):
-        try:
-            if frame.f_code is not self._code:
-                return None
-            if event == "line":
-                self.left -= 1
-                if self.left == 0:
-                    raise MemoryError
-            return self
-        finally:
-            del frame  # the error's traceback keeps this one
-
-
-@contextmanager
-def one_fault(function, number):
-    """Make a function of a change fail once, before its so-manieth line; has whether it did."""
-
-    def run(*args, **options):
-        if any(failed):
-            return function(*args, **options)
-        tracer = RaiseAtLine(function, number)
-        sys.settrace(tracer)
-        try:
-            return function(*args, **options)
-        finally:
-            args = options = None  # the error's traceback keeps this frame
-            sys.settrace(None)
-            failed.append(tracer.left <= 0)
-
-    failed = []
-    with pytest.MonkeyPatch.context() as patch:
-        owner = globals()[function.__qualname__.partition(".")[0]]
-        patch.setattr(owner, function.__name__, run)
-        yield failed
-
-
-IN_EACH = (
-    *(Staging.build, Staging.clear, Executor._forward, Executor._retire, Executor._go_on),
-    *(Executor._answer, Executor._finish, Executor._end),
-)
-FAULTY = (
-    *((function, fails) for function in IN_EACH for fails in (False, True)),
-    *((Staging.publish, False), (Executor._commit, False)),
-    *((Staging.withdraw, True), (Executor._backward, True), (Executor._undo, True)),
-)
-
-
-@pytest.fixture
-def small_heap():
-    """What other tests left on the heap takes no part in the many looks at it."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("small_heap")
-@pytest.mark.parametrize(
-    ("function", "refused"), FAULTY, ids=lambda given: getattr(given, "__qualname__", str(given))
-)
-def test_a_fault_at_any_line_leaves_the_old_epoch_or_the_new_one_whole(plugins, function, refused):
-    good = plugins.write("geo", KEEPING)
-    bad = plugins.write("bad", CODE)
-    with Runtime(drain_timeout=20) as rt:
-        rt.load(good)
-        for number in range(1, 100):
-            old, failed = change_with_a_fault(rt, function, number, bad if refused else None)
-            now = rt.generation("geo")
-            assert now.state is LifecycleState.ACTIVE
-            assert rt.epoch[tool]["geo.f"]() == 1
-            if refused:
-                assert now is old
-            assert rt.reload("geo").drained
-            rt._queue.wait(20)
-            left = [g for g in rt._epochs.generations.live() if g.state is not REMOVED]
-            assert left == [rt.generation("geo")]
-            if not failed:
-                break
-    assert number >= 3
-
-
-class Refusing(Host):
-    """Refuses every change, as long as it is to."""
-
-    refuses = True
-
-    def check(self, epoch, newcomers):
-        if self.refuses:
-            raise IncompatibleError("no")
-        return ()
-
-
-def change_with_a_fault(rt, function, number, bad):
-    """Reload, in a change that is refused if there is a bad plugin, with one fault."""
-    old, host = rt.generation("geo"), Refusing()
-    expected = suppress(MemoryError, IncompatibleError)
-    with one_fault(function, number) as failed, expected, rt.change() as change:
-        change.reload("geo")
-        if bad is not None:
-            rt.join(host)
-            change.load(bad)
-    host.refuses = False
-    return old, any(failed)
 
 
 def test_a_step_that_cannot_be_undone_is_tried_again(rt, plugins, monkeypatch):

@@ -2,23 +2,25 @@
 
 import asyncio
 import threading
-from concurrent.futures import Future
 from contextvars import copy_context
 from types import SimpleNamespace
 
 import pytest
 
 from epochal._core.change import queue as queue_module
+from epochal._core.change.executor import Executor
 from epochal._core.change.plugin_calls import PluginCall, changing
 from epochal._core.change.queue import ChangeQueue, QueuedChange
 from epochal._core.change.sequence import ChangeSpec, Limits
 from epochal._core.generation.epoch import EpochStore
+from epochal._core.sync.completion import Completion
 from epochal._core.sync.threads import start_thread
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import (
     ChangeCancelledError,
     ForkedRuntimeError,
     NestedChangeError,
+    NoThreadError,
     RuntimeClosedError,
 )
 
@@ -113,12 +115,12 @@ def test_waiting_ends_when_every_change_has_ended_or_the_time_is_over(queue):
     assert all(change.executor.ended.done() for change in (ended, *changes))
 
 
-class Executor:
+class FakeExecutor:
     """A change that runs until it is cancelled, and is undone as a test says."""
 
     def __init__(self, answer=None, published=None):
-        self.answer, self.cancelled = answer or Future(), 0
-        self.answer.set_running_or_notify_cancel()
+        self.answer, self.cancelled = answer or Completion(), 0
+        self.forbid_commit = lambda: None
         self.published, self.commits = published, published is not None
 
     def withdraw(self):
@@ -131,19 +133,19 @@ class Executor:
         return QueuedChange(SimpleNamespace(begin=lambda executor, name: None), self, "change")
 
 
-class InterruptedAnswer(Future):
+class InterruptedAnswer(Completion):
     """The wait for it is interrupted, as by Ctrl-C; the change is undone in the next wait."""
 
-    def result(self, timeout=None):
+    def result(self):
         raise KeyboardInterrupt
 
-    def exception(self, timeout=None):
+    def exception(self):
         if not self.done():
             self.set_exception(ChangeCancelledError("undone"))
         return super().exception()
 
 
-class AsyncExecutor(Executor):
+class AsyncExecutor(FakeExecutor):
     """A change that is undone some turns of the loop after it was cancelled."""
 
     def cancel(self):
@@ -158,7 +160,7 @@ class AsyncExecutor(Executor):
 
 
 def test_ctrl_c_gives_the_change_up_and_leaves_when_it_is_undone():
-    executor = Executor(InterruptedAnswer())
+    executor = FakeExecutor(InterruptedAnswer())
     with pytest.raises(KeyboardInterrupt) as raised:
         executor.pending().wait()
     assert executor.cancelled == 1
@@ -167,7 +169,7 @@ def test_ctrl_c_gives_the_change_up_and_leaves_when_it_is_undone():
 
 
 def test_ctrl_c_after_the_answer_gives_nothing_up_and_notes_the_commit():
-    executor = Executor(InterruptedAnswer(), published=3)
+    executor = FakeExecutor(InterruptedAnswer(), published=3)
     executor.answer.set_result("report")
     with pytest.raises(KeyboardInterrupt) as raised:
         executor.pending().wait()
@@ -175,12 +177,24 @@ def test_ctrl_c_after_the_answer_gives_nothing_up_and_notes_the_commit():
     assert raised.value.__notes__ == ["the change is committed: epoch 3 is current"]
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_notes_that_the_change_commits():
-    class Stuck(InterruptedAnswer):
-        def exception(self, timeout=None):
+def test_a_second_ctrl_c_before_the_change_is_given_up_lets_it_never_commit():
+    class Interrupting(InterruptedAnswer):
+        def done(self):
             raise KeyboardInterrupt
 
-    executor = Executor(Stuck())
+    executor, forbidden = FakeExecutor(Interrupting()), []
+    executor.forbid_commit = lambda: forbidden.append(1)
+    with pytest.raises(KeyboardInterrupt):
+        executor.pending().wait()
+    assert forbidden
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_notes_that_the_change_commits():
+    class Stuck(InterruptedAnswer):
+        def exception(self):
+            raise KeyboardInterrupt
+
+    executor = FakeExecutor(Stuck())
     executor.commits = True
     with pytest.raises(KeyboardInterrupt) as raised:
         executor.pending().wait()
@@ -188,7 +202,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_notes_that_the_change_commits():
 
 
 def test_an_error_of_the_change_gives_nothing_up():
-    executor = Executor()
+    executor = FakeExecutor()
     executor.answer.set_exception(LookupError("no"))
     with pytest.raises(LookupError):
         executor.pending().wait()
@@ -211,7 +225,7 @@ def test_a_cancelled_task_gives_the_change_up_and_ends_when_it_is_undone():
 
 
 def test_a_coroutine_that_is_closed_gives_the_change_up_and_cannot_wait():
-    executor = Executor()
+    executor = FakeExecutor()
 
     async def close():
         waiting = executor.pending().wait_async()
@@ -223,7 +237,7 @@ def test_a_coroutine_that_is_closed_gives_the_change_up_and_cannot_wait():
 
 
 def test_a_task_gets_the_report():
-    executor = Executor()
+    executor = FakeExecutor()
     executor.answer.set_result("report")
     assert asyncio.run(executor.pending().wait_async()) == "report"
 
@@ -231,15 +245,18 @@ def test_a_task_gets_the_report():
 @pytest.mark.parametrize("begun", [False, True], ids=["no thread", "a thread"])
 def test_a_change_whose_start_is_interrupted_never_runs(queue, monkeypatch, begun):
     """Also where its thread was started all the same: then it touches nothing."""
-    held = []
+    held, ran = [], []
     monkeypatch.setattr(queue_module, "start_thread", lambda run, name: held.append(run) or 1 / 0)
     change = queue.prepare(asking(pytest.fail))
     with pytest.raises(ZeroDivisionError):
         change.wait()
     monkeypatch.undo()
     if begun:
+        monkeypatch.setattr(Executor, "run", lambda self: ran.append(1))
         held[0]()
-    assert not change.executor.answer.done()
+        monkeypatch.undo()
+    assert isinstance(change.executor.answer.exception(), (ChangeCancelledError, NoThreadError))
+    assert not ran
     assert not queue._epochs.turn._queue
     queue.wait(LIMIT_S)
     assert queue.prepare(asking(lambda: None)).wait().epoch_after == 1

@@ -123,7 +123,7 @@ def test_the_turn_is_waited_for(changes):
     waiting = threading.Thread(target=changes.runner.run, args=(wait,), daemon=True)
     waiting.start()
     # Bounded: the thread waits within a few switches of the interpreter.
-    assert any(ticket._waiters for _ in range(1_000_000))
+    assert any(ticket._callbacks for _ in range(1_000_000))
     changes.store.turn.release(held)
     waiting.join(20)
     assert set(changes.runner.ms) == {"wait"}

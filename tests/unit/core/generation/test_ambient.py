@@ -344,3 +344,19 @@ def test_an_operation_within_another_sees_the_same_epoch():
                 assert after.epoch is rt.snapshot() is rt.epoch
         assert rt.snapshot() is rt.epoch
         assert rt.current_operation() is None
+
+
+def test_a_block_whose_end_was_interrupted_is_left_with_its_operation(begin, seen, monkeypatch):
+    """As by Ctrl-C before the first line of `__exit__`: nothing of it may keep the epoch."""
+    with begin("outer"):
+        operation = begin("inner")
+        operation.__enter__()
+        assert seen() == "inner"
+        gone = weakref.ref(operation)
+        del operation
+        assert gone() is None
+        assert seen() == "outer"
+        with begin("next"):
+            assert seen() == "next"
+        assert seen() == "outer"
+    assert seen() is None

@@ -81,3 +81,13 @@ def test_an_object_that_raises_on_a_look_has_no_marks():
             raise RuntimeError("there is no request")
 
     assert marks_of(Proxy()) == ()
+
+
+def test_an_object_that_no_memory_is_left_to_look_at_is_not_skipped():
+    class Proxy:
+        @property
+        def __dict__(self):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        marks_of(Proxy())

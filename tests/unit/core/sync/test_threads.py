@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import os
+import sys
 import threading
 import weakref
+from functools import partial
 from queue import SimpleQueue
 
 import pytest
@@ -18,6 +20,43 @@ def until(condition):
     pause = threading.Event()
     while not condition():
         pause.wait(0.001)
+
+
+# --- the start ------------------------------------------------------------------------------------
+
+
+def test_a_start_that_is_interrupted_at_any_bytecode_leaves_no_thread_waiting():
+    """The thread runs, or was never started: `Thread.start` of its own may leave it waiting."""
+
+    def interrupt(frame, event, arg):
+        if frame.f_code.co_filename != threads.__file__ or left[0] <= 0:
+            return None
+        frame.f_trace_opcodes = True
+        left[0] -= event == "opcode"
+        if not left[0]:
+            raise KeyboardInterrupt
+        return interrupt
+
+    number, ran = 0, []
+    while True:
+        number += 1
+        left = [number]
+        before = set(threading.enumerate())
+        sys.settrace(interrupt)
+        try:
+            threads.start_thread(partial(ran.append, number), name="test")
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        for thread in set(threading.enumerate()) - before:
+            if thread.ident is not None:
+                thread.join(20)
+            assert not thread.is_alive()
+        if left[0] > 0:
+            break
+    assert number in ran
+    assert number > 20
 
 
 # --- one call -------------------------------------------------------------------------------------

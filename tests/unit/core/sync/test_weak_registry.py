@@ -1,11 +1,13 @@
 """A registry of live objects: each removal calls back once, and a look is whole."""
 
 import gc
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from epochal._core.sync import weak_registry
 from epochal._core.sync.weak_registry import WeakRegistry
 
 
@@ -126,3 +128,48 @@ def test_an_object_that_dies_beside_a_collection_is_gone_at_once(collecting):
     assert len(registry) == 0
     go_on.set()
     collection.result(10)
+
+
+def interrupt_once(monkeypatch, module, name):
+    """Have a callback of a weak reference be interrupted, as by Ctrl-C, and its error printed."""
+    function = getattr(module, name)
+
+    def interrupt(*args):
+        monkeypatch.setattr(module, name, function)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    monkeypatch.setattr(module, name, interrupt)
+
+
+def test_an_object_whose_callback_was_interrupted_is_swept_out(monkeypatch):
+    removed = []
+    registry = WeakRegistry(lambda: removed.append(1))
+    kept, thing = Thing(), Thing()
+    registry.add(kept)
+    registry.add(thing)
+    interrupt_once(monkeypatch, weak_registry, "once_gone")
+    del thing
+    assert len(registry) == 2
+    assert not removed
+    registry.sweep()
+    assert registry.live() == [kept]
+    assert removed == [1]
+
+
+def test_a_sweep_within_a_collection_removes_nothing():
+    """The finalizers of the same garbage may have yet to run."""
+
+    class Finalized(Thing):
+        def __del__(self):
+            registry.sweep()
+            counts.append(len(registry))
+
+    registry, counts = WeakRegistry(), []
+    cycle = [Finalized(), Thing()]
+    cycle[0].other, cycle[1].other = cycle[1], cycle[0]
+    registry.add(cycle[1])
+    cycle.clear()
+    gc.collect()
+    assert counts == [1]
+    assert len(registry) == 0

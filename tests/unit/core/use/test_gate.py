@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 
 import pytest
 
+from epochal._core.use import gate as gate_module
 from epochal._core.use.gate import Admission, Gate, GateClosure
 
 
@@ -244,3 +246,16 @@ def test_a_chain_of_tasks_does_not_grow_the_admission_stack(gate):
     assert lengths[0] <= 2
     gc.collect()
     assert not gate.inside()
+
+
+def test_a_call_whose_death_was_interrupted_holds_up_no_closing(gate, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    admission = gate.enter()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda _: None)
+        patch.setattr(gate_module, "once_gone", interrupt)
+        del admission
+    assert GateClosure([gate]).close(20)
+    assert gate.inside() == []
