@@ -1175,7 +1175,7 @@ MUTANTS = (
         "interruption",
         "a waiter whose wake-up was interrupted is never woken",
         module="epochal._core.sync.completion",
-        where="Completion._call_back",
+        where="Completion.wake",
         at="while 0 / body[0].body[0].value",
         edit=replace("self._callbacks.popleft()"),
         shape="a123ff",

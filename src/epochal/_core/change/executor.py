@@ -356,10 +356,11 @@ class Executor:
     def _end(self, error: BaseException | None = None) -> None:
         """Give everything back, whatever happened before. Idempotent."""
         self._release_turn()
-        # It counts only if there is no answer yet; if there is, its waiters may be yet to be woken.
-        if error is None:
-            error = ChangeCancelledError("the change was taken back before it began")
-        self.answer.set_exception(without_machinery(error))
+        if self.answer.done():
+            self.answer.wake()  # again: the thread that answered may have been interrupted
+        else:
+            error = error or ChangeCancelledError("the change was taken back before it began")
+            self.answer.set_exception(without_machinery(error))
         # An error refers to our frames, and they to it: leave no circle.
         self._error = self._fault = None
         if self._retirement is not None:

@@ -46,12 +46,12 @@ class Completion(Generic[T]):
     def set_result(self, result: T) -> None:
         """Settle it, if it is not settled yet. Idempotent; any thread."""
         self._settled.setdefault(None, (result, None))
-        self._call_back()
+        self.wake()
 
     def set_exception(self, error: BaseException) -> None:
         """`set_result` with an error."""
         self._settled.setdefault(None, (None, error))
-        self._call_back()
+        self.wake()
 
     def result(self) -> T:
         """Block until it has come; returns the result, or raises the error."""
@@ -106,9 +106,10 @@ class Completion(Generic[T]):
         # Added, then the look: see above.
         self._callbacks.append(callback)
         if self.done():
-            self._call_back()
+            self.wake()
 
-    def _call_back(self) -> None:
+    def wake(self) -> None:
+        """Call the callbacks that are yet to be called; only once it has come. Idempotent."""
         while self._callbacks:
             with suppress(IndexError, ValueError):  # another thread has called it
                 callback = self._callbacks[0]
