@@ -36,7 +36,8 @@ ABOUT = {
     "building indexes; tables of plugins compared with the engine's own.",
     "sql": "A vectorized function over a table, compared with plain DataFusion, and under reloads.",
     "store": "Commits and restarts.",
-    "service": "`epochal serve`, 64 connections, a small query.",
+    "service": "`epochal serve`, a plain service (Starlette, DataFusion, a pool of two threads) "
+    "and Datasette, by turns; 64 connections from a process of their own, a small query.",
 }
 
 

@@ -1,134 +1,138 @@
-"""The service under load: 64 connections, a small query, quiet and with ten reloads a second."""
+"""The service under load, beside a plain service and Datasette, by turns in one run.
+
+64 connections send a small query upon each answer, from a process of their own (`http_load`): to
+`epochal serve` quiet, to the plain service (`plain_service`: Starlette, DataFusion and a pool of
+two threads), to Datasette where it is installed (the same function on SQLite), and to
+`epochal serve` while it reloads the query's plugin ten times a second. Then one connection alone,
+and restarts.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import importlib.util
 import json
 import os
+import socket
+import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 
-from benchmarks.figure import Figure, from_repeats, percentile, sized
+from benchmarks.figure import Figure, from_repeats, ratios, sized
+from benchmarks.http_load import Target, load_generator
 from benchmarks.plugin import source
 from epochal import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.http_load import Load, Window
+
 _CONNECTIONS = 64
-_ROUNDS = sized(7, 1)
-_WINDOW_S = float(sized(4, 2))
+_ROUNDS = sized(11, 2)
+_WINDOW_S = float(sized(3, 1))
+_ALONE_S = float(sized(2, 1))
 _RELOADS_PER_S = 10
 _TOKEN = "the-admin-token-of-the-benchmark"
 _RESTARTS = sized(5, 1)
 _PLUGINS = 100
+_STARTS_S = 30.0
 
+_BODY = json.dumps({"sql": "SELECT geo.double(1.5)"})
+_DATASETTE_PLUGIN = """\
+from datasette import hookimpl
 
-@dataclass
-class Window:
-    """The clients' measurements over one stretch of time."""
-
-    seconds: float
-    times_ms: list[float]
-    failures: int
-
-    @property
-    def rate(self) -> float:
-        """The number of queries a second."""
-        return len(self.times_ms) / self.seconds
+@hookimpl
+def prepare_connection(conn):
+    conn.create_function("geo_double", 1, lambda x: x + x)
+"""
 
 
 def measure() -> Iterator[Figure]:
-    """Yield queries quiet and under reloads, by turns in one run; then restarts from a store."""
+    """Yield the service against its peers and under reloads, by turns; then restarts."""
+    with ExitStack() as stack:
+        name = stack.enter_context(TemporaryDirectory())
+        (Path(name) / "geo.py").write_text(source(300))
+        url = stack.enter_context(_served("--plugins", name))
+        peers = {"plain": Target(stack.enter_context(_plain()), "/v1/query", _BODY)}
+        if importlib.util.find_spec("datasette") is not None:
+            target = f"/_memory.json?sql={quote('SELECT geo_double(1.5)')}"
+            peers["Datasette"] = Target(stack.enter_context(_datasette()), target)
+        load = stack.enter_context(load_generator())
+        ours = Target(url, "/v1/query", _BODY)
+        yield from _under_load(load, ours, peers)
+        yield from _alone(load, ours, peers["plain"])
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "geo.py").write_text(source(300))
-        with _served("--plugins", name) as url:
-            quiet, busy, reloads = asyncio.run(_by_turns(url))
-        yield from _figures(quiet, busy, reloads)
-    with TemporaryDirectory() as name:
-        yield from_repeats("service: start to ready, 100 plugins stored", _restarts(name), "s", 2.0)
+        taken = _restarts(name)
+    yield from_repeats("service: start to ready, 100 plugins stored", taken, "s", 2.0)
 
 
-def _figures(quiet: list[Window], busy: list[Window], reloads: list[float]) -> Iterator[Figure]:
-    yield from_repeats("service: queries a second, quiet", [window.rate for window in quiet], "/s")
-    rates = [b.rate / q.rate for q, b in zip(quiet, busy, strict=True)]
-    yield from_repeats("service: while reloading, against quiet", rates, "", 0.95, higher=True)
-    p99 = [percentile(window.times_ms, 0.99) for window in quiet]
-    yield from_repeats("service: p99, quiet", p99, "ms")
-    ratios = [percentile(b.times_ms, 0.99) / q for q, b in zip(p99, busy, strict=True)]
-    yield from_repeats("service: p99 while reloading, against quiet", ratios, "", 1.25)
+def _under_load(load: Load, ours: Target, peers: dict[str, Target]) -> Iterator[Figure]:
+    def window(target: Target) -> Window:
+        return load.window(target, connections=_CONNECTIONS, seconds=_WINDOW_S)
+
+    for target in (ours, *peers.values()):
+        window(target)  # to warm up
+    quiet: list[Window] = []
+    busy: list[Window] = []
+    theirs: dict[str, list[Window]] = {name: [] for name in peers}
+    reloads: list[float] = []
+    for _ in range(_ROUNDS):
+        for name, target in peers.items():
+            theirs[name].append(window(target))
+        quiet.append(window(ours))
+        with _reloading(ours.url, reloads):
+            busy.append(window(ours))
+    rate, p99 = [w.rate for w in quiet], [w.p99_ms for w in quiet]
+    yield from_repeats("service: queries a second", rate, "/s")
+    yield from_repeats("service: p99", p99, "ms")
+    for name, windows in theirs.items():
+        is_plain = name == "plain"
+        yield from_repeats(f"{name}: queries a second", [w.rate for w in windows], "/s")
+        yield from_repeats(f"{name}: p99", [w.p99_ms for w in windows], "ms")
+        shares = ratios(rate, [w.rate for w in windows])
+        goal = 0.95 if is_plain else None
+        yield from_repeats(f"service: throughput / {name}", shares, "x", goal, higher=True)
+        shares = ratios(p99, [w.p99_ms for w in windows])
+        yield from_repeats(f"service: p99 / {name}", shares, "x", 1.1 if is_plain else None)
+    shares = ratios([w.rate for w in busy], rate)
+    yield from_repeats(
+        "service: throughput while reloading / quiet", shares, "x", 0.95, higher=True
+    )
+    shares = ratios([w.p99_ms for w in busy], p99)
+    yield from_repeats("service: p99 while reloading / quiet", shares, "x", 1.25)
     yield from_repeats("service: reloads a second meanwhile", reloads, "/s")
-    failures = sum(window.failures for window in (*quiet, *busy))
+    failures = sum(w.failures for w in (*quiet, *busy))
     yield Figure("service: queries failed", failures, "", 0.0)
 
 
-# --- the load ----------------------------------------------------------------------------------
-
-
-async def _by_turns(url: str) -> tuple[list[Window], list[Window], list[float]]:
-    quiet, busy, reloads = [], [], []
-    clients = [await _Client.connect(url) for _ in range(_CONNECTIONS)]
-    await _window(clients)  # to warm up
+def _alone(load: Load, ours: Target, plain: Target) -> Iterator[Figure]:
+    """Yield what one query takes that no other query runs beside."""
+    times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_ROUNDS):
-        quiet.append(await _window(clients))
-        reloading = asyncio.create_task(asyncio.to_thread(_reload, url))
-        busy.append(await _window(clients))
-        reloads.append(await reloading / _WINDOW_S)
-    for client in clients:
-        client.close()
-    return quiet, busy, reloads
+        for target, medians in zip((ours, plain), times, strict=True):
+            window = load.window(target, connections=1, seconds=_ALONE_S)
+            medians.append(statistics.median(window.times_ms))
+    yield from_repeats("service: one client, a query", times[0], "ms")
+    yield from_repeats("service: one client, a query / plain", ratios(*times), "x")
 
 
-async def _window(clients: list[_Client]) -> Window:
-    for client in clients:
-        client.times_ms, client.failures = [], 0
-    started = time.perf_counter()
-    await asyncio.gather(*[client.query_until(started + _WINDOW_S) for client in clients])
-    seconds = time.perf_counter() - started
-    times = [taken for client in clients for taken in client.times_ms]
-    return Window(seconds, times, sum(client.failures for client in clients))
-
-
-class _Client:
-    """One connection that sends its next request upon each answer, with just enough HTTP."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str):
-        self.times_ms: list[float] = []
-        self.failures = 0
-        self._reader, self._writer = reader, writer
-        body = json.dumps({"sql": "SELECT geo.double(1.5)"}).encode()
-        self._request = (
-            f"POST /v1/query HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
-
-    @classmethod
-    async def connect(cls, url: str) -> _Client:
-        parts = urlsplit(url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port), parts.netloc)
-
-    async def query_until(self, deadline: float) -> None:
-        while (began := time.perf_counter()) < deadline:
-            self._writer.write(self._request)
-            head = await self._reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r", 1)[0])
-            await self._reader.readexactly(length)
-            self.times_ms.append((time.perf_counter() - began) * 1000.0)
-            self.failures += not head.startswith(b"HTTP/1.1 200")
-
-    def close(self) -> None:
-        self._writer.close()
+@contextmanager
+def _reloading(url: str, rates: list[float]) -> Iterator[None]:
+    """Reload at a steady rate for one window; adds the number of reloads a second."""
+    thread = Thread(target=lambda: rates.append(_reload(url) / _WINDOW_S))
+    thread.start()
+    yield
+    thread.join()
 
 
 def _reload(url: str) -> int:
@@ -147,7 +151,55 @@ def _reload(url: str) -> int:
     return count
 
 
-# --- the service -------------------------------------------------------------------------------
+# --- the services ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _plain() -> Iterator[str]:
+    port = _free_port()
+    with _process("-m", "benchmarks.plain_service", str(port)):
+        yield _started(port)
+
+
+@contextmanager
+def _datasette() -> Iterator[str]:
+    port = _free_port()
+    with TemporaryDirectory() as folder:
+        Path(folder, "geo.py").write_text(_DATASETTE_PLUGIN)
+        command = ("-m", "datasette", "--memory", "--port", str(port), "--plugins-dir", folder)
+        with _process(*command):
+            yield _started(port)
+
+
+@contextmanager
+def _process(*arguments: str) -> Iterator[None]:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([sys.executable, *arguments], stdout=quiet, stderr=quiet) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _started(port: int) -> str:
+    """The address of a service, once it answers."""
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + _STARTS_S
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            try:
+                urlopen(f"{url}/").close()
+            except HTTPError:
+                return url
+            return url
+        time.sleep(0.05)
+    raise TimeoutError(f"no service on port {port}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _ROWS = sized(3_000_000, 500_000)
-_REPEATS = sized(15, 5)
+_REPEATS = sized(21, 5)
+_SMALL = sized(300, 50)
 _WINDOW_S = float(sized(5, 1))
 _ROUNDS = sized(5, 1)
 
@@ -53,7 +55,7 @@ def area(a: pa.Array, b: pa.Array) -> pa.Array:
 
 
 def measure() -> Iterator[Figure]:
-    """Yield the throughput of one query on one table, by turns, then under reloads, then plans."""
+    """Yield queries large and small, by turns with plain DataFusion; then reloads, plans."""
 
     table = pa.table(
         {
@@ -73,12 +75,54 @@ def measure() -> Iterator[Figure]:
         "throughput with a plugin scalar / plain DataFusion",
         ratios(plain, plugin),
         "x",
-        0.97,
+        0.98,
         higher=True,
     )
-
+    yield from _small()
     yield from _under_reloads(load_flights())
     yield from _planning()
+
+
+def _small() -> Iterator[Figure]:
+    """Yield small queries through `query` and `aquery` against plain DataFusion, by turns."""
+    table = pa.table({"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 3.0]})
+    context = datafusion.SessionContext()
+    context.register_record_batches("t", [table.to_batches()])
+    context.register_udf(_plain_area("volatile", "geo.area"))
+    texts = {
+        "a constant": "SELECT geo.area(1.5, 2.5)",
+        "three rows": "SELECT geo.area(a, b) FROM t",
+    }
+    with TemporaryDirectory() as folder, Runtime() as rt:
+        rt.load(_written(Path(folder) / "geo.py"))
+        with Database(rt) as db:
+            db.register("t", table)
+            for name, sql in texts.items():
+                yield from _small_query(name, db, context, sql)
+
+
+def _small_query(
+    name: str, db: Database, context: datafusion.SessionContext, sql: str
+) -> Iterator[Figure]:
+    def plain() -> None:
+        for _ in range(_SMALL):
+            context.sql(sql).collect()
+
+    def query() -> None:
+        for _ in range(_SMALL):
+            db.query(sql).to_table()
+
+    async def aquery() -> None:
+        for _ in range(_SMALL):
+            await (await db.aquery(sql)).ato_table()
+
+    clocks = [_clocked(work) for work in (plain, query, lambda: asyncio.run(aquery()))]
+    turns = [[clock() for clock in clocks] for _ in range(_REPEATS + 1)][1:]
+    theirs, ours, awaited = (list(times) for times in zip(*turns, strict=True))
+    ms = [seconds / _SMALL * 1e3 for seconds in theirs]
+    yield from_repeats(f"small query, {name}: plain DataFusion", ms, "ms")
+    yield from_repeats(f"small query, {name}: query / plain", ratios(ours, theirs), "x", 1.15)
+    yield from_repeats(f"small query, {name}: aquery / plain", ratios(awaited, theirs), "x", 1.6)
 
 
 def _under_reloads(flights: pa.Table) -> Iterator[Figure]:
@@ -170,9 +214,12 @@ def _drain(result: object) -> None:
 def _plain(table: pa.Table) -> Callable[[], object]:
     context = datafusion.SessionContext()
     context.register_record_batches("t", [table.to_batches()])
-    arguments = [pa.float64(), pa.float64()]
-    context.register_udf(datafusion.udf(area, arguments, pa.float64(), "immutable", "area"))
+    context.register_udf(_plain_area("volatile", "area"))
     return lambda: context.sql("SELECT sum(area(a, b)) FROM t").collect()
+
+
+def _plain_area(volatility: str, name: str) -> datafusion.ScalarUDF:
+    return datafusion.udf(area, [pa.float64(), pa.float64()], pa.float64(), volatility, name)
 
 
 def _clocked(work: Callable[[], object]) -> Callable[[], float]:
