@@ -13,7 +13,7 @@ from epochal import examples
 from epochal.server import ServiceLimits
 from epochal.server.query_routes import ARROW
 from epochal.server.schemas import encode
-from epochal.sql.off_thread import PlanningThreads
+from epochal.sql.planning_threads import PlanningThreads
 
 
 def wait_until_idle(served):
@@ -188,7 +188,7 @@ def test_an_unread_json_answer_is_dropped(start_service, caplog):
 
 
 def test_a_query_without_a_free_planner_is_answered_503(served):
-    served.service.database._planning_threads = PlanningThreads(0, 0)
+    served.service.database._planning_threads = PlanningThreads(waiting=0)
     answer = served.query("SELECT 1")
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")
     assert answer.headers["retry-after"] == "1"

@@ -71,7 +71,7 @@ def test_a_refusal_comes_at_once_and_keeps_the_connection(start_service):
 
 
 def test_an_endless_body_is_not_read_for_ever(start_service, monkeypatch):
-    monkeypatch.setattr("epochal.server.responses.LINGER_S", 0.2)
+    monkeypatch.setattr("epochal.server.front.LINGER_S", 0.2)
     sock, authority = connect(start_service())
     with sock:
         sock.sendall(QUERY % authority + JSON + CHUNKED + b"%x\r\n" % (1 << 40))

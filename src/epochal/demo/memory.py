@@ -7,16 +7,15 @@ much without any growth. The floor under a few seconds of readings is the memory
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from epochal.events import GenerationLeaked
+from epochal.observe.process_memory import resident_bytes
 
 if TYPE_CHECKING:
     from epochal.demo.checks import Phase
     from epochal.events import Event
 
-_STATUS: Final = Path("/proc/self/status")
 _FLOOR_OVER: Final = 30  # readings
 
 
@@ -47,8 +46,6 @@ class MemoryTrack:
 
 
 def resident_mib() -> float | None:
-    """Resident memory in MiB; None where the system has no `/proc`."""
-    if not _STATUS.exists():
-        return None
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) / 1024
+    """Resident memory in MiB; None where the system does not tell."""
+    resident = resident_bytes()
+    return None if resident is None else resident / 2**20

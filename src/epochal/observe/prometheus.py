@@ -53,6 +53,7 @@ class ServiceMetrics:
             "Queries ended, by the code of their error (ok for none).",
             ["outcome"],
         )
+        self._outcomes: Final[dict[str, Counter]] = {}  # the counters of `_queries`, by label
         self._query_s: Final = histogram(
             "epochal_query_seconds", "How long queries took, to their last row.", buckets=_QUERY_S
         )
@@ -77,7 +78,10 @@ class ServiceMetrics:
 
     def query_ended(self, outcome: str, seconds: float) -> None:
         """Count a query by its outcome: `ok`, or an error's code."""
-        self._queries.labels(outcome).inc()
+        counter = self._outcomes.get(outcome)
+        if counter is None:
+            counter = self._outcomes[outcome] = self._queries.labels(outcome)
+        counter.inc()
         self._query_s.observe(seconds)
 
     def text(self) -> bytes:

@@ -1,7 +1,7 @@
 """Figures about a service's queries: how many, how fast, and which plugins they use.
 
-Threads: everything belongs to the event loop that serves, except `running_on`, which any thread may
-call.
+Threads: everything belongs to the event loop that serves, with two exceptions. The thread that
+plans a query sets its `uses`, one store; and any thread may call `running_on`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 SAMPLES: Final = 240
 """The number of samples that are kept: two minutes, with two a second."""
@@ -34,56 +34,71 @@ class PluginCounts:
     errors: int = 0
 
 
+class RunningQuery:
+    """One query under way.
+
+    Attributes:
+        uses: the generations that it uses; none until it is planned.
+    """
+
+    __slots__ = ("uses",)
+
+    def __init__(self) -> None:
+        self.uses: frozenset[GenerationUse] = frozenset()
+
+
 class QueryStats:
     """Counts queries.
 
     Attributes:
-        running: the number of queries under way.
         queries: the number of queries that ended.
         errors: the number of those that failed.
         plugins: the same for each plugin.
-        in_flight: the number of queries under way that use a generation.
         samples: the last of them, oldest first.
     """
 
     def __init__(self) -> None:
-        self.running = 0
+        self._running: Final[dict[int, RunningQuery]] = {}
         self.queries = 0
         self.errors = 0
         self.plugins: Final[dict[str, PluginCounts]] = {}
-        self.in_flight: Final[Counter[GenerationUse]] = Counter()
         self.samples: Final[deque[dict[str, Any]]] = deque(maxlen=SAMPLES)
         self._window_ms: list[float] = []
         self._window_errors = 0
         self._window_plugins: Counter[str] = Counter()
         self._window_began = monotonic()
 
-    def began(self) -> None:
+    @property
+    def running(self) -> int:
+        """The number of queries under way."""
+        return len(self._running)
+
+    @property
+    def in_flight(self) -> Counter[GenerationUse]:
+        """The number of queries under way that use a generation."""
+        return Counter(use for query in self._running.copy().values() for use in query.uses)
+
+    def began(self) -> RunningQuery:
         """Count a query that begins."""
-        self.running += 1
+        query = RunningQuery()
+        self._running[id(query)] = query
+        return query
 
-    def pinned(self, uses: Iterable[GenerationUse]) -> None:
-        """Note that a query was planned, and uses these generations."""
-        self.in_flight.update(uses)
-
-    def ended(
-        self, uses: Iterable[GenerationUse], ms: float, *, blamed: str | None, failed: bool
-    ) -> None:
+    def ended(self, query: RunningQuery, ms: float, *, blamed: str | None, failed: bool) -> None:
         """Count a query that ends.
 
         Args:
-            uses: as given to `pinned`; nothing if it was never planned.
+            query: the query.
             ms: milliseconds that it took.
             blamed: the plugin of the function that failed, if one did.
             failed: whether it failed, for any reason.
         """
-        self.running -= 1
+        del self._running[id(query)]
         self.queries += 1
         self.errors += failed
         self._window_ms.append(ms)
         self._window_errors += failed
-        for use in uses:
-            self._unpin(use)
+        for use in query.uses:
             self._counts_of(use.plugin).queries += 1
             self._window_plugins[use.plugin] += 1
         if blamed is not None:
@@ -129,11 +144,6 @@ class QueryStats:
 
     def _counts_of(self, plugin: str) -> PluginCounts:
         return self.plugins.setdefault(plugin, PluginCounts())
-
-    def _unpin(self, use: GenerationUse) -> None:
-        self.in_flight[use] -= 1
-        if not self.in_flight[use]:
-            del self.in_flight[use]
 
 
 _NO_COUNTS: Final = PluginCounts()

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _NAME: Final = "epochal"
 _NS: Final = 1_000_000_000
+_tracer: Final = trace.get_tracer(_NAME)
 
 
 def instrument(
@@ -93,7 +94,8 @@ def query_span(
     Yields:
         A function to call with the query's result, once it is planned.
     """
-    tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
+    # The process's tracer stands for whichever provider is set, now or later.
+    tracer = _tracer if tracer_provider is None else trace.get_tracer(_NAME, None, tracer_provider)
     facts = {"db.system.name": "datafusion", "db.query.text": sql}
     with tracer.start_as_current_span("epochal.query", attributes=facts) as span:
         yield lambda result: _describe(span, result)

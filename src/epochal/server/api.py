@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -31,7 +32,7 @@ from epochal.server.uploads import UPLOAD_TYPES
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
 Schema: TypeAlias = "dict[str, Any]"
 Handler: TypeAlias = "Callable[[Request], Awaitable[Response]]"
@@ -179,15 +180,23 @@ def make_routes() -> list[Route]:
 def _route(path: str, handlers: dict[str, Handler]) -> Route:
     if "GET" in handlers:
         handlers["HEAD"] = handlers["GET"]
+    return Route(path, _Dispatch(handlers), methods=[*handlers], name=path)
 
-    async def dispatch(request: Request) -> Response:
+
+class _Dispatch:
+    """Answers the requests of one path; to the router, an application of its own."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers: Final = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
         join_trace(request.headers)  # each request has a task of its own
         try:
-            return await handlers[request.method](request)
+            response = await self._handlers[request.method](request)
         except Exception as error:  # noqa: BLE001  every error becomes an answer
-            return answer_to(error)
-
-    return Route(path, dispatch, methods=[*handlers], name=path)
+            response = answer_to(error)
+        await response(scope, receive, send)
 
 
 async def _send_document(_: Request) -> Response:

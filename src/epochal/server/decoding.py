@@ -78,6 +78,11 @@ def _refuse_size(max_bytes: int) -> NoReturn:
     raise Problem(413, "too-large", f"more than {max_bytes:,} bytes", {"connection": "close"})
 
 
+def media_type(request: Request) -> str:
+    """The media type of a request's body, in lower case, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_nothing(request: Request) -> None:
     """Refuse a body where the route takes none.
 
@@ -95,8 +100,7 @@ async def read_json(request: Request, kind: type[RequestT]) -> RequestT:
     Raises:
         Problem: the body has another media type, is not JSON, or does not fit the struct.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type(request) != "application/json":
         raise Problem(415, "media-type", "expected a body of type application/json")
     limits = service_of(request).limits
     body = await read_body(request, limits.request_bytes, limits.body_s)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from epochal.observe.process_memory import resident_bytes
 from epochal.server.problem_details import logger
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _SHARE: Final = 0.75
 """Of the memory that the process may have."""
 
 _CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
-_RESIDENT: Final = Path("/proc/self/statm")
 
 
 async def watch_memory(service: ServiceState) -> None:
@@ -35,16 +35,8 @@ async def watch_memory(service: ServiceState) -> None:
     limit = service.limits.memory_bytes or default_limit()
     while True:
         await asyncio.sleep(LOOK_S)
-        if resident_bytes() > limit and (sql := service.database.stop_oldest()) is not None:
+        if (resident_bytes() or 0) > limit and (sql := service.database.stop_oldest()) is not None:
             logger.error("a query was ended at %d MiB of memory: %s", limit >> 20, sql)
-
-
-def resident_bytes() -> int:
-    """The memory of this process; 0 where the system does not tell."""
-    try:
-        return int(_RESIDENT.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def default_limit() -> int:

@@ -21,6 +21,7 @@ from epochal.server import schemas
 from epochal.server.decoding import (
     bad_request,
     convert_text,
+    media_type,
     read_body,
     read_if_match,
     read_json,
@@ -166,7 +167,7 @@ def _new_change(request: Request, options: ChangeOptions, *, dry_run: bool = Fal
 
 async def _read_artifact(request: Request, plugin: str | None) -> Artifact:
     limits = service_of(request).limits
-    check_upload_type(request.headers.get("content-type", ""))
+    check_upload_type(media_type(request))
     content = await read_body(request, limits.upload_bytes, limits.body_s)
     if not content:
         bad_request(

@@ -25,12 +25,11 @@ from epochal.server.decoding import preferred, read_json
 from epochal.server.engine_health import check_engine
 from epochal.server.problem_details import answer_to
 from epochal.server.responses import CancelOnDisconnect, json_response
-from epochal.server.result_chunks import JsonRows, chunks_of
+from epochal.server.result_chunks import ChunkLimits, JsonRows
 from epochal.server.schemas import QueryRequest, encode, version_facts
 from epochal.server.security import Right
 from epochal.server.state import service_of
 from epochal.sql.json_values import json_field
-from epochal.sql.sql_scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -43,8 +42,7 @@ if TYPE_CHECKING:
     from epochal.server.state import ServiceState
     from epochal.sql import Provenance, Result
 
-    Run = Callable[[], AbstractAsyncContextManager[Result]]
-    Cut = Callable[[Result], AsyncGenerator[tuple[pa.RecordBatch, bool], None]]
+    Run = Callable[..., AbstractAsyncContextManager[Result]]
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _TRUNCATED: Final = {"epochal.truncated": "true"}
@@ -62,43 +60,71 @@ async def run_query(request: Request) -> Response:
     answer = _arrow_answer if accepted == ARROW else _json_answer
     run = partial(_running, service, query, timeout)
     # Where the files of the tables lie is nothing to those who may only query.
-    hide_files = request.scope["right"] is not Right.CHANGE and scan(query.sql).explains
-    cut = partial(chunks_of, rows=rows, hide_files=hide_files)
+    cut = ChunkLimits(rows, hide_files=request.scope["right"] is not Right.CHANGE)
     return CancelOnDisconnect(
         answer(run, cut, limits.answer_bytes), streamed_s=timeout, whole_s=limits.query_s
     )
 
 
-async def _json_answer(run: Run, cut: Cut, max_bytes: int) -> Parts:
+async def _json_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> Parts:
+    answer = _JsonAnswer(cut, max_bytes)
     try:
-        response = await _run_whole(run, cut, max_bytes)
+        async with run(then=answer.read_small) as result:
+            if answer.response is None:
+                async with aclosing(cut.of(result)) as chunks:
+                    async for chunk, has_more in chunks:
+                        if not answer.add(chunk, has_more=has_more):
+                            break
+                answer.finish(result)
+        response = answer.response
     except EpochalError as error:
         response = answer_to(error)
     yield response
 
 
-async def _run_whole(run: Run, cut: Cut, max_bytes: int) -> Response:
-    started = perf_counter()
-    async with run() as result:
-        rows = JsonRows(max_bytes)
-        async with aclosing(cut(result)) as chunks:
-            async for chunk, has_more in chunks:
-                if not rows.add(chunk):
+class _JsonAnswer:
+    """A query's answer as JSON.
+
+    Attributes:
+        response: the answer, once it is whole.
+    """
+
+    def __init__(self, cut: ChunkLimits, max_bytes: int) -> None:
+        self.response: Response | None = None
+        self._cut: Final = cut
+        self._rows: Final = JsonRows(max_bytes)
+        self._started: Final = perf_counter()
+
+    def read_small(self, result: Result) -> None:
+        """Make the answer of a small result at once, on the thread that planned it."""
+        if result.is_small:
+            for chunk, has_more in self._cut.of_small(result):
+                if not self.add(chunk, has_more=has_more):
                     break
-                rows.truncated = has_more
+            self.finish(result)
+
+    def add(self, chunk: pa.RecordBatch, *, has_more: bool) -> bool:
+        """Add rows; whether more may follow."""
+        if not self._rows.add(chunk):
+            return False
+        self._rows.truncated = has_more
+        return True
+
+    def finish(self, result: Result) -> None:
+        """Make the answer of the rows."""
         columns = [json_field(field) for field in result.schema]
         answer = schemas.QueryAnswer(
             columns=msgspec.convert(columns, list[schemas.ColumnInfo]),
-            rows=msgspec.Raw(bytes(rows)),
-            truncated=rows.truncated,
-            elapsed_ms=round((perf_counter() - started) * 1000.0, 3),
+            rows=msgspec.Raw(bytes(self._rows)),
+            truncated=self._rows.truncated,
+            elapsed_ms=round((perf_counter() - self._started) * 1000.0, 3),
             epoch=result.epoch,
             provenance=_provenance_of(result.provenance),
         )
-        return json_response(answer, headers=_epoch_headers(result))
+        self.response = json_response(answer, headers=_epoch_headers(result))
 
 
-async def _arrow_answer(run: Run, cut: Cut, max_bytes: int) -> Parts:
+async def _arrow_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> Parts:
     """The head is sent with the first batch, so an error before that has a status of its own."""
     sink = io.BytesIO()
     has_begun = False
@@ -106,7 +132,7 @@ async def _arrow_answer(run: Run, cut: Cut, max_bytes: int) -> Parts:
         async with run() as result:
             schema = result.schema.with_metadata(_metadata(result))
             with pa.ipc.new_stream(sink, schema) as writer:
-                async for chunk, facts in _within(cut(result), max_bytes):
+                async for chunk, facts in _within(cut.of(result), max_bytes):
                     writer.write_batch(chunk, custom_metadata=facts)
                     if not has_begun:
                         has_begun = True
@@ -173,22 +199,30 @@ def _arrow_headers(result: Result) -> list[tuple[bytes, bytes]]:
 
 @asynccontextmanager
 async def _running(
-    service: ServiceState, query: QueryRequest, timeout: float
+    service: ServiceState,
+    query: QueryRequest,
+    timeout: float,
+    then: Callable[[Result], object] | None = None,
 ) -> AsyncIterator[Result]:
     """The query's result, while the figures count it."""
     stats, started = service.query_stats, perf_counter()
-    uses: frozenset[GenerationUse] = frozenset()
     outcome, blamed = "internal", None
-    stats.began()
+    running = stats.began()
+
+    def note_planned(result: Result) -> None:  # on the thread that planned it
+        running.uses = frozenset(
+            GenerationUse(origin.plugin, origin.generation) for origin in result.provenance
+        )
+        if then is not None:
+            then(result)
+
     try:
         with query_span(query.sql) as set_result:
-            run = service.database.aquery(query.sql, query.params, timeout=timeout)
+            run = service.database.aquery(
+                query.sql, query.params, timeout=timeout, then=note_planned
+            )
             async with await run as result:
                 set_result(result)
-                uses = frozenset(
-                    GenerationUse(origin.plugin, origin.generation) for origin in result.provenance
-                )
-                stats.pinned(uses)
                 yield result
         outcome = "ok"
     except (asyncio.CancelledError, GeneratorExit):
@@ -201,5 +235,5 @@ async def _running(
         raise
     finally:
         seconds = perf_counter() - started
-        stats.ended(uses, seconds * 1000.0, blamed=blamed, failed=outcome != "ok")
+        stats.ended(running, seconds * 1000.0, blamed=blamed, failed=outcome != "ok")
         service.metrics.query_ended(outcome, seconds)

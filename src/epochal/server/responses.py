@@ -1,15 +1,11 @@
 """Bringing an answer to its client, which may be slow, gone, or still sending.
 
-Three dangers, and the means against each:
+Two dangers, and the means against each (a third, of bodies that are not read, in `front`):
 
 - A client that does not read would hold its query, and so the query's plugins, as long as it likes.
   Every send has a time limit; after it the connection is aborted. An answer is sent in parts that a
   connection's buffers are made for, so that a large one is not held in them a second time.
 - A client that goes away leaves a query without a reader: `CancelOnDisconnect` cancels it.
-- A client that is refused before its body was read may never see why. A connection that is closed
-  with bytes unread is *reset*, and the reset overtakes the answer. `UnreadBodyMiddleware` sends the
-  answer, and drops the rest of the body before it ends the answer (RFC 9112, 9.6; web servers call
-  it a lingering close).
 """
 
 from __future__ import annotations
@@ -17,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
 from epochal.errors import EpochalError
@@ -27,7 +22,7 @@ from epochal.server.schemas import encode
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from epochal.server.schemas import AnswerStruct
 
@@ -40,10 +35,9 @@ at once, with or without its last bytes sent."""
 READ_S: Final = 30.0
 """A follower of events may read nothing for so long while its buffers are full."""
 
-LINGER_S: Final = 5.0
-"""An unread body is dropped for so long; a client that still sends then has had the answer."""
-
 _PART: Final = 1 << 18  # bytes
+
+_WATCHED_AFTER_S: Final = 0.05
 
 
 def json_response(
@@ -70,17 +64,16 @@ class CancelOnDisconnect(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        sending = asyncio.ensure_future(self._send(scope, send))
-        gone = asyncio.ensure_future(_wait_for_disconnect(receive))
+        watch = _DisconnectWatch(receive)
         try:
-            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
+            is_sent = await self._send(scope, send)
+        except asyncio.CancelledError:
+            if not watch.took_back_cancel():
+                raise
+            is_sent = True
         finally:
-            gone.cancel()
-            if not sending.done():
-                # Cancelled, then awaited: the query lets its plugins go before this returns.
-                sending.cancel()
-                await asyncio.wait([sending])
-        if not sending.cancelled() and not sending.result():
+            watch.end()
+        if not is_sent:
             await abort_connection(scope)
 
     async def _send(self, scope: Scope, send: Send) -> bool:
@@ -134,51 +127,6 @@ class EventStreamResponse(StreamingResponse):
             await abort_connection(self._scope)
 
 
-class UnreadBodyMiddleware:
-    """ASGI middleware: a client sees every answer, also where its body was not read.
-
-    Args:
-        app: answers the requests.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app: Final = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on but the end of an answer, which waits for the end of the body."""
-        if scope["type"] != "http" or not _has_body(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-            return
-        is_read = False
-
-        async def receive_part() -> Message:
-            nonlocal is_read
-            message = await receive()
-            # A disconnect has no `more_body` either: nothing comes after it.
-            is_read = not message.get("more_body", False)
-            return message
-
-        async def send_late_end(message: Message) -> None:
-            is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
-            if is_end and not is_read:
-                # The answer first, then the rest of the body, then the answer's end: with the end
-                # first the server would close the connection, and the reset overtakes the answer.
-                await send({**message, "more_body": True})
-                await drop_body()
-                message = {"type": "http.response.body"}
-            await send(message)
-
-        async def drop_body() -> None:
-            try:
-                async with asyncio.timeout(LINGER_S):
-                    while not is_read:
-                        await receive_part()
-            except TimeoutError:
-                return
-
-        await self._app(scope, receive_part, send_late_end)
-
-
 async def abort_connection(scope: Scope) -> None:
     """End a request's connection at once.
 
@@ -196,9 +144,13 @@ async def _send_whole(answer: Response, send: Send, timeout: float) -> None:
         "status": answer.status_code,
         "headers": answer.raw_headers,
     }
+    body = bytes(answer.body)
     async with asyncio.timeout(timeout):
         await send(head)
-        await _send_body(bytes(answer.body), send)
+        if len(body) <= _PART:
+            await send({"type": "http.response.body", "body": body})
+            return
+        await _send_body(body, send)
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -208,10 +160,37 @@ async def _send_body(content: bytes, send: Send) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True})
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _DisconnectWatch:
+    """Cancels the present task when its client goes away, from `_WATCHED_AFTER_S` on.
 
+    Until then nothing waits for the client: most answers are sent by then, and a task that waits
+    costs as much as a fifth of a small query.
+    """
 
-def _has_body(headers: Headers) -> bool:
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    def __init__(self, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: Final = task
+        self._receive: Final = receive
+        self._is_gone = False
+        self._waiting: asyncio.Task[None] | None = None
+        self._timer: Final = task.get_loop().call_later(_WATCHED_AFTER_S, self._begin)
+
+    def _begin(self) -> None:
+        self._waiting = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._is_gone = True
+        self._task.cancel()
+
+    def took_back_cancel(self) -> bool:
+        """Whether the task was cancelled by this watch alone; it is no longer cancelled then."""
+        return self._is_gone and self._task.uncancel() == 0
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()

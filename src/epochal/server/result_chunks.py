@@ -24,26 +24,44 @@ _FILES: Final = r"file_groups=\{.*\}"
 """In the text of a plan: the paths of a table's files, up to the end of the line."""
 
 
-async def chunks_of(
-    result: Result, rows: int, *, hide_files: bool = False
-) -> AsyncGenerator[tuple[pa.RecordBatch, bool], None]:
-    """A result's first rows in chunks, and with each whether rows were cut off after it.
+class ChunkLimits:
+    """Cuts a result into chunks, up to its limit of rows.
 
     Args:
-        result: the result.
         rows: the number of rows.
         hide_files: whether to leave out the paths of files, which an EXPLAIN shows.
     """
-    left = rows
-    async for engine_batch in result:
-        batch = _without_files(engine_batch) if hide_files else engine_batch
-        first = batch.slice(0, left)
+
+    def __init__(self, rows: int, *, hide_files: bool) -> None:
+        self._left = rows
+        self._hide_files: Final = hide_files
+
+    async def of(self, result: Result) -> AsyncGenerator[tuple[pa.RecordBatch, bool], None]:
+        """A result's first rows in chunks, and with each whether rows were cut off after it."""
+        async for batch in result:
+            for chunk, is_cut in self._cut(batch, result):
+                yield chunk, is_cut
+                if is_cut:
+                    return
+
+    def of_small(self, result: Result) -> Iterator[tuple[pa.RecordBatch, bool]]:
+        """`of`, for a thread."""
+        for batch in result:
+            for chunk, is_cut in self._cut(batch, result):
+                yield chunk, is_cut
+                if is_cut:
+                    return
+
+    def _cut(
+        self, engine_batch: pa.RecordBatch, result: Result
+    ) -> Iterator[tuple[pa.RecordBatch, bool]]:
+        is_plan = self._hide_files and result.explains
+        batch = _without_files(engine_batch) if is_plan else engine_batch
+        first = batch.slice(0, self._left)
         is_cut = first.num_rows < batch.num_rows
-        left -= first.num_rows
+        self._left -= first.num_rows
         for chunk, is_last in _split(first):
             yield chunk, is_cut and is_last
-        if is_cut:
-            return
 
 
 def _without_files(batch: pa.RecordBatch) -> pa.RecordBatch:

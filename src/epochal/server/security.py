@@ -23,18 +23,19 @@ import hmac
 import ipaddress
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 
-from epochal.server.problem_details import Problem, answer_to
+from epochal.server.problem_details import Problem
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import Scope
 
 KEY_HEADER: Final = "epochal-session"
 
@@ -42,7 +43,7 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS: Final = (
+HEADERS: Final = (
     ("content-security-policy", _POLICY),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
@@ -65,7 +66,7 @@ class Right(IntEnum):
     CHANGE = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Access:
     """The names that the service is known by, and its tokens.
 
@@ -104,17 +105,17 @@ class Access:
             return Right.READ
         return Right.NOTHING
 
-    @property
+    @cached_property
     def cookie(self) -> str:
         """The half of the page's session that the browser keeps."""
         return _derived(self.admin_token, "cookie")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The half that the page keeps."""
         return _derived(self.admin_token, "key")
 
-    @property
+    @cached_property
     def cookie_name(self) -> str:
         """Another one for each service: browsers share cookies among the ports of a host."""
         return f"epochal_{_derived(self.admin_token, 'name')[:8]}"
@@ -129,45 +130,26 @@ def right_needed(method: str, path: str) -> Right:
     return Right.CHANGE
 
 
-class AuthMiddleware:
-    """ASGI middleware that refuses requests without the right that they need.
+class Guard:
+    """Refuses requests without the right that they need.
 
     Args:
-        app: answers the requests that have it.
         access: the tokens, and the names that the service is known by.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app: Final = app
+    def __init__(self, access: Access) -> None:
         self._access: Final = access
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, or pass it on with its right in `scope["right"]`."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
-            return
+    def right_of(self, scope: Scope) -> Right:
+        """The right that a request has.
 
-        async def send_protected(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=message["headers"])
-                for name, value in _HEADERS:
-                    headers.setdefault(name, value)
-            await send(message)
-
-        try:
-            scope["right"] = self._check(scope["method"], scope["path"], Headers(scope=scope))
-        except Problem as refused:
-            await answer_to(refused)(scope, receive, send_protected)
-            return
-        await self._app(scope, receive, send_protected)
-
-    def _check(self, method: str, path: str, headers: Headers) -> Right:
+        Raises:
+            Problem: it needs a higher one, or comes from a foreign page or by a foreign name.
+        """
+        headers = Headers(scope=scope)
         self._check_host(headers)
-        own_origin = self._check_origin(path, headers)
-        needed = right_needed(method, path)
+        own_origin = self._check_origin(scope["path"], headers)
+        needed = right_needed(scope["method"], scope["path"])
         held = self._right_of(headers, own_origin=own_origin)
         if held < needed:
             self._refuse(headers, needed)
@@ -236,8 +218,10 @@ def _derived(token: str, purpose: str) -> str:
 
 
 def _cookie(headers: Headers, name: str) -> str:
+    if (given := headers.get("cookie")) is None:
+        return ""
     try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(name)
+        cookie = SimpleCookie(given).get(name)
     except CookieError:
         return ""
     return cookie.value if cookie is not None else ""

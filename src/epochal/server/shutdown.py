@@ -7,7 +7,6 @@ logs what a third would do, and the third leaves at once.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -18,15 +17,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from epochal.server.problem_details import logger, problem
-from epochal.server.responses import abort_connection
+from epochal.server.problem_details import logger
 
 if TYPE_CHECKING:
     from types import FrameType
-
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from epochal.server.state import ServiceState
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _LAST: Final = 3
@@ -115,39 +109,3 @@ def _ignore(number: int, _: FrameType | None) -> None:
 
 def _forward(writer: socket.socket, number: int, _: FrameType | None) -> None:
     writer.send(bytes([number]))
-
-
-class ShutdownMiddleware:
-    """ASGI middleware: a request that the shutdown cancels is answered 503 `stopping`.
-
-    Args:
-        app: answers the requests.
-        service: says whether it stops.
-    """
-
-    def __init__(self, app: ASGIApp, service: ServiceState) -> None:
-        self._app: Final = app
-        self._service: Final = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a cancelled request; abort its connection if an answer has begun."""
-        has_begun = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_noted)
-        except asyncio.CancelledError:
-            # Only the server's stop cancels requests, when their time is over.
-            if scope["type"] != "http" or not self._service.stopping:
-                raise
-        else:
-            return
-        if has_begun:
-            await abort_connection(scope)
-        else:
-            detail = "the service is stopping, and this took longer than it waits"
-            await problem(503, "stopping", detail, {"connection": "close"})(scope, receive, send)

@@ -41,13 +41,16 @@ _GZIP: Final = b"\x1f\x8b"
 _CHUNK: Final = 1 << 16
 
 
-def check_upload_type(content_type: str) -> None:
+def check_upload_type(kind: str) -> None:
     """Refuse a form, whose text around the file would be taken for the plugin's.
+
+    Args:
+        kind: the media type of the body.
 
     Raises:
         Problem: the body is a form.
     """
-    if content_type.partition(";")[0].strip().lower() in _FORMS:
+    if kind in _FORMS:
         raise Problem(
             415,
             "media-type",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from epochal import Export, Generation
     from epochal.kinds.aggregate import AggregateKind, AggregateShape
+    from epochal.sql.call_slot import CallSlot
     from epochal.sql.execution import Execution
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class AggregateFunction(Function):
         shape = cast("AggregateKind", self.kind).shape(export)
         return CodecClass(function, shape, vectorized=export.options["vectorized"])
 
-    def install(self, context: SessionContext, execution: Execution) -> None:
+    def install(self, context: SessionContext, execution: Execution, _: CallSlot) -> None:
         """Register it in a planning context, for one query."""
         make = execution.track(partial(Group, self, execution))
         kinds, result = self.parameters.kinds, self._result.kind

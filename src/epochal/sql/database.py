@@ -22,7 +22,6 @@ query is added *before* ``_closed`` is read: one of the two stops a query that b
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 from dataclasses import dataclass
 from time import monotonic, sleep
@@ -31,15 +30,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from epochal._core.sync.weak_registry import WeakRegistry
-from epochal.errors import BusyError, EpochalError, HostError
+from epochal.errors import HostError
 from epochal.kinds.index import index
 from epochal.kinds.storage import storage
 from epochal.sql.catalog import plugin_tables, schema_of
 from epochal.sql.engine_refs import EngineRefs
 from epochal.sql.execution import EndReason, Execution
 from epochal.sql.function_registry import index_of, signatures
-from epochal.sql.off_thread import BatchFetcher, PlanningThreads
+from epochal.sql.off_thread import BatchFetcher
 from epochal.sql.planning import Planner, bind, resolve
+from epochal.sql.planning_threads import PlanningThreads
 from epochal.sql.plugin_tables import PluginTable
 from epochal.sql.provenance import EpochRef
 from epochal.sql.query import Query, plugins_of
@@ -47,7 +47,7 @@ from epochal.sql.sql_scan import scan
 from epochal.sql.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
     from os import PathLike
     from pathlib import Path
     from typing import TypeAlias
@@ -87,7 +87,7 @@ class Database:
     ) -> None:
         self._runtime: Final = runtime
         self._tables: Final = Tables()
-        self._planner: Final = Planner(partitions, memory)
+        self._planner: Final = Planner(self._tables.current, partitions, memory)
         self._planning_threads: Final = PlanningThreads()
         self._fetcher: Final = BatchFetcher()
         self._engine_refs: Final = EngineRefs()
@@ -128,6 +128,7 @@ class Database:
                 self._tables.put(name, source, schema)
         except HostError as error:
             raise HostError(f"table {name!r}: {error}") from error.__cause__
+        self._planner.drop_plans(self._tables.current)
 
     def _register_address(self, name: str, uri: str, schema: pa.Schema | None) -> None:
         if schema is not None:
@@ -142,6 +143,7 @@ class Database:
             HostError: no table of that name is registered.
         """
         self._tables.drop(name)
+        self._planner.drop_plans(self._tables.current)
 
     @property
     def tables(self) -> Mapping[str, pa.Schema]:
@@ -252,30 +254,36 @@ class Database:
             raise
 
     async def aquery(
-        self, sql: str, params: Parameters | None = None, *, timeout: float | None = None
+        self,
+        sql: str,
+        params: Parameters | None = None,
+        *,
+        timeout: float | None = None,
+        then: Callable[[Result], object] | None = None,
     ) -> Result:
         """`query` for event loops: plans on another thread and never blocks the loop.
 
-        Cancelling the task that reads the result stops the query.
+        A small query (one that reads a few thousand rows of tables in memory, without a join) runs
+        there as well, so that its rows are there when they are read. Cancelling the task that
+        reads the result stops the query.
+
+        Args:
+            sql: as for `query`.
+            params: as for `query`.
+            timeout: as for `query`.
+            then: is called with the result on the thread that planned it, before this returns, and
+                may read it there if it is small (`Result.is_small`): for hosts that make an answer
+                of it. What it raises is raised here.
 
         Raises:
             QueryError: as `query`; and `BusyError` when too many are being planned.
         """
         query = self._begin(sql, params, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                return await self._planning_threads.arun(query.start)
-        except TimeoutError as error:
-            query.execution.stop(EndReason.EXPIRED)
-            if isinstance(error, EpochalError):
-                raise
-            query.execution.check()
-            raise
-        except asyncio.CancelledError:
+            return await self._planning_threads.arun(query, then)
+        except BaseException:
+            # A task that is cancelled; after a failure, which has ended the query, it does nothing.
             query.execution.stop(EndReason.CANCELLED)
-            raise
-        except BusyError:
-            query.execution.stop(EndReason.FAILED)
             raise
 
     def prepare(self, sql: str) -> Prepared:
@@ -324,12 +332,12 @@ class Database:
         tables = plugin_tables(snapshot.uris, sql, epoch)
         served = [table for table in tables.values() if isinstance(table, PluginTable)]
         targets |= {table.key: epoch[storage][table.export] for table in served}
-        epoch_ref = EpochRef(epoch.number, epoch.id)
+        epoch_ref, cache = EpochRef(epoch.number, epoch.id), self._planner.cache_of(epoch)
         operation.narrow(plugins_of(resolved.functions, served))
         execution = Execution(
             operation,
             targets,
-            sql=_label(sql),
+            sql=operation.label,
             timeout=timeout,
             parameters=values,
             engine_refs=self._engine_refs,
@@ -343,6 +351,7 @@ class Database:
             execution=execution,
             resolved=resolved,
             plugin_tables=tables,
+            cache=cache,
             index=index,
             epoch=epoch_ref,
             snapshot=snapshot,
@@ -381,15 +390,22 @@ class Database:
         self._closed = True
         for execution in self._running.copy().values():
             execution.stop(EndReason.DATABASE_CLOSED)
-        self._planner.forget()
         self._tables.clear()
+        self._planner.forget(self._tables.current)
         deadline = monotonic() + timeout
         self._fetcher.close(timeout)
         return self._engine_refs.wait_empty(max(0.0, deadline - monotonic()))
 
+    def forget_plans(self) -> None:
+        """Drop the plans that are kept for texts that come again."""
+        self._planner.drop_plans(self._tables.current)
+
     @property
     def is_in_engine(self) -> bool:
-        """Whether the engine holds any object of this database's queries, even of ended ones."""
+        """Whether the engine holds any object of this database's queries.
+
+        Of ended ones too, and of plans that are kept for texts that come again.
+        """
         return not self._engine_refs.is_empty
 
     def __enter__(self) -> Database:
@@ -449,6 +465,8 @@ def is_any_in_engine() -> bool:
 
 def _close_all() -> None:
     databases = _databases.live()
+    for database in databases:
+        database.forget_plans()
     was_busy = is_any_in_engine()
     for database in databases:
         database.close(_EXIT_TIMEOUT_S)

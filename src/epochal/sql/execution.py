@@ -73,6 +73,7 @@ _FAST_S: Final = 0.002
 """Rows are called in chunks, between which the query may end: four times as many rows after a chunk
 that was fast, a quarter after one that was not. A check costs as much as two cheap rows."""
 
+NO_ERROR: Final = "epochal-error:0;"
 _ERROR_NUMBER: Final = re.compile(r"epochal-error:(\d+);")
 
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)

@@ -24,17 +24,23 @@ if TYPE_CHECKING:
 
     from epochal import Epoch, Export, Generation, Kind
     from epochal.kinds.signature import Parameter
+    from epochal.sql.call_slot import CallSlot
     from epochal.sql.execution import Execution
 
 
-def encode_fields(fields: Iterable[pa.Field]) -> str:
-    """Fields as text, for `Function.stub`."""
-    return base64.b64encode(memoryview(pa.schema(list(fields)).serialize())).decode()
+def encode_buffer(data: pa.Buffer) -> str:
+    """A buffer of Arrow's as text, for `trial_planning`."""
+    return base64.b64encode(memoryview(data)).decode()
+
+
+def encode_schema(fields: Iterable[pa.Field]) -> str:
+    """Fields as text, for `trial_planning`."""
+    return encode_buffer(pa.schema(list(fields)).serialize())
 
 
 def encode_types(kinds: Iterable[pa.DataType]) -> str:
     """Unnamed fields of these types as text, for `Function.stub`."""
-    return encode_fields(pa.field(f"p{index}", kind) for index, kind in enumerate(kinds))
+    return encode_schema(pa.field(f"p{index}", kind) for index, kind in enumerate(kinds))
 
 
 class Function(ABC):
@@ -59,6 +65,9 @@ class Function(ABC):
 
     suffix: ClassVar[str] = ""
     """The end of its name in SQL, which follows the export's name."""
+
+    outlives_query: ClassVar[bool] = False
+    """Whether a plan with it may be run by one query after another."""
 
     deregister: ClassVar[Callable[[SessionContext, str], object]]
     """The engine's method that removes a function of this class from a context."""
@@ -103,8 +112,14 @@ class Function(ABC):
         """Wrap the callable in the codecs of its signature."""
 
     @abstractmethod
-    def install(self, context: SessionContext, execution: Execution) -> None:
-        """Register it in a planning context, for one query."""
+    def install(self, context: SessionContext, execution: Execution, slot: CallSlot) -> None:
+        """Register it in a planning context, for one plan.
+
+        Args:
+            context: the planning context.
+            execution: the query that is planned.
+            slot: for the calls of a plan that is run by other queries later.
+        """
 
     @abstractmethod
     def stub(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from epochal.sql.execution import Execution
     from epochal.sql.function import Function
     from epochal.sql.function_registry import FunctionIndex
+    from epochal.sql.kept_plans import PlanCache
     from epochal.sql.off_thread import BatchFetcher
     from epochal.sql.planning import Planner, Resolved
     from epochal.sql.provenance import EpochRef, Provenance
@@ -44,6 +45,7 @@ class Query:
         execution: its callables.
         resolved: its SQL and the functions that it calls.
         plugin_tables: the plugins' tables that it may name, or the reason that one is not served.
+        cache: the kept plans of its epoch.
         index: the functions of its epoch, for advice in errors.
         epoch: the epoch that it runs in.
         snapshot: the tables that it sees.
@@ -55,6 +57,7 @@ class Query:
     execution: Execution
     resolved: Resolved
     plugin_tables: Mapping[str, PluginTable | HostError]
+    cache: PlanCache
     index: FunctionIndex
     epoch: EpochRef
     snapshot: Snapshot
@@ -64,7 +67,7 @@ class Query:
         execution = self.execution
         ref: EngineRef | None = execution.track(EngineRef())
         try:
-            schema = self._plan()
+            schema, is_small = self._plan()
         except INTERRUPTS:
             execution.stop(EndReason.CANCELLED)
             raise
@@ -73,8 +76,9 @@ class Query:
         finally:
             ref = None  # noqa: F841  # the call is over, though a traceback may keep this frame
         # A query without plugin functions has no call at which it could be stopped, so a reading
-        # thread must be able to stop waiting. (A scan stops it, but only until it has been read.)
-        off_thread = execution.timeout is not None or not self.resolved.functions
+        # thread must be able to stop waiting, unless the engine is done in a moment. (A scan stops
+        # it, but only until it has been read.)
+        off_thread = execution.timeout is not None or not (self.resolved.functions or is_small)
         return Result(
             schema,
             self.epoch,
@@ -82,6 +86,8 @@ class Query:
             execution,
             self.explain,
             self.fetcher if off_thread else None,
+            is_small=is_small,
+            explains=self.resolved.scan.explains,
         )
 
     def _opened(self) -> list[PluginTable]:
@@ -89,16 +95,18 @@ class Query:
         tables = self.plugin_tables.values()
         return [table for table in tables if isinstance(table, PluginTable) and table.is_open]
 
-    def _plan(self) -> pa.Schema:
-        frame = self.planner.plan(
+    def _plan(self) -> tuple[pa.Schema, bool]:
+        frame, is_small = self.planner.plan(
             self.resolved,
             self.snapshot,
+            self.cache,
             self.execution,
             self.plugin_tables,
         )
-        self._release_unused()
+        if self.plugin_tables:
+            self._release_unused()
         self.execution.attach(frame.execute_stream())
-        return frame.schema()
+        return frame.schema(), is_small
 
     def _release_unused(self) -> None:
         """Release the plugins whose tables the text might have named but does not."""

@@ -7,6 +7,7 @@ others, until it has given its last batch, is closed, is cancelled, fails, or is
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 from epochal.sql.execution import INTERRUPTS, EndReason
 from epochal.sql.json_values import convert_columns
 from epochal.sql.off_thread import next_batch
+from epochal.sql.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,8 @@ class Result:
         epoch: the epoch that it was planned in.
         provenance: the code of each plugin function and table that the SQL names, in the order of
             the calls; empty if it names none.
+        is_small: whether the engine reads few rows for it, so that a thread may wait for its end.
+        explains: whether it is the plan of an EXPLAIN, and not rows.
 
     Example:
         >>> with db.query("SELECT origin, count(*) FROM flights GROUP BY origin") as result:
@@ -47,11 +51,14 @@ class Result:
 
     __slots__ = (
         "__weakref__",
+        "_ahead",
         "_execution",
         "_explain",
         "_fetcher",
         "_has_schema",
         "epoch",
+        "explains",
+        "is_small",
         "provenance",
         "schema",
     )
@@ -64,6 +71,9 @@ class Result:
         execution: Execution,
         explain: Callable[[BaseException], BaseException],
         fetcher: BatchFetcher | None,
+        *,
+        is_small: bool = False,
+        explains: bool = False,
     ) -> None:
         self.schema: Final = schema
         self.epoch: Final = epoch
@@ -72,6 +82,9 @@ class Result:
         self._explain: Final = explain
         self._fetcher: Final = fetcher
         self._has_schema: bool | None = None
+        self._ahead: ReadAhead | None = None
+        self.is_small: Final = is_small
+        self.explains: Final = explains
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -191,17 +204,29 @@ class Result:
             fail_query(self._execution, self._explain, error)
         return self._finish(batch)
 
+    def begin_ahead(self) -> Callable[[], None] | None:
+        """Have a small result read ahead, by calling what this returns; None for another one."""
+        if not self.is_small:
+            return None
+        ahead = self._ahead = ReadAhead()
+        return partial(ahead.fill, self._execution, self._explain)
+
     def _fetch(self) -> RecordBatch | None:
         execution = self._execution
-        if self._fetcher is not None:
+        if self._ahead is not None:
+            return self._ahead.wait(execution)
+        if self._fetcher is not None and not self.is_small:
             return self._fetcher.fetch(execution)
         return next(execution.stream, None) if execution.stream is not None else None
 
     async def _anext(self) -> pa.RecordBatch | None:
         if not self._begin():
             return None
-        execution, loop = self._execution, asyncio.get_running_loop()
-        fetch = asyncio.ensure_future(next_batch(execution))
+        execution, loop, ahead = self._execution, asyncio.get_running_loop(), self._ahead
+        if ahead is not None and ahead.is_done:
+            return self._next()
+        batches = next_batch(execution) if ahead is None else ahead.await_next()
+        fetch = asyncio.ensure_future(batches)
         try:
             with execution.waking(lambda: loop.call_soon_threadsafe(fetch.cancel)):
                 async with asyncio.timeout(execution.remaining):

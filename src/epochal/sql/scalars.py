@@ -22,18 +22,20 @@ from datafusion.user_defined import ScalarUDF
 from epochal.kinds.scalar import scalar
 from epochal.sql.codec_adapters import wrap_scalar
 from epochal.sql.conversion import ResultColumn
-from epochal.sql.function import Function, encode_fields
+from epochal.sql.function import Function, encode_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from epochal import Export, Generation
+    from epochal.sql.call_slot import CallSlot
     from epochal.sql.execution import Execution
 
 
 class ScalarFunction(Function):
     """One scalar function of an epoch."""
 
+    outlives_query = True
     deregister = SessionContext.deregister_udf
 
     def __init__(self, export: Export, generation: Generation) -> None:
@@ -52,17 +54,17 @@ class ScalarFunction(Function):
     def _wrapped(self, function: Any, export: Export) -> Any:
         return wrap_scalar(function, scalar.signature(export))
 
-    def install(self, context: SessionContext, execution: Execution) -> None:
-        """Register it in a planning context, for one query."""
+    def install(self, context: SessionContext, execution: Execution, slot: CallSlot) -> None:
+        """Register it in a planning context, for one plan."""
         # A `partial`, not a function: in a traceback, a function's frame would keep its arguments.
-        work = self._apply_arrays if self._vectorized else partial(self._apply_rows, execution)
-        adapter = execution.track(partial(execution.call, self, self.key, work))
+        work = self._apply_arrays if self._vectorized else partial(self._apply_rows, slot)
+        adapter = execution.track(partial(slot.call, self, self.key, work))
         *fields, result = self._fields()
         context.register_udf(ScalarUDF(self.name, adapter, fields, result, self._volatility))
 
     def stub(self) -> dict[str, Any]:
         """Its name and types."""
-        fields = encode_fields(self._fields())
+        fields = encode_schema(self._fields())
         return {
             "kind": "scalar",
             "name": self.name,
@@ -79,18 +81,18 @@ class ScalarFunction(Function):
         ]
 
     def _apply_rows(
-        self, execution: Execution, function: Callable[..., Any], *given: pa.Array
+        self, slot: CallSlot, function: Callable[..., Any], *given: pa.Array
     ) -> pa.Array:
         columns = self.parameters.received(given)
-        call_rows = partial(self._call_rows, execution, function)
+        call_rows = partial(self._call_rows, slot, function)
         return self.parameters.on_complete_rows(columns, call_rows)
 
     def _call_rows(
-        self, execution: Execution, function: Callable[..., Any], columns: Sequence[pa.Array]
+        self, slot: CallSlot, function: Callable[..., Any], columns: Sequence[pa.Array]
     ) -> pa.Array:
         if not columns:  # stable, and called once for the whole query
             return self._result.column([function()])
-        return self._result.column(execution.call_rows(function, columns))
+        return self._result.column(slot.call_rows(function, columns))
 
     def _apply_arrays(self, function: Callable[..., Any], *given: pa.Array) -> pa.Array:
         # Unnecessary calls are left out here: where threads contend for the interpreter, one more

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from epochal.kinds.index import IndexKind
     from epochal.kinds.signature import Parameter
     from epochal.kinds.table_function import TableFunctionKind, TableShape
+    from epochal.sql.call_slot import CallSlot
     from epochal.sql.execution import Execution
 
 BATCH_ROWS: Final = 8192
@@ -56,7 +57,7 @@ class TableProducer(Function):
     def _wrapped(self, function: Any, export: Export) -> Any:
         return wrap_table(function, _shape(export))
 
-    def install(self, context: SessionContext, execution: Execution) -> None:
+    def install(self, context: SessionContext, execution: Execution, _: CallSlot) -> None:
         """Register it in a planning context, for one query."""
         context.register_udtf(TableFunction(self.engine_name, self.adapter(execution)))
 

@@ -59,11 +59,13 @@ class Snapshot:
         catalog: the catalog for planning contexts; never changes.
         tables: name -> the engine's table.
         uris: name -> address, of the tables that plugins serve.
+        rows: name -> number of rows, of the tables in memory.
     """
 
     catalog: Catalog
     tables: Mapping[str, Table]
     uris: Mapping[str, str]
+    rows: Mapping[str, int]
 
 
 class Tables:
@@ -82,20 +84,24 @@ class Tables:
         self._loader: Final = new_context()
         self._names: Final = itertools.count()
         self._lock: Final = threading.Lock()
-        self.current = _snapshot({}, {})
+        self.current = _snapshot({}, {}, {})
 
     def put(self, name: str, source: Any, schema: pa.Schema | None) -> None:
         """Add a table, or replace the one of that name."""
-        table = self._open(source, schema)
+        table, count = self._open(source, schema)
         with self._lock:
             tables, uris = self._without(name)
-            self.current = _snapshot({**tables, name: table}, uris)
+            rows = dict(self.current.rows)
+            rows.pop(name, None)
+            if count is not None:
+                rows[name] = count
+            self.current = _snapshot({**tables, name: table}, uris, rows)
 
     def put_uri(self, name: str, uri: str) -> None:
         """Add a plugin's table, or replace the one of that name."""
         with self._lock:
             tables, uris = self._without(name)
-            self.current = _snapshot(tables, {**uris, name: uri})
+            self.current = _snapshot(tables, {**uris, name: uri}, self.current.rows)
 
     def drop(self, name: str) -> None:
         """Remove a table.
@@ -108,12 +114,12 @@ class Tables:
             if name not in current.tables and name not in current.uris:
                 known = ", ".join((*current.tables, *current.uris)) or "none"
                 raise HostError(f"no table {name!r} is registered; registered: {known}")
-            self.current = _snapshot(*self._without(name))
+            self.current = _snapshot(*self._without(name), self.current.rows)
 
     def clear(self) -> None:
         """Remove all tables."""
         with self._lock:
-            self.current = _snapshot({}, {})
+            self.current = _snapshot({}, {}, {})
 
     def _without(self, name: str) -> tuple[dict[str, Table], dict[str, str]]:
         tables, uris = dict(self.current.tables), dict(self.current.uris)
@@ -121,13 +127,15 @@ class Tables:
         uris.pop(name, None)
         return tables, uris
 
-    def _open(self, source: Any, schema: pa.Schema | None) -> Table:
+    def _open(self, source: Any, schema: pa.Schema | None) -> tuple[Table, int | None]:
+        """A table, and the number of its rows if it is in memory."""
         if isinstance(source, (str, Path)) or hasattr(source, "__fspath__"):
-            return self._open_path(source, schema)
+            return self._open_path(source, schema), None
         if schema is not None:
             raise HostError("schema= is for files; data in memory has its own")
         batches = _batches(source)
-        return self._load(lambda name: self._loader.register_record_batches(name, [batches]))
+        table = self._load(lambda name: self._loader.register_record_batches(name, [batches]))
+        return table, sum(batch.num_rows for batch in batches)
 
     def _open_path(self, source: str | PathLike[str], schema: pa.Schema | None) -> Table:
         path = Path(source).expanduser()
@@ -183,8 +191,13 @@ class Tables:
             self._loader.deregister_table(name)
 
 
-def _snapshot(tables: dict[str, Table], uris: dict[str, str]) -> Snapshot:
-    return Snapshot(_catalog(tables), MappingProxyType(tables), MappingProxyType(uris))
+def _snapshot(tables: dict[str, Table], uris: dict[str, str], rows: Mapping[str, int]) -> Snapshot:
+    return Snapshot(
+        _catalog(tables),
+        MappingProxyType(tables),
+        MappingProxyType(uris),
+        MappingProxyType({name: rows[name] for name in tables if name in rows}),
+    )
 
 
 def _catalog(tables: Mapping[str, Table]) -> Catalog:

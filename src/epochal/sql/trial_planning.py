@@ -44,6 +44,7 @@ import pyarrow as pa
 from datafusion import Expr
 
 from epochal.errors import QueryError, format_error
+from epochal.sql.function import encode_buffer, encode_schema
 from epochal.sql.table_functions import TableProducer
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ class _Child:
                 refused: str | None = message["error"]
                 return refused
             schema = replies[message["ask"]](message)
-            self._send(json.dumps(None if schema is None else _encode(schema.serialize())))
+            self._send(json.dumps(None if schema is None else encode_schema(schema)))
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -281,10 +282,6 @@ class _Child:
         return QueryError(f"the process that plans nested SQL on trial failed with status {status}")
 
 
-def _encode(data: Any) -> str:
-    return base64.b64encode(memoryview(data)).decode()
-
-
 def _encode_parameters(parameters: Mapping[str, pa.Scalar]) -> str | None:
     if not parameters:
         return None
@@ -295,7 +292,7 @@ def _encode_parameters(parameters: Mapping[str, pa.Scalar]) -> str | None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    return _encode(sink.getvalue())
+    return encode_buffer(sink.getvalue())
 
 
 def _table_schema(schema: QuerySchema, name: str) -> pa.Schema | None:

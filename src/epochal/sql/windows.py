@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from epochal import Export, Generation
+    from epochal.sql.call_slot import CallSlot
     from epochal.sql.execution import Execution
 
 
@@ -47,7 +48,7 @@ class WindowFunction(Function):
         signature = window.signature(export)
         return wrap_window(function, signature, vectorized=self._vectorized, by_frame=self.by_frame)
 
-    def install(self, context: SessionContext, execution: Execution) -> None:
+    def install(self, context: SessionContext, execution: Execution, _: CallSlot) -> None:
         """Register it in a planning context, for one query."""
         make = execution.track(partial(PartitionEvaluator, self, execution))
         kinds, result = self.parameters.kinds, self._result.kind

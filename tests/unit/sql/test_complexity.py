@@ -1,15 +1,11 @@
 """SQL that is too deep for the engine is refused before the engine gets it."""
 
-import asyncio
-import threading
-
 import pytest
 
 from epochal import Runtime
-from epochal.errors import BusyError, QueryError
+from epochal.errors import QueryError
 from epochal.sql import Database
 from epochal.sql.complexity import MAX_DEPTH, MAX_WORDS
-from epochal.sql.off_thread import PlanningThreads
 from epochal.sql.sql_scan import scan
 
 MANY = MAX_DEPTH + 2
@@ -65,55 +61,3 @@ def test_sql_that_would_overflow_the_stack_is_an_error():
         with pytest.raises(QueryError, match="operators in one expression"):
             db.query("SELECT " + "+".join(["1"] * 20_000))
         assert db.query("SELECT " + "+".join(["1"] * 300)).rows() == [(300,)]
-
-
-# --- planning threads ----------------------------------------------------------------------------
-
-
-def test_a_query_beyond_the_queue_is_refused_at_once():
-    planning, go_on, began = PlanningThreads(1, 1), threading.Event(), threading.Event()
-
-    def work():
-        began.set()
-        go_on.wait(20)
-        return "done"
-
-    async def main():
-        first = asyncio.create_task(planning.arun(work))
-        await asyncio.to_thread(began.wait, 20)
-        second = asyncio.create_task(planning.arun(lambda: "too"))
-        await asyncio.sleep(0)
-        with pytest.raises(BusyError):
-            await planning.arun(work)
-        go_on.set()
-        assert await asyncio.gather(first, second) == ["done", "too"]
-        assert await planning.arun(lambda: 3) == 3
-
-    asyncio.run(main())
-
-
-def test_cancelled_work_is_never_begun():
-    planning, go_on, began = PlanningThreads(1, 9), threading.Event(), threading.Event()
-    done = []
-
-    async def main():
-        first = asyncio.create_task(planning.arun(lambda: (began.set(), go_on.wait(20))))
-        await asyncio.to_thread(began.wait, 20)
-        second = asyncio.create_task(planning.arun(lambda: done.append(2)))
-        await asyncio.sleep(0)
-        second.cancel()
-        await asyncio.wait([second])
-        go_on.set()
-        await first
-        await planning.arun(lambda: done.append(3))
-
-    asyncio.run(main())
-    assert done == [3]
-
-
-def test_an_error_of_the_work_is_raised_where_it_is_awaited():
-    def work():
-        raise ValueError("so it is")
-
-    with pytest.raises(ValueError, match="so it is"):
-        asyncio.run(PlanningThreads(1, 1).arun(work))

@@ -1,0 +1,128 @@
+"""Keeps the plans of an epoch's queries, so that a text that comes again need not be planned again.
+
+The problem: a dashboard sends the same few texts all day. Parsing one and looking its names up
+takes the engine a sixth of a small query, and more of a longer one.
+
+The idea: a *logical* plan is kept, as it was before the engine optimised it, so that `now()` is
+read and a folder is listed at each run. What a plan refers to of its query is the adapters of its
+functions; these reach the running query through a `CallSlot`, which is empty while nothing runs.
+One query at a time uses a plan: it takes the plan out and puts it back when it has read all its
+rows. So a kept plan holds no plugin in use.
+
+The plans of an epoch are kept in the epoch (`Epoch.derived`) and go with it. They are for the
+newest snapshot of the tables: each change of the tables drops them, with the tables of theirs.
+
+A plan is kept only if it is *plain*: projections, filters, sorts, groups and scans of registered
+tables. Under a join or a bare LIMIT the engine may still call a function after the last row.
+
+Threads: any thread takes and puts, one dict or list step each.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from datafusion.plan import LogicalPlan
+
+    from epochal.sql.call_slot import CallSlot
+    from epochal.sql.tables import Snapshot
+
+MAX_SMALL: Final = 10_000
+"""A plain plan over so many rows at most is small: the engine is done with it in a moment."""
+
+_MAX_TEXTS: Final = 256
+_MAX_EACH: Final = 4
+_LONGEST: Final = 10_000
+_LINE: Final = re.compile(
+    r"(?:Projection|Filter|Sort|Aggregate|Distinct|SubqueryAlias|WindowAggr|Union|EmptyRelation"
+    r"|(?P<limit>Limit)|TableScan: (?P<table>.+)$)(?=[:\s]|$)"
+)
+
+
+class PlanFacts(NamedTuple):
+    """What the text of a plan shows.
+
+    Attributes:
+        is_plain: whether it has plain nodes alone.
+        is_small: whether it is plain, and its tables have few rows.
+    """
+
+    is_plain: bool
+    is_small: bool
+
+
+_OTHER: Final = PlanFacts(False, False)
+
+
+def facts_of(plan: LogicalPlan, snapshot: Snapshot) -> PlanFacts:
+    """Look at a plan as the engine displays it, a node a line.
+
+    A line that is no node, of a text with line breaks, makes a plan look less plain, never more.
+    """
+    rows = 0
+    awaits_sort = False
+    for line in plan.display_indent().splitlines():
+        match = _LINE.match(line.lstrip())
+        if match is None or (awaits_sort and not line.lstrip().startswith("Sort")):
+            return _OTHER
+        awaits_sort = match["limit"] is not None
+        if (table := match["table"]) is not None:
+            if table not in snapshot.tables:
+                return _OTHER
+            rows += snapshot.rows.get(table, MAX_SMALL + 1)
+    return PlanFacts(True, rows <= MAX_SMALL)
+
+
+class KeptPlan(NamedTuple):
+    """A plan, and the slot that its functions' calls go through."""
+
+    plan: LogicalPlan
+    slot: CallSlot
+    facts: PlanFacts
+
+
+class PlanCache:
+    """The kept plans of one database's queries in one epoch.
+
+    Args:
+        snapshot: the tables; plans over older ones are not kept.
+    """
+
+    __slots__ = ("__weakref__", "_kept")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        # One reference: a query never sees plans of another snapshot than its own.
+        self._kept: tuple[Snapshot, dict[str, list[KeptPlan]]] = (snapshot, {})
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The tables."""
+        return self._kept[0]
+
+    def take(self, sql: str, snapshot: Snapshot) -> KeptPlan | None:
+        """A plan of a text that no query uses; it is the caller's from now on."""
+        of, plans = self._kept
+        same = plans.get(sql) if of is snapshot else None
+        try:
+            return same.pop() if same else None
+        except IndexError:  # another thread took it
+            return None
+
+    def put(self, sql: str, snapshot: Snapshot, kept: KeptPlan) -> None:
+        """Keep a plan that no query uses any more."""
+        if len(sql) > _LONGEST:
+            return
+        of, plans = self._kept
+        if of is not snapshot:  # the tables have changed since it was planned
+            return
+        if sql not in plans and len(plans) >= _MAX_TEXTS:
+            plans.clear()
+        same = plans.setdefault(sql, [])
+        if len(same) < _MAX_EACH:
+            same.append(kept)
+
+    def clear(self, snapshot: Snapshot) -> None:
+        """Drop the plans, and keep those over these tables from now on."""
+        self._kept = (snapshot, {})

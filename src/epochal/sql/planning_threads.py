@@ -1,0 +1,342 @@
+"""Threads that plan queries, for event loops and for threads that have a time limit.
+
+The problem: a query text of a few kilobytes can take minutes of planning, in native code that
+nothing interrupts. An event loop must not wait for it, nor may a handful of such texts hold up all
+others. But each thread more that plans beside the loop hands the interpreter's lock around: with
+sixteen of them, 64 connections got half of the answers that they got with two.
+
+The idea: a few threads serve one queue, for as long as they make progress. A query that waits looks
+now and then: if no planning has ended for a while, it has another thread started, up to a bound.
+When the threads make progress again, the spare ones leave. The queue is bounded as well: clients
+cannot fill the memory.
+
+Where the engine is done with a query in a moment (`kept_plans`), the thread that plans it reads it
+too, so that the loop is woken once for the whole query. Should that take longer than a moment all
+the same, since a function waits for something, the loop gets the planned result meanwhile.
+
+A thread that plans with a time limit of its own waits for that planning alone, and needs no bound.
+
+Which thread reads and writes what
+----------------------------------
+
+``_serving`` has the threads' tokens, and when each took its present job: None while it waits. It
+gains and loses tokens under ``_lock``; a thread sets its own entry without it. A job is put into
+the queue under the lock, and a thread leaves under it: so no job is left behind. ``_ended_at`` is
+written by the threads and read by loops. A job's ``_work`` is taken by the thread that runs it, or
+dropped by the loop that no longer waits for it, one step each. A forked process, which has none of
+the threads, begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from epochal._core.sync.threads import ThreadPool
+from epochal.errors import BusyError, EpochalError, NoThreadError
+from epochal.sql.execution import EndReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from epochal.sql.execution import Execution
+    from epochal.sql.query import Query
+    from epochal.sql.result import Result
+
+T = TypeVar("T")
+
+_THREADS: Final = 16
+_FEW: Final = max(2, min(4, os.cpu_count() or 1))
+_WAITING: Final = 256
+"""So many queries of event loops are planned at once, normally and at most, and so many wait."""
+
+_AHEAD_S: Final = 0.005
+"""An event loop waits so long for rows that come with the plan."""
+
+_LOOK_S: Final = 0.05
+"""A query that waits looks so often; threads that end no planning for so long hang."""
+
+_IDLE_S: Final = 10.0
+
+
+class PlanningThreads:
+    """Plans queries on threads.
+
+    Args:
+        few: how many plan for event loops at once, while they make progress.
+        threads: how many do at most.
+        waiting: how many more may wait for one of them.
+    """
+
+    __slots__ = (
+        "_ended_at",
+        "_few",
+        "_lock",
+        "_pool",
+        "_process",
+        "_queue",
+        "_serving",
+        "_threads",
+        "_unbounded",
+        "_waiting",
+    )
+
+    def __init__(self, few: int = _FEW, threads: int = _THREADS, waiting: int = _WAITING) -> None:
+        self._few: Final = few
+        self._threads: Final = threads
+        self._waiting: Final = waiting
+        self._pool: Final = ThreadPool("epochal-planner", max_threads=threads)
+        self._unbounded: Final = ThreadPool("epochal-planner")
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._queue: SimpleQueue[_Planning] = SimpleQueue()
+        self._serving: dict[object, float | None] = {}
+        self._ended_at = monotonic()
+
+    # --- for event loops ---------------------------------------------------------------------
+
+    async def arun(self, query: Query, then: Callable[[Result], object] | None) -> Result:
+        """Plan a query on a thread, in this context; cancelling drops it if it has not begun.
+
+        Args:
+            query: the query.
+            then: is called with the result, on the thread that planned it; None to read a small
+                result ahead there.
+
+        Raises:
+            BusyError: too many are waiting already.
+            NoThreadError: the system starts no thread.
+            QueryError: the query ended first: its time ran out, or another thread ended it.
+            Exception: as raised by the planning, or by `then`.
+        """
+        planning = _Planning(query, then)
+        self._submit(planning)
+        waiter, execution = planning.waiter, query.execution
+        del query, then  # a cancelled task leaves this frame behind, which must not keep a query
+        wait = _AHEAD_S if planning.reads_ahead else _LOOK_S
+        remaining = execution.remaining
+        planning.look_in(wait if remaining is None else min(wait, remaining), self._look, execution)
+        del execution
+        try:
+            return await waiter
+        finally:
+            planning.drop()
+            del planning, waiter  # no cycle through this frame, which an error's traceback holds
+
+    def _submit(self, planning: _Planning) -> None:
+        if self._process != os.getpid():
+            self._reset()
+        with self._lock:
+            if self._queue.qsize() >= self._waiting:
+                raise BusyError
+            is_idle = any(since is None for since in self._serving.values())
+            if not is_idle and len(self._serving) < self._few:
+                self._start()
+            self._queue.put(planning)
+
+    def _start(self) -> None:
+        """Start a thread; only the first one has to start."""
+        token = object()
+        self._serving[token] = None
+        try:
+            if self._pool.try_submit(partial(self._serve, token, self._queue)) is None:
+                self._serving.pop(token)  # one that leaves has not gone yet
+        except NoThreadError:
+            self._serving.pop(token)
+            if not self._serving:
+                raise
+        except BaseException:
+            self._serving.pop(token)
+            raise
+
+    def _serve(self, token: object, queue: SimpleQueue[_Planning]) -> None:
+        serving = self._serving
+        try:
+            while True:
+                try:
+                    planning = queue.get(timeout=_IDLE_S)
+                except Empty:
+                    if self._leave(token, queue, always=True):
+                        return
+                    continue
+                serving[token] = monotonic()
+                planning.run()
+                del planning  # a waiting thread holds nothing of its last job
+                self._ended_at = monotonic()
+                serving[token] = None
+                if len(serving) > self._few and self._leave(token, queue, always=False):
+                    return
+        finally:
+            serving.pop(token, None)
+
+    def _leave(self, token: object, queue: SimpleQueue[_Planning], *, always: bool) -> bool:
+        """Whether a thread may end: it has had nothing to do, or others make progress."""
+        with self._lock:
+            late = monotonic() - _LOOK_S
+            others = [since for other, since in self._serving.items() if other is not token]
+            lively = [since for since in others if since is None or since > late]
+            may_leave = queue.empty() if always else len(lively) >= self._few
+            if may_leave:
+                self._serving.pop(token, None)
+            return may_leave
+
+    def _look(self, planning: _Planning, execution: Execution) -> None:
+        """See what became of a query that a loop still waits for; called by that loop."""
+        if planning.deliver_planned() or planning.is_over:
+            return
+        if execution.end_reason is not EndReason.FAILED:  # then its error is on its way
+            try:
+                execution.check()
+            except EpochalError as ended:
+                planning.fail(ended)
+                return
+        if not planning.has_begun and monotonic() - self._ended_at > _LOOK_S:
+            with self._lock, suppress(NoThreadError):
+                if len(self._serving) < self._threads and self._process == os.getpid():
+                    self._start()
+        remaining = execution.remaining
+        wait = _LOOK_S if remaining is None else min(_LOOK_S, remaining)
+        planning.look_in(wait, self._look, execution)
+
+    # --- for threads -------------------------------------------------------------------------
+
+    def run(self, work: Callable[[], T], execution: Execution) -> T:
+        """Run `work` on another thread until it is done or the query ends.
+
+        Raises:
+            QueryError: the query ended first: its time ran out, or another thread ended it.
+            BaseException: as raised by `work`.
+        """
+        planning = self._unbounded.try_submit(work)
+        assert planning is not None, "the pool has no bound"
+        # True when the planning is done, False when the query ends. Not the future itself: one that
+        # its own callback keeps would wait for the collector, and the query with it.
+        news: SimpleQueue[bool] = SimpleQueue()
+        planning.add_done_callback(lambda _: news.put(True))
+        try:
+            with execution.waking(lambda: news.put(False)):
+                is_done = _next(news, execution)
+            # A query that failed did so in its own planning, which returns the error in a moment.
+            while not is_done and execution.end_reason is EndReason.FAILED:
+                is_done = news.get()
+            if not is_done:
+                execution.check()
+                raise AssertionError("woken without an end")  # pragma: no cover
+            return planning.result()
+        finally:
+            del planning  # no cycle through this frame, which an error's traceback holds
+
+
+def _next(news: SimpleQueue[bool], execution: Execution) -> bool:
+    try:
+        return news.get(timeout=execution.remaining)
+    except Empty:
+        execution.stop(EndReason.EXPIRED)
+        return False
+
+
+class _Planning:
+    """One query that an event loop waits for.
+
+    Attributes:
+        waiter: gets the result, in the loop.
+        has_begun: whether a thread has taken it.
+        reads_ahead: whether the thread reads a small result.
+    """
+
+    __slots__ = ("_loop", "_planned", "_timer", "_work", "has_begun", "reads_ahead", "waiter")
+
+    def __init__(self, query: Query, then: Callable[[Result], object] | None) -> None:
+        self._loop: Final = asyncio.get_running_loop()
+        self.waiter: asyncio.Future[Result] = self._loop.create_future()
+        self.has_begun = False
+        self.reads_ahead: Final = then is None
+        self._planned: Result | None = None  # set by the thread while it reads ahead
+        self._timer: asyncio.TimerHandle | None = None
+        context = copy_context()
+        self._work: Callable[[], Result] | None = partial(context.run, self._plan, query, then)
+
+    def _plan(self, query: Query, then: Callable[[Result], object] | None) -> Result:
+        result = query.start()
+        if then is not None:
+            then(result)
+        elif (ahead := result.begin_ahead()) is not None:
+            # From here on the loop may take the result; its reader waits for what is read ahead.
+            self._planned = result
+            ahead()
+        return result
+
+    def run(self) -> None:
+        """Plan, on this thread, and tell the loop."""
+        work, self._work = self._work, None
+        if work is None:  # the loop no longer waits
+            return
+        self.has_begun = True
+        waiter = self.waiter
+        result, error = _attempt(work)
+        del work
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(_settle, waiter, result, error)
+        del result, error, waiter  # no cycle through this frame
+
+    # --- in the loop -------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loop has its answer."""
+        return self.waiter.done()
+
+    def look_in(
+        self, seconds: float, look: Callable[[_Planning, Execution], None], execution: Execution
+    ) -> None:
+        """Call `look` after a while, unless it is over by then."""
+        self._timer = self._loop.call_later(seconds, look, self, execution)
+
+    def deliver_planned(self) -> bool:
+        """Give the loop a result whose rows are still read; whether there was one."""
+        if self._planned is None or self.waiter.done():
+            return False
+        self.waiter.set_result(self._planned)
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """Give the loop an error."""
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
+
+    def drop(self) -> None:
+        """The loop no longer waits: refer to nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._work = self._planned = self._timer = None
+
+
+def _attempt(work: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:  # noqa: BLE001  raised in the loop
+        return None, error
+    finally:
+        # The error's traceback holds this frame, which must not hold the error or its query.
+        del work
+
+
+def _settle(
+    waiter: asyncio.Future[Any], result: Result | None, error: BaseException | None
+) -> None:
+    if waiter.done():  # cancelled, or it has the result already
+        return
+    if error is None:
+        waiter.set_result(result)
+    else:
+        waiter.set_exception(error)

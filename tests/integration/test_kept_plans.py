@@ -1,0 +1,315 @@
+"""A text that comes again is not planned again, and sees what a plan made now would see."""
+
+import asyncio
+import gc
+import threading
+
+import pyarrow as pa
+import pytest
+
+from epochal import Runtime
+from epochal.errors import FunctionError, QueryCancelledError, QueryError
+from epochal.sql import Database
+from epochal.sql.kept_plans import facts_of
+
+GEO = """\
+# /// plugin
+# id = "geo"
+# version = "{version}"
+# ///
+import threading
+from epochal.kinds import aggregate, scalar
+
+GO_ON, INSIDE = threading.Event(), threading.Event()
+
+@scalar
+def version(x: {type}) -> {type}:
+    return {type}({version})
+
+@scalar
+def fails(x: int) -> int:
+    raise ValueError("not that one")
+
+@scalar
+def waits(x: int) -> int:
+    INSIDE.set()
+    GO_ON.wait(20)
+    return x
+
+@aggregate
+class total:
+    sum: int = 0
+    def update(self, x: int):
+        self.sum += x
+    def merge(self, other):
+        self.sum += other.sum
+    def evaluate(self) -> int:
+        return self.sum
+"""
+
+NUMBERS = pa.table({"x": [1, 2, 3]})
+
+
+class Host:
+    """A database with one plugin, and a look at what it keeps."""
+
+    def __init__(self, folder):
+        self.path = folder / "geo.py"
+        self.rt = Runtime()
+        self.write("1")
+        self.rt.load(self.path)
+        self.db = Database(self.rt)
+        self.db.register("t", NUMBERS)
+
+    def write(self, version, kind="int"):
+        self.path.write_text(GEO.format(version=version, type=kind))
+
+    def kept(self, sql):
+        """The number of plans that are kept for a text, in the current epoch."""
+        _, plans = self.db._planner.cache_of(self.rt.epoch)._kept
+        return len(plans.get(sql, ()))
+
+
+@pytest.fixture
+def host(tmp_path):
+    host = Host(tmp_path)
+    yield host
+    host.db.close()
+    host.rt.close()
+
+
+def test_a_text_that_comes_again_is_planned_once(host, monkeypatch):
+    sql = "SELECT geo.version(x) AS v FROM t WHERE x > 1"
+    assert host.db.query(sql).rows() == [(1,), (1,)]
+    assert host.kept(sql) == 1
+    monkeypatch.setattr("epochal.sql.planning._frame", lambda *_: pytest.fail("planned again"))
+    for _ in range(3):
+        assert host.db.query(sql).rows() == [(1,), (1,)]
+    assert asyncio.run(_awaited(host.db, sql)) == [(1,), (1,)]
+
+
+async def _awaited(db, sql):
+    return await (await db.aquery(sql)).arows()
+
+
+def test_a_reload_that_changes_a_type_plans_anew(host):
+    sql = "SELECT geo.version(1) AS v"
+    assert host.db.query(sql).rows() == [(1,)]
+    host.write("2", "str")
+    host.rt.reload("geo")
+    result = host.db.query(sql.replace("1", "'1'"))
+    assert result.rows() == [("2",)]
+    host.write("3", "float")
+    host.rt.reload("geo")
+    result = host.db.query(sql)
+    assert result.schema.field("v").type == pa.float64()
+    assert (result.rows(), result.provenance[0].version) == ([(3.0,)], "3")
+
+
+def test_a_kept_plan_holds_no_generation_in_use(host):
+    sql = "SELECT geo.version(x) FROM t"
+    host.db.query(sql).rows()
+    assert host.kept(sql) == 1
+    host.write("2")
+    cut = host.rt.reload("geo", drain_timeout=20.0)
+    assert (cut.drained, cut.reclaimed) == (True, True)
+
+
+def test_kept_plans_go_with_their_epoch(host):
+    sql = "SELECT geo.version(x) FROM t"
+    host.db.query(sql).rows()
+    host.write("2")
+    host.rt.reload("geo")
+    gc.collect()
+    caches = host.db._planner._caches
+    assert [len(cache._kept[1]) for cache in caches.live()] in ([], [0])
+
+
+def test_two_queries_at_once_have_a_plan_each(host):
+    sql = "SELECT geo.version(x) FROM t"
+    host.db.query(sql).rows()
+    first, second = host.db.query(sql), host.db.query(sql)
+    first.cancel()
+    assert second.rows() == [(1,)] * 3
+    with pytest.raises(QueryCancelledError):
+        first.rows()
+    assert host.kept(sql) == 1
+
+
+def test_a_table_that_is_replaced_is_read_anew(host):
+    sql = "SELECT sum(x) FROM t"
+    assert host.db.query(sql).rows() == [(6,)]
+    running = host.db.query(sql)
+    host.db.register("t", pa.table({"x": [10]}))
+    assert host.db.query(sql).rows() == [(10,)]
+    assert running.rows() == [(6,)]  # its plan is of the old table, and is not put back
+    assert host.db.query(sql).rows() == [(10,)]
+    host.db.deregister("t")
+    with pytest.raises(QueryError, match=r"\bt\b"):
+        host.db.query(sql)
+
+
+def test_a_table_that_is_removed_goes_at_once(host):
+    freed = threading.Event()
+
+    class Owner(bytearray):
+        def __del__(self):
+            freed.set()
+
+    buffer = pa.py_buffer(Owner(8 * 100))
+    column = pa.Array.from_buffers(pa.int64(), 100, [None, buffer])
+    host.db.register("big", pa.table({"x": column}))
+    del buffer, column
+    assert host.db.query("SELECT sum(x) FROM big").rows() == [(0,)]
+    host.db.query("SELECT 1").rows()
+    host.db.deregister("big")
+    for _ in range(100):  # idle contexts let the table go with their next query
+        host.db.query("SELECT 1").rows()
+        gc.collect()
+        if freed.is_set():
+            break
+    assert freed.is_set()
+
+
+def test_the_time_is_read_at_each_run(host):
+    sql = "SELECT arrow_cast(now(), 'Int64') AS t"
+    times = [host.db.query(sql).rows()[0][0] for _ in range(3)]
+    assert host.kept(sql) == 1
+    assert times[0] < times[1] < times[2]
+
+
+def test_the_files_of_a_folder_are_listed_at_each_run(host, tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "a.csv").write_text("x\n1\n")
+    host.db.register("files", folder)
+    assert host.db.query("SELECT sum(x) FROM files").rows() == [(1,)]
+    (folder / "b.csv").write_text("x\n2\n")
+    assert host.db.query("SELECT sum(x) FROM files").rows() == [(3,)]
+
+
+def test_the_plan_of_a_stopped_query_is_not_kept(host):
+    sql = "SELECT geo.version(x) FROM t"
+    host.db.query(sql).close()
+    host.db.query(sql).cancel()
+    assert host.kept(sql) == 0
+    failing = "SELECT geo.fails(x) FROM t"
+    with pytest.raises(FunctionError, match="not that one"):
+        host.db.query(failing).rows()
+    assert host.kept(failing) == 0
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_plain", "is_small"),
+    [
+        ("SELECT 1", True, True),
+        ("SELECT x FROM t WHERE x > 1 GROUP BY x ORDER BY x", True, True),
+        ("SELECT x FROM t ORDER BY x LIMIT 1", True, True),
+        ("SELECT x FROM big", True, False),
+        ("SELECT x FROM t UNION ALL SELECT x FROM big", True, False),
+        ("SELECT x FROM t LIMIT 1", False, False),
+        ("SELECT a.x FROM t a, t b", False, False),
+        ("SELECT a.x FROM t a JOIN t b ON a.x = b.x", False, False),
+        ("SELECT x FROM t WHERE x = (SELECT max(x) FROM t)", False, False),
+        ("SELECT * FROM generate_series(1, 1000000)", False, False),
+        ("SELECT unnest([1, 2])", False, False),
+        ("SELECT table_name FROM information_schema.tables", False, False),
+        (
+            "WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n) SELECT * FROM n",
+            False,
+            False,
+        ),
+        ('SELECT 1 AS "a\nTableScan: t"', True, True),
+        ('SELECT 1 AS "a\nnothing"', False, False),
+        ('SELECT x FROM "t of many"', True, False),
+    ],
+)
+def test_which_plans_are_kept(host, sql, is_plain, is_small):
+    many = pa.table({"x": list(range(20_000))})
+    host.db.register("big", many)
+    host.db.register("t of many", many)
+    snapshot = host.db._tables.current
+    context = host.db._planner._take(snapshot)
+    assert facts_of(context.sql(sql).logical_plan(), snapshot) == (is_plain, is_small)
+
+
+def test_texts_with_parameters_and_functions_of_a_query_are_planned_each_time(host):
+    for sql, params in (
+        ("SELECT geo.version(x) FROM t WHERE x > $1", [1]),
+        ("SELECT geo.total(x) FROM t", None),
+    ):
+        host.db.query(sql, params).rows()
+        assert host.kept(sql) == 0
+
+
+def test_the_number_of_kept_texts_is_bounded(host):
+    for number in range(300):
+        host.db.query(f"SELECT {number}").rows()
+    _, plans = host.db._planner.cache_of(host.rt.epoch)._kept
+    assert len(plans) <= 256
+
+
+# --- read ahead ----------------------------------------------------------------------------------
+
+
+def test_a_small_result_is_read_before_anybody_asks(host):
+    async def main():
+        result = await host.db.aquery("SELECT geo.version(x) FROM t")
+        assert not result.done  # nobody has read it
+        assert result._ahead.is_done
+        return await result.arows()
+
+    assert asyncio.run(main()) == [(1,)] * 3
+
+
+def test_a_small_result_that_waits_is_given_meanwhile(host):
+    module = host.rt.epoch.generation("geo").module
+
+    async def main():
+        result = await asyncio.wait_for(host.db.aquery("SELECT geo.waits(x) FROM t"), 20)
+        assert await asyncio.to_thread(module.INSIDE.wait, 20)
+        reading = asyncio.create_task(result.arows())
+        await asyncio.sleep(0)
+        assert not reading.done()
+        module.GO_ON.set()
+        return await reading
+
+    assert asyncio.run(main()) == [(1,), (2,), (3,)]
+
+
+def test_an_error_that_was_read_ahead_is_raised_at_the_reader(host):
+    async def main():
+        result = await host.db.aquery("SELECT geo.fails(x) FROM t")
+        with pytest.raises(FunctionError, match="not that one"):
+            await result.arows()
+        assert result.done
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", ["close", "cancel"])
+def test_a_result_that_was_read_ahead_can_be_ended(host, end):
+    async def main():
+        result = await host.db.aquery("SELECT geo.version(x) FROM t")
+        getattr(result, end)()
+        with pytest.raises(QueryError, match=r"closed|cancelled"):
+            await result.arows()
+
+    asyncio.run(main())
+
+
+def test_cancelling_a_reader_of_what_is_read_ahead_ends_the_query(host):
+    module = host.rt.epoch.generation("geo").module
+
+    async def main():
+        result = await host.db.aquery("SELECT geo.waits(x) FROM t")
+        assert await asyncio.to_thread(module.INSIDE.wait, 20)
+        reading = asyncio.create_task(result.arows())
+        await asyncio.sleep(0.01)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert result.done
+        module.GO_ON.set()
+
+    asyncio.run(main())
