@@ -174,7 +174,13 @@ HOSTS_LOOK_INTO_THE_CORE = {
     "jobs": {"jobs.runner", "jobs.clock_monitor", "jobs.flow", "jobs.positions", "jobs.timer"},
     "pluggy": {"pluggy._manager", "pluggy._marks"},
     "pytest_plugin": {"pytest_plugin"},
-    "sql": {"sql.database", "sql.engine_refs", "sql.off_thread"},
+    "sql": {
+        "sql.database",
+        "sql.engine_refs",
+        "sql.off_thread",
+        "sql.planning",
+        "sql.planning_threads",
+    },
     "watch": {"watch.snapshot", "watch.source_choice", "watch.watcher"},
 }
 

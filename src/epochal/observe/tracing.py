@@ -97,8 +97,16 @@ def query_span(
     # The process's tracer stands for whichever provider is set, now or later.
     tracer = _tracer if tracer_provider is None else trace.get_tracer(_NAME, None, tracer_provider)
     facts = {"db.system.name": "datafusion", "db.query.text": sql}
-    with tracer.start_as_current_span("epochal.query", attributes=facts) as span:
+    span = tracer.start_span("epochal.query", attributes=facts)
+    if not (span.is_recording() or span.get_span_context().is_valid):
+        yield _ignore  # a process without an SDK
+        return
+    with trace.use_span(span, end_on_exit=True):
         yield lambda result: _describe(span, result)
+
+
+def _ignore(_: Result) -> None:
+    """Describe no span."""
 
 
 def _describe(span: Span, result: Result) -> None:

@@ -11,7 +11,6 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect
 
 from epochal.server.problem_details import Problem
 from epochal.server.state import BODY_S, service_of
@@ -58,19 +57,23 @@ async def read_body(request: Request, max_bytes: int, timeout: float = BODY_S) -
     # No more than 19 digits: converting thousands takes quadratic time.
     if declared.isdecimal() and int(declared[:19]) > max_bytes:
         _refuse_size(max_bytes)
-    body = bytearray()
+    left, more = max_bytes, True
+    parts: list[bytes] = []
     try:
         async with asyncio.timeout(timeout):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    bad_request("the client went away before its request was whole")
+                parts.append(message.get("body", b""))
+                left -= len(parts[-1])
+                if left < 0:
                     _refuse_size(max_bytes)
-    except ClientDisconnect:
-        bad_request("the client went away before its request was whole")
+                more = message.get("more_body", False)
     except TimeoutError:
         late = f"the request was not whole within {timeout:g} s"
         raise Problem(408, "late", late, {"connection": "close"}) from None
-    return bytes(body)
+    return b"".join(parts)
 
 
 def _refuse_size(max_bytes: int) -> NoReturn:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from starlette.responses import Response
-    from starlette.routing import BaseRoute
+    from starlette.routing import Route
     from starlette.types import Message, Receive, Scope, Send
 
     from epochal.runtime import Runtime
@@ -65,7 +65,7 @@ class Front:
         self,
         service: ServiceState,
         access: Access,
-        routes: Sequence[BaseRoute],
+        routes: Sequence[Route],
         lifespan: Lifespan,
     ) -> None:
         self.state: Final = SimpleNamespace(service=service, access=access)
@@ -73,6 +73,13 @@ class Front:
         self._service: Final = service
         self._guard: Final = Guard(access)
         self._router: Final = Router(routes, redirect_slashes=False, lifespan=lifespan)
+        # Most requests are for a path without parameters: one look here, and not at every route.
+        self._exact: Final = {
+            (method, route.path): route
+            for route in routes
+            if not route.param_convertors
+            for method in route.methods or ()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -102,7 +109,12 @@ class Front:
         try:
             scope["right"] = self._guard.right_of(scope)
             exchange.shows_epoch = scope["path"].startswith("/v1/")
-            await self._router(scope, exchange.receive, exchange.send)
+            route = self._exact.get((scope["method"], scope["path"]))
+            if route is None or scope.get("root_path"):
+                await self._router(scope, exchange.receive, exchange.send)
+            else:
+                scope["path_params"], scope["endpoint"] = {}, route.endpoint
+                await route.app(scope, exchange.receive, exchange.send)
         except (Problem, HTTPException) as refused:
             await _refusal(scope, refused)(scope, exchange.receive, exchange.send)
         except Exception as error:

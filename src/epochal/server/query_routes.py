@@ -12,7 +12,7 @@ import json
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 import pyarrow as pa
@@ -24,7 +24,12 @@ from epochal.server import schemas
 from epochal.server.decoding import preferred, read_json
 from epochal.server.engine_health import check_engine
 from epochal.server.problem_details import answer_to
-from epochal.server.responses import CancelOnDisconnect, json_response
+from epochal.server.responses import (
+    CancelOnDisconnect,
+    WholeAnswer,
+    json_response,
+    unless_gone,
+)
 from epochal.server.result_chunks import ChunkLimits, JsonRows
 from epochal.server.schemas import QueryRequest, encode, version_facts
 from epochal.server.security import Right
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     Run = Callable[..., AbstractAsyncContextManager[Result]]
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
+_MEMO: Final = "epochal.server.answer"
 _TRUNCATED: Final = {"epochal.truncated": "true"}
 
 
@@ -57,16 +63,17 @@ async def run_query(request: Request) -> Response:
     rows = limits.rows if query.limit is None else min(query.limit, limits.rows)
     timeout = limits.query_s if query.timeout is None else min(query.timeout, limits.query_s)
     accepted = preferred(request.headers.get("accept", ""), ("application/json", ARROW))
-    answer = _arrow_answer if accepted == ARROW else _json_answer
     run = partial(_running, service, query, timeout)
     # Where the files of the tables lie is nothing to those who may only query.
     cut = ChunkLimits(rows, hide_files=request.scope["right"] is not Right.CHANGE)
-    return CancelOnDisconnect(
-        answer(run, cut, limits.answer_bytes), streamed_s=timeout, whole_s=limits.query_s
-    )
+    if accepted == ARROW:
+        parts = _arrow_answer(run, cut, limits.answer_bytes)
+        return CancelOnDisconnect(parts, streamed_s=timeout, whole_s=limits.query_s)
+    answer = _json_answer(run, cut, limits.answer_bytes)
+    return WholeAnswer(await unless_gone(request.receive, answer), limits.query_s)
 
 
-async def _json_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> Parts:
+async def _json_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> Response:
     answer = _JsonAnswer(cut, max_bytes)
     try:
         async with run(then=answer.read_small) as result:
@@ -76,10 +83,10 @@ async def _json_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> Parts:
                         if not answer.add(chunk, has_more=has_more):
                             break
                 answer.finish(result)
-        response = answer.response
     except EpochalError as error:
-        response = answer_to(error)
-    yield response
+        return answer_to(error)
+    assert answer.response is not None
+    return answer.response
 
 
 class _JsonAnswer:
@@ -112,16 +119,36 @@ class _JsonAnswer:
 
     def finish(self, result: Result) -> None:
         """Make the answer of the rows."""
-        columns = [json_field(field) for field in result.schema]
+        facts: _AnswerFacts | None = result.memo.get(_MEMO)
+        if facts is None:
+            facts = result.memo[_MEMO] = _AnswerFacts.of(result)
         answer = schemas.QueryAnswer(
-            columns=msgspec.convert(columns, list[schemas.ColumnInfo]),
+            columns=cast("list[schemas.ColumnInfo]", facts.columns),
             rows=msgspec.Raw(bytes(self._rows)),
             truncated=self._rows.truncated,
             elapsed_ms=round((perf_counter() - self._started) * 1000.0, 3),
             epoch=result.epoch,
-            provenance=_provenance_of(result.provenance),
+            provenance=cast("list[schemas.PluginProvenance]", facts.provenance),
         )
-        self.response = json_response(answer, headers=_epoch_headers(result))
+        self.response = json_response(answer, headers=facts.headers)
+
+
+class _AnswerFacts(NamedTuple):
+    """What the answers to one text in one epoch have in common."""
+
+    columns: msgspec.Raw
+    provenance: msgspec.Raw
+    headers: dict[str, str]
+
+    @classmethod
+    def of(cls, result: Result) -> _AnswerFacts:
+        """The facts of a result."""
+        columns = [json_field(field) for field in result.schema]
+        return cls(
+            msgspec.Raw(encode(msgspec.convert(columns, list[schemas.ColumnInfo]))),
+            msgspec.Raw(encode(_provenance_of(result.provenance))),
+            _epoch_headers(result),
+        )
 
 
 async def _arrow_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> Parts:

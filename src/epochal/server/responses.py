@@ -11,7 +11,7 @@ Two dangers, and the means against each (a third, of bodies that are not read, i
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.responses import Response, StreamingResponse
 
@@ -20,13 +20,15 @@ from epochal.server.problem_details import logger
 from epochal.server.schemas import encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from starlette.types import Message, Receive, Scope, Send
 
     from epochal.server.schemas import AnswerStruct
 
     Parts = AsyncGenerator[Any, None]
+
+T = TypeVar("T")
 
 ABORT: Final = "epochal.abort"
 """The key in a request's scope, where the server sets it, of the function that ends the connection
@@ -47,6 +49,42 @@ def json_response(
     return Response(encode(document), status, headers, media_type="application/json")
 
 
+class WholeAnswer(Response):
+    """An answer that is sent in one piece, if it is no longer than one, within a time limit.
+
+    Args:
+        answer: the answer; None for a client that has gone away.
+        whole_s: seconds that the sending may take.
+    """
+
+    def __init__(self, answer: Response | None, whole_s: float) -> None:
+        self._answer: Final = answer
+        self._whole_s: Final = whole_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        if self._answer is None:
+            return
+        try:
+            await _send_whole(self._answer, send, self._whole_s)
+        except TimeoutError:
+            logger.info("a client of %s did not read its answer in time", scope["path"])
+            await abort_connection(scope)
+
+
+async def unless_gone(receive: Receive, work: Awaitable[T]) -> T | None:
+    """What `work` returns; None where it was cancelled because the client has gone away."""
+    watch = _DisconnectWatch(receive)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not watch.took_back_cancel():
+            raise
+        return None
+    finally:
+        watch.end()
+
+
 class CancelOnDisconnect(Response):
     """Sends what a generator yields; cancels it when its client goes away or its time is over.
 
@@ -64,16 +102,8 @@ class CancelOnDisconnect(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        watch = _DisconnectWatch(receive)
-        try:
-            is_sent = await self._send(scope, send)
-        except asyncio.CancelledError:
-            if not watch.took_back_cancel():
-                raise
-            is_sent = True
-        finally:
-            watch.end()
-        if not is_sent:
+        is_sent = await unless_gone(receive, self._send(scope, send))
+        if is_sent is False:
             await abort_connection(scope)
 
     async def _send(self, scope: Scope, send: Send) -> bool:

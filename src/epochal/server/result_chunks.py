@@ -57,8 +57,8 @@ class ChunkLimits:
     ) -> Iterator[tuple[pa.RecordBatch, bool]]:
         is_plan = self._hide_files and result.explains
         batch = _without_files(engine_batch) if is_plan else engine_batch
-        first = batch.slice(0, self._left)
-        is_cut = first.num_rows < batch.num_rows
+        is_cut = batch.num_rows > self._left
+        first = batch.slice(0, self._left) if is_cut else batch
         self._left -= first.num_rows
         for chunk, is_last in _split(first):
             yield chunk, is_cut and is_last
@@ -77,6 +77,9 @@ def _without_files(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _split(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, bool]]:
     total = batch.num_rows
     step = max(1, total * _CHUNK // max(batch.nbytes, 1))
+    if step >= total:
+        yield batch, True
+        return
     # At least once: the schema of a result without rows is an answer, too.
     for start in range(0, max(total, 1), step):
         yield batch.slice(start, step), start + step >= total

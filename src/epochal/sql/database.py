@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import atexit
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
@@ -325,15 +326,16 @@ class Database:
         """Take the exports that the query needs out of the epoch, and let the epoch go."""
         epoch = operation.epoch
         index = index_of(epoch)
-        resolved = resolve(sql, scanned, index, epoch)
+        cache = self._planner.cache_of(epoch)
+        resolved = cache.resolved(sql, partial(resolve, sql, scanned, index, epoch))
         targets: dict[Hashable, Any] = {
             function.key: function.callable_of(epoch) for function in resolved.functions
         }
         tables = plugin_tables(snapshot.uris, sql, epoch)
         served = [table for table in tables.values() if isinstance(table, PluginTable)]
         targets |= {table.key: epoch[storage][table.export] for table in served}
-        epoch_ref, cache = EpochRef(epoch.number, epoch.id), self._planner.cache_of(epoch)
-        operation.narrow(plugins_of(resolved.functions, served))
+        epoch_ref = EpochRef(epoch.number, epoch.id)
+        operation.narrow(plugins_of(resolved, served))
         execution = Execution(
             operation,
             targets,

@@ -21,12 +21,16 @@ Threads: any thread takes and puts, one dict or list step each.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
     from datafusion.plan import LogicalPlan
 
     from epochal.sql.call_slot import CallSlot
+    from epochal.sql.planning import Resolved
     from epochal.sql.tables import Snapshot
 
 MAX_SMALL: Final = 10_000
@@ -76,23 +80,34 @@ def facts_of(plan: LogicalPlan, snapshot: Snapshot) -> PlanFacts:
 
 
 class KeptPlan(NamedTuple):
-    """A plan, and the slot that its functions' calls go through."""
+    """A plan that one query after another runs.
+
+    Attributes:
+        plan: the plan.
+        slot: its functions' calls go through it.
+        facts: what its text shows.
+        schema: its columns.
+        memo: what a host has computed for it; see `Result.memo`.
+    """
 
     plan: LogicalPlan
     slot: CallSlot
     facts: PlanFacts
+    schema: pa.Schema
+    memo: dict[str, Any]
 
 
 class PlanCache:
-    """The kept plans of one database's queries in one epoch.
+    """The kept plans of one database's queries in one epoch, and the functions that texts call.
 
     Args:
         snapshot: the tables; plans over older ones are not kept.
     """
 
-    __slots__ = ("__weakref__", "_kept")
+    __slots__ = ("__weakref__", "_kept", "_resolved")
 
     def __init__(self, snapshot: Snapshot) -> None:
+        self._resolved: Final[dict[str, Resolved]] = {}
         # One reference: a query never sees plans of another snapshot than its own.
         self._kept: tuple[Snapshot, dict[str, list[KeptPlan]]] = (snapshot, {})
 
@@ -100,6 +115,17 @@ class PlanCache:
     def snapshot(self) -> Snapshot:
         """The tables."""
         return self._kept[0]
+
+    def resolved(self, sql: str, resolve: Callable[[], Resolved]) -> Resolved:
+        """What a text calls, found out once."""
+        known = self._resolved.get(sql)
+        if known is None:
+            known = resolve()
+            if len(sql) <= _LONGEST:
+                if len(self._resolved) >= _MAX_TEXTS:
+                    self._resolved.clear()
+                self._resolved[sql] = known
+        return known
 
     def take(self, sql: str, snapshot: Snapshot) -> KeptPlan | None:
         """A plan of a text that no query uses; it is the caller's from now on."""

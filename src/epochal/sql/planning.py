@@ -19,6 +19,7 @@ for each query.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from epochal.sql.function import Function
     from epochal.sql.function_registry import FunctionIndex
     from epochal.sql.plugin_tables import PluginTable
+    from epochal.sql.provenance import Provenance
     from epochal.sql.sql_scan import Scan
     from epochal.sql.tables import Snapshot
 
@@ -52,7 +54,7 @@ _MAX_IDLE: Final = 16
 """The pool keeps this many contexts; others are dropped after use."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resolved:
     """A SQL text and the functions that it calls.
 
@@ -67,6 +69,11 @@ class Resolved:
     functions: tuple[Function, ...]
     calls: tuple[str, ...]
     scan: Scan
+
+    @cached_property
+    def origins(self) -> tuple[Provenance, ...]:
+        """The origins of its functions."""
+        return tuple(function.origin for function in self.functions)
 
 
 def resolve(sql: str, scanned: Scan, index: FunctionIndex, epoch: Epoch) -> Resolved:
@@ -99,11 +106,15 @@ class Planned(NamedTuple):
 
     Attributes:
         frame: the plan.
+        schema: its columns.
         is_small: whether the engine is done with it in a moment; see `kept_plans`.
+        memo: what a host has computed for it; see `Result.memo`.
     """
 
     frame: DataFrame
+    schema: pa.Schema
     is_small: bool
+    memo: dict[str, Any]
 
 
 class _Use(NamedTuple):
@@ -192,29 +203,29 @@ class Planner:
         if kept is not None:
             kept.slot.execution = execution
             frame = context.create_dataframe_from_logical_plan(kept.plan)
-            is_small = kept.facts.is_small
+            planned = Planned(frame, kept.schema, kept.facts.is_small, kept.memo)
         elif plugin_tables or resolved.scan.may_explode:
             schema = QuerySchema(snapshot.tables, plugin_tables, execution)
             if resolved.scan.may_explode:
                 self._trials.plan(resolved, snapshot, schema, execution)
             frame = _frame_of_plugins(context, resolved, execution, plugin_tables, schema)
             context.register_catalog_provider("datafusion", snapshot.catalog)
-            is_small = False
+            planned = Planned(frame, frame.schema(), False, {})
         else:
             slot = CallSlot(execution)
             frame = _frame(context, resolved, execution, slot)
             check_identities(context, frame, resolved.functions)
             plan = frame.logical_plan()
             facts = facts_of(plan, snapshot)
-            is_small = facts.is_small
+            planned = Planned(frame, frame.schema(), facts.is_small, {})
             if facts.is_plain and _may_be_kept(resolved, execution):
-                kept = KeptPlan(plan, slot, facts)
+                kept = KeptPlan(plan, slot, facts, planned.schema, planned.memo)
         execution.planning_done()
         # A context in which planning failed is not put back: it may still have functions in it.
         self._in_use[id(execution)] = _Use(context, snapshot, cache, resolved.sql, kept)
         if execution.end_reason is not None:
             self.release(execution)
-        return Planned(frame, is_small)
+        return planned
 
     def release(self, execution: Execution) -> None:
         """Put the context of a query that has ended back, and its plan. Idempotent."""

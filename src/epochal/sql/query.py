@@ -18,18 +18,15 @@ from epochal.sql.plugin_tables import PluginTable
 from epochal.sql.result import Result, fail_query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    import pyarrow as pa
+    from collections.abc import Mapping, Sequence
 
     from epochal import Operation
     from epochal.errors import HostError
     from epochal.sql.execution import Execution
-    from epochal.sql.function import Function
     from epochal.sql.function_registry import FunctionIndex
     from epochal.sql.kept_plans import PlanCache
     from epochal.sql.off_thread import BatchFetcher
-    from epochal.sql.planning import Planner, Resolved
+    from epochal.sql.planning import Planned, Planner, Resolved
     from epochal.sql.provenance import EpochRef, Provenance
     from epochal.sql.tables import Snapshot
 
@@ -67,7 +64,7 @@ class Query:
         execution = self.execution
         ref: EngineRef | None = execution.track(EngineRef())
         try:
-            schema, is_small = self._plan()
+            planned = self._plan()
         except INTERRUPTS:
             execution.stop(EndReason.CANCELLED)
             raise
@@ -78,16 +75,18 @@ class Query:
         # A query without plugin functions has no call at which it could be stopped, so a reading
         # thread must be able to stop waiting, unless the engine is done in a moment. (A scan stops
         # it, but only until it has been read.)
+        is_small = planned.is_small
         off_thread = execution.timeout is not None or not (self.resolved.functions or is_small)
         return Result(
-            schema,
+            planned.schema,
             self.epoch,
-            _origins(self.resolved.functions, self._opened()),
+            origins_of(self.resolved, self._opened()),
             execution,
             self.explain,
             self.fetcher if off_thread else None,
             is_small=is_small,
             explains=self.resolved.scan.explains,
+            memo=planned.memo,
         )
 
     def _opened(self) -> list[PluginTable]:
@@ -95,8 +94,8 @@ class Query:
         tables = self.plugin_tables.values()
         return [table for table in tables if isinstance(table, PluginTable) and table.is_open]
 
-    def _plan(self) -> tuple[pa.Schema, bool]:
-        frame, is_small = self.planner.plan(
+    def _plan(self) -> Planned:
+        planned = self.planner.plan(
             self.resolved,
             self.snapshot,
             self.cache,
@@ -105,8 +104,8 @@ class Query:
         )
         if self.plugin_tables:
             self._release_unused()
-        self.execution.attach(frame.execute_stream())
-        return frame.schema(), is_small
+        self.execution.attach(planned.frame.execute_stream())
+        return planned
 
     def _release_unused(self) -> None:
         """Release the plugins whose tables the text might have named but does not."""
@@ -115,7 +114,7 @@ class Query:
             if isinstance(table, PluginTable) and not table.is_open:
                 self.execution.release(table.key)
         with suppress(OperationEndedError):  # the query was stopped meanwhile
-            self.operation.narrow(plugins_of(self.resolved.functions, opened))
+            self.operation.narrow(plugins_of(self.resolved, opened))
         # `stop` sets the end reason before it ends the operation, which `narrow` may have revived.
         if self.execution.end_reason is not None:
             self.operation.end()
@@ -138,12 +137,11 @@ class Query:
         return explained
 
 
-def _origins(
-    functions: Iterable[Function], tables: Iterable[PluginTable]
-) -> tuple[Provenance, ...]:
-    return (*(function.origin for function in functions), *(table.origin for table in tables))
+def origins_of(resolved: Resolved, tables: Sequence[PluginTable]) -> tuple[Provenance, ...]:
+    """The origins of a query's functions and tables."""
+    return (*resolved.origins, *(table.origin for table in tables)) if tables else resolved.origins
 
 
-def plugins_of(functions: Iterable[Function], tables: Iterable[PluginTable]) -> set[str]:
+def plugins_of(resolved: Resolved, tables: Sequence[PluginTable]) -> set[str]:
     """The plugins that a query with these functions and tables uses."""
-    return {origin.plugin for origin in _origins(functions, tables)}
+    return {origin.plugin for origin in origins_of(resolved, tables)}

@@ -42,6 +42,8 @@ class Result:
             the calls; empty if it names none.
         is_small: whether the engine reads few rows for it, so that a thread may wait for its end.
         explains: whether it is the plan of an EXPLAIN, and not rows.
+        memo: for hosts, which may keep here what they compute of `schema` and `provenance`: another
+            result of the same text in the same epoch may have it too. It must hold no plugin.
 
     Example:
         >>> with db.query("SELECT origin, count(*) FROM flights GROUP BY origin") as result:
@@ -59,6 +61,7 @@ class Result:
         "epoch",
         "explains",
         "is_small",
+        "memo",
         "provenance",
         "schema",
     )
@@ -74,6 +77,7 @@ class Result:
         *,
         is_small: bool = False,
         explains: bool = False,
+        memo: dict[str, Any] | None = None,
     ) -> None:
         self.schema: Final = schema
         self.epoch: Final = epoch
@@ -85,6 +89,7 @@ class Result:
         self._ahead: ReadAhead | None = None
         self.is_small: Final = is_small
         self.explains: Final = explains
+        self.memo: Final[dict[str, Any]] = {} if memo is None else memo
 
     # --- reading -----------------------------------------------------------------------------
 
