@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 from tests.conftest import tool
+from tests.sizes import sized
 
 from epochal import Epoch, LifecycleState, Runtime
 from epochal.errors import (
@@ -170,7 +171,7 @@ def test_e1_a_change_of_several_plugins_becomes_visible_at_once(rt, plugins):
     threads = [threading.Thread(target=reader) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for n in range(2, 22):
+    for n in range(2, sized(8, 22)):
         paths = both(n)
         with rt.change() as change:
             change.reload("a", paths[0])
@@ -222,7 +223,7 @@ def test_e2_an_export_of_both_versions_is_never_missing(rt, plugins):
 
     thread = threading.Thread(target=reader)
     thread.start()
-    for n in range(2, 60):
+    for n in range(2, sized(12, 60)):
         rt.reload("geo", versioned(plugins, n))
     stop.set()
     thread.join(10)

@@ -50,6 +50,8 @@ CORE: Final = (
 )
 
 _COLLECT_EVERY: Final = 500
+_QUICK: Final = 20
+"""How many schedules `make test` runs of each program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,11 @@ class Program:
         return self.soak if IS_SOAK else self.ci
 
 
+def quick(bound: Bound) -> Bound:
+    """A few seeded schedules of a bound."""
+    return sampled(min(_QUICK, bound.at_least), preemptions=bound.preemptions)
+
+
 def replaced(owner: Any, name: str, new: Any) -> Callable[[], AbstractContextManager[Any]]:
     """A breakage that replaces a method."""
     return lambda: mock.patch.object(owner, name, new)
@@ -149,11 +156,11 @@ class Explored:
     failure: str | None
 
 
-def explore(program: Program, *, broken: bool = False) -> Explored:
-    """Run a program under the schedules of its bound, until one fails."""
+def explore(program: Program, bound: Bound | None = None, *, broken: bool = False) -> Explored:
+    """Run a program under the schedules of a bound, its own by default, until one fails."""
     schedules, steps = 0, 0
     with _surroundings(program, broken=broken):
-        for schedule, run in _search(program, program.bound):
+        for schedule, run in _search(program, bound or program.bound):
             schedules += 1
             steps = max(steps, run.steps)
             if run.failure is not None:
