@@ -5,6 +5,7 @@ from tests.mutants.mutant import Mutant, delete, replace
 IMPORTS = "tests/integration/test_first_imports.py::"
 REFUSED = "tests/integration/test_refused_changes.py::"
 HOOKS = "tests/integration/test_hooks_over_hooks.py::"
+LISTS = "tests/integration/test_lists_over_lists.py::"
 RESOURCES = "tests/integration/test_resources.py::"
 
 MUTANTS = (
@@ -134,10 +135,10 @@ MUTANTS = (
         "tables.others-keep-the-old-hook",
         "tables",
         "other threads lose the old version's hook while the new one links",
-        module="epochal._core.generation.table_succession",
-        where="_SeenInModule.__set__",
+        module="epochal._core.generation.seen_by_thread",
+        where="_SeenByThread.__set__",
         at="assign 2",
-        edit=replace("_names(module)[self._key] = value"),
+        edit=replace("names_in(owner)[self._key] = value"),
         shape="28c881",
         test=HOOKS + "test_other_threads_keep_the_old_versions_hook_until_the_change_is_published",
     ),
@@ -158,9 +159,9 @@ MUTANTS = (
         "what a new version has set is not put in place as its change is published",
         module="epochal._core.change.staging",
         where="Staging.publish",
-        at="if 0",
+        at="if 2",
         edit=delete(),
-        shape="6367d9",
+        shape="f4f08f",
         test=HOOKS + "test_one_version_is_over_the_hosts_after_any_number_of_reloads",
     ),
     Mutant(
@@ -171,8 +172,41 @@ MUTANTS = (
         where="TableSuccession.install",
         at="if 0 / test",
         edit=replace("cell.seen is not cell.found"),
-        shape="3b60d1",
+        shape="fde248",
         test=HOOKS + "test_a_hook_that_the_host_sets_meanwhile_stays",
+    ),
+    Mutant(
+        "tables.lists-without-the-old-items",
+        "tables",
+        "a new version finds its predecessor's log handler and adds none of its own",
+        module="epochal._core.generation.table_succession",
+        where="_ListCell.show",
+        at="assign 1 / value",
+        edit=replace("Counter()"),
+        shape="99fd28",
+        test=LISTS + "test_each_version_has_an_item_and_the_last_one_leaves_none",
+    ),
+    Mutant(
+        "tables.the-same-item-stays",
+        "tables",
+        "an item that both versions have put in goes with the old one",
+        module="epochal._core.generation.table_succession",
+        where="_ListCell.install",
+        at="for 0",
+        edit=delete(),
+        shape="495181",
+        test=LISTS + "test_each_version_has_an_item_and_the_last_one_leaves_none",
+    ),
+    Mutant(
+        "tables.others-keep-the-old-items",
+        "tables",
+        "every thread sees a list without the old version's items while the new one links",
+        module="epochal._core.generation.seen_by_thread",
+        where="_cell_of",
+        at="assign 0 / value",
+        edit=replace("next(iter(_cells.values()), None)"),
+        shape="9b5d0e",
+        test=LISTS + "test_other_threads_miss_no_item_meanwhile",
     ),
     Mutant(
         "tables.of-one-change",

@@ -156,7 +156,14 @@ class Staging:
             retire: the plugins that lose their active generation.
         """
         puts = [put for plugin in retire for put in self.old_generation(plugin).table_puts()]
-        self._tables = TableSuccession(puts) if puts else None
+        items = [
+            item
+            for generation in self._epochs.generations.live()
+            if generation.state is LifecycleState.DRAINING
+            or (generation.is_active and generation.plugin in retire)
+            for item in generation.table_items()
+        ]
+        self._tables = TableSuccession(puts, items) if puts or items else None
 
     # --- bringing a plugin up ------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from epochal._core.generation.registrations import Registrations
     from epochal._core.generation.states import LifecycleState
     from epochal._core.generation.table_succession import TableSuccession
-    from epochal._core.generation.watched_table import Put
+    from epochal._core.generation.watched_table import Item, Put
     from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.candidate import Candidate
     from epochal._core.sync.weak_registry import WeakRegistry
@@ -323,6 +323,10 @@ class Generation:
     def table_puts(self) -> list[Put]:
         """The values that it has put under names of the process and the host."""
         return self._side_effects.puts()
+
+    def table_items(self) -> list[Item]:
+        """The items that it has put into lists of the process."""
+        return self._side_effects.items()
 
     def link(self) -> None:
         """Execute the code and collect its exports.

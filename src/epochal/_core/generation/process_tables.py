@@ -238,6 +238,19 @@ BUILTINS: Final = NamedTable(
     module=builtins,
 )
 
+_LISTS: Final = (
+    ListTable.of("sys.path entry", sys, "path"),
+    ListTable.of("import finder", sys, "meta_path", sys.path_importer_cache.clear),
+    ListTable.of("path hook", sys, "path_hooks", sys.path_importer_cache.clear),
+    ListTable.of("collector callback", gc, "callbacks"),
+    ListTable.of(
+        "warnings filter",
+        warnings,
+        "filters",
+        lambda: warnings._filters_mutated(),  # type: ignore[attr-defined]  # noqa: SLF001
+    ),
+)
+
 TABLES: Final[tuple[WatchedTable, ...]] = (
     BUILTINS,
     NamedTable(
@@ -269,15 +282,7 @@ TABLES: Final[tuple[WatchedTable, ...]] = (
     ),
     ModuleTable("sys.modules entry {}", lambda: sys.modules),
     NamedTable("copyreg reducer of {}", lambda: cast("dict[Any, Any]", copyreg.dispatch_table)),
-    ListTable("sys.path entry", lambda: sys.path),
-    ListTable("import finder", lambda: sys.meta_path, sys.path_importer_cache.clear),
-    ListTable("path hook", lambda: sys.path_hooks, sys.path_importer_cache.clear),
-    ListTable("collector callback", lambda: gc.callbacks),
-    ListTable(
-        "warnings filter",
-        lambda: cast("list[Any]", warnings.filters),
-        lambda: warnings._filters_mutated(),  # type: ignore[attr-defined]  # noqa: SLF001
-    ),
+    *_LISTS,
 )
 """The tables that are always there, looked at in this order and undone in it."""
 
@@ -289,26 +294,30 @@ def logger_tables() -> dict[str, WatchedTable]:
     for logger in loggers:
         if not isinstance(logger, logging.Logger) or not (logger.handlers or logger.filters):
             continue
-        for word, items in (("handler", logger.handlers), ("filter", logger.filters)):
+        for word in ("handler", "filter"):
             label = f"logging {word} of logger {logger.name!r}:"
-            tables[f"{word} {logger.name}"] = ListTable(label, lambda items=items: items)  # type: ignore[misc]
+            tables[f"{word} {logger.name}"] = ListTable.of(label, logger, f"{word}s")
         for handler in logger.handlers:
             label = f"logging filter of a handler of logger {logger.name!r}:"
-            tables[f"filter {id(handler)}"] = ListTable(label, lambda h=handler: h.filters)  # type: ignore[misc]
+            tables[f"filter {id(handler)}"] = ListTable.of(label, handler, "filters")
     return tables
 
 
 def is_watched(module: ModuleType, key: object) -> bool:
     """Whether a name of a module is an entry of one of the tables."""
-    return module is builtins or key in _WATCHED.get(module.__dict__.get("__name__"), ())
+    return module is builtins or (module.__dict__.get("__name__"), key) in _WATCHED
 
 
-_WATCHED: Final[dict[Any, frozenset[str]]] = {
-    "sys": _SYS | {"modules", "meta_path", "path_hooks"},
-    "threading": _THREADING | _TRACERS.keys(),
-    "logging": frozenset(_LOGGING),
-    "warnings": frozenset(_WARNINGS) | {"filters"},
-}
+_WATCHED: Final = frozenset(
+    {("sys", "modules")}
+    | {(table.owner.__name__, table.key) for table in _LISTS}
+    | {
+        (table.module.__name__, name)
+        for table in TABLES
+        if isinstance(table, NamedTable) and table.module is not None
+        for name in table.names or ()
+    }
+)
 
 
 def host_builtins() -> dict[str, Any]:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from epochal._core.generation.table_succession import TableSuccession
-    from epochal._core.generation.watched_table import Entry, Owns, Put, WatchedTable
+    from epochal._core.generation.watched_table import Entry, Item, Owns, Put, WatchedTable
 
 Look: TypeAlias = "dict[Any, Any]"
 """A copy of the entries of every table, by table."""
@@ -90,6 +90,10 @@ class SideEffects:
     def puts(self) -> list[Put]:
         """The values that it has put under names."""
         return [entry.put for entry in self._entries if entry.put is not None]
+
+    def items(self) -> list[Item]:
+        """The items that it has put into lists and that are its to take out."""
+        return [e.item for e in self._entries if e.item is not None and e.item.is_in]
 
     def undo(self, owns: Owns) -> tuple[list[str], list[str]]:
         """Take every entry out, newest first, then those that the plugin's code registered later.

@@ -8,8 +8,8 @@ while the new version links would leave the host's other threads without one.
 The idea: let one thread see another value. While a new version links and initialises, its thread
 sees the value that the replaced versions had found; every other thread sees the table as it is.
 
-- **Attributes of a module** (`sys.excepthook`): the module gets a class for that time, in which the
-  name is a property that asks for the thread. What the new version sets is kept aside.
+- **Attributes of a module** (`sys.excepthook`): the name becomes a property that asks for the
+  thread (`seen_by_thread`). What the new version sets is kept aside.
 - **Attributes of a class** (`Router.resolve`): the class gets a descriptor that asks for the
   thread. Setting an attribute cannot be intercepted there, so from then to the end of the step the
   new version's value, over the host's, is what every thread gets.
@@ -17,31 +17,34 @@ sees the value that the replaced versions had found; every other thread sees the
 At the end of each step the tables are as they were, and the values aside. They are put in place as
 the change is published. A change that is refused has touched nothing of its predecessor's.
 
-Code that reads the module's dictionary itself sees the table as it is: the interpreter (`print`
-finds the predecessor's `sys.stdout`), and functions of the module. So the four functions of
-`logging` for its record factory and its logger class are replaced for that thread.
+- **Lists** (`logging.root.handlers`, `sys.path`): a new version that asks what is there
+  (`logging.basicConfig()`, `if path not in sys.path`) would find its predecessor's item and add
+  none of its own; then that item goes with its version. So the thread sees a copy without the
+  items of versions that retire or drain. What it adds and removes there is done to the list at the
+  end of the step. The old items stay in it until their version goes, so other threads miss none.
 
-Threads: a cell belongs to the change's thread, which alone reads ``seen`` and writes it. ``_cells``
-has an entry for each such thread, written by that thread, or by the change's next one where the
-first was abandoned. ``_views`` is read and written under ``_lock``.
+Code that reads the module's dictionary itself sees the table as it is: the interpreter (`print`
+finds the predecessor's `sys.stdout`).
+
+Threads: a cell belongs to the change's thread, which alone reads ``seen`` and writes it.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.host_names import ClassNames
+from epochal._core.generation.seen_by_thread import names_in, see, see_as_is
 from epochal._core.generation.watched_table import ABSENT
 from epochal._core.introspect.object_names import dict_of_type
-from epochal._core.sync.forks import free_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from types import ModuleType
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from epochal._core.generation.watched_table import Entry, Names, Put
+    from epochal._core.generation.watched_table import Entry, Item, ListTable, Names, Put
 
 
 class _Cell:
@@ -66,70 +69,178 @@ class _Cell:
         self.seen = self.before = found
 
     @property
+    def owner(self) -> Any:
+        """The module that has the name, or else the owner of the names."""
+        return self.names.module or self.names.owner
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the retiring version's value is in place: the host may have replaced it."""
+        return self.current is self.hidden
+
+    @property
     def current(self) -> Any:
         """The value that is in place."""
         return self.names.table().get(self.key, ABSENT)
 
 
+class _ListCell:
+    """A list with items of versions that retire or drain.
+
+    Attributes:
+        table: the list's table.
+        owner: the object that has the list.
+        key: the name of the list.
+        hidden: the items of those versions.
+        claimed: of these, the items that a new version has put in too: the very same objects.
+        seen: the list that the new versions' thread sees, during a step.
+        before: a copy of `seen` as the step began.
+    """
+
+    __slots__ = ("before", "claimed", "hidden", "key", "owner", "seen", "table")
+
+    def __init__(self, table: ListTable) -> None:
+        self.table: Final = table
+        self.owner: Final = table.owner
+        self.key: Final = table.key
+        self.hidden: Final[list[Item]] = []
+        self.claimed: Final[list[tuple[Item, Item]]] = []
+        self.before: list[Any] = []
+        self.seen: Any = self.before
+
+    @property
+    def is_shown(self) -> bool:
+        """True: other threads may alter the list meanwhile, too."""
+        return True
+
+    def show(self, thread: int) -> None:
+        """Have a thread see the list without the hidden items."""
+        claimed = [old for old, _ in self.claimed]
+        hidden = Counter(id(i.value) for i in self.hidden if i.is_in and i not in claimed)
+        self.before = list(_without(self._real, hidden))
+        self.seen = self.before.copy()
+        with suppress(TypeError):  # of an owner that cannot have another class, all is seen
+            see(thread, self)
+
+    @property
+    def _real(self) -> list[Any]:
+        found: list[Any] = names_in(self.owner)[self.key]
+        return found
+
+    def end(self) -> Iterator[Entry]:
+        """Do to the list what the thread did to its own; yields the items that were there."""
+        before, self.before = self.before, []
+        seen, self.seen = self.seen, before
+        if not isinstance(seen, list):
+            return  # there is no such attribute any more
+        removed = list(_without(before, Counter(map(id, seen))))
+        added = Counter(map(id, _without(seen, Counter(map(id, before)))))
+        for item in removed:
+            self.table.remove(item)
+        real, at = self._real, 0
+        for item in seen:
+            if added[id(item)]:
+                added[id(item)] -= 1
+                old = next((i for i in self.hidden if i.value is item and i.is_in), None)
+                if old is not None:
+                    entry = self.table.entry(item, is_in=False)
+                    assert entry.item is not None
+                    self.claimed.append((old, entry.item))
+                    yield entry
+                    continue
+                real.insert(at, item)
+                at += 1
+                self.table.altered()
+            else:  # behind its neighbour
+                at = next((n + 1 for n, other in enumerate(real) if other is item), at)
+
+    def install(self) -> None:
+        """Have the new versions own the objects that they have put in, too."""
+        for old, new in self.claimed:
+            if old.is_in:
+                old.is_in, new.is_in = False, True
+
+
+def _without(items: Iterable[Any], others: Counter[int]) -> Iterator[Any]:
+    """Items without others, each as often as its `id` is counted."""
+    left = others.copy()
+    for item in items:
+        if left[id(item)] > 0:
+            left[id(item)] -= 1
+        else:
+            yield item
+
+
 class TableSuccession:
-    """The names that the new versions of one change take over from the retiring ones.
+    """The names and lists that the new versions of one change take over from the retiring ones.
 
     Args:
         retiring: the values that the retiring generations have put under names.
+        items: the items that they, and generations that drain, have put into lists.
     """
 
-    __slots__ = ("_shown",)
+    __slots__ = ("_cells", "_lists", "_shown")
 
-    def __init__(self, retiring: Iterable[Put]) -> None:
+    def __init__(self, retiring: Iterable[Put], items: Iterable[Item] = ()) -> None:
         puts = [put for put in retiring if type(put.key) is str]
         cells = [
             _Cell(put.names, put.key, put.value, _found_before(put, puts))
             for put in puts
             if put.names.table().get(put.key, ABSENT) is put.value  # else replaced since
         ]
-        self._shown: Final = [cell for cell in cells if _can_show(cell)]
+        self._cells: Final = [cell for cell in cells if _can_show(cell)]
+        self._shown: list[_Cell] = []  # in the step that runs
+        lists: dict[tuple[int, str], _ListCell] = {}
+        for item in items:
+            table = item.table
+            if table.owner is not None:
+                place = id(table.owner), table.key
+                lists.setdefault(place, _ListCell(table)).hidden.append(item)
+        self._lists: Final = tuple(lists.values())
 
     def show(self) -> None:
         """Have this thread see the host's values, and those that new versions have set."""
-        if not self._shown:
-            return
         thread = threading.get_ident()
-        cells = _cells[thread] = {}
-        for cell in self._shown:
+        for cell in self._cells:
             cell.before = cell.seen
-            if cell.current is not cell.hidden:
+            if not cell.is_shown:
                 continue  # the host has replaced it meanwhile
-            module = cell.names.module
-            cells[id(module or cell.names.owner), cell.key] = cell
-            if module is None:
-                cell.names.put(cell.key, _SeenInClass(cell, thread))
+            self._shown.append(cell)
+            if cell.names.module is not None:
+                see(thread, cell)
             else:
-                _open_view(module, cell.key)
+                cell.names.put(cell.key, _SeenInClass(cell, thread))
+        for each in self._lists:
+            each.show(thread)
 
     def end(self, thread: int) -> list[Entry]:
         """Have a thread see the tables as they are again.
 
         Returns:
-            The entries that it made meanwhile; they are not in place yet.
+            The entries that it made meanwhile and that are not in place yet.
         """
+        see_as_is(thread)
         entries: list[Entry] = []
-        for cell in _cells.pop(thread, {}).values():
-            if cell.names.module is not None:
-                _close_view(cell.names.module)
-            else:
+        shown, self._shown = self._shown, []
+        for cell in shown:
+            if cell.names.module is None:
                 current = cell.current
                 if type(current) is not _SeenInClass:
                     cell.seen = current
                 cell.names.put(cell.key, cell.hidden)
             if cell.seen is not cell.before:
                 entries.append(cell.names.entry(cell.key, cell.before, cell.seen))
+        for each in self._lists:
+            entries.extend(each.end())
         return entries
 
     def install(self) -> None:
         """Put in place what the new versions have set: one store each."""
-        for cell in self._shown:
-            if cell.seen is not cell.found and cell.current is cell.hidden:
+        for cell in self._cells:
+            if cell.seen is not cell.found and cell.is_shown:
                 cell.names.put(cell.key, cell.seen)
+        for each in self._lists:
+            each.install()
 
 
 def _found_before(put: Put, retiring: Sequence[Put]) -> object:
@@ -186,135 +297,3 @@ class _SeenInClass:
             if self._cell.key in dict_of_type(base):
                 return dict_of_type(base)[self._cell.key]
         raise AttributeError(self._cell.key)
-
-
-# --- modules -------------------------------------------------------------------------------------
-
-_cells: Final[dict[int, dict[tuple[int, str], _Cell]]] = {}
-_views: Final[dict[int, _ModuleView]] = {}
-_lock: Final = free_in_child(threading.Lock())
-
-
-class _ModuleView:
-    """A module's class for a time, in which some names depend on the thread."""
-
-    def __init__(self, module: ModuleType) -> None:
-        self.module: Final = module
-        self.original: Final = type(module)
-        self.cls: Final = type(self.original.__name__, (self.original,), {})
-        self.users = 0
-
-
-def _open_view(module: ModuleType, key: str) -> None:
-    with _lock:
-        view = _views.get(id(module))
-        if view is None:
-            view = _views[id(module)] = _ModuleView(module)
-        view.users += 1
-        setattr(view.cls, key, _SeenInModule(key))
-        for name, function in _FUNCTIONS.get((module, key), {}).items():
-            setattr(view.cls, name, _ForThread(key, name, function))
-        object.__setattr__(module, "__class__", view.cls)
-
-
-def _close_view(module: ModuleType) -> None:
-    with _lock:
-        view = _views[id(module)]
-        view.users -= 1
-        if not view.users:
-            del _views[id(module)]
-            if type(module) is view.cls:
-                object.__setattr__(module, "__class__", view.original)
-
-
-def _cell_of(module: ModuleType, key: str) -> _Cell | None:
-    """What this thread sees under a name of a module, if it is not what is in place."""
-    cells = _cells.get(threading.get_ident())
-    cell = cells.get((id(module), key)) if cells else None
-    return cell if cell is not None and cell.current is cell.hidden else None
-
-
-def _names(module: ModuleType) -> dict[str, Any]:
-    names: dict[str, Any] = object.__getattribute__(module, "__dict__")
-    return names
-
-
-class _SeenInModule:
-    """In a module's class: a name whose value depends on the thread."""
-
-    def __init__(self, key: str) -> None:
-        self._key: Final = key
-
-    def __get__(self, module: ModuleType | None, owner: type | None = None) -> Any:
-        if module is None:
-            return self
-        cell = _cell_of(module, self._key)
-        value = _names(module).get(self._key, ABSENT) if cell is None else cell.seen
-        if value is ABSENT:
-            raise AttributeError(f"module {module.__name__!r} has no attribute {self._key!r}")
-        return value
-
-    def __set__(self, module: ModuleType, value: object) -> None:
-        cell = _cell_of(module, self._key)
-        if cell is None:
-            _names(module)[self._key] = value
-        else:
-            cell.seen = value
-
-    def __delete__(self, module: ModuleType) -> None:
-        cell = _cell_of(module, self._key)
-        if cell is not None:
-            cell.seen = ABSENT
-        elif _names(module).pop(self._key, ABSENT) is ABSENT:
-            raise AttributeError(self._key)
-
-
-class _ForThread:
-    """In a module's class: a function for the threads that see another value, the module's else."""
-
-    def __init__(self, key: str, name: str, function: Callable[..., Any]) -> None:
-        self._key: Final = key
-        self._name: Final = name
-        self._function: Final = function
-
-    def __get__(self, module: ModuleType | None, owner: type | None = None) -> Any:
-        if module is None:
-            return self
-        sees = _cell_of(module, self._key) is not None
-        return self._function if sees else _names(module)[self._name]
-
-    def __set__(self, module: ModuleType, value: object) -> None:
-        _names(module)[self._name] = value
-
-
-# These do what the module's own do, by way of the module's attributes.
-
-
-def _get_record_factory() -> Any:
-    return logging._logRecordFactory  # type: ignore[attr-defined]  # noqa: SLF001  its only name
-
-
-def _set_record_factory(factory: Any) -> None:
-    logging._logRecordFactory = factory  # type: ignore[attr-defined]  # noqa: SLF001
-
-
-def _get_logger_class() -> Any:
-    return logging._loggerClass  # type: ignore[attr-defined]  # noqa: SLF001  its only name
-
-
-def _set_logger_class(klass: Any) -> None:
-    if klass is not logging.Logger and not issubclass(klass, logging.Logger):
-        raise TypeError(f"logger not derived from logging.Logger: {klass.__name__}")
-    logging._loggerClass = klass  # type: ignore[attr-defined]  # noqa: SLF001
-
-
-_FUNCTIONS: Final[dict[tuple[ModuleType, str], dict[str, Callable[..., Any]]]] = {
-    (logging, "_logRecordFactory"): {
-        "getLogRecordFactory": _get_record_factory,
-        "setLogRecordFactory": _set_record_factory,
-    },
-    (logging, "_loggerClass"): {
-        "getLoggerClass": _get_logger_class,
-        "setLoggerClass": _set_logger_class,
-    },
-}

@@ -36,11 +36,13 @@ class Entry:
         description: the entry in words.
         undo: takes it out; returns False if it is not there any more as the plugin left it.
         put: the value under a name that it is; None for an entry without a name.
+        item: the item of a list that it is; None for any other entry.
     """
 
     description: str
     undo: Callable[[], bool]
     put: Put | None = None
+    item: Item | None = None
 
 
 class WatchedTable(Protocol):
@@ -169,7 +171,7 @@ class NamedTable(Names):
     ) -> None:
         self._label: Final = label
         self._table: Final = table
-        self._names: Final = names
+        self.names: Final = names
         self._original: Final = original
         self._undone: Final = undone
         self.module = module
@@ -190,9 +192,9 @@ class NamedTable(Names):
     def now(self) -> dict[Any, Any]:
         """A copy of the entries."""
         table = self._table()
-        if self._names is None:
+        if self.names is None:
             return dict(table)
-        return {name: table[name] for name in self._names if name in table}
+        return {name: table[name] for name in self.names if name in table}
 
     def changed(self, before: dict[Any, Any], after: dict[Any, Any]) -> Iterator[Entry]:
         """The entries that were set, replaced or removed between two looks."""
@@ -269,6 +271,31 @@ def _is_same(before: dict[Any, Any], after: dict[Any, Any]) -> bool:
     )
 
 
+class Item:
+    """An item that a generation put into a list.
+
+    Belongs to the threads of changes, one after another.
+
+    Attributes:
+        table: the list's table.
+        value: the item.
+        is_in: whether it is this generation's to take out. Two versions may put in the very same
+            object (the host's); then the newer one has it from the publication on.
+    """
+
+    __slots__ = ("is_in", "table", "value")
+
+    def __init__(self, table: ListTable, value: object, *, is_in: bool) -> None:
+        self.table: Final = table
+        self.value: Final = value
+        self.is_in = is_in
+
+    def take_out(self) -> bool:
+        """Take it out; returns False if it is not there any more."""
+        is_in, self.is_in = self.is_in, False
+        return is_in and self.table.remove(self.value)
+
+
 class ListTable:
     """A table in order: callbacks, filters, handlers, paths.
 
@@ -276,6 +303,8 @@ class ListTable:
         label: an entry in words, without the item.
         table: returns the list.
         altered: called after an entry was taken out.
+        owner: the object whose attribute the list is; None where that is not known.
+        key: the name of the attribute.
     """
 
     def __init__(
@@ -283,14 +312,36 @@ class ListTable:
         label: str,
         table: Callable[[], list[Any]],
         altered: Callable[[], object] = lambda: None,
+        *,
+        owner: Any = None,
+        key: str = "",
     ) -> None:
         self._label: Final = label
         self._table: Final = table
-        self._altered: Final = altered
+        self.altered: Final = altered
+        self.owner: Final = owner
+        self.key: Final = key
+
+    @classmethod
+    def of(
+        cls, label: str, owner: Any, key: str, altered: Callable[[], object] = lambda: None
+    ) -> ListTable:
+        """The table that is an attribute of a module or an instance, as this thread sees it."""
+        return cls(label, lambda: getattr(owner, key), altered, owner=owner, key=key)
 
     def now(self) -> list[Any]:
         """A copy of the entries."""
         return list(self._table())
+
+    def remove(self, item: object) -> bool:
+        """Take an item out, by identity; returns False if it is not there."""
+        table = self._table()
+        for index, other in enumerate(table):
+            if other is item:
+                del table[index]
+                self.altered()
+                return True
+        return False
 
     def changed(self, before: list[Any], after: list[Any]) -> Iterator[Entry]:
         """The entries that were added between two looks."""
@@ -313,19 +364,10 @@ class ListTable:
             if owns(item) or (type(item) is tuple and any(map(owns, item))):
                 yield item
 
-    def entry(self, item: Any) -> Entry:
+    def entry(self, item: Any, *, is_in: bool = True) -> Entry:
         """The way to undo one entry."""
-
-        def undo() -> bool:
-            table = self._table()
-            for index, other in enumerate(table):
-                if other is item:
-                    del table[index]
-                    self._altered()
-                    return True
-            return False
-
-        return Entry(self.describe(item), undo)
+        put = Item(self, item, is_in=is_in)
+        return Entry(self.describe(item), put.take_out, item=put)
 
     def describe(self, item: Any) -> str:
         """An entry in words, without its own `__repr__`, which may be foreign code."""
