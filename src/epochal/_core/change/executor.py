@@ -76,11 +76,15 @@ class ChangeThread:
 
     def run(self) -> None:
         """Run the change, unless it was taken back."""
-        self._executor.start()
+        try:
+            self._executor.start()
+        finally:
+            del self  # as in `Executor.run`
 
     def __del__(self) -> None:
-        # Too late, if `run` was called. Where the thread was not started, the caller has an error.
-        self._executor.withdraw(NoThreadError(self._name, "it ended before it began"))
+        if not self._executor.is_claimed:
+            # Where the thread was not started, the caller has an error of its own.
+            self._executor.withdraw(NoThreadError(self._name, "it ended before it began"))
 
 
 class Executor:
@@ -149,6 +153,11 @@ class Executor:
         self._runner.cancel()
         self._end(error)
         return True
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether its thread has begun to run it, or it was taken back."""
+        return self._claim.locked()
 
     @property
     def forbid_commit(self) -> Callable[[], object]:
