@@ -35,6 +35,7 @@ GROUPS = (
     "kinds",
     "sql",
     "store",
+    "starts",
     "service",
 )
 PROCESSES = {"hotpath": 3, "calls": 3}

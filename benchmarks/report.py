@@ -19,6 +19,8 @@ GOALS = (
     ("operation p99 during reloads, against quiet", "swaps", "operation p99 at"),
     ("reload of one among 10,000 plugins, against 10", "growth", "reload of one among"),
     ("loading 1,000 plugins, against importing them", "growth", "load of 1,000 plugins"),
+    ("`import epochal`, against `import pluggy`", "starts", "import epochal / import pluggy"),
+    ("what a pytest run without our fixtures pays for us", "starts", "a pytest run without"),
     ("RSS growth over 10,000 reloads after the first 500", "memory", "resident memory, growth"),
     ("drain wake-up, mean: 10 ms polling against ours", "drains", "polling every 10 ms / ours"),
 )
@@ -36,6 +38,7 @@ ABOUT = {
     "building indexes; tables of plugins compared with the engine's own.",
     "sql": "A vectorized function over a table, compared with plain DataFusion, and under reloads.",
     "store": "Commits and restarts.",
+    "starts": "New processes, by turns; processor time. Their bytecode is written before.",
     "service": "`epochal serve`, a plain service (Starlette, DataFusion, a pool of two threads) "
     "and Datasette, by turns; 64 connections from a process of their own, a small query.",
 }

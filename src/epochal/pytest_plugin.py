@@ -10,6 +10,9 @@
 ``epochal_runtime`` is a runtime that ends with its test. It fails the test if a version of a plugin
 is still in use then, does not shut down, or stays in memory: each of these would be a leak in a
 process that runs the plugin for months. ``epochal_plugin`` loads a plugin into it.
+
+Every pytest run of an environment imports this module, so it imports the library where a fixture is
+first requested.
 """
 
 from __future__ import annotations
@@ -19,16 +22,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from epochal._core.plugin.manifest import read_manifest
-from epochal.artifact import Artifact, read_artifact
-from epochal.runtime import Runtime
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from os import PathLike
     from pathlib import Path
 
+    from epochal.artifact import Artifact
     from epochal.report import Cutover
+    from epochal.runtime import Runtime
 
     Source = str | PathLike[str] | Artifact
 
@@ -47,6 +48,8 @@ class LoadedPlugin:
     def __init__(
         self, runtime: Runtime, source: Source, config: Mapping[str, Any] | None, folder: Path
     ) -> None:
+        from epochal.artifact import read_manifest
+
         self._folder: Final = folder
         self.runtime: Final = runtime
         artifact = _read(source, folder)
@@ -90,6 +93,8 @@ class LoadedPlugin:
 @pytest.fixture
 def epochal_runtime() -> Generator[Runtime, None, None]:
     """A runtime for one test, which fails if a plugin does not shut down or stays in memory."""
+    from epochal.runtime import Runtime
+
     runtime = Runtime(drain_timeout=_DRAIN_S)
     yield runtime
     gc.collect()  # the frames of a failed assertion may hold an epoch
@@ -112,6 +117,8 @@ def epochal_plugin(epochal_runtime: Runtime, tmp_path: Path) -> Callable[..., Lo
 
 
 def _read(source: Source, folder: Path) -> Artifact:
+    from epochal.artifact import Artifact, read_artifact, read_manifest
+
     if isinstance(source, Artifact):
         return source
     if not (isinstance(source, str) and "\n" in source):

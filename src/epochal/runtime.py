@@ -23,7 +23,6 @@ epoch of the operation that the caller belongs to.
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -500,6 +499,8 @@ class Runtime(EpochReader):
         self, *, drain_timeout: float | None = None, cancel_holders: bool = False
     ) -> Cutover | None:
         """`close` for event loops."""
+        import asyncio  # the caller's loop has imported it
+
         closing = call_on_thread(
             lambda: self.close(drain_timeout=drain_timeout, cancel_holders=cancel_holders),
             name="epochal close",

@@ -1,5 +1,11 @@
 """The front door exports at most 25 names; each exists, and the list is sorted."""
 
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
 import epochal
 
 
@@ -56,3 +62,30 @@ def test_an_error_of_a_host_keeps_the_code_of_its_base():
     class NoBudgetError(HostError): ...
 
     assert NoBudgetError.code == "host"
+
+
+def test_the_names_that_type_checkers_see_are_those_of_the_interpreter():
+    tree = ast.parse(Path(epochal.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(seen) == set(epochal.__all__) - {"__version__"}
+    for name, module in seen.items():
+        assert getattr(epochal, name) is getattr(importlib.import_module(module), name)
+
+
+def test_a_star_import_brings_every_name():
+    names: dict[str, object] = {}
+    exec("from epochal import *", names)
+    assert set(epochal.__all__) <= set(names)
+
+
+def test_a_module_of_the_package_is_an_attribute_of_it():
+    assert epochal.errors.EpochalError is epochal.EpochalError
+    assert epochal.runtime.Runtime is epochal.Runtime
+    with pytest.raises(AttributeError, match="module 'epochal' has no attribute 'nothing'"):
+        _ = epochal.nothing

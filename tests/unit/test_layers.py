@@ -157,7 +157,7 @@ def core_imports(source: str) -> list[str]:
 
 
 def test_only_named_places_import_the_core():
-    hosts = {"sql", "jobs", "watch", "pluggy", "asgi", "observe", "pytest_plugin", ""}
+    hosts = {"sql", "jobs", "watch", "pluggy", "asgi", "observe", ""}
     looking_in = defaultdict(set)
     for name, path in MODULES.items():
         top = name.split(".")[0]
@@ -173,7 +173,6 @@ HOSTS_LOOK_INTO_THE_CORE = {
     # They start their threads as the core does.
     "jobs": {"jobs.runner", "jobs.clock_monitor", "jobs.flow", "jobs.positions", "jobs.timer"},
     "pluggy": {"pluggy._manager", "pluggy._marks"},
-    "pytest_plugin": {"pytest_plugin"},
     "sql": {
         "sql.database",
         "sql.engine_refs",

@@ -5,34 +5,26 @@ An error answer of the service is raised as `AnswerError` with the service's own
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Final
+import tarfile
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urldefrag, urlsplit
 
 import httpx
-import typer
 
+from epochal.cli.server_options import DEFAULT
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-DEFAULT: Final = "http://127.0.0.1:8000"
+    from epochal.artifact import Artifact
+
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _CONNECT_S: Final = 5.0
-
-Server = Annotated[
-    str,
-    typer.Option(
-        "--server",
-        "-s",
-        metavar="URL",
-        envvar="EPOCHAL_SERVER",
-        help="The service's address, or the printed link with the token.",
-    ),
-]
 
 
 class AnswerError(HostError):
@@ -215,3 +207,16 @@ def _token(fragment: str, path: Path | None) -> str | None:
     if given:
         return given[0]
     return os.environ.get("EPOCHAL_ADMIN_TOKEN") or os.environ.get("EPOCHAL_QUERY_TOKEN")
+
+
+def packed(artifact: Artifact) -> bytes:
+    """The body of an upload: a file as it is, a package as an archive of its folder."""
+    if not artifact.is_package:
+        return artifact.files[artifact.root]
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:gz", compresslevel=6) as archive:
+        for name, content in artifact.files.items():
+            entry = tarfile.TarInfo(f"{artifact.name}/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return sink.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
@@ -12,14 +13,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from epochal.sql.json_values import json_value
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _WIDE: Final = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.", show_default=False)]
+
+
+class Format(StrEnum):
+    """The format of a query's rows."""
+
+    # For people: the first rows in columns, and on stderr the code that computed them.
+    TABLE = "table"
+    # One document: columns, rows, epoch, provenance.
+    JSON = "json"
+    # With a line of names; null is an empty field.
+    CSV = "csv"
 
 
 class _PipedConsole(Console):
@@ -57,4 +67,4 @@ def warn(message: str) -> None:
 def write_json(document: Mapping[str, Any]) -> None:
     """Write a document to stdout, indented in a terminal."""
     indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(document, indent=indent, ensure_ascii=False, default=json_value))
+    print(json.dumps(document, indent=indent, ensure_ascii=False, default=str))

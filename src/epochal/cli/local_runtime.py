@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epochal.cli.console import warn
-from epochal.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+    from epochal.runtime import Runtime
 
 Plugins = Annotated[
     list[Path] | None,
@@ -108,6 +109,8 @@ def open_runtime(plugins: Sequence[Path], grants: Sequence[str] | None = None) -
     Raises:
         EpochalError: a plugin cannot be loaded.
     """
+    from epochal.runtime import Runtime  # here, for the help and for commands without plugins
+
     rt = Runtime(grants={EVERY_KIND, *(grants or ())}, drain_timeout=_DRAIN_TIMEOUT_S)
     _opened.get().callback(_close, rt)
     if plugins:

@@ -30,7 +30,6 @@ import hashlib
 import marshal
 import os
 import select
-import subprocess
 import sys
 import threading
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from weakref import WeakValueDictionary
 from epochal._core.sync.forks import in_forked_child
 
 if TYPE_CHECKING:
+    import subprocess
     from types import CodeType
 
 _SMALL: Final = 2_000
@@ -164,6 +164,8 @@ class _Helper:
         """Start one; None if no process can be started."""
         if not sys.executable or not hasattr(select, "poll"):
             return None
+        import subprocess  # a host that never reloads needs no process
+
         level = ["-O"] * min(sys.flags.optimize, 2)
         command = [sys.executable, *level, "-I", "-S", "-c", _HELPER]
         try:

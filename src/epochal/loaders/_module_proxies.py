@@ -18,6 +18,7 @@ import importlib.util
 import io
 import logging
 import pickle
+from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,7 +72,8 @@ _BY_NAME: Final = frozenset(
 class ImportlibProxy(ModuleProxy):
     """`importlib` for one generation: `import_module` resolves names as an import statement does.
 
-    `metadata` makes the proxy for `importlib.metadata`, given `import_module`.
+    `metadata` makes the proxy for `importlib.metadata`, given `import_module`, when it is first
+    asked for: that module brings the email package.
     """
 
     def __init__(
@@ -81,9 +83,14 @@ class ImportlibProxy(ModuleProxy):
     ) -> None:
         super().__init__(importlib)
         self._names: Final = names
-        self.metadata: Final = metadata(self.import_module)
+        self._make_metadata: Final = metadata
         self.resources: Final = ByNameProxy(importlib.resources, names)
         self.util: Final = ByNameProxy(importlib.util, names)
+
+    @cached_property
+    def metadata(self) -> ModuleType:
+        """`importlib.metadata` for this generation."""
+        return self._make_metadata(self.import_module)
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         """As `importlib.import_module`, for this generation."""

@@ -43,7 +43,6 @@ from epochal._core.introspect.object_names import MODULE_OF_NAME
 from epochal.loaders import _module_registry as registry
 from epochal.loaders._exit_hooks import ExitHooks
 from epochal.loaders._import_resolution import NameMap, resolve_import, top_names
-from epochal.loaders._metadata_proxy import MetadataProxy
 from epochal.loaders._module_loader import MemoryLoader
 from epochal.loaders._module_proxies import ByNameProxy, ImportlibProxy, LoggingProxy, PickleProxy
 from epochal.loaders._module_views import public_root, show
@@ -59,10 +58,11 @@ if TYPE_CHECKING:
     from epochal.loaders._compiler import Compiled
     from epochal.loaders._worker_processes import Code
 
+_METADATA: Final = "importlib.metadata"
 _PROXIED: Final = frozenset(
     {
         *("atexit", "logging", "pickle", "pkgutil"),
-        *("importlib", "importlib.metadata", "importlib.resources", "importlib.util"),
+        *("importlib", _METADATA, "importlib.resources", "importlib.util"),
     }
 )
 """The modules of which the plugin's code is given a proxy."""
@@ -165,16 +165,20 @@ class PythonNamespace:
         with self._lock:  # one of each for all threads: that of `atexit` has the hooks
             if self._proxies is None:
                 self._proxies = self._make_proxies()
-        return self._proxies[name]
+        proxies = self._proxies
+        return proxies["importlib"].metadata if name == _METADATA else proxies[name]
+
+    def _make_metadata_proxy(self, load: Callable[[str], ModuleType]) -> ModuleType:
+        from epochal.loaders._metadata_proxy import MetadataProxy
+
+        return MetadataProxy(self.artifact.files, self.vendored, load)
 
     def _make_proxies(self) -> dict[str, ModuleType]:
         names = self._private_name
-        metadata = partial(MetadataProxy, self.artifact.files, self.vendored)
-        importlib_ = ImportlibProxy(names, metadata)
+        importlib_ = ImportlibProxy(names, self._make_metadata_proxy)
         return {
             "atexit": ExitHooks(),
             "importlib": importlib_,
-            "importlib.metadata": importlib_.metadata,
             "importlib.resources": importlib_.resources,
             "importlib.util": importlib_.util,
             "logging": LoggingProxy({self.root_name, self.public_root}, self.plugin),

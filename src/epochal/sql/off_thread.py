@@ -19,7 +19,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.sync.threads import LoopThread
+from epochal._core.sync.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from datafusion.record_batch import RecordBatch

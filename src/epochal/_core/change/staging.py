@@ -24,7 +24,6 @@ from epochal._core.generation.own_state import NO_IMPORT_STATE
 from epochal._core.generation.states import LifecycleState
 from epochal._core.generation.table_succession import TableSuccession
 from epochal._core.introspect.tracebacks import without_variables
-from epochal._core.plugin.dependencies import check_distributions
 from epochal.errors import (
     EpochalError,
     ExportError,
@@ -170,6 +169,9 @@ class Staging:
     def link(self, candidate: Candidate, step: Step) -> None:
         """Begin a generation and execute its code."""
         if candidate.manifest.dependencies:
+            # Brings `importlib.metadata`, and with it the email package.
+            from epochal._core.plugin.dependencies import check_distributions
+
             check_distributions(candidate.manifest)
         generation = Generation(
             candidate,

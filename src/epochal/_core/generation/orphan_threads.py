@@ -19,7 +19,6 @@ the line that began it.
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import sys
 import threading
@@ -34,9 +33,11 @@ from epochal._core.introspect.frames import innermost_calls
 from epochal._core.introspect.origins import executor_of
 from epochal._core.introspect.places import place_of
 from epochal._core.introspect.running_code import tasks_inside, threads_inside
+from epochal._core.introspect.schedulers import loop_class
 from epochal._core.sync.threads import call_on_thread
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable
 
     from epochal._core.introspect.origins import Origin
@@ -107,7 +108,7 @@ def _ask(
             thread.cancel()
     elif executor is not None and origin.made(executor):
         executor.shutdown(wait=False, cancel_futures=True)
-    elif isinstance(server, asyncio.AbstractEventLoop):
+    elif isinstance(server, loop_class()):
         with suppress(RuntimeError):  # closed
             server.call_soon_threadsafe(server.stop)
     elif _is_a(server, "socketserver", "BaseServer") and (

@@ -22,7 +22,6 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.origins import begun_by
-from epochal._core.sync.threads import LoopThread
 from epochal.errors import HostError, NoThreadError
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from epochal._core.introspect.origins import Origin
+    from epochal._core.sync.loop_thread import LoopThread
 
 _LIMIT_S: Final = 5.0
 
@@ -162,6 +162,8 @@ class Resources:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
+            from epochal._core.sync.loop_thread import LoopThread  # asyncio, for those that use it
+
             loop = self._loop = LoopThread(f"{self._owner} loop")
 
             def end() -> None:

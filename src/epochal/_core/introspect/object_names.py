@@ -6,7 +6,6 @@ The objects belong to any code and may be hostile: nothing here calls their meth
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import sys
 import threading
@@ -121,8 +120,9 @@ def root_name(node: Any) -> str | None:
         return _module_of(node)
     if is_a(node, ModuleType):
         return str(vars(node).get("__name__", "a module"))
-    if is_a(node, asyncio.Task):
-        return f"task {asyncio.Task.get_name(node)!r}"
+    task: Any = getattr(sys.modules.get("asyncio.tasks"), "Task", ())
+    if is_a(node, task):
+        return f"task {task.get_name(node)!r}"
     if is_a(node, threading.Thread):
         return f"thread {_thread_name(node)!r}"
     if issubclass(type(node), type):

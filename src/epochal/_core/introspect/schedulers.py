@@ -2,7 +2,9 @@
 
 Work that is switched out is on no thread's stack. Three libraries keep it, each in its own way:
 
-- asyncio registers its tasks in sets of the process, and callbacks that are due in their loop;
+- asyncio registers its tasks in sets of the process, and callbacks that are due in their loop
+  (its modules are looked up by name: a process without asyncio has no tasks, and need not pay for
+  its import, a fifth of what a runtime would import; another thread may be half through one);
 - trio has a runner for each thread, which has its tasks;
 - greenlets (gevent, SQLAlchemy's asyncio bridge, …) are in no table: the collector's list of all
   objects has them. It is read only where `greenlet` was imported.
@@ -13,7 +15,6 @@ that are due in an event loop written in C (uvloop).
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import sys
 import threading
@@ -24,12 +25,13 @@ from functools import partial
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from epochal._core.introspect.await_chain import place_inside
+from epochal._core.introspect.await_chain import future_class, place_inside
 from epochal._core.introspect.frames import calls_of, innermost_calls
 from epochal._core.introspect.origins import executor_of, plain_function
 from epochal._core.introspect.places import place_in, place_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
     from types import CodeType
 
@@ -125,12 +127,11 @@ class _AsyncioCallbacks:
         # A deque of asyncio's own loops, without a public name; its copy is one step.
         due = [getattr(loop, "_ready", None) for loop in loops.values()]
         ready = [handle for table in due if type(table) is deque for handle in table.copy()]
-        # And the one that each loop has taken out of there, and is about to call or calls.
-        return [*ready, *_variables_of(_RUN_ONCE, "handle")]
+        return [*ready, *_handles_in_call()]
 
     def place(self, item: asyncio.Handle, code: SoughtCode) -> str | None:
         callback = getattr(item, "_callback", None)
-        if issubclass(type(getattr(callback, "__self__", None)), asyncio.Future):
+        if issubclass(type(getattr(callback, "__self__", None)), future_class()):
             return None  # the step of a task
         return _place_of_call(callback, getattr(item, "_args", None) or (), code)
 
@@ -264,8 +265,6 @@ class _Greenlets:
         return _place_of_call(getattr(item, "run", None), (getattr(item, "_run", None),), code)
 
 
-_RUN_ONCE: Final = asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]  # noqa: SLF001
-
 ASYNCIO_TASKS: Final = _AsyncioTasks()
 SCHEDULERS: Final[tuple[Scheduler, ...]] = (
     ASYNCIO_TASKS,
@@ -288,7 +287,7 @@ def _registered_tasks() -> list[asyncio.Task[Any] | None]:
     """
     found: list[asyncio.Task[Any] | None] = []
     for name in ("_scheduled_tasks", "_eager_tasks", "_all_tasks"):  # 3.12, 3.12, 3.11
-        tasks = getattr(asyncio.tasks, name, None)
+        tasks = getattr(sys.modules.get("asyncio.tasks"), name, None)
         # The set within a `WeakSet`: its copy is one step, while iterating the `WeakSet` fails
         # whenever another thread adds to it, and skips what dies meanwhile.
         refs = getattr(tasks, "data", None)
@@ -299,13 +298,25 @@ def _registered_tasks() -> list[asyncio.Task[Any] | None]:
     return found
 
 
+def loop_class() -> Any:
+    """`asyncio.AbstractEventLoop`; without asyncio an empty tuple, with no instances."""
+    return getattr(sys.modules.get("asyncio.events"), "AbstractEventLoop", ())
+
+
 def _set_loops() -> Iterator[asyncio.AbstractEventLoop]:
     """The event loops that threads have set; one may have a callback and no task."""
-    policy = getattr(asyncio.events, "_event_loop_policy", None)
+    policy = getattr(sys.modules.get("asyncio.events"), "_event_loop_policy", None)
     for variables in _of_every_thread(getattr(policy, "_local", None)):
         loop = variables.get("_loop")
-        if isinstance(loop, asyncio.AbstractEventLoop):
+        if isinstance(loop, loop_class()):
             yield loop
+
+
+def _handles_in_call() -> list[asyncio.Handle]:
+    """The handle that each event loop has taken out of its table, and calls or is about to."""
+    cls = getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", None)
+    run_once = getattr(cls, "_run_once", None)  # without a public name
+    return _variables_of(run_once.__code__, "handle") if run_once is not None else []
 
 
 def _variables_of(code: CodeType, name: str) -> list[Any]:

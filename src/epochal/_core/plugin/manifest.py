@@ -28,8 +28,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from packaging.requirements import InvalidRequirement
-from packaging.requirements import Requirement as Distribution
 from packaging.version import InvalidVersion, Version
 
 from epochal._core.plugin.artifact import shown
@@ -39,6 +37,7 @@ from epochal.errors import ManifestError, format_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from packaging.requirements import Requirement as Distribution
     from packaging.specifiers import SpecifierSet
 
     from epochal._core.plugin.artifact import Artifact
@@ -311,10 +310,10 @@ class _Reader:
 
     @staticmethod
     def _distribution(text: str) -> tuple[Distribution | None, str | None]:
-        try:
-            return Distribution(text), None
-        except InvalidRequirement:
+        parsed = _parse_requirement(text)
+        if parsed is None:
             return None, 'is not a requirement; expected one such as "numpy>=2"'
+        return parsed, None
 
     def _capabilities(self) -> frozenset[str] | None:
         if "capabilities" not in self._table:
@@ -356,11 +355,21 @@ def _shown(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
+def _parse_requirement(text: str) -> Distribution | None:
+    # Its parser is a fifth of what a host would import with a runtime, and is for manifests that
+    # require something.
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
 def _plugin_requirement(text: str) -> tuple[Requirement | None, str | None]:
     expected = 'expected a plugin and its versions, such as "units>=1"'
-    try:
-        parsed = Distribution(text)
-    except InvalidRequirement:
+    parsed = _parse_requirement(text)
+    if parsed is None:
         return None, f"is not a requirement; {expected}"
     if parsed.extras or parsed.marker or parsed.url:
         return None, f"has extras, a marker or an address, which plugins do not have; {expected}"

@@ -18,13 +18,13 @@ thread that settles the completion, or adds a callback, calls it again.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
@@ -82,7 +82,9 @@ class Completion(Generic[T]):
 
     async def wait_async(self) -> None:
         """`wait` in an asyncio event loop, without blocking it."""
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop  # the caller's loop has imported it
+
+        loop = get_running_loop()
         come: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:

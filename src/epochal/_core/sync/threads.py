@@ -1,4 +1,4 @@
-"""Work on other threads: one call on a thread of its own, an elastic pool, an event loop.
+"""Work on other threads: one call on a thread of its own, and an elastic pool.
 
 All of them are daemon threads. They run foreign code (a plugin's `init()`, a native query engine)
 that may block for ever, and a stuck thread must not hold up the end of the process.
@@ -9,7 +9,7 @@ Which one to use
 * `call_on_thread` for work that may block for as long as a drain lasts. In a shared pool a few such
   calls would hold up the work that is to end them.
 * `ThreadPool` for short work in numbers, with a bound on threads and on the queue before them.
-* `LoopThread` for coroutines that must run in no event loop of the host's.
+* `LoopThread` (`loop_thread`) for coroutines that must run in no event loop of the host's.
 
 Every one of them is started by `start_thread`. The system may start no thread for a while: then the
 call that needs one fails, it alone, and nothing counts a thread that is not there.
@@ -29,7 +29,6 @@ the lock and with the queue empty, and a submitter puts under the lock: so no jo
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import threading
@@ -39,13 +38,12 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from epochal._core.sync.completion import Completion
 from epochal._core.sync.forks import in_forked_child
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import NoThreadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -330,97 +328,3 @@ def _after_fork() -> None:
 
 
 in_forked_child(_after_fork)
-
-
-class LoopThread:
-    """An asyncio event loop on a daemon thread, from now until `stop`.
-
-    The thread does not refer to this object.
-
-    Raises:
-        NoThreadError: the system starts no more threads.
-        OSError: there are no files left for the loop.
-
-    Attributes:
-        loop: the event loop.
-        thread: its thread.
-    """
-
-    def __init__(self, name: str) -> None:
-        # The thread makes the loop: were the caller interrupted by Ctrl-C between making a loop and
-        # starting its thread, there would be a loop that never runs.
-        made: Completion[asyncio.AbstractEventLoop] = Completion()
-        try:
-            self.thread: Final = start_thread(partial(_run_loop, made), name=name)
-            self.loop: Final = made.result()
-        except BaseException:
-            made.add_done_callback(_stop_made)  # the thread may have begun
-            raise
-        self._stop_claim: Final = threading.Lock()  # acquired by the first `stop`, never released
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self.thread.is_alive()
-
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine in the loop; cancelling the future cancels it.
-
-        Raises:
-            RuntimeError: the loop is closed; the coroutine is closed too.
-        """
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        except RuntimeError:
-            coroutine.close()
-            raise
-
-    def stop(self, timeout: float) -> bool:
-        """Cancel what runs in the loop and end the thread. May be called again, to wait longer.
-
-        Args:
-            timeout: seconds to wait for that.
-
-        Returns:
-            Whether the thread has ended; True in the thread itself, which cannot wait for its end.
-        """
-        # Once: a second stop would cut off the tasks that are being cancelled.
-        if self._stop_claim.acquire(blocking=False):
-            with suppress(RuntimeError):  # the loop has ended by itself
-                self.loop.call_soon_threadsafe(self.loop.stop)
-        if self.thread is threading.current_thread():
-            return True
-        self.thread.join(timeout)
-        return not self.thread.is_alive()
-
-
-def _run_loop(made: Completion[asyncio.AbstractEventLoop]) -> None:
-    try:
-        _run_new_loop(made)
-    except BaseException as error:
-        if made.done():
-            raise
-        made.set_exception(error)  # such as no files left for a loop: the caller's answer
-
-
-def _run_new_loop(made: Completion[asyncio.AbstractEventLoop]) -> None:
-    loop = asyncio.new_event_loop()
-    try:
-        asyncio.set_event_loop(loop)
-        made.set_result(loop)
-        loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
-def _stop_made(made: Completion[asyncio.AbstractEventLoop]) -> None:
-    if made.exception() is None:
-        with suppress(RuntimeError):  # it has ended by itself
-            loop = made.result()
-            loop.call_soon_threadsafe(loop.stop)

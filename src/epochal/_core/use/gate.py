@@ -38,7 +38,7 @@ holds the runtime's lock, one thread at a time. Any thread may call `give_up`.
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import threading
 import weakref
 from contextvars import ContextVar
@@ -50,7 +50,8 @@ from epochal._core.sync.completion import Completion
 from epochal._core.sync.weak_registry import once_gone, overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import asyncio
+    from collections.abc import Callable, Iterable
 
 
 _LOOK_S: Final = 0.25
@@ -127,7 +128,7 @@ class Gate:
 
     async def aenter(self) -> Admission:
         """Go in, in an event loop; waits while the gate is closed."""
-        loop = asyncio._get_running_loop()  # noqa: SLF001  None in another library's loop
+        loop = _running_loop()
         while not (admission := self._try_enter(loop)).is_admitted:
             if (closing := self._closing) is not None:
                 await closing.wait_async(admission)
@@ -330,9 +331,23 @@ class GateClosure:
 
     def _would_block_inside(self, admission: Admission) -> bool:
         """Whether it would hold up the event loop in which a call that is inside goes on."""
-        loop = asyncio._get_running_loop() if admission.loop is None else None  # noqa: SLF001
+        loop = _running_loop() if admission.loop is None else None
         return loop is not None and any(
             other.loop is loop and other.is_admitted
             for gate in self._gates
             for other in gate.inside()
         )
+
+
+def _find_running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop of this thread; None outside of one, and in another library's."""
+    global _running_loop
+    find = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+    if find is None:  # a process that has not imported asyncio has no loop
+        return None
+    _running_loop = find  # calls of services go straight there from now on
+    loop: asyncio.AbstractEventLoop | None = find()
+    return loop
+
+
+_running_loop: Callable[[], asyncio.AbstractEventLoop | None] = _find_running_loop

@@ -15,12 +15,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from epochal.artifact import read_artifact, read_manifest
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
 from epochal.errors import EpochalError, ManifestError
-from epochal.sql import sql_signature
-from epochal.sql.function_registry import SQL_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,6 +79,8 @@ def inspect(path: Path, others: Sequence[Path], grants: Sequence[str] | None) ->
     Raises:
         EpochalError: one of the *other* plugins cannot be loaded.
     """
+    from epochal.artifact import read_artifact, read_manifest
+
     findings = Findings()
     try:
         artifact = read_artifact(path)
@@ -121,6 +120,9 @@ def _exports(rt: Runtime, plugin: str) -> Iterator[tuple[str, str]]:
 
 
 def _signature(export: Export) -> str:
+    from epochal.sql import sql_signature  # the engine, for a plugin with exports alone
+    from epochal.sql.function_registry import SQL_KINDS
+
     return sql_signature(export) if export.kind in SQL_KINDS else export.name
 
 

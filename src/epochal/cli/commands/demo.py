@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
 from time import monotonic
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epochal.cli.console import Json, console, error_console, write_json
-from epochal.demo.picture import Film
-from epochal.demo.report import show
-from epochal.demo.screen import follow, reading
-from epochal.demo.workload import Demonstration, Settings
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from epochal.demo.picture import Film
     from epochal.demo.report import Report
     from epochal.demo.stateful import StatefulReport
+    from epochal.demo.workload import Demonstration
 
 _FRAME_S: Final = 0.5  # of the moving picture
 
@@ -73,6 +70,19 @@ def demo(
     if stateful:
         _second_act(seconds, reloads, as_json=as_json)
         return
+    _first_act(seconds, reloads, threads, tasks, svg, as_json=as_json)
+
+
+def _first_act(
+    seconds: float, reloads: int, threads: int, tasks: int, svg: Path | None, *, as_json: bool
+) -> None:
+    import asyncio  # here, as the demonstration and its engine: no other command needs them
+
+    from epochal.demo.picture import Film
+    from epochal.demo.report import show
+    from epochal.demo.screen import reading
+    from epochal.demo.workload import Demonstration, Settings
+
     demonstration = Demonstration(Settings(seconds, reloads, threads=threads, tasks=tasks))
     out = error_console() if as_json else console()
     with reading(out, "reading the flights that left New York in 2013") as on_progress:
@@ -91,6 +101,8 @@ def demo(
 
 
 def _second_act(seconds: float, reloads: int, *, as_json: bool) -> None:
+    from epochal.demo.screen import follow
+
     try:
         from epochal.demo.stateful import StatefulDemonstration, show_stateful
     except ImportError as error:
@@ -105,6 +117,8 @@ def _second_act(seconds: float, reloads: int, *, as_json: bool) -> None:
 
 
 async def _run(demonstration: Demonstration, out: Console, film: Film | None) -> None:
+    from epochal.demo.screen import follow
+
     board, due = demonstration.board, 0.0
     with follow(board, out) as draw:
 

@@ -9,9 +9,9 @@ from urllib.parse import quote
 import typer
 from rich.text import Text
 
-from epochal.cli.client import DEFAULT, Client, Server
-from epochal.cli.commands.service import TokenFile  # noqa: TC001  typer reads annotations when it runs
+from epochal.cli.commands.service import connect
 from epochal.cli.console import Json, console, data_table, write_json
+from epochal.cli.server_options import DEFAULT, Server, TokenFile
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,7 +38,7 @@ def jobs(
       epochal jobs
       epochal jobs --run house.sweep
     """
-    with Client(server, token_file) as client:
+    with connect(server, token_file) as client:
         if run:
             answer = client.ask("POST", f"/v1/jobs/{quote(run, safe='')}/run")
         else:

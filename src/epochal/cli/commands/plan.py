@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from epochal.artifact import read_artifact, read_manifest
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
-from epochal.report import StepName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from epochal import Change
-    from epochal.report import Cutover, Version
+    from epochal.report import Cutover, StepName, Version
 
 
 def plan(
@@ -74,6 +72,8 @@ def _record(
     *,
     cascade: bool,
 ) -> None:
+    from epochal.artifact import read_artifact, read_manifest
+
     for path in load:
         change.load(path)
     for path in reload:
@@ -101,6 +101,8 @@ def _version(version: Version | None) -> dict[str, Any] | None:
 
 
 def _show(report: Cutover) -> None:
+    from epochal.report import StepName
+
     out, steps = console(), Table.grid(padding=(0, 1, 0, 0))
     steps.add_column(justify="right", style="dim")
     for number, step in enumerate(report.steps, 1):
@@ -114,4 +116,6 @@ def _show(report: Cutover) -> None:
 
 def _name_of(step: str) -> StepName:
     """The name that a step's line begins with; some names have two words ("close gates")."""
+    from epochal.report import StepName
+
     return next(name for name in StepName if f"{step} ".startswith(f"{name} "))

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from epochal.artifact import read_folder, read_manifest
 from epochal.cli.local_runtime import EVERY_KIND, Grants, Tables, checked_limit, read_tables
 from epochal.errors import HostError, ManifestError, PluginError
-from epochal.observe.logs import JsonLines, log_events, logger
-from epochal.runtime import Runtime
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
 
     from epochal.artifact import Artifact
+    from epochal.runtime import Runtime
     from epochal.server import ServiceLimits, ServiceState
     from epochal.server.tokens import Tokens
 
@@ -179,6 +177,8 @@ def _check_folders(*folders: Path | None) -> None:
 
 
 def _log(level: LogLevel, written: LogFormat) -> None:
+    from epochal.observe.logs import JsonLines, logger
+
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     handler.setFormatter(text if written is LogFormat.TEXT else JsonLines())
@@ -195,7 +195,9 @@ def _service(
     limits: ServiceLimits,
 ) -> ServiceState:
     from epochal.jobs import Jobs
+    from epochal.observe.logs import log_events
     from epochal.observe.tracing import instrument
+    from epochal.runtime import Runtime
     from epochal.server import ServiceState
     from epochal.sql import Database
 
@@ -220,6 +222,9 @@ def _service(
 
 def _load(rt: Runtime, folder: Path | None) -> None:
     """Load a folder; after a restore from the store, log the plugins that differ instead."""
+    from epochal.artifact import read_folder
+    from epochal.observe.logs import logger
+
     artifacts = read_folder(folder) if folder is not None else []
     epoch = rt.epoch
     if not epoch.number:
@@ -254,6 +259,8 @@ def _load_all(rt: Runtime, artifacts: Sequence[Artifact]) -> None:
 
 def _path_of(plugin: str | None, artifacts: Sequence[Artifact]) -> str:
     """The path of a plugin; without an id, of the first plugin whose manifest is wrong."""
+    from epochal.artifact import read_manifest
+
     for artifact in artifacts:
         try:
             is_it = read_manifest(artifact).id == plugin

@@ -5,10 +5,7 @@ While a change waits for its old code to fall out of use, the terminal shows the
 
 from __future__ import annotations
 
-import io
-import tarfile
 import threading
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -16,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from epochal.artifact import is_plugin_id, read_artifact, read_manifest
-from epochal.cli.client import DEFAULT, Client, Server
 from epochal.cli.console import Json, console, data_table, error_console, warn, write_json
+from epochal.cli.server_options import DEFAULT, Server, TokenFile
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from rich.status import Status
 
-    from epochal.artifact import Artifact
+    from epochal.cli.client import Client
 
 STILL_IN_USE: Final = 3
 """Exit status: the change is published, and its old code still in use after the wait."""
@@ -35,14 +32,6 @@ _LEEWAY_S: Final = 1.0
 _DIGITS: Final = 15
 """The longest number of a generation; longer digits are a version."""
 
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Contains the admin token; otherwise it is in the address or EPOCHAL_ADMIN_TOKEN.",
-        show_default=False,
-    ),
-]
 Wait = Annotated[
     float,
     typer.Option(min=0.0, max=86_400.0, help="Seconds to wait until the old code is unused."),
@@ -63,12 +52,25 @@ Reason = Annotated[
 ]
 
 
+def connect(server: str, token_file: Path | None) -> Client:
+    """A client of the service.
+
+    Raises:
+        HostError: the address is malformed, or the file cannot be read.
+    """
+    from epochal.cli.client import Client  # here, for the commands that ask no service
+
+    return Client(server, token_file)
+
+
 def _checked_id(plugin: str) -> str:
     """A plugin's id as part of an address.
 
     Raises:
         BadParameter: the text is not an id, and could change the address.
     """
+    from epochal.artifact import is_plugin_id
+
     if plugin and not is_plugin_id(plugin):
         raise typer.BadParameter(f"{plugin!r} is not a plugin's id")
     return plugin
@@ -90,7 +92,7 @@ def status(server: Server = DEFAULT, token_file: TokenFile = None, as_json: Json
       epochal status
       epochal status --server http://127.0.0.1:8000 --json
     """
-    with Client(server, token_file) as client:
+    with connect(server, token_file) as client:
         state = client.ask("GET", "/v1/status")
         drains = client.ask("GET", "/v1/drains")["drains"] if state["draining"] else []
     state["drains"] = drains
@@ -117,7 +119,7 @@ def plugins(server: Server = DEFAULT, token_file: TokenFile = None, as_json: Jso
       epochal plugins
       epochal plugins --json | jq '.plugins[].version'
     """
-    with Client(server, token_file) as client:
+    with connect(server, token_file) as client:
         answer = client.ask("GET", "/v1/plugins")
     if as_json:
         write_json(answer)
@@ -150,7 +152,7 @@ def events(
       epochal events --no-follow --json
     """
     last = None
-    with Client(server, token_file) as client:
+    with connect(server, token_file) as client:
         for kind, event in client.events():
             if kind == "hello":
                 last = event["last"]
@@ -192,12 +194,15 @@ def load(
       epochal load geo.py
       epochal load plugins/geo --wait 0
     """
+    from epochal.artifact import read_artifact, read_manifest
+    from epochal.cli.client import packed
+
     artifact = read_artifact(path)
     plugin = read_manifest(artifact).id
-    content = _packed(artifact)
+    content = packed(artifact)
     params = _params(wait, reason, cancel_holders=cancel_holders) | {"grant": grant or []}
     ask = _asking("PUT", f"/v1/plugins/{plugin}", if_epoch, params=params, content=content)
-    _change(Client(server, token_file), ask, plugin, wait, as_json=as_json)
+    _change(connect(server, token_file), ask, plugin, wait, as_json=as_json)
 
 
 def reload(
@@ -218,7 +223,7 @@ def reload(
     """
     params = _params(wait, reason, cancel_holders=cancel_holders)
     ask = _asking("POST", f"/v1/plugins/{plugin}/reload", if_epoch, params=params)
-    _change(Client(server, token_file), ask, plugin, wait, as_json=as_json)
+    _change(connect(server, token_file), ask, plugin, wait, as_json=as_json)
 
 
 def remove(
@@ -243,7 +248,7 @@ def remove(
     params = _params(wait, reason, cancel_holders=cancel_holders)
     params["cascade"] = str(cascade).lower()
     ask = _asking("DELETE", f"/v1/plugins/{plugin}", if_epoch, params=params)
-    _change(Client(server, token_file), ask, plugin, wait, as_json=as_json)
+    _change(connect(server, token_file), ask, plugin, wait, as_json=as_json)
 
 
 def rollback(
@@ -285,7 +290,7 @@ def rollback(
         body = {"to": int(to) if is_number else to}
         path = f"/v1/plugins/{plugin}/rollback"
         ask = _asking("POST", path, if_epoch, params=params, json=body)
-    _change(Client(server, token_file), ask, plugin or f"epoch {epoch}", wait, as_json=as_json)
+    _change(connect(server, token_file), ask, plugin or f"epoch {epoch}", wait, as_json=as_json)
 
 
 # --- requests ----------------------------------------------------------------------------------
@@ -330,6 +335,8 @@ def _is_watched() -> bool:
 
 def _watched(client: Client, ask: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
     """Send the request, and show the holders while it waits."""
+    from concurrent.futures import Future
+
     answer: Future[dict[str, Any]] = Future()
 
     def run() -> None:
@@ -392,19 +399,6 @@ def _drain_line(drain: dict[str, Any]) -> str:
     seconds = drain["seconds"]
     since = "" if seconds is None else f" for {seconds:.1f} s"
     return f"{drain['plugin']} generation {drain['generation']} is held{since} by {holders}"
-
-
-def _packed(artifact: Artifact) -> bytes:
-    """The body of an upload: a file as it is, a package as an archive of its folder."""
-    if not artifact.is_package:
-        return artifact.files[artifact.root]
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w:gz", compresslevel=6) as archive:
-        for name, content in artifact.files.items():
-            entry = tarfile.TarInfo(f"{artifact.name}/{name}")
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return sink.getvalue()
 
 
 def _plugins(count: int) -> str:

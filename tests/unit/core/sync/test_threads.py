@@ -12,7 +12,8 @@ from queue import SimpleQueue
 import pytest
 
 from epochal._core.sync import threads
-from epochal._core.sync.threads import LoopThread, ThreadPool, call_on_thread
+from epochal._core.sync.loop_thread import LoopThread
+from epochal._core.sync.threads import ThreadPool, call_on_thread
 
 
 def until(condition):
