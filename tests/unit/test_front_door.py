@@ -35,7 +35,7 @@ def test_every_error_has_a_code_of_its_own_and_stands_in_the_drawn_tree():
 CODES = """
     already-loaded artifact busy capability change-cancelled dependency dependency-cycle drain
     drain-timeout epoch-moved epochal export forked-runtime function hand-over hook-answer
-    host in-use incompatible init link manifest missing-dependency nested-change no-store
+    host in-use incompatible init link manifest missing-dependency nested-change no-epoch no-store
     no-thread not-active not-kept operation-ended pause-timeout phase-timeout plugin query
     registration
     query-cancelled query-timeout refused required-by restore runtime-closed shutdown store

@@ -307,7 +307,7 @@ def _set_loops() -> Iterator[asyncio.AbstractEventLoop]:
     """The event loops that threads have set; one may have a callback and no task."""
     policy = getattr(sys.modules.get("asyncio.events"), "_event_loop_policy", None)
     for variables in _of_every_thread(getattr(policy, "_local", None)):
-        loop = variables.get("_loop")
+        loop: Any = variables.get("_loop")
         if isinstance(loop, loop_class()):
             yield loop
 
