@@ -5,6 +5,7 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 DEMO  := $(VENV)/.demo
+DOCS  := $(VENV)/.docs
 BENCH := $(VENV)/.bench
 PEERS := $(VENV)/.peers
 LIBRARIES := $(VENV)/libraries
@@ -13,7 +14,7 @@ PYTHON ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stateful demo-picture serve test test-long downstream late lint bench bench-quick \
-  mutants soak libraries reload-libraries conformance clean
+  mutants soak libraries reload-libraries conformance docs clean
 
 help: ## Show this list
 	@echo "make <target>"
@@ -70,6 +71,10 @@ reload-libraries: $(LIBRARIES)/.ready ## Reload plugins that use 17 libraries; A
 conformance: $(PEERS) ## See what other ways to swap code do to running work; writes docs/conformance.md
 	@$(PY) -m conformance --page
 
+docs: $(DOCS) ## Build the site of docs/ into build/site, offline, with every link checked
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet $(ARGS)
+	@echo "build/site/index.html"
+
 bench: $(BENCH) ## Measure everything again; writes benchmarks/RESULTS.md; ARGS="calls drains"
 	@$(PY) -m benchmarks $(ARGS)
 
@@ -124,6 +129,10 @@ $(DEMO): pyproject.toml Makefile | $(PY)
 $(BENCH): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group bench
 	@touch $(BENCH)
+
+$(DOCS): $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --group docs
+	@touch $(DOCS)
 
 $(PEERS): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group conformance

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from epochal.demo.stateful import StatefulReport
     from epochal.demo.workload import Demonstration
 
-_FRAME_S: Final = 0.5  # of the moving picture
+_FRAME_S: Final = 0.8  # of the moving picture
 
 
 def demo(

@@ -1,0 +1,1 @@
+"""The machinery, sealed: hosts use what `epochal` and its public modules offer of it."""

@@ -1,0 +1,210 @@
+"""Every block of code on the site's own pages runs, and prints what its page says.
+
+* A python block with `title="name.py"` is a file; one without is run, in one namespace a page.
+* `text` after a python block is exactly what that block printed.
+* `console` blocks have commands, `$ epochal …` or `$ python …`, and lines that must be in the
+  output, in this order; `...` stands for anything.
+* toml, ini, yaml, dockerfile, nginx and sh blocks are configuration; test_deployment.py reads them.
+
+Pages with tests of their own, in this folder, are not run here.
+"""
+
+import contextlib
+import importlib.util
+import io
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from epochal import errors
+from epochal.cli import main
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(
+    page
+    for folder in ("tutorial", "guides", "concepts", "reference")
+    for page in (DOCS / folder).rglob("*.md")
+)
+# Tested by modules of their own beside this one.
+OTHERS = {"asgi", "hooks", "kinds", "port-from-register", "service", "stateful", "store", "testing"}
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+CONFIGURATION = {"toml", "ini", "yaml", "dockerfile", "nginx", "sh", "sql"}
+
+
+def blocks(page):
+    return BLOCK.findall(page.read_text())
+
+
+@contextlib.contextmanager
+def printed():
+    """The standard output of the block, as lines."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        yield out
+
+
+def run_command(command, folder):
+    """The output of a command of a console block."""
+    program, *arguments = shlex.split(command)
+    with printed() as out:
+        if program == "epochal":
+            status = main(arguments)
+            assert status in (0, 1), (command, out.getvalue())
+        else:
+            assert program == "python", command
+            with contextlib.ExitStack() as stack:
+                argv, sys.argv = sys.argv, arguments
+                stack.callback(setattr, sys, "argv", argv)
+                runpy.run_path(str(folder / arguments[0]), run_name="__main__")
+    return out.getvalue()
+
+
+def assert_shows(shown, output, where):
+    """Each line of a console block is in the output, in order."""
+    position = 0
+    for line in shown:
+        pattern = r".*?".join(map(re.escape, line.split("...")))
+        found = re.compile(pattern, re.DOTALL).search(output, position)
+        assert found, f"{where}: {line!r} is not in\n{output[position:]}"
+        position = found.end()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = set(sys.modules)
+    names, output, where = {"__name__": "__page__"}, None, page.name
+    try:
+        for language, title, text in blocks(page):
+            if title:
+                (tmp_path / title).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / title).write_text(text)
+                for name in (Path(title).stem, Path(title).parts[0]):
+                    sys.modules.pop(name, None)
+            elif language == "python":
+                with printed() as out:
+                    exec(compile(text, f"<{page.name}>", "exec"), names)
+                output = out.getvalue()
+            elif language == "text":
+                assert output == text, where
+            elif language == "console":
+                for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+                    command, *shown = part.splitlines()
+                    shown = [line for line in shown if line.strip() not in ("", "...")]
+                    assert_shows(shown, run_command(command, tmp_path), command)
+            else:
+                assert language in CONFIGURATION, (where, language)
+    finally:
+        closing = names.get("rt")
+        if closing is not None and hasattr(closing, "close"):
+            closing.close()
+        for name in set(sys.modules) - modules:
+            if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+
+
+def test_no_page_with_code_is_left_out():
+    tested = {page.stem for page in PAGES} | OTHERS
+    for page in DOCS.glob("*.md"):
+        languages = {language for language, _, _ in blocks(page)}
+        if languages & {"python"} and page.stem not in tested:
+            assert page.stem in {"watch", "observability", "names", "architecture"}, page
+    assert len(PAGES) >= 20
+
+
+def test_links_lead_to_pages_and_headings():
+    """As `make docs` checks them, for the pages that are in the repository."""
+    made = set(generated().PAGES)
+    seen = 0
+    for page in DOCS.rglob("*.md"):
+        prose = CODE.sub("", page.read_text())
+        for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", prose):
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            if file.is_relative_to(DOCS) and str(file.relative_to(DOCS)) in made:
+                continue
+            assert file.exists(), (page, target)
+            if anchor and file.suffix == ".md":
+                assert anchor in anchors(file), (page, target)
+            seen += 1
+    assert seen > 100
+
+
+def anchors(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    made = re.findall(r"^::: ([\w.]+)", text, re.MULTILINE)  # by mkdocstrings
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\s-]", "", h).strip().lower().replace(" ", "-") for h in headings}
+    slugs |= set(made)
+    return slugs | set(re.findall(r'id="([^"]+)"', text)) | set(re.findall(r"\{#([\w-]+)\}", text))
+
+
+def generated():
+    """The module that makes pages of the program."""
+    spec = importlib.util.spec_from_file_location("docs_generated", DOCS / "generated.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_made_pages_have_every_command_request_and_event():
+    from epochal.cli.root import app
+    from epochal.events import ChangeCommitted
+    from epochal.server.api import document
+
+    pages = {address: make() for address, make in generated().PAGES.items()}
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert len(commands) > 8
+    for command in commands:
+        assert f"## epochal {command}" in pages["reference/cli.md"]
+    assert (
+        "`--drain-timeout`" in pages["reference/cli.md"] or "`--wait`" in pages["reference/cli.md"]
+    )
+    for path in document()["paths"]:
+        assert f" {path}\n" in pages["reference/http.md"]
+    assert f"### {ChangeCommitted.__name__}" in pages["reference/events.md"]
+
+
+def test_every_error_has_its_cause_and_remedy_at_its_code():
+    page = (DOCS / "reference/errors.md").read_text()
+    sections = dict(re.findall(r"^### ([\w-]+)\n\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    seen = 0
+    for cls in classes:
+        if issubclass(cls, errors.EpochalError) and cls is not errors.EpochalError:
+            section = sections[cls.code]
+            assert section.startswith(f"`{cls.__name__}`, HTTP {status_of_class(cls)}. "), cls
+            assert re.search(r"\*\*Remedy\.\*\* \S.{10,}", section), cls
+            seen += 1
+    assert seen == len(sections) > 40
+
+
+def status_of_class(cls):
+    from epochal.server.problem_details import STATUSES
+
+    return next(STATUSES[base] for base in cls.__mro__ if base in STATUSES)
+
+
+def test_every_code_of_http_is_on_the_page():
+    page = (DOCS / "reference/errors.md").read_text()
+    server = DOCS.parent / "src/epochal/server"
+    sources = " ".join(path.read_text() for path in server.glob("*.py"))
+    codes = set(re.findall(r"Problem\(\s*\d+,\s*\"([\w-]+)\"", sources))
+    assert len(codes) > 8
+    for code in codes:
+        assert f'id="{code}"' in page or f"### {code}\n" in page, code
+
+
+@pytest.mark.parametrize(
+    "taught",
+    ["ctx.config", "init(", "ctx.spawn", "plugin.toml", "dependencies =", "vectorized"],
+)
+def test_what_an_author_must_know_is_on_a_page_for_authors(taught):
+    pages = [*(DOCS / "tutorial").glob("*.md"), *(DOCS / "guides").glob("*.md")]
+    assert any(taught in page.read_text() for page in pages)
