@@ -40,6 +40,7 @@ LONG = $(shell grep -rl --include='test_*.py' 'tests\.sizes' tests)
 test-long: $(STAMP) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
 	@EPOCHAL_LONG=1 $(PY) -m pytest --timeout=3600 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 	@$(if $(ARGS),,$(PY) -m tests.downstream)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory docs)
 
 downstream: $(STAMP) ## Suites and programs built on pluggy, over its manager here; ARGS="pytest tox"
 	@$(PY) -m tests.downstream $(ARGS)

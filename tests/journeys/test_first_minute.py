@@ -1,0 +1,47 @@
+"""`make demo` prepares what the demonstration needs, and nothing of the developers' tools."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """The commands of `make demo` in a fresh copy, not run."""
+    if (make := shutil.which("make")) is None:
+        pytest.skip("no make here")
+    folder = tmp_path_factory.mktemp("fresh copy")  # with a space in its name
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    done = subprocess.run(
+        [make, "--dry-run", "demo"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_only_what_the_demonstration_needs_is_installed(steps):
+    assert "--group" not in steps
+    assert steps.count(" -m pip install ") == 2
+    assert "350 MB" in steps
+    assert steps.index("350 MB") < steps.index(" -m pip install ")
+    assert steps.rstrip().endswith("-m epochal.cli demo")
+    assert re.search(r"pip install (?!.*--quiet).* -r ", steps), "with pip's progress"
+
+
+def test_the_demonstration_needs_no_extra_but_the_command(steps):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["optional-dependencies"]["sql"] + project["optional-dependencies"]["cli"]
+    assert {re.split(r"\W", each)[0] for each in needed} <= {
+        "datafusion",
+        "epochal",
+        "httpx",
+        "pyarrow",
+        "rich",
+        "typer",
+    }
