@@ -12,6 +12,7 @@ from tests.server.test_queries import wait_until_idle
 
 from epochal.events import StoreFaulted
 from epochal.server import ServiceLimits
+from epochal.server.connection import Connection
 from epochal.server.event_stream import KEPT
 from epochal.server.serve import AcceptFaults
 
@@ -166,3 +167,36 @@ def test_accept_failures_are_logged_once_a_minute(caplog):
     asyncio.run(main())
     assert len(caplog.records) == 1
     assert "Too many open files" in caplog.text
+
+
+# --- one piece -----------------------------------------------------------------------------------
+
+
+def test_a_whole_answer_is_written_in_one_piece(served, monkeypatch):
+    written, original = [], Connection.write_whole
+
+    def write_whole(self, *answer):
+        written.append(original(self, *answer))
+        return written[-1]
+
+    monkeypatch.setattr(Connection, "write_whole", write_whole)
+    answer = served.query("SELECT 1 AS x")
+    assert (answer.json()["rows"], written) == ([[1]], [True])
+    assert answer.headers["content-security-policy"]
+    assert answer.headers["date"]
+    assert served.http.head("/healthz").status_code == 200  # has a length, and no body
+    assert served.http.get("/metrics").status_code == 200
+    assert written == [True, True]
+
+
+def test_a_bad_header_is_left_to_the_server(served, monkeypatch):
+    refused = []
+    original = Connection.write_whole
+
+    def write_whole(self, status, headers, body):
+        refused.append(original(self, status, [*headers, (b"x", b"a\r\nset-cookie: b")], body))
+        return original(self, status, headers, body)
+
+    monkeypatch.setattr(Connection, "write_whole", write_whole)
+    assert "set-cookie" not in served.query("SELECT 1").headers
+    assert refused == [False]

@@ -5,7 +5,6 @@ Everything here refuses with a `Problem` whose detail names the field and the ex
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -14,6 +13,7 @@ import msgspec
 
 from epochal.server.problem_details import Problem
 from epochal.server.state import BODY_S, service_of
+from epochal.sql.coarse_timers import TimeLimit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ async def read_body(request: Request, max_bytes: int, timeout: float = BODY_S) -
     left, more = max_bytes, True
     parts: list[bytes] = []
     try:
-        async with asyncio.timeout(timeout):
+        async with TimeLimit(timeout):
             while more:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":

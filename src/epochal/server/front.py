@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
 from epochal.server.problem_details import Problem, answer_to, problem
-from epochal.server.responses import abort_connection
+from epochal.server.responses import ONE_WRITE, abort_connection
 from epochal.server.schemas import epoch_ref
 from epochal.server.security import HEADERS, Guard
 
@@ -140,13 +140,24 @@ class _Exchange:
         shows_epoch: whether the answer names the current epoch.
     """
 
-    __slots__ = ("_is_read", "_receive", "_runtime", "_send", "has_begun", "shows_epoch")
+    __slots__ = (
+        "_head",
+        "_is_read",
+        "_receive",
+        "_runtime",
+        "_send",
+        "_write_whole",
+        "has_begun",
+        "shows_epoch",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, runtime: Runtime) -> None:
         self._receive: Final = receive
         self._send: Final = send
         self._runtime: Final = runtime
         self._is_read = not _has_body(scope["headers"])
+        self._head: Message | None = None  # of an answer whose body comes in a moment
+        self._write_whole: Final = scope.get(ONE_WRITE) if scope["method"] != "HEAD" else None
         self.has_begun = False
         self.shows_epoch = False
 
@@ -162,6 +173,13 @@ class _Exchange:
         self.has_begun = True
         if message["type"] == "http.response.start":
             message["headers"] = self._with_headers(message["headers"])
+            if self._write_whole is not None and any(
+                name == b"content-length" for name, _ in message["headers"]
+            ):
+                self._head = message
+                return
+        elif self._head is not None and await self._send_with_head(message):
+            return
         elif not self._is_read and not message.get("more_body", False):
             # The answer first, then the rest of the body, then the answer's end: with the end
             # first the server would close the connection, and the reset overtakes the answer.
@@ -169,6 +187,20 @@ class _Exchange:
             await self._drop_body()
             message = {"type": "http.response.body"}
         await self._send(message)
+
+    async def _send_with_head(self, message: Message) -> bool:
+        """Send the head; whether the body was sent with it, in one piece."""
+        head, self._head = self._head, None
+        assert head is not None
+        assert self._write_whole is not None
+        if self._is_read and not message.get("more_body", False):
+            is_sent: bool = self._write_whole(
+                head["status"], head["headers"], message.get("body", b"")
+            )
+            if is_sent:
+                return True
+        await self._send(head)
+        return False
 
     def _with_headers(self, given: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         names = {name for name, _ in given}

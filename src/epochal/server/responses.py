@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from epochal.errors import EpochalError
 from epochal.server.problem_details import logger
 from epochal.server.schemas import encode
+from epochal.sql.coarse_timers import TimeLimit, call_later
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -33,6 +34,10 @@ T = TypeVar("T")
 ABORT: Final = "epochal.abort"
 """The key in a request's scope, where the server sets it, of the function that ends the connection
 at once, with or without its last bytes sent."""
+
+ONE_WRITE: Final = "epochal.one_write"
+"""The key, where the server sets it, of the function that writes a whole answer in one piece; see
+`epochal.server.connection.Connection.write_whole`."""
 
 READ_S: Final = 30.0
 """A follower of events may read nothing for so long while its buffers are full."""
@@ -175,7 +180,7 @@ async def _send_whole(answer: Response, send: Send, timeout: float) -> None:
         "headers": answer.raw_headers,
     }
     body = bytes(answer.body)
-    async with asyncio.timeout(timeout):
+    async with TimeLimit(timeout):
         await send(head)
         if len(body) <= _PART:
             await send({"type": "http.response.body", "body": body})
@@ -204,7 +209,7 @@ class _DisconnectWatch:
         self._receive: Final = receive
         self._is_gone = False
         self._waiting: asyncio.Task[None] | None = None
-        self._timer: Final = task.get_loop().call_later(_WATCHED_AFTER_S, self._begin)
+        self._timer: Final = call_later(_WATCHED_AFTER_S, self._begin)
 
     def _begin(self) -> None:
         self._waiting = asyncio.ensure_future(self._wait())

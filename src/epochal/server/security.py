@@ -27,8 +27,6 @@ from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers
-
 from epochal.server.problem_details import Problem
 
 if TYPE_CHECKING:
@@ -38,6 +36,9 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 KEY_HEADER: Final = "epochal-session"
+_READ_FIELDS: Final = frozenset(
+    {b"host", b"origin", b"sec-fetch-site", b"authorization", b"cookie", KEY_HEADER.encode()}
+)
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -146,7 +147,7 @@ class Guard:
         Raises:
             Problem: it needs a higher one, or comes from a foreign page or by a foreign name.
         """
-        headers = Headers(scope=scope)
+        headers = _Fields(scope["headers"])
         self._check_host(headers)
         own_origin = self._check_origin(scope["path"], headers)
         needed = right_needed(scope["method"], scope["path"])
@@ -155,12 +156,12 @@ class Guard:
             self._refuse(headers, needed)
         return held
 
-    def _check_host(self, headers: Headers) -> None:
+    def _check_host(self, headers: _Fields) -> None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._access.is_served(hosts[0]):
             raise Problem(421, "host", "the service is not known by that name; see --allow-host")
 
-    def _check_origin(self, path: str, headers: Headers) -> bool:
+    def _check_origin(self, path: str, headers: _Fields) -> bool:
         """Whether the request comes from the page itself, by its browser's headers."""
         origins = headers.getlist("origin")
         if any(not self._access.is_own(origin) for origin in origins):
@@ -171,7 +172,7 @@ class Guard:
         # Browsers send no `Origin` with a page's own reads.
         return bool(origins) or site == "same-origin"
 
-    def _right_of(self, headers: Headers, *, own_origin: bool) -> Right:
+    def _right_of(self, headers: _Fields, *, own_origin: bool) -> Right:
         access = self._access
         without_token = Right.READ if access.query_token is None else Right.NOTHING
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -183,7 +184,7 @@ class Guard:
         has_key = _same(headers.get(KEY_HEADER, ""), access.key)
         return Right.CHANGE if has_key and own_origin else Right.READ
 
-    def _refuse(self, headers: Headers, needed: Right) -> None:
+    def _refuse(self, headers: _Fields, needed: Right) -> None:
         if self._access.of_token(headers.get("authorization", "")[7:].strip()) is Right.READ:
             raise Problem(403, "right", "the token is for queries; this needs the admin token")
         token = "the admin token" if needed is Right.CHANGE else "a token"
@@ -209,6 +210,27 @@ def authorities_of(sock: socket.socket, names: Iterable[str]) -> frozenset[str]:
     return frozenset(own | {name.lower().rstrip(".") for name in names})
 
 
+class _Fields:
+    """The fields of a request's head that matter here."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: Final[dict[bytes, list[str]]] = {}
+        for name, value in headers:
+            if name in _READ_FIELDS:
+                self._values.setdefault(name, []).append(value.decode("latin-1"))
+
+    def get(self, name: str, default: str = "") -> str:
+        """The first field of a name."""
+        values = self._values.get(name.encode())
+        return values[0] if values else default
+
+    def getlist(self, name: str) -> list[str]:
+        """All fields of a name."""
+        return self._values.get(name.encode(), [])
+
+
 def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), wanted.encode(errors="replace"))
 
@@ -217,8 +239,8 @@ def _derived(token: str, purpose: str) -> str:
     return hmac.digest(token.encode(), f"epochal {purpose}".encode(), "sha256").hex()
 
 
-def _cookie(headers: Headers, name: str) -> str:
-    if (given := headers.get("cookie")) is None:
+def _cookie(headers: _Fields, name: str) -> str:
+    if not (given := headers.get("cookie")):
         return ""
     try:
         cookie = SimpleCookie(given).get(name)

@@ -41,11 +41,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.sync.threads import ThreadPool
 from epochal.errors import BusyError, EpochalError, NoThreadError
+from epochal.sql.coarse_timers import TICK_S, call_later
 from epochal.sql.execution import EndReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from epochal.sql.coarse_timers import CoarseTimer
     from epochal.sql.execution import Execution
     from epochal.sql.query import Query
     from epochal.sql.result import Result
@@ -262,7 +264,7 @@ class _Planning:
         self.has_begun = False
         self.reads_ahead: Final = then is None
         self._planned: Result | None = None  # set by the thread while it reads ahead
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | CoarseTimer | None = None
         context = copy_context()
         self._work: Callable[[], Result] | None = partial(context.run, self._plan, query, then)
 
@@ -300,7 +302,9 @@ class _Planning:
         self, seconds: float, look: Callable[[_Planning, Execution], None], execution: Execution
     ) -> None:
         """Call `look` after a while, unless it is over by then."""
-        self._timer = self._loop.call_later(seconds, look, self, execution)
+        call = partial(look, self, execution)
+        is_soon = seconds < TICK_S
+        self._timer = self._loop.call_later(seconds, call) if is_soon else call_later(seconds, call)
 
     def deliver_planned(self) -> bool:
         """Give the loop a result whose rows are still read; whether there was one."""

@@ -132,7 +132,7 @@ MUTANTS = (
         where="Connection._expect_head",
         at="assign 0",
         edit=delete(),
-        shape="ed4a1b",
+        shape="a94155",
         test=CONNECTIONS + "test_an_endless_head_is_answered_408_and_closed",
     ),
     Mutant(
@@ -145,6 +145,17 @@ MUTANTS = (
         edit=delete(),
         shape="c5b9d2",
         test=CONNECTIONS + "test_pipelined_requests_do_not_hide_a_disconnect",
+    ),
+    Mutant(
+        "service.headers-cannot-be-split",
+        "the service",
+        "a line break in a header's value begins another header",
+        module="epochal.server.connection",
+        where="Connection.write_whole",
+        at="if 2 / test",
+        edit=replace("False"),
+        shape="e370cb",
+        test=CONNECTIONS + "test_a_bad_header_is_left_to_the_server",
     ),
     Mutant(
         "service.third-signal-always-exits",
@@ -346,7 +357,7 @@ MUTANTS = (
         where="_Exchange.send",
         at="if 1 / test",
         edit=replace("False"),
-        shape="e17248",
+        shape="ae744c",
         test="tests/server/test_unread_bodies.py::test_a_client_with_a_chunked_body_sees_the_refusal",
     ),
 )
