@@ -116,7 +116,7 @@ def _against_import() -> Iterator[Figure]:
     each = [seconds / _IMPORTED * 1e3 for seconds in imports]
     yield from_repeats("import of a module", each, "ms")
     name = f"load of {_IMPORTED:,} plugins / import of the same modules"
-    yield from_repeats(name, ratios(loads, imports), "x", 1.5)
+    yield from_repeats(name, ratios(loads, imports), "x", 2.5)
 
 
 def _import(folder: str, names: list[str]) -> float:

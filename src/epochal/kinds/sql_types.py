@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 
@@ -123,6 +124,7 @@ FAMILIES: Final = (
 """Arrow types without a family (decimals, null) are converted value by value and refuse nothing."""
 
 
+@cache
 def annotated_types() -> tuple[type, ...]:
     """The Python types that are SQL types by themselves."""
     return tuple(kind.python for kind in SQL_TYPES if kind.python is not None)

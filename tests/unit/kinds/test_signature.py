@@ -1,5 +1,7 @@
 """The annotations that are SQL types, and the errors for those that are not."""
 
+import functools
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -13,6 +15,7 @@ import pytest
 
 from epochal import Export
 from epochal.kinds import aggregate, scalar, table_function, window
+from epochal.kinds.signature import read_signature
 from epochal.sql import sql_signature
 
 
@@ -282,3 +285,37 @@ def test_kinds_need_no_engine():
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "checked\n"), done.stderr
+
+
+def _decorated(function):
+    @functools.wraps(function)
+    def inner(*args):
+        return function(*args)
+
+    return inner
+
+
+def _plain(x: int, y: float = 1.0) -> float:
+    return x * y
+
+
+def _options(x: int, *, strict: bool = False) -> int:
+    return x
+
+
+def _shown(x: int) -> int:
+    return x
+
+
+_shown.__signature__ = inspect.Signature(
+    [inspect.Parameter("z", inspect.Parameter.POSITIONAL_ONLY, default=3)]
+)
+_shown.__annotations__ = {"z": int, "return": int}
+
+
+@pytest.mark.parametrize("function", [_plain, _decorated(_plain), _options, _shown])
+def test_the_parameters_are_those_that_inspect_shows(function):
+    shown = inspect.signature(function).parameters.values()
+    assert [(one.name, one.required) for one in read_signature(function).parameters] == [
+        (one.name, one.default is one.empty) for one in shown if one.kind is not one.KEYWORD_ONLY
+    ]

@@ -119,6 +119,7 @@ class StepRunner:
         ms: milliseconds by the name of the step, so far.
         forbid_commit: gives the change up unless it commits, in one step of C code: no exception
             of a signal handler comes before its end.
+        gives_way: whether to pause before each call of plugin code, for operations that run.
         cancelled: done once a caller has given up: the change, or its wait if that commits.
         machine: what goes on if this thread is abandoned.
     """
@@ -132,6 +133,7 @@ class StepRunner:
         "_watch",
         "cancelled",
         "forbid_commit",
+        "gives_way",
         "machine",
         "ms",
     )
@@ -139,6 +141,7 @@ class StepRunner:
     machine: Machine
 
     def __init__(self, runtime: int, context: Context) -> None:
+        self.gives_way = True
         self._runtime: Final = runtime
         self._context: Final = context
         self._pid: Final = os.getpid()
@@ -176,7 +179,8 @@ class StepRunner:
             BaseException: whatever the code raised.
         """
         assert step.deadline is not None
-        sleep(_GIVE_WAY_S)
+        if self.gives_way:
+            sleep(_GIVE_WAY_S)
         context = self._context.copy()
         call = PluginCall(self._runtime)
         context.run(changing.set, call)

@@ -111,6 +111,9 @@ class Staging:
         """Start from the epoch that is current now, in the change's turn."""
         self.old_epoch = self._epochs.current
         self.numbers = (self.old_epoch.number, self.old_epoch.number)
+        # Before the first epoch there are no operations: a start of a thousand plugins pauses for
+        # none.
+        self._runner.gives_way = self.old_epoch.number > 0
 
     @property
     def is_published(self) -> bool:

@@ -418,7 +418,10 @@ class Generation:
         """
         if self._watch is not None and self._namespace is not None:
             self._watch.look(self._namespace.modules.values())
-        with self.origin.running(), self._noting():
+        runs_code = self.entry_point("init") or any(key[0].opens for key in self.exports)
+        # Two looks at the process's tables, a quarter of a small plugin's load, are for code that
+        # could change them.
+        with self.origin.running(), self._noting() if runs_code else nullcontext():
             self._call("init", self._context)
             for key, export in self.exports.items():
                 if export.kind.opens:

@@ -312,7 +312,7 @@ class Kind(Generic[F]):
     @property
     def has_global_rule(self) -> bool:
         """Whether it has a rule over all its exports."""
-        return type(self).validate_together is not Kind[Any].validate_together
+        return type(self).validate_together is not _PLAIN["validate_together"]
 
     @property
     def needs_both(self) -> bool:
@@ -326,7 +326,7 @@ class Kind(Generic[F]):
     @property
     def opens(self) -> bool:
         """Whether it opens its exports, rather than offering the objects that the plugin marked."""
-        return type(self).open is not Kind[Any].open
+        return type(self).open is not _PLAIN["open"]
 
     def open(self, export: Export) -> Any:
         """Make the instance that serves this export. The plain kind offers the target itself.
@@ -359,6 +359,10 @@ class Kind(Generic[F]):
 
     def __repr__(self) -> str:
         return f"<kind {self.name}>"
+
+
+_PLAIN: Final = vars(Kind)
+"""The methods of a kind that overrides none. (`Kind[Any].open` takes 6 µs, for each export.)"""
 
 
 def marks_of(target: object, name: str = "") -> tuple[Mark, ...]:
