@@ -13,7 +13,6 @@ import threading
 import unittest
 import warnings
 import weakref
-from concurrent import futures
 
 import pytest
 from tests.conftest import tool
@@ -748,10 +747,31 @@ assert EVENT.wait(20)
     try:
         assert STARTED.wait(10)
         del epoch
-        assert not futures.wait(draining, 10).not_done
+        assert all(ended.wait(10) for ended in draining)
     finally:
         EVENT.set()
         slow.join(10)
     rt.close()
     cutover = next(event.cutover for event in finished if event.change == 2)
     assert cutover.reclaimed, cutover.leaks
+
+
+def test_a_policy_of_event_loops_goes_with_its_version(rt, plugins):
+    """The default one, which the first loop makes, is the process's and stays."""
+    code = """
+import asyncio
+class Mine(asyncio.DefaultEventLoopPolicy): pass
+def init(ctx):
+    asyncio.run(asyncio.sleep(0))
+    asyncio.set_event_loop_policy(Mine())
+"""
+    asyncio.set_event_loop_policy(None)
+    for _ in range(2):
+        rt.load(write(plugins, code)) if not rt.epoch.generations else rt.reload("geo")
+        assert type(asyncio.get_event_loop_policy()).__name__ == "Mine"
+    assert rt.remove("geo").reclaimed
+    policy = asyncio.get_event_loop_policy()
+    assert type(policy) is asyncio.DefaultEventLoopPolicy
+    rt.load(write(plugins, "import asyncio\ndef init(ctx): asyncio.run(asyncio.sleep(0))\n"))
+    rt.remove("geo")
+    assert asyncio.get_event_loop_policy() is policy

@@ -209,6 +209,17 @@ MUTANTS = (
         test=LISTS + "test_other_threads_miss_no_item_meanwhile",
     ),
     Mutant(
+        "tables.event-loop-policy",
+        "tables",
+        "the event-loop policy of a version stays when it goes",
+        module="epochal._core.generation.process_tables",
+        where="PolicyTable.is_ordinary",
+        at="return 0 / value",
+        edit=replace("True"),
+        shape="125085",
+        test=RESOURCES + "test_a_policy_of_event_loops_goes_with_its_version",
+    ),
+    Mutant(
         "tables.of-one-change",
         "tables",
         "a new version sees what another version, which goes in the same change, has replaced",

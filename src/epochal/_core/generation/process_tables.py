@@ -7,6 +7,7 @@ reason in its class.
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import copyreg
 import gc
@@ -20,13 +21,15 @@ from itertools import filterfalse
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from epochal._core.generation.watched_table import Entry, ListTable, NamedTable
+from epochal._core.generation.watched_table import ABSENT, Entry, ListTable, NamedTable
 from epochal._core.introspect.object_names import MODULE_OF_NAME, PublicView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from epochal._core.generation.watched_table import Owns, WatchedTable
+
+_POLICY: Final = "_event_loop_policy"
 
 _PRIVATE: Final = re.compile(r"[a-z][a-z0-9_]*__g\d+_[0-9a-f]{8}")
 """The private name of a module of a generation."""
@@ -148,6 +151,25 @@ class LoggerTable(NamedTable):
             return True
 
         return Entry(entry.description, undo)
+
+
+class PolicyTable(NamedTable):
+    """asyncio's policy of event loops; the default one is made by the first code that needs it."""
+
+    def __init__(self) -> None:
+        super().__init__("asyncio{}", lambda: asyncio.events.__dict__, frozenset({_POLICY}))
+
+    def now(self) -> dict[Any, Any]:
+        """The policy, if one was set."""
+        return {key: policy for key, policy in super().now().items() if policy is not None}
+
+    def put(self, key: Any, value: object) -> None:
+        """Set a policy; `ABSENT` for the default one."""
+        super().put(key, None if value is ABSENT else value)
+
+    def is_ordinary(self, key: Any, value: object) -> bool:
+        """Whether it is the default one, which every loop of the process goes on with."""
+        return type(value) is asyncio.DefaultEventLoopPolicy
 
 
 class FinalizerTable(ListTable):
@@ -282,6 +304,7 @@ TABLES: Final[tuple[WatchedTable, ...]] = (
     ),
     ModuleTable("sys.modules entry {}", lambda: sys.modules),
     NamedTable("copyreg reducer of {}", lambda: cast("dict[Any, Any]", copyreg.dispatch_table)),
+    PolicyTable(),
     *_LISTS,
 )
 """The tables that are always there, looked at in this order and undone in it."""
