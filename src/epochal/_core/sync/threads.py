@@ -32,6 +32,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
+import weakref
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
@@ -79,35 +80,49 @@ class _Thread(threading.Thread):
     """A thread whose start can be interrupted, by an exception of a signal handler.
 
     `Thread.start` waits until the thread has begun, in an `Event`, which is written in Python. An
-    exception within it may leave its lock acquired, and the new thread waits for that for ever.
+    exception within it may leave its lock acquired, and the new thread waits for that for ever. And
+    a thread that dies before it has begun, for want of memory, would be waited for for ever.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._started = _Begun()
 
+    @property
+    def _bootstrap(self) -> Callable[[], None]:
+        bootstrap: Callable[[], None] = partial(super()._bootstrap)  # type: ignore[misc]
+        self._started.watch(bootstrap)
+        return bootstrap
+
 
 class _Begun:
     """The part of an `Event` that `Thread` uses, in steps that are whole or not done."""
 
-    __slots__ = ("_come", "_is_set")
+    __slots__ = ("_come", "_death", "_is_set")
 
     def __init__(self) -> None:
         self._is_set = False
         self._at_fork_reinit()
 
+    def watch(self, bootstrap: Callable[[], None]) -> None:
+        """Note the thread's own reference to what it runs, which dies with it."""
+        self._death = weakref.ref(bootstrap, self._come.put)
+
     def is_set(self) -> bool:
         return self._is_set
 
     def set(self) -> None:
-        self._is_set = True
+        # First the step that counts: an exception between the two changes nothing.
         self._come.put(None)
+        self._is_set = True
 
     def wait(self) -> None:
-        self._come.get()  # by one thread, once
+        if self._come.get() is not None:  # by one thread, once
+            raise RuntimeError("it ended before it began")
+        self._is_set = True
 
     def _at_fork_reinit(self) -> None:
-        self._come: SimpleQueue[None] = SimpleQueue()
+        self._come: SimpleQueue[weakref.ref[Callable[[], None]] | None] = SimpleQueue()
 
 
 def call_on_thread(work: Callable[[], T], *, name: str) -> Future[T]:
