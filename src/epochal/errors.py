@@ -7,6 +7,8 @@
     │   ├── UnknownPluginError             (also a LookupError)
     │   ├── UnknownExportError             (also a KeyError)
     │   ├── AlreadyLoadedError
+    │   ├── ConfigError                    the configuration of a plugin is wrong
+    │   │   └── ConfigKeyError                 (also a KeyError) it lacks a key
     │   ├── SourceConflictError            two files or folders say that they are one plugin
     │   ├── NestedChangeError              plugin code that a change runs asked for another change
     │   ├── NoEpochError                   a request that no middleware pinned an epoch for
@@ -65,8 +67,10 @@ event, the plugin and the next thing to do; its facts are attributes, too.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from os import fspath
-from typing import TYPE_CHECKING
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +78,10 @@ if TYPE_CHECKING:
 
     from epochal._core.generation.states import LifecycleState
     from epochal.report import Holder, Straggler
+
+
+_TAGGED: Final = re.compile(r"(.*)@(g\d+\w*)", re.DOTALL)
+"""The file name of a plugin's code: its path and its generation's tag."""
 
 
 class EpochalError(Exception):
@@ -127,6 +135,39 @@ class AlreadyLoadedError(HostError):
         super().__init__(
             f"plugin {plugin!r} is already active; use reload to replace it, or remove it first"
         )
+
+
+class ConfigError(HostError):
+    """The host's configuration of a plugin does not fit the class that its manifest names.
+
+    Attributes:
+        plugin: the plugin's id.
+        faults: every fault; each begins with its key.
+    """
+
+    def __init__(self, plugin: str, faults: Sequence[str]) -> None:
+        self.plugin = plugin
+        self.faults = tuple(faults)
+        super().__init__(f"the configuration of plugin {plugin!r}: {'; '.join(faults)}")
+
+
+class ConfigKeyError(ConfigError, KeyError):
+    """A plugin read a key that its configuration does not have.
+
+    Attributes:
+        key: the key.
+    """
+
+    def __init__(self, plugin: str, key: object) -> None:
+        self.key = key
+        fault = (
+            f"{key} is missing; give it with config={{{key!r}: …}}, or --config {plugin}.{key}=…"
+        )
+        super().__init__(plugin, [fault])
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which puts the sentence in quotes.
+        return str(self.args[0])
 
 
 class SourceConflictError(HostError):
@@ -539,21 +580,63 @@ class BusyError(QueryError):
 
 
 def format_error(error: BaseException) -> str:
-    """An exception in one line: its type and the first line of its text, if it has any.
+    """An exception in one line: type, first line of its text, place in the plugin that raised it.
 
-    Never raises, so it is safe for errors of plugins. A syntax error in a plugin is shown with its
-    file's path, which its own text lacks.
+    Never raises, so it is safe for errors of plugins: `KeyError: 'k' (plugins/geo.py, line 7)`. An
+    error that passed no plugin's code has no place.
     """
     name = type(error).__name__
-    if isinstance(error, SyntaxError):
-        path, generation_tag, _ = (error.filename or "").rpartition("@g")
-        if generation_tag:
-            return f"{name}: {error.msg} ({path}, line {error.lineno})"
+    if isinstance(error, SyntaxError) and _TAGGED.fullmatch(error.filename or ""):
+        return f"{name}: {error.msg}{_shown_place(error.filename or '', error.lineno)}"
+    place = place_of_error(error)
     try:
         text = str(error).strip()
     except BaseException as worse:  # noqa: BLE001  foreign code, and must be reported
-        return f"{name} (no text: its str() raised {type(worse).__name__})"
-    return f"{name}: {text.splitlines()[0]}" if text else name
+        return f"{name} (no text: its str() raised {type(worse).__name__}){place}"
+    text = text.splitlines()[0] if text else ""
+    if place and text.endswith(place):  # an error that was made of another one
+        place = ""
+    return f"{name}: {text}{place}" if text else f"{name}{place}"
+
+
+def reason_of(error: BaseException) -> str:
+    """The reason for which a kind refuses: all its words. Another error as `format_error` has it.
+
+    A `TypeError` or `ValueError` is how a kind refuses, so its class says nothing; one that the
+    plugin's code raised is a fault there.
+    """
+    if isinstance(error, (TypeError, ValueError)) and not place_of_error(error):
+        with suppress(BaseException):  # foreign code
+            return str(error) or format_error(error)
+    return format_error(error)
+
+
+def place_of_error(error: BaseException, *, in_full: bool = True) -> str:
+    """` (plugins/geo.py, line 7)`: the innermost frame of the plugin whose code was called first.
+
+    Frames of other plugins, and of distributions that it carries with it in `_vendor`, are passed
+    over. Empty if the error passed no plugin's code.
+
+    Args:
+        error: the error, with its traceback.
+        in_full: whether to show the file's path, and not its name alone.
+    """
+    entry, plugin, found = error.__traceback__, None, ""
+    while entry is not None:
+        code = entry.tb_frame.f_code
+        tagged = _TAGGED.fullmatch(code.co_filename)
+        if tagged and not (found and "/_vendor/" in code.co_filename):
+            top = str(entry.tb_frame.f_globals.get("__name__")).partition(".")[0]
+            plugin = plugin or (tagged[2], top)
+            if plugin == (tagged[2], top):
+                found = _shown_place(code.co_filename, entry.tb_lineno, in_full=in_full)
+        entry = entry.tb_next
+    return found
+
+
+def _shown_place(file: str, line: int | None, *, in_full: bool = True) -> str:
+    path = file.rpartition("@")[0]
+    return f" ({path if in_full else PurePath(path).name}, line {line})"
 
 
 def _known(word: str, names: Sequence[str]) -> str:

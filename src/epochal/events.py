@@ -37,10 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from epochal._core.generation.states import LifecycleState
-    from epochal.report import Cutover, Holder, Leak
+    from epochal.report import Cutover, Holder, Leak, Swap
 
 BACKLOG: Final = 10_000
 """How many events a subscriber may be behind before it misses some."""
+_NO_WAIT_S: Final = 0.5
+"""A drain that is reported sooner had no limit that an operator would have chosen."""
+_LISTED: Final = 20
+"""So many plugins are named in a line."""
 _END_S: Final = 5.0
 """Seconds that ending a subscription waits for its callback: that may never return."""
 
@@ -100,17 +104,60 @@ class ChangeStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeCommitted(Event):
-    """A change was published: operations that begin now see the new epoch."""
+    """A change was published: operations that begin now see the new epoch.
+
+    Attributes:
+        change: its number.
+        epoch_before: the number of the epoch that it replaced.
+        epoch_after: the number of the new epoch.
+        plugins: the ids of the plugins that changed.
+        swaps: what happened to each of them.
+        reason: by whom and why, as the change's caller gave it.
+    """
 
     change: int
     epoch_before: int
     epoch_after: int
     plugins: tuple[str, ...]
+    swaps: tuple[Swap, ...] = ()
+    reason: str = ""
+
+    @property
+    def level(self) -> int:
+        """INFO; DEBUG if no plugin changed, as at the end of a runtime without plugins."""
+        return logging.INFO if self.plugins else logging.DEBUG
+
+    @property
+    def epoch(self) -> int:
+        """The number of the new epoch."""
+        return self.epoch_after
+
+    @property
+    def plugin(self) -> str | None:
+        """The plugin's id, if it is one alone."""
+        return self.plugins[0] if len(self.plugins) == 1 else None
+
+    @property
+    def version(self) -> str | None:
+        """The version that serves now, or that was removed, of one plugin alone."""
+        swap = self.swaps[0] if len(self.swaps) == 1 else None
+        one = None if swap is None else swap.new or swap.old
+        return None if one is None else one.version
+
+    @property
+    def verb(self) -> str | None:
+        """`load`, `reload` or `remove`, if the change did the same to all its plugins."""
+        verbs = {_verb_of(swap) for swap in self.swaps}
+        return verbs.pop() if len(verbs) == 1 else None
 
     def describe(self) -> str:
-        """The number, the new epoch and the plugins."""
-        plugins = ", ".join(self.plugins)
-        return f"change {self.change} published epoch {self.epoch_after}: {plugins}"
+        """`reload vat 1.0 -> 1.1 (epoch 2, by watch)`."""
+        listed = ", ".join(map(_described, self.swaps[:_LISTED])) or ", ".join(self.plugins)
+        more = f", and {len(self.swaps) - _LISTED} more" if len(self.swaps) > _LISTED else ""
+        # The watcher's reason has the names of the files, which are in the line already.
+        by = "watch" if self.reason.startswith("watch:") else self.reason
+        where = f"epoch {self.epoch_after}{f', by {by}' if by else ''}"
+        return f"{listed or 'no plugin'}{more} ({where})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,17 +196,23 @@ class ChangeFailed(Event):
     """A change failed before publish and was rolled back; the active generations are untouched.
 
     `code` is the error's stable code, `error` its text, `phases_ms` how long each step took until
-    then. `caller` is what `EventStream.identify_callers` reads.
+    then, `reason` by whom and why, as the change's caller gave it. `caller` is what
+    `EventStream.identify_callers` reads.
     """
 
-    _LEVEL: ClassVar[int] = logging.ERROR
     _TEXT: ClassVar[str] = "change {change} rolled back [{code}]: {error}"
 
     change: int
     code: str
     error: str
     phases_ms: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
     caller: object = field(default=None, repr=False)
+
+    @property
+    def level(self) -> int:
+        """ERROR; DEBUG for the folder watcher's, whose `SourceRefused` is the error of a save."""
+        return logging.DEBUG if self.reason.startswith("watch:") else logging.ERROR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,26 +226,43 @@ class ChangeFinished(Event):
     cutover: Cutover
     caller: object = field(default=None, repr=False)
 
+    @property
+    def level(self) -> int:
+        """INFO; DEBUG if there was nothing to remove."""
+        return logging.INFO if self._gone else logging.DEBUG
+
+    @property
+    def _gone(self) -> list[str]:
+        return [f"{s.plugin} {s.old.version}" for s in self.cutover.swaps if s.old is not None]
+
     def describe(self) -> str:
-        """Whether the memory came back, and how long the cutover took."""
+        """The old code that is gone, and how long the cutover took."""
+        gone, took = self._gone, f"{self.cutover.cutover_ms:.1f} ms"
+        if not gone:
+            return f"change {self.change} finished: {took}"
+        listed = ", ".join(gone[:_LISTED])
+        more = f", and {len(gone) - _LISTED} more" if len(gone) > _LISTED else ""
         memory = "memory reclaimed" if self.cutover.reclaimed else "memory not reclaimed"
-        took = f"{self.cutover.cutover_ms:.1f} ms"
-        return f"change {self.change} finished: drained, {memory}, {took}"
+        return f"{listed}{more} shut down: {memory}, {took}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainTimedOut(Event):
     """A drain outlasted its limit (`waited`, in seconds) and goes on in the background.
 
-    `holders` are what still uses the generation.
+    `holders` are what still uses the generation. A change that does not wait at all, as the folder
+    watcher's, has another such event once the old code was in use for half a minute.
     """
-
-    _LEVEL: ClassVar[int] = logging.WARNING
 
     plugin: str
     generation: int
     waited: float
     holders: tuple[Holder, ...]
+
+    @property
+    def level(self) -> int:
+        """WARNING; INFO for a change that was asked not to wait."""
+        return logging.WARNING if self.waited >= _NO_WAIT_S else logging.INFO
 
     def describe(self) -> str:
         """The generation, the wait and the holders."""
@@ -275,6 +345,25 @@ class EventsMissed(Event):
     _TEXT: ClassVar[str] = "at least {count} events were missed: this log is too slow"
 
     count: int
+
+
+def _verb_of(swap: Swap) -> str:
+    if swap.old is None:
+        return "load"
+    return "remove" if swap.new is None else "reload"
+
+
+def _described(swap: Swap) -> str:
+    """`reload vat 1.0 -> 1.1`; equal versions are told apart by their digests."""
+    old, new = swap.old, swap.new
+    if old is None or new is None:
+        one = new or old
+        return f"{_verb_of(swap)} {swap.plugin}{f' {one.version}' if one else ''}"
+    if old.digest == new.digest:
+        return f"reload {swap.plugin} {new.version}, the same code"
+    if old.version == new.version:
+        return f"reload {swap.plugin} {new.version} ({old.digest[:8]} -> {new.digest[:8]})"
+    return f"reload {swap.plugin} {old.version} -> {new.version}"
 
 
 class EventStream:

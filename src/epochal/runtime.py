@@ -23,6 +23,7 @@ epoch of the operation that the caller belongs to.
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -43,6 +44,8 @@ from epochal._core.generation.live_export import live_export
 from epochal._core.generation.operation import Operation
 from epochal._core.generation.states import LifecycleState
 from epochal._core.plugin.capabilities import DEFAULT_GRANTS, checked_grants
+from epochal._core.plugin.discovery import read_folder
+from epochal._core.plugin.manifest import read_manifest
 from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import NoStoreError
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Kind
+    from epochal._core.plugin.artifact import Artifact
     from epochal.report import Cutover
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
     from epochal.store.restore import Restore
@@ -323,6 +327,44 @@ class Runtime(EpochReader):
         change = self.change(**options).load(source, config=config, grants=grants)
         return await change.run_async()
 
+    def load_folder(
+        self,
+        folder: str | PathLike[str],
+        *,
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
+        **options: Unpack[TransactionOptions],
+    ) -> Cutover:
+        """Load the plugins of a folder, all in one change, in the order of their requirements.
+
+        Each `.py` file and each package with a manifest is one. A plugin that is active already is
+        replaced if its code differs or `configs` has it, and otherwise left as it is.
+
+        Args:
+            folder: its path.
+            configs: the configuration of each plugin, by id.
+            **options: see `TransactionOptions`.
+
+        Raises:
+            HostError: there is no such folder.
+            EpochalError: as for `load`; none of the plugins is loaded.
+        """
+        return self._folder_change(folder, configs or {}, **options).run()
+
+    async def aload_folder(
+        self,
+        folder: str | PathLike[str],
+        *,
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
+        **options: Unpack[TransactionOptions],
+    ) -> Cutover:
+        """`load_folder` for event loops: same options, same result, without blocking the loop."""
+        import asyncio  # the caller's loop has imported it
+
+        change = await asyncio.to_thread(
+            partial(self._folder_change, folder, configs or {}, **options)
+        )
+        return await change.run_async()
+
     def reload(
         self,
         plugin: str,
@@ -454,6 +496,18 @@ class Runtime(EpochReader):
         """
         return self._history("history").history(limit)
 
+    def artifact(self, plugin: str, generation: int) -> Artifact:
+        """The code of a generation that is active or that the store keeps.
+
+        Raises:
+            NotKeptError: the history does not have it.
+            NoStoreError: it is not active, and the runtime keeps no history.
+        """
+        active = self.epoch.generations.get(plugin)
+        if active is not None and active.number == generation:
+            return active.candidate.artifact
+        return self._history("history").candidate(plugin, generation).artifact
+
     def audit(self, limit: int | None = None) -> tuple[AuditRecord, ...]:
         """Every change, committed or refused, newest first; `limit` of them at most.
 
@@ -554,6 +608,20 @@ class Runtime(EpochReader):
             own.pause if pause is None else pause,
             options.get("cancel_holders", False),
         )
+
+    def _folder_change(
+        self,
+        folder: str | PathLike[str],
+        configs: Mapping[str, Mapping[str, Any]],
+        **options: Unpack[TransactionOptions],
+    ) -> Change:
+        change = self.change(**options)
+        for artifact in read_folder(folder):
+            plugin = read_manifest(artifact).id
+            active = self.epoch.generations.get(plugin)
+            if active is None or active.digest != artifact.digest or plugin in configs:
+                change.put(artifact, config=configs.get(plugin))
+        return change
 
     def _open(self, folder: str | PathLike[str], keep: Keep | None) -> Store:
         # Here, since some builds of Python come without sqlite3.

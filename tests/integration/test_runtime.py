@@ -1005,7 +1005,7 @@ def test_events_become_log_lines(rt, plugins, caplog):
         rt.reload("geo", plugins.write("geo", "1/0"))
     stop()
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert ("INFO", "change 1 published epoch 1: geo") in lines
+    assert ("INFO", "load geo 1.0 (epoch 1)") in lines
     assert any(level == "ERROR" and "rolled back [link]" in text for level, text in lines)
 
 

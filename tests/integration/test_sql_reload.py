@@ -367,7 +367,7 @@ def test_a_functions_exception_reaches_the_caller_with_its_name_and_traceback(db
     with pytest.raises(FunctionError) as raised:
         db.query("SELECT p.fails(n) FROM t").rows()
     error = raised.value
-    assert str(error) == "p.fails (plugin p 1.0) raised ValueError: no 10000"
+    assert str(error) == "p.fails (plugin p 1.0) raised ValueError: no 10000 (p.py, line 24)"
     assert (error.function, error.code) == ("p.fails", "function")
     cause = error.__cause__
     assert isinstance(cause, ValueError)

@@ -58,13 +58,16 @@ class Served:
         service: the state of the service.
     """
 
-    def __init__(self, runtime, limits, *, port=0, query_token=None, names=()):
+    def __init__(self, runtime, limits, *, port=0, query_token=None, names=(), root_path=""):
         self.service = ServiceState(runtime, Database(runtime), limits=limits, jobs=Jobs(runtime))
         sock = listen("127.0.0.1", port)
         self.url = url_of(sock)
         self.address = sock.getsockname()
         self.access = Access(
-            authorities=authorities_of(sock, names), admin_token=ADMIN, query_token=query_token
+            authorities=authorities_of(sock, names),
+            admin_token=ADMIN,
+            query_token=query_token,
+            root_path=root_path,
         )
         self.ended = None
         self._loop = None

@@ -145,7 +145,7 @@ class Held:
     def __init__(self, runtime):
         self._turn = runtime._epochs.turn
         self._ticket = self._turn.acquire(Ticket())
-        self._ticket.result(10)
+        assert self._ticket.wait(10)
         self._threads = []
 
     def ask(self, ask, *arguments):
@@ -278,7 +278,7 @@ def test_a_drain_names_the_query_that_holds_it(served):
     assert report["drained"] is False
     (drain,) = served.http.get("/v1/drains").json()["drains"]
     assert (drain["plugin"], drain["generation"], drain["queries"]) == ("geo", 0, 1)
-    assert any("SELECT geo.slow(7)" in holder for holder in drain["holders"])
+    assert any("SELECT geo.slow(?)" in holder for holder in drain["holders"])
     assert version(served) == "2.0"
     go_on.set()
     asking.join(20)
@@ -301,3 +301,69 @@ def test_a_form_is_no_upload(served, form, path):
 def test_an_upload_may_be_an_octet_stream(served):
     headers = {"content-type": "application/octet-stream"}
     assert served.put_geo("1.1", headers=headers).status_code == 200
+
+
+CONFIGURED = (
+    GEO.format(version="1.0")
+    + """
+def init(ctx):
+    global unit
+    unit = ctx.config["unit"]
+
+@scalar
+def configured(x: int) -> str:
+    return unit
+"""
+)
+
+
+def test_a_configuration_comes_with_the_upload_and_alone(start_service):
+    served = start_service()
+    answer = served.put("geo", CONFIGURED)
+    assert (answer.status_code, answer.json()["code"]) == (422, "config-key")
+    assert "unit is missing" in answer.json()["detail"]
+    for method, path, unit in (("PUT", "geo", "km"), ("POST", "geo/reload", "mile é")):
+        body = {"content": CONFIGURED} if method == "PUT" else {}
+        sent = {b"epochal-config": f'{{"unit": "{unit}"}}'.encode()}
+        answer = served.admin.request(method, f"/v1/plugins/{path}", headers=sent, **body)
+        assert answer.is_success, answer.text
+        assert served.query("SELECT geo.configured(1)").json()["rows"] == [[unit]]
+    assert served.put("geo", CONFIGURED).is_success  # it keeps its configuration
+    assert served.query("SELECT geo.configured(1)").json()["rows"] == [["mile é"]]
+    for wrong in ("[1]", "x", "{"):
+        answer = served.put("geo", CONFIGURED, headers={"epochal-config": wrong})
+        assert (answer.status_code, answer.json()["code"]) == (400, "request")
+
+
+def test_a_wrong_token_is_told_from_a_missing_one(served):
+    for headers, code in (({}, "token"), ({"authorization": "Bearer nonsense"}, "wrong-token")):
+        answer = served.http.post("/v1/plugins/geo/reload", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, code)
+
+
+def test_the_difference_of_two_generations_needs_the_admin_token(start_service, tmp_path):
+    served = start_service(store=tmp_path / "store")
+    for number in ("1.0", "2.0"):
+        assert served.put_geo(number).is_success
+    path = "/v1/plugins/geo/diff?old=0&new=1"
+    assert served.http.get(path).status_code == 401
+    answer = served.admin.get(path)
+    lines = answer.json()["diff"].splitlines()
+    assert '-# version = "1.0"' in lines
+    assert '+# version = "2.0"' in lines
+    assert served.admin.get("/v1/plugins/geo/diff?old=0&new=7").status_code == 404
+
+
+def test_the_holders_of_an_old_generation_are_asked_to_stop(served):
+    runtime = served.service.runtime
+    asked = threading.Event()
+    with runtime.operation("a long report") as operation:
+        operation.on_cancel(asked.set)
+        assert not served.admin.put(
+            "/v1/plugins/geo?drain_timeout=0", content=GEO.format(version="2.0")
+        ).json()["drained"]
+        assert served.http.post("/v1/drains/geo/0/cancel").status_code == 401
+        answer = served.admin.post("/v1/drains/geo/0/cancel")
+        assert any("a long report" in line for line in answer.json()["asked"])
+        assert asked.wait(10)
+    assert served.admin.post("/v1/drains/geo/7/cancel").status_code == 404

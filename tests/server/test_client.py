@@ -9,6 +9,7 @@ from tests.server.conftest import ADMIN, GEO, QUERY
 
 from epochal.cli import main
 from epochal.server import ServiceLimits
+from epochal.server.serve import listen_locally
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_drain_that_outlasts_the_wait_exits_with_3(run, served, geo):
     assert status == 3
     assert "epoch 2 published" in out
     assert "still in use by" in err
-    assert "SELECT geo.slow(7)" in err
+    assert "SELECT geo.slow(?)" in err
     go_on.set()
     asking.join(20)
 
@@ -115,7 +116,7 @@ def test_a_terminal_shows_the_holders_during_the_wait(run, served, geo, monkeypa
     go_on_later.start()
     status, _, _ = run("load", geo("2.0"))
     assert status == 0
-    assert any("geo generation 0 is held" in text and "geo.slow(7)" in text for text in shown)
+    assert any("geo generation 0 is held" in text and "geo.slow(?)" in text for text in shown)
     asking.join(20)
 
 
@@ -174,10 +175,10 @@ def test_events_are_printed(run):
     for _ in range(200):  # events reach the service's list by a thread of their own
         status, out, _ = run("events", "--no-follow")
         assert status == 0
-        if "published epoch 1: geo" in out:
+        if "load geo 1.0 (epoch 1, by http)" in out:
             break
         time.sleep(0.05)
-    assert "published epoch 1: geo" in out
+    assert "load geo 1.0 (epoch 1, by http)" in out
     assert "LINKED" not in out
     lines = run("events", "--no-follow", "--all", "--json")[1].splitlines()
     assert any(json.loads(line)["type"] == "state-changed" for line in lines)
@@ -195,9 +196,9 @@ def test_the_printed_link_has_the_token(run, served, monkeypatch):
     ("arguments", "status", "message"),
     [
         (["status", "--server", "here"], 1, "is not an address"),
-        (["status", "--server", "http://127.0.0.1:1"], 1, "cannot be reached"),
+        (["status", "--server", "http://127.0.0.1:1"], 1, "no service answers at"),
         (["status", "--token-file", "/nowhere/token"], 1, "cannot be read"),
-        (["rollback", "geo"], 2, "either a plugin and --to, or --epoch"),
+        (["rollback", "geo"], 1, "rollback needs a service with a --store"),
         (["rollback", "--to", "1"], 2, "either a plugin and --to, or --epoch"),
         (["load", "/nowhere/geo.py"], 1, "cannot be read"),
         (["reload", "nope"], 1, "no plugin 'nope'"),
@@ -222,3 +223,45 @@ def test_the_query_token_is_for_queries(start_service, capsys, monkeypatch):
     assert main(["status"]) == 0
     assert main(["remove", "geo"]) == 1
     assert "the token is for queries" in capsys.readouterr().err
+
+
+def test_history_and_a_rollback_without_a_target_name_what_is_kept(
+    start_service, tmp_path, capsys, monkeypatch
+):
+    served = start_service(store=tmp_path / "store")
+    for version in ("1.0", "2.0"):
+        served.put_geo(version, params={"reason": "a try"})
+    monkeypatch.setenv("EPOCHAL_SERVER", served.url)
+    monkeypatch.setenv("EPOCHAL_ADMIN_TOKEN", ADMIN)
+    assert main(["history", "geo", "--diff"]) == 0
+    out = capsys.readouterr().out
+    assert "reload geo 1.0 -> 2.0  http: a try" in out
+    assert "load geo 1.0  http: a try" in out
+    assert '+# version = "2.0"' in out
+    assert main(["history", "--limit", "1", "--json"]) == 0
+    (step,) = json.loads(capsys.readouterr().out)["epochs"]
+    assert (step["number"], list(step["changes"])) == (2, ["geo"])
+    assert main(["rollback", "geo"]) == 1
+    assert "kept are generations 0 (1.0), 1 (2.0)" in capsys.readouterr().err
+    assert main(["rollback", "gee"]) == 1
+    assert "no version of 'gee' is kept" in capsys.readouterr().err
+    assert main(["history", "--diff"]) == 2
+
+
+def test_a_service_on_a_unix_socket_is_asked(tmp_path, capsys):
+    asked = []
+
+    def answer():
+        connection, _ = sock.accept()
+        with connection:
+            asked.append(connection.recv(4096))
+            body = b'{"jobs": []}'
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    with listen_locally(tmp_path / "e.sock") as sock:
+        server = threading.Thread(target=answer)
+        server.start()
+        assert main(["jobs", "--server", f"unix:{tmp_path / 'e.sock'}"]) == 0
+        server.join(10)
+    assert asked[0].startswith(b"GET /v1/jobs ")
+    assert b"localhost" in asked[0]

@@ -9,6 +9,9 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 from tests.server.conftest import ADMIN, GEO
 
+import epochal.server
+from epochal.watch import Watcher
+
 BROWSER = os.environ.get("EPOCHAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chrome")
 pytestmark = [
     pytest.mark.timeout(120),
@@ -34,7 +37,7 @@ def open_page(chromium):
     """Open the page; whatever goes wrong in it fails the test."""
     contexts, faults = [], []
 
-    def open_page(url, *, viewport=WIDE, scheme="light", token=ADMIN, faulty=False):
+    def open_page(url, *, viewport=WIDE, scheme="light", token=ADMIN, query="", faulty=False):
         context = chromium.new_context(viewport=viewport, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
@@ -43,7 +46,7 @@ def open_page(chromium):
         if not faulty:
             page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda asked: asked.url.startswith(url) or faults.append(asked.url))
-        page.goto(f"{url}/#token={token}" if token else url)
+        page.goto(f"{url}/#token={token}" if token else f"{url}/#{query}" if query else url)
         return page
 
     yield open_page
@@ -75,7 +78,9 @@ def test_a_reload_by_button_shows_in_table_plot_and_log(served, open_page):
     confirm(page, "Reload geo")
     expect(page.locator("#epoch-number")).to_have_text("2")
     expect(row(page).locator('[data-name="generation"]')).to_have_text("1")
-    expect(page.locator("#events")).to_contain_text("published epoch 2: geo")
+    expect(page.locator("#events")).to_contain_text(
+        "reload geo 1.0, the same code (epoch 2, by http)"
+    )
     expect(page.locator("#plot .published")).not_to_have_count(0)
     expect(page.locator("#notes")).to_contain_text("the old code is shut down")
 
@@ -114,7 +119,7 @@ def test_the_page_names_the_holders_of_a_drain(served, open_page):
     asking.start()
     assert inside.wait(10)
     served.put_geo("2.0", params={"drain_timeout": 0})
-    expect(page.locator("#drains")).to_contain_text("SELECT geo.slow(7)")
+    expect(page.locator("#drains")).to_contain_text("SELECT geo.slow(?)")
     go_on.set()
     asking.join(20)
     expect(page.locator("#drains-section")).not_to_be_visible()
@@ -176,7 +181,7 @@ def test_a_change_without_the_token_asks_for_it(served, open_page):
 
 def test_the_event_log_is_filtered(served, open_page):
     page = open_page(served.url)
-    expect(page.locator("#events li")).to_have_count(2)
+    expect(page.locator("#events li")).to_have_count(1)
     page.select_option("#level", "debug")
     expect(page.locator("#events")).to_contain_text("LINKED -> INITIALIZED")
     page.fill("#filter", "nothing has this text")
@@ -209,6 +214,7 @@ def test_every_control_works_by_keyboard(served, open_page):
             break
     page.keyboard.press("Enter")
     expect(page.locator("#ask")).to_be_visible()
+    page.keyboard.press("Tab")  # from the configuration to Cancel
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#epoch-number")).to_have_text("2")
@@ -221,3 +227,86 @@ def test_it_fits_a_phone_and_has_contrast(served, open_page, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     faint = page.evaluate(CONTRASTS)
     assert min(ratio for ratio, _ in faint) >= 4.5, sorted(faint)[:5]
+
+
+def test_many_plugins_are_filtered_sorted_and_folded(start_service, tmp_path, open_page):
+    served = start_service()
+    code = '# /// plugin\n# id = "p{0}"\n# version = "1.{0}"\n# ///\n'
+    for number in range(60):
+        (tmp_path / f"p{number}.py").write_text(code.format(number))
+    served.service.runtime.load_folder(tmp_path)
+    page = open_page(served.url)
+    rows = page.locator("#plugins tbody tr")
+    expect(rows).to_have_count(25)
+    page.get_by_role("button", name="Show all 60").click()
+    expect(rows).to_have_count(60)
+    page.get_by_role("button", name="version", exact=True).click()
+    page.get_by_role("button", name="version", exact=True).click()
+    expect(rows.first).to_contain_text("p59")
+    page.locator("#plugin-filter").fill("p7")
+    expect(rows).to_have_count(1)
+
+
+def test_a_refused_save_marks_its_row_until_it_is_mended(start_service, tmp_path, open_page):
+    served = start_service()
+    path = tmp_path / "geo.py"
+    path.write_text(GEO.format(version="1.0"))
+    with Watcher(served.service.runtime, tmp_path, load=True, settle_s=0.05, scan_s=0.1):
+        page = open_page(served.url)
+        expect(row(page)).to_contain_text("1.0")
+        path.write_text(GEO.format(version="1.1") + "\n1/0\n")
+        expect(row(page)).to_contain_text("the last save was refused")
+        expect(row(page)).to_contain_text("ZeroDivisionError")
+        expect(page.locator("#events li.error")).to_have_count(1)  # one bad save is one error
+        path.write_text(GEO.format(version="1.1"))
+        expect(row(page)).to_contain_text("1.1")
+        expect(row(page)).not_to_contain_text("refused")
+
+
+def test_history_shows_what_changed(start_service, tmp_path, open_page):
+    served = start_service(store=tmp_path / "store")
+    served.put_geo("1.0")
+    served.put_geo("2.0", params={"reason": "new radius"})
+    page = open_page(served.url)
+    page.get_by_role("button", name="Show", exact=True).click()
+    first = page.locator("#history li").first
+    expect(first).to_contain_text("epoch 2 reload geo 1.0 → 2.0")
+    expect(first).to_contain_text("http: new radius")
+    page.get_by_role("button", name="Diff of geo, generations 0 and 1").click()
+    expect(first.locator(".add").filter(has_text='# version = "2.0"')).to_have_count(1)
+
+
+def test_a_query_is_in_the_address_and_its_rows_can_be_saved(served, open_page):
+    page = open_page(served.url)
+    page.locator("#sql").fill("SELECT geo.version(1) AS v, 'a,\"b' AS t")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator("#rows td").first).to_have_text("1.0")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="CSV").click()
+    assert Path(saved.value.path()).read_text() == 'v,t\n1.0,"a,""b"\n'
+    again = open_page(served.url, token=None, query=page.url.partition("#")[2])
+    expect(again.locator("#sql")).to_have_value("SELECT geo.version(1) AS v, 'a,\"b' AS t")
+    expect(again.locator("#answer")).to_be_hidden()  # an address runs nothing by itself
+
+
+def test_a_plugin_is_loaded_and_configured_on_the_page(start_service, tmp_path, open_page):
+    served = start_service()
+    path = tmp_path / "geo.py"
+    code = "\ndef init(ctx):\n    global unit\n    unit = ctx.config['unit']\n"
+    path.write_text(GEO.format(version="1.0") + code)
+    page = open_page(served.url)
+    expect(page.locator("#first-steps")).to_contain_text(f"--server {served.url}")
+    page.get_by_role("button", name="Load …").click()
+    page.locator("#ask input[type=file]").set_input_files(path)
+    page.locator("#config").fill('{"unit": "km é"}')
+    page.locator("#ask-yes").click()
+    expect(row(page)).to_contain_text("1.0")
+    assert served.service.runtime.generation("geo").module.unit == "km é"
+
+
+def test_the_page_is_small_and_lies_below_any_path(start_service, open_page):
+    folder = Path(epochal.server.__file__).with_name("static")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 60_000
+    served = start_service(root_path="/sql")
+    page = open_page(f"{served.url}/sql")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()

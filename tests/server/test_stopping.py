@@ -76,7 +76,7 @@ def test_a_function_that_does_not_return_is_named_in_the_json_log(serve):
     assert "in f" in last["message"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_third_signal_exits_at_any_stage_of_the_stop(serve, number):
     process, _ = serve("--stop-timeout", "50")
     process.send_signal(number)
@@ -155,4 +155,4 @@ def test_a_failed_start_is_explained_and_publishes_nothing(tmp_path, more, optio
     )
     assert started.returncode == 1
     assert message in " ".join(started.stderr.split())
-    assert "published epoch 1: stuck" not in started.stderr
+    assert "load stuck" not in started.stderr

@@ -22,12 +22,14 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 __all__ = ["main"]
+
+_INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     try:
-        with _ending_silently():
+        with _ending_at_once():
             from epochal.cli.invocation import run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "epochal":
@@ -70,8 +72,11 @@ def _leave_the_engine(status: int) -> None:
 
 
 @contextmanager
-def _ending_silently() -> Generator[None, None, None]:
-    """Let Ctrl-C end the process silently while modules are imported."""
+def _ending_at_once() -> Generator[None, None, None]:
+    """Let Ctrl-C end the process with one word while modules are imported.
+
+    An import that `KeyboardInterrupt` cuts short leaves half a module, and a traceback.
+    """
     ours = signal.default_int_handler
     if (
         threading.current_thread() is not threading.main_thread()
@@ -79,8 +84,13 @@ def _ending_silently() -> Generator[None, None, None]:
     ):
         yield
         return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, _stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, ours)
+
+
+def _stop(_: int, __: object) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(_INTERRUPTED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urldefrag, urlsplit
@@ -39,7 +40,8 @@ class AnswerError(HostError):
         self.status: Final = status
         self.code = str(problem.get("code", "http"))
         detail = str(problem.get("detail", f"the service answered {status}"))
-        hint = "; give it with --token-file or in EPOCHAL_ADMIN_TOKEN" if status == 401 else ""
+        hint = "; give it with --token-file or in EPOCHAL_ADMIN_TOKEN"
+        hint = hint if status == 401 and self.code == "token" else ""
         super().__init__(f"{detail}{hint}")
 
 
@@ -58,16 +60,23 @@ class Client:
     def __init__(self, server: str, token_file: Path | None = None) -> None:
         address, fragment = urldefrag(server)
         parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        socket = parts.path if parts.scheme == "unix" and not parts.netloc else ""
+        if not socket and (parts.scheme not in ("http", "https") or not parts.netloc):
             raise HostError(
-                f"--server {address!r} is not an address; expected one such as {DEFAULT}"
+                f"--server {address!r} is not an address; expected one such as {DEFAULT} or "
+                "unix:/run/epochal.sock"
             )
         self._address: Final = address.rstrip("/")
         token = _token(fragment, token_file)
         headers = {"authorization": f"Bearer {token}"} if token else {}
         # No limit here: the service limits the drain of a change, and the time of a query.
         timeout = httpx.Timeout(None, connect=_CONNECT_S)
-        self._http: Final = httpx.Client(base_url=self._address, headers=headers, timeout=timeout)
+        self._http: Final = httpx.Client(
+            base_url="http://localhost" if socket else self._address,
+            transport=httpx.HTTPTransport(uds=socket) if socket else None,
+            headers=headers,
+            timeout=timeout,
+        )
 
     def ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """One request with a JSON answer.
@@ -135,9 +144,10 @@ class Client:
             raise
 
     def _unreachable(self, error: Exception) -> HostError:
+        reason = re.sub(r"\[Errno -?\d+\] ", "", str(error)).lower() or type(error).__name__
         return HostError(
-            f"the service at {self._address} cannot be reached ({error}); start it with "
-            "`epochal serve`, or name it with --server or EPOCHAL_SERVER"
+            f"no service answers at {self._address} ({reason}); start one with "
+            "`epochal serve`, or name its address with --server or EPOCHAL_SERVER"
         )
 
 

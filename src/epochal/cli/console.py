@@ -1,11 +1,16 @@
-"""The output of commands: data to stdout, everything else to stderr; for people or machines."""
+"""The output of commands: data to stdout, everything else to stderr; for people or machines.
+
+A plugin that a command runs may print. Its lines must not mix with the command's data, so from the
+first plugin on `sys.stdout` is standard error, and only `data_stream` leads to standard output.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TextIO
 
 import typer
 from rich import box
@@ -14,9 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _WIDE: Final = 10_000
+_kept: list[TextIO] = []  # standard output, while plugins print to standard error
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.", show_default=False)]
 
@@ -28,8 +34,13 @@ class Format(StrEnum):
     TABLE = "table"
     # One document: columns, rows, epoch, provenance.
     JSON = "json"
+    # An object a line.
+    JSONL = "jsonl"
     # With a line of names; null is an empty field.
     CSV = "csv"
+    TSV = "tsv"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
 
 
 class _PipedConsole(Console):
@@ -39,9 +50,26 @@ class _PipedConsole(Console):
         raise BrokenPipeError
 
 
+def data_stream() -> TextIO:
+    """Standard output."""
+    return _kept[-1] if _kept else sys.stdout
+
+
+@contextmanager
+def keeping_stdout() -> Iterator[None]:
+    """Keep standard output for the command's data: what plugins print goes to standard error."""
+    _kept.append(data_stream())
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = _kept.pop()
+
+
 def console() -> Console:
     """Writes to stdout; as wide as the terminal, or as the data where there is none."""
-    return _PipedConsole(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    stream = data_stream()
+    return _PipedConsole(file=stream, width=None if stream.isatty() else _WIDE, highlight=False)
 
 
 def data_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -66,5 +94,7 @@ def warn(message: str) -> None:
 
 def write_json(document: Mapping[str, Any]) -> None:
     """Write a document to stdout, indented in a terminal."""
-    indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(document, indent=indent, ensure_ascii=False, default=str))
+    stream = data_stream()
+    indent = 2 if stream.isatty() else None
+    text = json.dumps(document, indent=indent, ensure_ascii=False, default=str)
+    print(text, file=stream)

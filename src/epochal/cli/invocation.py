@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import typer
 
-from epochal.cli.console import error_console
+from epochal.cli.console import data_stream, error_console
 from epochal.cli.local_runtime import closing
 from epochal.cli.root import app
 from epochal.errors import EpochalError
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         status = _invoke(arguments or ["--help"])
-        sys.stdout.flush()
+        data_stream().flush()
     except BrokenPipeError:
         _abandon_output()
         return NOT_READ
@@ -124,5 +124,5 @@ def _code_and_message(error: Exception) -> tuple[str, str]:
 def _abandon_output() -> None:
     """Send the rest of the output, the interpreter's last flush included, to no file."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, data_stream().fileno())
     os.close(null)

@@ -8,6 +8,7 @@ gone.
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from epochal.cli.console import warn
+from epochal.cli.configuration import check_known
+from epochal.cli.console import keeping_stdout, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Collection, Generator, Mapping, Sequence
 
+    from epochal.cli.configuration import Config
     from epochal.runtime import Runtime
 
 Plugins = Annotated[
@@ -103,21 +106,49 @@ def closing() -> Generator[None, None, None]:
             _opened.reset(token)
 
 
-def open_runtime(plugins: Sequence[Path], grants: Sequence[str] | None = None) -> Runtime:
+def open_runtime(
+    plugins: Sequence[Path],
+    grants: Sequence[str] | None = None,
+    configs: Mapping[str, Config] | None = None,
+    others: Collection[str] = (),
+) -> Runtime:
     """A runtime with these plugins loaded, all in one change; only inside `closing`.
+
+    Args:
+        plugins: their paths.
+        grants: services to grant, besides every kind.
+        configs: their configurations, by id.
+        others: the ids of further plugins that may be configured.
 
     Raises:
         EpochalError: a plugin cannot be loaded.
     """
+    from epochal.artifact import read_artifact, read_manifest
     from epochal.runtime import Runtime  # here, for the help and for commands without plugins
 
+    configs = configs or {}
+    see_working_folder()
+    opened = _opened.get()
+    opened.enter_context(keeping_stdout())
     rt = Runtime(grants={EVERY_KIND, *(grants or ())}, drain_timeout=_DRAIN_TIMEOUT_S)
-    _opened.get().callback(_close, rt)
-    if plugins:
+    opened.callback(_close, rt)
+    artifacts = {}
+    for path in plugins:
+        artifact = read_artifact(path)
+        artifacts[read_manifest(artifact).id] = artifact
+    check_known(configs, {*artifacts, *others})
+    if artifacts:
         with rt.change() as change:
-            for path in plugins:
-                change.load(path)
+            for plugin, artifact in artifacts.items():
+                change.load(artifact, config=configs.get(plugin))
     return rt
+
+
+def see_working_folder() -> None:
+    """Let plugins import the host's modules in the working folder, after all that is installed."""
+    folder = str(Path.cwd())
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
 
 
 def _close(rt: Runtime) -> None:

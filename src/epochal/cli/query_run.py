@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import json
-import sys
+import glob
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
-import pyarrow as pa
-from rich.text import Text
+import typer
 
-from epochal.cli.console import Format, console, data_table, error_console
-from epochal.errors import HostError
+from epochal.cli import row_writers as rows
+from epochal.cli.console import Format, data_stream, error_console
+from epochal.errors import QueryError
 from epochal.sql import Database
-from epochal.sql.json_values import convert_columns, json_column, json_field, json_value
+from epochal.sql.tables import is_data
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from epochal.cli.remote_query import RemoteResult
     from epochal.runtime import Runtime
@@ -26,39 +28,81 @@ if TYPE_CHECKING:
 
 _CLOSE_S: Final = 1.0
 """The wait for the engine to end a query; it ends the work that it has begun in its own time."""
+_ABSENT: Final = re.compile(r"table '(.+)' not found", re.DOTALL)
 
 
-def run_local(
-    rt: Runtime,
-    tables: Mapping[str, str],
-    sql: str,
-    timeout: float | None,
-    written: Format,
-    most_rows: int,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files that a query reads.
+
+    Attributes:
+        tables: name -> path or address, of those that the command names.
+        delimiter: between the fields of CSV files.
+        header: whether CSV files begin with their names.
+    """
+
+    tables: Mapping[str, str]
+    delimiter: str
+    header: bool
+
+
+def run_local(rt: Runtime, files: Files, sql: str, timeout: float | None, target: Target) -> None:
     """Run a query in this process, and write its rows."""
     db = Database(rt)
+    read = partial(db.register, delimiter=files.delimiter, header=files.header)
     try:
-        for name, path in tables.items():
-            db.register(name, path)
+        for name, path in files.tables.items():
+            read(name, path)
         # In an event loop, where Ctrl-C ends a query at once and not with its next batch.
-        asyncio.run(_run(db, sql, timeout, written, most_rows))
+        asyncio.run(_run(db, sql, timeout, target, read))
     finally:
         db.close(_CLOSE_S)
 
 
 async def _run(
-    db: Database, sql: str, timeout: float | None, written: Format, most_rows: int
+    db: Database,
+    sql: str,
+    timeout: float | None,
+    target: Target,
+    read: Callable[[str, str], None],
 ) -> None:
     started = perf_counter()
-    async with await db.aquery(sql, timeout=timeout) as result:
-        await _write(result, written, most_rows, started)
+    async with await _query(db, sql, timeout, read) as result:
+        await target.write(result, started)
 
 
-def run_remote(
-    server: str, sql: str, timeout: float | None, written: Format, most_rows: int
-) -> None:
-    """Have a service run a query, and write its rows."""
+async def _query(
+    db: Database, sql: str, timeout: float | None, read: Callable[[str, str], None]
+) -> Result:
+    """Begin a query; files that its FROM names, as in `FROM 'orders.csv'`, become its tables."""
+    seen: set[str] = set()
+    while True:
+        try:
+            return await db.aquery(sql, timeout=timeout)
+        except QueryError as error:
+            absent = _ABSENT.fullmatch(str(error))
+            name = absent[1] if absent else ""
+            if not name or name in seen:
+                raise
+            if not (is_data(Path(name)) and Path(name).exists()):
+                raise _with_hint(error, name) from None
+            seen.add(name)
+        read(name, name)
+
+
+def _with_hint(error: QueryError, name: str) -> QueryError:
+    beside = sorted(path.name for path in Path().glob(f"{glob.escape(name)}.*") if is_data(path))
+    if is_data(Path(name)):
+        return QueryError(f"{error}: there is no such file")
+    if not beside:
+        return error
+    return QueryError(
+        f"{error}; {beside[0]} is here: write FROM '{beside[0]}', or give -t {name}={beside[0]}"
+    )
+
+
+def run_remote(server: str, sql: str, timeout: float | None, target: Target) -> None:
+    """Run a query in a service, and write its rows."""
     from epochal.cli.client import Client
     from epochal.cli.remote_query import RemoteResult
 
@@ -66,122 +110,90 @@ def run_remote(
     with Client(server) as client, RemoteResult(client, sql, timeout) as result:
         # A remote result never suspends, so it needs no event loop, which would delay Ctrl-C.
         try:
-            _write(result, written, most_rows, started).send(None)
+            target.write(result, started).send(None)
         except StopIteration:
             pass
         else:
             raise AssertionError("a remote result suspended")
 
 
-async def _write(
-    result: Result | RemoteResult, written: Format, most_rows: int, started: float
-) -> None:
-    match written:
-        case Format.TABLE:
-            await _show(result, most_rows, started)
-        case Format.JSON:
-            await _write_json(result)
-        case Format.CSV:
-            await _write_csv(result)
+# --- writing -----------------------------------------------------------------------------------
 
 
-async def _rows(result: Result | RemoteResult) -> AsyncIterator[tuple[Any, ...]]:
-    """Rows as in JSON, except that numbers keep NaN and the infinities."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where rows go, and how.
+
+    Attributes:
+        written: the format.
+        output: the file; None for standard output.
+        most: so many rows a table on standard output has; 0 for all.
+    """
+
+    written: Format
+    output: Path | None
+    most: int
+
+    async def write(self, result: Result | RemoteResult, started: float) -> None:
+        """Write all rows; a file appears when it is whole."""
+        if self.output is None:
+            if self.written is Format.PARQUET and data_stream().isatty():
+                raise typer.BadParameter("Parquet is not for a terminal; give --output FILE")
+            await self._write(result, data_stream(), self.most, started)
+            return
+        partial_file = self.output.with_name(f".{self.output.name}.part")
+        try:
+            if self.written is Format.PARQUET:
+                with partial_file.open("wb") as file:
+                    await rows.write_parquet(result, file)
+            else:
+                with partial_file.open("w", encoding="utf-8", newline="") as text:
+                    await self._write(result, text, 0, started)
+            partial_file.replace(self.output)
+        finally:
+            partial_file.unlink(missing_ok=True)
+
+    async def _write(
+        self, result: Result | RemoteResult, out: TextIO, most: int, started: float
+    ) -> None:
+        match self.written:
+            case Format.TABLE:
+                await _show(result, out, most, started)
+            case Format.JSON:
+                await rows.write_json(result, out)
+            case Format.JSONL:
+                await rows.write_json_lines(result, out)
+            case Format.CSV:
+                await rows.write_csv(result, out)
+            case Format.TSV:
+                await rows.write_csv(result, out, "\t")
+            case Format.MARKDOWN:
+                await rows.write_markdown(result, out)
+            case Format.PARQUET:
+                await rows.write_parquet(result, out.buffer)
+
+
+async def _show(result: Result | RemoteResult, out: TextIO, most: int, started: float) -> None:
+    aligned, count, more = rows.AlignedRows(result.schema, out), 0, False
     async for batch in result:
-        for row in zip(*convert_columns(batch, _values), strict=True):
-            yield row
-
-
-def _values(column: pa.Array) -> list[Any]:
-    if pa.types.is_floating(column.type):
-        values: list[Any] = column.to_pylist()
-        return values
-    return json_column(column)
-
-
-# --- for machines ------------------------------------------------------------------------------
-
-
-async def _write_csv(result: Result | RemoteResult) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(result.schema.names)
-    async for row in _rows(result):
-        writer.writerow(["" if value is None else _plain(value) for value in row])
-
-
-def _plain(value: Any) -> Any:
-    """A number with all its digits; any other value as in JSON."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-
-
-async def _write_json(result: Result | RemoteResult) -> None:
-    """Row by row, so that a result may be larger than memory."""
-    names = result.schema.names
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise HostError(
-            f"two columns are named {twice[0]!r}, and JSON needs distinct names: use AS"
-        )
-    columns = [json_field(field) for field in result.schema]
-    write = sys.stdout.write
-    write(f'{{"columns": {json.dumps(columns, ensure_ascii=False)}, "rows": [')
-    separator = ""
-    async for row in _rows(result):
-        record = {name: json_value(value) for name, value in zip(names, row, strict=True)}
-        write(f"{separator}\n  {json.dumps(record, ensure_ascii=False)}")
-        separator = ","
-    write(f'],\n"epoch": {json.dumps({"number": result.epoch.number, "id": result.epoch.id})},')
-    write(f'\n"provenance": {json.dumps(_provenance(result))}}}\n')
-
-
-def _provenance(result: Result | RemoteResult) -> list[dict[str, Any]]:
-    return [
-        {
-            "function": function.function,
-            "kind": function.kind,
-            "plugin": function.plugin,
-            "version": function.version,
-            "generation": function.generation,
-            "digest": function.digest,
-        }
-        for function in result.provenance
-    ]
-
-
-# --- for people --------------------------------------------------------------------------------
-
-
-async def _show(result: Result | RemoteResult, most: int, started: float) -> None:
-    table = data_table()
-    for field in result.schema:
-        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        table.add_column(Text(field.name), justify="right" if number else "left")
-    more = False
-    async for row in _rows(result):
-        if more := 0 < most == table.row_count:
+        if more := bool(most) and count + batch.num_rows > most:
+            batch = batch.slice(0, most - count)
+        aligned.add(rows.rows_of(batch, rows.shown_values))
+        count += batch.num_rows
+        if more:
             break
-        table.add_row(*[_cell(value) for value in row])
+    aligned.end()
     took_ms = (perf_counter() - started) * 1000.0
-    console().print(table)
-    shown = f"the first {_count(table.row_count)} (--rows 0 shows all)"
+    shown = f"the first {_count(count)} (--rows 0 shows all)"
     by = {f"{p.plugin} {p.version} ({p.digest[:8]})": None for p in result.provenance}
+    out.flush()
     error_console().print(
-        f"{shown if more else _count(table.row_count)} in {took_ms:,.0f} ms"
+        f"{shown if more else _count(count)} in {took_ms:,.0f} ms"
         f"{', computed by ' if by else ''}{', '.join(by)}",
         style="dim",
         soft_wrap=True,
     )
 
 
-def _count(rows: int) -> str:
-    return "1 row" if rows == 1 else f"{rows:,} rows"
-
-
-def _cell(value: Any) -> Text:
-    if value is None:
-        return Text("null", style="dim")
-    if isinstance(value, float):
-        return Text(f"{value:.10g}")
-    return Text(str(_plain(value)))
+def _count(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"

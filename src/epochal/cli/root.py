@@ -14,7 +14,16 @@ from epochal.cli.commands.new import new
 from epochal.cli.commands.plan import plan
 from epochal.cli.commands.query import query
 from epochal.cli.commands.serve import serve
-from epochal.cli.commands.service import events, load, plugins, reload, remove, rollback, status
+from epochal.cli.commands.service import (
+    events,
+    history,
+    load,
+    plugins,
+    reload,
+    remove,
+    rollback,
+    status,
+)
 
 app = typer.Typer(
     name="epochal",
@@ -58,5 +67,5 @@ app.command()(plan)
 app.command()(check)
 app.command()(new)
 app.command()(serve)
-for ask in (status, plugins, load, reload, remove, rollback, jobs, events):
+for ask in (status, plugins, load, reload, remove, rollback, history, jobs, events):
     app.command(rich_help_panel="Ask a running service")(ask)

@@ -24,6 +24,7 @@ from epochal.server import plugin_routes as plugins
 from epochal.server import query_routes as queries
 from epochal.server import schemas
 from epochal.server import status_routes as status
+from epochal.server.decoding import CONFIG_HEADER
 from epochal.server.problem_details import MEDIA_TYPE, answer_to
 from epochal.server.security import Right, right_needed
 from epochal.server.static_files import send_file
@@ -87,6 +88,7 @@ _change: Final = partial(
 )
 _upload: Final = partial(
     _change,
+    headers=("If-Match", CONFIG_HEADER),
     body=dict.fromkeys(UPLOAD_TYPES, _BYTES),
     options=schemas.LoadOptions,
 )
@@ -110,11 +112,25 @@ API_ROUTES: Final = (
         "Load a plugin up to its publish.",
     ),
     _get(_PLUGIN, plugins.show_plugin, "An active plugin.", schemas.PluginAnswer, problems=(404,)),
+    _get(
+        f"{_PLUGIN}/diff",
+        plugins.show_diff,
+        "What changed in a plugin's files between two generations.",
+        schemas.SourceDiff,
+        options=schemas.DiffOptions,
+        problems=(404, 409, 500),
+    ),
     _upload("PUT", _PLUGIN, plugins.put_plugin, "Load or reload a plugin.", statuses=(200, 201)),
     _change(
         "DELETE", _PLUGIN, plugins.remove_plugin, "Remove a plugin.", options=schemas.RemoveOptions
     ),
-    _change("POST", f"{_PLUGIN}/reload", plugins.reload_plugin, "Reload a plugin from its source."),
+    _change(
+        "POST",
+        f"{_PLUGIN}/reload",
+        plugins.reload_plugin,
+        "Reload a plugin from its source.",
+        headers=("If-Match", CONFIG_HEADER),
+    ),
     _change(
         "POST",
         f"{_PLUGIN}/rollback",
@@ -153,6 +169,13 @@ API_ROUTES: Final = (
         headers=("Last-Event-ID",),
     ),
     _get("/v1/drains", status.drains, "The drains under way.", schemas.DrainList),
+    _post(
+        "/v1/drains/{plugin}/{number}/cancel",
+        status.cancel_holders,
+        "Ask what holds an old generation to stop.",
+        schemas.CancelAnswer,
+        problems=(404, 413),
+    ),
     _get("/v1/status", status.status, "The service's figures.", schemas.StatusAnswer),
     _get("/v1/catalog", status.catalog, "Tables and functions.", schemas.CatalogAnswer),
     _get("/v1/session", status.show_session, "Your rights.", schemas.SessionRights),
@@ -218,6 +241,12 @@ _PARAMETERS: Final[Mapping[str, Schema]] = {
         "schema": {**_TEXT, "pattern": "^[!#-~]{1,80}$"},
         "description": "The ids of the epochs that you accept, in quotes or without, or `*` for "
         "any; 412 if another one is current. Whatever is no epoch's id, such as `0`, matches none.",
+    },
+    CONFIG_HEADER: {
+        "in": "header",
+        "content": {_JSON: {"schema": {"type": "object"}}},
+        "description": "The plugin's configuration, as a JSON object; without it the active "
+        "version's is kept.",
     },
     "Last-Event-ID": {"in": "header", "schema": _TEXT},
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _TAG: Final = re.compile(r"""\s*(?:(?P<weak>W/)?"(?P<id>[^"\s]*)"|(?P<bare>[^",\s]+))?\s*(?:,|$)""")
 _QUALITY: Final = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 _WHOLE: Final = re.compile(rb"(-?\d+)\.0+")
+CONFIG_HEADER: Final = "Epochal-Config"
 _REPEATABLE: Final = frozenset({"grant"})
 
 RequestT = TypeVar("RequestT", bound="RequestStruct")
@@ -208,6 +209,27 @@ def _explain(error: msgspec.ValidationError, kind: type[RequestStruct], place: s
     where = path.strip("`").removeprefix("$").removeprefix(".") or place
     known = f"; known: {', '.join(kind.__struct_fields__)}" if "unknown field" in text else ""
     return f"{where}: {text[:1].lower()}{text[1:]}{known}"
+
+
+def read_config(request: Request) -> dict[str, Any] | None:
+    """The plugin's configuration in the header `Epochal-Config`; None to keep the active one's.
+
+    A header, since a configuration may hold secrets, which addresses spread into logs.
+
+    Raises:
+        Problem: it is not one JSON object.
+    """
+    texts = request.headers.getlist(CONFIG_HEADER)
+    if not texts:
+        return None
+    try:
+        # Headers are bytes, which the server reads as Latin-1; JSON is UTF-8.
+        config = msgspec.json.decode(texts[0].encode("latin-1"), type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        bad_request(f'{CONFIG_HEADER} must be one JSON object, such as {{"key": "value"}}')
+    if len(texts) > 1:
+        bad_request(f"the header {CONFIG_HEADER} is there twice")
+    return config
 
 
 def read_if_match(request: Request) -> list[str] | None:

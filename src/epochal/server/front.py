@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 from starlette.routing import Router
 
 from epochal.server.problem_details import Problem, answer_to, problem
@@ -72,6 +73,7 @@ class Front:
         self.routes: Final = routes
         self._service: Final = service
         self._guard: Final = Guard(access)
+        self._root: Final = access.root_path
         self._router: Final = Router(routes, redirect_slashes=False, lifespan=lifespan)
         # Most requests are for a path without parameters: one look here, and not at every route.
         self._exact: Final = {
@@ -90,6 +92,12 @@ class Front:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        if (root := self._root) and scope["path"] == root:
+            # The page's addresses are relative to a folder.
+            await RedirectResponse(f"{root}/", 308)(scope, receive, send)
+            return
+        if root and scope["path"].startswith(f"{root}/"):  # the proxy did not take it off
+            scope["path"] = scope["path"].removeprefix(root)
         exchange = _Exchange(scope, receive, send, self._service.runtime)
         try:
             await self._answer(scope, exchange)

@@ -23,6 +23,7 @@ from epochal.server.decoding import (
     convert_text,
     media_type,
     read_body,
+    read_config,
     read_if_match,
     read_json,
     read_nothing,
@@ -30,6 +31,7 @@ from epochal.server.decoding import (
 )
 from epochal.server.responses import json_response
 from epochal.server.schemas import ChangeOptions, LoadOptions, epoch_ref, version_facts
+from epochal.server.source_diff import diff
 from epochal.server.state import service_of
 from epochal.server.uploads import check_upload_type, read_upload
 from epochal.sql import sql_signature
@@ -95,6 +97,21 @@ async def list_epochs(request: Request) -> Response:
     )
 
 
+async def show_diff(request: Request) -> Response:
+    """What changed in a plugin's files between two generations."""
+    service, plugin = service_of(request), request.path_params["plugin"]
+    options = read_options(request, schemas.DiffOptions)
+
+    def compare() -> str:
+        return diff(*(service.runtime.artifact(plugin, n) for n in (options.old, options.new)))
+
+    text = await asyncio.to_thread(compare)
+    epoch = epoch_ref(service.runtime.epoch)
+    return json_response(
+        schemas.SourceDiff(epoch=epoch, plugin=plugin, old=options.old, new=options.new, diff=text)
+    )
+
+
 # --- changing ----------------------------------------------------------------------------------
 
 
@@ -102,7 +119,9 @@ async def put_plugin(request: Request) -> Response:
     """Load or reload a plugin from the request's body."""
     plugin, options = request.path_params["plugin"], read_options(request, LoadOptions)
     change = _new_change(request, options)
-    change.put(await _read_artifact(request, plugin), grants=options.grant or None)
+    config = read_config(request)
+    artifact = await _read_artifact(request, plugin)
+    change.put(artifact, config=config, grants=options.grant or None)
     return await _run(request, change, loaded=plugin)
 
 
@@ -110,17 +129,23 @@ async def check_plugin(request: Request) -> Response:
     """Do everything that loading or reloading the body would do, short of publishing it."""
     options = read_options(request, LoadOptions)
     change = _new_change(request, options, dry_run=True)
-    change.put(await _read_artifact(request, None), grants=options.grant or None)
+    config = read_config(request)
+    artifact = await _read_artifact(request, None)
+    change.put(artifact, config=config, grants=options.grant or None)
     return await _run(request, change)
 
 
 async def reload_plugin(request: Request) -> Response:
-    """Reload a plugin from its source; one that was uploaded starts anew from the same bytes."""
+    """Reload a plugin from its source; one that was uploaded starts anew from the same bytes.
+
+    With `Epochal-Config` it gets a new configuration.
+    """
     change = _new_change(request, read_options(request, ChangeOptions))
+    config = read_config(request)
     await read_nothing(request)
     # The change looks for the active artifact in its turn. Passed from here, the artifact would
     # undo an upload that is before this change in the queue.
-    change.reload(request.path_params["plugin"], restart=True)
+    change.reload(request.path_params["plugin"], config=config, restart=True)
     return await _run(request, change)
 
 

@@ -38,6 +38,7 @@ STATUSES: Final[Mapping[type[EpochalError], int]] = {
     errors.UnknownExportError: 404,
     errors.NotKeptError: 404,
     errors.AlreadyLoadedError: 409,
+    errors.ConfigError: 422,
     errors.NestedChangeError: 409,
     errors.NoStoreError: 409,
     errors.OperationEndedError: 500,

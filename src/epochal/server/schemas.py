@@ -107,6 +107,20 @@ class HistoryOptions(RequestStruct, forbid_unknown_fields=False):
     limit: Annotated[int, Meta(ge=1, le=1000, description="The number of epochs.")] = 50
 
 
+class DiffOptions(RequestStruct):
+    """The options of a comparison of two generations."""
+
+    old: Annotated[Number, Meta(description="The number of the older generation.")]
+    new: Annotated[Number, Meta(description="The number of the newer generation.")]
+
+
+class DrainPath(RequestStruct):
+    """A generation in an address."""
+
+    plugin: str
+    number: Number
+
+
 class EpochPath(RequestStruct):
     """An epoch's number in an address."""
 
@@ -256,6 +270,21 @@ class EpochHistory(EpochAnswer):
 
     kept: bool
     epochs: list[EpochInfo]
+
+
+class SourceDiff(EpochAnswer):
+    """What changed in a plugin's files between two generations, as a unified diff."""
+
+    plugin: str
+    old: Count
+    new: Count
+    diff: str
+
+
+class CancelAnswer(EpochAnswer):
+    """The holders of an old generation that were asked to stop."""
+
+    asked: list[str]
 
 
 class DrainInfo(VersionInfo):

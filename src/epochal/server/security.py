@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
+import socket
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -30,7 +32,6 @@ from typing import TYPE_CHECKING, Final
 from epochal.server.problem_details import Problem
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable
 
     from starlette.types import Scope
@@ -53,6 +54,8 @@ HEADERS: Final = (
     ("cache-control", "no-store"),
 )
 _OPEN_PATHS: Final = ("/", "/healthz", "/readyz")
+_SOURCES: Final = re.compile(r"/v1/plugins/[^/]+/diff")
+"""The code of plugins, which may hold what no client of queries is to see."""
 _READS: Final = ("GET", "HEAD", "OPTIONS")
 
 
@@ -76,11 +79,13 @@ class Access:
             port, any port.
         admin_token: for changes.
         query_token: for queries and reads; None where they need no token.
+        root_path: the path under which a proxy offers the service, such as `/sql`; empty for none.
     """
 
     authorities: frozenset[str]
     admin_token: str
     query_token: str | None = None
+    root_path: str = ""
 
     def __repr__(self) -> str:
         """Without the tokens: a log may show it."""
@@ -126,6 +131,8 @@ def right_needed(method: str, path: str) -> Right:
     """The right that a request needs; an unknown method or path needs the highest."""
     if path in _OPEN_PATHS or path.startswith("/page/"):
         return Right.NOTHING if method in _READS else Right.CHANGE
+    if _SOURCES.fullmatch(path):
+        return Right.CHANGE
     if method in _READS or (method, path) == ("POST", "/v1/query"):
         return Right.READ
     return Right.CHANGE
@@ -185,15 +192,17 @@ class Guard:
         return Right.CHANGE if has_key and own_origin else Right.READ
 
     def _refuse(self, headers: _Fields, needed: Right) -> None:
-        if self._access.of_token(headers.get("authorization", "")[7:].strip()) is Right.READ:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        given = given.strip() if scheme.lower() == "bearer" else ""
+        if self._access.of_token(given) is Right.READ:
             raise Problem(403, "right", "the token is for queries; this needs the admin token")
         token = "the admin token" if needed is Right.CHANGE else "a token"
-        raise Problem(
-            401,
-            "token",
-            f"this needs {token}: Authorization: Bearer …",
-            {"www-authenticate": 'Bearer realm="epochal"'},
-        )
+        code, detail = "token", f"this needs {token}: Authorization: Bearer …"
+        challenge = 'Bearer realm="epochal"'
+        if given:
+            code, challenge = "wrong-token", f'{challenge}, error="invalid_token"'
+            detail = f"the token is not this service's; this needs {token}"
+        raise Problem(401, code, detail, {"www-authenticate": challenge})
 
 
 def authorities_of(sock: socket.socket, names: Iterable[str]) -> frozenset[str]:
@@ -203,11 +212,14 @@ def authorities_of(sock: socket.socket, names: Iterable[str]) -> frozenset[str]:
         sock: the service's listening socket.
         names: further names, each with a port, or without one for any port.
     """
+    further = {name.lower().rstrip(".") for name in names}
+    if sock.family == socket.AF_UNIX:
+        return frozenset({"localhost"} | further)
     host, port = sock.getsockname()[:2]
     own = {f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
     if ipaddress.ip_address(host).is_loopback:
         own.add(f"localhost:{port}")
-    return frozenset(own | {name.lower().rstrip(".") for name in names})
+    return frozenset(own | further)
 
 
 class _Fields:

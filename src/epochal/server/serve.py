@@ -1,9 +1,9 @@
 """Running the service until a stop signal, and ending it in order.
 
 1. The listening socket is opened first, so that the address is known and true when it is printed.
-2. SIGINT or SIGTERM: new requests are refused, the streams of events end, running requests end
-   within the limit and are cancelled and answered after it. Signals are counted until the process
-   ends (`epochal.server.shutdown`).
+2. A stop signal: new requests are refused, the streams of events end, running requests end within
+   the limit and are cancelled and answered after it. Signals are counted until the process ends
+   (`epochal.server.shutdown`).
 3. Jobs begin no tick any more, and running ticks are waited for, with the writing of positions.
 4. The database stops what still runs and waits for the engine: a process that exits while a
    plugin's function runs on one of the engine's threads would abort.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ from epochal.server.shutdown import StopSignals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from epochal.server.security import Access
     from epochal.server.state import ServiceLimits, ServiceState
@@ -61,11 +63,47 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
+def listen_locally(path: Path) -> socket.socket:
+    """Open a listening Unix socket that its owner alone may use.
+
+    A socket that an earlier process left there is replaced, unless a process still answers on it.
+
+    Raises:
+        HostError: it cannot be opened.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            _check_unused(path)
+            path.unlink()
+        old = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(old)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise HostError(f"cannot listen on {path}: {error.strerror or error}") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _check_unused(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise HostError(f"another process listens on {path}")
+
+
 def url_of(sock: socket.socket) -> str:
     """The address of a listening socket as a person types it.
 
     The address for all of the machine's interfaces is shown as loopback's.
     """
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
     host, port = sock.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
@@ -108,6 +146,7 @@ async def serve(
     """Serve until a stop signal or the task's cancellation; closes nothing but the socket."""
     config = uvicorn.Config(
         create_app(service, access),
+        uds=sock.getsockname() if sock.family == socket.AF_UNIX else None,
         http=_connection_class(service.limits),
         backlog=_BACKLOG,
         log_config=None,

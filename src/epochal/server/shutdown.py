@@ -1,8 +1,8 @@
 """Stopping the service, from the first signal to the end of the process.
 
-The first SIGINT or SIGTERM ends the service in order. That may take a while: requests, jobs,
-queries and drains each have their time. Signals are counted until all of it is over: the second one
-logs what a third would do, and the third leaves at once.
+The first SIGINT, SIGTERM or SIGHUP ends the service in order. That may take a while: requests,
+jobs, queries and drains each have their time. Signals are counted until all of it is over: the
+second one logs what a third would do, and the third leaves at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from epochal.server.problem_details import logger
 if TYPE_CHECKING:
     from types import FrameType
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (
+    *(signal.SIGINT, signal.SIGTERM),
+    # The terminal is gone; under nohup it is ignored, and stays so. Windows has none.
+    *((signal.SIGHUP,) if sys.platform != "win32" else ()),
+)
+_ALWAYS: Final = (signal.SIGINT, signal.SIGTERM)
 _LAST: Final = 3
 _EXIT_STATUS: Final = 1
 _JOIN_S: Final = 1.0
@@ -74,6 +79,8 @@ class StopSignals:
             undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno()))
             handler = _ignore
         for number in _SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN and number not in _ALWAYS:
+                continue
             undo.callback(signal.signal, number, signal.signal(number, handler))
 
     def _read_all(self, reader: socket.socket) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from starlette.responses import Response
 
-from epochal.errors import HostError
+from epochal.errors import HostError, NotKeptError
 from epochal.server import schemas
+from epochal.server.decoding import convert_text, read_nothing
 from epochal.server.engine_health import describe_holders
 from epochal.server.problem_details import problem
 from epochal.server.responses import EventStreamResponse, json_response
@@ -81,6 +82,20 @@ def drains_of(service: ServiceState) -> list[DrainInfo]:
         )
         for generation in service.runtime.draining
     ]
+
+
+async def cancel_holders(request: Request) -> Response:
+    """Ask what holds an old generation in use to stop; the events report how the drain ends."""
+    service = service_of(request)
+    path = convert_text(request.path_params, schemas.DrainPath, "the address")
+    await read_nothing(request)
+    service.check_serving()
+    for generation in service.runtime.draining:
+        if (generation.plugin, generation.number) == (path.plugin, path.number):
+            asked = await asyncio.to_thread(generation.cancel_holders)
+            epoch = epoch_ref(service.runtime.epoch)
+            return json_response(schemas.CancelAnswer(epoch=epoch, asked=list(map(str, asked))))
+    raise NotKeptError(f"generation {path.number} of plugin {path.plugin!r} is not draining")
 
 
 async def catalog(request: Request) -> Response:

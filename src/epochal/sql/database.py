@@ -23,6 +23,7 @@ query is added *before* ``_closed`` is read: one of the two stops a query that b
 from __future__ import annotations
 
 import atexit
+import re
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, sleep
@@ -45,7 +46,7 @@ from epochal.sql.plugin_tables import PluginTable
 from epochal.sql.provenance import EpochRef
 from epochal.sql.query import Query, plugins_of
 from epochal.sql.sql_scan import scan
-from epochal.sql.tables import Tables
+from epochal.sql.tables import CsvForm, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -62,6 +63,11 @@ if TYPE_CHECKING:
     Parameters: TypeAlias = Mapping[str, Any] | Iterable[Any]
 
 _MAX_LABEL: Final = 200
+_MAX_READ: Final = 1000
+_HIDDEN: Final = re.compile(
+    r"""--[^\n]*|/\*.*?(?:\*/|$)|"(?:[^"]|"")*"|'(?:[^']|'')*'?|(?<![\w$."])\d[\w.]*""", re.DOTALL
+)
+"""Comments, quoted names, texts and numbers."""
 _EXIT_TIMEOUT_S: Final = 10.0
 _EXIT_GRACE_S: Final = 0.05
 
@@ -99,7 +105,13 @@ class Database:
     # --- tables and functions ----------------------------------------------------------------
 
     def register(
-        self, name: str, source: Any | str | PathLike[str], *, schema: pa.Schema | None = None
+        self,
+        name: str,
+        source: Any | str | PathLike[str],
+        *,
+        schema: pa.Schema | None = None,
+        delimiter: str = ",",
+        header: bool = True,
     ) -> None:
         """Add a table, or replace the one of that name.
 
@@ -111,13 +123,16 @@ class Database:
                 with capitals must be quoted there.
             source: a `pyarrow.Table` or `RecordBatch`, or any object with `__arrow_c_stream__`; or
                 the path of a file, or of a folder with files of one format: Parquet, CSV, TSV,
-                JSON (one object per line), Arrow IPC or Feather; CSV and JSON also compressed
-                (`.csv.gz`). Each query lists and reads the files again. Or the address of a table
-                that a plugin serves, `lite:///data/shop.db?table=orders` (quote the path with
-                `urllib.parse.quote` if it contains # ? or %): the plugin of the query's own epoch
-                opens it for each query that names it (see `epochal.kinds.storage`).
+                JSON (one object per line, or in a file one array of objects, which is read at
+                once), Arrow IPC or Feather; CSV and JSON also compressed (`.csv.gz`). Each query
+                lists and reads the files again. Or the address of a table that a plugin serves,
+                `lite:///data/shop.db?table=orders` (quote the path with `urllib.parse.quote` if
+                it contains # ? or %): the plugin of the query's own epoch opens it for each query
+                that names it (see `epochal.kinds.storage`).
             schema: columns of files; None to infer them (from the first 1,000 rows of text
                 formats).
+            delimiter: the character between the fields of a CSV file.
+            header: whether a CSV or TSV file begins with the names of its columns.
 
         Raises:
             HostError: the source does not exist, has an unknown format, or cannot be read.
@@ -126,7 +141,7 @@ class Database:
             if isinstance(source, str) and _is_address(source):
                 self._register_address(name, source, schema)
             else:
-                self._tables.put(name, source, schema)
+                self._tables.put(name, source, schema, CsvForm(delimiter, header))
         except HostError as error:
             raise HostError(f"table {name!r}: {error}") from error.__cause__
         self._planner.drop_plans(self._tables.current)
@@ -452,8 +467,18 @@ def _is_address(source: str) -> bool:
     return bool(separator) and scheme.lower() != "file" and scheme.isascii()
 
 
+def _shown(found: re.Match[str]) -> str:
+    """A quoted name as it is, a comment as nothing, a literal as a question mark."""
+    text: str = found[0]
+    return {'"': text, "-": " ", "/": " "}.get(text[0], "?")
+
+
 def _label(sql: str) -> str:
-    line = " ".join(sql.split())
+    """A query's text in logs and reports: in one line, short, and without its literals.
+
+    Literals are data, and often of persons, so they are left out.
+    """
+    line = " ".join(_HIDDEN.sub(_shown, sql[:_MAX_READ]).split())
     return line if len(line) <= _MAX_LABEL else f"{line[: _MAX_LABEL - 1]}…"
 
 

@@ -26,6 +26,12 @@ _GIVEN: Final = re.compile(r"argument types '[^(']*(\(.*?\))'")
 _SLIDING: Final = re.compile(r"sliding accumulator .*?: ([\w.]+)")
 _CALLED: Final = re.compile(r"a call to '([^']+)' function")
 
+_UNEQUAL: Final = re.compile(
+    r"unequal lengths between records on CSV file.*"
+    r"Expected (\d+) records, found (\d+) records at line (\d+)"
+)
+_CSV_FILE: Final = re.compile(r"processing CSV file (\S+) caused")
+
 _EXHAUSTED: Final = "Resources exhausted: "
 
 _TABLES: Final = {"table_function": "a table function", "index": "an index"}
@@ -89,7 +95,17 @@ def clean(message: str) -> str:
         return f"syntax error: {parser[1]}".replace('\\"', '"')
     while (shorter := _PREFIX.sub("", text)) != text:
         text = shorter
-    return " ".join(text.replace("datafusion.public.", "").split())
+    text = " ".join(text.replace("datafusion.public.", "").split())
+    if unequal := _UNEQUAL.search(text):
+        expected, found, line = unequal.groups()
+        file = _CSV_FILE.search(text)
+        where = f"line {line} of {f'/{file[1]}' if file else 'a CSV file'}"
+        return f"{where} has {_fields(found)}, and the lines above {_fields(expected)}"
+    return text
+
+
+def _fields(count: str) -> str:
+    return "1 field" if count == "1" else f"{count} fields"
 
 
 def _words(node: str) -> str:

@@ -46,7 +46,13 @@ from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
+from epochal.errors import (
+    FunctionError,
+    QueryCancelledError,
+    QueryError,
+    QueryTimeoutError,
+    place_of_error,
+)
 from epochal.kinds.codec import CodecError
 from epochal.kinds.toolkit.cleanup import cleanup
 from epochal.sql.conversion import ReturnTypeError
@@ -415,8 +421,9 @@ def _error_for_caller(function: Callee, error: BaseException) -> BaseException:
     # All others, not only `Exception`: a plugin's SystemExit would end the host's event loop, and
     # a panic of an extension in Rust is not an `Exception`.
     text = _one_line(error)
+    place = place_of_error(error, in_full=False)  # clients of a service see this text
     wrapped = FunctionError(
-        f"{function.label} raised {type(error).__name__}{f': {text}' if text else ''}",
+        f"{function.label} raised {type(error).__name__}{f': {text}' if text else ''}{place}",
         function=function.name,
     )
     wrapped.__cause__ = error

@@ -16,6 +16,7 @@ rewritten under a running query.
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from datafusion.catalog import Table
 
+_SNIFFED: Final = 1024
 _COMPRESSION: Final = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 _FORMATS: Final = {
     ".parquet": "parquet",
@@ -68,6 +70,19 @@ class Snapshot:
     rows: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class CsvForm:
+    """How a CSV file is written.
+
+    Attributes:
+        delimiter: the character between two fields; not for TSV.
+        header: whether the first line has the names of the columns.
+    """
+
+    delimiter: str = ","
+    header: bool = True
+
+
 class Tables:
     """Holds the current snapshot of the tables.
 
@@ -86,9 +101,11 @@ class Tables:
         self._lock: Final = threading.Lock()
         self.current = _snapshot({}, {}, {})
 
-    def put(self, name: str, source: Any, schema: pa.Schema | None) -> None:
+    def put(
+        self, name: str, source: Any, schema: pa.Schema | None, csv: CsvForm | None = None
+    ) -> None:
         """Add a table, or replace the one of that name."""
-        table, count = self._open(source, schema)
+        table, count = self._open(source, schema, csv or CsvForm())
         with self._lock:
             tables, uris = self._without(name)
             rows = dict(self.current.rows)
@@ -127,26 +144,48 @@ class Tables:
         uris.pop(name, None)
         return tables, uris
 
-    def _open(self, source: Any, schema: pa.Schema | None) -> tuple[Table, int | None]:
+    def _open(
+        self, source: Any, schema: pa.Schema | None, csv: CsvForm
+    ) -> tuple[Table, int | None]:
         """A table, and the number of its rows if it is in memory."""
         if isinstance(source, (str, Path)) or hasattr(source, "__fspath__"):
-            return self._open_path(source, schema), None
+            return self._open_path(source, schema, csv)
         if schema is not None:
             raise HostError("schema= is for files; data in memory has its own")
         batches = _batches(source)
         table = self._load(lambda name: self._loader.register_record_batches(name, [batches]))
         return table, sum(batch.num_rows for batch in batches)
 
-    def _open_path(self, source: str | PathLike[str], schema: pa.Schema | None) -> Table:
+    def _open_path(
+        self, source: str | PathLike[str], schema: pa.Schema | None, csv: CsvForm
+    ) -> tuple[Table, int | None]:
         path = Path(source).expanduser()
         if not path.exists():
             raise HostError(f"{path} does not exist")
         suffix = _suffix(path) if path.is_file() else _common_suffix(path)
+        if _FORMATS[_split(suffix)[0]] == "json" and path.is_file() and _is_array(path):
+            return self._open_array(path, schema)
         # As a URL: the engine reads a bare path with characters like `*` as a pattern.
         url = path.absolute().as_uri() + ("" if path.is_file() else "/")
-        return self._load(lambda name: self._register(name, url, suffix, schema))
+        return self._load(lambda name: self._register(name, url, suffix, schema, csv)), None
 
-    def _register(self, name: str, url: str, suffix: str, schema: pa.Schema | None) -> None:
+    def _open_array(self, path: Path, schema: pa.Schema | None) -> tuple[Table, int | None]:
+        """A file that holds one JSON array of objects; the engine reads an object a line."""
+        try:
+            rows = json.loads(path.read_bytes())
+            if not all(isinstance(row, dict) for row in rows):
+                raise HostError("the JSON array holds a value that is not an object")
+            names = dict.fromkeys(name for row in rows for name in row)
+            columns = {name: [row.get(name) for row in rows] for name in names}
+            data = pa.table({n: _column(v) for n, v in columns.items()})
+            data = data if schema is None else data.cast(schema)
+        except (ValueError, pa.ArrowException) as error:
+            raise HostError(f"cannot be registered: {path.name}: {error}") from error
+        return self._open(data, None, CsvForm())
+
+    def _register(
+        self, name: str, url: str, suffix: str, schema: pa.Schema | None, csv: CsvForm
+    ) -> None:
         loader = self._loader
         options: dict[str, Any] = {"file_extension": suffix, "schema": schema}
         plain, compression = _split(suffix)
@@ -161,7 +200,8 @@ class Tables:
                 loader.register_csv(
                     name,
                     url,
-                    delimiter="\t" if separated == "tsv" else ",",
+                    has_header=csv.header,
+                    delimiter="\t" if separated == "tsv" else csv.delimiter,
                     file_compression_type=compression,
                     **options,
                 )
@@ -219,6 +259,26 @@ def _batches(source: Any) -> list[pa.RecordBatch]:
     table = pa.Table.from_batches([source]) if is_batch else pa.table(source)
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
     return batches or [pa.RecordBatch.from_pylist([], table.schema)]
+
+
+def _is_array(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(_SNIFFED).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """A column of JSON values; numbers of which one has a fraction are all floating."""
+    if any(type(value) is float for value in values):
+        values = [float(value) if type(value) is int else value for value in values]
+    return pa.array(values)
+
+
+def is_data(path: Path) -> bool:
+    """Whether a file's name has the suffix of a format that a table may have."""
+    try:
+        return bool(_suffix(path))
+    except HostError:
+        return False
 
 
 def _suffix(path: Path) -> str:

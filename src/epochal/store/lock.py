@@ -48,7 +48,8 @@ def _in_use(folder: Path, holder: Path) -> StoreInUseError:
         name = f"another runtime of this process ({pid})"
     return StoreInUseError(
         f"the store {folder} is in use by {name}; a store serves one runtime at a time: "
-        "stop that one, or give this one a store of its own",
+        "stop that one, or give this one a store of its own (a server of several workers, such as "
+        "`uvicorn --workers 2`, starts a runtime in each: run one worker)",
         path=folder,
         pid=pid,
     )

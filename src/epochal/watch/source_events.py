@@ -17,6 +17,7 @@ class SourceRefused(Event):
         path: of the plugin's file or folder.
         code: the error's stable code.
         error: the error's text.
+        plugin: the plugin's id; None if it could not be read.
     """
 
     _LEVEL: ClassVar[int] = logging.ERROR
@@ -25,6 +26,7 @@ class SourceRefused(Event):
     path: str
     code: str
     error: str
+    plugin: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.plugin.artifact import shown
 from epochal._core.plugin.manifest import has_manifest, read_manifest
@@ -39,7 +39,7 @@ from epochal.watch.source_events import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from epochal.runtime import Runtime
 
@@ -51,12 +51,16 @@ class Watcher:
     """Reloads a runtime's plugins from a folder, until it is closed; a context manager.
 
     Each `.py` file and each package with a manifest in the folder is a plugin; hidden ones are left
-    out. Files that are there at the start count as seen: load them first.
+    out. Files that are there at the start count as seen, unless `load` is given.
 
     Args:
         runtime: loads the plugins.
         folder: of plugins.
         remove: whether a deleted plugin is removed.
+        load: whether to load, before this returns, the plugins that are there and not active yet.
+            One that is refused causes an event, as later.
+        configs: the configuration of each plugin, by id, for when the watcher loads it; one that is
+            active keeps its own.
         settle_s: seconds without a further write after which a change has settled.
         scan_s: seconds between two snapshots without a notification.
 
@@ -70,6 +74,8 @@ class Watcher:
         folder: str | os.PathLike[str],
         *,
         remove: bool = False,
+        load: bool = False,
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
         settle_s: float = 0.2,
         scan_s: float = 5.0,
     ) -> None:
@@ -86,12 +92,15 @@ class Watcher:
                 "watching needs the package watchfiles: pip install 'epochal[watch]'"
             ) from None
         self._remove: Final = remove
+        self._configs: Final = dict(configs or {})
         self._settle_s: Final = settle_s
         self._scan_s: Final = scan_s
         self._stop: Final = threading.Event()
         self._choice: Final = SourceChoice()
         self._choice.note_active(runtime.epoch)
-        self._seen = snapshot(self._folder)
+        self._seen = {} if load else snapshot(self._folder)
+        if load:
+            self._look()  # here, before the thread: a file that is saved meanwhile is not missed
         self._notifications: Final[Callable[[], Iterable[object]]] = lambda: watchfiles.watch(
             self._folder,
             stop_event=self._stop,
@@ -189,7 +198,9 @@ class Watcher:
             # Without a wait for the drain: the next save must not wait for a long query.
             with self._runtime.change(drain_timeout=0.0, reason=f"watch: {names}") as change:
                 for one in saved:
-                    change.put(one.artifact)
+                    is_new = one.plugin not in self._runtime.epoch.generations
+                    config = self._configs.get(one.plugin) if is_new else None
+                    change.put(one.artifact, config=config)
                 for _, plugin in removed:
                     change.remove(plugin)
         except RuntimeClosedError:
@@ -251,5 +262,6 @@ class Watcher:
         code, text = "internal", format_error(error)
         if isinstance(error, EpochalError):
             code, text = error.code, str(error)
-        event = SourceRefused(path=shown(path), code=code, error=shown(text))
+        plugin = getattr(error, "plugin", None) or self._plugin_from(path)
+        event = SourceRefused(path=shown(path), code=code, error=shown(text), plugin=plugin)
         self._runtime.events.emit(event)

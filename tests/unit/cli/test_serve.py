@@ -1,6 +1,7 @@
 """`epochal serve`, where something is wrong before it serves."""
 
 import socket
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,7 @@ from epochal.server.tokens import Tokens
 
 @pytest.fixture
 def service(tmp_path):
-    service = serve._service(None, tmp_path / "store", {}, [], ServiceLimits(stop_s=5.0))
+    service, _ = serve._service(None, tmp_path / "store", {}, [], ServiceLimits(stop_s=5.0), {})
     yield service
     service.jobs.close()
     service.runtime.close()
@@ -25,9 +26,8 @@ def test_a_failed_start_closes_everything_it_opened(service, monkeypatch):
 
     monkeypatch.setattr("epochal.watch.Watcher", fails)
     with socket.socket() as sock, pytest.raises(HostError, match="no such folder"):
-        serve._run(
-            service, Tokens(admin="a", query=None, is_generated=True), sock, [], ".", remove=False
-        )
+        tokens = Tokens(admin="a", query=None, is_generated=True)
+        serve._run(service, tokens, sock, [], partial(serve._watcher, "."))
     with pytest.raises(RuntimeClosedError):
         service.runtime.operation()
     assert service.jobs._table.closed
@@ -40,10 +40,10 @@ def test_its_jobs_are_its_own(service):
 
 def test_a_damaged_file_of_positions_does_not_stop_it(tmp_path):
     limits = ServiceLimits(stop_s=5.0)
-    first = serve._service(None, tmp_path / "store", {}, [], limits)
+    first, _ = serve._service(None, tmp_path / "store", {}, [], limits, {})
     serve_end(first)
     (tmp_path / "store" / "jobs.db").write_bytes(b"garbage" * 1000)
-    again = serve._service(None, tmp_path / "store", {}, [], limits)
+    again, _ = serve._service(None, tmp_path / "store", {}, [], limits, {})
     assert again.jobs.status() == []
     serve_end(again)
 

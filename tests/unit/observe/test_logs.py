@@ -1,13 +1,18 @@
 """Each event has a level and a line of its own."""
 
 import inspect
+import json
 import logging
+from datetime import datetime
 
 import pytest
 
 from epochal import LifecycleState, events, watch
 from epochal.events import Event
 from epochal.jobs import events as ev
+from epochal.observe.logs import JsonLines, TextLines, log_events
+from epochal.report import Swap, Version
+from epochal.sql.database import _label
 
 EVENTS = {
     event
@@ -27,6 +32,29 @@ def test_an_event_of_a_hosts_own_needs_no_table():
         pass
 
     assert (Sold(at=0.0).level, Sold(at=0.0).describe()) == (logging.INFO, repr(Sold(at=0.0)))
+
+
+RELOADED = "reload vat 1.0 -> 1.1 (epoch 2, by watch)"
+
+
+def committed(*swaps, reason):
+    """The event of a change of these: plugin, old version and new version."""
+    made = tuple(
+        Swap(
+            plugin,
+            old and Version(plugin, 0, old, f"{old}:a"),
+            new and Version(plugin, 1, new, f"{new}:b"),
+        )
+        for plugin, old, new in swaps
+    )
+    return events.ChangeCommitted(
+        change=3,
+        epoch_before=1,
+        epoch_after=2,
+        plugins=tuple(swap.plugin for swap in made),
+        swaps=made,
+        reason=reason,
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,8 +77,20 @@ def test_an_event_of_a_hosts_own_needs_no_table():
                 change=3, epoch_before=1, epoch_after=2, plugins=("geo", "units")
             ),
             logging.INFO,
-            "change 3 published epoch 2: geo, units",
+            "geo, units (epoch 2)",
         ),
+        (committed(("vat", "1.0", "1.1"), reason="watch: vat.py"), logging.INFO, RELOADED),
+        (
+            committed(("vat", "1.0", "1.0"), ("geo", None, "2"), reason="http: new radius"),
+            logging.INFO,
+            "reload vat 1.0 (1.0:a -> 1.0:b), load geo 2 (epoch 2, by http: new radius)",
+        ),
+        (
+            committed(("vat", "1.1", None), reason="close"),
+            logging.INFO,
+            "remove vat 1.1 (epoch 2, by close)",
+        ),
+        (committed(reason="close"), logging.DEBUG, "no plugin (epoch 2, by close)"),
         (
             events.StateDropped(plugin="geo", generation=1, dropped=("a", "b")),
             logging.WARNING,
@@ -65,6 +105,16 @@ def test_an_event_of_a_hosts_own_needs_no_table():
             events.DrainTimedOut(plugin="geo", generation=1, waited=2.04, holders=("a", "b")),
             logging.WARNING,
             "geo#1 still in use after 2.0 s, drains on: a; b",
+        ),
+        (
+            events.DrainTimedOut(plugin="geo", generation=1, waited=0.0, holders=("a",)),
+            logging.INFO,
+            "geo#1 still in use after 0.0 s, drains on: a",
+        ),
+        (
+            events.ChangeFailed(change=3, code="link", error="no", reason="watch: geo.py"),
+            logging.DEBUG,
+            "change 3 rolled back [link]: no",
         ),
         (
             events.HoldersAsked(plugin="geo", generation=1, holders=()),
@@ -187,3 +237,38 @@ def test_events_of_changes_and_of_the_watcher_describe_themselves(event, level, 
 )
 def test_events_of_jobs_and_streams_describe_themselves(event, level, line):
     assert (event.level, event.describe()) == (level, line)
+
+
+def test_a_record_has_the_facts_and_an_iso_time():
+    log = logging.Logger("facts", logging.DEBUG)
+    records = []
+    log.addHandler(handler := logging.Handler())
+    handler.emit = records.append
+    stream = events.EventStream()
+    stop = log_events(stream, log)
+    stream.emit(committed(("vat", "1.0", "1.1"), reason="watch: vat.py"))
+    stream.emit(events.ChangeFailed(change=4, code="link", error="no", reason="http"))
+    stop()
+    done, failed = records
+    assert (done.plugin, done.version, done.verb, done.epoch) == ("vat", "1.1", "reload", 2)
+    assert done.reason == "watch: vat.py"
+    assert (failed.code, failed.reason) == ("link", "http")
+    line = json.loads(JsonLines().format(done))
+    assert line["verb"] == "reload"
+    text = TextLines().format(done)
+    assert text.endswith(f" INFO    {RELOADED}")
+    for at in (line["at"], text.split()[0]):
+        assert abs(datetime.fromisoformat(at).timestamp() - done.created) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("sql", "label"),
+    [
+        ("SELECT f('it''s',  1.5e3, $1)", "SELECT f(?, ?, $1)"),
+        ("SELECT 1 -- don't say 'this'\n, 'x'", "SELECT ? , ?"),
+        ('SELECT "a\'b", t2.c3 /* \'x */ FROM t WHERE a = \'open', 'SELECT "a\'b", t2.c3 FROM t '
+         "WHERE a = ?"),
+    ],
+)  # fmt: skip
+def test_a_query_is_named_without_its_literals(sql, label):
+    assert _label(sql) == label

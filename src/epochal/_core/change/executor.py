@@ -445,6 +445,7 @@ class Executor:
                 code=_code(error),
                 error=_text(error),
                 phases_ms=dict(self._runner.ms),
+                reason=self._spec.reason,
                 caller=self._spec.caller,
             )
         )

@@ -10,7 +10,13 @@ import errno
 import re
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.plugin.artifact import read_artifact
+from epochal._core.plugin.manifest import has_manifest
+from epochal.errors import ArtifactError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from epochal._core.generation.generation import Generation
 
 _TAKEN: Final = re.compile(
@@ -47,6 +53,15 @@ def hint_for(error: BaseException, new: Generation, old: Generation | None) -> s
 
 
 def _import_hint(error: ImportError, new: Generation) -> str:
+    if (
+        error.name is None
+        and "relative import" in str(error)
+        and not new.candidate.artifact.is_package
+    ):
+        return (
+            "a plugin of one file has no modules beside it: make it a package, a folder with "
+            "__init__.py and plugin.toml"
+        )
     name = error.name or ""
     top = name.partition(".")[0]
     artifact = new.candidate.artifact
@@ -60,11 +75,23 @@ def _import_hint(error: ImportError, new: Generation) -> str:
     beside = artifact.origin.parent if artifact.origin is not None else None
     for found in (f"{top}.py", top):
         if beside is not None and (beside / found).exists():
+            if _is_plugin(beside / found):
+                return (
+                    f'{found} beside it is a plugin: write `requires = ["{top}"]` into the '
+                    f'manifest, and `{top} = ctx.require("{top}")` into init(ctx)'
+                )
             return (
                 f"{found} lies beside the plugin and is not part of it: make both one package (a "
                 "folder with __init__.py), or make it a plugin that this one requires"
             )
     return f"install the distribution that has {top!r}, and list it under `dependencies`"
+
+
+def _is_plugin(path: Path) -> bool:
+    try:
+        return has_manifest(read_artifact(path))
+    except ArtifactError:
+        return False
 
 
 def _itself(new: Generation) -> str:

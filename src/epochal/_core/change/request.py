@@ -317,7 +317,9 @@ def _read(request: Request, epoch: Epoch) -> Artifact:
     if request.verb is Verb.RELOAD:
         active = epoch.generation(request.plugin or "").candidate.artifact
         if source is None:
-            source = active if active.origin is None and request.restart else active.origin
+            # With a new configuration alone, what came from no path keeps its bytes.
+            is_same = request.restart or request.config is not None
+            source = active if active.origin is None and is_same else active.origin
     if isinstance(source, Artifact):
         return source
     if source is None:

@@ -57,6 +57,8 @@ _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 # lets go of an instance that the plugin keeps. So it looks again: soon at first, then twice a
 # second. Only while there is such a thread or instance.
 
+_LATE_S: Final = 30.0
+"""A drain that nobody waits for is reported again after this time."""
 _COLLECTIONS_S: Final = 10.0
 """How often a drain whose holders are known collects before it names them."""
 
@@ -198,6 +200,7 @@ class Retirement:
         "_to_ask",
         "_to_reclaim",
         "_wake",
+        "_warns_late",
         "error",
         "retiring",
     )
@@ -226,6 +229,7 @@ class Retirement:
         self._timeout_s: Final = timeout_s
         self._cancel_holders = cancel_holders
         self._schedule: CollectionSchedule | None = None  # from the first wait on
+        self._warns_late = timeout_s is not None and timeout_s < _LATE_S
         self._looks = 0
         self._released_ns: int | None = None
         self.retiring: Final = tuple(
@@ -285,7 +289,9 @@ class Retirement:
             if self._is_overdue(schedule) and self._name_holders():
                 if not (self._cancel_holders and schedule.is_over):
                     self._report_timeout(schedule.waited)
-                    self._schedule = CollectionSchedule(None)
+                    # A caller that would not wait has its answer; an operator wants to know later.
+                    is_early, self._warns_late = self._warns_late, False
+                    self._schedule = CollectionSchedule(_LATE_S if is_early else None)
                     return False
                 self._cancel_holders = False
                 self._schedule = CollectionSchedule(self._timeout_s)

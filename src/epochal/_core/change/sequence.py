@@ -99,7 +99,7 @@ class ChangeSequence:
         self._runner: Final = runner
         self._phase: Final = Deadline(spec.limits.phase)
         self._asked: Sequence[PlannedChange] = ()
-        self.staging: Final = Staging(number, epochs, runner)
+        self.staging: Final = Staging(number, epochs, runner, spec.reason)
         self.stop_first: StopFirst | None = None
 
     @cached_property

@@ -31,6 +31,7 @@ from epochal.errors import (
     InitError,
     LinkError,
     format_error,
+    reason_of,
 )
 from epochal.events import ChangeCommitted, EntriesLost, StateDropped
 from epochal.report import Swap
@@ -54,6 +55,7 @@ class Staging:
         change: the number of the change.
         epochs: what the changes of this runtime share.
         runner: runs plugin code.
+        reason: by whom and why, for the event.
 
     Attributes:
         old_epoch: the epoch that the change started from; None before its turn, and once the change
@@ -74,6 +76,7 @@ class Staging:
         "_altering",
         "_change",
         "_epochs",
+        "_reason",
         "_registering",
         "_runner",
         "_tables",
@@ -89,8 +92,11 @@ class Staging:
         "swaps",
     )
 
-    def __init__(self, change: int, epochs: EpochStore, runner: StepRunner) -> None:
+    def __init__(
+        self, change: int, epochs: EpochStore, runner: StepRunner, reason: str = ""
+    ) -> None:
         self._change: Final = change
+        self._reason: Final = reason
         self._epochs: Final = epochs
         self._runner: Final = runner
         self._tables: TableSuccession | None = None
@@ -274,9 +280,7 @@ class Staging:
             try:
                 kind.validate_together([export for export in exports if export.kind is kind])
             except BaseException as error:  # noqa: BLE001  a kind's own, of any type
-                reason = format_error(error)
-                if isinstance(error, (TypeError, ValueError)):
-                    reason = str(error)  # the rule's own words, all of them
+                reason = reason_of(error)
                 refusal = f"the exports of kind {kind.name} do not fit together: {reason}"
                 raise IncompatibleError(refusal) from without_variables(error)
 
@@ -404,6 +408,8 @@ class Staging:
                 epoch_before=before,
                 epoch_after=after,
                 plugins=tuple(swap.plugin for swap in self.swaps),
+                swaps=self.swaps,
+                reason=self._reason,
             )
         )
 

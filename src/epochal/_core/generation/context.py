@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from epochal._core.generation.registrations import Registrations, registration
 from epochal._core.generation.resources import Resources
-from epochal.errors import CapabilityError, HostError, MissingDependencyError
+from epochal.errors import CapabilityError, ConfigKeyError, HostError, MissingDependencyError
 
 if TYPE_CHECKING:
     import threading
@@ -90,6 +90,17 @@ class RequiredPlugin:
         return f"<required plugin {self._plugin}: {', '.join(self)}>"
 
 
+class _Config(dict[str, Any]):
+    """A plugin's configuration; an absent key is an error that names it and its remedy."""
+
+    def __init__(self, plugin: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._plugin: Final = plugin
+
+    def __missing__(self, key: object) -> Any:
+        raise ConfigKeyError(self._plugin, key)
+
+
 class PluginContext:
     """A generation's access to its runtime.
 
@@ -98,12 +109,14 @@ class PluginContext:
         generation: its number.
         version: its version.
         config: the host's configuration of the plugin; read-only.
+        settings: the same as an instance of the class that the manifest names under `config`; None
+            if it names none.
         resources: the resources that the plugin acquired with `defer`, `spawn` and the others.
         registrations: the entries that it registered with `register`.
     """
 
     __slots__ = (
-        "_allows",
+        "_missing",
         "_pending",
         "_required",
         "config",
@@ -111,6 +124,7 @@ class PluginContext:
         "plugin",
         "registrations",
         "resources",
+        "settings",
         "version",
     )
 
@@ -120,15 +134,16 @@ class PluginContext:
         generation: int,
         version: str,
         config: Mapping[str, Any],
-        allows: Callable[[str], bool],
+        missing: Callable[[str], str],
         required: Mapping[str, RequiredPlugin],
         origin: Origin,
     ) -> None:
         self.plugin: Final = plugin
         self.generation: Final = generation
         self.version: Final = version
-        self.config: Final = MappingProxyType(dict(config))
-        self._allows: Final = allows
+        self.config: Final = MappingProxyType(_Config(plugin, config))
+        self.settings: Any = None
+        self._missing: Final = missing  # what to do for a capability; empty where it is granted
         self._required: Final = dict(required)
         self.resources: Final = Resources(f"{plugin}#{generation}", origin)
         self.registrations: Final = Registrations()
@@ -241,7 +256,7 @@ class PluginContext:
 
     def granted(self, capability: str) -> bool:
         """Whether the manifest asks for a capability and the host grants it."""
-        return self._allows(capability)
+        return not self._missing(capability)
 
     def demand(self, capability: str) -> None:
         """Raise unless a capability was granted.
@@ -249,10 +264,9 @@ class PluginContext:
         Raises:
             CapabilityError: the manifest does not ask for it, or the host does not grant it.
         """
-        if not self._allows(capability):
+        if todo := self._missing(capability):
             raise CapabilityError(
-                f"plugin {self.plugin!r} needs the capability {capability!r}: its manifest must "
-                "list it under `capabilities`, and the host must grant it with grants=",
+                f"plugin {self.plugin!r} needs the capability {capability!r}: {todo}",
                 plugin=self.plugin,
                 capability=capability,
             )

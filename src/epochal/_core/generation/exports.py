@@ -20,12 +20,13 @@ from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Kind, Mark, marks_made_in, marks_of
-from epochal._core.introspect.callables import callables_inside
+from epochal._core.introspect.callables import callables_inside, takes
 from epochal._core.introspect.collector import collect
-from epochal._core.plugin.capabilities import allows
+from epochal._core.introspect.places import defined_at
+from epochal._core.plugin.capabilities import missing_grant
 from epochal._core.use.lease import LEASE
 from epochal._core.use.ties import can_tie
-from epochal.errors import CapabilityError, ExportError, LinkError, format_error
+from epochal.errors import CapabilityError, ExportError, LinkError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,8 +38,14 @@ if TYPE_CHECKING:
 
     Marked = tuple[Kind[Any], str | None, Mapping[str, Any], Any]
 
-ENTRY_POINTS: Final = ("register", "init", "shutdown", "export_state", "import_state")
-"""The functions of a plugin that Epochal calls by their names."""
+ENTRY_POINTS: Final = {
+    "register": ("ctx",),
+    "init": ("ctx",),
+    "shutdown": (),
+    "export_state": (),
+    "import_state": ("state", "from_version"),
+}
+"""The functions of a plugin that Epochal calls by their names, with the arguments of the call."""
 
 _OF_EVERY_MODULE: Final = frozenset(
     {
@@ -70,7 +77,8 @@ def collect_exports(
         if key in exports and not _is_same(exports[key].target, target):
             raise ExportError(
                 f"plugin {candidate.plugin!r} exports two {kind.name}s named {short!r}: "
-                f"{exports[key].target!r} and {target!r}",
+                f"{_described(exports[key].target)} and {_described(target)}; "
+                "give one of them another name with name=",
                 plugin=candidate.plugin,
             )
         export = Export(kind, name, candidate.plugin, options, target)
@@ -104,12 +112,12 @@ def _is_same(left: object, right: object) -> bool:
 
 
 def check_entry_points(plugin: str, root: ModuleType, namespace: Namespace) -> None:
-    """Check that each function that Epochal calls by its name is the plugin's own, and not async.
+    """Check each function that Epochal calls by name: the plugin's own, and callable as we call it.
 
     Raises:
-        LinkError: one was only imported, or is `async def`.
+        LinkError: one was only imported, is `async def`, or takes other arguments.
     """
-    for name in ENTRY_POINTS:
+    for name, arguments in ENTRY_POINTS.items():
         function = vars(root).get(name)
         if not callable(function):
             continue
@@ -124,6 +132,13 @@ def check_entry_points(plugin: str, root: ModuleType, namespace: Namespace) -> N
             raise LinkError(
                 f"{name}() of plugin {plugin!r} is `async def`; it is called without an event "
                 "loop, so make it a plain function",
+                plugin=plugin,
+            )
+        if not takes(function, len(arguments)):
+            given = ", ".join(arguments)
+            raise LinkError(
+                f"{name}() of plugin {plugin!r} ({defined_at(function)}) cannot be called as "
+                f"{name}({given}): write `def {name}({given}):`",
                 plugin=plugin,
             )
 
@@ -229,11 +244,17 @@ def _refuse_hidden_marks(
     hidden = _hidden(plugin, namespace, exports)
     if hidden:
         kind, target = hidden[0].kind.name, hidden[0].target
+        advice = (
+            f"put @{kind} outermost, above the other decorators of {target.rpartition('.')[2]!r}"
+        )
+        if "<locals>" in target:
+            advice = (
+                "define it there and not inside a function, or export it with "
+                f"ctx.export({kind}, …) in register(ctx)"
+            )
         raise ExportError(
             f"plugin {plugin!r} marks {target!r} as {kind}, but no name at the top level of a "
-            f"module leads to the marked object: put @{kind} outermost, above the other "
-            f"decorators of {target.rpartition('.')[2]!r}, or, within a function, export it with "
-            f"ctx.export({kind}, …) in register(ctx)",
+            f"module leads to the marked object: {advice}",
             plugin=plugin,
         )
 
@@ -281,20 +302,17 @@ def _short_name(plugin: str, kind: Kind[Any], mark_name: str | None, target: obj
 
 def _validate(export: Export, candidate: Candidate) -> None:
     kind, plugin = export.kind, export.plugin
-    if not allows(candidate.manifest.capabilities, candidate.grants, kind.name):
+    if lacks := missing_grant(candidate.manifest.capabilities, candidate.grants, kind.name):
         raise CapabilityError(
             f"plugin {plugin!r} exports {export.name!r} as {kind.name}, which it was "
-            f"not granted: its manifest must not leave {kind.name!r} out of `capabilities`, "
-            "and the host must grant it with grants=",
+            f"not granted: {lacks}",
             plugin=plugin,
             capability=kind.name,
         )
     try:
         kind.validate(export)
     except BaseException as error:
-        raise ExportError(
-            f"{export.name} cannot be a {kind.name}: {format_error(error)}", plugin=plugin
-        ) from error
+        raise _refused(export, error) from error
     if not kind.opens and not callable(export.target):
         raise ExportError(
             f"{export.name} cannot be exported: {export.target!r} cannot be called, and an "
@@ -302,6 +320,22 @@ def _validate(export: Export, candidate: Candidate) -> None:
             plugin=plugin,
         )
     _check_instances(export)
+
+
+def _refused(export: Export, error: BaseException) -> ExportError:
+    """The error for an export that its kind does not accept, with the place of its definition."""
+    place = defined_at(export.target)
+    return ExportError(
+        f"{export.name} cannot be exported as {export.kind.name}"
+        f"{f' ({place})' if place else ''}: {reason_of(error)}",
+        plugin=export.plugin,
+    )
+
+
+def _described(target: object) -> str:
+    """An export's target, by its name and the line that defines it."""
+    place = defined_at(target)
+    return f"{_origin_of(target)} ({place})" if place else _origin_of(target)
 
 
 def _check_instances(export: Export) -> None:
@@ -331,10 +365,7 @@ def _check_dependencies(export: Export, exports: Iterable[Export]) -> None:
     try:
         dependencies = list(export.kind.dependencies(export))
     except BaseException as error:
-        raise ExportError(
-            f"{export.name} cannot be a {export.kind.name}: {format_error(error)}",
-            plugin=export.plugin,
-        ) from error
+        raise _refused(export, error) from error
     for kind, target in dependencies:
         if not any(other.kind is kind and other.target is target for other in exports):
             raise ExportError(

@@ -34,12 +34,13 @@ from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.orphan_threads import end_threads
 from epochal._core.generation.own_state import PluginState, describe, translate_errors
 from epochal._core.generation.reclaim import Reclaim, empty_typing, reclaim
+from epochal._core.generation.settings import read_settings
 from epochal._core.generation.side_effects import SideEffects
 from epochal._core.introspect.callables import check_ran
 from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.origins import Origin
 from epochal._core.introspect.running_code import find_stragglers
-from epochal._core.plugin.capabilities import allows
+from epochal._core.plugin.capabilities import missing_grant
 from epochal._core.use.lease import RevocableLease, carry
 from epochal._core.use.ties import TIES
 from epochal.errors import EpochalError, LinkError, format_error
@@ -307,7 +308,7 @@ class Generation:
             self.number,
             self.version,
             self.candidate.config,
-            lambda capability: allows(manifest.capabilities, grants, capability),
+            lambda capability: missing_grant(manifest.capabilities, grants, capability),
             {
                 plugin: linked.generation.exports_for(linked.lease, str(self))
                 for plugin, linked in required.items()
@@ -333,6 +334,7 @@ class Generation:
 
         Raises:
             LinkError: the code raised.
+            ConfigError: the configuration does not fit the class that the manifest names.
             ExportError: an export that cannot be one.
             CapabilityError: an export of a kind that was not granted.
         """
@@ -342,6 +344,9 @@ class Generation:
             try:
                 self._root = self._namespace.execute()
                 check_entry_points(self.plugin, self._root, self._namespace)
+                if schema := self.candidate.manifest.config:
+                    config = self.candidate.config
+                    self._context.settings = read_settings(self.plugin, self._root, schema, config)
                 self._call("register", self._context)
             except EpochalError:
                 raise

@@ -228,10 +228,13 @@ class Kind(Generic[F]):
                 kept = (m for m in own if m.origin is origin or _is_another(m.origin, origin))
                 setattr(target, MARKS, (*kept, mark))
             except (AttributeError, TypeError):
-                raise TypeError(
-                    f"{target!r} cannot be marked as {self.name}: it takes no attributes; "
+                hint = (
+                    "it takes no attributes; "
                     f"export it with ctx.export({self.name}, …) in register(ctx)"
-                ) from None
+                )
+                if isinstance(target, str):
+                    hint = f"to give an export a name, write @{self.name}(name={target!r})"
+                raise TypeError(f"{target!r} cannot be marked as {self.name}: {hint}") from None
             _made.setdefault(id(origin), WeakRegistry()).add(mark)
             return target
 

@@ -9,6 +9,7 @@ of its code has run.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager, suppress
+from inspect import CO_VARARGS
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,6 +66,21 @@ def _contents(value: Any) -> Iterable[Any]:
     if type(value) is dict:
         return list(value.values())
     return list(value) if type(value) in (list, tuple) else (value,)
+
+
+def takes(function: Any, count: int) -> bool:
+    """Whether a function can be called with that number of arguments by position.
+
+    A callable that is no Python function is not looked at: its signature may be foreign code.
+    """
+    if type(function) is not FunctionType:
+        return True
+    code, defaults = function.__code__, function.__defaults__ or ()
+    most, keywords = code.co_argcount, function.__kwdefaults__ or {}
+    required = code.co_varnames[most : most + code.co_kwonlyargcount]
+    is_enough = most - len(defaults) <= count
+    has_room = count <= most or bool(code.co_flags & CO_VARARGS)
+    return is_enough and has_room and keywords.keys() >= set(required)
 
 
 def check_ran(name: str, result: object) -> None:

@@ -72,6 +72,11 @@ def read_artifact(source: str | os.PathLike[str]) -> Artifact:
             process can unload.
     """
     path = Path(source)
+    if isinstance(source, str) and "\n" in source and not path.exists():
+        raise ArtifactError(
+            "a text of several lines is no path: give the path of a .py file or of a package's "
+            'folder, or for source text Artifact("name", {"name.py": text.encode()})'
+        )
     try:
         return _read(path)
     except ArtifactError:
@@ -90,6 +95,8 @@ def _read(path: Path) -> Artifact:
         raise ArtifactError(
             f"{shown(path)} is not a plugin: expected a .py file or a package's folder"
         )
+    if not path.exists() and path.with_name(f"{path.name}.py").exists():
+        raise ArtifactError(f"{shown(path)} does not exist; do you mean {shown(path)}.py?")
     _check_name(path, path.name)
     return Artifact(path.stem, {path.name: _read_file(path, MAX_BYTES)}, origin=path.absolute())
 
@@ -101,7 +108,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 def _read_package(folder: Path) -> Artifact:
     if not os.path.isfile(folder / "__init__.py"):  # noqa: PTH113  as above
-        raise ArtifactError(f"{shown(folder)} is not a plugin: a package needs an __init__.py")
+        raise ArtifactError(_not_a_package(folder))
     files: dict[str, bytes] = {}
     left = MAX_BYTES
     for path in sorted(files_of(folder, _raise)):
@@ -117,6 +124,18 @@ def _read_package(folder: Path) -> Artifact:
         files[name] = _read_file(path, left)
         left -= len(files[name])
     return Artifact(folder.absolute().name, files, is_package=True, origin=folder.absolute())
+
+
+def _not_a_package(folder: Path) -> str:
+    """Why a folder is not a plugin; a folder of plugins is often meant by it."""
+    inside = sorted(shown(path.name) for path in folder.glob("*.py"))
+    if not inside:
+        return f"{shown(folder)} is not a plugin: a package needs an __init__.py"
+    some = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
+    return (
+        f"{shown(folder)} is a folder of files ({some}) and not one plugin: give the path of one, "
+        "or load each of them with Runtime.load_folder; a package needs an __init__.py"
+    )
 
 
 def files_of(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:

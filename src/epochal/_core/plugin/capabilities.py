@@ -69,3 +69,15 @@ def allows(asked: frozenset[str] | None, grants: frozenset[str], capability: str
     if service if asked is None else capability not in asked:
         return False
     return any(":" in p or not service for p in grants if fnmatchcase(capability, p))
+
+
+def missing_grant(asked: frozenset[str] | None, grants: frozenset[str], capability: str) -> str:
+    """What to do for a plugin to have a capability; empty if it has it."""
+    if allows(asked, grants, capability):
+        return ""
+    todo = []
+    if not allows(asked, frozenset({"*", "*:*"}), capability):
+        todo.append(f"add {capability!r} to `capabilities` in its manifest")
+    if not allows(frozenset({capability}), grants, capability):
+        todo.append(f"have the host grant it (grants={{{capability!r}}}, --grant {capability})")
+    return ", and ".join(todo)

@@ -16,6 +16,7 @@ does as well), and one more: `vendored = "_vendor"` names the folder of the dist
 plugin carries with it, as `pip install --target` fills it; each can be imported under its own name.
 A plugin that cannot be there twice, since it has a port or a name in a registry that refuses a
 second, says `handover = "stop-first"`: its active version is shut down before a new one starts.
+``config = "Settings"`` names the class that the host's configuration must fit (see `settings`).
 
 All faults are reported together, each in a line that names the place and the expected value.
 """
@@ -51,6 +52,7 @@ _KEYS: Final = (
     "capabilities",
     "vendored",
     "handover",
+    "config",
 )
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OPENING: Final = re.compile(r"^# /// plugin[ \t]*$")
@@ -59,7 +61,7 @@ _STOP_FIRST: Final = "stop-first"
 _HANDOVERS: Final = ("side-by-side", _STOP_FIRST)
 _MAX_SHOWN: Final = 200
 _MAX_REQUIREMENT: Final = 1_000
-_EXAMPLE: Final = '# /// plugin / # id = "name" / # version = "1.0" / # ///'
+_NEARLY_OPENING: Final = re.compile(r"\s*#+\s*/{2,}\s*plug\w*\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Manifest:
         vendored: the folder of the distributions that it carries with it; empty if there is none.
         stops_first: whether its active version is shut down before a new one comes up
             (`handover = "stop-first"`), rather than after it.
+        config: the name of the class in its root module that its configuration must fit; empty if
+            there is none.
     """
 
     id: str
@@ -97,6 +101,7 @@ class Manifest:
     capabilities: frozenset[str] | None = None
     vendored: str = ""
     stops_first: bool = False
+    config: str = ""
 
 
 def is_plugin_id(text: str) -> bool:
@@ -175,6 +180,7 @@ class _Reader:
             self._capabilities(),
             self._vendored(plugin),
             self._stops_first(),
+            self._config(),
         )
         if self._faults:
             raise ManifestError(self._faults, plugin=plugin)
@@ -192,12 +198,26 @@ class _Reader:
         if self._faults:
             raise ManifestError(self._faults)
         if not blocks:
-            where = "plugin.toml beside __init__.py, or a block" if package else "a block"
-            raise ManifestError([f"{place}: has no manifest; expected {where} such as: {_EXAMPLE}"])
+            raise ManifestError([f"{place}{self._absent(self._decoded(root))}"])
         if len(blocks) > 1:
             places = " and ".join(f"{block.place}:{block.first_line}" for block in blocks)
             raise ManifestError([f"{places}: more than one manifest; expected one"])
         return blocks[0]
+
+    def _absent(self, source: str) -> str:
+        for number, line in enumerate(source.splitlines(), 1):
+            if _NEARLY_OPENING.fullmatch(line):
+                return f":{number}: {line!r} begins no manifest; expected the line `# /// plugin`"
+        name = self._artifact.name
+        plugin = name if is_plugin_id(name) else "name"
+        if self._artifact.is_package:
+            where = f'a file plugin.toml beside it with `id = "{plugin}"` and `version = "1.0"`'
+        else:
+            where = (
+                f'these four lines at its top: `# /// plugin`, `# id = "{plugin}"`, '
+                '`# version = "1.0"` and `# ///`'
+            )
+        return f": has no manifest; expected {where}"
 
     def _decoded(self, name: str) -> str:
         try:
@@ -212,18 +232,25 @@ class _Reader:
             if not _OPENING.match(line):
                 continue
             content: list[str] = []
-            for _, inner in lines:
+            for number, inner in lines:
                 if inner.rstrip() == _CLOSING:
                     yield _Block(place, "\n".join(content), opened + 1)
                     break
                 if inner != "#" and not inner.startswith("# "):
-                    self._unclosed(place, opened)
+                    self._unclosed(place, opened, number, inner)
                     break
                 content.append(inner[2:])
             else:
                 self._unclosed(place, opened)
 
-    def _unclosed(self, place: str, line: int) -> None:
+    def _unclosed(self, place: str, line: int, number: int = 0, inner: str = "") -> None:
+        if inner.startswith("#"):
+            wrong = f"`#` and {inner[1]!r}" if inner[1] != "\t" else "`#` and a tab"
+            self._faults.append(
+                f"{place}:{number}: a line of the manifest begins with {wrong}; expected `#` and a "
+                "space"
+            )
+            return
         self._faults.append(
             f"{place}:{line}: the manifest block is not closed; expected a line `{_CLOSING}` after "
             "lines that begin with `# `"
@@ -326,6 +353,12 @@ class _Reader:
             expected = " or ".join(map(repr, _HANDOVERS))
             self._fault("handover", f"is {handover!r}; expected {expected}")
         return handover == _STOP_FIRST
+
+    def _config(self) -> str:
+        name = self._text("config")
+        if name and not name.isidentifier():
+            self._fault("config", f'is {name!r}; expected the name of a class, such as "Settings"')
+        return name
 
     def _vendored(self, plugin: str | None) -> str:
         folder = self._text("vendored")

@@ -15,15 +15,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from epochal.cli.configuration import Configs, read_configs
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
 from epochal.errors import EpochalError, ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from epochal import Export
     from epochal.artifact import Artifact, Manifest
+    from epochal.cli.configuration import Config
     from epochal.runtime import Runtime
 
 
@@ -53,6 +55,7 @@ def check(
     plugin: Plugins = None,
     as_json: Json = False,
     grant: Grants = None,
+    config: Configs = None,
 ) -> None:
     """Check a plugin and show what it exports.
 
@@ -64,7 +67,7 @@ def check(
     init() and shutdown() included. Give the plugins that it requires by -p.
     Reports every fault; the status is 1 if there is one.
     """
-    findings = inspect(path, plugin or [], grant)
+    findings = inspect(path, plugin or [], grant, read_configs(config))
     if as_json:
         write_json(_document(path, findings))
     else:
@@ -73,7 +76,12 @@ def check(
         raise typer.Exit(1)
 
 
-def inspect(path: Path, others: Sequence[Path], grants: Sequence[str] | None) -> Findings:
+def inspect(
+    path: Path,
+    others: Sequence[Path],
+    grants: Sequence[str] | None,
+    configs: Mapping[str, Config],
+) -> Findings:
     """Load and remove a plugin, and collect the facts.
 
     Raises:
@@ -92,14 +100,16 @@ def inspect(path: Path, others: Sequence[Path], grants: Sequence[str] | None) ->
     except EpochalError as error:
         findings.faults.append(str(error))
         return findings
-    _load(open_runtime(others, grants), artifact, findings)
+    plugin = findings.manifest.id
+    rt = open_runtime(others, grants, configs, [plugin])
+    _load(rt, artifact, findings, configs.get(plugin))
     return findings
 
 
-def _load(rt: Runtime, artifact: Artifact, findings: Findings) -> None:
+def _load(rt: Runtime, artifact: Artifact, findings: Findings, config: Config | None) -> None:
     """Load it, read its exports, remove it."""
     try:
-        rt.load(artifact)
+        rt.load(artifact, config=config)
     except EpochalError as error:
         findings.faults.append(" ".join(str(error).split()))
         return
@@ -107,7 +117,10 @@ def _load(rt: Runtime, artifact: Artifact, findings: Findings) -> None:
     plugin = findings.manifest.id
     findings.exports = sorted(_exports(rt, plugin))
     if not findings.exports:
-        findings.warnings.append("it exports nothing; mark functions, for example with @scalar")
+        findings.warnings.append(
+            "it exports nothing; put a marker such as @scalar on a function at the top level of a "
+            "module (inside another function, or in init, it comes too late)"
+        )
     cutover = rt.remove(plugin)
     findings.faults += cutover.failures
     findings.warnings += [f"its memory does not come back: {leak}" for leak in cutover.leaks]
@@ -150,6 +163,7 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
         "requires": [str(plugin) for plugin in manifest.requires],
         "dependencies": [str(distribution) for distribution in manifest.dependencies],
         "capabilities": None if capabilities is None else sorted(capabilities),
+        "config": manifest.config or None,
     }
 
 
@@ -174,7 +188,7 @@ def _facts(manifest: Manifest, digest: str) -> Table:
     if facts["capabilities"] is None:
         facts["capabilities"] = ["every kind, no service"]
     for key, value in [*facts.items(), ("digest", digest)]:
-        text = ", ".join(value) if isinstance(value, list) else str(value)
+        text = ", ".join(value) if isinstance(value, list) else str(value or "")
         if text:
             table.add_row(key, Text(text))
     return table

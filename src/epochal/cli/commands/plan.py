@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from epochal.cli.configuration import Configs, read_configs
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from epochal import Change
+    from epochal.artifact import Artifact
     from epochal.report import Cutover, StepName, Version
 
 
 def plan(
+    path: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="A plugin to load, or a new version of one that is given by -p.",
+            show_default=False,
+        ),
+    ] = None,
     plugin: Plugins = None,
     load: Annotated[
         list[Path] | None,
@@ -41,11 +49,13 @@ def plan(
     ] = False,
     as_json: Json = False,
     grant: Grants = None,
+    config: Configs = None,
 ) -> None:
     """Show the steps of a change, or the reason why it would be refused.
 
     For example:
-      epochal plan -p units.py -p geo.py --reload units2.py
+      epochal plan geo.py
+      epochal plan units2.py -p units.py -p geo.py
       epochal plan -p units.py -p geo.py --reload units2.py --reload geo2.py
       epochal plan -p units.py -p geo.py --remove units --cascade
 
@@ -53,10 +63,24 @@ def plan(
     it would be published, and undoes it. The plan is therefore exact; but mind
     that the plugins' code runs, init() included.
     """
-    if not (load or reload or remove):
-        raise typer.BadParameter("nothing to plan; give at least one of --load, --reload, --remove")
-    change = open_runtime(plugin or [], grant).change(dry_run=True)
-    _record(change, load or [], reload or [], remove or [], cascade=cascade)
+    if not (path or load or reload or remove):
+        raise typer.BadParameter(
+            "nothing to plan; name the plugin's file as `epochal check` takes it, or give at least "
+            "one of --load, --reload, --remove"
+        )
+    put, load_, reload_ = (_by_id(paths) for paths in (path, load, reload))
+    configs = read_configs(config)
+    change = open_runtime(plugin or [], grant, configs, {*put, *load_, *reload_}).change(
+        dry_run=True
+    )
+    for plugin_id, artifact in put.items():
+        change.put(artifact, config=configs.get(plugin_id))
+    for plugin_id, artifact in load_.items():
+        change.load(artifact, config=configs.get(plugin_id))
+    for plugin_id, artifact in reload_.items():
+        change.reload(plugin_id, artifact, config=configs.get(plugin_id))
+    for plugin_id in remove or ():
+        change.remove(plugin_id, cascade=cascade)
     report = change.run()
     if as_json:
         write_json(_document(report))
@@ -64,23 +88,11 @@ def plan(
         _show(report)
 
 
-def _record(
-    change: Change,
-    load: Sequence[Path],
-    reload: Sequence[Path],
-    remove: Sequence[str],
-    *,
-    cascade: bool,
-) -> None:
+def _by_id(paths: Sequence[Path] | None) -> dict[str, Artifact]:
     from epochal.artifact import read_artifact, read_manifest
 
-    for path in load:
-        change.load(path)
-    for path in reload:
-        artifact = read_artifact(path)
-        change.reload(read_manifest(artifact).id, artifact)
-    for plugin in remove:
-        change.remove(plugin, cascade=cascade)
+    artifacts = [read_artifact(path) for path in paths or ()]
+    return {read_manifest(artifact).id: artifact for artifact in artifacts}
 
 
 def _document(report: Cutover) -> dict[str, Any]:

@@ -7,22 +7,33 @@ import os
 import sys
 from contextlib import ExitStack
 from enum import StrEnum
+from functools import partial
 from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from epochal.cli.local_runtime import EVERY_KIND, Grants, Tables, checked_limit, read_tables
+from epochal.cli.configuration import Configs, read_configs
+from epochal.cli.local_runtime import (
+    EVERY_KIND,
+    Grants,
+    Tables,
+    checked_limit,
+    read_tables,
+    see_working_folder,
+)
 from epochal.errors import HostError, ManifestError, PluginError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from epochal.artifact import Artifact
+    from epochal.cli.configuration import Config
     from epochal.runtime import Runtime
     from epochal.server import ServiceLimits, ServiceState
     from epochal.server.tokens import Tokens
+    from epochal.watch import Watcher
 
 _FAILED: Final = 1
 
@@ -79,6 +90,22 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")
     ] = 8000,
+    uds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Listen on this Unix socket, for its owner alone, and on no port.",
+            show_default=False,
+        ),
+    ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="The path under which a proxy offers the service, such as /sql.",
+            show_default=False,
+        ),
+    ] = "",
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,6 +156,7 @@ def serve(
     log_level: Annotated[LogLevel, typer.Option(help="The lowest level to log.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="The log's format.")] = LogFormat.TEXT,
     grant: Grants = None,
+    config: Configs = None,
 ) -> None:
     """Serve SQL with plugins that are swapped under running queries, with a live page.
 
@@ -138,21 +166,24 @@ def serve(
       epochal query "SELECT geo.greet('world')" --server http://127.0.0.1:8000
 
     Once ready, it writes two lines on standard output: "Epochal serves at" with
-    the address, and a link to the page with the right to change plugins. Jobs
-    of plugins run by their schedules. Ctrl-C or SIGTERM ends the service:
-    running queries first, plugins last.
+    the address, and the page's, in a terminal with the right to change plugins.
+    Jobs of plugins run by their schedules. Ctrl-C, SIGTERM or SIGHUP ends the
+    service: running queries first, plugins last.
     """
-    tables = read_tables(table or [])
+    tables, configs = read_tables(table or []), read_configs(config)
+    see_working_folder()
     _check_folders(plugins, watch)
     try:
         from epochal.server import ServiceLimits
-        from epochal.server.serve import listen
+        from epochal.server.serve import listen, listen_locally
         from epochal.server.tokens import is_any, read_tokens
     except ImportError as error:
         raise HostError(str(error)) from error
-    tokens = read_tokens(host, os.environ, token_file, query_token_file)
+    root_path = _checked_root(root_path)
+    # Only this machine reaches a Unix socket.
+    tokens = read_tokens("localhost" if uds else host, os.environ, token_file, query_token_file)
     names = allow_host or []
-    if is_any(host) and not names:
+    if uds is None and is_any(host) and not names:
         raise HostError(
             f"on {host} the service cannot know its host names; give each with --allow-host NAME"
         )
@@ -164,9 +195,24 @@ def serve(
         stop_s=stop_timeout,
     )
     _log(log_level, log_format)
-    with listen(host, port) as sock:
-        service = _service(plugins or watch, store, tables, grant or [], limits)
-        _run(service, tokens, sock, names, watch, remove=watch_remove)
+    with listen(host, port) if uds is None else listen_locally(uds) as sock:
+        service, is_restored = _service(
+            plugins or watch, store, tables, grant or [], limits, configs
+        )
+        make_watcher = None
+        if watch is not None:
+            # A restored epoch serves as it was: the log has the files that differ.
+            make_watcher = partial(
+                _watcher, watch, remove=watch_remove, load=not is_restored, configs=configs
+            )
+        _run(service, tokens, sock, names, make_watcher, root_path)
+
+
+def _checked_root(path: str) -> str:
+    root = path.rstrip("/")
+    if root and not (root.startswith("/") and root.isprintable() and not set(root) & set("?# ")):
+        raise typer.BadParameter(f"--root-path {path!r} is not a path such as /sql")
+    return root
 
 
 def _check_folders(*folders: Path | None) -> None:
@@ -177,11 +223,10 @@ def _check_folders(*folders: Path | None) -> None:
 
 
 def _log(level: LogLevel, written: LogFormat) -> None:
-    from epochal.observe.logs import JsonLines, logger
+    from epochal.observe.logs import JsonLines, TextLines, logger
 
     handler = logging.StreamHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    handler.setFormatter(text if written is LogFormat.TEXT else JsonLines())
+    handler.setFormatter(TextLines() if written is LogFormat.TEXT else JsonLines())
     # On the root logger, so that records of uvicorn, plugins and others have the same form.
     logging.getLogger().addHandler(handler)
     logger.setLevel(level.upper())
@@ -193,7 +238,9 @@ def _service(
     tables: Mapping[str, str],
     grants: Sequence[str],
     limits: ServiceLimits,
-) -> ServiceState:
+    configs: Mapping[str, Config],
+) -> tuple[ServiceState, bool]:
+    """The service, and whether the store's epoch was restored."""
     from epochal.jobs import Jobs
     from epochal.observe.logs import log_events
     from epochal.observe.tracing import instrument
@@ -210,17 +257,18 @@ def _service(
         for name, path in tables.items():
             if "://" not in path:
                 database.register(name, path)
-        _load(rt, plugins)
+        is_restored = rt.epoch.number > 0
+        _load(rt, plugins, configs)
         for name, path in tables.items():
             if "://" in path:
                 database.register(name, path)
-        return ServiceState(rt, database, limits=limits, jobs=Jobs(rt))
+        return ServiceState(rt, database, limits=limits, jobs=Jobs(rt)), is_restored
     except BaseException:
         rt.close(drain_timeout=0.0)
         raise
 
 
-def _load(rt: Runtime, folder: Path | None) -> None:
+def _load(rt: Runtime, folder: Path | None, configs: Mapping[str, Config]) -> None:
     """Load a folder; after a restore from the store, log the plugins that differ instead."""
     from epochal.artifact import read_folder
     from epochal.observe.logs import logger
@@ -229,9 +277,10 @@ def _load(rt: Runtime, folder: Path | None) -> None:
     epoch = rt.epoch
     if not epoch.number:
         del epoch
-        _load_all(rt, artifacts)
+        _load_all(rt, artifacts, configs)
         return
     serving = {generation.digest for generation in epoch.generations.values()}
+    configured = {plugin: dict(g.candidate.config) for plugin, g in epoch.generations.items()}
     logger.info("epoch %d is restored from the store", epoch.number)
     for artifact in artifacts:
         if artifact.digest not in serving:
@@ -240,14 +289,22 @@ def _load(rt: Runtime, folder: Path | None) -> None:
                 "`epochal load` it, to replace it",
                 artifact.origin,
             )
+    for plugin, config in configs.items():
+        if plugin in configured and configured[plugin] != config:
+            logger.warning(
+                "--config of %s differs from the restored one, which serves: `epochal reload %s "
+                "--config …` replaces it",
+                plugin,
+                plugin,
+            )
 
 
-def _load_all(rt: Runtime, artifacts: Sequence[Artifact]) -> None:
+def _load_all(rt: Runtime, artifacts: Sequence[Artifact], configs: Mapping[str, Config]) -> None:
     broken = None
     try:
         with rt.change(reason="serve: start") as change:
             for artifact in artifacts:
-                change.load(artifact)
+                change.load(artifact, config=_config_of(artifact, configs))
     except PluginError as error:
         broken = str(error), error.plugin
     if broken is not None:  # out of the error's frames, which may be a plugin's
@@ -255,6 +312,15 @@ def _load_all(rt: Runtime, artifacts: Sequence[Artifact]) -> None:
         raise HostError(
             f"{message}; `epochal check {_path_of(plugin, artifacts)}` lists all faults"
         )
+
+
+def _config_of(artifact: Artifact, configs: Mapping[str, Config]) -> Config | None:
+    from epochal.artifact import read_manifest
+
+    try:
+        return configs.get(read_manifest(artifact).id)
+    except ManifestError:
+        return None  # the change raises it
 
 
 def _path_of(plugin: str | None, artifacts: Sequence[Artifact]) -> str:
@@ -276,26 +342,25 @@ def _run(
     tokens: Tokens,
     sock: socket.socket,
     names: Sequence[str],
-    watch: Path | None,
-    *,
-    remove: bool,
+    make_watcher: Callable[[Runtime], Watcher] | None,
+    root_path: str = "",
 ) -> None:
     from epochal.server import Access
     from epochal.server.security import authorities_of
     from epochal.server.serve import end, run
-    from epochal.watch import Watcher
 
     with ExitStack() as failing, ExitStack() as watching:
         failing.callback(end, service)
-        if watch is not None:
-            watching.enter_context(Watcher(service.runtime, watch, remove=remove))
+        if make_watcher is not None:
+            watching.enter_context(make_watcher(service.runtime))
         access = Access(
             authorities=authorities_of(sock, names),
             admin_token=tokens.admin,
             query_token=tokens.query,
+            root_path=root_path,
         )
         failing.pop_all()  # from here on, `run` ends it
-        is_over = run(service, access, sock, on_ready=lambda: _announce(sock, tokens))
+        is_over = run(service, access, sock, on_ready=lambda: _announce(sock, tokens, root_path))
     if not is_over:
         # Plugin code that does not return is still running; waiting for it could take for ever, and
         # an engine's thread that is in Python when the interpreter exits aborts the process.
@@ -304,13 +369,25 @@ def _run(
         os._exit(_FAILED)
 
 
-def _announce(sock: socket.socket, tokens: Tokens) -> None:
+def _watcher(folder: Path, runtime: Runtime, **options: Any) -> Watcher:
+    from epochal.watch import Watcher
+
+    return Watcher(runtime, folder, **options)
+
+
+def _announce(sock: socket.socket, tokens: Tokens, root_path: str) -> None:
     from epochal.server.serve import url_of
 
-    url = url_of(sock)
+    url = f"{url_of(sock)}{root_path}"
     print(f"Epochal serves at {url}")
-    if tokens.is_generated:
-        print(f"The page, with the right to change plugins: {url}/#token={tokens.admin}")
-    else:
+    link = f"The page, with the right to change plugins: {url}/#token={tokens.admin}"
+    if not tokens.is_generated:
         print(f"The page: {url}/ (it asks for the admin token before a change)")
+    elif sys.stdout.isatty():
+        print(link)
+    else:
+        # Output that is kept in a file or a journal is no place for a token.
+        print(f"The page: {url}/ (to change plugins, set EPOCHAL_ADMIN_TOKEN, or --token-file)")
+        if sys.stderr.isatty():
+            print(link, file=sys.stderr)
     sys.stdout.flush()

@@ -5,20 +5,23 @@ While a change waits for its old code to fall out of use, the terminal shows the
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
+from epochal.cli.configuration import Configs, check_known, read_configs
 from epochal.cli.console import Json, console, data_table, error_console, warn, write_json
 from epochal.cli.server_options import DEFAULT, Server, TokenFile
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from rich.status import Status
@@ -29,6 +32,8 @@ STILL_IN_USE: Final = 3
 """Exit status: the change is published, and its old code still in use after the wait."""
 
 _LEEWAY_S: Final = 1.0
+_EPOCHS_SHOWN: Final = 100
+_MOST_EPOCHS: Final = 1000
 _DIGITS: Final = 15
 """The longest number of a generation; longer digits are a version."""
 
@@ -171,6 +176,85 @@ def _show_event(event: dict[str, Any], *, as_json: bool) -> None:
     console().print(at, Text(event["text"], style=styles.get(event["level"], "")), soft_wrap=True)
 
 
+def history(
+    plugin: Annotated[
+        str,
+        typer.Argument(
+            help="Only the epochs that changed this plugin.",
+            show_default=False,
+            callback=_checked_id,
+        ),
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many epochs at most.")] = 20,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what changed in the plugin's source.")
+    ] = False,
+    server: Server = DEFAULT,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show the epochs of a running service with a --store: when, what, by whom and why.
+
+    For example:
+      epochal history
+      epochal history geo --diff
+    """
+    if diff and not plugin:
+        raise typer.BadParameter("--diff needs a plugin")
+    with connect(server, token_file) as client:
+        answer = client.ask(
+            "GET", "/v1/epochs", params={"limit": _MOST_EPOCHS if plugin else limit + 1}
+        )
+        steps = list(_steps(answer["epochs"]))
+        if plugin:
+            steps = [step for step in steps if plugin in step["changes"]]
+        steps = steps[:limit]
+        for step in steps if diff else ():
+            old, new = step["changes"][plugin]
+            if old and new and old["digest"] != new["digest"]:
+                params = {"old": old["generation"], "new": new["generation"]}
+                found = client.ask("GET", f"/v1/plugins/{plugin}/diff", params=params)
+                step["diff"] = found["diff"]
+    if as_json:
+        write_json({"kept": answer["kept"], "epochs": steps})
+        return
+    out = console()
+    for step in steps:
+        at = datetime.fromtimestamp(step["at"]).astimezone().isoformat(" ", "seconds")
+        changes = ", ".join(_change_words(name, *pair) for name, pair in step["changes"].items())
+        line = Text.assemble((f"{at}  epoch {step['number']:<4} ", "dim"), changes or "no plugin")
+        line.append(f"  {step['reason']}", "dim")
+        out.print(line, soft_wrap=True)
+        if step.get("diff"):
+            out.print(step["diff"], markup=False, soft_wrap=True)
+    if not answer["kept"]:
+        out.print("no more is kept: the service has no --store", style="dim")
+
+
+def _steps(epochs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each epoch with the plugins that it changed, newest first; the oldest only begins."""
+    for epoch, before in zip(epochs, [*epochs[1:], None], strict=True):
+        if before is None and epoch["number"] > 1 and len(epochs) > 1:
+            return  # the epoch that it replaced is not among those that were asked for
+        new = {one["plugin"]: one for one in epoch["plugins"]}
+        old = {one["plugin"]: one for one in before["plugins"]} if before else {}
+        names = [n for n in sorted(new.keys() | old.keys()) if new.get(n) != old.get(n)]
+        changes = {name: (old.get(name), new.get(name)) for name in names}
+        facts = {name: epoch[name] for name in ("number", "id", "at", "reason")}
+        yield {**facts, "changes": changes}
+
+
+def _change_words(plugin: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
+    if old is None or new is None:
+        one = new or old or {}
+        return f"{'load' if new else 'remove'} {plugin} {one['version']}"
+    same = old["version"] == new["version"]
+    words = f"{old['digest'][:8]} -> {new['digest'][:8]}" if same else ""
+    return f"reload {plugin} {old['version']}" + (
+        f" ({words})" if same else f" -> {new['version']}"
+    )
+
+
 # --- changes of its plugins --------------------------------------------------------------------
 
 
@@ -186,6 +270,7 @@ def load(
     cancel_holders: CancelHolders = False,
     if_epoch: IfEpoch = None,
     reason: Reason = "",
+    config: Configs = None,
     as_json: Json = False,
 ) -> None:
     """Send a plugin to a running service, as a new one or a new version.
@@ -193,6 +278,7 @@ def load(
     For example:
       epochal load geo.py
       epochal load plugins/geo --wait 0
+      epochal load geo.py --config geo.unit=km
     """
     from epochal.artifact import read_artifact, read_manifest
     from epochal.cli.client import packed
@@ -201,7 +287,8 @@ def load(
     plugin = read_manifest(artifact).id
     content = packed(artifact)
     params = _params(wait, reason, cancel_holders=cancel_holders) | {"grant": grant or []}
-    ask = _asking("PUT", f"/v1/plugins/{plugin}", if_epoch, params=params, content=content)
+    sent = _sent(config, plugin)
+    ask = _asking("PUT", f"/v1/plugins/{plugin}", if_epoch, sent, params=params, content=content)
     _change(connect(server, token_file), ask, plugin, wait, as_json=as_json)
 
 
@@ -213,6 +300,7 @@ def reload(
     cancel_holders: CancelHolders = False,
     if_epoch: IfEpoch = None,
     reason: Reason = "",
+    config: Configs = None,
     as_json: Json = False,
 ) -> None:
     """Have a running service read a plugin again from its source.
@@ -220,9 +308,11 @@ def reload(
     For example:
       epochal reload geo
       epochal reload geo --cancel-holders --wait 5
+      epochal reload geo --config geo.unit=mile
     """
     params = _params(wait, reason, cancel_holders=cancel_holders)
-    ask = _asking("POST", f"/v1/plugins/{plugin}/reload", if_epoch, params=params)
+    sent = _sent(config, plugin)
+    ask = _asking("POST", f"/v1/plugins/{plugin}/reload", if_epoch, sent, params=params)
     _change(connect(server, token_file), ask, plugin, wait, as_json=as_json)
 
 
@@ -280,6 +370,8 @@ def rollback(
       epochal rollback geo --to 1.2.0
       epochal rollback --epoch 12
     """
+    if epoch is None and plugin and not to:
+        raise _without_target(server, token_file, plugin)
     if (epoch is None) != bool(plugin and to):
         raise typer.BadParameter("expected either a plugin and --to, or --epoch")
     params = _params(wait, reason, cancel_holders=cancel_holders)
@@ -293,6 +385,27 @@ def rollback(
     _change(connect(server, token_file), ask, plugin or f"epoch {epoch}", wait, as_json=as_json)
 
 
+def _without_target(server: str, token_file: Path | None, plugin: str) -> HostError:
+    """The error for a rollback that names no version: it names those that are kept."""
+    with connect(server, token_file) as client:
+        answer = client.ask("GET", "/v1/epochs", params={"limit": _EPOCHS_SHOWN})
+    if not answer["kept"]:
+        return HostError("rollback needs a service with a --store; this one keeps no history")
+    kept = {
+        version["generation"]: version["version"]
+        for epoch in answer["epochs"]
+        for version in epoch["plugins"]
+        if version["plugin"] == plugin
+    }
+    if not kept:
+        return HostError(f"no version of {plugin!r} is kept; `epochal history` shows what is")
+    versions = ", ".join(f"{number} ({version})" for number, version in sorted(kept.items()))
+    return HostError(
+        f"rollback of {plugin} needs --to with a generation or a version; kept are generations "
+        f"{versions}"
+    )
+
+
 # --- requests ----------------------------------------------------------------------------------
 
 
@@ -304,10 +417,21 @@ def _params(wait: float, reason: str, *, cancel_holders: bool) -> dict[str, Any]
     }
 
 
+def _sent(options: Sequence[str] | None, plugin: str) -> dict[str, str]:
+    """The header with a plugin's configuration; none where it keeps the one that it has."""
+    configs = read_configs(options)
+    check_known(configs, {plugin})
+    return {"epochal-config": json.dumps(configs[plugin])} if plugin in configs else {}
+
+
 def _asking(
-    method: str, path: str, if_epoch: str | None, **options: Any
+    method: str,
+    path: str,
+    if_epoch: str | None,
+    headers: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> Callable[[Client], dict[str, Any]]:
-    headers = {"if-match": f'"{if_epoch}"'} if if_epoch else {}
+    headers = {**(headers or {}), **({"if-match": f'"{if_epoch}"'} if if_epoch else {})}
     return lambda client: client.ask(method, path, headers=headers, **options)
 
 
@@ -410,6 +534,4 @@ def _ms(value: float | None) -> str:
 
 
 def _clock(at: float) -> str:
-    from datetime import datetime
-
     return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")

@@ -10,11 +10,12 @@ export class Refused extends Error {
   }
 }
 
-async function ask(method, path, { body, headers = {} } = {}) {
+// Addresses are relative to the page's, which may lie below a proxy's path.
+async function ask(method, path, { body, file, headers = {} } = {}) {
   const key = localStorage.getItem(KEY);
   if (key) headers["epochal-session"] = key;
   if (body !== undefined) headers["content-type"] = "application/json";
-  const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
+  const answer = await fetch(path.slice(1), { method, headers, body: file ?? (body && JSON.stringify(body)), cache: "no-store" });
   const document = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(answer.status, document);
   return document;
@@ -24,8 +25,14 @@ export const get = (path) => ask("GET", path);
 export const query = (sql) => ask("POST", "/v1/query", { body: { sql, limit: 1000 } });
 
 /** Request a change; `epoch` is the id of the epoch that the page shows. */
-export const change = (method, path, epoch, body) =>
-  ask(method, path, { body, headers: { "if-match": `"${epoch}"` } });
+export const change = (method, path, epoch, { body, file, config } = {}) =>
+  ask(method, path, { body, file, headers: { "if-match": `"${epoch}"`, ...configHeader(config) } });
+
+export const post = (path) => ask("POST", path);
+
+/** The configuration as a header, which is ASCII; none where it stays as it is. */
+const configHeader = (config) => (config === undefined ? {}
+  : { "epochal-config": JSON.stringify(config).replace(/[^ -~]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`) });
 
 /** Whether this page may change plugins. */
 export async function mayChange() {

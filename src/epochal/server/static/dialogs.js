@@ -1,7 +1,7 @@
 // Dialogs: a confirmation, and the admin token.
 
-import * as api from "/page/api.js";
-import { $ } from "/page/dom.js";
+import * as api from "./api.js";
+import { $ } from "./dom.js";
 
 function closed(dialog) {
   dialog.returnValue = "";

@@ -16,7 +16,18 @@ export function make(tag, attributes = {}, ...children) {
 export const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-export const ms = (value) => (value === null || value === undefined ? "–" : `${number(value, value < 10 ? 1 : 0)} ms`);
+/** Milliseconds, from one second on as seconds. */
+export const ms = (value) => {
+  if (value === null || value === undefined) return "–";
+  return value >= 1000 ? `${number(value / 1000, value < 10000 ? 1 : 0)} s` : `${number(value, value < 10 ? 1 : 0)} ms`;
+};
+
+/** Have the browser save a text as a file. */
+export function save(name, type, text) {
+  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
 
 export const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 

@@ -1,6 +1,6 @@
 // The event log: newest first, filtered by level and text.
 
-import { $, clock, make } from "/page/dom.js";
+import { $, clock, make } from "./dom.js";
 
 const MOST = 500;
 const GRAVITY = { debug: 0, info: 1, warning: 2, error: 3 };

@@ -1,12 +1,14 @@
 // The live page: one stream of events and samples drives it; the rest is requested when it changes.
 
-import * as api from "/page/api.js";
-import { $, ms, note, number } from "/page/dom.js";
-import { askToken, showSession } from "/page/dialogs.js";
-import * as log from "/page/log.js";
-import * as plot from "/page/plot.js";
-import * as plugins from "/page/plugins.js";
-import * as query from "/page/query.js";
+import * as api from "./api.js";
+import { $, ms, note, number } from "./dom.js";
+import { askToken, showSession } from "./dialogs.js";
+import * as history_ from "./history.js";
+import * as jobs from "./jobs.js";
+import * as log from "./log.js";
+import * as plot from "./plot.js";
+import * as plugins from "./plugins.js";
+import * as query from "./query.js";
 
 let boot = null;
 let stream = null;
@@ -22,12 +24,12 @@ function showLink(on, text) {
 async function begin() {
   const { samples } = await api.get("/v1/status");
   plot.setSamples(samples);
-  await Promise.all([plugins.refresh(), query.refresh()]);
+  await Promise.all([plugins.refresh(), query.refresh(), jobs.refresh()]);
   showSession(await api.mayChange());
 }
 
 function follow() {
-  stream = new EventSource("/v1/events");
+  stream = new EventSource("v1/events");
   stream.addEventListener("hello", async (message) => {
     const hello = JSON.parse(message.data);
     if (hello.boot !== boot) {
@@ -69,7 +71,9 @@ function showEvent(event) {
     changes += 1;
     plot.addMark({ at: event.at, name: event.plugins.join(", "), text: event.text, refused: false });
   }
-  if (event.type === "change-failed" || event.type === "source-refused") plot.addMark({ at: event.at, name: "", text: event.text, refused: true });
+  if ((event.type === "change-failed" && event.level === "error") || event.type === "source-refused") plot.addMark({ at: event.at, name: "", text: event.text, refused: true });
+  if (event.type === "source-refused") plugins.markRefused(event);
+  if (event.type === "change-committed") plugins.clearRefused(event.plugins);
   if (event.type === "source-refused" && event.at > Date.now() / 1000 - 10) note(event.text, true);
   if (event.type === "change-committed") stale = true;
 }
@@ -88,7 +92,7 @@ function showSample(sample) {
   if (stale) {
     // At most once a sample, for any number of changes.
     stale = false;
-    Promise.all([plugins.refresh(), query.refresh()]).catch(() => { stale = true; });
+    Promise.all([plugins.refresh(), query.refresh(), jobs.refresh(), history_.refresh()]).catch(() => { stale = true; });
   }
   plot.draw();
 }
@@ -102,5 +106,7 @@ async function signInByLink() {
 }
 
 new ResizeObserver(() => plot.draw()).observe($("plot"));
+$("range").addEventListener("change", () => plot.setSpan(Number($("range").value)));
 await signInByLink();
+query.readAddress();
 follow();

@@ -1,11 +1,12 @@
 // The query box: rows, and the code that computed them.
 
-import * as api from "/page/api.js";
-import { $, make, number } from "/page/dom.js";
+import * as api from "./api.js";
+import { $, make, number, save } from "./dom.js";
 
 export async function refresh() {
   const { tables, functions } = await api.get("/v1/catalog");
   const known = [tables.length ? `tables: ${tables.map((table) => table.name).join(", ")}` : "", functions.length ? `functions: ${functions.join("; ")}` : ""];
+  $("catalog-title").textContent = `${number(tables.length)} tables, ${number(functions.length)} functions`;
   $("catalog").textContent = known.filter(Boolean).join(" · ");
 }
 
@@ -25,7 +26,17 @@ async function run() {
   }
 }
 
+/** Put the query of the address into its field; it is not run before somebody asks for it. */
+export function readAddress() {
+  const sql = new URLSearchParams(location.hash.slice(1)).get("sql");
+  if (sql) $("sql").value = sql;
+}
+
+let last = null;
+
 function show(answer) {
+  last = answer;
+  history.replaceState(null, "", `#sql=${encodeURIComponent($("sql").value.trim())}`);
   const rows = `${number(answer.rows.length)} ${answer.rows.length === 1 ? "row" : "rows"}${answer.truncated ? ", cut off" : ""}`;
   showStatus(`${rows} in ${number(answer.elapsed_ms, 1)} ms, epoch ${answer.epoch.number}`);
   $("rows").tHead.replaceChildren(make("tr", {}, ...answer.columns.map((column) => make("th", { scope: "col", title: column.extension ? `${column.extension.name}: ${column.type}` : column.type }, column.name))));
@@ -42,6 +53,12 @@ function showStatus(text, failed = false) {
   $("query-status").className = failed ? "error" : "hint";
 }
 
+const quoted = (value) => (value === null ? "" : /[",\n\r]/.test(text(value)) ? `"${text(value).replaceAll('"', '""')}"` : text(value));
+
+$("as-csv").addEventListener("click", () => save("rows.csv", "text/csv",
+  [last.columns.map((column) => column.name), ...last.rows].map((row) => `${row.map(quoted).join(",")}\n`).join("")));
+$("as-json").addEventListener("click", () => save("rows.json", "application/json",
+  JSON.stringify(last.rows.map((row) => Object.fromEntries(last.columns.map((column, i) => [column.name, row[i]]))), null, 1)));
 $("query").addEventListener("submit", (event) => { event.preventDefault(); run(); });
 $("sql").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(); }

@@ -20,7 +20,13 @@ def required(exports):
 def context(**plugins):
     origin = PluginStub().origin
     return PluginContext(
-        "geo", 0, "1.0", {"unit": "km"}, lambda name: name == "net:a", plugins, origin
+        "geo",
+        0,
+        "1.0",
+        {"unit": "km"},
+        lambda name: "" if name == "net:a" else "x",
+        plugins,
+        origin,
     )
 
 

@@ -95,7 +95,7 @@ def test_all_faults_are_reported_together():
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("x = 1\n", ["has no manifest", "expected a block"]),
+        ("x = 1\n", ["has no manifest", "expected these four lines"]),
         ('# /// plugin\n# id = "geo"\nx = 1\n', ["geo:1", "not closed"]),
         ("# /// plugin\n", ["not closed"]),
         ("# /// plugin\n# ///\n# /// plugin\n# ///\n", ["more than one manifest"]),
