@@ -63,7 +63,10 @@ _AHEAD_S: Final = 0.005
 """An event loop waits so long for rows that come with the plan."""
 
 _LOOK_S: Final = 0.05
-"""A query that waits looks so often; threads that end no planning for so long hang."""
+"""A query that waits looks so often."""
+
+_HANG_S: Final = 0.2
+"""Threads that end no planning for so long hang; on a busy machine 0.05 s may pass without one."""
 
 _IDLE_S: Final = 10.0
 
@@ -184,7 +187,7 @@ class PlanningThreads:
     def _leave(self, token: object, queue: SimpleQueue[_Planning], *, always: bool) -> bool:
         """Whether a thread may end: it has had nothing to do, or others make progress."""
         with self._lock:
-            late = monotonic() - _LOOK_S
+            late = monotonic() - _HANG_S
             others = [since for other, since in self._serving.items() if other is not token]
             lively = [since for since in others if since is None or since > late]
             may_leave = queue.empty() if always else len(lively) >= self._few
@@ -202,7 +205,7 @@ class PlanningThreads:
             except EpochalError as ended:
                 planning.fail(ended)
                 return
-        if not planning.has_begun and monotonic() - self._ended_at > _LOOK_S:
+        if not planning.has_begun and monotonic() - self._ended_at > _HANG_S:
             with self._lock, suppress(NoThreadError):
                 if len(self._serving) < self._threads and self._process == os.getpid():
                     self._start()

@@ -105,7 +105,7 @@ def test_a_hundred_plannings_at_once_use_the_few_threads():
 
 
 def test_while_plannings_hang_others_are_planned(monkeypatch):
-    monkeypatch.setattr(planning_threads, "_LOOK_S", 0.001)
+    monkeypatch.setattr(planning_threads, "_HANG_S", 0.001)
     planning = PlanningThreads(2, 16)
 
     async def main():
