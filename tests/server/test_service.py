@@ -180,7 +180,7 @@ def test_readyz_names_the_functions_that_hold_every_engine_thread(served, monkey
     monkeypatch.setattr("epochal.server.engine_health.ANSWER_S", 0.5)
     _, go_on = served.events()
     asking = [
-        threading.Thread(target=served.query, args=["SELECT geo.slow(1)"], kwargs={"timeout": 0.2})
+        threading.Thread(target=served.query, args=["SELECT geo.slow(1)"], kwargs={"timeout": 1.0})
         for _ in range(engine_threads() + 1)
     ]
     for thread in asking:

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from epochal._core.sync.threads import ThreadPool
 from epochal.errors import BusyError, EpochalError, NoThreadError
 from epochal.sql.coarse_timers import TICK_S, call_later
+from epochal.sql.contexts import engine_threads
 from epochal.sql.execution import EndReason
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ T = TypeVar("T")
 _THREADS: Final = 16
 _FEW: Final = max(2, min(4, os.cpu_count() or 1))
 _WAITING: Final = 256
-"""So many queries of event loops are planned at once, normally and at most, and so many wait."""
+"""So many queries of event loops are planned at once, at most (or more, where the engine has more
+threads) and normally, and so many wait."""
 
 _AHEAD_S: Final = 0.005
 """An event loop waits so long for rows that come with the plan."""
@@ -76,7 +78,8 @@ class PlanningThreads:
 
     Args:
         few: how many plan for event loops at once, while they make progress.
-        threads: how many do at most.
+        threads: how many do at most; None for as many as the engine has, since a function that
+            hangs may keep one of these instead of one of those.
         waiting: how many more may wait for one of them.
     """
 
@@ -93,11 +96,13 @@ class PlanningThreads:
         "_waiting",
     )
 
-    def __init__(self, few: int = _FEW, threads: int = _THREADS, waiting: int = _WAITING) -> None:
+    def __init__(
+        self, few: int = _FEW, threads: int | None = None, waiting: int = _WAITING
+    ) -> None:
         self._few: Final = few
-        self._threads: Final = threads
+        self._threads: Final = max(_THREADS, engine_threads()) if threads is None else threads
         self._waiting: Final = waiting
-        self._pool: Final = ThreadPool("epochal-planner", max_threads=threads)
+        self._pool: Final = ThreadPool("epochal-planner", max_threads=self._threads)
         self._unbounded: Final = ThreadPool("epochal-planner")
         self._reset()
 
