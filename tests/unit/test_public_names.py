@@ -53,6 +53,7 @@ INTERNAL = {
     "Generation.registrations",
     "Generation.release",
     "Generation.succeed",
+    "Generation.table_items",
     "Generation.table_puts",
     "PluginLifecycle.ledger",
     # A runtime's calls of its store and of its event stream, and a manager's of its callers.
