@@ -41,7 +41,7 @@ MISTAKES = {
     HEAD + '@job(every="soon")\ndef f(): pass\n': "'soon' is not a duration.*'5s'",
     HEAD + "def init(): pass\n": "init.*(takes 0|ctx)",
     HEAD + 'def init(ctx):\n    raise ValueError("no key")\n': "init.*no key",
-    HEAD + "def shutdown(ctx): pass\n": "shutdown.*ctx",
+    HEAD + "def shutdown(ctx): pass\n": "shutdown.*(ctx|cannot be called)",
     HEAD + ONE + ONE.replace("def f", "def g").replace("@scalar", '@scalar(name="f")'): "'f'",
     HEAD + 'def init(ctx): ctx.require("units")\n': 'add "units" to `requires`',
     HEAD + "@scalar\ndef f(x: int) -> int: yield 1\n": "not a plain function",
