@@ -267,6 +267,7 @@ class Tracer:
     def tracing(self) -> Iterator[None]:
         hook, unraisable = threading.excepthook, sys.unraisablehook
         threading.excepthook = sys.unraisablehook = lambda _: None
+        sys._getframe().f_trace_opcodes = True  # CPython 3.12 asks for it before the first trace
         threading.settrace(self)
         if self.role == CALLER:
             sys.settrace(self)
@@ -287,6 +288,8 @@ def _leaving_with(code: CodeType) -> frozenset[int]:
     found: set[int] = set()
     run: list[dis.Instruction] = []
     for one in dis.get_instructions(code):
+        if one.opname == "NOP":  # the line of a `try`, which no handler covers: nothing fails there
+            found.add(one.offset)
         if one.opname in {"SWAP", "LOAD_CONST", "PRECALL", "NOP"}:
             run.append(one)
             continue

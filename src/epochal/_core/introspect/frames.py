@@ -42,9 +42,9 @@ def undisturbed() -> Iterator[None]:
         return
     with _looking:
         turns_off = gc.isenabled()
-        _is_off |= turns_off  # before the switch: a fork in between must turn it on again
-        gc.disable()
         try:
+            _is_off |= turns_off  # before the switch: a fork in between must turn it on again
+            gc.disable()
             yield
         finally:
             if turns_off:
