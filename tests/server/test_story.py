@@ -9,6 +9,7 @@ import threading
 import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from tests.server.conftest import ADMIN
 from tests.server.test_page import BROWSER
 
 COMMAND = [sys.executable, "-m", "epochal.cli"]
@@ -20,7 +21,8 @@ def serve(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     environment = {**os.environ, "HOME": str(home)}
-    environment.pop("EPOCHAL_ADMIN_TOKEN", None)
+    # Its output is no terminal, so a token that it made would not be shown.
+    environment["EPOCHAL_ADMIN_TOKEN"] = ADMIN
     running = []
 
     def serve(*arguments):
@@ -34,7 +36,9 @@ def serve(tmp_path):
         )
         running.append(process)
         first, second = process.stdout.readline(), process.stdout.readline()
-        return process, first.split()[-1], second.split()[-1]
+        url = first.split()[-1]
+        assert ADMIN not in second
+        return process, url, f"{url}/#token={ADMIN}"
 
     yield serve
     for process in running:
