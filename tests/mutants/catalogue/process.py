@@ -216,7 +216,7 @@ MUTANTS = (
         where="PolicyTable.is_ordinary",
         at="return 0 / value",
         edit=replace("True"),
-        shape="125085",
+        shape="9847d9",
         test=RESOURCES + "test_a_policy_of_event_loops_goes_with_its_version",
     ),
     Mutant(

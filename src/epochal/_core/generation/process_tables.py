@@ -7,7 +7,6 @@ reason in its class.
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import copyreg
 import gc
@@ -157,7 +156,9 @@ class PolicyTable(NamedTable):
     """asyncio's policy of event loops; the default one is made by the first code that needs it."""
 
     def __init__(self) -> None:
-        super().__init__("asyncio{}", lambda: asyncio.events.__dict__, frozenset({_POLICY}))
+        super().__init__(
+            "asyncio{}", lambda: _names_of_asyncio("asyncio.events"), frozenset({_POLICY})
+        )
 
     def now(self) -> dict[Any, Any]:
         """The policy, if one was set."""
@@ -169,7 +170,7 @@ class PolicyTable(NamedTable):
 
     def is_ordinary(self, key: Any, value: object) -> bool:
         """Whether it is the default one, which every loop of the process goes on with."""
-        return type(value) is asyncio.DefaultEventLoopPolicy
+        return type(value) is _names_of_asyncio("asyncio").get("DefaultEventLoopPolicy")
 
 
 class FinalizerTable(ListTable):
@@ -215,6 +216,11 @@ def _refresh_threads() -> None:
         if "_invoke_excepthook" in names and "_stderr" in names:
             thread._invoke_excepthook = threading._make_invoke_excepthook()  # type: ignore[attr-defined]  # noqa: SLF001
             thread._stderr = sys.stderr  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _names_of_asyncio(module: str) -> dict[str, Any]:
+    """A module's names; none if it is not imported: a host without a loop need not pay for it."""
+    return vars(sys.modules[module]) if module in sys.modules else {}
 
 
 def _list_of_module(name: str, attribute: str) -> Any:
