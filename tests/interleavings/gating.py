@@ -6,6 +6,7 @@ holds it ends.
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,8 +49,10 @@ def interrupted(state: Any) -> None:
 
 
 def transferring(state: Any) -> None:
-    closing = GateClosure([state.gate])
+    closing, begun = GateClosure([state.gate]), time.monotonic()
     assert closing.close(None), (closing.is_sealed, closing.is_over)
+    # Virtual time passes only where every thread waits: then nothing has woken the closing.
+    assert time.monotonic() - begun < gates._LOOK_S
     state.seen.append(state.inside)
     state.seen.append(state.inside)
     closing.open()
