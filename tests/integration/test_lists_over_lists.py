@@ -4,6 +4,7 @@ import gc
 import logging
 import sys
 import threading
+import types
 import warnings
 from functools import wraps
 from itertools import count
@@ -13,6 +14,7 @@ from tests.conftest import tool
 
 from epochal.errors import InitError
 
+MADE = []
 LISTS = {
     "basicConfig": (
         """
@@ -199,6 +201,29 @@ def test_other_threads_miss_no_item_meanwhile(rt, plugins):
     assert len(logging.root.handlers) == 2
     assert other in logging.root.handlers
     logging.root.removeHandler(other)
+
+
+@bare_root
+def test_what_is_made_of_an_owners_class_meanwhile_is_the_hosts(rt, plugins):
+    """The import system makes modules of `type(sys)`, in every thread, also while a change runs."""
+    code = """
+import copy, logging, sys
+from tests.integration.test_lists_over_lists import MADE
+class Finder:
+    def find_spec(self, *_): return None
+def add():
+    sys.meta_path.append(Finder())
+    logging.basicConfig(handlers=[logging.NullHandler()])
+    MADE[:] = type(sys)("made"), copy.copy(logging.root), type(logging.root)(10)
+"""
+    rt.load(write(plugins, code, "init"))
+    rt.reload("geo")
+    module, *loggers = MADE
+    assert type(module) is types.ModuleType
+    assert module.__name__ == "made"
+    assert [type(logger) for logger in loggers] == [logging.RootLogger] * 2
+    assert loggers[1].level == 10
+    MADE.clear()
 
 
 def test_items_keep_their_place_and_removals_count(rt, plugins):

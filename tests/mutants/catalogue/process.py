@@ -209,6 +209,17 @@ MUTANTS = (
         test=LISTS + "test_other_threads_miss_no_item_meanwhile",
     ),
     Mutant(
+        "tables.others-are-of-their-class",
+        "tables",
+        "modules that any thread imports while a new version links have a class of ours for ever",
+        module="epochal._core.generation.seen_by_thread",
+        where="_View.__init__",
+        at="assign 2 / value",
+        edit=replace("{}"),
+        shape="99c64f",
+        test=LISTS + "test_what_is_made_of_an_owners_class_meanwhile_is_the_hosts",
+    ),
+    Mutant(
         "tables.event-loop-policy",
         "tables",
         "the event-loop policy of a version stays when it goes",

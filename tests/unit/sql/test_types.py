@@ -20,10 +20,18 @@ def at(x: time) -> time:
     return x
 
 
+@pytest.fixture
+def _own_types():
+    yield
+    sql_types.annotated_types.cache_clear()
+
+
+@pytest.mark.usefixtures("_own_types")
 def test_one_row_adds_a_type(monkeypatch):
     """Annotation, array class, SQL name, checked conversion and JSON all follow from the row."""
     with pytest.raises(AnnotationError, match=r"Decimal, list\[\.\.\.\]"):
         read_value(time)
+    sql_types.annotated_types.cache_clear()
 
     row = SqlType("CLOCK", "time32", ("s",), python=time, array="Time32Array")
     monkeypatch.setattr(sql_types, "SQL_TYPES", (*SQL_TYPES, row))

@@ -63,8 +63,15 @@ class _View:
     """An owner's class for a time, in which some names depend on the thread."""
 
     def __init__(self, owner: Any) -> None:
-        self.original: Final = type(owner)
-        self.cls: Final = type(self.original.__name__, (self.original,), {})
+        original: Any = type(owner)
+        # Who asks `type(owner)` for another object gets one of the original class: in every thread
+        # the import system makes its modules by `type(sys)(name)`.
+        meta: Any = type(original)
+        calling = {"__call__": lambda _, *args, **options: original(*args, **options)}
+        making = {"__new__": lambda _, *args, **opts: original.__new__(original, *args, **opts)}
+        made_of = type(meta.__name__, (meta,), calling)
+        self.original: Final = original
+        self.cls: Final = made_of(original.__name__, (original,), making)
         self.users = 0
 
 
