@@ -6,13 +6,14 @@ import sys
 import threading
 import types
 import warnings
-from functools import wraps
+from functools import singledispatch, wraps
 from itertools import count
+from types import MappingProxyType
 
 import pytest
 from tests.conftest import tool
 
-from epochal.errors import InitError
+from epochal.errors import InitError, LinkError
 
 MADE = []
 LISTS = {
@@ -110,6 +111,13 @@ def add():
 SAME = ("the host's own handler", "sys.path")  # every version puts in the very same object
 HANDLER = logging.NullHandler()
 logging.getLogger("the.host").addHandler(HANDLER)
+
+
+@singledispatch
+def render(thing):
+    return ["host"]
+
+
 INSIDE, GO = threading.Event(), threading.Event()
 
 
@@ -178,6 +186,34 @@ def test_a_version_that_drains_is_not_seen_either(rt, plugins, case):
     assert len(items()) == 1
     assert rt.remove("geo").drained
     assert items() == []
+
+
+def test_a_new_version_dispatches_over_the_hosts_implementations(rt, plugins):
+    code = """
+from tests.integration.test_lists_over_lists import render
+before = render.dispatch(dict)
+if dict not in render.registry:
+    @render.register(dict)
+    def one(thing): return [V, *before(thing)]
+if tuple not in render.registry: render.register(tuple, lambda thing: [V])
+"""
+    for version in range(4):
+        path = plugins.write("geo", f"V = {version}\n{code}@tool\ndef f(): return 1\n")
+        cut = rt.reload("geo") if version else rt.load(path)
+        assert cut.reclaimed or not version, cut.leaks
+        assert (render({}), render(())) == ([version, "host"], [version])
+    kept = rt.epoch[tool]["geo.f"]
+    rt.reload("geo", drain_timeout=0)
+    rt.reload("geo", drain_timeout=0)
+    assert render({}) == [3, "host"]
+    del kept
+    plugins.write("geo", f"V = 4\n{code}1/0\n")
+    with pytest.raises(LinkError):
+        rt.reload("geo")
+    assert (render({}), render(())) == ([3, "host"], [3])
+    rt.remove("geo")
+    assert (render({}), list(render.registry)) == (["host"], [object])
+    assert type(render.registry) is MappingProxyType
 
 
 @bare_root

@@ -231,6 +231,17 @@ MUTANTS = (
         test=RESOURCES + "test_a_policy_of_event_loops_goes_with_its_version",
     ),
     Mutant(
+        "tables.dispatch-over-the-hosts",
+        "tables",
+        "a new version finds its predecessor's implementation in a host's singledispatch",
+        module="epochal._core.generation.seen_dispatch",
+        where="DispatchCell.registry",
+        at="for 0",
+        edit=delete(),
+        shape="6644b4",
+        test=LISTS + "test_a_new_version_dispatches_over_the_hosts_implementations",
+    ),
+    Mutant(
         "tables.of-one-change",
         "tables",
         "a new version sees what another version, which goes in the same change, has replaced",
@@ -238,7 +249,7 @@ MUTANTS = (
         where="_found_before",
         at="for 0",
         edit=delete(),
-        shape="97957f",
+        shape="ce4c1e",
         test=HOOKS + "test_two_plugins_of_one_change_stack_their_hooks_anew",
     ),
     Mutant(

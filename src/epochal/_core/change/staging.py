@@ -163,14 +163,14 @@ class Staging:
         Args:
             retire: the plugins that lose their active generation.
         """
-        puts = [put for plugin in retire for put in self.old_generation(plugin).table_puts()]
-        items = [
-            item
+        going = [
+            generation
             for generation in self._epochs.generations.live()
             if generation.state is LifecycleState.DRAINING
             or (generation.is_active and generation.plugin in retire)
-            for item in generation.table_items()
         ]
+        puts = [put for generation in going for put in generation.table_puts()]
+        items = [item for generation in going for item in generation.table_items()]
         self._tables = TableSuccession(puts, items) if puts or items else None
 
     # --- bringing a plugin up ------------------------------------------------------------------

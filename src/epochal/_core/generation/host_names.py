@@ -246,10 +246,10 @@ def _names_in(value: Any) -> Names | None:
 
 
 def _dispatch_names(function: FunctionType) -> Names | None:
-    # `function.registry` is a view; the registry itself is in the closure of `dispatch`.
-    dispatch = function.__dict__.get("dispatch")
-    if type(dispatch) is not FunctionType:
+    # `function.registry` is a view; the registry itself is in the closure of `register`.
+    register = function.__dict__.get("register")
+    if type(register) is not FunctionType:
         return None
-    cells = zip(dispatch.__code__.co_freevars, dispatch.__closure__ or (), strict=True)
+    cells = zip(register.__code__.co_freevars, register.__closure__ or (), strict=True)
     registry = next((cell.cell_contents for name, cell in cells if name == "registry"), None)
     return DispatchNames(function, registry) if type(registry) is dict else None

@@ -36,9 +36,10 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal._core.generation.host_names import ClassNames
+from epochal._core.generation.host_names import ClassNames, DispatchNames
 from epochal._core.generation.seen_by_thread import names_in, see, see_as_is
-from epochal._core.generation.watched_table import ABSENT
+from epochal._core.generation.seen_dispatch import DispatchCell
+from epochal._core.generation.watched_table import ABSENT, is_same_key
 from epochal._core.introspect.object_names import dict_of_type
 
 if TYPE_CHECKING:
@@ -175,14 +176,15 @@ class TableSuccession:
     """The names and lists that the new versions of one change take over from the retiring ones.
 
     Args:
-        retiring: the values that the retiring generations have put under names.
-        items: the items that they, and generations that drain, have put into lists.
+        retiring: the values that generations which retire or drain have put under names.
+        items: the items that they have put into lists.
     """
 
-    __slots__ = ("_cells", "_lists", "_shown")
+    __slots__ = ("_cells", "_dispatch", "_lists", "_shown")
 
     def __init__(self, retiring: Iterable[Put], items: Iterable[Item] = ()) -> None:
-        puts = [put for put in retiring if type(put.key) is str]
+        all_puts = list(retiring)
+        puts = [put for put in all_puts if type(put.key) is str]
         cells = [
             _Cell(put.names, put.key, put.value, _found_before(put, puts))
             for put in puts
@@ -197,6 +199,12 @@ class TableSuccession:
                 place = id(table.owner), table.key
                 lists.setdefault(place, _ListCell(table)).hidden.append(item)
         self._lists: Final = tuple(lists.values())
+        dispatch: dict[int, DispatchCell] = {}
+        for put in all_puts:
+            if isinstance(put.names, DispatchNames) and put.value is not ABSENT:
+                cell = dispatch.setdefault(id(put.names.owner), DispatchCell(put.names))
+                cell.hide(put.key, put.value, _found_before(put, all_puts))
+        self._dispatch: Final = tuple(dispatch.values())
 
     def show(self) -> None:
         """Have this thread see the host's values, and those that new versions have set."""
@@ -212,6 +220,8 @@ class TableSuccession:
                 cell.names.put(cell.key, _SeenInClass(cell, thread))
         for each in self._lists:
             each.show(thread)
+        for function in self._dispatch:
+            function.show(thread)
 
     def end(self, thread: int) -> list[Entry]:
         """Have a thread see the tables as they are again.
@@ -232,6 +242,8 @@ class TableSuccession:
                 entries.append(cell.names.entry(cell.key, cell.before, cell.seen))
         for each in self._lists:
             entries.extend(each.end())
+        for function in self._dispatch:
+            function.end()
         return entries
 
     def install(self) -> None:
@@ -248,7 +260,7 @@ def _found_before(put: Put, retiring: Sequence[Put]) -> object:
     found: Any = put.old
     for _ in retiring:  # they may have replaced one another's
         for other in retiring:
-            same = other.names.owner is put.names.owner and other.key == put.key
+            same = other.names.owner is put.names.owner and is_same_key(other.key, put.key)
             if same and other is not put and other.value is found:
                 found = other.old
                 break

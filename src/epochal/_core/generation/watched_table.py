@@ -139,13 +139,14 @@ def take_out(put: Put) -> bool:
             if (
                 later.old is put.value
                 and later.names.owner is put.names.owner
-                and _is_same_key(later.key, put.key)
+                and is_same_key(later.key, put.key)
             ):
                 later.old = put.old
         return False
 
 
-def _is_same_key(key: Any, other: Any) -> bool:
+def is_same_key(key: Any, other: Any) -> bool:
+    """Whether two keys are one; runs no foreign `__eq__`."""
     return key is other or (type(key) is str and type(other) is str and key == other)
 
 
