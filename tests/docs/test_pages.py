@@ -85,8 +85,9 @@ def test_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch, capsys
             if title:
                 (tmp_path / title).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / title).write_text(text)
-                for name in (Path(title).stem, Path(title).parts[0]):
-                    sys.modules.pop(name, None)
+                if title.endswith(".py"):
+                    for name in (Path(title).stem, Path(title).parts[0]):
+                        sys.modules.pop(name, None)
             elif language == "python":
                 with printed() as out:
                     exec(compile(text, f"<{page.name}>", "exec"), names)

@@ -52,7 +52,7 @@ PROFILES = {
     # Failures are reported unshrunk: each step of shrinking would wait for the same time-out.
     "ci": settings(
         _COMMON,
-        max_examples=sized(10, 60),
+        max_examples=sized(5, 60),
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -69,7 +69,7 @@ def test_running_a_job_needs_the_admin_token(house):
     assert answer.status_code == 202
     assert answer.json()["job"] == "house.report"
     wait_for(house, lambda jobs: jobs[0]["failures"] == 1)
-    assert jobs_of(house)[0]["last_error"] == "OSError: no network"
+    assert jobs_of(house)[0]["last_error"] == "OSError: no network (<house>/house.py, line 13)"
 
 
 @pytest.mark.parametrize("name", ["house.nothing", "house", "a.b%2Fc"])
