@@ -123,6 +123,7 @@ def test_clients_that_call_again_and_again_do_not_keep_the_gate_open(rt, plugins
 
 
 def test_a_task_of_a_call_that_waited_is_a_task(rt, plugins):
+    """The second comes from the first one's caller, not from inside the first: it waits."""
     gate = load(rt, plugins, GOES_ON["a task"])
 
     async def main():
@@ -133,6 +134,8 @@ def test_a_task_of_a_call_that_waited_is_a_task(rt, plugins):
             await asyncio.sleep(0)
         second = counter(rt).go()
         assert isinstance(second, asyncio.Task)
+        for _ in range(3):
+            await asyncio.sleep(0)  # it comes to the gate while the first is inside
         GO_ON.set()
         await asyncio.gather(first, second, reload)
         assert counter(rt).count() == 2

@@ -175,6 +175,7 @@ def _stay_inside(name: str, result: Any, admission: Admission) -> Any:
     Raises:
         TypeError: the result is a generator, whose end the gate cannot see.
     """
+    admission.gate.step_out(admission)
     if isinstance(result, Future) or asyncio.isfuture(result):
         if asyncio.isfuture(result):
             # Before its loop goes on: a call that would block that loop must be let in.
@@ -189,6 +190,7 @@ def _stay_inside(name: str, result: Any, admission: Admission) -> Any:
 
 
 async def _finish_inside(result: Awaitable[Any], admission: Admission) -> Any:
+    admission.gate.step_in(admission)
     try:
         return await result
     finally:

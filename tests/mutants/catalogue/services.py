@@ -8,6 +8,17 @@ GATE = "tests/unit/core/use/test_gate.py::"
 
 MUTANTS = (
     Mutant(
+        "services.callers-go-on-outside",
+        "services",
+        "what a caller does next is let in with a call of it that goes on in a task",
+        module="epochal.kinds.service",
+        where="_stay_inside",
+        at="expr 1",
+        edit=delete(),
+        shape="0c3123",
+        test=AWAITABLES + "test_a_task_of_a_call_that_waited_is_a_task",
+    ),
+    Mutant(
         "services.futures-are-inside",
         "services",
         "a call that returns a task or a future leaves the gate at once",

@@ -140,10 +140,20 @@ class Gate:
         # After the removal: woken earlier, the closing would look, find the call, and sleep on.
         if (closing := self._closing) is not None:
             closing.wake()
-        stack = _stack.get()
-        # It is another stack where a coroutine is closed in another context.
-        if ref is not None and stack is not None and stack.ref is ref:
-            _stack.set(stack.outer)
+        _step_out(ref)
+
+    def step_out(self, admission: Admission) -> None:
+        """Go on outside, while the call goes on inside in another context.
+
+        What this context calls next does not come from the call, and is not let in with it.
+        """
+        _step_out(self._admissions.get(admission.key))
+
+    def step_in(self, admission: Admission) -> None:
+        """Go on with the call, in this context. `leave` ends it."""
+        ref = self._admissions.get(admission.key)
+        if ref is not None:
+            _stack.set(AdmissionStack(ref, _stack.get()))
 
     def is_moving_here(self) -> bool:
         """Whether this thread is moving the state behind the gate, which it has closed."""
@@ -177,6 +187,13 @@ class Gate:
         admission.is_admitted = True
         _stack.set(AdmissionStack(ref, outer))
         return admission
+
+
+def _step_out(ref: _AdmissionRef | None) -> None:
+    stack = _stack.get()
+    # It is another stack where a coroutine is closed in another context.
+    if ref is not None and stack is not None and stack.ref is ref:
+        _stack.set(stack.outer)
 
 
 def _on_death(ref: weakref.ref[Admission]) -> None:
