@@ -10,7 +10,6 @@ from tests.conftest import tool
 
 from epochal import Runtime
 from epochal._core.change.retirement import Retirement
-from epochal._core.introspect import referrers
 from epochal.errors import DrainTimeoutError
 
 pytestmark = pytest.mark.usefixtures("whole_heap")
@@ -348,7 +347,6 @@ def test_thousands_of_holders_are_counted_and_twenty_named(rt, geo, hold, monkey
         return [referrer for referrer in walk(*targets) if referrer is not targets]
 
     monkeypatch.setattr(gc, "get_referrers", counted)
-    monkeypatch.setattr(referrers, "_LOOK_S", 60.0)  # on a slow machine, too, all are looked at
     hold(geo)
     holders = rt.reload("geo", drain_timeout=0.0).holders
     assert len(holders) == 21

@@ -1,5 +1,6 @@
 """`make demo` prepares what the demonstration needs, and nothing of the developers' tools."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,8 +20,15 @@ def steps(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fresh copy")  # with a space in its name
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
+    # Not what `make test` has for the commands that it runs, as this test may be one of them.
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "ARGS"))}
     done = subprocess.run(
-        [make, "--dry-run", "demo"], cwd=folder, capture_output=True, text=True, check=True
+        [make, "--dry-run", "demo"],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout
 

@@ -127,7 +127,6 @@ def test_an_edge_without_words_is_empty():
 
 
 def test_a_deep_chain_is_followed_as_far_as_a_person_can_read(monkeypatch):
-    monkeypatch.setattr("epochal._core.introspect.referrers._LOOK_S", 60.0)
     targets = [Target()]
     for depth, path in ((20, f"{__name__}.HOST[0]"), (60, "a list[0]")):
         HOST[:] = [targets[0]]
@@ -139,7 +138,6 @@ def test_a_deep_chain_is_followed_as_far_as_a_person_can_read(monkeypatch):
 
 
 def test_among_many_referrers_the_one_that_has_a_name_is_found(monkeypatch):
-    monkeypatch.setattr("epochal._core.introspect.referrers._LOOK_S", 60.0)
     targets = [Target()]
     targets.extend([targets[0]] for _ in range(200))
     HOST.append(targets[0])
