@@ -70,7 +70,8 @@ MUTANTS = (
         where="Staging.publish",
         at="expr 2",
         edit=before(
-            "$value.func(old_epoch.successor(list(self.retired), ()))\n"
+            "old = [old_epoch.generations[plugin] for plugin in retire]\n"
+            "$value.func(old_epoch.successor(old, ()))\n"
             "__import__('time').sleep(0.001)"
         ),
         shape="0c3123",
@@ -148,9 +149,9 @@ MUTANTS = (
         "an object that a finalizer lets go of counts until the collection has ended",
         module="epochal._core.sync.weak_registry",
         where="once_gone",
-        at="if 0 / test.values[1]",
+        at="if 0 / test.values[2]",
         edit=replace("True"),
-        shape="341d09",
+        shape="df982f",
         test=WEAK + "test_an_object_that_a_finalizer_lets_go_of_is_gone_at_once",
     ),
     Mutant(
