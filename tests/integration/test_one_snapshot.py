@@ -166,11 +166,15 @@ def test_a_query_streams_on_in_its_epoch_after_its_operation(host):
     assert [row["n"] for batch in result for row in batch.to_pylist()] == [1]
 
 
+MANY = "SELECT DISTINCT geo.asks_host(value) AS n FROM generate_series(1, 9000)"
+
+
 def test_a_function_that_a_query_calls_is_part_of_the_operation(host):
     HOSTS["answer"] = lambda: host.pm.hook.page(x=0)[0]
     with host.rt.operation("request"):
         host.bump()
         assert host.sql("SELECT geo.asks_host(1) AS n") == [1]
+        assert host.sql(MANY) == [1], "called on the engine's own threads"
         assert asyncio.run(_first_of(host)) == 1
     assert host.sql("SELECT geo.asks_host(1) AS n") == [2]
 
