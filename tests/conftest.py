@@ -27,14 +27,18 @@ from tests.conftest import tool
 """
 
 
-def pytest_collection_finish():
-    """Set the suite itself aside: a collection, and a look through the heap, pass over it.
+def set_aside():
+    """Have collections, and looks through the heap, pass over all that is there.
 
     Half a million objects are pytest's and its tests': a reload of a three-line plugin would take
     many times as long as in a program. Tests that look for names among them use `whole_heap`.
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish():
+    set_aside()
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +51,7 @@ def whole_heap():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("epochal._core.introspect.referrers._LOOK_S", 60.0)
         yield
-    gc.collect()
-    gc.freeze()
+    set_aside()
 
 
 class PluginFolder:

@@ -1,10 +1,10 @@
 """Whatever is raised, at whatever instant, a change is whole or undone, and the next one works."""
 
-import gc
 import random
 import threading
 
 import pytest
+from tests.conftest import set_aside
 from tests.integration.faults import (
     ACTIONS,
     CALLER,
@@ -25,15 +25,10 @@ SAMPLE = 6
 
 @pytest.fixture
 def world(plugins):
-    # What other tests left on the heap takes no part in the many looks at it.
-    gc.collect()
-    gc.freeze()
-    try:
-        world = World(plugins)
-        yield world
-        world.close()
-    finally:
-        gc.unfreeze()
+    set_aside()  # what other tests left takes no part in the many looks at the heap
+    world = World(plugins)
+    yield world
+    world.close()
 
 
 @pytest.mark.parametrize(("action", "role"), CASES, ids=lambda word: word)

@@ -32,7 +32,7 @@ HEAD = """\
 # ///
 import asyncio
 import the_host
-from tests.conftest import free_port, tool
+from tests.conftest import tool
 """
 CODE = """
 the_host.enter("{id}")

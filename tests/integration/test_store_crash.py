@@ -14,10 +14,10 @@ pytestmark = [
 ]
 
 
-def crashes(*arguments):
-    """Run tests/crash, which fails at the first violation; returns its counts."""
+def crashes(*arguments, module="tests.crash"):
+    """Run a program that kills, and fails at the first violation; returns its counts."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -1,11 +1,9 @@
 """A stream whose process is killed at random instants loses nothing, and repeats nothing."""
 
-import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from tests.integration.test_store_crash import crashes
 from tests.sizes import sized
 
 
@@ -13,14 +11,6 @@ from tests.sizes import sized
 @pytest.mark.skipif(sys.platform == "win32", reason="kills forks")
 def test_every_change_arrives_in_order_and_once():
     kills = sized(15, 300)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.stream", str(kills)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = crashes(str(kills), module="tests.crash.stream")
     assert seen["changes"] >= 10 * kills
     assert seen["files"] >= kills // 2

@@ -245,6 +245,7 @@ def test_history_and_a_rollback_without_a_target_name_what_is_kept(
     assert "kept are generations 0 (1.0), 1 (2.0)" in capsys.readouterr().err
     assert main(["rollback", "gee"]) == 1
     assert "no version of 'gee' is kept" in capsys.readouterr().err
+    assert main(["history", "--limit", "1000"]) == 0  # as many as the service gives
     assert main(["history", "--diff"]) == 2
 
 

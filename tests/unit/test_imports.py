@@ -50,7 +50,9 @@ def test_a_runtime_imports_what_a_change_needs_and_nothing_else():
 def test_the_help_imports_no_engine_no_runtime_and_no_client():
     imported = imported_by(HELP)
     assert "epochal.cli.root" in imported
-    assert not imported & (ENGINE | SERVER | {"asyncio", "email", "sqlite3", "ssl", "tarfile"})
+    assert not imported & (
+        ENGINE | SERVER | {"asyncio", "email", "sqlite3", "ssl", "tarfile", "tomllib"}
+    )
     rooms = {name.split(".")[1] for name in ours(imported) if "." in name}
     assert rooms <= {"cli", "errors"}
 

@@ -40,8 +40,8 @@ class AnswerError(HostError):
         self.status: Final = status
         self.code = str(problem.get("code", "http"))
         detail = str(problem.get("detail", f"the service answered {status}"))
-        hint = "; give it with --token-file or in EPOCHAL_ADMIN_TOKEN"
-        hint = hint if status == 401 and self.code == "token" else ""
+        is_missing = status == 401 and self.code == "token"
+        hint = "; give it with --token-file or in EPOCHAL_ADMIN_TOKEN" if is_missing else ""
         super().__init__(f"{detail}{hint}")
 
 

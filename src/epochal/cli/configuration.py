@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -99,6 +98,8 @@ def _merge(table: Config, newer: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Config]:
+    import tomllib  # here, for the help
+
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

@@ -22,6 +22,7 @@ from epochal.cli.console import keeping_stdout, warn
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping, Sequence
 
+    from epochal.artifact import Artifact
     from epochal.cli.configuration import Config
     from epochal.runtime import Runtime
 
@@ -123,7 +124,6 @@ def open_runtime(
     Raises:
         EpochalError: a plugin cannot be loaded.
     """
-    from epochal.artifact import read_artifact, read_manifest
     from epochal.runtime import Runtime  # here, for the help and for commands without plugins
 
     configs = configs or {}
@@ -132,16 +132,26 @@ def open_runtime(
     opened.enter_context(keeping_stdout())
     rt = Runtime(grants={EVERY_KIND, *(grants or ())}, drain_timeout=_DRAIN_TIMEOUT_S)
     opened.callback(_close, rt)
-    artifacts = {}
-    for path in plugins:
-        artifact = read_artifact(path)
-        artifacts[read_manifest(artifact).id] = artifact
-    check_known(configs, {*artifacts, *others})
-    if artifacts:
+    given = read_plugins(plugins)
+    check_known(configs, {*dict(given), *others})
+    if given:
         with rt.change() as change:
-            for plugin, artifact in artifacts.items():
+            for plugin, artifact in given:
                 change.load(artifact, config=configs.get(plugin))
     return rt
+
+
+def read_plugins(paths: Sequence[Path] | None) -> list[tuple[str, Artifact]]:
+    """The plugins at these paths, each with its id; a change refuses two of one id.
+
+    Raises:
+        ArtifactError: a path cannot be read.
+        ManifestError: a manifest is wrong.
+    """
+    from epochal.artifact import read_artifact, read_manifest
+
+    artifacts = [read_artifact(path) for path in paths or ()]
+    return [(read_manifest(artifact).id, artifact) for artifact in artifacts]
 
 
 def see_working_folder() -> None:

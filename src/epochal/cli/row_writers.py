@@ -86,6 +86,7 @@ async def write_json(result: AnyResult, out: TextIO) -> None:
 
 async def write_json_lines(result: AnyResult, out: TextIO) -> None:
     """An object a line."""
+    _check_names(result)
     async for record in _records(result):
         out.write(f"{record}\n")
 
@@ -100,7 +101,6 @@ def _check_names(result: AnyResult) -> None:
 
 
 async def _records(result: AnyResult) -> AsyncIterator[str]:
-    _check_names(result)
     names = result.schema.names
     async for batch in result:
         for row in rows_of(batch, machine_values):

@@ -124,12 +124,10 @@ def _draw(row: Row, index: int, css: str) -> str:
     for column, text, style in row:
         left, width = 10 + column * wide, len(text) * wide
         look = f'fill="{_color(style)}"' + (' opacity=".6"' if style.dim else "")
-        if set(text) == {"█"}:
-            parts.append(
-                f'<path d="M{left:.1f} {top + 2:.0f}h{width:.1f}v13h-{width:.1f}" {look}/>'
-            )
-        elif set(text) == {"─"}:
-            parts.append(f'<path d="M{left:.1f} {top + 8:.0f}h{width:.1f}v1h-{width:.1f}" {look}/>')
+        if text[0] in _BARS and len(set(text)) == 1:
+            down, thick = _BARS[text[0]]
+            shape = f"M{left:.1f} {top + down:.0f}h{width:.1f}v{thick}h-{width:.1f}"
+            parts.append(f'<path d="{shape}" {look}/>')
         else:
             bold = ' font-weight="bold"' if style.bold else ""
             place = f'x="{left:.1f}" y="{top + 13:.0f}" textLength="{width:.1f}"'

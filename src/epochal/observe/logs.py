@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from epochal.events import Event, EventStream
 
 logger: Final = logging.getLogger("epochal")
-_FACTS: Final = (*("plugin", "version", "generation", "verb", "epoch", "change", "reason", "code"),)
+_FACTS: Final = ("plugin", "version", "generation", "verb", "epoch", "change", "reason", "code")
 
 
 def log_events(events: EventStream, to: logging.Logger = logger) -> Callable[[], None]:

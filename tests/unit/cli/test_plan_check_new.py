@@ -36,6 +36,22 @@ def twice(x: float, times: int | None) -> float | None:
 # --- plan --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan", "A", "B"),
+        ("plan", "--load", "A", "--load", "B"),
+        ("plan", "-p", "A", "--reload", "A", "--reload", "B"),
+        ("query", "SELECT 1", "-p", "A", "-p", "B"),
+    ],
+    ids=["plan", "load", "reload", "query"],
+)
+def test_two_files_of_one_id_are_refused(write, capsys, command):
+    files = {"A": write("geo", "1.0"), "B": write("geo", "1.1", file="geo_2")}
+    assert main([files.get(word, word) for word in command]) == 1
+    assert "'geo'" in capsys.readouterr().err
+
+
 def test_a_plan_names_every_step_and_relinked_plugin(write, capsys):
     units, geo = write("units", "1.0"), write("geo", "1.0", 'requires = ["units>=1"]')
     newer = write("units", "1.1", file="units_1_1")

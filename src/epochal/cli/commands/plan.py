@@ -10,12 +10,9 @@ from rich.table import Table
 
 from epochal.cli.configuration import Configs, read_configs
 from epochal.cli.console import Json, console, write_json
-from epochal.cli.local_runtime import Grants, Plugins, open_runtime
+from epochal.cli.local_runtime import Grants, Plugins, open_runtime, read_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from epochal.artifact import Artifact
     from epochal.report import Cutover, StepName, Version
 
 
@@ -68,16 +65,14 @@ def plan(
             "nothing to plan; name the plugin's file as `epochal check` takes it, or give at least "
             "one of --load, --reload, --remove"
         )
-    put, load_, reload_ = (_by_id(paths) for paths in (path, load, reload))
-    configs = read_configs(config)
-    change = open_runtime(plugin or [], grant, configs, {*put, *load_, *reload_}).change(
-        dry_run=True
-    )
-    for plugin_id, artifact in put.items():
+    put, load_, reload_ = map(read_plugins, (path, load, reload))
+    configs, ids = read_configs(config), dict([*put, *load_, *reload_])
+    change = open_runtime(plugin or [], grant, configs, ids).change(dry_run=True)
+    for plugin_id, artifact in put:
         change.put(artifact, config=configs.get(plugin_id))
-    for plugin_id, artifact in load_.items():
+    for plugin_id, artifact in load_:
         change.load(artifact, config=configs.get(plugin_id))
-    for plugin_id, artifact in reload_.items():
+    for plugin_id, artifact in reload_:
         change.reload(plugin_id, artifact, config=configs.get(plugin_id))
     for plugin_id in remove or ():
         change.remove(plugin_id, cascade=cascade)
@@ -86,13 +81,6 @@ def plan(
         write_json(_document(report))
     else:
         _show(report)
-
-
-def _by_id(paths: Sequence[Path] | None) -> dict[str, Artifact]:
-    from epochal.artifact import read_artifact, read_manifest
-
-    artifacts = [read_artifact(path) for path in paths or ()]
-    return {read_manifest(artifact).id: artifact for artifact in artifacts}
 
 
 def _document(report: Cutover) -> dict[str, Any]:

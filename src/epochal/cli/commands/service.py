@@ -185,7 +185,9 @@ def history(
             callback=_checked_id,
         ),
     ] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many epochs at most.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=_MOST_EPOCHS, help="So many epochs at most.")
+    ] = 20,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what changed in the plugin's source.")
     ] = False,
@@ -202,9 +204,8 @@ def history(
     if diff and not plugin:
         raise typer.BadParameter("--diff needs a plugin")
     with connect(server, token_file) as client:
-        answer = client.ask(
-            "GET", "/v1/epochs", params={"limit": _MOST_EPOCHS if plugin else limit + 1}
-        )
+        asked = _MOST_EPOCHS if plugin else min(limit + 1, _MOST_EPOCHS)
+        answer = client.ask("GET", "/v1/epochs", params={"limit": asked})
         steps = list(_steps(answer["epochs"]))
         if plugin:
             steps = [step for step in steps if plugin in step["changes"]]
@@ -248,11 +249,11 @@ def _change_words(plugin: str, old: dict[str, Any] | None, new: dict[str, Any] |
     if old is None or new is None:
         one = new or old or {}
         return f"{'load' if new else 'remove'} {plugin} {one['version']}"
-    same = old["version"] == new["version"]
-    words = f"{old['digest'][:8]} -> {new['digest'][:8]}" if same else ""
-    return f"reload {plugin} {old['version']}" + (
-        f" ({words})" if same else f" -> {new['version']}"
-    )
+    if old["digest"] == new["digest"]:
+        return f"reload {plugin} {new['version']}, the same code"
+    if old["version"] == new["version"]:
+        return f"reload {plugin} {new['version']} ({old['digest'][:8]} -> {new['digest'][:8]})"
+    return f"reload {plugin} {old['version']} -> {new['version']}"
 
 
 # --- changes of its plugins --------------------------------------------------------------------

@@ -153,9 +153,6 @@ def test_a_walk_asks_about_few_objects_and_finds_the_referrers_of_all(monkeypatc
         return [referrer for referrer in walk(*of) if referrer is not of]
 
     monkeypatch.setattr(gc, "get_referrers", counted)
-    monkeypatch.setattr(
-        "epochal._core.introspect.referrers._LOOK_S", 60.0
-    )  # on a slow machine, too, all are looked at
     targets = [Target() for _ in range(100)]
     holders = [[target] for target in targets]
     edges = ReferrerSearch({id(targets)}).edges(targets)
