@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 LINGER_S: Final = 5.0
 """An unread body is dropped for so long; a client that still sends then has had the answer."""
 
-_HEADERS: Final = [(name.encode(), value.encode()) for name, value in HEADERS]
 _CODES: Final = {404: "not-found", 405: "method"}
 
 
@@ -212,7 +211,7 @@ class _Exchange:
 
     def _with_headers(self, given: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         names = {name for name, _ in given}
-        headers = [*given, *(header for header in _HEADERS if header[0] not in names)]
+        headers = [*given, *(header for header in HEADERS if header[0] not in names)]
         if self.shows_epoch and b"epochal-epoch" not in names:
             epoch = epoch_ref(self._runtime.epoch)
             headers.append((b"epochal-epoch", str(epoch.number).encode()))

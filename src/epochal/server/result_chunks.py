@@ -77,11 +77,10 @@ def _without_files(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _split(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, bool]]:
     total = batch.num_rows
     step = max(1, total * _CHUNK // max(batch.nbytes, 1))
-    if step >= total:
+    if step >= total:  # also without rows: the schema of such a result is an answer, too
         yield batch, True
         return
-    # At least once: the schema of a result without rows is an answer, too.
-    for start in range(0, max(total, 1), step):
+    for start in range(0, total, step):
         yield batch.slice(start, step), start + step >= total
 
 

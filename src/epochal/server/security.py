@@ -42,16 +42,16 @@ _READ_FIELDS: Final = frozenset(
 )
 
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS: Final = (
-    ("content-security-policy", _POLICY),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cache-control", "no-store"),
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
 )
 _OPEN_PATHS: Final = ("/", "/healthz", "/readyz")
 _SOURCES: Final = re.compile(r"/v1/plugins/[^/]+/diff")
@@ -182,9 +182,8 @@ class Guard:
     def _right_of(self, headers: _Fields, *, own_origin: bool) -> Right:
         access = self._access
         without_token = Right.READ if access.query_token is None else Right.NOTHING
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return max(without_token, access.of_token(token.strip()))
+        if (token := _bearer(headers)) is not None:
+            return max(without_token, access.of_token(token))
         if not _same(_cookie(headers, access.cookie_name), access.cookie):
             return without_token
         # Cookie, key and origin: a cookie alone is sent by other services on this host as well.
@@ -192,8 +191,7 @@ class Guard:
         return Right.CHANGE if has_key and own_origin else Right.READ
 
     def _refuse(self, headers: _Fields, needed: Right) -> None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        given = given.strip() if scheme.lower() == "bearer" else ""
+        given = _bearer(headers) or ""
         if self._access.of_token(given) is Right.READ:
             raise Problem(403, "right", "the token is for queries; this needs the admin token")
         token = "the admin token" if needed is Right.CHANGE else "a token"
@@ -203,6 +201,12 @@ class Guard:
             code, challenge = "wrong-token", f'{challenge}, error="invalid_token"'
             detail = f"the token is not this service's; this needs {token}"
         raise Problem(401, code, detail, {"www-authenticate": challenge})
+
+
+def _bearer(headers: _Fields) -> str | None:
+    """The token of `Authorization: Bearer`; None without one."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def authorities_of(sock: socket.socket, names: Iterable[str]) -> frozenset[str]:

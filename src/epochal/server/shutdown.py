@@ -22,12 +22,12 @@ from epochal.server.problem_details import logger
 if TYPE_CHECKING:
     from types import FrameType
 
+_ALWAYS: Final = (signal.SIGINT, signal.SIGTERM)
 _SIGNALS: Final = (
-    *(signal.SIGINT, signal.SIGTERM),
+    *_ALWAYS,
     # The terminal is gone; under nohup it is ignored, and stays so. Windows has none.
     *((signal.SIGHUP,) if sys.platform != "win32" else ()),
 )
-_ALWAYS: Final = (signal.SIGINT, signal.SIGTERM)
 _LAST: Final = 3
 _EXIT_STATUS: Final = 1
 _JOIN_S: Final = 1.0

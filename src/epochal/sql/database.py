@@ -65,7 +65,9 @@ if TYPE_CHECKING:
 _MAX_LABEL: Final = 200
 _MAX_READ: Final = 1000
 _HIDDEN: Final = re.compile(
-    r"""--[^\n]*|/\*.*?(?:\*/|$)|"(?:[^"]|"")*"|'(?:[^']|'')*'?|(?<![\w$."])\d[\w.]*""", re.DOTALL
+    r"""--[^\n]*|/\*.*?(?:\*/|$)|"(?:[^"]|"")*"|(?<!\w)[eE]'(?:[^'\\]|''|\\.)*'?|'(?:[^']|'')*'?"""
+    r"""|\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|$)|(?<![\w$."])\d[\w.]*""",
+    re.DOTALL,
 )
 """Comments, quoted names, texts and numbers."""
 _EXIT_TIMEOUT_S: Final = 10.0
@@ -94,7 +96,7 @@ class Database:
     ) -> None:
         self._runtime: Final = runtime
         self._tables: Final = Tables()
-        self._planner: Final = Planner(self._tables.current, partitions, memory)
+        self._planner: Final = Planner(self._tables, partitions, memory)
         self._planning_threads: Final = PlanningThreads()
         self._fetcher: Final = BatchFetcher()
         self._engine_refs: Final = EngineRefs()
@@ -144,7 +146,7 @@ class Database:
                 self._tables.put(name, source, schema, CsvForm(delimiter, header))
         except HostError as error:
             raise HostError(f"table {name!r}: {error}") from error.__cause__
-        self._planner.drop_plans(self._tables.current)
+        self._planner.drop_plans()
 
     def _register_address(self, name: str, uri: str, schema: pa.Schema | None) -> None:
         if schema is not None:
@@ -159,7 +161,7 @@ class Database:
             HostError: no table of that name is registered.
         """
         self._tables.drop(name)
-        self._planner.drop_plans(self._tables.current)
+        self._planner.drop_plans()
 
     @property
     def tables(self) -> Mapping[str, pa.Schema]:
@@ -408,14 +410,14 @@ class Database:
         for execution in self._running.copy().values():
             execution.stop(EndReason.DATABASE_CLOSED)
         self._tables.clear()
-        self._planner.forget(self._tables.current)
+        self._planner.forget()
         deadline = monotonic() + timeout
         self._fetcher.close(timeout)
         return self._engine_refs.wait_empty(max(0.0, deadline - monotonic()))
 
     def forget_plans(self) -> None:
         """Drop the plans that are kept for texts that come again."""
-        self._planner.drop_plans(self._tables.current)
+        self._planner.drop_plans()
 
     @property
     def is_in_engine(self) -> bool:

@@ -85,14 +85,14 @@ class KeptPlan(NamedTuple):
     Attributes:
         plan: the plan.
         slot: its functions' calls go through it.
-        facts: what its text shows.
+        is_small: whether the engine is done with it in a moment.
         schema: its columns.
         memo: what a host has computed for it; see `Result.memo`.
     """
 
     plan: LogicalPlan
     slot: CallSlot
-    facts: PlanFacts
+    is_small: bool
     schema: pa.Schema
     memo: dict[str, Any]
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from epochal.sql.plugin_tables import PluginTable
     from epochal.sql.provenance import Provenance
     from epochal.sql.sql_scan import Scan
-    from epochal.sql.tables import Snapshot
+    from epochal.sql.tables import Snapshot, Tables
 
 _MAX_IDLE: Final = 16
 """The pool keeps this many contexts; others are dropped after use."""
@@ -131,7 +131,7 @@ class Planner:
     """Plans queries in contexts of a pool.
 
     Args:
-        snapshot: the tables, until `drop_plans` says that they have changed.
+        tables: the database's; `drop_plans` says that they have changed.
         partitions: into how many parts the engine splits its work; None for one per processor.
         memory: bytes that the engine's operators may hold for one query; None for no limit.
     """
@@ -143,20 +143,19 @@ class Planner:
         "_key",
         "_memory",
         "_partitions",
-        "_snapshot",
+        "_tables",
         "_trials",
     )
 
-    # ``_snapshot`` is written by the threads that change tables, and read by any.
     # Any thread takes from ``_idle`` and puts back: `pop` and `append` are one step each. A query's
     # entry in ``_in_use`` is added by the thread that plans it, which *then* reads its end reason,
     # and is taken out by the thread that ends it, *after* it has set the end reason: one of the two
     # puts the context back.
 
     def __init__(
-        self, snapshot: Snapshot, partitions: int | None = None, memory: int | None = None
+        self, tables: Tables, partitions: int | None = None, memory: int | None = None
     ) -> None:
-        self._snapshot = snapshot
+        self._tables: Final = tables
         self._idle: Final[list[tuple[SessionContext, Snapshot]]] = []
         self._in_use: Final[dict[int, _Use]] = {}
         self._caches: Final[WeakRegistry[PlanCache]] = WeakRegistry()
@@ -170,10 +169,10 @@ class Planner:
         return epoch.derived(self._key, self._new_cache)
 
     def _new_cache(self, _: Epoch) -> PlanCache:
-        cache = PlanCache(self._snapshot)
+        cache = PlanCache(self._tables.current)
         self._caches.add(cache)
-        if cache.snapshot is not self._snapshot:  # the tables changed before it was added
-            cache.clear(self._snapshot)
+        if cache.snapshot is not self._tables.current:  # they changed before it was added
+            cache.clear(self._tables.current)
         return cache
 
     def plan(
@@ -198,16 +197,20 @@ class Planner:
             QueryError: an argument is of another data type than its parameter.
             Exception: raised by the engine.
         """
+        may_be_kept = _may_be_kept(resolved, execution)
+        kept = cache.take(resolved.sql, snapshot) if may_be_kept else None
+        schema: QuerySchema | None = None
+        if plugin_tables or resolved.scan.may_explode:
+            schema = QuerySchema(snapshot.tables, plugin_tables, execution)
+        if schema is not None and resolved.scan.may_explode:
+            # Before a context is taken, which would not be put back if this refuses the text.
+            self._trials.plan(resolved, snapshot, schema, execution)
         context = self._take(snapshot)
-        kept = cache.take(resolved.sql, snapshot) if _may_be_kept(resolved, execution) else None
         if kept is not None:
             kept.slot.execution = execution
             frame = context.create_dataframe_from_logical_plan(kept.plan)
-            planned = Planned(frame, kept.schema, kept.facts.is_small, kept.memo)
-        elif plugin_tables or resolved.scan.may_explode:
-            schema = QuerySchema(snapshot.tables, plugin_tables, execution)
-            if resolved.scan.may_explode:
-                self._trials.plan(resolved, snapshot, schema, execution)
+            planned = Planned(frame, kept.schema, kept.is_small, kept.memo)
+        elif schema is not None:
             frame = _frame_of_plugins(context, resolved, execution, plugin_tables, schema)
             context.register_catalog_provider("datafusion", snapshot.catalog)
             planned = Planned(frame, frame.schema(), False, {})
@@ -218,8 +221,8 @@ class Planner:
             plan = frame.logical_plan()
             facts = facts_of(plan, snapshot)
             planned = Planned(frame, frame.schema(), facts.is_small, {})
-            if facts.is_plain and _may_be_kept(resolved, execution):
-                kept = KeptPlan(plan, slot, facts, planned.schema, planned.memo)
+            if facts.is_plain and may_be_kept:
+                kept = KeptPlan(plan, slot, facts.is_small, planned.schema, planned.memo)
         execution.planning_done()
         # A context in which planning failed is not put back: it may still have functions in it.
         self._in_use[id(execution)] = _Use(context, snapshot, cache, resolved.sql, kept)
@@ -239,16 +242,15 @@ class Planner:
             used.kept.slot.execution = None
             used.cache.put(used.sql, used.snapshot, used.kept)
 
-    def drop_plans(self, snapshot: Snapshot) -> None:
-        """Drop the kept plans, and so the tables that they refer to; these are the tables now."""
-        self._snapshot = snapshot
+    def drop_plans(self) -> None:
+        """Drop the kept plans, and so the tables that they refer to."""
         for cache in self._caches.live():
-            cache.clear(snapshot)
+            cache.clear(self._tables.current)
 
-    def forget(self, snapshot: Snapshot) -> None:
+    def forget(self) -> None:
         """Drop idle contexts and kept plans, the tables of both, and idle child processes."""
         self._idle.clear()
-        self.drop_plans(snapshot)
+        self.drop_plans()
         self._trials.close()
 
     def _take(self, snapshot: Snapshot) -> SessionContext:

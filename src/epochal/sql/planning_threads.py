@@ -39,7 +39,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from epochal._core.sync.threads import ThreadPool
+from epochal._core.sync.threads import ThreadPool, attempt
 from epochal.errors import BusyError, EpochalError, NoThreadError
 from epochal.sql.coarse_timers import TICK_S, call_later
 from epochal.sql.contexts import engine_threads
@@ -293,7 +293,7 @@ class _Planning:
             return
         self.has_begun = True
         waiter = self.waiter
-        result, error = _attempt(work)
+        result, error = attempt(work)
         del work
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(_settle, waiter, result, error)
@@ -331,16 +331,6 @@ class _Planning:
         if self._timer is not None:
             self._timer.cancel()
         self._work = self._planned = self._timer = None
-
-
-def _attempt(work: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
-    try:
-        return work(), None
-    except BaseException as error:  # noqa: BLE001  raised in the loop
-        return None, error
-    finally:
-        # The error's traceback holds this frame, which must not hold the error or its query.
-        del work
 
 
 def _settle(

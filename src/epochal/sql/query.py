@@ -76,7 +76,7 @@ class Query:
         # thread must be able to stop waiting, unless the engine is done in a moment. (A scan stops
         # it, but only until it has been read.)
         is_small = planned.is_small
-        off_thread = execution.timeout is not None or not (self.resolved.functions or is_small)
+        off_thread = not is_small and (execution.timeout is not None or not self.resolved.functions)
         return Result(
             planned.schema,
             self.epoch,

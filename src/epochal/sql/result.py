@@ -75,9 +75,9 @@ class Result:
         explain: Callable[[BaseException], BaseException],
         fetcher: BatchFetcher | None,
         *,
-        is_small: bool = False,
-        explains: bool = False,
-        memo: dict[str, Any] | None = None,
+        is_small: bool,
+        explains: bool,
+        memo: dict[str, Any],
     ) -> None:
         self.schema: Final = schema
         self.epoch: Final = epoch
@@ -89,7 +89,7 @@ class Result:
         self._ahead: ReadAhead | None = None
         self.is_small: Final = is_small
         self.explains: Final = explains
-        self.memo: Final[dict[str, Any]] = {} if memo is None else memo
+        self.memo: Final = memo
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Result:
         execution = self._execution
         if self._ahead is not None:
             return self._ahead.wait(execution)
-        if self._fetcher is not None and not self.is_small:
+        if self._fetcher is not None:
             return self._fetcher.fetch(execution)
         return next(execution.stream, None) if execution.stream is not None else None
 

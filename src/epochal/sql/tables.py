@@ -101,11 +101,9 @@ class Tables:
         self._lock: Final = threading.Lock()
         self.current = _snapshot({}, {}, {})
 
-    def put(
-        self, name: str, source: Any, schema: pa.Schema | None, csv: CsvForm | None = None
-    ) -> None:
+    def put(self, name: str, source: Any, schema: pa.Schema | None, csv: CsvForm) -> None:
         """Add a table, or replace the one of that name."""
-        table, count = self._open(source, schema, csv or CsvForm())
+        table, count = self._open(source, schema, csv)
         with self._lock:
             tables, uris = self._without(name)
             rows = dict(self.current.rows)

@@ -209,9 +209,9 @@ MUTANTS = (
         "a text whose plan explodes is planned without bounds",
         module="epochal.sql.planning",
         where="Planner.plan",
-        at="if 2 / test",
+        at="if 1 / test",
         edit=replace("False"),
-        shape="3b7020",
+        shape="cfd39f",
         test="tests/unit/sql/test_trial_planning.py::test_sql_whose_plan_explodes_is_refused",
     ),
     Mutant(

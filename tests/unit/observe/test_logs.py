@@ -268,6 +268,9 @@ def test_a_record_has_the_facts_and_an_iso_time():
         ("SELECT 1 -- don't say 'this'\n, 'x'", "SELECT ? , ?"),
         ('SELECT "a\'b", t2.c3 /* \'x */ FROM t WHERE a = \'open', 'SELECT "a\'b", t2.c3 FROM t '
          "WHERE a = ?"),
+        ("SELECT $$it's secret$$, $tag$se$$cret$tag$, $1", "SELECT ?, ?, $1"),
+        (r"SELECT E'it\'s secret', e'a', date'b'", "SELECT ?, ?, date?"),
+        ("SELECT $$open and secret", "SELECT ?"),
     ],
 )  # fmt: skip
 def test_a_query_is_named_without_its_literals(sql, label):

@@ -146,16 +146,17 @@ def call_on_thread(work: Callable[[], T], *, name: str) -> Future[T]:
 
 
 def _run(work: Callable[[], Any], future: Future[Any]) -> None:
-    outcome = _attempt(work)
+    outcome = attempt(work)
     del work
     _settle(future, outcome)
-    del future, outcome  # see `_attempt`
+    del future, outcome  # see `attempt`
 
 
-_Outcome: TypeAlias = "tuple[Any, BaseException | None]"
+Outcome: TypeAlias = "tuple[Any, BaseException | None]"
 
 
-def _attempt(work: Callable[[], Any]) -> _Outcome:
+def attempt(work: Callable[[], Any]) -> Outcome:
+    """What some work returned, and the error that it raised; one of them is None."""
     try:
         return work(), None
     except BaseException as error:  # noqa: BLE001  raised where the future is read
@@ -166,13 +167,13 @@ def _attempt(work: Callable[[], Any]) -> _Outcome:
         del work
 
 
-def _settle(future: Future[Any], outcome: _Outcome) -> None:
+def _settle(future: Future[Any], outcome: Outcome) -> None:
     result, error = outcome
     if error is None:
         future.set_result(result)
     else:
         future.set_exception(error)
-    del result, error, outcome, future  # see `_attempt`
+    del result, error, outcome, future  # see `attempt`
 
 
 _Job: TypeAlias = "tuple[list[Callable[[], Any]], Future[Any] | None]"
@@ -299,7 +300,7 @@ class ThreadPool:
         try:
             self._take(worker)
             is_wanted = future is None or future.set_running_or_notify_cancel()
-            outcome = _attempt(cell.pop()) if is_wanted else (None, None)
+            outcome = attempt(cell.pop()) if is_wanted else (None, None)
         except BaseException as error:  # noqa: BLE001  such as no memory: the job's own failure
             is_wanted, outcome = True, (None, error)
         with self._lock:
@@ -309,7 +310,7 @@ class ThreadPool:
         if future is not None and is_wanted:
             with suppress(InvalidStateError):  # it failed on its way here, and was cancelled
                 _settle(future, outcome)
-        del self, job, cell, future, outcome  # see `_attempt`
+        del self, job, cell, future, outcome  # see `attempt`
 
     def _take(self, worker: object) -> None:
         with self._lock:
