@@ -152,12 +152,11 @@ class ChangeCommitted(Event):
 
     def describe(self) -> str:
         """`reload vat 1.0 -> 1.1 (epoch 2, by watch)`."""
-        listed = ", ".join(map(_described, self.swaps[:_LISTED])) or ", ".join(self.plugins)
-        more = f", and {len(self.swaps) - _LISTED} more" if len(self.swaps) > _LISTED else ""
+        listed = _listed([_described(swap) for swap in self.swaps]) or ", ".join(self.plugins)
         # The watcher's reason has the names of the files, which are in the line already.
         by = "watch" if self.reason.startswith("watch:") else self.reason
         where = f"epoch {self.epoch_after}{f', by {by}' if by else ''}"
-        return f"{listed or 'no plugin'}{more} ({where})"
+        return f"{listed or 'no plugin'} ({where})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,10 +239,8 @@ class ChangeFinished(Event):
         gone, took = self._gone, f"{self.cutover.cutover_ms:.1f} ms"
         if not gone:
             return f"change {self.change} finished: {took}"
-        listed = ", ".join(gone[:_LISTED])
-        more = f", and {len(gone) - _LISTED} more" if len(gone) > _LISTED else ""
         memory = "memory reclaimed" if self.cutover.reclaimed else "memory not reclaimed"
-        return f"{listed}{more} shut down: {memory}, {took}"
+        return f"{_listed(gone)} shut down: {memory}, {took}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +342,11 @@ class EventsMissed(Event):
     _TEXT: ClassVar[str] = "at least {count} events were missed: this log is too slow"
 
     count: int
+
+
+def _listed(words: list[str]) -> str:
+    more = f", and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
+    return ", ".join(words[:_LISTED]) + more
 
 
 def _verb_of(swap: Swap) -> str:

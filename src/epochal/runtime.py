@@ -615,10 +615,10 @@ class Runtime(EpochReader):
         configs: Mapping[str, Mapping[str, Any]],
         **options: Unpack[TransactionOptions],
     ) -> Change:
-        change = self.change(**options)
+        change, current = self.change(**options), self.epoch.generations
         for artifact in read_folder(folder):
             plugin = read_manifest(artifact).id
-            active = self.epoch.generations.get(plugin)
+            active = current.get(plugin)
             if active is None or active.digest != artifact.digest or plugin in configs:
                 change.put(artifact, config=configs.get(plugin))
         return change

@@ -22,9 +22,9 @@ MUTANTS = (
         "calls do not wait for the end of the pause",
         module="epochal._core.use.pause",
         where="Pause._export",
-        at="return 0 / value.args[0]",
+        at="return 0 / value.func.value",
         edit=replace("{}"),
-        shape="397318",
+        shape="cc16b1",
         test=STOP + "test_calls_wait_for_the_new_version_each_in_its_own_way",
     ),
     Mutant(

@@ -211,7 +211,7 @@ class StepRunner:
         Returns:
             False if the change commits all the same: that was decided before.
         """
-        is_given_up = self._decide(_Fate.GIVEN_UP)
+        is_given_up = self.forbid_commit() is _Fate.GIVEN_UP
         self.cancelled.set_result(None)
         watch = self._cancellable
         if watch is not None:
@@ -229,7 +229,7 @@ class StepRunner:
         Raises:
             ChangeCancelledError: it was given up before.
         """
-        self._decide(_Fate.COMMITS)
+        self._fate.setdefault(None, _Fate.COMMITS)
         self.check_cancelled()
 
     @property
@@ -240,9 +240,6 @@ class StepRunner:
     @property
     def _is_given_up(self) -> bool:
         return self._fate.get(None) is _Fate.GIVEN_UP
-
-    def _decide(self, fate: _Fate) -> bool:
-        return self._fate.setdefault(None, fate) is fate
 
     def _start_successor(self, step: Step, generation: str, thread: str, watch: Watch) -> None:
         """Have another thread go on; on the watchdog's thread."""

@@ -43,7 +43,6 @@ from epochal._core.change.plan import Deadline, Step, retirement_steps
 from epochal._core.change.plugin_calls import Abandoned
 from epochal._core.change.retirement import Retirement
 from epochal._core.change.staging import Staging
-from epochal._core.generation.epoch import Epoch
 from epochal._core.generation.generation import LeasedGeneration
 from epochal._core.generation.own_state import (
     NO_IMPORT_STATE,
@@ -63,7 +62,7 @@ if TYPE_CHECKING:
 
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.sequence import ChangeSpec
-    from epochal._core.generation.epoch import EpochStore
+    from epochal._core.generation.epoch import Epoch, EpochStore
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Kind
 
@@ -148,7 +147,7 @@ class StopFirst:
         self._began = perf_counter()
         old = self._old
         self._before = weakref.ref(self._staging.old)
-        self._pause = pause = Pause(partial(_admit, old), Epoch.find)
+        self._pause = pause = Pause(partial(_admit, old))
         ledger = Ledger()  # of nothing: what is stopped has no lease in this epoch
         stand_ins = [
             LeasedGeneration(

@@ -137,7 +137,7 @@ def check_entry_points(plugin: str, root: ModuleType, namespace: Namespace) -> N
         if not takes(function, len(arguments)):
             given = ", ".join(arguments)
             raise LinkError(
-                f"{name}() of plugin {plugin!r} ({defined_at(function)}) cannot be called as "
+                f"{name}() of plugin {plugin!r}{defined_at(function)} cannot be called as "
                 f"{name}({given}): write `def {name}({given}):`",
                 plugin=plugin,
             )
@@ -324,18 +324,16 @@ def _validate(export: Export, candidate: Candidate) -> None:
 
 def _refused(export: Export, error: BaseException) -> ExportError:
     """The error for an export that its kind does not accept, with the place of its definition."""
-    place = defined_at(export.target)
     return ExportError(
-        f"{export.name} cannot be exported as {export.kind.name}"
-        f"{f' ({place})' if place else ''}: {reason_of(error)}",
+        f"{export.name} cannot be exported as {export.kind.name}{defined_at(export.target)}: "
+        f"{reason_of(error)}",
         plugin=export.plugin,
     )
 
 
 def _described(target: object) -> str:
     """An export's target, by its name and the line that defines it."""
-    place = defined_at(target)
-    return f"{_origin_of(target)} ({place})" if place else _origin_of(target)
+    return f"{_origin_of(target)}{defined_at(target)}"
 
 
 def _check_instances(export: Export) -> None:

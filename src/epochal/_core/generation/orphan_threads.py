@@ -30,10 +30,10 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.frames import innermost_calls
+from epochal._core.introspect.object_names import class_of_library
 from epochal._core.introspect.origins import executor_of
 from epochal._core.introspect.places import place_of
 from epochal._core.introspect.running_code import tasks_inside, threads_inside
-from epochal._core.introspect.schedulers import loop_class
 from epochal._core.sync.threads import call_on_thread
 
 if TYPE_CHECKING:
@@ -108,15 +108,15 @@ def _ask(
             thread.cancel()
     elif executor is not None and origin.made(executor):
         executor.shutdown(wait=False, cancel_futures=True)
-    elif isinstance(server, loop_class()):
+    elif isinstance(server, class_of_library("asyncio.events", "AbstractEventLoop")):
         with suppress(RuntimeError):  # closed
             server.call_soon_threadsafe(server.stop)
-    elif _is_a(server, "socketserver", "BaseServer") and (
+    elif isinstance(server, class_of_library("socketserver", "BaseServer")) and (
         owns(server) or owns(server.RequestHandlerClass)
     ):
         # Both wait for the requests that it serves.
         return call_on_thread(partial(_close_server, server), name="epochal closing a server")
-    elif _is_a(server, "logging.handlers", "QueueListener") and any(
+    elif isinstance(server, class_of_library("logging.handlers", "QueueListener")) and any(
         map(owns, (server, *server.handlers))
     ):
         server.enqueue_sentinel()  # `stop` would wait for the thread, without a limit
@@ -126,12 +126,6 @@ def _ask(
 def _close_server(server: Any) -> None:
     server.shutdown()
     server.server_close()
-
-
-def _is_a(obj: object, module: str, name: str) -> bool:
-    """Whether it is an instance of a library's class, which need not be imported."""
-    cls = getattr(sys.modules.get(module), name, None)
-    return cls is not None and isinstance(obj, cls)
 
 
 def _join(threads: Iterable[threading.Thread], deadline: float) -> list[threading.Thread]:

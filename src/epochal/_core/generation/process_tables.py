@@ -156,9 +156,7 @@ class PolicyTable(NamedTable):
     """asyncio's policy of event loops; the default one is made by the first code that needs it."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "asyncio{}", lambda: _names_of_asyncio("asyncio.events"), frozenset({_POLICY})
-        )
+        super().__init__("asyncio{}", lambda: _names_of("asyncio.events"), frozenset({_POLICY}))
 
     def now(self) -> dict[Any, Any]:
         """The policy, if one was set."""
@@ -170,7 +168,7 @@ class PolicyTable(NamedTable):
 
     def is_ordinary(self, key: Any, value: object) -> bool:
         """Whether it is the default one, which every loop of the process goes on with."""
-        return type(value) is _names_of_asyncio("asyncio").get("DefaultEventLoopPolicy")
+        return type(value) is _names_of("asyncio").get("DefaultEventLoopPolicy")
 
 
 class FinalizerTable(ListTable):
@@ -218,14 +216,9 @@ def _refresh_threads() -> None:
             thread._stderr = sys.stderr  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def _names_of_asyncio(module: str) -> dict[str, Any]:
+def _names_of(module: str) -> dict[str, Any]:
     """A module's names; none if it is not imported: a host without a loop need not pay for it."""
     return vars(sys.modules[module]) if module in sys.modules else {}
-
-
-def _list_of_module(name: str, attribute: str) -> Any:
-    """A list in a module, if the module is imported."""
-    return vars(sys.modules[name]).get(attribute, []) if name in sys.modules else []
 
 
 def _kept_originals(module: ModuleType, names: frozenset[str]) -> dict[str, Any]:
@@ -302,7 +295,8 @@ TABLES: Final[tuple[WatchedTable, ...]] = (
     ),
     LoggerTable("logger {} of a class of its own", lambda: logging.root.manager.loggerDict),
     ListTable(
-        "unittest module cleanup", lambda: _list_of_module("unittest.case", "_module_cleanups")
+        "unittest module cleanup",
+        lambda: _names_of("unittest.case").get("_module_cleanups", []),
     ),
     FinalizerTable("finalizer", lambda: list(_finalizers)),
     NamedTable(

@@ -171,16 +171,8 @@ class _ForThread:
 # These do what the module's own do, by way of the module's attributes.
 
 
-def _get_record_factory() -> Any:
-    return logging._logRecordFactory  # type: ignore[attr-defined]  # noqa: SLF001  its only name
-
-
 def _set_record_factory(factory: Any) -> None:
     logging._logRecordFactory = factory  # type: ignore[attr-defined]  # noqa: SLF001
-
-
-def _get_logger_class() -> Any:
-    return logging._loggerClass  # type: ignore[attr-defined]  # noqa: SLF001  its only name
 
 
 def _set_logger_class(klass: Any) -> None:
@@ -217,11 +209,11 @@ def _by_attributes(module: ModuleType, *names: str) -> dict[str, Callable[..., A
 
 _FUNCTIONS: Final[dict[tuple[int, str], dict[str, Callable[..., Any]]]] = {
     (id(logging), "_logRecordFactory"): {
-        "getLogRecordFactory": _get_record_factory,
+        **_by_attributes(logging, "getLogRecordFactory"),
         "setLogRecordFactory": _set_record_factory,
     },
     (id(logging), "_loggerClass"): {
-        "getLoggerClass": _get_logger_class,
+        **_by_attributes(logging, "getLoggerClass"),
         "setLoggerClass": _set_logger_class,
     },
     (id(warnings), "filters"): _by_attributes(

@@ -9,12 +9,11 @@ the objects that they refer to (`gc.get_referents`).
 from __future__ import annotations
 
 import gc
-import sys
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.frames import undisturbed
-from epochal._core.introspect.object_names import SUSPENDED
+from epochal._core.introspect.object_names import SUSPENDED, class_of_library
 from epochal._core.introspect.places import place_in, place_of
 
 if TYPE_CHECKING:
@@ -59,11 +58,6 @@ def place_inside(
     return None
 
 
-def future_class() -> Any:
-    """`asyncio.Future`, the base of tasks; without asyncio an empty tuple, with no instances."""
-    return getattr(sys.modules.get("asyncio.futures"), "Future", ())
-
-
 def _step_into(link: Any) -> tuple[FrameType | None, list[Any]]:
     """The frame of a link, and what it waits for."""
     if type(link) in SUSPENDED:
@@ -84,7 +78,8 @@ def _read_step(link: Any) -> tuple[FrameType | None, list[Any]]:
 
 def _links_behind(link: Any) -> list[Any]:
     """The awaitables that an object without a frame refers to."""
-    if issubclass(type(link), future_class()) or type(link) in SUSPENDED:
+    future = class_of_library("asyncio.futures", "Future")  # the base of tasks
+    if issubclass(type(link), future) or type(link) in SUSPENDED:
         return []  # a task is looked at by itself; a coroutine without a frame has ended
     found: list[Any] = []
     for inner in gc.get_referents(link):

@@ -74,6 +74,11 @@ def names_of_module(name: object) -> Any:
     )
 
 
+def class_of_library(module: str, name: str) -> Any:
+    """A library's class; an empty tuple, which has no instances, if it is not imported."""
+    return names_of_module(module).get(name, ())
+
+
 def member_named(module: object, qualname: str) -> Any:
     """What an imported module has under a qualified name; None if it has nothing there."""
     names, member = names_of_module(module), None
@@ -120,7 +125,7 @@ def root_name(node: Any) -> str | None:
         return _module_of(node)
     if is_a(node, ModuleType):
         return str(vars(node).get("__name__", "a module"))
-    task: Any = getattr(sys.modules.get("asyncio.tasks"), "Task", ())
+    task = class_of_library("asyncio.tasks", "Task")
     if is_a(node, task):
         return f"task {task.get_name(node)!r}"
     if is_a(node, threading.Thread):

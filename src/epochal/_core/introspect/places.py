@@ -26,7 +26,7 @@ def place_in(code: CodeType, line: int | None) -> str:
 
 
 def defined_at(target: object) -> str:
-    """`plugins/geo.py, line 7`: where a plugin defines a function or class; empty if unknown."""
+    """` (plugins/geo.py, line 7)`: where a plugin defines it; empty if unknown."""
     for inner in callables_inside(target):
         if type(inner) is FunctionType and "@g" in inner.__code__.co_filename:
             return _defined_at(inner.__code__.co_filename, inner.__code__.co_firstlineno)
@@ -38,4 +38,4 @@ def defined_at(target: object) -> str:
 
 
 def _defined_at(file: str, line: int) -> str:
-    return f"{file.rpartition('@g')[0] or file}, line {line}"
+    return f" ({file.rpartition('@g')[0] or file}, line {line})"

@@ -25,8 +25,9 @@ from functools import partial
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from epochal._core.introspect.await_chain import future_class, place_inside
+from epochal._core.introspect.await_chain import place_inside
 from epochal._core.introspect.frames import calls_of, innermost_calls
+from epochal._core.introspect.object_names import class_of_library
 from epochal._core.introspect.origins import executor_of, plain_function
 from epochal._core.introspect.places import place_in, place_of
 
@@ -131,7 +132,8 @@ class _AsyncioCallbacks:
 
     def place(self, item: asyncio.Handle, code: SoughtCode) -> str | None:
         callback = getattr(item, "_callback", None)
-        if issubclass(type(getattr(callback, "__self__", None)), future_class()):
+        future = class_of_library("asyncio.futures", "Future")
+        if issubclass(type(getattr(callback, "__self__", None)), future):
             return None  # the step of a task
         return _place_of_call(callback, getattr(item, "_args", None) or (), code)
 
@@ -298,23 +300,18 @@ def _registered_tasks() -> list[asyncio.Task[Any] | None]:
     return found
 
 
-def loop_class() -> Any:
-    """`asyncio.AbstractEventLoop`; without asyncio an empty tuple, with no instances."""
-    return getattr(sys.modules.get("asyncio.events"), "AbstractEventLoop", ())
-
-
 def _set_loops() -> Iterator[asyncio.AbstractEventLoop]:
     """The event loops that threads have set; one may have a callback and no task."""
     policy = getattr(sys.modules.get("asyncio.events"), "_event_loop_policy", None)
     for variables in _of_every_thread(getattr(policy, "_local", None)):
         loop: Any = variables.get("_loop")
-        if isinstance(loop, loop_class()):
+        if isinstance(loop, class_of_library("asyncio.events", "AbstractEventLoop")):
             yield loop
 
 
 def _handles_in_call() -> list[asyncio.Handle]:
     """The handle that each event loop has taken out of its table, and calls or is about to."""
-    cls = getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", None)
+    cls = class_of_library("asyncio.base_events", "BaseEventLoop")
     run_once = getattr(cls, "_run_once", None)  # without a public name
     return _variables_of(run_once.__code__, "handle") if run_once is not None else []
 

@@ -29,18 +29,12 @@ class Pause:
 
     Args:
         admit: returns the old version's export for a call from inside it; None for other calls.
-        find: returns an export of the epoch that is published at the end.
     """
 
-    __slots__ = ("_admit", "_find", "_over")
+    __slots__ = ("_admit", "_over")
 
-    def __init__(
-        self,
-        admit: Callable[[Any, str], Any],
-        find: Callable[[Any, Any, str], Any],
-    ) -> None:
+    def __init__(self, admit: Callable[[Any, str], Any]) -> None:
         self._admit: Callable[[Any, str], Any] | None = admit
-        self._find: Final = find
         self._over: Final[Completion[Any]] = Completion()  # with the epoch that calls go to
 
     @property
@@ -90,7 +84,7 @@ class Pause:
 
     def _export(self, kind: Any, name: str) -> Any:
         """Wait until the pause is over; returns the export that it ended with."""
-        return self._find(self._over.result(), kind, name)
+        return self._over.result().find(kind, name)
 
     async def _wait_async(self, kind: Any, name: str) -> Any:
         """Wait likewise; returns the export that an insider is to call."""
