@@ -311,7 +311,7 @@ def _set_loops() -> Iterator[asyncio.AbstractEventLoop]:
 
 def _handles_in_call() -> list[asyncio.Handle]:
     """The handle that each event loop has taken out of its table, and calls or is about to."""
-    cls = class_of_library("asyncio.base_events", "BaseEventLoop")
+    cls = getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", None)
     run_once = getattr(cls, "_run_once", None)  # without a public name
     return _variables_of(run_once.__code__, "handle") if run_once is not None else []
 
