@@ -53,11 +53,17 @@
     │   ├── UnexpectedTransitionError
     │   ├── DrainTimeoutError              (also a TimeoutError)
     │   └── InUseError
-    └── QueryError                     a SQL query
-        ├── FunctionError                  a plugin's function raised, or broke its promise
-        ├── QueryTimeoutError              (also a TimeoutError)
-        ├── QueryCancelledError
-        └── BusyError                      too many queries are being planned
+    ├── QueryError                     a SQL query
+    │   ├── FunctionError                  a plugin's function raised, or broke its promise
+    │   ├── QueryTimeoutError              (also a TimeoutError)
+    │   ├── QueryCancelledError
+    │   └── BusyError                      too many queries are being planned
+    └── ToolError                      a call of an agent's tool
+        ├── ToolArgumentError              (also a ValueError) its arguments do not fit
+        ├── ToolChangedError               it is not what the caller saw
+        ├── ToolFailedError                the plugin raised, or broke its promise
+        ├── ToolTimeoutError               (also a TimeoutError)
+        └── ToolCancelledError             the caller gave up
 
 Each class has one stable `code` that logs, the command line and HTTP share: its name without
 `Error`, in lower case with hyphens (`UnknownPluginError`: `unknown-plugin`). A message contains the
@@ -73,7 +79,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from os import PathLike
 
     from epochal._core.generation.states import LifecycleState
@@ -577,6 +583,42 @@ class BusyError(QueryError):
 
     def __init__(self) -> None:
         super().__init__("too many queries are being planned at once; try again in a moment")
+
+
+# --- calls of tools ----------------------------------------------------------------------------
+
+
+class ToolError(EpochalError):
+    """A call of an agent's tool did not give a result; `tool` is the tool's full name."""
+
+    def __init__(self, message: str, *, tool: str) -> None:
+        self.tool = tool
+        super().__init__(message)
+
+
+class ToolArgumentError(ToolError, ValueError):
+    """The arguments do not fit the tool: `faults` has a line each, `schema` what fits."""
+
+    def __init__(self, tool: str, faults: Sequence[str], schema: Mapping[str, object]) -> None:
+        self.faults = tuple(faults)
+        self.schema = schema
+        super().__init__(f"the arguments of {tool} do not fit: {'; '.join(faults)}", tool=tool)
+
+
+class ToolChangedError(ToolError):
+    """The tool has changed since its caller saw it, or is gone."""
+
+
+class ToolFailedError(ToolError):
+    """The plugin's code raised, or returned something else than it declares."""
+
+
+class ToolTimeoutError(ToolError, TimeoutError):
+    """The call did not end within its time limit."""
+
+
+class ToolCancelledError(ToolError):
+    """The caller gave the call up."""
 
 
 def format_error(error: BaseException) -> str:

@@ -41,6 +41,7 @@ CODES = """
     registration
     query-cancelled query-timeout refused required-by restore runtime-closed shutdown store
     source-conflict store-corrupt store-in-use store-schema store-write stop-timeout
+    tool tool-argument tool-cancelled tool-changed tool-failed tool-timeout
     unexpected-transition unknown-export
     unknown-plugin version-conflict welcome
 """

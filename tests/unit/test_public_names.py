@@ -29,6 +29,7 @@ PUBLIC = (
     "epochal.runtime",
     "epochal.sql",
     "epochal.store",
+    "epochal.tools",
 )
 SPECIAL = {"__init__", "__call__", "__getitem__", "__iter__", "__enter__", "__aenter__"}
 

@@ -20,11 +20,14 @@ from epochal.kinds.hook import Hook, Refusal, Verdict
 from epochal.kinds.index import index
 from epochal.kinds.job import job
 from epochal.kinds.mergeable_state import mergeable_state
+from epochal.kinds.prompt import prompt
+from epochal.kinds.resource import resource
 from epochal.kinds.scalar import scalar
 from epochal.kinds.service import service
 from epochal.kinds.storage import storage
 from epochal.kinds.stream import sink, source
 from epochal.kinds.table_function import table_function
+from epochal.kinds.tool import tool
 from epochal.kinds.window import window
 
 __all__ = [
@@ -36,11 +39,14 @@ __all__ = [
     "index",
     "job",
     "mergeable_state",
+    "prompt",
+    "resource",
     "scalar",
     "service",
     "sink",
     "source",
     "storage",
     "table_function",
+    "tool",
     "window",
 ]

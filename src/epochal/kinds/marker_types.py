@@ -97,6 +97,50 @@ class StorageMarker(Protocol):
         ...
 
 
+class ToolMarker(Protocol):
+    """Marks a tool of agents; see `ToolKind.options`."""
+
+    @overload
+    def __call__(self, target: Function, /) -> Function: ...
+    @overload
+    def __call__(
+        self,
+        *,
+        name: str | None = ...,
+        title: str | None = ...,
+        read_only: bool | None = ...,
+        destructive: bool | None = ...,
+        idempotent: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> Callable[[Function], Function]: ...
+
+
+class ResourceMarker(Protocol):
+    """Marks a resource of agents, which must have an address; see `ResourceKind.options`."""
+
+    def __call__(
+        self,
+        *,
+        uri: str,
+        name: str | None = ...,
+        title: str | None = ...,
+        mime_type: str | None = ...,
+    ) -> Callable[[Function], Function]:
+        """Return a decorator that returns its function."""
+        ...
+
+
+class PromptMarker(Protocol):
+    """Marks a prompt of agents; see `PromptKind.options`."""
+
+    @overload
+    def __call__(self, target: Function, /) -> Function: ...
+    @overload
+    def __call__(
+        self, *, name: str | None = ..., title: str | None = ...
+    ) -> Callable[[Function], Function]: ...
+
+
 class HookMarker(Protocol):
     """Marks an implementation of a hook; see `Hook.options`."""
 

@@ -64,6 +64,10 @@ STATUSES: Final[Mapping[type[EpochalError], int]] = {
     errors.QueryTimeoutError: 504,
     errors.QueryCancelledError: 409,
     errors.BusyError: 503,
+    # Tools of agents.
+    errors.ToolError: 422,
+    errors.ToolTimeoutError: 504,
+    errors.ToolCancelledError: 409,
 }
 """Error class -> HTTP status; a class that is not here has its nearest base's."""
 
