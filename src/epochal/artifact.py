@@ -2,7 +2,8 @@
 
 `read_artifact(path)` reads a plugin from disk without running any of its code, `read_folder` reads
 all plugins of a folder, and `read_manifest` an artifact's manifest. `Artifact` holds bytes that
-came from elsewhere. `Runtime.load` and `Runtime.reload` take either a path or an artifact::
+came from elsewhere. `read_document` reads and verifies an epoch's document (`Epoch.document`).
+`Runtime.load` and `Runtime.reload` take either a path or an artifact::
 
     from epochal.artifact import read_artifact
 
@@ -11,6 +12,7 @@ came from elsewhere. `Runtime.load` and `Runtime.reload` take either a path or a
 
 from epochal._core.plugin.artifact import EXTENSIONS, MAX_BYTES, MAX_FILES, Artifact, read_artifact
 from epochal._core.plugin.discovery import read_folder
+from epochal._core.plugin.document import EpochDocument, PluginRecord, read_document
 from epochal._core.plugin.manifest import Manifest, Requirement, is_plugin_id, read_manifest
 
 __all__ = [
@@ -18,10 +20,13 @@ __all__ = [
     "MAX_BYTES",
     "MAX_FILES",
     "Artifact",
+    "EpochDocument",
     "Manifest",
+    "PluginRecord",
     "Requirement",
     "is_plugin_id",
     "read_artifact",
+    "read_document",
     "read_folder",
     "read_manifest",
 ]

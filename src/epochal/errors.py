@@ -43,6 +43,7 @@
     │   ├── StoreCorruptError              a file differs from what was stored
     │   ├── StoreWriteError                disk full, read-only, …: the change was rolled back
     │   └── RestoreError                   the stored epoch cannot be restored
+    ├── DocumentError                  an epoch's document is damaged, or of a later version
     ├── PhaseTimeoutError              time (also a TimeoutError)
     │   ├── PauseTimeoutError              calls would have waited too long; no state was moved
     │   └── StopTimeoutError               a plugin that stops first was in use for too long
@@ -426,6 +427,10 @@ class RestoreError(StoreError):
         self.plugin = plugin
         self.epoch = epoch
         super().__init__(message, path=path)
+
+
+class DocumentError(EpochalError):
+    """A text is not the document of an epoch: damaged, or of a later version of Epochal."""
 
 
 # --- time --------------------------------------------------------------------------------------

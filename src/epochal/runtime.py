@@ -23,6 +23,7 @@ epoch of the operation that the caller belongs to.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack, cast, overload
@@ -39,32 +40,32 @@ from epochal._core.change.request import (
     remove_all,
 )
 from epochal._core.change.sequence import ChangeSpec, Limits
-from epochal._core.generation.epoch import EpochReader, EpochStore
+from epochal._core.change.stage import Stage, Stages
+from epochal._core.generation.epoch import Epoch, EpochReader, EpochStore
 from epochal._core.generation.live_export import live_export
 from epochal._core.generation.operation import Operation
 from epochal._core.generation.states import LifecycleState
+from epochal._core.plugin.artifact import Artifact, read_artifact
 from epochal._core.plugin.capabilities import DEFAULT_GRANTS, checked_grants
 from epochal._core.plugin.discovery import read_folder
 from epochal._core.plugin.manifest import read_manifest
 from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.weak_registry import WeakRegistry
-from epochal.errors import NoStoreError
+from epochal.errors import NoStoreError, UnknownPluginError
 from epochal.events import EventStream, StoreFaulted
 from epochal.loaders import _worker_processes as _worker_processes  # so that pools find plugins
 from epochal.loaders.python_namespace import PythonNamespace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from os import PathLike
     from pathlib import Path
     from types import TracebackType
 
     from epochal._core.change.journal import Journal
     from epochal._core.change.plan import PlannedChange
-    from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Kind
-    from epochal._core.plugin.artifact import Artifact
     from epochal.report import Cutover
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
     from epochal.store.restore import Restore
@@ -76,6 +77,7 @@ __all__ = [
     "RollbackRequest",
     "Runtime",
     "Source",
+    "Stage",
     "TransactionOptions",
     "Verb",
 ]
@@ -156,6 +158,7 @@ class Runtime(EpochReader):
         self._timeouts: Final = Limits(drain_timeout, phase_timeout, pause_timeout)
         self._participants: Final[WeakRegistry[Participant]] = WeakRegistry()
         self._queue: Final = ChangeQueue(self._epochs)
+        self._stages: Final[list[Stages]] = []  # one, from the first stage on
         self._store: Final = None if store is None else self._open(store, keep)
         if self._store is not None:
             self._restore(self._store, restore)
@@ -272,19 +275,70 @@ class Runtime(EpochReader):
         """
         seen = (if_epoch,) if isinstance(if_epoch, str) else if_epoch
         requests = Requests(self._grants, self._store, seen)
-        spec = ChangeSpec(
-            requests.read,
-            self._limits(pause_timeout, **options),
-            self._participants,
-            self._store,
-            dry_run=dry_run,
-            reason=options.get("reason", ""),
-            caller=self.events.caller(),
-        )
+        spec = self._spec(requests.read, pause_timeout, dry_run=dry_run, **options)
         return Change(self._queue, spec, requests)
 
     achange = change
     """For event loops, the same: `async with rt.achange() as change`."""
+
+    def stage(
+        self,
+        *sources: Source,
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
+        grants: Collection[str] | None = None,
+        compare: bool = False,
+        **options: Unpack[TransactionOptions],
+    ) -> Stage:
+        """An epoch aside: plugins that are loaded and callable, and not published.
+
+        ::
+
+            with rt.stage("release/geo.py", "release/units.py") as stage:
+                assert stage.epoch[scalar]["geo.distance"](0, 0, 0, 1) > 0
+                stage.promote()
+
+        Any number of stages and the current epoch are there side by side. What a stage's plugins
+        do to the process as they load, they do; their entries in the host's tables, their jobs and
+        their streams wait for `promote`.
+
+        Args:
+            *sources: the plugins of the stage, all of them: files, packages' folders, artifacts.
+            configs: the configuration of each plugin, by id.
+            grants: capability patterns for these plugins; None for the runtime's.
+            compare: stage them over the current epoch, as a dry run does: its other plugins are in
+                the stage as they are, and a version that cannot replace the active one is refused.
+                By default a stage is compared with nothing.
+            **options: see `TransactionOptions`.
+
+        Returns:
+            The stage: a context manager, or call `hold()` and `release()`. What is held when the
+            runtime closes is dropped.
+
+        Raises:
+            ArtifactError: a source that cannot be read.
+            ManifestError: a manifest with faults.
+            UnknownPluginError: a configuration for a plugin that is not among the sources.
+        """
+        granted = self._grants if grants is None else checked_grants(grants)
+        base = self.epoch.id if compare else None
+        requests = Requests(granted, None, None if base is None else (base,))
+        unused, staged = dict(configs or {}), set[str]()
+        for source in sources:
+            artifact = source if isinstance(source, Artifact) else read_artifact(source)
+            plugin = read_manifest(artifact).id
+            staged.add(plugin)
+            requests.recorded.append(Request(None, plugin, artifact, unused.pop(plugin, None)))
+        if unused:
+            raise UnknownPluginError(next(iter(unused)), sorted(staged))
+        spec = replace(
+            self._spec(requests.read, **options),
+            journal=None,
+            holds=True,
+            base=Epoch.bare if base is None else None,
+        )
+        if not self._stages:
+            self._stages.append(Stages(self._queue))
+        return Stage(self._stages[0], spec, self._promote, base)
 
     def load(
         self,
@@ -541,6 +595,8 @@ class Runtime(EpochReader):
             # Not committed: the next start serves what the store has. No participant is asked.
             ChangeSpec(remove_all, limits, WeakRegistry(), reason="close")
         )
+        for stages in self._stages:
+            stages.close(limits.drain)
         spent_s = monotonic() - started
         left_s = None if limits.drain is None else max(0.0, limits.drain - spent_s)
         self._queue.wait(left_s)  # generations that earlier changes left draining
@@ -593,6 +649,29 @@ class Runtime(EpochReader):
         return limit if error is None else min(_ERROR_LIMIT_S, limit or _ERROR_LIMIT_S)
 
     # --- inside ------------------------------------------------------------------------------
+
+    def _spec(
+        self,
+        read: Callable[[Epoch], Sequence[PlannedChange]],
+        pause_timeout: float | None = None,
+        *,
+        dry_run: bool = False,
+        **options: Unpack[TransactionOptions],
+    ) -> ChangeSpec:
+        return ChangeSpec(
+            read,
+            self._limits(pause_timeout, **options),
+            self._participants,
+            self._store,
+            dry_run=dry_run,
+            reason=options.get("reason", ""),
+            caller=self.events.caller(),
+        )
+
+    def _promote(
+        self, read: Callable[[Epoch], Sequence[PlannedChange]], options: Mapping[str, Any]
+    ) -> Cutover:
+        return self._queue.prepare(self._spec(read, **options)).wait()
 
     def _limits(self, pause: float | None = None, **options: Unpack[TransactionOptions]) -> Limits:
         own = self._timeouts

@@ -15,7 +15,7 @@ import epochal.demo.releases as releases
 import epochal.demo.workload as run
 from epochal import Runtime
 from epochal.cli import main
-from epochal.demo.checks import Lane, Stage
+from epochal.demo.checks import Lane, Scene
 from epochal.demo.data import PACKAGE, load_airports, load_flights
 from epochal.demo.releases import ROUND
 from epochal.demo.report import README_CUTOVER_MS, show
@@ -238,7 +238,7 @@ def test_the_data_are_read_with_progress(flights, is_terminal, shown):
 
 
 def test_a_wrong_query_turns_its_row_red():
-    lane = Lane("thread 1", Stage(Runtime()))
+    lane = Lane("thread 1", Scene(Runtime()))
     board = Board(lane.stage, [lane], 1)
     lane.epoch = 3
     board.sample()

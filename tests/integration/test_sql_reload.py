@@ -492,3 +492,30 @@ def test_no_query_sees_a_mix_of_two_plugins_reloaded_together(rt, tmp_path, pool
     assert HOST["used_late"] == []
     assert all(asked), asked
     assert len(seen) > 10, "too few versions were seen to have tested anything"
+
+
+def test_a_query_calls_the_functions_of_the_epoch_that_it_is_given(rt, db, p, tmp_path):
+    def answer(epoch=None):
+        return db.query("SELECT p.version(1)", epoch=epoch).rows()
+
+    async def answer_async(epoch):
+        result = await db.aquery("SELECT p.version(1)", epoch=epoch)
+        return result.rows()
+
+    first = rt.epoch
+    with rt.stage(versioned(tmp_path, "2.0")) as stage:
+        assert (answer(), answer(stage.epoch)) == ([("1.0",)], [("2.0",)])
+        rt.reload("p", versioned(tmp_path, "3.0"), drain_timeout=0)
+        assert (answer(), answer(first), answer(stage.epoch)) == (
+            [("3.0",)],
+            [("1.0",)],
+            [("2.0",)],
+        )
+        assert asyncio.run(answer_async(first)) == [("1.0",)]
+        with rt.operation("around"):
+            assert answer(stage.epoch) == [("2.0",)]
+        with pytest.raises(QueryError, match="version"):
+            answer(first.bare())
+        result = db.query(SQL.format("p"), epoch=stage.epoch)
+        assert not stage.release(timeout=0.0)  # the query holds its plugin in use
+        assert set(result.rows()) == {("2.0",)}

@@ -43,7 +43,9 @@ INTERNAL = {
     "Lease.__init__",
     "Operation.__init__",
     "PluginContext.__init__",
+    "Stage.__init__",
     # The steps of a generation's life and the making of an epoch: called by a change.
+    "Epoch.bare",
     "Epoch.linked",
     "Epoch.successor",
     "Generation.candidate",

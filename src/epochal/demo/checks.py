@@ -130,7 +130,7 @@ class Phase(Enum):
 
 
 @dataclass
-class Stage:
+class Scene:
     """The state that all lanes share; the run writes `phase`, an operation that begins reads it."""
 
     rt: Runtime
@@ -148,7 +148,7 @@ class Lane:
     """
 
     name: str
-    stage: Stage
+    stage: Scene
     epoch: int | None = None  # that its last query was planned in; None before the first
     counts: Counter[str] = field(default_factory=Counter)
     took_ms: dict[Phase, list[float]] = field(default_factory=lambda: {p: [] for p in Phase})

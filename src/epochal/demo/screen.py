@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rich.console import ConsoleOptions, RenderResult
 
-    from epochal.demo.checks import Lane, Stage
+    from epochal.demo.checks import Lane, Scene
     from epochal.demo.stateful import StatefulDemonstration
     from epochal.events import Event
 
@@ -62,7 +62,7 @@ class Board:
             `time.monotonic`.
     """
 
-    def __init__(self, stage: Stage, lanes: Sequence[Lane], goal: int) -> None:
+    def __init__(self, stage: Scene, lanes: Sequence[Lane], goal: int) -> None:
         self.goal: Final = goal
         self.published = 0
         self.draining: dict[tuple[str, int], float] = {}

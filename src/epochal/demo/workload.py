@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from epochal import Runtime
-from epochal.demo.checks import History, Lane, Phase, Stage
+from epochal.demo.checks import History, Lane, Phase, Scene
 from epochal.demo.data import load_airports, load_flights
 from epochal.demo.memory import MemoryTrack
 from epochal.demo.questions import EVERY_FLIGHT, SHORT
@@ -59,7 +59,7 @@ class Demonstration:
         self._settings: Final = settings
         self._rt: Final = Runtime()
         self._db: Final = Database(self._rt)
-        self._stage: Final = Stage(self._rt)
+        self._stage: Final = Scene(self._rt)
         threads, tasks = range(1, settings.threads + 1), range(1, settings.tasks + 1)
         self._threads: Final = [Lane(f"thread {n}", self._stage) for n in threads]
         self._tasks: Final = [Lane(f"task {n}", self._stage) for n in tasks]

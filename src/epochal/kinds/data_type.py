@@ -138,6 +138,8 @@ class DataTypeKind(CodecKind):
 
     __slots__ = ()
 
+    is_local = False  # What it opens is a record.
+
     def validate(self, export: Export) -> None:
         """Require a storage type, and samples that are read back as they were.
 

@@ -95,6 +95,8 @@ class JobKind(Kind[Callable[[], Any]]):
 
     __slots__ = ()
 
+    is_local = True  # It would tick in every process.
+
     if TYPE_CHECKING:
         __call__: JobMarker  # type: ignore[assignment]  # overloads
 

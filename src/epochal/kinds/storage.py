@@ -141,6 +141,8 @@ class StorageKind(Kind[Any]):
 
     __slots__ = ()
 
+    is_local = False  # Every process opens the same tables.
+
     if TYPE_CHECKING:
         __call__: StorageMarker  # type: ignore[assignment]  # overloads
 

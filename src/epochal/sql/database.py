@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
-    from epochal import Operation
+    from epochal import Epoch, Operation
     from epochal.runtime import Runtime
     from epochal.sql.result import Result
     from epochal.sql.sql_scan import Scan
@@ -241,7 +241,12 @@ class Database:
     # --- queries -----------------------------------------------------------------------------
 
     def query(
-        self, sql: str, params: Parameters | None = None, *, timeout: float | None = None
+        self,
+        sql: str,
+        params: Parameters | None = None,
+        *,
+        timeout: float | None = None,
+        epoch: Epoch | None = None,
     ) -> Result:
         """Begin a query.
 
@@ -250,6 +255,8 @@ class Database:
             params: values for `$1`, `$2`, … in order, or by name for `$name`. They are bound as
                 values, never inserted into the text.
             timeout: seconds that the query may take, from now to its last batch; None for no limit.
+            epoch: the epoch whose functions it calls: of an operation, a stage, or another process
+                (`epochal.worker`); None for the caller's.
 
         Returns:
             Its result, which streams.
@@ -262,7 +269,7 @@ class Database:
             HostError: the database or its runtime is closed; or (`OperationEndedError`) the
                 operation that the caller belongs to has ended, or has dropped its epoch.
         """
-        query = self._begin(sql, params, timeout)
+        query = self._begin(sql, params, timeout, epoch)
         if timeout is None:
             return query.start()
         try:
@@ -277,6 +284,7 @@ class Database:
         params: Parameters | None = None,
         *,
         timeout: float | None = None,
+        epoch: Epoch | None = None,
         then: Callable[[Result], object] | None = None,
     ) -> Result:
         """`query` for event loops: plans on another thread and never blocks the loop.
@@ -289,6 +297,7 @@ class Database:
             sql: as for `query`.
             params: as for `query`.
             timeout: as for `query`.
+            epoch: as for `query`.
             then: is called with the result on the thread that planned it, before this returns, and
                 may read it there if it is small (`Result.is_small`): for hosts that make an answer
                 of it. What it raises is raised here.
@@ -296,7 +305,7 @@ class Database:
         Raises:
             QueryError: as `query`; and `BusyError` when too many are being planned.
         """
-        query = self._begin(sql, params, timeout)
+        query = self._begin(sql, params, timeout, epoch)
         try:
             return await self._planning_threads.arun(query, then)
         except BaseException:
@@ -312,11 +321,16 @@ class Database:
         """
         return Prepared(self, sql)
 
-    def _begin(self, sql: str, params: Parameters | None, timeout: float | None) -> Query:
+    def _begin(
+        self, sql: str, params: Parameters | None, timeout: float | None, epoch: Epoch | None
+    ) -> Query:
         scanned = scan(sql)
         values = bind(params, scanned.parameters)
         snapshot = self._tables.current
-        operation = self._runtime.operation(_label(sql), epoch=self._runtime.snapshot())
+        # Not `or`: an epoch without exports is an empty dictionary.
+        operation = self._runtime.operation(
+            _label(sql), epoch=self._runtime.snapshot() if epoch is None else epoch
+        )
         try:
             query = self._pin(operation, sql, scanned, values, snapshot, timeout)
         except BaseException:

@@ -16,6 +16,7 @@ from tests.mutants.catalogue import (
     server,
     services,
     sources,
+    stages,
     stopping,
     storage,
     streams,
@@ -36,5 +37,6 @@ AREAS = (
     process,
     pairs,
     stopping,
+    stages,
 )
 MUTANTS = tuple(mutant for area in AREAS for mutant in area.MUTANTS)

@@ -14,7 +14,7 @@ MUTANTS = (
         where="Database._begin",
         at="assign 3 / value.keywords[0].value",
         edit=replace("self._runtime.epoch"),
-        shape="205f53",
+        shape="a9242c",
         test=ONE + "test_every_host_works_in_the_operations_epoch",
     ),
     Mutant(

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from epochal.demo.checks import Absence, Comparison, History, Lane, Phase, Stage
+from epochal.demo.checks import Absence, Comparison, History, Lane, Phase, Scene
 from epochal.demo.questions import DELAYS
 from epochal.demo.report import Report, percentile
 from epochal.demo.witness import UsedTooLateError, Witness
@@ -24,7 +24,7 @@ def version(plugin, generation, text="1.0.0"):
 
 @pytest.fixture
 def stage(rt):
-    return Stage(rt)
+    return Scene(rt)
 
 
 @pytest.fixture

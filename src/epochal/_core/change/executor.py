@@ -8,7 +8,8 @@ in the same thread; threads and event loops use one and the same machine.
 The steps (`plan`, `sequence`) are run in order. Up to the commit each of them can fail. Then what
 ran is undone backward, the generations that were staged are retired like any others (`retirement`),
 newest first, and the error is the caller's answer. A dry run stops before the commit and goes the
-same way back. Publishing is one reference store that cannot fail: everything that could was done
+same way back. A stage (`stage`) stops there, too, answers, and goes back once it is dropped, on
+another thread. Publishing is one reference store that cannot fail: everything that could was done
 before. Should our own code fail all the same (there is no memory, another thread raises an
 exception in this one), the change goes on from its attributes, once: backward, or if it is
 published, with the retirement; and the failure is the caller's answer. Should the process die
@@ -46,7 +47,14 @@ from epochal._core.change.sequence import ChangeSequence
 from epochal._core.introspect.tracebacks import without_machinery
 from epochal._core.sync.completion import Completion
 from epochal._core.sync.fifo_lock import Ticket
-from epochal.errors import ChangeCancelledError, EpochalError, NoThreadError, format_error
+from epochal._core.sync.threads import start_thread
+from epochal.errors import (
+    ChangeCancelledError,
+    EpochalError,
+    IncompatibleError,
+    NoThreadError,
+    format_error,
+)
 from epochal.events import ChangeFailed, ChangeFinished
 from epochal.report import Cutover
 
@@ -57,7 +65,7 @@ if TYPE_CHECKING:
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.sequence import ChangeSpec
     from epochal._core.change.stop_first import StopFirst
-    from epochal._core.generation.epoch import EpochStore
+    from epochal._core.generation.epoch import Epoch, EpochStore
 
 
 class ChangeThread:
@@ -121,6 +129,8 @@ class Executor:
         self._error: BaseException | None = None  # that the change is rolled back for
         self._fault: BaseException | None = None  # our own
         self._undone: Step | None = None  # the last one that was tried
+        # Written by `drop` before its thread starts, which alone goes on with what is held.
+        self._is_dropped = False
         runner.machine = self
 
     # --- the beginning, in the caller's thread -----------------------------------------------
@@ -180,8 +190,8 @@ class Executor:
     def run(self) -> None:
         """Run all of it, or go on with it; the thread that has the change calls this."""
         try:
-            self._run()
-            self._end()
+            if self._run():
+                self._end()
         except Abandoned:
             return  # another thread has the change: touch nothing
         except BaseException as error:  # noqa: BLE001  our own fault, and the caller must not wait
@@ -189,9 +199,10 @@ class Executor:
         finally:
             del self  # frames of an error that is kept lead to this one: see `tracebacks`
 
-    def _run(self) -> None:
+    def _run(self) -> bool:
+        """Go on; returns False where the change is held, and another thread may have it."""
         try:
-            self._go_on()
+            return self._go_on()
         except Abandoned:
             raise
         except BaseException as error:
@@ -199,23 +210,27 @@ class Executor:
                 self._fail(self._fault)
                 raise
             self._fault = without_machinery(error)
-            self._run()
+            return self._run()
         finally:
             del self  # as above
 
-    def _go_on(self) -> None:
+    def _go_on(self) -> bool:
         try:
             if self._retirement is None and self._goes_forward:
                 self._forward()
             if self._retirement is None and self._change.staging.is_published:
                 self._commit()
             elif self._retirement is None:
+                if self._stays():
+                    self._hold()
+                    return False
                 self._backward()
             if self._change.staging.is_published:
                 self._release_turn()
             # The leases of what was staged end here: a retirement on the way back waits for them.
             self._change.staging.clear()
             self._retire()
+            return True
         finally:
             del self  # as above
 
@@ -269,12 +284,50 @@ class Executor:
         """The next step; those that turn out not to be needed leave the list."""
         while self._at < len(self._steps):
             step = self._steps[self._at]
-            if step.name in RETIRES or (self._spec.dry_run and step.name in COMMITS):
+            if step.name in RETIRES or step.name in self._spec.stops_before:
                 return None
             if step.is_needed():
                 return step
             del self._steps[self._at]
         return None
+
+    # --- held --------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> Epoch | None:
+        """The epoch that is staged, and not published; None once the way back has begun."""
+        return None if self._is_dropped else self._change.staging.next_epoch
+
+    def _stays(self) -> bool:
+        """Whether what is staged is to be held now."""
+        if not self._spec.holds or self._is_dropped or self._error or self._fault:
+            return False
+        if self._change.staging.next_epoch is None:
+            self._error = IncompatibleError(
+                "a plugin that stops before its new version starts (its manifest says handover = "
+                '"stop-first") cannot be staged beside the one that serves; stage it without '
+                "compare=True"
+            )
+        return self._error is None
+
+    def _hold(self) -> None:
+        """Answer, and leave everything as it is. Last of all: then another thread may go on."""
+        self._lines = tuple(map(str, self._steps[: self._at]))
+        self._release_turn()
+        self.answer.set_result(self._report())
+
+    def drop(self) -> None:
+        """Take down what is held, on a thread of its own; `ended` is done after that. Once.
+
+        Raises:
+            NoThreadError: no thread can be started; it is held as before.
+        """
+        self._is_dropped = True
+        try:
+            start_thread(self.run, name=f"epochal stage {self._number}, dropped")
+        except NoThreadError:
+            self._is_dropped = False
+            raise
 
     def _commit(self) -> None:
         """It is published: let the next change have its turn, and retire the old generations."""
@@ -454,14 +507,14 @@ class Executor:
     def _release_turn(self) -> None:
         self._epochs.turn.release(self._ticket)
 
-    def _report(self, retirement: Retirement) -> Cutover:
+    def _report(self, retirement: Retirement | None = None) -> Cutover:
         """The report as things stand."""
         staging, pauses_ms = self._change.staging, self._change.pauses_ms
         swaps = [
             replace(s, pause_ms=pauses_ms.get(s.plugin), lost=tuple(staging.lost.get(s.plugin, ())))
             for s in staging.swaps
         ]
-        if staging.is_published:
+        if retirement is not None and staging.is_published:
             swaps = [retirement.outcome(swap) for swap in swaps]
         return Cutover(
             change=self._number,

@@ -59,6 +59,9 @@ class Verb(StrEnum):
 COMMITS = frozenset({StepName.PAUSE, StepName.JOURNAL, StepName.PUBLISH})
 """The steps that a dry run stops before."""
 
+STAYS_ASIDE = COMMITS | {StepName.CHECK, StepName.CLOSE, StepName.HAND_OVER}
+"""The steps that a stage stops before: it moves no state, and no host is asked about it."""
+
 RETIRES = frozenset({StepName.DRAIN, StepName.SHUTDOWN, StepName.RECLAIM})
 """The steps of a generation's way out; they run as its last use allows: see `retirement`."""
 

@@ -273,7 +273,11 @@ def _earlier(
         assert request.to is not None
         yield _bring_back(journal.candidate(request.plugin, request.to), active)
         return
-    wanted = journal.candidates(request.epoch)
+    yield from become(journal.candidates(request.epoch), active)
+
+
+def become(wanted: Mapping[str, Candidate], active: Epoch) -> Iterator[PlannedChange]:
+    """What it takes to have these plugins active, and no others."""
     for plugin, candidate in wanted.items():
         serving = active.generations.get(plugin)
         if serving is None or serving.identity != candidate.identity:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.change.journal import AddedGeneration, Commit
 from epochal._core.change.participant import Participants, name_of
-from epochal._core.change.plan import Deadline, Plan, Step, plan_change
+from epochal._core.change.plan import (
+    COMMITS,
+    STAYS_ASIDE,
+    Deadline,
+    Plan,
+    Step,
+    plan_change,
+)
 from epochal._core.change.staging import Staging
 from epochal._core.change.state_transfer import StateTransfers
 from epochal._core.change.stop_first import StopFirst
@@ -61,6 +68,9 @@ class ChangeSpec:
         participants: the hosts that take part.
         journal: stores each epoch before it is published; None for no durable record.
         dry_run: stop before the commit and go back.
+        holds: stop before any state moves, and hold what is staged until it is dropped (`Stage`).
+        base: returns the epoch to start from, given the current one; None for the current one. A
+            change that publishes starts from that.
         reason: a label for the journal.
         caller: of the events of the change.
     """
@@ -72,6 +82,15 @@ class ChangeSpec:
     dry_run: bool = False
     reason: str = ""
     caller: object = None
+    holds: bool = False
+    base: Callable[[Epoch], Epoch] | None = None
+
+    @property
+    def stops_before(self) -> frozenset[StepName]:
+        """The steps that it goes back before; none for a change that publishes."""
+        if self.holds:
+            return STAYS_ASIDE
+        return COMMITS if self.dry_run else frozenset()
 
 
 class ChangeSequence:
@@ -141,7 +160,7 @@ class ChangeSequence:
         self._runner.check_cancelled()
 
     def _read(self, _: Step) -> None:
-        self.staging.begin()
+        self.staging.begin(self._spec.base)
         # No closure and no local variable has the epoch: clearing a frame does not clear its
         # function's cells, so the traceback of an error would keep the epoch alive.
         self._asked = self._spec.read(self.staging.old)

@@ -113,9 +113,13 @@ class Staging:
         self._registering: list[tuple[Generation | None, Generation | None]] = []
         self._altering: Generation | None = None
 
-    def begin(self) -> None:
-        """Start from the epoch that is current now, in the change's turn."""
-        self.old_epoch = self._epochs.current
+    def begin(self, base: Callable[[Epoch], Epoch] | None = None) -> None:
+        """Start from the epoch that is current now, in the change's turn, or from one beside it.
+
+        Args:
+            base: returns the epoch to start from, given the current one; None for that one.
+        """
+        self.old_epoch = self._epochs.current if base is None else base(self._epochs.current)
         self.numbers = (self.old_epoch.number, self.old_epoch.number)
         # Before the first epoch there are no operations: a start of a thousand plugins pauses for
         # none.

@@ -18,7 +18,6 @@ so that of two threads that build the same value one wins and both get the winne
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import defaultdict
 from difflib import get_close_matches
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from epochal._core.generation.ambient import Ambient
 from epochal._core.generation.generation import LeasedGeneration
 from epochal._core.generation.kind import Kind
+from epochal._core.plugin.candidate import epoch_id
 from epochal._core.sync.fifo_lock import FifoLock
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import UnknownExportError, UnknownPluginError
@@ -133,10 +133,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         Two runtimes with the same epoch id run the same code.
         """
         if self._id is None:
-            digest = hashlib.sha256()
-            for plugin in sorted(self.generations):
-                digest.update(f"{plugin} {self.generations[plugin].identity}\n".encode())
-            self._id = digest.hexdigest()
+            self._id = epoch_id({p: g.identity for p, g in self.generations.items()})
         return self._id
 
     def export(self, kind: Kind[Any], name: str) -> Export:
@@ -219,6 +216,23 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         except KeyError:
             value = self._derived.setdefault(key, build(self))
         return value
+
+    def bare(self) -> Epoch:
+        """An epoch without plugins, from which a stage of the same runtime starts."""
+        return Epoch(self.number)
+
+    def document(self) -> str:
+        """This epoch as text, from which another process can build it, given the plugins' bytes.
+
+        Returns:
+            A JSON object, in a form of its own version (`epochal.artifact.read_document` reads it);
+            of two epochs with equal ids the texts are equal.
+        """
+        from epochal._core.plugin.document import write_document
+
+        needs = {plugin: g.local_exports() for plugin, g in self.generations.items()}
+        candidates = [generation.candidate for generation in self.generations.values()]
+        return write_document(self.id, candidates, needs)
 
     def successor(
         self,

@@ -534,6 +534,10 @@ class Generation:
         """Whether it has state that the next generation may take over."""
         return bool(self.opened) or self.entry_point("export_state") is not None
 
+    def local_exports(self) -> list[str]:
+        """The exports that belong to one process, as `kind name`: see `Kind.crosses`."""
+        return sorted(f"{kind.name} {name}" for kind, name in self.exports if not kind.crosses)
+
     def shutdown(self, *, initialized: bool) -> None:
         """Close instances, call `shutdown()`, close the context's resources, clean up side effects.
 

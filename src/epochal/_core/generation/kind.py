@@ -44,6 +44,7 @@ import inspect
 import re
 import sys
 from dataclasses import dataclass, field
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, overload
 
@@ -176,13 +177,19 @@ class Kind(Generic[F]):
         description: one line, for people.
     """
 
-    __slots__ = ("__weakref__", "description", "name")
+    __slots__ = ("__weakref__", "_module", "description", "name")
 
     allow_duplicates: ClassVar[bool] = False
     """Whether one plugin may export several objects under one name; those after the first get a
     number (`geo.notify`, `geo.notify_2`)."""
 
+    is_local: ClassVar[bool | None] = None
+    """Whether its exports belong to one process, and other processes may not have copies of them;
+    None where that is so because the kind opens them."""
+
     def __init__(self, name: str, description: str = "") -> None:
+        # Of the module whose body makes it: a kind is pickled by module and name.
+        self._module: Final = _module_at_work(inspect.currentframe())
         if not _NAME.fullmatch(name):
             raise ValueError(
                 f"kind name {name!r} is not valid: expected lower-case words joined by dots, "
@@ -331,6 +338,31 @@ class Kind(Generic[F]):
         """Whether it opens its exports, rather than offering the objects that the plugin marked."""
         return type(self).open is not _PLAIN["open"]
 
+    @property
+    def crosses(self) -> bool:
+        """Whether other processes may have instances of its exports, built from the same code."""
+        return not (self.opens if self.is_local is None else self.is_local)
+
+    def __reduce__(self) -> Any:
+        return _kind_at, (self.address,)
+
+    @property
+    def address(self) -> str:
+        """`module:NAME`, by which another process finds this kind.
+
+        Raises:
+            TypeError: no module has it under a name.
+        """
+        for name in dict.fromkeys((self._module, type(self).__module__)):
+            module = sys.modules.get(name)
+            for variable, value in list(vars(module).items()) if module is not None else ():
+                if value is self:
+                    return f"{name}:{variable}"
+        raise TypeError(
+            f"kind {self.name} cannot be sent to another process: it is found there by module and "
+            "name, so it must be in a variable at the top level of a module"
+        )
+
     def open(self, export: Export) -> Any:
         """Make the instance that serves this export. The plain kind offers the target itself.
 
@@ -362,6 +394,13 @@ class Kind(Generic[F]):
 
     def __repr__(self) -> str:
         return f"<kind {self.name}>"
+
+
+def _kind_at(address: str) -> Kind[Any]:
+    """The kind that a module has under a name; see `Kind.address`."""
+    module, _, name = address.partition(":")
+    kind: Kind[Any] = getattr(import_module(module), name)
+    return kind
 
 
 _PLAIN: Final = vars(Kind)

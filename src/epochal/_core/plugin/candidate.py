@@ -9,12 +9,36 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.manifest import Manifest
 
 NO_CONFIG: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def identity_of(digest: str, config: Mapping[str, Any], grants: Iterable[str]) -> str:
+    """A plugin's part in an epoch's id: SHA-256 over digest, configuration and grants.
+
+    Args:
+        digest: of its artifact.
+        config: JSON values.
+        grants: capability patterns.
+    """
+    content = json.dumps([digest, dict(config), sorted(grants)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def epoch_id(identities: Mapping[str, str]) -> str:
+    """The id of an epoch: SHA-256 over its plugins' identities.
+
+    Args:
+        identities: of each plugin, by id.
+    """
+    digest = hashlib.sha256()
+    for plugin in sorted(identities):
+        digest.update(f"{plugin} {identities[plugin]}\n".encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +71,7 @@ class Candidate:
                 f"the config of plugin {self.manifest.id!r} must be JSON values: {error}"
             ) from None
         object.__setattr__(self, "config", MappingProxyType(config))
-        content = json.dumps([self.artifact.digest, config, sorted(self.grants)], sort_keys=True)
-        object.__setattr__(self, "identity", hashlib.sha256(content.encode()).hexdigest())
+        object.__setattr__(self, "identity", identity_of(self.artifact.digest, config, self.grants))
 
     @property
     def plugin(self) -> str:

@@ -1,8 +1,11 @@
 """A kind as a marker, and its default rules."""
 
+import copy
+import pickle
+
 import pytest
 
-from epochal import Export, Kind
+from epochal import Export, Kind, kinds
 from epochal._core.generation import kind as module
 from epochal._core.generation.kind import Mark, marks_of, read_marks
 
@@ -91,3 +94,25 @@ def test_an_object_that_no_memory_is_left_to_look_at_is_not_skipped():
 
     with pytest.raises(MemoryError):
         marks_of(Proxy())
+
+
+@pytest.mark.parametrize("kind", [tool, kinds.scalar, kinds.service], ids=str)
+def test_a_kind_is_pickled_and_copied_to_itself(kind):
+    assert pickle.loads(pickle.dumps(kind)) is kind
+    assert copy.deepcopy(kind) is copy.copy(kind) is kind
+
+
+def test_a_kind_that_no_module_has_is_not_pickled():
+    with pytest.raises(TypeError, match="top level of a module"):
+        pickle.dumps(Kind("agent.made_here"))
+
+
+def test_stateless_kinds_cross_to_other_processes_and_others_do_not():
+    crossing = {
+        kind.name for kind in vars(kinds).values() if isinstance(kind, Kind) and kind.crosses
+    }
+    assert {"scalar", "aggregate", "window", "table_function", "data_type", "storage"} <= crossing
+    assert "mergeable_state" in crossing
+    assert not {"service", "stream", "job", "index"} & crossing
+    assert tool.crosses
+    assert not Opening("agent.opening").crosses
