@@ -92,9 +92,17 @@ _TAGGED: Final = re.compile(r"(.*)@(g\d+\w*)", re.DOTALL)
 
 
 class EpochalError(Exception):
-    """The root of the tree: catches every error that Epochal raises on purpose."""
+    """The root of the tree: catches every error that Epochal raises on purpose.
+
+    A traceback, and a log line with one, ends with a note that has the code and leads to its cause
+    and remedy: `epochal explain CODE` prints these.
+    """
 
     code: str = "epochal"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.add_note(f"[{self.code}] `epochal explain {self.code}` has the cause and the remedy")
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

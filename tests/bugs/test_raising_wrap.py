@@ -4,6 +4,7 @@ The error's traceback had a frame of ours with the lease, and the rollback waite
 """
 
 import pytest
+from tests.notes import notes_of
 
 from epochal import Kind
 from epochal.errors import ExportError
@@ -24,4 +25,4 @@ def test_a_raising_wrap_is_refused_at_once_and_holds_nothing(rt, plugins):
     code = "from tests.bugs.test_raising_wrap import broken\n@broken\nclass c: pass\n"
     with pytest.raises(ExportError, match="cannot be offered: ValueError: not today") as caught:
         rt.load(plugins.write("geo", code))
-    assert not getattr(caught.value, "__notes__", [])
+    assert not notes_of(caught.value)

@@ -26,6 +26,7 @@ from time import perf_counter, sleep
 
 from tests.conftest import PluginFolder
 from tests.integration.faults import ACTIONS, World, call_failing, change_threads
+from tests.notes import notes_of
 
 from epochal.errors import EpochalError
 
@@ -113,7 +114,7 @@ def disturbed(world: World, action: str, disturber: Disturber) -> tuple[str, int
         return "done", call_failing(world, action, EpochalError)
     except DisturbanceError as error:
         number = world.rt.epoch.number
-        if getattr(error, "__notes__", None):
+        if notes_of(error):
             return "committed all the same", None
         return "interrupted", number
 

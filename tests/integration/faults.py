@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.conftest import tool
+from tests.notes import notes_of
 
 from epochal import LifecycleState, Runtime
 from epochal.errors import EpochalError, InitError, RuntimeClosedError
@@ -158,7 +159,7 @@ def call_failing(world: World, action: str, *expected: type[BaseException]) -> i
         getattr(world, action)()
     except expected as error:
         # A note says that the change commits all the same.
-        return None if getattr(error, "__notes__", None) else world.rt.epoch.number
+        return None if notes_of(error) else world.rt.epoch.number
     return None
 
 

@@ -156,7 +156,8 @@ def test_a_hidden_mark_is_refused_by_name(rt, plugins, code):
 
 
 def test_a_mark_on_an_object_that_is_gone_is_not_refused(rt, plugins):
-    load(rt, plugins, "@tool\ndef g(): ...\ndel g\ndef h():\n    @tool\n    def i(): i\nh()")
+    with pytest.warns(UserWarning, match=r"h\.<locals>\.i is marked with @tool inside a function"):
+        load(rt, plugins, "@tool\ndef g(): ...\ndel g\ndef h():\n    @tool\n    def i(): i\nh()")
     assert not rt.epoch[tool]
 
 
@@ -337,3 +338,51 @@ def test_a_decorated_function_is_drained(plugins):
         assert not rt.remove("p", drain_timeout=0.01).drained
         assert next(rows) == 2
         del rows
+
+
+INSIDE = {
+    "of a function that is not called": "def make():\n    @scalar\n    def f(x: int) -> int: ...\n",
+    "of init": "def init(ctx):\n    @scalar(name='g')\n    def f(x: int) -> int: ...\n",
+    "of a method": "class P:\n    def go(self):\n        @kinds.scalar\n        def f(x): ...\n",
+    "of one within it": "def a():\n    def b():\n        @scalar\n        def f(x): ...\n",
+    "that imports the marker": (
+        "def a():\n    from epochal.kinds import scalar as mark\n    @staticmethod\n    @mark\n"
+        "    def f(x): ...\n"
+    ),
+    "that marks a class": "def a():\n    @kinds.aggregate\n    class f:\n        x = 1\n",
+}
+
+
+@pytest.mark.parametrize("case", INSIDE)
+def test_a_mark_inside_a_function_is_warned_about_with_its_line(case, rt, plugins):
+    code = "from epochal import kinds\nfrom epochal.kinds import scalar\n" + INSIDE[case]
+    path = plugins.write("geo", code + "@scalar\ndef other(x: int) -> int: return x\n")
+    line = 1 + next(
+        number
+        for number, text in enumerate(path.read_text().splitlines())
+        if text.startswith("    ") and "@" in text
+    )
+    with pytest.warns(UserWarning, match=rf"f is marked with @.*geo\.py, line {line}\), so it is"):
+        rt.load(path)
+    assert "geo.other" in {name for _, name in rt.generation("geo").exports}
+
+
+def test_a_definition_inside_a_function_that_is_exported_is_not_warned_about(rt, plugins):
+    code = """
+from epochal.kinds import scalar
+def make(n):
+    @scalar(name=f"g{n}")
+    def made(x: int) -> int: return x
+    return made
+g1 = make(1)
+def register(ctx):
+    @scalar
+    def f(x: int) -> int: return x
+    def g(x: int) -> int: return x
+    ctx.export(scalar, f)
+    ctx.export(scalar, g)
+    helper = lambda: scalar
+"""
+    rt.load(plugins.write("geo", code))
+    names = sorted(name for _, name in rt.generation("geo").exports)
+    assert names == ["geo.f", "geo.g", "geo.g1"]

@@ -8,6 +8,7 @@ import types
 import warnings
 
 import pytest
+from tests.notes import notes_of
 
 from epochal.errors import InitError, PhaseTimeoutError
 
@@ -161,7 +162,7 @@ def test_a_refused_version_leaves_its_predecessors_hook_in_place(rt, plugins, ca
         with pytest.raises(InitError) as caught:
             rt.reload("geo")
         assert chain() == [0]
-        assert not getattr(caught.value, "__notes__", [])
+        assert not notes_of(caught.value)
         del caught
     write(plugins, code, 2)
     cut = rt.reload("geo")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pluggy
 import pytest
+from tests.notes import notes_of
 
 from epochal import LifecycleState, Runtime
 from epochal.artifact import Artifact
@@ -541,7 +542,7 @@ def test_a_refused_change_holds_nothing(rt, pm):
     rt.load(answering("a", 1))
     with pytest.raises(ExportError) as caught:
         rt.reload("a", plugin("a", "@hookimpl\ndef each(x, y): return 2\n"), drain_timeout=2.0)
-    assert not getattr(caught.value, "__notes__", [])
+    assert not notes_of(caught.value)
     assert not rt.draining
     assert rt.reload("a", answering("a", 3)).reclaimed
 

@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+from tests.notes import notes_of
 
 from epochal import Kind
 from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
@@ -167,7 +168,7 @@ def test_a_refused_first_version_leaves_the_host_as_it_was(rt, plugins, host, ca
     with pytest.raises(InitError) as caught:
         rt.load(write(plugins, code, "refused", FAILS))
     assert answer(host) == "host"
-    assert not getattr(caught.value, "__notes__", [])
+    assert not notes_of(caught.value)
 
 
 REPLACED = [case for case in TRACES if case not in ("a codec", "a cache")]
@@ -183,7 +184,7 @@ def test_a_refused_version_leaves_its_predecessors_entries(rt, plugins, host, ca
         with pytest.raises(InitError) as caught:
             rt.reload("geo")
         assert answer(host) == "first"
-        assert not getattr(caught.value, "__notes__", [])
+        assert not notes_of(caught.value)
     write(plugins, code, "second")
     rt.reload("geo")
     assert answer(host) == "second"
@@ -212,7 +213,7 @@ def test_what_cannot_be_taken_back_is_named_in_the_error(rt, plugins, host, case
     code, named, clear = LEFT[case]
     with pytest.raises(InitError) as caught:
         rt.load(write(plugins, code, "refused", FAILS))
-    (note,) = caught.value.__notes__
+    (note,) = notes_of(caught.value)
     assert note.startswith("geo#0 could not be taken back wholly: ")
     assert named in note
     clear(host)
@@ -222,7 +223,7 @@ def test_the_error_alone_keeps_a_refused_version(rt, plugins, host):
     code = "def init(ctx):\n    local = f\n    raise RuntimeError('no')\n"
     with pytest.raises(InitError) as caught:
         rt.load(write(plugins, "", "refused", code))
-    assert not getattr(caught.value, "__notes__", [])
+    assert not notes_of(caught.value)
     frames, entry = [], caught.value.__cause__.__traceback__
     while entry is not None:
         frames.append(entry.tb_frame)

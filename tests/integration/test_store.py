@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 from tests.conftest import tool
+from tests.notes import notes_of
 
 from epochal.errors import (
     EpochalError,
@@ -81,7 +82,7 @@ def test_e5_a_failing_journal_holds_no_lease_of_the_staged_code(start, plugins, 
     with pytest.raises(StoreWriteError) as caught:
         rt.reload("geo", versioned(plugins, 2))
     # The staged generation was shut down at once: the error's frames hold no lease of it.
-    assert not getattr(caught.value, "__notes__", ())
+    assert not notes_of(caught.value)
     assert rt.audit()[0].code == "store-write"
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from epochal import Runtime
-from epochal.jobs import Jobs
+from epochal.jobs import Jobs, Streams
 from epochal.kinds import scalar
 from epochal.server import Access, ServiceLimits, ServiceState
 from epochal.server.security import authorities_of
@@ -59,7 +59,9 @@ class Served:
     """
 
     def __init__(self, runtime, limits, *, port=0, query_token=None, names=(), root_path=""):
-        self.service = ServiceState(runtime, Database(runtime), limits=limits, jobs=Jobs(runtime))
+        self.service = ServiceState(
+            runtime, Database(runtime), limits=limits, jobs=Jobs(runtime), streams=Streams(runtime)
+        )
         sock = listen("127.0.0.1", port)
         self.url = url_of(sock)
         self.address = sock.getsockname()

@@ -5,6 +5,7 @@
     epochal plan ...              the steps of a change, without making it
     epochal check PATH            validate a plugin and list its exports
     epochal new NAME              a working plugin with a test that passes
+    epochal explain CODE          the cause and the remedy of an error
     epochal serve ...             SQL with plugins over HTTP, with a live page
     epochal status, load, ...     steer such a service
 
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "epochal":
             raise
+        words = sys.argv[1:] if arguments is None else [*arguments]
+        if words[:1] == ["explain"] and len(words) == 2:  # a traceback leads here
+            return _explain(words[1])
         missing = f"error: the command needs the extra 'cli', whose {error.name!r} is not installed"
         print(f"{missing}: pip install 'epochal[cli]'", file=sys.stderr)
         return 1
@@ -55,6 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = run(sys.argv[1:])
     _leave_the_engine(status)
     return status
+
+
+def _explain(code: str) -> int:
+    from epochal.cli.error_codes import explain_code
+    from epochal.errors import HostError
+
+    try:
+        print(explain_code(code))
+    except HostError as error:
+        print(f"error[{error.code}]: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _leave_the_engine(status: int) -> None:

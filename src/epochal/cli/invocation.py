@@ -9,8 +9,9 @@
 | 130 | Ctrl-C |
 | 141 | the reader of the output closed the pipe |
 
-`--debug`, given anywhere, shows the traceback as well. With `--json` the line is an object,
-`{"error": {"code": …, "message": …}}`, with the code of the error's class.
+The line begins with the code of the error's class, `error[link]: …`, which `epochal explain link`
+explains. `--debug`, given anywhere, shows the traceback as well. With `--json` the line is an
+object, `{"error": {"code": …, "message": …}}`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import traceback
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import typer
+from rich.text import Text
 
 from epochal.cli.console import data_stream, error_console
 from epochal.cli.local_runtime import closing
@@ -36,6 +38,7 @@ WRONG_ARGUMENTS: Final = 2
 INTERRUPTED: Final = 130
 NOT_READ: Final = 141
 _COMPLETE: Final = "_EPOCHAL_COMPLETE"
+_ARGUMENTS: Final = "arguments"
 
 
 @runtime_checkable
@@ -103,9 +106,10 @@ def _report(error: Exception, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message}}), file=sys.stderr)
     else:
-        console = error_console()
-        console.print("error: ", style="bold red", end="")
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        out = error_console()
+        out.print(Text.assemble((f"error[{code}]: ", "bold red"), message), soft_wrap=True)
+        if out.is_terminal and code != _ARGUMENTS:
+            out.print(f"`epochal explain {code}` has the cause and the remedy", style="dim")
 
 
 def _code_and_message(error: Exception) -> tuple[str, str]:
@@ -114,11 +118,11 @@ def _code_and_message(error: Exception) -> tuple[str, str]:
         return error.code, "; ".join(str(error).splitlines())
     if isinstance(error, _ArgumentError):
         message = " ".join(error.format_message().split())
-        return "arguments", f"{message} (epochal --help has more)"
+        return _ARGUMENTS, f"{message} (epochal --help has more)"
     if isinstance(error, OSError):
         return "system", " ".join(str(error).split())
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    return "unexpected", f"unexpected: {text} (--debug shows where)"
+    return "unexpected", f"{text} (--debug shows where)"
 
 
 def _abandon_output() -> None:

@@ -9,7 +9,8 @@ import typer
 
 from epochal.cli.commands.check import check
 from epochal.cli.commands.demo import demo
-from epochal.cli.commands.jobs import jobs
+from epochal.cli.commands.explain import explain
+from epochal.cli.commands.jobs import jobs, streams
 from epochal.cli.commands.new import new
 from epochal.cli.commands.plan import plan
 from epochal.cli.commands.query import query
@@ -66,6 +67,7 @@ app.command()(query)
 app.command()(plan)
 app.command()(check)
 app.command()(new)
+app.command()(explain)
 app.command()(serve)
-for ask in (status, plugins, load, reload, remove, rollback, history, jobs, events):
+for ask in (status, plugins, load, reload, remove, rollback, history, jobs, streams, events):
     app.command(rich_help_panel="Ask a running service")(ask)

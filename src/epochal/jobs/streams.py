@@ -21,6 +21,7 @@ without the lock.
 from __future__ import annotations
 
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from epochal.errors import HostError
@@ -96,8 +97,11 @@ class Streams:
         """The status of every flow that has not ended."""
         return [flow.status() for flow in self._flows if not flow.is_over]
 
-    def close(self) -> None:
+    def close(self, timeout: float = 10.0) -> None:
         """End every flow after its batch and a last checkpoint; see `Flow.close`. Idempotent.
+
+        Args:
+            timeout: seconds to wait for all of them.
 
         Raises:
             ExceptionGroup: of `HostError`, one for each flow that did not end.
@@ -107,9 +111,10 @@ class Streams:
             self._closed = True
             flows, self._flows = self._flows, ()
         failures: list[HostError] = []
+        until = monotonic() + timeout
         for flow in reversed(flows):
             try:
-                flow.close()
+                flow.close(max(0.0, until - monotonic()))
             except HostError as error:
                 failures.append(error)
         if failures:

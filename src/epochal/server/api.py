@@ -161,6 +161,7 @@ API_ROUTES: Final = (
         statuses=(202,),
         problems=(404, 413),
     ),
+    _get("/v1/streams", jobs.list_streams, "The streams.", schemas.StreamList),
     _get(
         "/v1/events",
         status.events,

@@ -1,20 +1,29 @@
-"""`/v1/jobs`: the state of the plugins' jobs, and running one now."""
+"""`/v1/jobs` and `/v1/streams`: the state of work in the background, and running a job now."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from epochal.errors import UnknownExportError
 from epochal.server.decoding import read_nothing
 from epochal.server.responses import json_response
-from epochal.server.schemas import JobInfo, JobList, JobRequested, epoch_ref
+from epochal.server.schemas import (
+    JobInfo,
+    JobList,
+    JobRequested,
+    StreamInfo,
+    StreamList,
+    epoch_ref,
+)
 from epochal.server.state import service_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from epochal.jobs import JobStatus
+    from epochal.jobs import FlowStatus, JobStatus
 
 
 async def list_jobs(request: Request) -> Response:
@@ -35,6 +44,41 @@ async def run_job(request: Request) -> Response:
         raise UnknownExportError("job", name)
     service.jobs.run_now(name)
     return json_response(JobRequested(epoch=epoch_ref(service.runtime.epoch), job=name), 202)
+
+
+async def list_streams(request: Request) -> Response:
+    """Every stream, in the order of its connection; none where the service connects none."""
+    service = service_of(request)
+    flows = [] if service.streams is None else service.streams.status()
+    return json_response(
+        StreamList(
+            epoch=epoch_ref(service.runtime.epoch), streams=[_stream_info(flow) for flow in flows]
+        )
+    )
+
+
+def _stream_info(status: FlowStatus) -> StreamInfo:
+    return StreamInfo(
+        source=status.source,
+        sink=status.sink,
+        events=status.events,
+        position=_position_text(status.position),
+        waiting=status.waiting,
+        failures_in_row=status.failures_in_row,
+        circuit=status.circuit.value,
+        last_error=status.last_error,
+    )
+
+
+def _position_text(position: object) -> str | None:
+    """A position as text; one of a plugin's own class by that alone, since its code is foreign."""
+    if position is None:
+        return None
+    if type(position) in (list, tuple):
+        parts = (str(_position_text(part)) for part in cast("Iterable[object]", position))
+        return f"[{', '.join(parts)}]"
+    is_plain = type(position) in (int, float, str, bytes)
+    return str(position) if is_plain else f"<{type(position).__name__}>"
 
 
 def _job_info(status: JobStatus) -> JobInfo:

@@ -324,6 +324,25 @@ class JobList(EpochAnswer):
     jobs: list[JobInfo]
 
 
+class StreamInfo(AnswerStruct):
+    """A stream from a source to a sink; `waiting` names an end that is not there."""
+
+    source: str
+    sink: str
+    events: Count
+    position: str | None
+    waiting: str
+    failures_in_row: Count
+    circuit: Literal["closed", "open", "half-open"]
+    last_error: str
+
+
+class StreamList(EpochAnswer):
+    """The streams that the service connects."""
+
+    streams: list[StreamInfo]
+
+
 class JobRequested(EpochAnswer):
     """A job that will run as soon as a worker is free."""
 

@@ -166,7 +166,9 @@ class Guard:
     def _check_host(self, headers: _Fields) -> None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._access.is_served(hosts[0]):
-            raise Problem(421, "host", "the service is not known by that name; see --allow-host")
+            raise Problem(
+                421, "unknown-host", "the service is not known by that name; see --allow-host"
+            )
 
     def _check_origin(self, path: str, headers: _Fields) -> bool:
         """Whether the request comes from the page itself, by its browser's headers."""

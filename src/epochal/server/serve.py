@@ -198,13 +198,14 @@ class AcceptFaults:
 
 
 def end(service: ServiceState) -> bool:
-    """Close the jobs, the database, then the runtime; returns whether nothing still runs.
+    """Close jobs and streams, the database, then the runtime; returns whether nothing still runs.
 
     Plugins' calls that still run are named in the log.
     """
     limit = service.limits.stop_s
     # In this order: a tick may query, a query uses plugins.
     is_quiet = service.jobs is None or service.jobs.close(limit)
+    is_quiet = _end_streams(service, limit) and is_quiet
     is_idle = service.database.close(limit)
     cutover = service.runtime.close(drain_timeout=limit)
     is_over = is_quiet and is_idle and (cutover is None or cutover.drained)
@@ -212,6 +213,18 @@ def end(service: ServiceState) -> bool:
         holders = "; ".join(map(str, cutover.holders if cutover is not None else ()))
         logger.error("a plugin's code did not return in time: %s", holders or "no holder was found")
     return is_over
+
+
+def _end_streams(service: ServiceState, limit: float) -> bool:
+    if service.streams is None:
+        return True
+    try:
+        service.streams.close(limit)
+    except ExceptionGroup as group:
+        for error in group.exceptions:
+            logger.error("%s", error)
+        return False
+    return True
 
 
 class _Server(uvicorn.Server):

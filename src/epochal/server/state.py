@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from epochal import Generation, Runtime
     from epochal.events import Event
-    from epochal.jobs import Jobs
+    from epochal.jobs import Jobs, Streams
     from epochal.sql import Database
 
 
@@ -79,6 +79,7 @@ class ServiceState:
         database: answers the queries.
         limits: of each request.
         jobs: runs the plugins' jobs, and ends with the service; None for a service without jobs.
+        streams: its flows, which end with the service; None for a service without streams.
 
     Attributes:
         feed: the events, for the clients that follow them.
@@ -96,11 +97,13 @@ class ServiceState:
         *,
         limits: ServiceLimits | None = None,
         jobs: Jobs | None = None,
+        streams: Streams | None = None,
     ) -> None:
         self.runtime: Final = runtime
         self.database: Final = database
         self.limits: Final = limits or ServiceLimits()
         self.jobs: Final = jobs
+        self.streams: Final = streams
         self.query_stats: Final = QueryStats()
         self.metrics: Final = ServiceMetrics(runtime, self.query_stats)
         self.feed: Final = EventFeed(self.limits.followers)

@@ -80,5 +80,5 @@ def test_commands_take_it(tmp_path, capsys):
     for words in (["check", str(path)], ["query", "SELECT 1", "-p", str(path)]):
         assert main([*words, "--config", "gee.unit=km"]) == 1
         assert capsys.readouterr().err.strip() == (
-            "error: --config gee.unit is for plugin 'gee', which is not loaded; loaded: geo"
+            "error[host]: --config gee.unit is for plugin 'gee', which is not loaded; loaded: geo"
         )

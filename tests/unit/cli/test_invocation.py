@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import traceback
 
 import pytest
 
 from epochal.cli import invocation as entry
 from epochal.cli import main
+from epochal.errors import UnknownPluginError
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
@@ -41,7 +44,7 @@ def test_wrong_arguments_are_one_line_and_status_2(arguments, capsys):
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("error: ")
+    assert err.startswith("error[arguments]: ")
     assert err.count("\n") == 1
 
 
@@ -49,7 +52,7 @@ def test_an_error_is_one_line_and_status_1(capsys):
     assert main(["query", "SELEC 1"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("error: syntax error")
+    assert err.startswith("error[query]: syntax error")
     assert err.count("\n") == 1
 
 
@@ -65,11 +68,46 @@ def test_debug_given_anywhere_adds_the_traceback(arguments, capsys):
     assert main(arguments) == 1
     err = capsys.readouterr().err
     assert "Traceback (most recent call last)" in err
-    assert err.splitlines()[-1].startswith("error: syntax error")
+    assert err.splitlines()[-1].startswith("error[query]: syntax error")
 
 
 def test_words_after_two_dashes_are_not_options():
     assert entry._take_debug(["query", "--", "--debug"]) == (["query", "--", "--debug"], False)
+
+
+@pytest.mark.parametrize("word", ["link", "error[link]", "LinkError", "`link`:"])
+def test_a_code_leads_to_the_cause_and_the_remedy(word, capsys):
+    assert main(["explain", word]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("link\n\n`LinkError`, HTTP 422. The plugin's code raised")
+    assert "Remedy: " in out
+
+
+def test_explain_knows_every_code_and_names_close_ones(capsys):
+    assert main(["explain"]) == 0
+    out = capsys.readouterr().out
+    for code in ("unknown-plugin", "in-use", "wrong-token", "unexpected", "arguments"):
+        assert re.search(rf"^ *{code} +\S", out, re.MULTILINE)
+    assert main(["explain", "unkown-plugin"]) == 1
+    assert "do you mean unknown-plugin" in capsys.readouterr().err
+
+
+def test_an_error_shown_in_a_terminal_leads_to_its_explanation(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["query", "SELEC 1"]) == 1
+    assert "`epochal explain query` has the cause and the remedy" in capsys.readouterr().err
+
+
+def test_a_traceback_leads_to_the_explanation_where_the_extra_is_missing(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "epochal.cli.invocation", raising=False)
+    monkeypatch.delitem(sys.modules, "epochal.cli.root", raising=False)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    last = "".join(traceback.format_exception(UnknownPluginError("geo"))).splitlines()[-1]
+    assert last.startswith("[unknown-plugin] `epochal explain unknown-plugin` has the cause")
+    assert main(["explain", "unknown-plugin"]) == 0
+    assert "Load it, or spell its id" in capsys.readouterr().out
+    assert main(["explain", "nope"]) == 1
+    assert capsys.readouterr().err.startswith("error[host]: no error has the code 'nope'")
 
 
 def test_with_json_an_error_is_an_object_with_its_code(capsys):
@@ -88,7 +126,7 @@ def test_a_bug_is_one_line_with_a_hint_at_debug(monkeypatch, capsys):
     monkeypatch.setattr(entry, "_invoke", broken)
     assert main(["demo"]) == 1
     assert capsys.readouterr().err == (
-        "error: unexpected: ZeroDivisionError: oh no (--debug shows where)\n"
+        "error[unexpected]: ZeroDivisionError: oh no (--debug shows where)\n"
     )
 
 
@@ -118,7 +156,7 @@ def run(*arguments, **options):
 def test_the_process_leaves_with_the_status_and_no_traceback():
     done = run("query", "SELECT geo.nope(1)")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: no function 'geo.nope'")
+    assert done.stderr.startswith("error[query]: no function 'geo.nope'")
     assert "Traceback" not in done.stderr
 
 
@@ -159,6 +197,7 @@ def test_a_shell_gets_completions():
 INTERRUPTED_IMPORT = """
 import os, signal, sys
 from epochal.cli import main
+from epochal.errors import UnknownPluginError
 
 class Interrupting:
     def find_spec(self, name, *_):

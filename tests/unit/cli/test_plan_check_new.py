@@ -156,7 +156,7 @@ def test_every_fault_of_a_manifest_is_reported(tmp_path, capsys):
     assert document["valid"] is False
     assert len(document["faults"]) == 3
     assert main(["check", str(path)]) == 1
-    assert capsys.readouterr().out.count("fault: ") == 3
+    assert capsys.readouterr().out.count("fault[manifest]: ") == 3
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_path_that_is_not_a_plugin_is_a_fault(kind, tmp_path, capsys):
     path = {"missing file": tmp_path / "no.py", "text file": tmp_path / "a.txt"}.get(kind, tmp_path)
     (tmp_path / "a.txt").write_text("hello")
     assert main(["check", str(path)]) == 1
-    assert "fault: " in capsys.readouterr().out
+    assert "fault[artifact]: " in capsys.readouterr().out
 
 
 def test_a_leaking_plugin_gets_a_warning(write, monkeypatch, capsys):

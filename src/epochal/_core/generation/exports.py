@@ -20,7 +20,7 @@ from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.kind import Export, Kind, Mark, marks_made_in, marks_of
-from epochal._core.introspect.callables import callables_inside, takes
+from epochal._core.introspect.callables import callables_inside, decorated_inside, takes
 from epochal._core.introspect.collector import collect
 from epochal._core.introspect.places import defined_at
 from epochal._core.plugin.capabilities import missing_grant
@@ -88,6 +88,7 @@ def collect_exports(
         _check_dependencies(export, exports.values())
     _refuse_hidden_marks(candidate.plugin, namespace, exports)
     _warn_of_methods_without_object(candidate.plugin, namespace)
+    _warn_of_marks_inside_functions(candidate.plugin, namespace, exports)
     return MappingProxyType(exports)
 
 
@@ -228,6 +229,46 @@ def _warn_of_methods_without_object(plugin: str, namespace: Namespace) -> None:
                 f"are not exported: add one, say `plugin = {cls.__qualname__}()`",
                 stacklevel=1,
             )
+
+
+def _warn_of_marks_inside_functions(
+    plugin: str, namespace: Namespace, exports: Mapping[ExportKey, Export]
+) -> None:
+    """Warn of marked definitions inside functions of which nothing is exported.
+
+    The function was not called yet, or never will be: `init` comes too late to export.
+    """
+    exported = {
+        getattr(inner, "__qualname__", "")
+        for export in exports.values()
+        for inner in callables_inside(export.target)
+    }
+    names = {name for _, name in exports}  # by register(ctx) under a name of its own
+    for function in _own_functions(namespace):
+        for code, marker in decorated_inside(function, lambda value: isinstance(value, Kind)):
+            if code.co_qualname in exported or f"{plugin}.{code.co_name}" in names:
+                continue
+            file = code.co_filename.rpartition("@g")[0] or code.co_filename
+            warnings.warn_explicit(
+                f"plugin {plugin!r}: {code.co_qualname} is marked with @{marker} inside a function "
+                f"({file}, line {code.co_firstlineno}), so it is not exported: define it at the "
+                f"top level of a module, or export it with ctx.export({marker}, …) in "
+                "register(ctx)",
+                UserWarning,
+                file,
+                code.co_firstlineno,
+            )
+
+
+def _own_functions(namespace: Namespace) -> Iterator[FunctionType]:
+    """The functions that the modules bind and define, and the methods of their classes."""
+    for module in list(namespace.modules.values()):
+        own = vars(module)
+        for value in list(own.values()):
+            inside = list(vars(value).values()) if issubclass(type(value), type) else [value]
+            for function in inside:
+                if type(function) is FunctionType and function.__globals__ is own:
+                    yield function
 
 
 def _refuse_hidden_marks(

@@ -8,13 +8,22 @@ of its code has run.
 
 from __future__ import annotations
 
+import dis
+import sys
 from contextlib import asynccontextmanager, contextmanager, suppress
 from inspect import CO_VARARGS
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
+from types import (
+    AsyncGeneratorType,
+    CodeType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    ModuleType,
+)
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _LOOKED_AT_MOST: Final = 64
 """How many callables inside one are looked at: decorators nest a few deep, registries are large."""
@@ -81,6 +90,65 @@ def takes(function: Any, count: int) -> bool:
     is_enough = most - len(defaults) <= count
     has_room = count <= most or bool(code.co_flags & CO_VARARGS)
     return is_enough and has_room and keywords.keys() >= set(required)
+
+
+def decorated_inside(
+    function: FunctionType, is_decorator: Callable[[object], bool]
+) -> Iterator[tuple[CodeType, str]]:
+    """The functions and classes that a function's body decorates, whether or not it was called.
+
+    Args:
+        function: the outer function.
+        is_decorator: whether a value that the body looks up is the decorator in question.
+
+    Yields:
+        The code of each inner function or class, and the decorator's name.
+    """
+    todo = [function.__code__]
+    while todo:
+        outer = todo.pop()
+        inner = [const for const in outer.co_consts if type(const) is CodeType]
+        todo += inner
+        if not inner:  # as most functions
+            continue
+        for name, line in _looked_up(outer, function.__globals__, is_decorator):
+            # A definition begins at the line of its first decorator; its body is further below.
+            yield from ((code, name) for code in inner if code.co_firstlineno <= line < _body(code))
+
+
+def _looked_up(
+    code: CodeType, names: Mapping[str, object], is_wanted: Callable[[object], bool]
+) -> Iterator[tuple[str, int]]:
+    """The names by which a body looks up a value, with their lines: global, or imported in it."""
+    imported: dict[str, object] = {}
+    source: object = None  # the module that the last import statement names
+    value: object = None
+    for step in dis.get_instructions(code):
+        before, value = value, None
+        match step.opname:
+            case "LOAD_GLOBAL":
+                value = names.get(step.argval)
+            case "LOAD_FAST" | "LOAD_DEREF":
+                value = imported.get(step.argval)
+            case "LOAD_ATTR" | "LOAD_METHOD" if isinstance(before, ModuleType):
+                value = vars(before).get(step.argval)
+            case "IMPORT_NAME":
+                source = sys.modules.get(step.argval)
+            case "IMPORT_FROM" if isinstance(source, ModuleType):
+                value = vars(source).get(step.argval)
+                continue
+            case "STORE_FAST" | "STORE_DEREF" if before is not None:
+                imported[step.argval] = before
+                continue
+        line = step.positions and step.positions.lineno
+        if value is not None and line and is_wanted(value):
+            yield step.argval, line
+
+
+def _body(code: CodeType) -> int:
+    """The first line of a definition's body."""
+    lines = (line for _, _, line in code.co_lines() if line is not None)
+    return min((line for line in lines if line > code.co_firstlineno), default=0)
 
 
 def check_ran(name: str, result: object) -> None:

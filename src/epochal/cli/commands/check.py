@@ -7,6 +7,7 @@ distributions.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003  typer reads annotations when it runs
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from rich.text import Text
 from epochal.cli.configuration import Configs, read_configs
 from epochal.cli.console import Json, console, write_json
 from epochal.cli.local_runtime import Grants, Plugins, open_runtime
-from epochal.errors import EpochalError, ManifestError
+from epochal.errors import EpochalError, ManifestError, ShutdownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ class Findings:
         manifest: None if it cannot be read.
         exports: (kind, signature), sorted.
         faults: the reasons why it is invalid.
+        code: of the error that they are of; None if it is valid.
         warnings: advice for its author.
     """
 
@@ -45,6 +47,7 @@ class Findings:
     manifest: Manifest | None = None
     exports: list[tuple[str, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    code: str | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -94,11 +97,9 @@ def inspect(
         artifact = read_artifact(path)
         findings.digest = artifact.digest
         findings.manifest = read_manifest(artifact)
-    except ManifestError as error:
-        findings.faults += error.faults
-        return findings
     except EpochalError as error:
-        findings.faults.append(str(error))
+        findings.code = error.code
+        findings.faults += error.faults if isinstance(error, ManifestError) else [str(error)]
         return findings
     plugin = findings.manifest.id
     rt = open_runtime(others, grants, configs, [plugin])
@@ -109,20 +110,26 @@ def inspect(
 def _load(rt: Runtime, artifact: Artifact, findings: Findings, config: Config | None) -> None:
     """Load it, read its exports, remove it."""
     try:
-        rt.load(artifact, config=config)
+        with warnings.catch_warnings(record=True) as caught:
+            rt.load(artifact, config=config)
     except EpochalError as error:
+        findings.code = error.code
         findings.faults.append(" ".join(str(error).split()))
         return
+    finally:
+        findings.warnings += [str(warning.message) for warning in caught]
     assert findings.manifest is not None  # read before it was loaded
     plugin = findings.manifest.id
     findings.exports = sorted(_exports(rt, plugin))
     if not findings.exports:
         findings.warnings.append(
             "it exports nothing; put a marker such as @scalar on a function at the top level of a "
-            "module (inside another function, or in init, it comes too late)"
+            "module"
         )
     cutover = rt.remove(plugin)
-    findings.faults += cutover.failures
+    if cutover.failures:
+        findings.code = ShutdownError.code
+        findings.faults += cutover.failures
     findings.warnings += [f"its memory does not come back: {leak}" for leak in cutover.leaks]
     findings.warnings += [f"still in use after its removal: {holder}" for holder in cutover.holders]
 
@@ -150,6 +157,7 @@ def _document(path: Path, findings: Findings) -> dict[str, Any]:
         "manifest": findings.manifest and _plain(findings.manifest),
         "exports": [{"kind": kind, "signature": name} for kind, name in findings.exports],
         "faults": findings.faults,
+        "code": findings.code,
         "warnings": findings.warnings,
     }
 
@@ -176,7 +184,7 @@ def _show(path: Path, findings: Findings) -> None:
     if findings.exports:
         out.print(_listing(findings.exports))
     for fault in findings.faults:
-        out.print(Text.assemble(("fault: ", "red"), fault), soft_wrap=True)
+        out.print(Text.assemble((f"fault[{findings.code}]: ", "red"), fault), soft_wrap=True)
     for warning in findings.warnings:
         out.print(Text.assemble(("warning: ", "yellow"), warning), soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""`epochal jobs`: the jobs of a running service; run one now."""
+"""`epochal jobs` and `epochal streams`: work in the background of a running service."""
 
 from __future__ import annotations
 
@@ -49,6 +49,32 @@ def jobs(
         console().print(f"{run}: queued; epochal events shows how it ends", markup=False)
     else:
         console().print(_table(answer["jobs"]) if answer["jobs"] else "no jobs")
+
+
+def streams(server: Server = DEFAULT, token_file: TokenFile = None, as_json: Json = False) -> None:
+    """List a running service's streams, which serve --stream connects.
+
+    For example:
+      epochal streams
+      epochal streams --json
+    """
+    with connect(server, token_file) as client:
+        answer = client.ask("GET", "/v1/streams")
+    if as_json:
+        write_json(answer)
+        return
+    table = data_table("stream", "state", "position", "events", "last error", right=("events",))
+    for flow in answer["streams"]:
+        name, position = f"{flow['source']} -> {flow['sink']}", flow["position"] or "-"
+        cells = (name, _flow_state(flow), position, f"{flow['events']:,}", flow["last_error"])
+        table.add_row(*[Text(cell) for cell in cells])
+    console().print(table if answer["streams"] else "no streams; epochal serve --stream has them")
+
+
+def _flow_state(flow: dict[str, Any]) -> str:
+    if flow["waiting"]:
+        return f"waits: {flow['waiting']}"
+    return "moves" if flow["circuit"] == "closed" else f"held back, circuit {flow['circuit']}"
 
 
 def _table(jobs: list[dict[str, Any]]) -> Table:

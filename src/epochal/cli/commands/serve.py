@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from contextlib import ExitStack
 from enum import StrEnum
@@ -155,6 +156,15 @@ def serve(
     ] = 10.0,
     log_level: Annotated[LogLevel, typer.Option(help="The lowest level to log.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="The log's format.")] = LogFormat.TEXT,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE=SINK",
+            help="Move events from a plugin's source to a plugin's sink, such as "
+            "orders.changes=lake.files. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     grant: Grants = None,
     config: Configs = None,
 ) -> None:
@@ -167,10 +177,12 @@ def serve(
 
     Once ready, it writes two lines on standard output: "Epochal serves at" with
     the address, and the page's, in a terminal with the right to change plugins.
-    Jobs of plugins run by their schedules. Ctrl-C, SIGTERM or SIGHUP ends the
-    service: running queries first, plugins last.
+    Jobs of plugins run by their schedules, streams as --stream connects them.
+    Ctrl-C, SIGTERM or SIGHUP ends the service: running queries first, plugins
+    last.
     """
     tables, configs = read_tables(table or []), read_configs(config)
+    flows = _read_streams(stream or [])
     see_working_folder()
     _check_folders(plugins, watch)
     try:
@@ -197,7 +209,7 @@ def serve(
     _log(log_level, log_format)
     with listen(host, port) if uds is None else listen_locally(uds) as sock:
         service, is_restored = _service(
-            plugins or watch, store, tables, grant or [], limits, configs
+            plugins or watch, store, tables, grant or [], limits, configs, flows
         )
         make_watcher = None
         if watch is not None:
@@ -206,6 +218,16 @@ def serve(
                 _watcher, watch, remove=watch_remove, load=not is_restored, configs=configs
             )
         _run(service, tokens, sock, names, make_watcher, root_path)
+
+
+def _read_streams(options: Sequence[str]) -> list[tuple[str, str]]:
+    flows = [(source, sink) for source, _, sink in (option.partition("=") for option in options)]
+    for option, names in zip(options, flows, strict=True):
+        if not all(re.fullmatch(r"\w+\.\w+", name) for name in names):
+            raise typer.BadParameter(
+                f"--stream {option!r} is not of the form PLUGIN.SOURCE=PLUGIN.SINK"
+            )
+    return flows
 
 
 def _checked_root(path: str) -> str:
@@ -239,9 +261,10 @@ def _service(
     grants: Sequence[str],
     limits: ServiceLimits,
     configs: Mapping[str, Config],
+    flows: Sequence[tuple[str, str]],
 ) -> tuple[ServiceState, bool]:
     """The service, and whether the store's epoch was restored."""
-    from epochal.jobs import Jobs
+    from epochal.jobs import Jobs, Streams
     from epochal.observe.logs import log_events
     from epochal.observe.tracing import instrument
     from epochal.runtime import Runtime
@@ -262,7 +285,11 @@ def _service(
         for name, path in tables.items():
             if "://" in path:
                 database.register(name, path)
-        return ServiceState(rt, database, limits=limits, jobs=Jobs(rt)), is_restored
+        streams = Streams(rt)
+        for source, sink in flows:
+            streams.connect(source, sink)
+        jobs = Jobs(rt)
+        return ServiceState(rt, database, limits=limits, jobs=jobs, streams=streams), is_restored
     except BaseException:
         rt.close(drain_timeout=0.0)
         raise

@@ -14,6 +14,7 @@ let boot = null;
 let stream = null;
 let changes = 0;
 let stale = false;
+let seen = 0;
 
 function showLink(on, text) {
   $("link-light").className = on ? "on" : "";
@@ -94,6 +95,9 @@ function showSample(sample) {
     stale = false;
     Promise.all([plugins.refresh(), query.refresh(), jobs.refresh(), history_.refresh()]).catch(() => { stale = true; });
   }
+  // Jobs run and streams move without a change.
+  seen += 1;
+  if (seen % 4 === 0 && jobs.isShown() && !document.hidden) jobs.refresh().catch(() => {});
   plot.draw();
 }
 

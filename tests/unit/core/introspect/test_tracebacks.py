@@ -3,6 +3,7 @@
 import types
 
 import pytest
+from tests.notes import notes_of
 
 from epochal._core.introspect.tracebacks import (
     without_machinery,
@@ -69,7 +70,7 @@ def test_a_foreign_error_keeps_the_whole_traceback_as_a_note():
         without_machinery(raised_through_the_machinery(OSError())).__notes__
     )
     own = without_machinery(raised_through_the_machinery(HostError("no")))
-    assert not hasattr(own, "__notes__")
+    assert not notes_of(own)
 
 
 def test_causes_and_groups_are_trimmed_too():
