@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 from tests.server.conftest import ADMIN, GEO
+from tests.server.test_streams import ENDS
 
 import epochal.server
 from epochal.watch import Watcher
@@ -156,6 +157,30 @@ def test_a_query_shows_rows_and_provenance(served, open_page):
     page.fill("#sql", "SELECT nope(1)")
     page.get_by_role("button", name="Run").click()
     expect(page.locator("#query-status")).to_contain_text("nope")
+
+
+def test_an_interval_is_shown_in_words(served, open_page):
+    page = open_page(served.url)
+    page.fill("#sql", "SELECT interval '1 month 2 days 3.5 seconds', interval '0 days', NULL")
+    page.press("#sql", "Control+Enter")
+    expect(page.locator("#rows td")).to_have_text(
+        ["1 month 2 days 3.5 seconds", "0 seconds", "null"]
+    )
+
+
+def test_jobs_and_streams_are_shown_and_move_without_a_change(start_service, open_page):
+    served = start_service()
+    served.service.streams.connect("ends.numbers", "ends.kept")
+    page = open_page(served.url)
+    streams = page.locator("#streams tbody")
+    expect(streams).to_contain_text("waits: ends.numbers not active and ends.kept not active")
+    tick = "from epochal.kinds import job\n\n@job(every='1h')\ndef tick(): pass\n"
+    assert served.put("ends", ENDS + tick).status_code == 201
+    expect(streams.locator("td")).to_have_text(["ends.numbers → ends.kept", "moves", "40", "40"])
+    page.get_by_role("button", name="Run ends.tick").click()
+    expect(page.locator("#notes")).to_contain_text("ends.tick is queued")
+    page.locator("#sql").focus()  # a row that has the focus stays as it is
+    expect(page.locator("#jobs tbody td.n").first).to_have_text("1")
 
 
 def test_foreign_text_is_never_markup(served, open_page):

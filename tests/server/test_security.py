@@ -123,6 +123,16 @@ def test_a_foreign_host_is_refused_whatever_the_token(served, host):
     assert (answer.status_code, answer.json()["code"]) == (421, "unknown-host")
 
 
+@pytest.mark.parametrize("host", ["10.0.0.7:8000", "127.0.0.1:1", "[::1]:9", "192.0.2.7"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_probe_may_give_an_address(served, path, host):
+    """Docker's and Kubernetes' probes know the container by its address alone."""
+    assert served.http.get(path, headers={"host": host}).status_code == 200
+    assert served.http.get("/v1/plugins", headers={"host": host}).status_code == 421
+    for foreign in ("evil.example", "127.0.0.1.evil.example:80", "", "[evil]"):
+        assert served.http.get(path, headers={"host": foreign}).status_code == 421
+
+
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "file://"]
 )

@@ -4,7 +4,8 @@ A client that can load a plugin can run code here, and any page in any browser o
 reach loopback. So, before a route sees a request:
 
 1. ``Host`` must be a name of this service. Otherwise a foreign name that resolves to this machine
-   would make a foreign page's origin the service's own (DNS rebinding).
+   would make a foreign page's origin the service's own (DNS rebinding). A probe of its health may
+   also give an address, as those of Docker and Kubernetes do: no foreign page has one.
 2. ``Origin``, where a browser sends one, must be the page's own; ``Sec-Fetch-Site`` must not be
    another site's.
 3. Every request but a read or a query needs the admin token: as ``Authorization: Bearer``, or by
@@ -53,7 +54,8 @@ HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-_OPEN_PATHS: Final = ("/", "/healthz", "/readyz")
+_PROBES: Final = ("/healthz", "/readyz")
+_OPEN_PATHS: Final = ("/", *_PROBES)
 _SOURCES: Final = re.compile(r"/v1/plugins/[^/]+/diff")
 """The code of plugins, which may hold what no client of queries is to see."""
 _READS: Final = ("GET", "HEAD", "OPTIONS")
@@ -138,6 +140,16 @@ def right_needed(method: str, path: str) -> Right:
     return Right.CHANGE
 
 
+def _is_address(authority: str) -> bool:
+    """Whether a `Host` is an IP address, with or without a port."""
+    bracketed = re.fullmatch(r"\[(.*)\](?::\d+)?", authority)
+    try:
+        ipaddress.ip_address(bracketed[1] if bracketed else authority.partition(":")[0])
+    except ValueError:
+        return False
+    return True
+
+
 class Guard:
     """Refuses requests without the right that they need.
 
@@ -155,7 +167,7 @@ class Guard:
             Problem: it needs a higher one, or comes from a foreign page or by a foreign name.
         """
         headers = _Fields(scope["headers"])
-        self._check_host(headers)
+        self._check_host(scope["path"], headers)
         own_origin = self._check_origin(scope["path"], headers)
         needed = right_needed(scope["method"], scope["path"])
         held = self._right_of(headers, own_origin=own_origin)
@@ -163,8 +175,10 @@ class Guard:
             self._refuse(headers, needed)
         return held
 
-    def _check_host(self, headers: _Fields) -> None:
+    def _check_host(self, path: str, headers: _Fields) -> None:
         hosts = headers.getlist("host")
+        if path in _PROBES and len(hosts) == 1 and _is_address(hosts[0]):
+            return
         if len(hosts) != 1 or not self._access.is_served(hosts[0]):
             raise Problem(
                 421, "unknown-host", "the service is not known by that name; see --allow-host"

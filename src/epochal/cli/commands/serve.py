@@ -261,7 +261,7 @@ def _service(
     grants: Sequence[str],
     limits: ServiceLimits,
     configs: Mapping[str, Config],
-    flows: Sequence[tuple[str, str]],
+    flows: Sequence[tuple[str, str]] = (),
 ) -> tuple[ServiceState, bool]:
     """The service, and whether the store's epoch was restored."""
     from epochal.jobs import Jobs, Streams
@@ -333,12 +333,14 @@ def _load_all(rt: Runtime, artifacts: Sequence[Artifact], configs: Mapping[str, 
             for artifact in artifacts:
                 change.load(artifact, config=_config_of(artifact, configs))
     except PluginError as error:
-        broken = str(error), error.plugin
+        broken = str(error), error.plugin, error.code
     if broken is not None:  # out of the error's frames, which may be a plugin's
-        message, plugin = broken
-        raise HostError(
+        message, plugin, code = broken
+        failed = HostError(
             f"{message}; `epochal check {_path_of(plugin, artifacts)}` lists all faults"
         )
+        failed.code = code  # the plugin's fault, without its frames
+        raise failed
 
 
 def _config_of(artifact: Artifact, configs: Mapping[str, Config]) -> Config | None:

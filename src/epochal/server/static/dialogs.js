@@ -1,7 +1,7 @@
 // Dialogs: a confirmation, and the admin token.
 
 import * as api from "./api.js";
-import { $ } from "./dom.js";
+import { $, note } from "./dom.js";
 
 function closed(dialog) {
   dialog.returnValue = "";
@@ -35,13 +35,19 @@ export async function askToken() {
   return false;
 }
 
-/** Run an action that needs the admin token; asks for the token if it is missing; null if the dialog is cancelled. */
-export async function withToken(act) {
+/**
+ * Run an action, and ask for the admin token if it needs one; null if the dialog is cancelled or the
+ * action failed, which is noted.
+ */
+export async function attempt(act) {
   try {
-    return await act();
+    return await act().catch(async (error) => {
+      if (error.status !== 401) throw error;
+      return (await askToken()) ? act() : null;
+    });
   } catch (error) {
-    if (error.status !== 401) throw error;
-    return (await askToken()) ? act() : null;
+    note(error instanceof TypeError ? "The service could not be reached." : error.message, true);
+    return null;
   }
 }
 

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { $, make, note } from "./dom.js";
-import { withToken } from "./dialogs.js";
+import { attempt } from "./dialogs.js";
 
 const MOST = 50;
 const NAMED = 12;
@@ -50,12 +50,8 @@ function button({ plugin, old, now }) {
   async function show() {
     const shown = made.parentElement.querySelector("pre");
     if (shown) return shown.remove();
-    try {
-      const answer = await withToken(() => api.get(`/v1/plugins/${plugin}/diff?old=${old.generation}&new=${now.generation}`));
-      if (answer) made.parentElement.append(make("pre", { tabindex: 0 }, ...answer.diff.split("\n").map(coloured)));
-    } catch (error) {
-      note(error.message, true);
-    }
+    const answer = await attempt(() => api.get(`/v1/plugins/${plugin}/diff?old=${old.generation}&new=${now.generation}`));
+    if (answer) made.parentElement.append(make("pre", { tabindex: 0 }, ...answer.diff.split("\n").map(coloured)));
   }
   return made;
 }

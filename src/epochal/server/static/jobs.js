@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { $, clock, make, note, number } from "./dom.js";
-import { withToken } from "./dialogs.js";
+import { attempt } from "./dialogs.js";
 
 export const isShown = () => !$("jobs-section").hidden || !$("streams-section").hidden;
 
@@ -39,10 +39,6 @@ function state(job) {
 }
 
 async function run(job) {
-  try {
-    if (await withToken(() => api.post(`/v1/jobs/${encodeURIComponent(job)}/run`))) note(`${job} is queued`);
-  } catch (error) {
-    note(error.message, true);
-  }
+  if (await attempt(() => api.post(`/v1/jobs/${encodeURIComponent(job)}/run`))) note(`${job} is queued`);
   await refresh().catch(() => {});
 }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { $, make, note, number } from "./dom.js";
-import { confirm, withToken } from "./dialogs.js";
+import { confirm, attempt } from "./dialogs.js";
 
 let shown = { epoch: { number: 0, id: "" }, plugins: [] };
 let rates = {};
@@ -55,7 +55,7 @@ export function showDrains(drains) {
 
 async function cancel(drain) {
   try {
-    const answer = await withToken(() => api.post(`/v1/drains/${drain.plugin}/${drain.generation}/cancel`));
+    const answer = await attempt(() => api.post(`/v1/drains/${drain.plugin}/${drain.generation}/cancel`));
     if (answer) note(answer.asked.length ? `asked to stop: ${answer.asked.join("; ")}` : "no holder can be asked");
   } catch (error) {
     note(error.message, true);
@@ -176,14 +176,8 @@ async function rollBack(plugin, epoch) {
 }
 
 async function run(done, ask) {
-  try {
-    const report = await withToken(ask);
-    if (report === null) return;
-    const still = report.drained ? "the old code is shut down" : "the old code is still in use";
-    note(`${done}: epoch ${report.epoch_after}, ${number(report.cutover_ms, 1)} ms; ${still}`);
-  } catch (error) {
-    const gone = error instanceof TypeError;
-    note(gone ? "The service could not be reached." : error.message, true);
-  }
+  const report = await attempt(ask);
+  const still = report?.drained ? "the old code is shut down" : "the old code is still in use";
+  if (report) note(`${done}: epoch ${report.epoch_after}, ${number(report.cutover_ms, 1)} ms; ${still}`);
   await refresh().catch(() => {});
 }

@@ -40,12 +40,15 @@ function show(answer) {
   const rows = `${number(answer.rows.length)} ${answer.rows.length === 1 ? "row" : "rows"}${answer.truncated ? ", cut off" : ""}`;
   showStatus(`${rows} in ${number(answer.elapsed_ms, 1)} ms, epoch ${answer.epoch.number}`);
   $("rows").tHead.replaceChildren(make("tr", {}, ...answer.columns.map((column) => make("th", { scope: "col", title: column.extension ? `${column.extension.name}: ${column.type}` : column.type }, column.name))));
-  $("rows").tBodies[0].replaceChildren(...answer.rows.slice(0, 200).map((row) => make("tr", {}, ...row.map((value) => make("td", {}, text(value))))));
+  $("rows").tBodies[0].replaceChildren(...answer.rows.slice(0, 200).map((row) => make("tr", {}, ...row.map((value, i) => make("td", {}, answer.columns[i].type === "month_day_nano_interval" && value ? interval(value) : text(value))))));
   const by = answer.provenance.map((code) => `${code.plugin} ${code.version}, generation ${code.generation} (${code.digest.slice(0, 8)})`);
   $("provenance").textContent = (by.length ? `computed by ${by.join("; ")}` : "no plugin function was called") + (answer.rows.length > 200 ? " · the first 200 rows are shown" : "");
   $("answer").hidden = false;
 }
 
+/** An interval in words; all three parts may be there, with signs of their own. */
+const interval = ([months, days, ns]) => [[months, "month"], [days, "day"], [ns / 1e9, "second"]]
+  .filter(([count], i, all) => count || (i === 2 && all.every(([one]) => !one))).map(([count, unit]) => `${count} ${unit}${count === 1 ? "" : "s"}`).join(" ");
 const text = (value) => (value === null ? "null" : typeof value === "object" ? JSON.stringify(value) : String(value));
 
 function showStatus(text, failed = false) {
