@@ -102,7 +102,8 @@ def test_the_image_runs_the_service_itself_as_a_user_of_its_own():
 def test_the_health_check_is_answered_whatever_names_are_allowed():
     line = next(each for each in FILES["Dockerfile"].splitlines() if each.startswith("HEALTHCHECK"))
     url = urlsplit(re.search(r"http://[^']+", line)[0])
-    guard = Guard(Access(authorities=frozenset({"sql.example.org"}), admin_token="x" * 32))
+    names = frozenset({"sql.example.org"})
+    guard = Guard(Access(authorities=names, admin_token="x" * 32, query_token="y" * 32))
     scope = {
         "type": "http",
         "method": "GET",

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import tool
 
 from epochal import LifecycleState, Runtime
-from epochal.errors import InitError, UnknownPluginError
+from epochal.errors import ConfigKeyError, HostError, InitError, UnknownPluginError
 
 GATE = threading.Event()
 STARTED = threading.Event()
@@ -53,6 +53,29 @@ def test_each_form_gives_the_report_of_its_twin(plugins):
         assert (await rt.aremove("other")).epoch_after == 4
         with pytest.raises(UnknownPluginError):
             await rt.areload("geo")
+
+    run(main)
+
+
+def test_a_folder_is_loaded_in_one_change_or_not_at_all(plugins):
+    async def main(rt):
+        plugins.write("area", GOOD.format(n=1), requires=["unit"])  # the order is by requirements
+        unit = plugins.write("unit", "def init(ctx): assert ctx.config['k']\n" + GOOD.format(n=1))
+        with pytest.raises(ConfigKeyError):
+            await rt.aload_folder(plugins.root)
+        assert rt.epoch.number == 0
+        configs = {"unit": {"k": 1}}
+        cut = await rt.aload_folder(plugins.root, configs=configs)
+        assert (cut.epoch_after, set(cut.plugins)) == (1, {"area", "unit"})
+        unit.write_text(unit.read_text().replace("return 1", "return 2"))
+        again = await rt.aload_folder(plugins.root)
+        assert rt.epoch[tool]["unit.version"]() == 2
+        assert {swap.plugin for swap in again.swaps} == {
+            "area",
+            "unit",
+        }
+        with pytest.raises(HostError, match="none"):
+            await rt.aload_folder(plugins.root / "none")
 
     run(main)
 

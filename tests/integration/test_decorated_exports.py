@@ -79,8 +79,8 @@ def load(rt, plugins, code, version="2.0"):
         "import contextlib, functools\n"
         "from typing import NamedTuple\n"
         "from collections.abc import Iterator\n"
-        "from host_library import *\n"
         "from epochal.kinds import *\n"
+        "from host_library import *\n"  # last: its `tool` is not the one of `epochal.kinds`
     )
     path = plugins.write("p", head + textwrap.dedent(code), version=version)
     return rt.reload("p", path) if "p" in rt.epoch.generations else rt.load(path)

@@ -500,7 +500,7 @@ def test_a_name_with_capitals_is_quoted(db):
         ("@storage(scheme='a')\ndef s(): pass", "expected a class"),
         ("@storage(scheme='A b')\nclass s: pass", "is not a valid scheme"),
         ("@storage(scheme='file')\nclass s: pass", "is not a valid scheme"),
-        ("@storage()\nclass s: pass", "takes scheme="),
+        ("@storage()\nclass s: pass", "needs scheme="),
     ],
 )
 def test_an_invalid_backend_is_refused_at_load(rt, plugins, code, message):

@@ -157,8 +157,13 @@ class StorageKind(Kind[Any]):
             TypeError: the kind has no such option, or the scheme is missing.
             ValueError: the scheme is not valid.
         """
-        if unknown or scheme is None:
-            raise TypeError(f"storage takes scheme= and name=, not {sorted(unknown) or 'nothing'}")
+        if unknown:
+            raise TypeError(f"storage takes scheme= and name=, not {sorted(unknown)}")
+        if scheme is None:
+            raise TypeError(
+                "storage needs scheme=, with which its tables' addresses begin: "
+                "@storage(scheme='lite') opens lite://…"
+            )
         if not _SCHEME.fullmatch(scheme) or scheme == "file":
             raise ValueError(
                 f"{scheme!r} is not a valid scheme; expected one such as 'lite', and not 'file'"

@@ -117,22 +117,23 @@ async def show_diff(request: Request) -> Response:
 
 async def put_plugin(request: Request) -> Response:
     """Load or reload a plugin from the request's body."""
-    plugin, options = request.path_params["plugin"], read_options(request, LoadOptions)
-    change = _new_change(request, options)
-    config = read_config(request)
-    artifact = await _read_artifact(request, plugin)
-    change.put(artifact, config=config, grants=options.grant or None)
-    return await _run(request, change, loaded=plugin)
+    plugin = request.path_params["plugin"]
+    return await _run(request, await _put_change(request, plugin), loaded=plugin)
 
 
 async def check_plugin(request: Request) -> Response:
     """Do everything that loading or reloading the body would do, short of publishing it."""
+    return await _run(request, await _put_change(request, None, dry_run=True))
+
+
+async def _put_change(request: Request, plugin: str | None, *, dry_run: bool = False) -> Change:
+    """The change that puts the body's plugin in place; `plugin` is the id that it must have."""
     options = read_options(request, LoadOptions)
-    change = _new_change(request, options, dry_run=True)
+    change = _new_change(request, options, dry_run=dry_run)
     config = read_config(request)
-    artifact = await _read_artifact(request, None)
+    artifact = await _read_artifact(request, plugin)
     change.put(artifact, config=config, grants=options.grant or None)
-    return await _run(request, change)
+    return change
 
 
 async def reload_plugin(request: Request) -> Response:

@@ -7,9 +7,14 @@ beside it are not part of it, and its active version is still there while the ne
 from __future__ import annotations
 
 import errno
+import importlib
 import re
+from difflib import get_close_matches
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.generation.context import PluginContext
+from epochal._core.generation.kind import Kind
 from epochal._core.plugin.artifact import read_artifact
 from epochal._core.plugin.manifest import has_manifest
 from epochal.errors import ArtifactError
@@ -28,6 +33,9 @@ _HELD: Final = frozenset(
 )
 
 
+_INSTALL: Final = "install the distribution that has"
+
+
 def hint_for(error: BaseException, new: Generation, old: Generation | None) -> str:
     """The hint for an error that a plugin's link or init raised; empty if there is none.
 
@@ -38,6 +46,10 @@ def hint_for(error: BaseException, new: Generation, old: Generation | None) -> s
     """
     if isinstance(error, ImportError):
         hint = _import_hint(error, new)
+        if not hint or hint.startswith(_INSTALL):
+            hint = _marker_hint(error) or hint
+    elif hint := _marker_hint(error) or _context_hint(error):
+        pass
     elif _misses_in_itself(error, new):
         hint = _itself(new)
     elif old is not None and _may_be_held(error, new):
@@ -50,6 +62,51 @@ def hint_for(error: BaseException, new: Generation, old: Generation | None) -> s
     else:
         return ""
     return f"; {hint}" if hint else ""
+
+
+def _marker_hint(error: BaseException) -> str:
+    """For a marker that is looked for elsewhere, or under another name."""
+    if not isinstance(error, (ImportError, NameError, AttributeError)):
+        return ""
+    # By its name: a floor above, which only the text of an error needs.
+    kinds = importlib.import_module("epochal.kinds")
+    markers = [name for name in kinds.__all__ if isinstance(getattr(kinds, name), Kind)]
+    source, name = _looked_for(error)
+    if name in markers:
+        return f"the marker is imported with `from epochal.kinds import {name}`"
+    if name == "ctx" and not source:
+        return "`ctx` is what init(ctx) and register(ctx) are called with"
+    if source != kinds.__name__:
+        return "markers are in `epochal.kinds`" if name in ("kind", "markers") else ""
+    close = get_close_matches(name, markers, 1)
+    return f"do you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(markers))}"
+
+
+def _looked_for(error: ImportError | NameError | AttributeError) -> tuple[str, str]:
+    """The module that lacks a name, empty for none, and that name; nothing for other modules."""
+    if isinstance(error, NameError):
+        return "", error.name or ""
+    if isinstance(error, AttributeError):
+        source = getattr(error.obj, "__name__", "") if isinstance(error.obj, ModuleType) else None
+        name = error.name or ""
+    elif isinstance(error, ModuleNotFoundError):
+        source, _, name = (error.name or "").rpartition(".")
+    else:
+        found = re.match(r"cannot import name '(\w+)'", str(error))
+        source, name = error.name, found[1] if found else ""
+    return (source or "", name) if source in ("", "epochal", "epochal.kinds") else ("", "")
+
+
+def _context_hint(error: BaseException) -> str:
+    """For an attribute that `ctx`, or its configuration, does not have."""
+    if not isinstance(error, AttributeError):
+        return ""
+    if type(error.obj) is MappingProxyType:
+        return f"a configuration is a mapping: write ctx.config[{error.name!r}]"
+    if type(error.obj) is not PluginContext:
+        return ""
+    close = get_close_matches(error.name or "", dir(PluginContext), 1)
+    return f"do you mean ctx.{close[0]}?" if close else ""
 
 
 def _import_hint(error: ImportError, new: Generation) -> str:
@@ -84,7 +141,7 @@ def _import_hint(error: ImportError, new: Generation) -> str:
                 f"{found} lies beside the plugin and is not part of it: make both one package (a "
                 "folder with __init__.py), or make it a plugin that this one requires"
             )
-    return f"install the distribution that has {top!r}, and list it under `dependencies`"
+    return f"{_INSTALL} {top!r}, and list it under `dependencies`"
 
 
 def _is_plugin(path: Path) -> bool:

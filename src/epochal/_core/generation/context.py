@@ -16,6 +16,7 @@ from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from epochal._core.generation.kind import Kind
 from epochal._core.generation.registrations import Registrations, registration
 from epochal._core.generation.resources import Resources
 from epochal.errors import CapabilityError, ConfigKeyError, HostError, MissingDependencyError
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
-    from epochal._core.generation.kind import Kind
     from epochal._core.introspect.origins import Origin
     from epochal._core.use.lease import RevocableLease
 
@@ -285,12 +285,15 @@ class PluginContext:
 
         Raises:
             HostError: called outside `register(ctx)`.
+            TypeError: `kind` is not one.
         """
         if self._pending is None:
             raise HostError(
                 f"plugin {self.plugin!r} exported an object outside register(ctx); "
                 "the exports of a generation are fixed when it is linked"
             )
+        if not isinstance(kind, Kind):
+            raise TypeError(f"export takes the kind first: ctx.export(scalar, f), not {kind!r}")
         self._pending.append((kind, name, kind.check_options(name, options), target))
         return target
 

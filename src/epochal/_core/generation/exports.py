@@ -334,8 +334,8 @@ def _short_name(plugin: str, kind: Kind[Any], mark_name: str | None, target: obj
     name = mark_name if mark_name is not None else getattr(target, "__name__", None)
     if not isinstance(name, str) or not name.isidentifier():
         raise ExportError(
-            f"plugin {plugin!r} exports {target!r} as {kind.name} under the name {name!r}: "
-            "expected a plain identifier; give one with name=",
+            f"plugin {plugin!r} exports {_described(target)} as {kind.name} under the name "
+            f"{name!r}: expected a plain identifier; give one with name=",
             plugin=plugin,
         )
     return name

@@ -50,7 +50,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeA
 
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal._core.use.handle import Handle
-from epochal.errors import format_error
+from epochal.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -275,7 +275,7 @@ class Kind(Generic[F]):
         except BaseException as error:
             place = f"{self.name} {name!r}" if name is not None else self.name
             refusal = ValueError if isinstance(error, ValueError) else TypeError
-            raise refusal(f"the options of @{place}: {format_error(error)}") from error
+            raise refusal(f"the options of @{place}: {reason_of(error)}") from error
 
     def validate(self, export: Export) -> None:
         """Raise `ValueError` or `TypeError`, with the reason, if this cannot be an export.

@@ -55,6 +55,7 @@ _KEYS: Final = (
     "config",
 )
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_CURLY_QUOTES: Final = re.compile("[\u2018\u2019\u201c\u201d\u201e]")
 _OPENING: Final = re.compile(r"^# /// plugin[ \t]*$")
 _CLOSING: Final = "# ///"
 _STOP_FIRST: Final = "stop-first"
@@ -265,8 +266,13 @@ class _Reader:
                 lambda m: f"at line {int(m[1]) + block.first_line - 1}",
                 str(error),
             )
+            hint = ""
+            if _CURLY_QUOTES.search(block.text):
+                hint = "; write straight quotes"
+            elif "Invalid value" in text:
+                hint = "; a text stands in quotes"
             raise ManifestError(
-                [f"{block.place}:{block.first_line}: not valid TOML: {text}"]
+                [f"{block.place}:{block.first_line}: not valid TOML: {text}{hint}"]
             ) from None
 
     # --- checking it -------------------------------------------------------------------------
