@@ -108,12 +108,15 @@ class RetiringGeneration:
 
     @property
     def is_unused(self) -> bool:
-        """Whether nothing uses it now: no lease is alive, and no thread or task is in its code."""
+        """Whether nothing uses it now.
+
+        No lease is alive, no thread or task is in its code, and only the plugin has instances.
+        """
         self.may_let_go = not self.waiter.is_satisfied and self.generation.untie_kept()
         if not self.waiter.is_satisfied:
             return False
         self.stragglers = self.generation.stragglers()
-        return not self.stragglers
+        return not (self.stragglers or self.generation.tie_handed_on())
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -309,7 +312,7 @@ class Retirement:
         # A shutdown is called again, and goes on: what blocked is off the list of what to close.
         # Anything else is left as it is.
         if retiring.steps and retiring.steps[0].name is StepName.RECLAIM:
-            retiring.generation.revoke_borrowed()
+            retiring.generation.revoke_borrowed(leaks=True)
             retiring.steps.clear()
         elif retiring.steps[0].name is StepName.DRAIN:
             self._leaving = None  # it was only asked to stop
@@ -416,7 +419,7 @@ class Retirement:
         # Only now: its shutdown may use the plugins that it requires (E3).
         generation.return_borrowed()
         if self.error is not None:  # a rollback: it handed nothing on
-            generation.revoke_borrowed()
+            generation.revoke_borrowed(leaks=False)
         retiring.waiter.close()
         retiring.drained = True
         generation.lifecycle.finish()
@@ -430,7 +433,7 @@ class Retirement:
         )
         if retiring.leaks:
             # What leaks may refer to what it borrowed, and must not keep that in use (E3).
-            generation.revoke_borrowed()
+            generation.revoke_borrowed(leaks=True)
             self._events.emit(
                 GenerationLeaked(
                     plugin=generation.plugin, generation=generation.number, leaks=retiring.leaks

@@ -28,7 +28,13 @@ from epochal._core.generation import diagnosis
 from epochal._core.generation.context import PluginContext, RequiredPlugin
 from epochal._core.generation.exports import check_entry_points, collect_exports
 from epochal._core.generation.host_tables import EntryWatch, texts_in
-from epochal._core.generation.kept_instances import untie_kept
+from epochal._core.generation.kept_instances import (
+    PluginCode,
+    classes_in,
+    instances_outside,
+    tie_instances,
+    untie_kept,
+)
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.orphan_threads import end_threads
@@ -41,7 +47,7 @@ from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.origins import Origin
 from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.plugin.capabilities import missing_grant
-from epochal._core.use.lease import RevocableLease, carry
+from epochal._core.use.lease import LeasedCallable, RevocableLease, carry
 from epochal._core.use.ties import TIES
 from epochal.errors import EpochalError, LinkError, format_error
 from epochal.report import Holder, Straggler, Version
@@ -145,6 +151,8 @@ class Generation:
             taken out.
         left_running: a line for each thread and task that its code began and that did not end.
         origin: its code, as that which begins threads and tasks.
+        has_leaking_dependent: whether a plugin that requires it leaks: copies of its instances
+            count no more.
     """
 
     __slots__ = (
@@ -152,10 +160,13 @@ class Generation:
         "_ambient",
         "_borrowed",
         "_carried",
+        "_class_carriers",
         "_context",
         "_host_entries",
         "_lease",
+        "_lenders",
         "_namespace",
+        "_own_instances",
         "_root",
         "_side_effects",
         "_watch",
@@ -164,6 +175,7 @@ class Generation:
         "dropped",
         "exports",
         "failures",
+        "has_leaking_dependent",
         "left_running",
         "lifecycle",
         "number",
@@ -205,6 +217,10 @@ class Generation:
         self._lease: weakref.ref[Lease] | None = None
         self._borrowed: tuple[weakref.ref[RevocableLease], ...] = ()
         self._carried: Mapping[int, weakref.ref[FunctionType]] = {}
+        self._class_carriers: tuple[weakref.ref[LeasedCallable], ...] = ()
+        self._own_instances: list[weakref.ref[Any]] = []
+        self._lenders: tuple[Generation, ...] = ()
+        self.has_leaking_dependent = False
 
     @property
     def state(self) -> LifecycleState:
@@ -253,10 +269,38 @@ class Generation:
 
     def untie_kept(self) -> bool:
         """Let go of instances that only the plugin itself keeps; returns whether to look again."""
-        namespace = self._namespace
-        if namespace is None or not TIES:
+        code = self._code() if TIES else None
+        return code is not None and untie_kept(self.live_lease, code)
+
+    def tie_handed_on(self) -> bool:
+        """Look for instances that the host made of others, and hold this generation in use by them.
+
+        Returns:
+            Whether there are any.
+        """
+        if not self.lifecycle.ledger.has_instances or self.has_leaking_dependent:
             return False
-        return untie_kept(self.live_lease, list(namespace.modules.values()), namespace.root_name)
+        lease = tie_instances(self._instances_outside, self._own_instances, self._issue)
+        self._lease = lease or self._lease
+        return lease is not None
+
+    def _instances_outside(self) -> list[weakref.ref[Any]]:
+        """The instances of exported classes that others than the plugin refer to."""
+        code = self._code()
+        classes = classes_in(e.target for e in self.exports.values() if not e.kind.opens)
+        if code is None or not classes:
+            return []
+        carriers = (ref() for ref in self._class_carriers)
+        return instances_outside(classes, code, [*self.exports.values(), *carriers])
+
+    def _code(self) -> PluginCode | None:
+        namespace = self._namespace
+        if namespace is None:
+            return None
+        return PluginCode(list(namespace.modules.values()), namespace.root_name, self.origin)
+
+    def _issue(self) -> Lease:
+        return self.lifecycle.ledger.issue(str(self))
 
     def stragglers(self) -> tuple[Straggler, ...]:
         """Threads and tasks in this generation's code that carry no lease and are not its own."""
@@ -316,6 +360,7 @@ class Generation:
             self.origin,
         )
         self._borrowed = self._context.borrowed()
+        self._lenders = tuple(linked.generation for linked in required.values())
 
     def succeed(self, succession: TableSuccession | None) -> None:
         """Take over what generations that retire in this change have replaced; None at its end."""
@@ -366,7 +411,7 @@ class Generation:
 
     def carry_again(self) -> LeasedGeneration:
         """Make another lease, and exports that carry it, for a generation that goes on."""
-        lease = self.lifecycle.ledger.issue(str(self))
+        lease = self._issue()
         self._lease = weakref.ref(lease)
         if self._context is not None:
             self._context.registrations.lease = self._lease
@@ -380,6 +425,9 @@ class Generation:
             for key, export in self.exports.items()
             if type(carried.get(key)) is FunctionType
         }
+        self._class_carriers = tuple(
+            weakref.ref(one) for one in carried.values() if type(one) is LeasedCallable
+        )
         return LeasedGeneration(self, lease, carried)
 
     def carried_export(self, key: ExportKey) -> Any:
@@ -439,6 +487,8 @@ class Generation:
             texts = texts_in(self._root) if self._root is not None else set[str]()
             assert old is not None  # watched
             self._host_entries = watch.made(texts, old.owns)
+        if self._class_carriers:
+            self._own_instances = self._instances_outside()
         self.lifecycle.advance()
 
     def owns(self, obj: object) -> bool:
@@ -610,8 +660,14 @@ class Generation:
             # An annotation made of a borrowed export was not handed on to anybody.
             empty_typing()
 
-    def revoke_borrowed(self) -> None:
-        """Take back the leases of every plugin that this one requires: it leaks, perhaps."""
+    def revoke_borrowed(self, *, leaks: bool) -> None:
+        """Take back the leases of every plugin that this one requires.
+
+        Args:
+            leaks: whether its memory stays, perhaps: then no instance that it has is a use of them.
+        """
+        for lender in self._lenders:
+            lender.has_leaking_dependent |= leaks
         for ref in self._borrowed:
             if (borrowed := ref()) is not None:
                 borrowed.release()

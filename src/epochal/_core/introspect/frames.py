@@ -18,12 +18,12 @@ import opcode
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.sync.forks import in_forked_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
 _RESUME: Final = opcode.opmap["RESUME"]
@@ -58,13 +58,19 @@ def innermost_calls() -> dict[int, FrameType]:
         return sys._current_frames()  # noqa: SLF001  its only name
 
 
-def calls_of(frame: FrameType | None) -> list[FrameType]:
-    """A frame and its callers, innermost first, without this library's frames."""
+def all_calls_of(frame: FrameType | None) -> list[FrameType]:
+    """A frame and its callers, innermost first."""
     calls: list[FrameType] = []
     with undisturbed():
         while frame is not None:
             calls.append(frame)  # held: a frame that ended would be freed here, with its variables
             frame = frame.f_back
+    return calls
+
+
+def calls_of(frame: FrameType | None) -> list[FrameType]:
+    """A frame and its callers, innermost first, without this library's frames."""
+    calls = all_calls_of(frame)
     theirs = [call for call in calls if not _is_ours(call)]
     calls.clear()  # this frame may be among them, and would be in a cycle with its own variable
     return theirs
@@ -95,6 +101,25 @@ def is_between_yields(frame: FrameType) -> bool:
     # Python 3.13 counts the instruction to go on with as the last, earlier versions the one before.
     resume = at if code.co_code[at] == _RESUME else at + 2
     return code.co_code[resume + 1] & 3 != _AFTER_AWAIT
+
+
+def locals_of(frame: FrameType) -> Mapping[str, Any]:
+    """A copy of a running call's variables.
+
+    Before Python 3.13 reading `f_locals` leaves a snapshot of all variables in the frame, which
+    would keep them alive until the call ends: it is emptied again, unless other code has it.
+    """
+    # A module's variables are found as the module's. A frame that is being traced is left alone:
+    # the tracer writes this snapshot back into the variables.
+    if not frame.f_code.co_flags & inspect.CO_OPTIMIZED or frame.f_trace is not None:
+        return {}
+    with undisturbed():
+        snapshot = frame.f_locals
+    copied = dict(snapshot)
+    # Three references: the frame's, this variable's, the argument's. So no other code has it.
+    if sys.version_info < (3, 13) and sys.getrefcount(snapshot) <= 3:
+        snapshot.clear()
+    return copied
 
 
 def _after_fork() -> None:

@@ -34,7 +34,7 @@ from epochal._core.introspect.ownership import Ownership
 from epochal._core.introspect.referrers import PathStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _OPENED_AT_MOST: Final = 5_000
 _ENTRIES_AT_MOST: Final = 1_000
@@ -51,6 +51,9 @@ class Graph:
         error: an error whose references do not count as from outside: its caller has it, drops it,
             and must find whole what it leads to.
         seeds: weak references to objects to begin with, besides the modules.
+        excused: other objects whose references do not count as from outside.
+        variables: the values of local variables of calls that count as inside, one for each
+            variable. No other list may have them.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class Graph:
         broad: bool,
         error: BaseException | None = None,
         seeds: Iterable[weakref.ref[Any]] = (),
+        excused: Iterable[Any] = (),
+        variables: Sequence[Any] = (),
     ) -> None:
         self.root_name: Final = root_name
         self.globals_ids: Final = frozenset(id(vars(module)) for module in modules)
@@ -83,9 +88,14 @@ class Graph:
         for module in modules:
             self._position(module)
             self._inside[-1] += 1  # for the caller's list
-        self._excuse(error)
+        for part in (error, *excused):
+            self._excuse(part)
+        part = None  # would be counted, as a reference from outside
         for seed in seeds:
             self._position(seed())
+        self._variables: Final = variables  # kept: its references are counted, too
+        for index in range(len(variables)):
+            self._add_variable(index)
         self._grow()
         if broad:
             self._grow_broadly()
@@ -101,6 +111,11 @@ class Graph:
                 if not self._from_outside(position):
                     self._doubtful.discard(position)
                     self._queue.append(position)
+
+    def _add_variable(self, index: int) -> None:
+        position = self._position(self._variables[index])
+        if position is not None:
+            self._inside[position] += 2  # the variable's reference, and the list's
 
     def _excuse(self, error: BaseException | None) -> None:
         """Open an error, the errors that it leads to, their tracebacks, and the frames of these."""

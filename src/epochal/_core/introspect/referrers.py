@@ -19,21 +19,19 @@ search walks the whole heap several times: it is for a waiting person, never for
 from __future__ import annotations
 
 import gc
-import inspect
-import sys
 from threading import get_ident
 from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from epochal._core.introspect.frames import undisturbed
+from epochal._core.introspect.frames import locals_of
 from epochal._core.introspect.object_names import NAMESPACE, describe_object, edge, root_name
 from epochal._core.introspect.places import place_in
 from epochal._core.introspect.running_code import frames_of_threads
 from epochal._core.sync.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from types import CodeType, FrameType
+    from collections.abc import Iterable, Sequence
+    from types import CodeType
 
 Items = TypeVar("Items", list[Any], tuple[Any, ...])
 
@@ -294,26 +292,7 @@ def _variables_of_threads(deadline: float) -> dict[int, _Variable]:
     for _, thread, frame in frames_of_threads():
         if thread_time() >= deadline:
             break
-        for name, value in _locals_of(frame).items():
+        for name, value in locals_of(frame).items():
             if id(value) not in variables:
                 variables[id(value)] = _Variable(name, frame.f_code, frame.f_lineno, thread)
     return variables
-
-
-def _locals_of(frame: FrameType) -> Mapping[str, Any]:
-    """A copy of a running call's variables.
-
-    Before Python 3.13 reading `f_locals` leaves a snapshot of all variables in the frame, which
-    would keep them alive until the call ends: it is emptied again, unless other code has it.
-    """
-    # A module's variables are found as the module's. A frame that is being traced is left alone:
-    # the tracer writes this snapshot back into the variables.
-    if not frame.f_code.co_flags & inspect.CO_OPTIMIZED or frame.f_trace is not None:
-        return {}
-    with undisturbed():
-        snapshot = frame.f_locals
-    copied = dict(snapshot)
-    # Three references: the frame's, this variable's, the argument's. So no other code has it.
-    if sys.version_info < (3, 13) and sys.getrefcount(snapshot) <= 3:
-        snapshot.clear()
-    return copied

@@ -25,7 +25,12 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal._core.introspect.findings import Holder, Straggler
-from epochal._core.introspect.frames import calls_of, innermost_calls
+from epochal._core.introspect.frames import (
+    all_calls_of,
+    calls_of,
+    innermost_calls,
+    locals_of,
+)
 from epochal._core.introspect.origins import bare_threads, begun_by, first_functions, plain_function
 from epochal._core.introspect.places import place_in, place_of
 from epochal._core.introspect.schedulers import ASYNCIO_TASKS, SCHEDULERS, SoughtCode, all_tasks
@@ -248,3 +253,29 @@ def tasks_inside(globals_ids: frozenset[int]) -> list[asyncio.Task[Any]]:
     """The asyncio tasks that are inside a generation's code."""
     code = SoughtCode(globals_ids, {})
     return [task for task in all_tasks() if ASYNCIO_TASKS.place(task, code) is not None]
+
+
+# --- what a generation's own work refers to ------------------------------------------------------
+
+
+def own_work(own: Origin) -> tuple[list[Any], list[Any]]:
+    """The threads and tasks that a generation's own code began in a change, and what they work on.
+
+    Returns:
+        The objects that are a part of that work: the threads, what they were made to call, the
+        tasks' coroutines; and the values of the local variables of the threads' calls.
+    """
+    parts: list[Any] = []
+    variables: list[Any] = []
+    threads = {thread.ident: thread for thread in threading.enumerate() if own.is_own(thread)}
+    innermost = innermost_calls() if threads else {}
+    for ident, thread in threads.items():
+        parts += [thread, *(vars(thread).get(name) for name in ("_target", "_args"))]
+        if ident in innermost:
+            for call in all_calls_of(innermost.pop(ident)):
+                variables += locals_of(call).values()
+    innermost.clear()  # this very call is among them, and has it in a variable
+    for task in all_tasks():
+        if _is_own(ASYNCIO_TASKS, task, threads, own):
+            parts.append(task.get_coro())
+    return parts, variables

@@ -53,15 +53,21 @@ class Drained:
 
 
 class Ledger:
-    """The live leases of one generation, held weakly, and the waits for the last of them to end."""
+    """The live leases of one generation, held weakly, and the waits for the last of them to end.
 
-    __slots__ = ("__weakref__", "_live", "_lock", "_pid", "_waiters")
+    Attributes:
+        has_instances: whether a host has made an instance of an exported class. Any thread sets it,
+            before the host has the first; the drain reads it.
+    """
+
+    __slots__ = ("__weakref__", "_live", "_lock", "_pid", "_waiters", "has_instances")
 
     def __init__(self) -> None:
         self._live: Final[WeakRegistry[Lease]] = WeakRegistry(self._wake)
         self._lock: Final = threading.Lock()
         self._waiters: tuple[Waiter, ...] = ()
         self._pid: Final = os.getpid()
+        self.has_instances = False
 
     def issue(self, label: str) -> Lease:
         """Make a lease and count it."""

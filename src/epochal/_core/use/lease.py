@@ -75,6 +75,10 @@ class Lease:
         """End the use now. Idempotent."""
         self._ledger.discard(self)
 
+    def note_instance(self) -> None:
+        """Note that a host is given an instance of an exported class."""
+        self._ledger.has_instances = True
+
     @property
     def released(self) -> bool:
         """Whether it has ended."""
@@ -119,6 +123,11 @@ class RevocableLease:
     def release(self) -> None:
         """Take the lease back, even if this object is still referred to."""
         self.lease = None
+
+    def note_instance(self) -> None:
+        """`Lease.note_instance`."""
+        if (lease := self.lease) is not None:
+            lease.note_instance()
 
     def __reduce__(self) -> Any:
         raise TypeError("a borrowed export is in-flight use in this process; it cannot be pickled")
@@ -322,4 +331,5 @@ def _open_instance(
     # own instances cannot be tied is refused when it is exported.
     with suppress(TypeError):
         tie(instance, lease)
+    lease.note_instance()
     return instance
