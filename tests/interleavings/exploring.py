@@ -32,6 +32,7 @@ from epochal._core.change import retirement as retire
 from epochal._core.generation import epoch_fenced_reload
 from epochal._core.sync import completion
 from epochal._core.use import drain_schedule, drain_wakeup, gate
+from epochal.jobs import flow
 from tests.interleavings.stepping import Choice, Run, run_once
 
 if TYPE_CHECKING:
@@ -257,10 +258,10 @@ def _surroundings(program: Program, *, broken: bool) -> Iterator[None]:
     gc.disable()
     try:
         with ExitStack() as stack:
-            for module in (drain_wakeup, retire, events, gate, completion):
+            for module in (drain_wakeup, retire, events, gate, completion, flow):
                 # The real one blocks in C, and `frontrun` does not replace it as it does `Queue`.
                 stack.enter_context(mock.patch.object(module, "SimpleQueue", CooperativeQueue))
-            for module in (drain_schedule, epoch_fenced_reload, gate):
+            for module in (drain_schedule, epoch_fenced_reload, gate, flow):
                 # These modules imported the function by name, so `frontrun`'s patch misses them.
                 stack.enter_context(mock.patch.object(module, "monotonic", _monotonic))
             stack.enter_context(

@@ -31,7 +31,10 @@ TRANSFER: Final = (
     "interleavings/streaming.py",
 )
 IDLE: Final = (
-    *(f"jobs/flow.py:Flow.{name}" for name in ("wait_idle", "_wait", "_attempt", "_transfer")),
+    *(
+        f"jobs/flow.py:Flow.{name}"
+        for name in ("wait_idle", "_wait", "_attempt", "_transfer", "_answer")
+    ),
     "interleavings/streaming.py",
 )
 
@@ -180,9 +183,8 @@ def answer_all(self: Flow, source: FlowEndpoint, sink: FlowEndpoint) -> float:
     if events := source.call("read", 10):
         sink.call("write", events)
         return 0.0
-    with self._changed:
-        self._seen = self._answered = self._asked
-        self._changed.notify_all()
+    self._seen = self._answered = self._asked
+    self._answer(self._asked)
     return 3600.0
 
 

@@ -170,7 +170,7 @@ def test_only_named_places_import_the_core():
 
 
 HOSTS_LOOK_INTO_THE_CORE = {
-    # They start their threads as the core does.
+    # They start their threads, and wait for them, as the core does.
     "jobs": {"jobs.runner", "jobs.clock_monitor", "jobs.flow", "jobs.positions", "jobs.timer"},
     "pluggy": {"pluggy._manager", "pluggy._marks"},
     "sql": {
@@ -179,6 +179,7 @@ HOSTS_LOOK_INTO_THE_CORE = {
         "sql.off_thread",
         "sql.planning",
         "sql.planning_threads",
+        "sql.read_ahead",
     },
     "tools": {"tools.tool_run"},
     "watch": {"watch.snapshot", "watch.source_choice", "watch.watcher"},

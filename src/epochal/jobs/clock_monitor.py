@@ -9,6 +9,7 @@ its monotonic clock stood still meanwhile.
 from __future__ import annotations
 
 import threading
+from queue import Empty, SimpleQueue
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
@@ -66,19 +67,23 @@ class Heartbeat:
         callback: the function; it must not raise.
     """
 
-    __slots__ = ("_callback", "_stopped", "_thread")
+    __slots__ = ("_callback", "_stop", "_thread")
 
     def __init__(self, callback: Callable[[], object]) -> None:
         self._callback: Final = callback
-        self._stopped: Final = threading.Event()
+        # Not an Event, which is written in Python: a caller's Ctrl-C may leave its lock taken.
+        self._stop: Final[SimpleQueue[None]] = SimpleQueue()
         self._thread: Final = start_thread(self._run, name="epochal-heartbeat")
 
     def _run(self) -> None:
-        while not self._stopped.wait(HEARTBEAT_S):
-            self._callback()
+        while True:
+            try:
+                return self._stop.get(timeout=HEARTBEAT_S)
+            except Empty:
+                self._callback()
 
     def stop(self) -> None:
         """Stop, after the call in progress."""
-        self._stopped.set()
+        self._stop.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()

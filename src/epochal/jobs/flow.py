@@ -11,20 +11,25 @@ Threads and locks
 -----------------
 
 Callers write ``_asked``, ``_reset`` and ``_stopping``; the flow's thread writes ``_answered`` and
-``_ended``. All of these are guarded by ``_changed``, which wakes their waiters, and under which no
-plugin code is called. `wait_idle` takes the next number of ``_asked``. The thread notes the highest
-number *before* it looks for events, and if it finds none, it answers that number. So no answer
-comes from a look that began before the question. The other attributes are the thread's own; those
+``_ended``. ``_lock`` guards ``_asked`` and ``_reset``; no plugin code is called under it.
+``_woken`` wakes the thread. `wait_idle` takes the next number of ``_asked``, and puts its
+completion into ``_questions`` *before* it looks at ``_ended``, which the thread sets *before* it
+looks for questions. The thread notes the highest number *before* it looks for events, and if it
+finds none, it answers that number. So no answer comes from a look that began before the question.
+The other attributes are the thread's own; those
 that `status` reads are one reference each.
 """
 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.sync.completion import Completion
 from epochal._core.sync.threads import start_thread
 from epochal.errors import HostError, RuntimeClosedError, format_error
 from epochal.jobs.endpoints import EndpointError, locked_endpoints
@@ -94,7 +99,10 @@ class Flow:
         self._names: Final = names
         self._options: Final = options
         self._on_end: Final = on_end
-        self._changed: Final = threading.Condition()
+        # Not a Condition, which is written in Python: a caller's Ctrl-C may leave that locked.
+        self._lock: Final = threading.Lock()
+        self._woken: Final[SimpleQueue[None]] = SimpleQueue()
+        self._questions: Final[dict[int, Completion[None]]] = {}
         self._asked = 0
         self._reset = False
         self._stopping = False
@@ -148,18 +156,24 @@ class Flow:
         Returns:
             False if the time ran out, or the flow ended first.
         """
-        with self._changed:
-            self._asked += 1
-            question = self._asked
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._answered >= question or self._ended, timeout)
-            return self._answered >= question
+        answer: Completion[None] = Completion()
+        with self._lock:
+            question = self._asked + 1
+            self._questions[question] = answer
+            self._asked = question
+        try:
+            self._woken.put(None)
+            if not self._ended:
+                answer.wait(timeout)
+        finally:
+            self._questions.pop(question, None)
+        return self._answered >= question
 
     def reset_failures(self) -> None:
         """Forget the failures and retry now; called when an endpoint was replaced."""
-        with self._changed:
+        with self._lock:
             self._reset = True
-            self._changed.notify_all()
+        self._woken.put(None)
 
     def close(self, timeout: float = 10.0) -> None:
         """End after the batch in progress and a last checkpoint of the sink.
@@ -173,9 +187,8 @@ class Flow:
         Raises:
             HostError: it took longer, and goes on.
         """
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self._stopping = True
+        self._woken.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
             raise HostError(
@@ -195,28 +208,32 @@ class Flow:
         finally:
             # Before `_ended`: after `close`, the endpoints can be connected again.
             self._on_end()
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._ended = True
+            self._answer(self._asked)
 
     def _wait(self, pause: tuple[float, bool]) -> None:
         """Wait for the pause that `_attempt` returned, or until there is something to do."""
         seconds, has_failed = pause
         if not seconds:
             return
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._stopping
-                    or self._reset
-                    # A caller of `wait_idle` must not shorten the wait after a failure.
-                    or (self._asked > self._seen and not has_failed)
-                ),
-                min(seconds, threading.TIMEOUT_MAX),  # an open breaker may wait for a reload
-            )
+        end = monotonic() + seconds
+        # A caller of `wait_idle` must not shorten the wait after a failure.
+        while not (self._stopping or self._reset or (self._asked > self._seen and not has_failed)):
+            left_s = end - monotonic()
+            if left_s <= 0:
+                break
+            with suppress(Empty):  # an open breaker may wait for a reload
+                self._woken.get(timeout=min(left_s, threading.TIMEOUT_MAX))
+        with self._lock:
             reset, self._reset = self._reset, False
         if reset:
             self._breaker.record_success()
+
+    def _answer(self, highest: int) -> None:
+        """Wake the callers whose question is answered, or will never be."""
+        for question, answer in list(self._questions.items()):
+            if question <= highest:
+                answer.set_result(None)
 
     def _attempt(
         self, work: Callable[[FlowEndpoints], float], *, wait: bool = False
@@ -293,9 +310,8 @@ class Flow:
             self._checkpoint(source, sink)
         if goes_on:
             return 0.0
-        with self._changed:
-            self._answered = self._seen
-            self._changed.notify_all()
+        self._answered = self._seen
+        self._answer(self._seen)
         return self._options.idle_s
 
     def _has_moved(self, source: FlowEndpoint) -> bool:

@@ -15,7 +15,7 @@ Threads and locks
 -----------------
 
 `Jobs` reads and writes ``_known`` under its lock. ``_changed`` and ``_closed`` are guarded by
-``_woken``, which is held for a moment, and never while the file is used. The connection belongs to
+``_lock``, which is held for a moment, and never while the file is used. The connection belongs to
 the writer's thread, and before that starts, to the constructor.
 """
 
@@ -26,7 +26,8 @@ import threading
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from time import time
+from queue import Empty, SimpleQueue
+from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.sync.threads import start_thread
@@ -90,7 +91,9 @@ class Positions:
         self._known: Final[dict[str, Position]] = {}
         self._changed: dict[str, Position] = {}
         self._closed = False
-        self._woken: Final = threading.Condition()
+        # Not a Condition, which is written in Python: a caller's Ctrl-C may leave that locked.
+        self._lock: Final = threading.Lock()
+        self._woken: Final[SimpleQueue[None]] = SimpleQueue()
         self._writer: threading.Thread | None = None
         if path is not None:
             self._read(path)
@@ -107,9 +110,9 @@ class Positions:
         """Store the job's position."""
         self._known[job] = position
         if self._path is not None:
-            with self._woken:
+            with self._lock:
                 self._changed[job] = position
-                self._woken.notify()
+            self._woken.put(None)
 
     def close(self, timeout: float | None = None) -> None:
         """Write the remaining positions, if the file allows it, and end. Idempotent.
@@ -117,9 +120,9 @@ class Positions:
         Args:
             timeout: seconds to wait for that; None for no limit.
         """
-        with self._woken:
+        with self._lock:
             self._closed = True
-            self._woken.notify()
+        self._woken.put(None)
         if self._writer is not None:
             self._writer.join(timeout)
 
@@ -163,21 +166,28 @@ class Positions:
                 self._report(f"cannot be kept: {error}; {_REMEDY}")
                 wait_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
                 failures += 1
-            with self._woken:
-                self._woken.wait_for(lambda: self._closed, wait_s)
-                if self._closed and failures > 1:
-                    break  # `close` waits, and one more attempt was made since
+            self._wait(wait_s)
+            if self._closed and failures > 1:
+                break  # `close` waits, and one more attempt was made since
         _close(connection)
 
     def _next(self) -> dict[str, Position] | None:
         """Wait for positions to write; None once it is closed and all are written."""
-        with self._woken:
-            self._woken.wait_for(lambda: self._changed or self._closed)
+        while not (self._changed or self._closed):
+            self._woken.get()
+        with self._lock:
             changed, self._changed = self._changed, {}
-            return changed or None
+        return changed or None
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until it is closed, for so many seconds at most."""
+        end = monotonic() + seconds
+        while not self._closed and (left_s := end - monotonic()) > 0:
+            with suppress(Empty):
+                self._woken.get(timeout=left_s)
 
     def _put_back(self, changed: dict[str, Position]) -> None:
-        with self._woken:
+        with self._lock:
             # In this order: a position that was put meanwhile is the newer one.
             self._changed = changed | self._changed
 

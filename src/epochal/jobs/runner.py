@@ -37,6 +37,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.generation.ambient import leave_all
+from epochal._core.sync.completion import Completion
 from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError, format_error
 from epochal.events import ChangeCommitted, Event, EventsMissed, StoreFaulted, SubscriberFailed
 from epochal.jobs.clock_monitor import Clock, Drift, Heartbeat
@@ -93,7 +94,7 @@ class Jobs:
         self._context.run(leave_all)  # runs belong to no operation of the caller
         self._pid: Final = os.getpid()
         self._lock: Final = threading.Lock()
-        self._run_ended: Final = threading.Condition(self._lock)
+        self._ended: Final[Completion[None]] = Completion()
         self._inside: Final[set[int]] = set()
         with ExitStack() as undo:
             self._unclaim: Final = claim(runtime, "jobs", f"the jobs of {runtime!r} are run")
@@ -176,7 +177,8 @@ class Jobs:
         with self._lock:
             self._table.closed = True
             self._timer.stop()
-            is_quiet = self._run_ended.wait_for(self._is_quiet, timeout)
+            self._note_end()
+        is_quiet = self._ended.wait(timeout)
         self._unsubscribe()
         self._heartbeat.stop()
         self._timer.close()
@@ -184,8 +186,12 @@ class Jobs:
             self._release(timeout)
         return is_quiet
 
-    def _is_quiet(self) -> bool:
-        return not self._table.running
+    def _note_end(self) -> bool:
+        """Under the lock: whether no run is left and none can begin; wakes `close` then."""
+        is_over = self._table.closed and not self._table.running
+        if is_over:
+            self._ended.set_result(None)
+        return is_over
 
     def _release(self, timeout: float | None) -> None:
         """Called when no run is left and none can begin: by `close`, or by the last run."""
@@ -249,12 +255,12 @@ class Jobs:
 
     def _finish(self, state: JobState, run: Run, outcome: Outcome | None) -> bool:
         """Record the result of a run and set the next; returns whether it was the last of all."""
-        with self._run_ended:
+        with self._lock:
             try:
                 self._table.finish(state, run, outcome)
             finally:
-                self._run_ended.notify_all()
-            return self._table.closed and self._is_quiet()
+                is_last = self._note_end()
+            return is_last
 
     # --- the heartbeat -----------------------------------------------------------------------
 

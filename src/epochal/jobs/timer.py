@@ -11,9 +11,9 @@ whose daemon threads die with the process: a tick may finish.
 Threads and locks
 -----------------
 
-``_times`` is the truth, and ``_heap`` an index of it; both are read and written under ``_changed``.
+``_times`` is the truth, and ``_heap`` an index of it; both are read and written under ``_lock``.
 An entry of the heap whose time is not the name's in ``_times`` is stale and ignored: so a timer is
-moved or cancelled without a search. The timer's thread takes due names out under ``_changed``, and
+moved or cancelled without a search. The timer's thread takes due names out under ``_lock``, and
 hands them to the pool *after* it has let go: a worker's first act may be to set a timer. Callers
 hold their own lock (that of `Jobs`) around every method, and `on_timer` takes it: no method waits
 for a worker.
@@ -25,6 +25,7 @@ import heapq
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +52,9 @@ class JobTimer:
     def __init__(self, *, workers: int, on_timer: Callable[[str, bool], object]) -> None:
         self._on_timer: Final = on_timer
         self._pool: Final = ThreadPoolExecutor(workers, thread_name_prefix="epochal-job")
-        self._changed: Final = threading.Condition()
+        # Not a Condition, which is written in Python: a caller's Ctrl-C may leave that locked.
+        self._lock: Final = threading.Lock()
+        self._woken: Final[SimpleQueue[None]] = SimpleQueue()
         self._times: Final[dict[str, float]] = {}
         self._heap: list[tuple[float, str]] = []
         self._by_hand: list[str] = []
@@ -63,36 +66,36 @@ class JobTimer:
 
         A time in the past means now.
         """
-        with self._changed:
+        with self._lock:
             self._times[name] = at
             heapq.heappush(self._heap, (at, name))
             if len(self._heap) > 2 * len(self._times) + _SPARE:
                 self._heap = [(at, name) for name, at in self._times.items()]
                 heapq.heapify(self._heap)
-            if self._heap[0] == (at, name):  # else the thread wakes early enough
-                self._changed.notify()
+            is_first = self._heap[0] == (at, name)
+        if is_first:  # else the thread wakes early enough
+            self.wake()
 
     def run_now(self, name: str) -> None:
         """Call once as soon as a worker is free, beside the name's timer."""
-        with self._changed:
+        with self._lock:
             self._by_hand.append(name)
-            self._changed.notify()
+        self.wake()
 
     def cancel(self, name: str) -> None:
         """Remove the name's timer, if there is one."""
-        with self._changed:
+        with self._lock:
             self._times.pop(name, None)
 
     def wake(self) -> None:
         """Compare the timers with the clock: it may have been set, or the machine have slept."""
-        with self._changed:
-            self._changed.notify()
+        self._woken.put(None)
 
     def stop(self) -> None:
         """Begin no further call. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
-            self._changed.notify()
+        self.wake()
 
     def close(self) -> None:
         """Stop, and end the threads once their calls have ended; does not wait. Idempotent."""
@@ -111,22 +114,27 @@ class JobTimer:
 
     def _wait(self) -> list[tuple[str, bool]] | None:
         """Wait for the calls that are due; None once it is stopped."""
-        with self._changed:
-            while not self._stopped:
-                now = time()
-                calls = [(name, True) for name in self._by_hand]
-                self._by_hand = []
-                while self._heap and (self._is_stale(self._heap[0]) or self._heap[0][0] <= now):
-                    entry = heapq.heappop(self._heap)
-                    if not self._is_stale(entry):
-                        del self._times[entry[1]]
-                        calls.append((entry[1], False))
-                if calls:
-                    return calls
+        while not self._stopped:
+            now = time()
+            with self._lock:
+                calls = self._due(now)
                 # By the monotonic clock, so `wake` is needed after the wall clock was set.
                 wait_s = self._heap[0][0] - now if self._heap else threading.TIMEOUT_MAX
-                self._changed.wait(min(wait_s, threading.TIMEOUT_MAX))
-            return None
+            if calls:
+                return calls
+            with suppress(Empty):
+                self._woken.get(timeout=min(wait_s, threading.TIMEOUT_MAX))
+        return None
+
+    def _due(self, now: float) -> list[tuple[str, bool]]:
+        calls = [(name, True) for name in self._by_hand]
+        self._by_hand = []
+        while self._heap and (self._is_stale(self._heap[0]) or self._heap[0][0] <= now):
+            entry = heapq.heappop(self._heap)
+            if not self._is_stale(entry):
+                del self._times[entry[1]]
+                calls.append((entry[1], False))
+        return calls
 
     def _is_stale(self, entry: tuple[float, str]) -> bool:
         return self._times.get(entry[1]) != entry[0]

@@ -62,12 +62,15 @@ class BatchFetcher:
         fetching = self._running_loop().submit(next_batch(execution))
         try:
             with execution.waking(fetching.cancel):
-                return fetching.result(execution.remaining)
-        except (asyncio.CancelledError, TimeoutError):
+                if not fetching.ended.wait(execution.remaining):
+                    fetching.cancel()
+                return fetching.ended.result()
+        except asyncio.CancelledError:
             execution.check()
             raise
         finally:
             fetching.cancel()  # the time ran out, or Ctrl-C; otherwise it does nothing
+            del fetching  # it has the error, whose traceback has this frame
 
     def _running_loop(self) -> LoopThread:
         with self._lock:

@@ -6,12 +6,12 @@ end: then there is at most what a small result has.
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import CancelledError
 from collections import deque
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextlib import suppress
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Final
+
+from epochal._core.sync.completion import Completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ class ReadAhead:
     def __init__(self) -> None:
         self._batches: Final[deque[RecordBatch]] = deque()
         self._error: BaseException | None = None
-        self._done: Final[Future[None]] = Future()
+        self._done: Final[Completion[None]] = Completion()
 
     def fill(self, execution: Execution, explain: Callable[[BaseException], BaseException]) -> None:
         """Read to the end; an error is kept for the reader."""
@@ -43,8 +43,7 @@ class ReadAhead:
             self._error = explain(error)
             clear_frames(error.__traceback__)  # they keep the plan, and the plan our adapters
         finally:
-            with suppress(InvalidStateError):  # the reader no longer waits
-                self._done.set_result(None)
+            self._done.set_result(None)
 
     def wait(self, execution: Execution) -> RecordBatch | None:
         """The next batch, for a thread; None at the end.
@@ -54,13 +53,15 @@ class ReadAhead:
             BaseException: the error that ended the reading.
         """
         if not self.is_done:
-            try:
-                with execution.waking(self._done.cancel):
-                    self._done.result(execution.remaining)
-            except (CancelledError, TimeoutError):
+            with execution.waking(self._cancel):
+                has_come = self._done.wait(execution.remaining)
+            if not has_come or self._done.exception() is not None:
                 execution.check()
-                raise
+                raise TimeoutError
         return self.take()
+
+    def _cancel(self) -> None:
+        self._done.set_exception(CancelledError())
 
     async def await_next(self) -> RecordBatch | None:
         """The next batch, for an event loop; None at the end.
@@ -69,7 +70,8 @@ class ReadAhead:
             BaseException: the error that ended the reading.
         """
         if not self.is_done:
-            await asyncio.wrap_future(self._done)
+            await self._done.wait_async()
+            self._done.result()
         return self.take()
 
     def take(self) -> RecordBatch | None:

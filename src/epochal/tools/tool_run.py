@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from epochal import Operation
+    from epochal._core.sync.completion import Completion
     from epochal.kinds.contract_kind import Checked
     from epochal.kinds.tool_call import CallReporter
 
@@ -115,7 +116,12 @@ def _begin(
         collect = partial(_collected, call, function)
         return asyncio.ensure_future(_within(call, lambda **given: collect(given), arguments))
     begun = _pool.try_submit(partial(copy_context().run, _on_thread, call, function, arguments))
-    return None if begun is None else asyncio.wrap_future(begun)
+    return None if begun is None else asyncio.ensure_future(_ended(begun))
+
+
+async def _ended(begun: Completion[Outcome]) -> Outcome:
+    await begun.wait_async()
+    return begun.result()
 
 
 # What follows returns errors rather than raising them: a future takes no `StopIteration`, a task

@@ -15,6 +15,7 @@ CARRIED = "tests/integration/test_carried_exports.py::"
 WEAK = "tests/unit/core/sync/test_weak_registry.py::"
 HANDED_ON = "tests/integration/test_handed_on.py::"
 KEPT = "tests/integration/test_kept_instances.py::"
+COPIED = "tests/integration/test_copied_instances.py::"
 DECORATED = "tests/integration/test_decorated_exports.py::"
 PROMETHEUS = "tests/integration/test_prometheus.py::"
 CARRY = "tests/unit/core/use/test_lease.py::"
@@ -129,7 +130,7 @@ MUTANTS = (
         where="Retirement._reclaim",
         at="expr 1",
         edit=delete(),
-        shape="f00511",
+        shape="3a2bcf",
         test=HANDED_ON + "test_a_dependent_that_leaks_keeps_nothing_in_use",
     ),
     Mutant(
@@ -162,7 +163,7 @@ MUTANTS = (
         where="untie_kept",
         at="if 2 / test",
         edit=replace("False"),
-        shape="754ef9",
+        shape="b961f6",
         test=KEPT + "test_an_instance_that_only_the_plugin_keeps_is_no_use",
     ),
     Mutant(
@@ -173,8 +174,63 @@ MUTANTS = (
         where="untie_kept",
         at="if 2 / test",
         edit=replace("True"),
-        shape="754ef9",
+        shape="b961f6",
         test=KEPT + "test_a_kept_instance_is_a_use_while_a_caller_has_it",
+    ),
+    Mutant(
+        "E4.copies-of-instances-count",
+        "E4",
+        "an instance that the host made of another is no use",
+        module="epochal._core.generation.generation",
+        where="Generation.tie_handed_on",
+        at="if 0 / test",
+        edit=replace("True"),
+        shape="d653a7",
+        test=COPIED + "test_what_a_host_makes_of_an_instance_is_a_use",
+    ),
+    Mutant(
+        "E4.derived-classes-count",
+        "E4",
+        "a class that the host derived from the class of an instance is no use",
+        module="epochal._core.generation.kept_instances",
+        where="instances_outside",
+        at="return 1 / value",
+        edit=replace("used"),
+        shape="16e7ef",
+        test=COPIED + "test_a_derived_class_is_a_use_before_it_has_an_instance",
+    ),
+    Mutant(
+        "E4.instances-of-init-are-no-use",
+        "E4",
+        "an instance that init put into a table of the process holds up the shutdown",
+        module="epochal._core.generation.generation",
+        where="Generation.init",
+        at="assign 6",
+        edit=delete(),
+        shape="474734",
+        test=COPIED + "test_an_instance_that_init_made_is_no_use",
+    ),
+    Mutant(
+        "E4.instances-of-own-threads-are-no-use",
+        "E4",
+        "an instance that the plugin's own thread works with holds up the shutdown that ends it",
+        module="epochal._core.introspect.running_code",
+        where="own_work",
+        at="for 0",
+        edit=delete(),
+        shape="becb34",
+        test=COPIED + "test_instances_that_a_thread_of_init_goes_on_making_are_no_use",
+    ),
+    Mutant(
+        "E3.leaked-instances-are-no-use",
+        "E3",
+        "an instance that a leaking dependent keeps holds the plugin that it is of",
+        module="epochal._core.generation.generation",
+        where="Generation.revoke_borrowed",
+        at="for 0",
+        edit=delete(),
+        shape="ba9b97",
+        test=COPIED + "test_a_dependent_that_leaks_instances_keeps_nothing_in_use",
     ),
     Mutant(
         "E4.suspended-results-are-tied",
@@ -254,7 +310,7 @@ MUTANTS = (
         where="RetiringGeneration.is_unused",
         at="return 1 / value",
         edit=replace("True"),
-        shape="1bf453",
+        shape="f94bd0",
         test=RUNTIME + "test_a_straggler_counts_as_a_use_and_is_named",
     ),
     Mutant(
@@ -815,8 +871,8 @@ MUTANTS = (
         "holders.look-keeps-no-variables",
         "holders",
         "a look at stacks keeps other threads' variables alive (before Python 3.13)",
-        module="epochal._core.introspect.referrers",
-        where="_locals_of",
+        module="epochal._core.introspect.frames",
+        where="locals_of",
         at="expr 1",
         edit=delete(),
         shape="f00511",
@@ -1104,6 +1160,18 @@ MUTANTS = (
             BUGS + "test_collection_in_another_thread.py::"
             "test_garbage_that_another_thread_collects_is_not_a_leak"
         ),
+    ),
+    Mutant(
+        "interruption.waits-hold-no-python-lock",
+        "interruption",
+        "a caller that waits for a stream holds a lock that Ctrl-C may leave taken",
+        module="epochal.jobs.flow",
+        where="Flow.__init__",
+        at="assign 4 / value",
+        edit=replace("getattr(threading, 'Condition')()"),
+        shape="87b0e7",
+        test="tests/integration/test_interrupted_waits.py::"
+        "test_a_stream_that_is_waited_for_and_closed",
     ),
     Mutant(
         "interruption.turn-is-given-back",

@@ -203,7 +203,7 @@ MUTANTS = (
         where="Positions._write_all",
         at="expr 2",
         edit=delete(),
-        shape="de1da3",
+        shape="3083ff",
         test="tests/unit/jobs/test_positions.py::"
         "test_a_file_that_cannot_be_written_is_reported_once_and_written_later",
     ),

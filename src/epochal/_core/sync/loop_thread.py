@@ -6,14 +6,13 @@ import asyncio
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from epochal._core.sync.completion import Completion
 from epochal._core.sync.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -49,17 +48,13 @@ class LoopThread:
         """Whether its thread runs."""
         return self.thread.is_alive()
 
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine in the loop; cancelling the future cancels it.
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> LoopCall[T]:
+        """Run a coroutine in the loop.
 
         Raises:
             RuntimeError: the loop is closed; the coroutine is closed too.
         """
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        except RuntimeError:
-            coroutine.close()
-            raise
+        return LoopCall(self.loop, coroutine)
 
     def stop(self, timeout: float) -> bool:
         """Cancel what runs in the loop and end the thread. May be called again, to wait longer.
@@ -78,6 +73,56 @@ class LoopThread:
             return True
         self.thread.join(timeout)
         return not self.thread.is_alive()
+
+
+class LoopCall(Generic[T]):
+    """A coroutine that runs in the loop of another thread; that thread waits for its end.
+
+    `asyncio.run_coroutine_threadsafe` returns a future whose state is guarded by a condition. A
+    Ctrl-C within that leaves it locked, and the loop would wait for it for ever.
+
+    Attributes:
+        ended: its completion, also once it is cancelled.
+    """
+
+    __slots__ = ("_loop", "_task", "ended")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
+        self.ended: Final[Completion[T]] = Completion()
+        self._loop: Final = loop
+        self._task: asyncio.Task[T] | None = None  # written and read by the loop's thread
+        try:
+            loop.call_soon_threadsafe(self._begin, coroutine)
+        except RuntimeError:
+            coroutine.close()
+            raise
+
+    def cancel(self) -> None:
+        """End it with `asyncio.CancelledError`, if it goes on. Idempotent; any thread."""
+        if not self.ended.done():
+            self.ended.set_exception(asyncio.CancelledError())
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._cancel)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        if self.ended.done():
+            coroutine.close()
+            return
+        self._task = self._loop.create_task(coroutine)
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        self._task = None  # it has this object in its callback
+        if task.cancelled():
+            self.ended.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(task.result())
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 def _run_loop(made: Completion[asyncio.AbstractEventLoop]) -> None:

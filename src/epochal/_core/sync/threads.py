@@ -33,12 +33,13 @@ import math
 import sys
 import threading
 import weakref
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from epochal._core.sync.completion import Completion
 from epochal._core.sync.forks import in_forked_child
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import NoThreadError
@@ -167,7 +168,7 @@ def attempt(work: Callable[[], Any]) -> Outcome:
         del work
 
 
-def _settle(future: Future[Any], outcome: Outcome) -> None:
+def _settle(future: Future[Any] | Completion[Any], outcome: Outcome) -> None:
     result, error = outcome
     if error is None:
         future.set_result(result)
@@ -176,8 +177,8 @@ def _settle(future: Future[Any], outcome: Outcome) -> None:
     del result, error, outcome, future  # see `attempt`
 
 
-_Job: TypeAlias = "tuple[list[Callable[[], Any]], Future[Any] | None]"
-"""The work in a list of its own, so that a cancelled future can drop it, and its future."""
+_Job: TypeAlias = "tuple[list[Callable[[], Any]], Completion[Any] | None]"
+"""The work in a list of its own, which drops it as the work begins, and its completion."""
 
 
 class ThreadPool:
@@ -218,35 +219,33 @@ class ThreadPool:
         self._queue: SimpleQueue[_Job] = SimpleQueue()
         self._workers: set[object] = set()
         self._idle: set[object] = set()
-        self._jobs: set[Future[Any]] = set()  # submitted jobs that wait or run
+        self._jobs: set[Completion[Any]] = set()  # submitted jobs that wait or run
 
-    def try_submit(self, work: Callable[[], T]) -> Future[T] | None:
+    def try_submit(self, work: Callable[[], T]) -> Completion[T] | None:
         """Run `work` on a thread of the pool.
 
         Returns:
-            Its future; cancelling it before the work has begun drops the work at once. None if the
-            pool and its queue are full.
+            Its completion; None if the pool and its queue are full.
 
         Raises:
             NoThreadError: the system starts no more threads.
         """
-        future: Future[T] = Future()
+        ended: Completion[T] = Completion()
         cell: list[Callable[[], Any]] = [work]
         del work
-        future.add_done_callback(lambda _: cell.clear())
         try:
             with self._lock:
                 if len(self._jobs) >= self._capacity:
                     return None
                 if not self._idle and len(self._workers) < self._max_threads:
                     self._start()
-                self._jobs.add(future)
-                self._queue.put((cell, future))
+                self._jobs.add(ended)
+                self._queue.put((cell, ended))
         except BaseException:
-            self._jobs.discard(future)
-            future.cancel()
+            self._jobs.discard(ended)
+            cell.clear()
             raise
-        return future
+        return ended
 
     def prepare(self) -> None:
         """Make sure that a thread waits for what is posted from now on.
@@ -296,21 +295,20 @@ class ThreadPool:
             self._leave(worker)
 
     def _do(self, worker: object, job: _Job) -> None:
-        cell, future = job
+        cell, ended = job
         try:
             self._take(worker)
-            is_wanted = future is None or future.set_running_or_notify_cancel()
-            outcome = attempt(cell.pop()) if is_wanted else (None, None)
+            outcome = attempt(cell.pop())  # none is left of a submission that was interrupted
         except BaseException as error:  # noqa: BLE001  such as no memory: the job's own failure
-            is_wanted, outcome = True, (None, error)
+            outcome = (None, error)
         with self._lock:
             # Before the result: a caller that has it finds this thread idle and a place free.
             self._idle.add(worker)
-            self._jobs.discard(future)
-        if future is not None and is_wanted:
-            with suppress(InvalidStateError):  # it failed on its way here, and was cancelled
-                _settle(future, outcome)
-        del self, job, cell, future, outcome  # see `attempt`
+            if ended is not None:
+                self._jobs.discard(ended)
+        if ended is not None:
+            _settle(ended, outcome)
+        del self, job, cell, ended, outcome  # see `attempt`
 
     def _take(self, worker: object) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -22,7 +23,6 @@ from epochal.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
 
     from rich.status import Status
 
@@ -460,33 +460,40 @@ def _is_watched() -> bool:
 
 def _watched(client: Client, ask: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
     """Send the request, and show the holders while it waits."""
-    from concurrent.futures import Future
-
-    answer: Future[dict[str, Any]] = Future()
+    # Not a Future: a Ctrl-C within its condition would come out as another error.
+    answers: SimpleQueue[dict[str, Any] | BaseException] = SimpleQueue()
 
     def run() -> None:
         try:
-            answer.set_result(ask(client))
+            answers.put(ask(client))
         except BaseException as error:  # noqa: BLE001  raised again in the waiting thread
-            answer.set_exception(error)
+            answers.put(error)
 
     threading.Thread(target=run, name="epochal ask", daemon=True).start()
-    try:
-        return answer.result(_LEEWAY_S)
-    except TimeoutError:
-        if answer.done():
-            raise
+    with suppress(Empty):
+        return _answer(answers, _LEEWAY_S)
     with error_console().status("waiting for its turn") as shown:
         # The display is optional: without it the command waits for the change all the same.
         with suppress(HostError):
-            _show_holders(client, answer, shown)
-        return answer.result()
+            _show_holders(client, answers, shown)
+        return _answer(answers, None)
 
 
-def _show_holders(client: Client, answer: Future[dict[str, Any]], shown: Status) -> None:
+def _answer(
+    answers: SimpleQueue[dict[str, Any] | BaseException], timeout: float | None
+) -> dict[str, Any]:
+    answer = answers.get(timeout=timeout)
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _show_holders(
+    client: Client, answers: SimpleQueue[dict[str, Any] | BaseException], shown: Status
+) -> None:
     # Samples come twice a second, so this ends soon after the answer.
     for kind, event in client.events():
-        if answer.done():
+        if not answers.empty():
             return
         if kind == "sample" and event["drains"]:
             shown.update(Text("\n".join(_drain_line(drain) for drain in event["drains"])))

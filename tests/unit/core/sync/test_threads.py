@@ -97,7 +97,7 @@ def test_an_error_that_is_dropped_is_freed_without_a_collection(run):
     gc.disable()
     try:
         future = run(work)
-        error = future.exception(10)
+        error = future.exception()
         del future, error
         until(lambda: made[0]() is None)  # ends with the test's time limit
     finally:
@@ -109,16 +109,16 @@ def test_an_error_that_is_dropped_is_freed_without_a_collection(run):
 
 def test_an_idle_thread_takes_the_next_job():
     pool = ThreadPool("pool")
-    idents = {pool.try_submit(threading.get_ident).result(10) for _ in range(20)}
+    idents = {pool.try_submit(threading.get_ident).result() for _ in range(20)}
     assert len(idents) == 1
 
 
 def test_a_job_that_hangs_delays_no_other():
     pool, go_on = ThreadPool("pool"), threading.Event()
     hanging = [pool.try_submit(lambda: go_on.wait(30)) for _ in range(5)]
-    assert pool.try_submit(lambda: "done").result(10) == "done"
+    assert pool.try_submit(lambda: "done").result() == "done"
     go_on.set()
-    assert all(future.result(10) for future in hanging)
+    assert all(future.result() for future in hanging)
 
 
 def test_a_full_pool_refuses_and_has_a_place_when_a_result_arrives():
@@ -127,9 +127,9 @@ def test_a_full_pool_refuses_and_has_a_place_when_a_result_arrives():
     second = pool.try_submit(lambda: "second")
     assert pool.try_submit(lambda: "third") is None
     go_on.set()
-    assert first.result(10)
+    assert first.result()
     assert pool.try_submit(lambda: "third") is not None
-    assert second.result(10) == "second"
+    assert second.result() == "second"
 
 
 def test_a_pool_starts_no_more_threads_than_it_may():
@@ -142,43 +142,25 @@ def test_a_pool_starts_no_more_threads_than_it_may():
     assert inside.empty()
     go_on.set()
     for future in futures:
-        future.result(10)
+        future.result()
     while not inside.empty():
         idents.add(inside.get())
     assert len(idents) == 2
 
 
-def test_cancelling_a_waiting_job_drops_its_work_at_once():
-    class Query:
-        """The work holds it."""
-
-    pool, go_on = ThreadPool("pool", max_threads=1), threading.Event()
-    first = pool.try_submit(lambda: go_on.wait(30))
-    query, done = Query(), []
-    held = weakref.ref(query)
-    second = pool.try_submit(lambda query=query: done.append(query))
-    del query
-    assert second.cancel()
-    assert held() is None
-    go_on.set()
-    first.result(10)
-    assert pool.try_submit(lambda: 3).result(10) == 3
-    assert done == []
-
-
 def test_an_idle_thread_ends_and_the_pool_works_on(monkeypatch):
     monkeypatch.setattr(threads, "_IDLE_S", 0.01)
     pool = ThreadPool("short-lived")
-    assert pool.try_submit(lambda: 1).result(10) == 1
+    assert pool.try_submit(lambda: 1).result() == 1
     until(lambda: all(thread.name != "short-lived" for thread in threading.enumerate()))
-    assert pool.try_submit(lambda: 2).result(10) == 2
+    assert pool.try_submit(lambda: 2).result() == 2
 
 
 def test_jobs_that_meet_ending_threads_are_not_lost(monkeypatch):
     monkeypatch.setattr(threads, "_IDLE_S", 0.0005)
     pool, pause = ThreadPool("pool"), threading.Event()
     for number in range(300):
-        assert pool.try_submit(lambda number=number: number).result(10) == number
+        assert pool.try_submit(lambda number=number: number).result() == number
         pause.wait(0.0005)
 
 
@@ -214,12 +196,12 @@ def test_a_fork_has_an_empty_pool_that_works():
     pid = os.fork()
     if pid == 0:
         try:
-            os._exit(0 if pool.try_submit(lambda: 1).result(10) == 1 else 1)
+            os._exit(0 if pool.try_submit(lambda: 1).result() == 1 else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     go_on.set()
-    assert busy.result(10)
+    assert busy.result()
 
 
 # --- the loop -------------------------------------------------------------------------------------
@@ -230,7 +212,7 @@ def test_a_loop_runs_coroutines_on_its_thread():
         return threading.current_thread().name
 
     loop = LoopThread("loop")
-    assert loop.submit(work()).result(10) == "loop"
+    assert loop.submit(work()).ended.result() == "loop"
     assert loop.stop(10)
     assert not loop.thread.is_alive()
 
@@ -250,6 +232,39 @@ def test_stopping_cancels_tasks_and_waits_for_their_ends():
     assert loop.stop(10)
     assert ended == ["ended"]
     assert loop.stop(10), "again"
+
+
+def test_a_cancelled_call_ends_at_once_and_in_its_loop():
+    ended = threading.Event()
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    loop = LoopThread("loop")
+    call = loop.submit(work())
+    until(lambda: asyncio.all_tasks(loop.loop))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        call.ended.result()
+    assert ended.wait(10)
+    early = loop.submit(work())
+    early.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        early.ended.result()
+    assert loop.stop(10)
+
+
+def test_an_error_of_a_call_is_its_result():
+    async def work():
+        raise ValueError("no")
+
+    loop = LoopThread("loop")
+    with pytest.raises(ValueError, match="no"):
+        loop.submit(work()).ended.result()
+    assert loop.stop(10)
 
 
 def test_a_stopped_loop_refuses_and_closes_the_coroutine():
