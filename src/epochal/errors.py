@@ -58,7 +58,7 @@
     │   ├── FunctionError                  a plugin's function raised, or broke its promise
     │   ├── QueryTimeoutError              (also a TimeoutError)
     │   ├── QueryCancelledError
-    │   └── BusyError                      too many queries are being planned
+    │   └── BusyError                      no room for it now: planning, memory
     └── ToolError                      a call of an agent's tool
         ├── ToolArgumentError              (also a ValueError) its arguments do not fit
         ├── ToolChangedError               it is not what the caller saw
@@ -592,10 +592,12 @@ class QueryCancelledError(QueryError):
 
 
 class BusyError(QueryError):
-    """Too many queries are being planned, and too many wait for that; try again later."""
+    """No room for a query: too many are being planned, or memory is short. Try again later."""
 
-    def __init__(self) -> None:
-        super().__init__("too many queries are being planned at once; try again in a moment")
+    def __init__(
+        self, message: str = "too many queries are being planned at once; try again in a moment"
+    ) -> None:
+        super().__init__(message)
 
 
 # --- calls of tools ----------------------------------------------------------------------------

@@ -247,6 +247,7 @@ def test_the_page_needs_no_other_server(served):
 def test_the_oldest_query_is_ended_when_memory_is_short(start_service, caplog):
     served = start_service(limits=ServiceLimits(memory_bytes=1, stop_s=5.0))
     answer = served.query("SELECT count(*) FROM generate_series(1, 1000000000000) WHERE value < 0")
-    assert (answer.status_code, answer.json()["code"]) == (400, "query")
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert answer.headers["retry-after"]
     assert "short of memory" in answer.json()["detail"]
     assert "a query was ended" in caplog.text

@@ -399,7 +399,7 @@ class Database:
     def stop_oldest(self) -> str | None:
         """End the query that has run longest, for a host that is short of memory.
 
-        Its reader gets a `QueryError`.
+        Its reader gets a `BusyError`: the query may be an innocent one.
 
         Returns:
             Its SQL; None if no query runs.

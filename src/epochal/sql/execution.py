@@ -47,6 +47,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal.errors import (
+    BusyError,
     FunctionError,
     QueryCancelledError,
     QueryError,
@@ -230,6 +231,7 @@ class Execution:
         Raises:
             QueryTimeoutError: its time limit is reached.
             QueryCancelledError: it was cancelled.
+            BusyError: it was ended because the process is short of memory.
             QueryError: its result was closed, or it failed before.
         """
         self._expire()
@@ -238,7 +240,11 @@ class Execution:
             return
         if reason is EndReason.EXPIRED:
             raise QueryTimeoutError(f"the query did not end within {self.timeout:g} s: {self.sql}")
-        kind = QueryCancelledError if reason in _CANCELLED else QueryError
+        kind: type[QueryError] = QueryError
+        if reason in _CANCELLED:
+            kind = QueryCancelledError
+        elif reason is EndReason.NO_MEMORY:
+            kind = BusyError  # perhaps another query's fault
         raise kind(f"the query {reason.value}: {self.sql}")
 
     @contextmanager
