@@ -10,20 +10,34 @@ came from elsewhere. `read_document` reads and verifies an epoch's document (`Ep
     runtime.load(read_artifact("plugins/geo.py"))
 """
 
-from epochal._core.plugin.artifact import EXTENSIONS, MAX_BYTES, MAX_FILES, Artifact, read_artifact
+from epochal._core.plugin.artifact import (
+    EXTENSIONS,
+    MAX_BYTES,
+    MAX_FILES,
+    Artifact,
+    is_plugin_folder,
+    read_artifact,
+)
+from epochal._core.plugin.declared_exports import DeclaredColumn, DeclaredExport
 from epochal._core.plugin.discovery import read_folder
 from epochal._core.plugin.document import EpochDocument, PluginRecord, read_document
 from epochal._core.plugin.manifest import Manifest, Requirement, is_plugin_id, read_manifest
+from epochal._core.plugin.wasm_sections import embed_manifest, embedded_manifests
 
 __all__ = [
     "EXTENSIONS",
     "MAX_BYTES",
     "MAX_FILES",
     "Artifact",
+    "DeclaredColumn",
+    "DeclaredExport",
     "EpochDocument",
     "Manifest",
     "PluginRecord",
     "Requirement",
+    "embed_manifest",
+    "embedded_manifests",
+    "is_plugin_folder",
     "is_plugin_id",
     "read_artifact",
     "read_document",

@@ -27,6 +27,8 @@
     │   ├── HandOverError                  its state could not be exported or imported
     │   ├── PrepareError                   it raised as a host prepared it, before it was published
     │   ├── HookAnswerError                its hook returned a value that the host cannot take
+    │   ├── GuestError                     its WebAssembly trapped, or broke the interface
+    │   │   └── GuestTimeoutError              (also a TimeoutError) a call of it took too long
     │   └── ShutdownError                  only in reports: a failing shutdown rolls nothing back
     ├── RefusedError                   the change would break a rule
     │   ├── CapabilityError
@@ -299,6 +301,27 @@ class PrepareError(PluginError):
 
 class HookAnswerError(PluginError):
     """A hook's implementation returned a value that the host cannot take, such as a coroutine."""
+
+
+class GuestError(PluginError):
+    """A call into a WebAssembly plugin trapped, failed, or returned data that it may not.
+
+    Attributes:
+        function: the function of the module that was called.
+        backtrace: the module's functions at a trap, innermost first; empty for no trap.
+    """
+
+    def __init__(
+        self, message: str, *, plugin: str, function: str, backtrace: Sequence[str] = ()
+    ) -> None:
+        self.function = function
+        self.backtrace = tuple(backtrace)
+        trace = "".join(f"\n  in {frame}" for frame in self.backtrace)
+        super().__init__(f"{function} of plugin {plugin!r} {message}{trace}", plugin=plugin)
+
+
+class GuestTimeoutError(GuestError, TimeoutError):
+    """A call into a WebAssembly plugin was stopped, at its time limit or by a change."""
 
 
 class ShutdownError(PluginError):

@@ -54,7 +54,7 @@ from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import NoStoreError, UnknownPluginError
 from epochal.events import EventStream, StoreFaulted
 from epochal.loaders import _worker_processes as _worker_processes  # so that pools find plugins
-from epochal.loaders.python_namespace import PythonNamespace
+from epochal.loaders.languages import loaders_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -152,7 +152,7 @@ class Runtime(EpochReader):
         restore: Restore = "strict",
         keep: Keep | None = None,
     ) -> None:
-        self._epochs: Final = EpochStore(self, PythonNamespace)
+        self._epochs: Final = EpochStore(self, loaders_for(store))
         self.events: Final[EventStream] = self._epochs.events
         self._grants: Final = DEFAULT_GRANTS if grants is None else checked_grants(grants)
         self._timeouts: Final = Limits(drain_timeout, phase_timeout, pause_timeout)

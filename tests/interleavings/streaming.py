@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from epochal._core.generation.kind import Export, Opened
+from epochal._core.sync.retry import RetryPolicy
 from epochal._core.use.gate import GateClosure
 from epochal.jobs import flow as flows
 from epochal.jobs.endpoints import FlowEndpoints
 from epochal.jobs.flow import Flow, StreamOptions
-from epochal.jobs.retry import RetryPolicy
 from epochal.kinds import sink, stream
 from tests.interleavings.exploring import Program, every, replaced
 

@@ -7,8 +7,11 @@ import zipfile
 
 import pytest
 from tests.server.conftest import GEO
+from tests.wasm_modules import SAME, manifest, module
+from tests.wasm_modules import number as constant
 
 from epochal._core.sync.fifo_lock import Ticket
+from epochal.artifact import embedded_manifests
 
 
 def version(served):
@@ -53,10 +56,35 @@ def test_put_takes_archives_of_a_package(served, archive):
     assert version(served) == "3.0"
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_put_takes_a_module_and_an_archive_of_its_folder(served, folder):
+    content = constant(4.0, version="4.0").files["geo.wasm"]
+    if folder:
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w") as packed:
+            packed.writestr("geo/code.wasm", content)
+            packed.writestr("geo/plugin.toml", embedded_manifests(content)[0])
+        content = sink.getvalue()
+        answer = served.put("geo", content)
+        assert (answer.status_code, answer.json()["code"]) == (422, "manifest")  # it has two
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w") as packed:
+            packed.writestr("geo/code.wasm", module(SAME))
+            packed.writestr("geo/plugin.toml", manifest(SIGNATURE, version="4.0"))
+        content = sink.getvalue()
+    answer = served.put("geo", content)
+    assert answer.status_code == 200, answer.text
+    assert served.service.runtime.generation("geo").version == "4.0"
+
+
+SIGNATURE = 'same = "(a: utf8) -> utf8"'
+
+
 @pytest.mark.parametrize(
     ("content", "status", "code"),
     [
         ("", 400, "request"),
+        (b"\0asm and then nothing", 422, "manifest"),
         ("x = 1\n", 422, "manifest"),
         (GEO.format(version="2.0").replace('"geo"', '"geometry"'), 422, "artifact"),
         (GEO.format(version="2.0") + "\n1/0\n", 422, "link"),

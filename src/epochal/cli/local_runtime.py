@@ -32,7 +32,7 @@ Plugins = Annotated[
         "--plugin",
         "-p",
         metavar="PATH",
-        help="A plugin to load: a .py file or a package's folder. May be given several times.",
+        help="A plugin to load: a .py or .wasm file, or a folder. May be given several times.",
         show_default=False,
     ),
 ]

@@ -25,6 +25,7 @@ from epochal.cli.commands.service import (
     rollback,
     status,
 )
+from epochal.cli.commands.wasm import wasm
 
 app = typer.Typer(
     name="epochal",
@@ -69,5 +70,6 @@ app.command()(check)
 app.command()(new)
 app.command()(explain)
 app.command()(serve)
+app.add_typer(wasm)
 for ask in (status, plugins, load, reload, remove, rollback, history, jobs, streams, events):
     app.command(rich_help_panel="Ask a running service")(ask)

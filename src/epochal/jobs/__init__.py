@@ -18,6 +18,7 @@ except ImportError as error:  # pragma: no cover  # the test environment has it
         f"epochal.jobs needs the extra 'jobs': pip install 'epochal[jobs]' ({error})"
     ) from error
 
+from epochal._core.sync.retry import Circuit, RetryPolicy
 from epochal.jobs.events import (
     BreakerMoved,
     FlowFailed,
@@ -28,7 +29,6 @@ from epochal.jobs.events import (
     WorkersBusy,
 )
 from epochal.jobs.flow import Flow, FlowStatus
-from epochal.jobs.retry import Circuit, RetryPolicy
 from epochal.jobs.runner import Jobs
 from epochal.jobs.status import JobStatus
 from epochal.jobs.streams import Streams

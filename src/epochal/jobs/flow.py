@@ -30,11 +30,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.sync.completion import Completion
+from epochal._core.sync.retry import Breaker, Circuit, RetryPolicy
 from epochal._core.sync.threads import start_thread
 from epochal.errors import HostError, RuntimeClosedError, format_error
 from epochal.jobs.endpoints import EndpointError, locked_endpoints
 from epochal.jobs.events import FlowFailed
-from epochal.jobs.retry import Breaker, Circuit, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from epochal.jobs.positions import NEVER_S, Position
 
 if TYPE_CHECKING:
-    from epochal.jobs.retry import Breaker
+    from epochal._core.sync.retry import Breaker
     from epochal.jobs.triggers import Trigger
     from epochal.kinds.job import Schedule
 

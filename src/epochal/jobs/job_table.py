@@ -13,6 +13,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.sync.retry import Breaker, RetryPolicy
 from epochal.errors import format_error
 from epochal.jobs.events import (
     BreakerMoved,
@@ -23,7 +24,6 @@ from epochal.jobs.events import (
     WorkersBusy,
 )
 from epochal.jobs.job_state import RECHECK_S, JobState, Run
-from epochal.jobs.retry import Breaker, RetryPolicy
 from epochal.jobs.triggers import trigger_of
 
 if TYPE_CHECKING:

@@ -38,13 +38,13 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.generation.ambient import leave_all
 from epochal._core.sync.completion import Completion
+from epochal._core.sync.retry import RetryPolicy
 from epochal.errors import ForkedRuntimeError, HostError, UnknownExportError, format_error
 from epochal.events import ChangeCommitted, Event, EventsMissed, StoreFaulted, SubscriberFailed
 from epochal.jobs.clock_monitor import Clock, Drift, Heartbeat
 from epochal.jobs.job_table import JobTable
 from epochal.jobs.ownership import claim
 from epochal.jobs.positions import Positions
-from epochal.jobs.retry import RetryPolicy
 from epochal.jobs.run import Outcome, run_job
 from epochal.jobs.status import JobStatus, status_of
 from epochal.jobs.timer import JobTimer

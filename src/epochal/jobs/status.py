@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from epochal._core.sync.retry import Circuit
     from epochal.jobs.job_state import JobState
-    from epochal.jobs.retry import Circuit
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,12 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from epochal._core.sync.retry import RetryPolicy
 from epochal.errors import HostError
 from epochal.events import ChangeCommitted, EventsMissed
 from epochal.jobs.endpoints import KINDS
 from epochal.jobs.flow import Flow, FlowStatus, StreamOptions
 from epochal.jobs.ownership import claim
-from epochal.jobs.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

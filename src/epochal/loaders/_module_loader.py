@@ -35,7 +35,7 @@ class MemoryLoader:
         self.name: Final = name
         self.path: Final = path
         self.file: Final = namespace.file_name(path)
-        self.source: Final = namespace.artifact.files[path]
+        self.source: Final = namespace.sources[path]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """None: the import system shall make an ordinary module."""

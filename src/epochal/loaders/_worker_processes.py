@@ -30,7 +30,7 @@ import shutil
 import threading
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal._core.introspect.object_names import MODULE_OF_NAME, dict_of_type
 from epochal._core.plugin.artifact import Artifact
@@ -38,7 +38,10 @@ from epochal._core.sync.forks import free_in_child
 from epochal._core.use.lease import LeasedCallable
 from epochal.loaders import _module_registry as registry
 from epochal.loaders._module_views import runs_code_of
-from epochal.loaders.python_namespace import PythonNamespace
+from epochal.loaders.languages import open_replica
+
+if TYPE_CHECKING:
+    from epochal.loaders.python_namespace import PythonNamespace
 
 _MOST_REPLICAS: Final = 8
 
@@ -145,7 +148,7 @@ def _make_replica(code: Code) -> PythonNamespace:
     with _lock:
         replica = _replicas.pop(code.digest, None)
         if replica is None:
-            replica = PythonNamespace(artifact, plugin, number, vendored, public=public)
+            replica = open_replica(artifact, plugin, number, vendored, public)
             replica.code = code
         _replicas[code.digest] = replica
         surplus = [_replicas.pop(digest) for digest in list(_replicas)[:-_MOST_REPLICAS]]

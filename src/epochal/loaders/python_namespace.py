@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from epochal._core.generation.generation import Generation
     from epochal._core.plugin.artifact import Artifact
+    from epochal._core.plugin.candidate import Candidate
     from epochal.loaders._compiler import Compiled
     from epochal.loaders._worker_processes import Code
 
@@ -79,6 +80,8 @@ class PythonNamespace:
         public: the public name of its root module; empty for one that is free.
         in_subprocess: whether its code is compiled in another process, which keeps compiling from
             holding up operations and costs a process.
+        has_own_files: whether its modules are the artifact's files. If not, there is one module,
+            and a subclass sets `sources` before it is executed.
 
     Attributes:
         plugin: the plugin's id.
@@ -92,6 +95,7 @@ class PythonNamespace:
         builtins: the builtins of its modules, and of no other.
         modules: the modules loaded so far, by private name.
         artifact: the plugin's bytes.
+        sources: the code of its modules, by path.
         compiled: results of the other process, for the next generation of the same source; None if
             code is compiled in this process.
     """
@@ -105,6 +109,7 @@ class PythonNamespace:
         *,
         public: str = "",
         in_subprocess: bool = False,
+        has_own_files: bool = True,
     ) -> None:
         self.public_root: Final = public or public_root(plugin, artifact)
         self.owner: Callable[[], Generation | None] = _nobody
@@ -115,6 +120,8 @@ class PythonNamespace:
         self.tag: Final = tag
         self.root_name: Final = f"{plugin}__{tag}"
         self.artifact: Final = artifact
+        self.sources: Mapping[str, bytes] = artifact.files if has_own_files else {}
+        self._is_package: Final = has_own_files and artifact.is_package
         self.compiled: Final[list[Compiled] | None] = [] if in_subprocess else None
         self.plugin: Final = plugin
         self.number: Final = generation
@@ -123,7 +130,7 @@ class PythonNamespace:
         self._closed = False
         self._files: Final[list[str]] = []
         self._packages: Final = (
-            _folders_with_code(artifact.files) if artifact.is_package else frozenset()
+            _folders_with_code(artifact.files) if self._is_package else frozenset()
         )
         self._names: NameMap | None = None  # from the first import on, like the proxies
         self._proxies: dict[str, ModuleType] | None = None
@@ -192,7 +199,7 @@ class PythonNamespace:
         if vendored:
             folder = f"{self.root_name}.{vendored.replace('/', '.')}"
             tops = {name: f"{folder}.{name}" for name in top_names(self.artifact.files, vendored)}
-        if self.artifact.is_package:
+        if self._is_package:
             tops.setdefault(self.artifact.name, self.root_name)
         return {**tops, self.public_root: self.root_name, plugin: self.root_name}
 
@@ -216,7 +223,7 @@ class PythonNamespace:
         if located is None:
             return None
         path, is_package = located
-        if path not in self.artifact.files:
+        if path not in self.sources:
             spec, file = ModuleSpec(name, None, is_package=True), self.file_name(path)
         else:
             loader = MemoryLoader(self, name, path, is_package=is_package)
@@ -338,8 +345,8 @@ class PythonNamespace:
         For a package without `__init__.py` that file is not in the artifact.
         """
         if name == self.root_name:
-            return self.artifact.root, self.artifact.is_package
-        if not self.artifact.is_package or not name.startswith(f"{self.root_name}."):
+            return self.artifact.root, self._is_package
+        if not self._is_package or not name.startswith(f"{self.root_name}."):
             return None
         stem = name[len(self.root_name) + 1 :].replace(".", "/")
         files = self.artifact.files
@@ -348,6 +355,17 @@ class PythonNamespace:
         if f"{stem}.py" in files:
             return f"{stem}.py", False
         return (f"{stem}/__init__.py", True) if stem in self._packages else None
+
+
+def load_python(candidate: Candidate, number: int, *, in_subprocess: bool) -> PythonNamespace:
+    """Make the namespace of a generation (`epochal._core.generation.generation.Loader`)."""
+    return PythonNamespace(
+        candidate.artifact,
+        candidate.plugin,
+        number,
+        candidate.manifest.vendored,
+        in_subprocess=in_subprocess,
+    )
 
 
 def _nobody() -> None:

@@ -197,7 +197,7 @@ async def _read_artifact(request: Request, plugin: str | None) -> Artifact:
     content = await read_body(request, limits.upload_bytes, limits.body_s)
     if not content:
         bad_request(
-            "the body is empty; send a .py file, a .zip or .tar.gz of a package, or a wheel"
+            "the body is empty; send a .py or .wasm file, a .zip or .tar.gz of a folder, or a wheel"
         )
     # On a thread: it unpacks and hashes megabytes.
     artifact = await asyncio.to_thread(

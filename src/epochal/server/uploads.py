@@ -1,4 +1,4 @@
-"""Uploads as artifacts: a Python file, an archive of a package's folder, or a wheel.
+"""Uploads as artifacts: a Python or WebAssembly file, an archive of a folder, or a wheel.
 
 Nothing is unpacked to disk: the archive's files are read into memory and become the artifact. Their
 sizes are counted as they are read; the archive's own numbers are not trusted. So there is no folder
@@ -16,7 +16,7 @@ import zipfile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from epochal.artifact import EXTENSIONS, MAX_FILES, Artifact
+from epochal.artifact import EXTENSIONS, MAX_FILES, Artifact, is_plugin_folder
 from epochal.errors import ArtifactError, format_error
 from epochal.server.problem_details import Problem
 
@@ -30,14 +30,16 @@ UPLOAD_TYPES: Final = (
     "text/x-python",
     "application/zip",
     "application/gzip",
+    "application/wasm",
     "application/octet-stream",
 )
-"""The media types of an upload; which of the three it is, its first bytes show."""
+"""The media types of an upload; which of them it is, its first bytes show."""
 
 _FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _GZIP: Final = b"\x1f\x8b"
+_WASM: Final = b"\0asm"
 _CHUNK: Final = 1 << 16
 
 
@@ -60,7 +62,7 @@ def check_upload_type(kind: str) -> None:
 
 
 def read_upload(content: bytes, plugin: str, *, unpacked_bytes: int) -> Artifact:
-    """Make an artifact of an upload; its first bytes show which of the three it is.
+    """Make an artifact of an upload; its first bytes show which of them it is.
 
     Args:
         content: the upload.
@@ -75,6 +77,8 @@ def read_upload(content: bytes, plugin: str, *, unpacked_bytes: int) -> Artifact
         entries = _zip_entries(content)
     elif content.startswith(_GZIP):
         entries = _tar_entries(content, unpacked_bytes)
+    elif content.startswith(_WASM):
+        return Artifact(plugin, {f"{plugin}.wasm": content})
     else:
         return Artifact(plugin, {f"{plugin}.py": content})
     try:
@@ -173,17 +177,17 @@ def _artifact(files: dict[str, bytes], plugin: str) -> Artifact:
                 "install it on the server and list it in `dependencies`",
                 plugin=plugin,
             )
-    if "__init__.py" in files:
+    if is_plugin_folder(files):
         return Artifact(plugin, files, is_package=True)
     tops = {name.partition("/")[0] for name in files}
     top = next(iter(tops), "")
-    if len(tops) == 1 and f"{top}/__init__.py" in files:
-        inside = {name.removeprefix(f"{top}/"): content for name, content in files.items()}
+    inside = {name.removeprefix(f"{top}/"): content for name, content in files.items()}
+    if len(tops) == 1 and is_plugin_folder(inside):
         return Artifact(top, inside, is_package=True)
-    if len(files) == 1 and top.endswith(".py"):
-        return Artifact(top.removesuffix(".py"), files)
+    if len(files) == 1 and top.endswith((".py", ".wasm")):
+        return Artifact(top.rpartition(".")[0], files)
     raise ArtifactError(
-        "the archive holds neither one package's folder nor one .py file; at its top: "
+        "the archive holds neither one plugin's folder nor one .py or .wasm file; at its top: "
         f"{', '.join(sorted(tops)[:10]) or 'nothing'}",
         plugin=plugin,
     )

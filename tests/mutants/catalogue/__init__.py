@@ -20,6 +20,7 @@ from tests.mutants.catalogue import (
     stopping,
     storage,
     streams,
+    wasm,
 )
 
 AREAS = (
@@ -38,5 +39,6 @@ AREAS = (
     pairs,
     stopping,
     stages,
+    wasm,
 )
 MUTANTS = tuple(mutant for area in AREAS for mutant in area.MUTANTS)

@@ -67,7 +67,7 @@ MUTANTS = (
         "jobs.breaker-opens",
         "jobs",
         "a breaker never opens",
-        module="epochal.jobs.retry",
+        module="epochal._core.sync.retry",
         where="Breaker.record_failure",
         at="if 0 / test.values[1]",
         edit=replace("False"),

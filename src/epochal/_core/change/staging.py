@@ -195,7 +195,8 @@ class Staging:
         self._epochs.generations.add(generation)
         self.generations.append(generation)
         # Before the first epoch there are no operations that compiling could hold up.
-        open_namespace = partial(self._epochs.open_namespace, in_subprocess=self.old.number > 0)
+        loader = self._epochs.loaders[candidate.artifact.language]
+        open_namespace = partial(loader, in_subprocess=self.old.number > 0)
         generation.prepare(open_namespace, self._required(generation))
         old = self.old.generations.get(candidate.plugin)
         if old is not None:

@@ -36,7 +36,7 @@ from epochal.events import EventStream, StateChanged
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from epochal._core.generation.generation import Generation, Namespace
+    from epochal._core.generation.generation import Generation, Loader
     from epochal._core.generation.kind import Export
     from epochal._core.generation.operation import Operation
     from epochal._core.generation.states import LifecycleState
@@ -317,7 +317,7 @@ class EpochStore:
 
     Args:
         reader: gets the current epoch as its attribute.
-        open_namespace: the loader.
+        loaders: by the language of the code (`Artifact.language`).
 
     Attributes:
         ambient: finds the operation that the running code belongs to.
@@ -325,7 +325,7 @@ class EpochStore:
         events: receives what happens.
         operations: the labelled operations that run.
         generations: every generation that is still referred to.
-        open_namespace: the loader.
+        loaders: by the language of the code.
     """
 
     __slots__ = (
@@ -334,12 +334,12 @@ class EpochStore:
         "ambient",
         "events",
         "generations",
-        "open_namespace",
+        "loaders",
         "operations",
         "turn",
     )
 
-    def __init__(self, reader: EpochReader, open_namespace: Callable[..., Namespace]) -> None:
+    def __init__(self, reader: EpochReader, loaders: Mapping[str, Loader]) -> None:
         self._reader: Final = reader
         self._numbers: Final[defaultdict[str, itertools.count[int]]] = defaultdict(itertools.count)
         self.ambient: Final[Ambient[Operation]] = Ambient()
@@ -347,7 +347,7 @@ class EpochStore:
         self.events: Final = EventStream()
         self.operations: Final[WeakRegistry[Operation]] = WeakRegistry()
         self.generations: Final[WeakRegistry[Generation]] = WeakRegistry()
-        self.open_namespace: Final = open_namespace
+        self.loaders: Final = loaders
         self.publish(Epoch())
 
     @property

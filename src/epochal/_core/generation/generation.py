@@ -65,7 +65,6 @@ if TYPE_CHECKING:
     from epochal._core.generation.states import LifecycleState
     from epochal._core.generation.table_succession import TableSuccession
     from epochal._core.generation.watched_table import Item, Put
-    from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.candidate import Candidate
     from epochal._core.sync.weak_registry import WeakRegistry
     from epochal._core.use.lease import Lease
@@ -106,6 +105,21 @@ class Namespace(Protocol):
 
     def close(self) -> None:
         """Leave every process-wide table."""
+
+
+class Loader(Protocol):
+    """Makes the namespaces of plugins in one language."""
+
+    def __call__(self, candidate: Candidate, number: int, *, in_subprocess: bool) -> Namespace:
+        """Make the namespace of a generation; runs no plugin code.
+
+        Args:
+            candidate: all that determines it.
+            number: its number.
+            in_subprocess: whether its code had better be compiled in another process, since there
+                are operations that compiling could hold up.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +347,7 @@ class Generation:
 
     def prepare(
         self,
-        open_namespace: Callable[[Artifact, str, int, str], Namespace],
+        open_namespace: Callable[[Candidate, int], Namespace],
         required: Mapping[str, LeasedGeneration],
     ) -> None:
         """Make the namespace and the context. Runs no plugin code.
@@ -343,9 +357,7 @@ class Generation:
             required: the linked generation of each plugin that this one requires.
         """
         manifest, grants = self.candidate.manifest, self.candidate.grants
-        self._namespace = open_namespace(
-            self.candidate.artifact, self.plugin, self.number, manifest.vendored
-        )
+        self._namespace = open_namespace(self.candidate, self.number)
         self._namespace.owner = weakref.ref(self)
         self._context = PluginContext(
             self.plugin,

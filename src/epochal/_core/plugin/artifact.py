@@ -22,12 +22,16 @@ from typing import TYPE_CHECKING, Final
 from epochal.errors import ArtifactError, format_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 MAX_FILES: Final = 10_000
 MAX_BYTES: Final = 256 * 1024 * 1024
 
 EXTENSIONS: Final = (".so", ".pyd", ".dylib", ".dll")
+
+WASM: Final = ".wasm"
+PACKAGE_ROOT: Final = "__init__.py"
+PACKAGE_MANIFEST: Final = "plugin.toml"
 
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -39,7 +43,8 @@ class Artifact:
     Attributes:
         name: the file's stem or the package folder's name.
         files: POSIX path relative to the plugin -> bytes. One entry for a single file.
-        is_package: whether `__init__.py` is the root module, rather than the one file.
+        is_package: whether it was a folder: a Python package, or a `plugin.toml` with the `.wasm`
+            module beside it.
         origin: the path that it was read from; None if it was never a file here.
         digest: SHA-256 in hexadecimal.
     """
@@ -57,11 +62,31 @@ class Artifact:
     @property
     def root(self) -> str:
         """The path of the root module within `files`."""
-        return "__init__.py" if self.is_package else next(iter(self.files))
+        if not self.is_package:
+            return next(iter(self.files))
+        return wasm_root(self.files) or PACKAGE_ROOT
+
+    @property
+    def language(self) -> str:
+        """What its code is: `python` or `wasm`."""
+        return "wasm" if self.root.endswith(WASM) else "python"
+
+
+def is_plugin_folder(files: Iterable[str]) -> bool:
+    """Whether the paths in a folder are those of a plugin: of a package, or a module's."""
+    names = [*files]
+    return PACKAGE_ROOT in names or wasm_root(names) is not None
+
+
+def wasm_root(names: Collection[str]) -> str | None:
+    """The WebAssembly module of a folder; None for a Python package or another folder."""
+    if PACKAGE_ROOT in names or PACKAGE_MANIFEST not in names:
+        return None
+    return min((name for name in names if name.endswith(WASM) and "/" not in name), default=None)
 
 
 def read_artifact(source: str | os.PathLike[str]) -> Artifact:
-    """Read a plugin from a Python file or a package's folder.
+    """Read a plugin from a Python file, a `.wasm` file, or a folder of one of the two languages.
 
     Bytecode caches and hidden files are left out, and links to folders are not followed.
 
@@ -91,9 +116,9 @@ def read_artifact(source: str | os.PathLike[str]) -> Artifact:
 def _read(path: Path) -> Artifact:
     if os.path.isdir(path):  # noqa: PTH112  pathlib's raises for a folder that is closed to us
         return _read_package(path)
-    if path.suffix != ".py" and path.exists():
+    if path.suffix not in (".py", WASM) and path.exists():
         raise ArtifactError(
-            f"{shown(path)} is not a plugin: expected a .py file or a package's folder"
+            f"{shown(path)} is not a plugin: expected a .py or .wasm file, or a plugin's folder"
         )
     if not path.exists() and path.with_name(f"{path.name}.py").exists():
         raise ArtifactError(f"{shown(path)} does not exist; do you mean {shown(path)}.py?")
@@ -107,7 +132,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def _read_package(folder: Path) -> Artifact:
-    if not os.path.isfile(folder / "__init__.py"):  # noqa: PTH113  as above
+    if not os.path.isfile(folder / PACKAGE_ROOT) and not has_wasm_root(folder):  # noqa: PTH113
         raise ArtifactError(_not_a_package(folder))
     files: dict[str, bytes] = {}
     left = MAX_BYTES
@@ -126,11 +151,23 @@ def _read_package(folder: Path) -> Artifact:
     return Artifact(folder.absolute().name, files, is_package=True, origin=folder.absolute())
 
 
+def has_wasm_root(folder: Path) -> bool:
+    """Whether a folder has a `plugin.toml` and a WebAssembly module beside it. Never raises."""
+    try:
+        names = os.listdir(folder) if os.path.isfile(folder / PACKAGE_MANIFEST) else []  # noqa: PTH113, PTH208  as above
+    except OSError:
+        return False
+    return wasm_root(names) is not None
+
+
 def _not_a_package(folder: Path) -> str:
     """Why a folder is not a plugin; a folder of plugins is often meant by it."""
     inside = sorted(shown(path.name) for path in folder.glob("*.py"))
     if not inside:
-        return f"{shown(folder)} is not a plugin: a package needs an __init__.py"
+        return (
+            f"{shown(folder)} is not a plugin: a package needs an __init__.py, and a WebAssembly "
+            "plugin's folder a plugin.toml with the .wasm file beside it"
+        )
     some = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
     return (
         f"{shown(folder)} is a folder of files ({some}) and not one plugin: give the path of one, "

@@ -1,4 +1,4 @@
-"""The plugins in a folder: its `.py` files and packages that have a manifest.
+"""The plugins in a folder: its `.py` and `.wasm` files and its folders that have a manifest.
 
 A file without a manifest is not a plugin: the test beside its plugin, a module of the host's.
 Hidden files and folders are left out.
@@ -10,7 +10,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epochal._core.plugin.artifact import Artifact, read_artifact
+from epochal._core.plugin.artifact import (
+    PACKAGE_ROOT,
+    WASM,
+    Artifact,
+    has_wasm_root,
+    read_artifact,
+)
 from epochal._core.plugin.manifest import has_manifest
 from epochal.errors import HostError
 
@@ -33,7 +39,7 @@ def read_folder(folder: str | PathLike[str]) -> list[Artifact]:
 
 
 def sources_in(folder: Path) -> list[Path]:
-    """The `.py` files and packages in a folder, plugins or not; empty if there is no folder."""
+    """The files and folders that may be plugins, or not; empty if there is no folder."""
     try:
         visible = [path for path in folder.iterdir() if path.name[0] != "."]
     except OSError:
@@ -42,7 +48,9 @@ def sources_in(folder: Path) -> list[Path]:
 
 
 def is_source(path: Path) -> bool:
-    """Whether a path is a `.py` file or a package, plugin or not. Never raises."""
+    """Whether a path has the form of a plugin, and may be one or not. Never raises."""
     # Not pathlib's: it raises for a folder that is closed to us.
     is_file = os.path.isfile
-    return (path.suffix == ".py" and is_file(path)) or is_file(path / "__init__.py")
+    if path.suffix in (".py", WASM) and is_file(path):
+        return True
+    return is_file(path / PACKAGE_ROOT) or has_wasm_root(path)

@@ -18,6 +18,9 @@ A plugin that cannot be there twice, since it has a port or a name in a registry
 second, says `handover = "stop-first"`: its active version is shut down before a new one starts.
 ``config = "Settings"`` names the class that the host's configuration must fit (see `settings`).
 
+A WebAssembly plugin has the same keys, in the custom section `epochal.plugin` of its `.wasm` file
+or in the `plugin.toml` of its folder, and its exports with their types (see `declared_exports`).
+
 All faults are reported together, each in a line that names the place and the expected value.
 """
 
@@ -31,9 +34,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from packaging.version import InvalidVersion, Version
 
-from epochal._core.plugin.artifact import shown
+from epochal._core.plugin.artifact import PACKAGE_MANIFEST, WASM, shown
 from epochal._core.plugin.capabilities import is_capability
-from epochal.errors import ManifestError, format_error
+from epochal.errors import ArtifactError, ManifestError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from epochal._core.plugin.artifact import Artifact
+    from epochal._core.plugin.declared_exports import DeclaredExport
 
 _KEYS: Final = (
     "id",
@@ -53,7 +57,11 @@ _KEYS: Final = (
     "vendored",
     "handover",
     "config",
+    "exports",
+    "stateful",
 )
+_OF_PYTHON: Final = ("dependencies", "vendored", "config")
+_OF_WASM: Final = ("exports", "stateful")
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _CURLY_QUOTES: Final = re.compile("[\u2018\u2019\u201c\u201d\u201e]")
 _OPENING: Final = re.compile(r"^# /// plugin[ \t]*$")
@@ -62,6 +70,10 @@ _STOP_FIRST: Final = "stop-first"
 _HANDOVERS: Final = ("side-by-side", _STOP_FIRST)
 _MAX_SHOWN: Final = 200
 _MAX_REQUIREMENT: Final = 1_000
+_NO_SECTION: Final = (
+    ": has no manifest; write one to a .toml file and put it in with "
+    "`epochal wasm embed MODULE.wasm MANIFEST.toml`, or put it beside the module as plugin.toml"
+)
 _NEARLY_OPENING: Final = re.compile(r"\s*#+\s*/{2,}\s*plug\w*\s*", re.IGNORECASE)
 
 
@@ -92,6 +104,8 @@ class Manifest:
             (`handover = "stop-first"`), rather than after it.
         config: the name of the class in its root module that its configuration must fit; empty if
             there is none.
+        exports: those that it declares, since its code has no annotations.
+        stateful: whether its code keeps state between calls, and so runs in one instance.
     """
 
     id: str
@@ -103,6 +117,8 @@ class Manifest:
     vendored: str = ""
     stops_first: bool = False
     config: str = ""
+    exports: tuple[DeclaredExport, ...] = ()
+    stateful: bool = False
 
 
 def is_plugin_id(text: str) -> bool:
@@ -129,10 +145,21 @@ def read_manifest(artifact: Artifact) -> Manifest:
 
 def has_manifest(artifact: Artifact) -> bool:
     """Whether an artifact has a manifest, correct or not: whether it is meant as a plugin."""
-    if artifact.is_package and "plugin.toml" in artifact.files:
+    if artifact.is_package and PACKAGE_MANIFEST in artifact.files:
         return True
+    if artifact.language == "wasm":
+        return _has_section(artifact.files[artifact.root])
     text = artifact.files[artifact.root].decode("utf-8-sig", errors="replace")
     return any(_OPENING.match(line) for line in text.splitlines())
+
+
+def _has_section(content: bytes) -> bool:
+    from epochal._core.plugin.wasm_sections import MANIFEST_SECTION, embedded_manifests
+
+    try:
+        return bool(embedded_manifests(content))
+    except ArtifactError:  # damaged, perhaps half written: whether it is meant is not known
+        return MANIFEST_SECTION.encode() in content
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +195,7 @@ class _Reader:
                 close = get_close_matches(key, _KEYS, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"expected {', '.join(_KEYS)}"
                 self._fault(key, f"is not a key of a manifest; {hint}")
+        self._check_language()
         for key in ("id", "version"):
             if key not in table:
                 self._faults.append(f"{block.place}:{block.first_line}: {key} is missing")
@@ -182,6 +210,8 @@ class _Reader:
             self._vendored(plugin),
             self._stops_first(),
             self._config(),
+            tuple(self._exports()),
+            self._stateful(),
         )
         if self._faults:
             raise ManifestError(self._faults, plugin=plugin)
@@ -192,18 +222,43 @@ class _Reader:
     def _find(self) -> _Block:
         root, package = self._artifact.root, self._artifact.is_package
         place = f"{self.place}/{root}" if package else self.place
-        blocks = list(self._blocks(place, self._decoded(root)))
-        if package and "plugin.toml" in self._artifact.files:
-            toml = _Block(f"{self.place}/plugin.toml", self._decoded("plugin.toml"), 1)
+        is_wasm = self._artifact.language == "wasm"
+        blocks = list(
+            self._sections(place) if is_wasm else self._blocks(place, self._decoded(root))
+        )
+        if package and PACKAGE_MANIFEST in self._artifact.files:
+            toml = _Block(f"{self.place}/{PACKAGE_MANIFEST}", self._decoded(PACKAGE_MANIFEST), 1)
             blocks.append(toml)
         if self._faults:
             raise ManifestError(self._faults)
         if not blocks:
-            raise ManifestError([f"{place}{self._absent(self._decoded(root))}"])
+            absent = _NO_SECTION if is_wasm else self._absent(self._decoded(root))
+            raise ManifestError([f"{place}{absent}"])
         if len(blocks) > 1:
             places = " and ".join(f"{block.place}:{block.first_line}" for block in blocks)
             raise ManifestError([f"{places}: more than one manifest; expected one"])
         return blocks[0]
+
+    def _sections(self, place: str) -> Iterator[_Block]:
+        """The manifests in the custom sections of a WebAssembly module."""
+        from epochal._core.plugin.wasm_sections import MANIFEST_SECTION, embedded_manifests
+
+        modules = [name for name in self._artifact.files if name.endswith(WASM) and "/" not in name]
+        if len(modules) > 1:
+            self._faults.append(f"{self.place}: has several modules, {', '.join(sorted(modules))}")
+        content = self._artifact.files[self._artifact.root]
+        try:
+            sections = embedded_manifests(content)
+        except ArtifactError as error:
+            self._faults.append(f"{place}: {error}")
+            return
+        for section in sections:
+            try:
+                text = section.decode()
+            except UnicodeDecodeError as error:
+                self._faults.append(f"{place}: its {MANIFEST_SECTION} is not UTF-8 text: {error}")
+                continue
+            yield _Block(f"{place}[{MANIFEST_SECTION}]", text, 1)
 
     def _absent(self, source: str) -> str:
         for number, line in enumerate(source.splitlines(), 1):
@@ -365,6 +420,30 @@ class _Reader:
         if name and not name.isidentifier():
             self._fault("config", f'is {name!r}; expected the name of a class, such as "Settings"')
         return name
+
+    def _check_language(self) -> None:
+        is_wasm = self._artifact.language == "wasm"
+        for key in _OF_PYTHON if is_wasm else _OF_WASM:
+            if key in self._table:
+                has = "a WebAssembly" if is_wasm else "a Python"
+                self._fault(key, f"is not a key of {has} plugin's manifest")
+        if is_wasm and "exports" not in self._table:
+            self._faults.append(
+                f"{self._block.place}:{self._block.first_line}: exports is missing; expected a "
+                'table such as [exports.scalar] with `name = "(a: float64) -> float64"`'
+            )
+
+    def _exports(self) -> Iterator[DeclaredExport]:
+        if "exports" in self._table:
+            from epochal._core.plugin.declared_exports import read_declared
+
+            yield from read_declared(self._table["exports"], self._fault)
+
+    def _stateful(self) -> bool:
+        value = self._table.get("stateful", False)
+        if not isinstance(value, bool):
+            self._fault("stateful", f"is {_shown(value)}; expected true or false")
+        return value is True
 
     def _vendored(self, plugin: str | None) -> str:
         folder = self._text("vendored")

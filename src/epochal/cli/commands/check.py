@@ -53,7 +53,7 @@ class Findings:
 
 def check(
     path: Annotated[
-        Path, typer.Argument(help="A .py file or a package's folder.", show_default=False)
+        Path, typer.Argument(help="A .py or .wasm file, or a plugin's folder.", show_default=False)
     ],
     plugin: Plugins = None,
     as_json: Json = False,

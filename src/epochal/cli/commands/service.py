@@ -84,7 +84,9 @@ def _checked_id(plugin: str) -> str:
 Plugin = Annotated[
     str, typer.Argument(help="The plugin's id.", show_default=False, callback=_checked_id)
 ]
-Source = Annotated[Path, typer.Argument(metavar="PATH", help="A .py file or a package's folder.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A .py or .wasm file, or a plugin's folder.")
+]
 
 
 # --- the state of a service ----------------------------------------------------------------------

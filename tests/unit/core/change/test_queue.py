@@ -47,7 +47,7 @@ def begin(queue, spec):
 
 @pytest.fixture
 def queue():
-    return ChangeQueue(EpochStore(SimpleNamespace(), open_namespace=None))
+    return ChangeQueue(EpochStore(SimpleNamespace(), loaders={}))
 
 
 def test_changes_run_in_the_order_of_the_calls(queue):
@@ -93,7 +93,7 @@ def test_a_last_change_that_is_refused_leaves_the_queue_open(queue):
 def test_code_that_a_change_runs_begins_no_change_of_the_same_runtime(queue):
     with pytest.raises(NestedChangeError, match="in the same change"):
         inside_a_change(queue, queue.prepare, asking(pytest.fail))
-    other = ChangeQueue(EpochStore(SimpleNamespace(), open_namespace=None))
+    other = ChangeQueue(EpochStore(SimpleNamespace(), loaders={}))
     assert inside_a_change(queue, other.prepare, asking(lambda: None)).wait().published
 
 

@@ -5,7 +5,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from tests.unit.core.generation.modules import open_namespace, source_candidate
+from tests.unit.core.generation.modules import LOADERS, source_candidate
 
 from epochal import Kind
 from epochal._core.change.plan import RETIRES, PlannedChange, Step, Verb
@@ -48,7 +48,7 @@ class Changes:
     """The changes of one runtime, each run step by step on the test's thread."""
 
     def __init__(self):
-        self.store = EpochStore(SimpleNamespace(), open_namespace)
+        self.store = EpochStore(SimpleNamespace(), LOADERS)
         self.events, self.hosts, self.number = [], WeakRegistry(), 0
         self.store.events = SimpleNamespace(emit=self.events.append)
         self.runner = StepRunner(1, contextvars.copy_context())

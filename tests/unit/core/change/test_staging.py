@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.conftest import tool
-from tests.unit.core.generation.modules import open_namespace, source_candidate
+from tests.unit.core.generation.modules import LOADERS, source_candidate
 
 from epochal import Kind, LifecycleState
 from epochal._core.change.plan import Deadline, Plan, Step
@@ -47,7 +47,7 @@ class Stage:
 
     def __init__(self):
         self.reader, self.events = Reader(), []
-        self.store = EpochStore(self.reader, open_namespace)
+        self.store = EpochStore(self.reader, LOADERS)
         self.store.events = SimpleNamespace(emit=self.events.append)
         self.runner = StepRunner(1, contextvars.copy_context())
 

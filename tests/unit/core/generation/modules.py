@@ -69,14 +69,18 @@ class SourceNamespace(HandMadeNamespace):
         """Do nothing: the module is in no process-wide table."""
 
 
-def open_namespace(artifact, plugin, number, vendored, *, in_subprocess=False):
+def open_namespace(candidate, number, *, in_subprocess=False):
     """A loader for the candidates of `source_candidate`."""
-    return SourceNamespace(f"_{plugin}_{number}", artifact.source, artifact.given)
+    artifact = candidate.artifact
+    return SourceNamespace(f"_{candidate.plugin}_{number}", artifact.source, artifact.given)
+
+
+LOADERS = {"python": open_namespace}
 
 
 def source_candidate(plugin, source="", *, version="1.0", requires=(), dependencies=(), **given):
     """A candidate whose code is `source`; the names in `given`, and `tool`, are defined in it."""
-    artifact = SimpleNamespace(digest=f"{plugin}-{version}", source=source)
+    artifact = SimpleNamespace(digest=f"{plugin}-{version}", source=source, language="python")
     artifact.given = {"tool": tool, **given}
     requirements = tuple(Requirement(name, SpecifierSet()) for name in requires)
     manifest = Manifest(

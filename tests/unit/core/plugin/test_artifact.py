@@ -94,7 +94,11 @@ def test_a_compiled_extension_is_refused_by_name(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("nowhere.py", "No such file"), ("readme.txt", "expected a .py file"), ("empty", "__init__")],
+    [
+        ("nowhere.py", "No such file"),
+        ("readme.txt", "expected a .py or .wasm file"),
+        ("empty", "__init__"),
+    ],
 )
 def test_a_path_that_is_not_a_plugin_is_refused(tmp_path, name, words):
     (tmp_path / "readme.txt").touch()

@@ -56,7 +56,7 @@ class RetryPolicy:
 
 
 class Breaker:
-    """Counts the failures in a row of one job or stream.
+    """Counts the failures in a row of one job, stream or plugin.
 
     Attributes:
         state: closed, open or half-open.

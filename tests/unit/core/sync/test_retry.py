@@ -2,8 +2,8 @@
 
 import pytest
 
+from epochal._core.sync.retry import Breaker
 from epochal.jobs import Circuit, RetryPolicy
-from epochal.jobs.retry import Breaker
 
 
 def test_waits_double_up_to_a_cap():

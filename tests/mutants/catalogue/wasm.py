@@ -1,0 +1,86 @@
+"""WebAssembly plugins: what a guest returns, how its calls end, and whose compiled code runs."""
+
+from tests.mutants.mutant import Mutant, delete, replace
+
+PLUGINS = "tests/integration/test_wasm_plugins.py::"
+BAD = PLUGINS + "test_a_bad_result_is_refused_before_it_is_read"
+
+MUTANTS = (
+    Mutant(
+        "wasm.rows-are-counted",
+        "wasm",
+        "a result of another length than its batch gets into the engine",
+        module="epochal.loaders.wasm.columns",
+        where="Frame.results",
+        at="if 1 / test",
+        edit=replace("False"),
+        shape="b1526d",
+        test=BAD,
+    ),
+    Mutant(
+        "wasm.overlaps-are-refused",
+        "wasm",
+        "a result whose parts lie over each other is taken",
+        module="epochal.loaders.wasm.columns",
+        where="_check_overlap",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="0efc77",
+        test=BAD,
+    ),
+    Mutant(
+        "wasm.texts-are-validated",
+        "wasm",
+        "offsets that fall, and bytes that are no UTF-8, get into the engine",
+        module="epochal.loaders.wasm.columns",
+        where="_read",
+        at="if 2 / test",
+        edit=replace("False"),
+        shape="106f4b",
+        test=BAD,
+    ),
+    Mutant(
+        "wasm.broken-instances-go",
+        "wasm",
+        "an instance in which a call was stopped is used again",
+        module="epochal.loaders.wasm.pool",
+        where="Pool._broken",
+        at="assign 0",
+        edit=delete(),
+        shape="50039a",
+        test=PLUGINS + "test_an_endless_call_is_stopped_and_its_instance_thrown_away",
+    ),
+    Mutant(
+        "wasm.the-breaker-opens",
+        "wasm",
+        "calls that fail again and again are tried again and again",
+        module="epochal.loaders.wasm.pool",
+        where="Pool.call",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="fda783",
+        test=PLUGINS + "test_calls_that_fail_again_and_again_are_refused_at_once",
+    ),
+    Mutant(
+        "wasm.compiled-code-is-authentic",
+        "wasm",
+        "machine code that anybody wrote into the store's folder is run",
+        module="epochal.loaders.wasm.engine",
+        where="_from_file",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="13642e",
+        test=PLUGINS + "test_kept_code_is_used_only_as_this_store_wrote_it",
+    ),
+    Mutant(
+        "wasm.imports-are-refused",
+        "wasm",
+        "a module that imports something fails without a word of what",
+        module="epochal.loaders.wasm.module_check",
+        where="check_module",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="000fb6",
+        test=PLUGINS + "test_a_module_that_does_not_fit_is_refused_and_changes_nothing",
+    ),
+)
