@@ -25,17 +25,18 @@ set once, by that thread, and read by the caller. `cancel` may be called from an
 
 Making an executor acquires nothing, and its owner can always give back what it acquires later:
 `queue` and the start of the thread may be interrupted at any instant, even where it is not known
-whether there is a thread. Then `withdraw` and that thread (`ChangeThread`) race for one claim.
-Either the change was taken back and its thread, if there is one, touches nothing; or it runs, and
-the caller is to `cancel` it and wait for its answer. A thread that dies before it runs the change,
-for want of memory, gives it back as well.
+whether there is a thread. Then `withdraw` and that thread (`ChangeThread`) race for one entry,
+``_owner``, which is set in one step. Either the change was taken back and its thread, if there is
+one, touches nothing; or it runs, and the caller is to `cancel` it and wait for its answer. A thread
+that dies before it runs the change, for want of memory, gives it back as well. Taking it back may
+be interrupted, too: so it can be repeated, and is when the last object that could begin it dies.
 """
 
 from __future__ import annotations
 
-import _thread
 from contextlib import suppress
 from dataclasses import replace
+from enum import Enum, auto
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -68,6 +69,12 @@ if TYPE_CHECKING:
     from epochal._core.generation.epoch import Epoch, EpochStore
 
 
+class _Owner(Enum):
+    THREAD = auto()
+    NOBODY = auto()
+    """It was taken back."""
+
+
 class ChangeThread:
     """The reference that a change's thread has to it.
 
@@ -90,7 +97,7 @@ class ChangeThread:
             del self  # as in `Executor.run`
 
     def __del__(self) -> None:
-        if not self._executor.is_claimed:
+        if not self._executor.ended.done():
             # Where the thread was not started, the caller has an error of its own.
             self._executor.withdraw(NoThreadError(self._name, "it ended before it began"))
 
@@ -118,7 +125,7 @@ class Executor:
         self._epochs: Final = epochs
         self._spec: Final = spec
         self._runner: Final = runner
-        self._claim: Final = _thread.allocate_lock()  # acquired once, never released
+        self._owner: Final[dict[None, _Owner]] = {}  # its one entry is set once
         self._ticket: Final = Ticket()
         self._started: Final = perf_counter()
         self._change: Final = ChangeSequence(number, epochs, spec, runner)
@@ -142,7 +149,7 @@ class Executor:
     def start(self) -> None:
         """Run all of it, unless it was taken back; on the change's thread."""
         try:
-            if self._claim.acquire(blocking=False):
+            if self._owner.setdefault(None, _Owner.THREAD) is _Owner.THREAD:
                 self.run()
         except BaseException as error:  # noqa: BLE001  our own fault, between two instructions
             self._end(error)
@@ -150,7 +157,7 @@ class Executor:
             del self  # as in `run`
 
     def withdraw(self, error: BaseException | None = None) -> bool:
-        """Take the change back before its thread begins. Idempotent.
+        """Take the change back before its thread begins. Idempotent, also if it was interrupted.
 
         Args:
             error: the answer, for a caller that waits for one.
@@ -158,16 +165,16 @@ class Executor:
         Returns:
             False if that was too late: it runs, or has run.
         """
-        if not self._claim.acquire(blocking=False):
+        if self._owner.setdefault(None, _Owner.NOBODY) is _Owner.THREAD:
             return False
         self._runner.cancel()
         self._end(error)
         return True
 
     @property
-    def is_claimed(self) -> bool:
-        """Whether its thread has begun to run it, or it was taken back."""
-        return self._claim.locked()
+    def is_withdrawn(self) -> bool:
+        """Whether it was taken back; that may have been interrupted."""
+        return self._owner.get(None) is _Owner.NOBODY
 
     @property
     def forbid_commit(self) -> Callable[[], object]:
@@ -422,7 +429,10 @@ class Executor:
             self.answer.wake()  # again: the thread that answered may have been interrupted
         else:
             error = error or ChangeCancelledError("the change was taken back before it began")
-            self.answer.set_exception(without_machinery(error))
+            # Whatever is raised: without an answer its caller would wait for ever.
+            with suppress(BaseException):
+                without_machinery(error)
+            self.answer.set_exception(error)
         # An error refers to our frames, and they to it: leave no circle.
         self._error = self._fault = None
         if self._retirement is not None:

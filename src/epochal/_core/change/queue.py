@@ -102,9 +102,14 @@ class ChangeQueue:
         self._check_open(executor.ended)
         watchdog.start()  # before all else: without it there would be no time limits
         self._running.add(executor.ended)
-        executor.queue()
-        self._check_open(executor.ended)  # again: see above
-        start_thread(ChangeThread(executor, name).run, name=name)
+        # Before it acquires anything: it takes the change back as it dies, if there is no thread.
+        thread = ChangeThread(executor, name)
+        try:
+            executor.queue()
+            self._check_open(executor.ended)  # again: see above
+            start_thread(thread.run, name=name)
+        finally:
+            del thread  # a traceback has this frame
 
     def wait(self, timeout_s: float | None) -> None:
         """Wait for all changes that run or drain, for so many seconds at most."""
@@ -148,6 +153,10 @@ class QueuedChange:
         self._name: Final = name
         self._has_begun = False
         self.executor: Final = executor
+
+    def __del__(self) -> None:
+        if self.executor.is_withdrawn and not self.executor.ended.done():
+            self.executor.withdraw()  # again: it was interrupted
 
     def begin(self) -> None:
         """Begin it, if it has not begun; `wait` does so."""

@@ -68,7 +68,10 @@ def _trimmed(entry: TracebackType | None) -> TracebackType | None:
     result: TracebackType | None = None
     # New entries: `tb_next` of the old ones still leads to the machinery.
     for entry in reversed(entries):
-        result = TracebackType(result, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        line: int | None = entry.tb_lineno
+        if line is None:  # at an instruction of no line: a signal, or another thread, raised it
+            line = entry.tb_frame.f_code.co_firstlineno
+        result = TracebackType(result, entry.tb_frame, entry.tb_lasti, line)
     return result
 
 

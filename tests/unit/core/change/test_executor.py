@@ -117,6 +117,17 @@ def test_a_change_that_is_given_up_before_its_commit_never_commits(rt, plugins):
 # --- faults of our own ----------------------------------------------------------------------------
 
 
+def test_an_error_that_cannot_be_trimmed_is_the_answer_all_the_same(rt, plugins, monkeypatch):
+    def fail(error):
+        raise TypeError("no line")
+
+    monkeypatch.setattr("epochal._core.change.executor.without_machinery", fail)
+    with pytest.raises(TypeError, match="no line"):
+        rt.load(plugins.write("geo", CODE + "def init(ctx): 1 / 0\n"))
+    monkeypatch.undo()
+    assert rt.load(plugins.write("geo", CODE)).published
+
+
 def test_a_step_that_cannot_be_undone_is_tried_again(rt, plugins, monkeypatch):
     undo, tried = Staging.withdraw, []
 

@@ -1,6 +1,7 @@
 """Changes run in the order of the calls; the last one closes the queue; a caller may give up."""
 
 import asyncio
+import sys
 import threading
 from contextvars import copy_context
 from types import SimpleNamespace
@@ -122,6 +123,7 @@ class FakeExecutor:
         self.answer, self.cancelled = answer or Completion(), 0
         self.forbid_commit = lambda: None
         self.published, self.commits = published, published is not None
+        self.is_withdrawn = False
 
     def withdraw(self):
         return False
@@ -257,6 +259,32 @@ def test_a_change_whose_start_is_interrupted_never_runs(queue, monkeypatch, begu
         monkeypatch.undo()
     assert isinstance(change.executor.answer.exception(), (ChangeCancelledError, NoThreadError))
     assert not ran
+    assert not queue._epochs.turn._queue
+    queue.wait(LIMIT_S)
+    assert queue.prepare(asking(lambda: None)).wait().epoch_after == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_taking_a_change_back_may_be_interrupted(queue, monkeypatch, times):
+    """A second Ctrl-C, and a third, right after the first one."""
+    end, ends = Executor._end, []
+
+    def interrupted(self, error=None):
+        ends.append(self)
+        if len(ends) <= times:
+            raise KeyboardInterrupt
+        end(self, error)
+
+    def interrupt(run, name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue_module, "start_thread", interrupt)
+        patch.setattr(Executor, "_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            queue.prepare(asking(pytest.fail)).wait()
+    assert len(ends) > times
     assert not queue._epochs.turn._queue
     queue.wait(LIMIT_S)
     assert queue.prepare(asking(lambda: None)).wait().epoch_after == 1

@@ -1,5 +1,6 @@
 """Errors: one line for each, and no variables of the machinery in their tracebacks."""
 
+import sys
 import types
 
 import pytest
@@ -45,6 +46,24 @@ def raised_through_the_machinery(error):
     except type(error) as raised:
         return raised
     raise AssertionError
+
+
+def frame_and_place_without_a_line():
+    try:
+        int("no number")
+    except ValueError as error:
+        del error
+    frame = sys._getframe()
+    positions = enumerate(frame.f_code.co_positions())
+    return frame, [2 * at for at, (line, *_) in positions if line is None and at][-1]
+
+
+def test_an_error_that_was_raised_at_no_line_is_trimmed_too():
+    """A signal, or another thread, may raise it anywhere."""
+    frame, place = frame_and_place_without_a_line()
+    error = ValueError("no").with_traceback(types.TracebackType(None, frame, place, -1))
+    assert error.__traceback__.tb_lineno is None
+    assert names_of(without_machinery(error)) == ["frame_and_place_without_a_line"]
 
 
 def names_of(error):
