@@ -227,5 +227,6 @@ class _DisconnectWatch:
     def end(self) -> None:
         """Watch no longer."""
         self._timer.cancel()
-        if self._waiting is not None:
-            self._waiting.cancel()
+        waiting, self._waiting = self._waiting, None  # that would be a cycle with its coroutine
+        if waiting is not None:
+            waiting.cancel()

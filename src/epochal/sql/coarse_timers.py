@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+
+from epochal.sql.loop_local import LoopLocal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,32 +31,40 @@ class CoarseTimer:
         call: is called then.
     """
 
-    __slots__ = ("_timers", "call", "due")
+    __slots__ = ("_call", "_timers", "due")
 
     def __init__(
         self, timers: dict[int, CoarseTimer], due: float, call: Callable[[], object]
     ) -> None:
         self._timers: Final = timers
+        self._call: Callable[[], object] | None = call
         self.due: Final = due
-        self.call: Final = call
 
     def cancel(self) -> None:
         """Do not call; does nothing after the call."""
         self._timers.pop(id(self), None)
+        # Mostly a method of the object that has this timer: a request in a cycle with itself would
+        # keep its task until a collection, 400 of them under load.
+        self._call = None
+
+    def fire(self) -> None:
+        """Call, unless it was cancelled."""
+        call, self._call = self._call, None
+        if call is not None:
+            call()
 
 
 class _LoopTimers:
     """The timers of one loop, to which this does not refer."""
 
-    __slots__ = ("_is_ticking", "_timers")
+    __slots__ = ("__weakref__", "_is_ticking", "_timers")
 
-    def __init__(self) -> None:
+    def __init__(self, _: asyncio.AbstractEventLoop) -> None:
         self._timers: Final[dict[int, CoarseTimer]] = {}
         self._is_ticking = False
 
-    def add(
-        self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]
-    ) -> CoarseTimer:
+    def add(self, seconds: float, call: Callable[[], object]) -> CoarseTimer:
+        loop = asyncio.get_running_loop()
         timer = CoarseTimer(self._timers, loop.time() + seconds, call)
         self._timers[id(timer)] = timer
         if not self._is_ticking:
@@ -71,21 +80,16 @@ class _LoopTimers:
         if self._is_ticking:
             loop.call_later(TICK_S, self._tick, loop)
         for timer in due:
-            # One that fired before may have cancelled it.
-            if self._timers.pop(id(timer), None) is not None:
-                timer.call()
+            self._timers.pop(id(timer), None)
+            timer.fire()  # unless one that fired before has cancelled it
 
 
-_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopTimers]] = WeakKeyDictionary()
+_loops: Final = LoopLocal(_LoopTimers)
 
 
 def call_later(seconds: float, call: Callable[[], object]) -> CoarseTimer:
     """Have the running loop call something, `TICK_S` late at most."""
-    loop = asyncio.get_running_loop()
-    timers = _loops.get(loop)
-    if timers is None:
-        timers = _loops[loop] = _LoopTimers()
-    return timers.add(loop, seconds, call)
+    return _loops.get().add(seconds, call)
 
 
 class TimeLimit:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import atexit
 import re
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,7 +43,6 @@ from epochal.sql.off_thread import BatchFetcher
 from epochal.sql.planning import Planner, bind, resolve
 from epochal.sql.planning_threads import PlanningThreads
 from epochal.sql.plugin_tables import PluginTable
-from epochal.sql.provenance import EpochRef
 from epochal.sql.query import Query, plugins_of
 from epochal.sql.sql_scan import scan
 from epochal.sql.tables import CsvForm, Tables
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
 
 _MAX_LABEL: Final = 200
 _MAX_READ: Final = 1000
+_MAX_LABELS: Final = 256
 _HIDDEN: Final = re.compile(
     r"""--[^\n]*|/\*.*?(?:\*/|$)|"(?:[^"]|"")*"|(?<!\w)[eE]'(?:[^'\\]|''|\\.)*'?|'(?:[^']|'')*'?"""
     r"""|\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|$)|(?<![\w$."])\d[\w.]*""",
@@ -362,11 +362,13 @@ class Database:
         targets: dict[Hashable, Any] = {
             function.key: function.callable_of(epoch) for function in resolved.functions
         }
-        tables = plugin_tables(snapshot.uris, sql, epoch)
-        served = [table for table in tables.values() if isinstance(table, PluginTable)]
-        targets |= {table.key: epoch[storage][table.export] for table in served}
-        epoch_ref = EpochRef(epoch.number, epoch.id)
-        operation.narrow(plugins_of(resolved, served))
+        tables: dict[str, PluginTable | HostError] = {}
+        plugins: Iterable[str] = resolved.plugins
+        if snapshot.uris and (tables := plugin_tables(snapshot.uris, sql, epoch)):
+            served = [table for table in tables.values() if isinstance(table, PluginTable)]
+            targets |= {table.key: epoch[storage][table.export] for table in served}
+            plugins = plugins_of(resolved, served)
+        operation.narrow(plugins)
         execution = Execution(
             operation,
             targets,
@@ -386,7 +388,7 @@ class Database:
             plugin_tables=tables,
             cache=cache,
             index=index,
-            epoch=epoch_ref,
+            epoch=cache.epoch,
             snapshot=snapshot,
         )
 
@@ -494,7 +496,12 @@ def _label(sql: str) -> str:
 
     Literals are data, and often of persons, so they are left out.
     """
-    line = " ".join(_HIDDEN.sub(_shown, sql[:_MAX_READ]).split())
+    return _label_of(sql if len(sql) <= _MAX_READ else sql[:_MAX_READ])
+
+
+@lru_cache(_MAX_LABELS)
+def _label_of(sql: str) -> str:
+    line = " ".join(_HIDDEN.sub(_shown, sql).split())
     return line if len(line) <= _MAX_LABEL else f"{line[: _MAX_LABEL - 1]}…"
 
 

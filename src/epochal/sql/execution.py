@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from epochal import Operation
     from epochal.sql.function import Function
     from epochal.sql.plugin_tables import PluginTable
+    from epochal.sql.read_ahead import CollectedBatches
 
     Callee: TypeAlias = Function | PluginTable
 
@@ -167,7 +168,7 @@ class Execution:
     ) -> None:
         self.sql: Final = sql
         self.track: Final = (engine_refs or EngineRefs()).track
-        self.stream: RecordBatchStream | None = None
+        self.stream: RecordBatchStream | CollectedBatches | None = None
         self.timeout: Final = timeout
         self.deadline: Final = None if timeout is None else monotonic() + timeout
         self.parameters: Final = parameters or {}
@@ -259,7 +260,7 @@ class Execution:
         finally:
             self._wake = None
 
-    def attach(self, stream: RecordBatchStream) -> None:
+    def attach(self, stream: RecordBatchStream | CollectedBatches) -> None:
         """Keep the engine's stream until the query ends."""
         self.stream = self.track(stream)
         # Read after the stream is set: a `stop` in between has not seen it.

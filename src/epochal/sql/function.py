@@ -69,6 +69,9 @@ class Function(ABC):
     outlives_query: ClassVar[bool] = False
     """Whether a plan with it may be run by one query after another."""
 
+    runs_in_planning: bool = True
+    """Whether the engine may call it while it optimises a plan, if its arguments are constant."""
+
     deregister: ClassVar[Callable[[SessionContext, str], object]]
     """The engine's method that removes a function of this class from a context."""
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from epochal.sql.call_slot import CallSlot
     from epochal.sql.planning import Resolved
+    from epochal.sql.provenance import EpochRef
     from epochal.sql.tables import Snapshot
 
 MAX_SMALL: Final = 10_000
@@ -102,11 +103,16 @@ class PlanCache:
 
     Args:
         snapshot: the tables; plans over older ones are not kept.
+        epoch: the epoch.
+
+    Attributes:
+        epoch: as given.
     """
 
-    __slots__ = ("__weakref__", "_kept", "_resolved")
+    __slots__ = ("__weakref__", "_kept", "_resolved", "epoch")
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, epoch: EpochRef) -> None:
+        self.epoch: Final = epoch
         self._resolved: Final[dict[str, Resolved]] = {}
         # One reference: a query never sees plans of another snapshot than its own.
         self._kept: tuple[Snapshot, dict[str, list[KeptPlan]]] = (snapshot, {})

@@ -32,6 +32,7 @@ from epochal.sql.contexts import QUERIES_ONLY, new_context
 from epochal.sql.execution import EndReason
 from epochal.sql.filter_barrier import keep_filters
 from epochal.sql.kept_plans import KeptPlan, PlanCache, facts_of
+from epochal.sql.provenance import EpochRef
 from epochal.sql.pushdown import needs_of
 from epochal.sql.trial_planning import TrialPlanner
 from epochal.sql.type_check import check_identities
@@ -75,6 +76,11 @@ class Resolved:
         """The origins of its functions."""
         return tuple(function.origin for function in self.functions)
 
+    @cached_property
+    def plugins(self) -> frozenset[str]:
+        """The plugins of its functions."""
+        return frozenset(origin.plugin for origin in self.origins)
+
 
 def resolve(sql: str, scanned: Scan, index: FunctionIndex, epoch: Epoch) -> Resolved:
     """Find the functions of an epoch that a SQL text calls.
@@ -109,12 +115,14 @@ class Planned(NamedTuple):
         schema: its columns.
         is_small: whether the engine is done with it in a moment; see `kept_plans`.
         memo: what a host has computed for it; see `Result.memo`.
+        was_kept: whether another query has run it to its end before.
     """
 
     frame: DataFrame
     schema: pa.Schema
     is_small: bool
     memo: dict[str, Any]
+    was_kept: bool = False
 
 
 class _Use(NamedTuple):
@@ -168,8 +176,8 @@ class Planner:
         """The plans that are kept for an epoch, and live as long as it."""
         return epoch.derived(self._key, self._new_cache)
 
-    def _new_cache(self, _: Epoch) -> PlanCache:
-        cache = PlanCache(self._tables.current)
+    def _new_cache(self, epoch: Epoch) -> PlanCache:
+        cache = PlanCache(self._tables.current, EpochRef(epoch.number, epoch.id))
         self._caches.add(cache)
         if cache.snapshot is not self._tables.current:  # they changed before it was added
             cache.clear(self._tables.current)
@@ -209,7 +217,7 @@ class Planner:
         if kept is not None:
             kept.slot.execution = execution
             frame = context.create_dataframe_from_logical_plan(kept.plan)
-            planned = Planned(frame, kept.schema, kept.is_small, kept.memo)
+            planned = Planned(frame, kept.schema, kept.is_small, kept.memo, was_kept=True)
         elif schema is not None:
             frame = _frame_of_plugins(context, resolved, execution, plugin_tables, schema)
             context.register_catalog_provider("datafusion", snapshot.catalog)
@@ -340,6 +348,8 @@ def bind(
     Raises:
         QueryError: a value has no SQL type, or a parameter is missing or unknown.
     """
+    if given is None and not names:
+        return {}
     values = _named(given)
     if unknown := sorted(set(values) - names):
         raise QueryError(

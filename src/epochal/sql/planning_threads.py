@@ -25,6 +25,12 @@ the queue under the lock, and a thread leaves under it: so no job is left behind
 written by the threads and read by loops. A job's ``_work`` is taken by the thread that runs it, or
 dropped by the loop that no longer waits for it, one step each. A forked process, which has none of
 the threads, begins anew.
+
+A thread gives a job that is done to its loop's `_Inbox`, and wakes the loop unless it wakes for
+another one: a wake-up is a write to a socket, which hands the interpreter's lock over. The thread
+adds a job to the batch *before* it reads ``_batch`` again, and the loop clears that *before* it
+takes the jobs: one of the two sees the other. The thread sets a job's ``_outcome`` *before* it
+reads ``_is_dropped``, and the loop sets that *before* it drops the outcome: none is left behind.
 """
 
 from __future__ import annotations
@@ -32,18 +38,21 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
+from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from epochal._core.sync.threads import ThreadPool, attempt
 from epochal.errors import BusyError, EpochalError, NoThreadError
 from epochal.sql.coarse_timers import TICK_S, call_later
 from epochal.sql.contexts import engine_threads
 from epochal.sql.execution import EndReason
+from epochal.sql.loop_local import LoopLocal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,12 +273,24 @@ class _Planning:
         reads_ahead: whether the thread reads a small result.
     """
 
-    __slots__ = ("_loop", "_planned", "_timer", "_work", "has_begun", "reads_ahead", "waiter")
+    __slots__ = (
+        "_inbox",
+        "_is_dropped",
+        "_outcome",
+        "_planned",
+        "_timer",
+        "_work",
+        "has_begun",
+        "reads_ahead",
+        "waiter",
+    )
 
     def __init__(self, query: Query, then: Callable[[Result], object] | None) -> None:
-        self._loop: Final = asyncio.get_running_loop()
-        self.waiter: asyncio.Future[Result] = self._loop.create_future()
+        self._inbox: Final = _inboxes.get()
+        self.waiter: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.has_begun = False
+        self._is_dropped = False
+        self._outcome: tuple[Result | None, BaseException | None] | None = None
         self.reads_ahead: Final = then is None
         self._planned: Result | None = None  # set by the thread while it reads ahead
         self._timer: asyncio.TimerHandle | CoarseTimer | None = None
@@ -277,7 +298,7 @@ class _Planning:
         self._work: Callable[[], Result] | None = partial(context.run, self._plan, query, then)
 
     def _plan(self, query: Query, then: Callable[[Result], object] | None) -> Result:
-        result = query.start()
+        result = query.start(is_read_here=then is not None)
         if then is not None:
             then(result)
         elif (ahead := result.begin_ahead()) is not None:
@@ -292,12 +313,12 @@ class _Planning:
         if work is None:  # the loop no longer waits
             return
         self.has_begun = True
-        waiter = self.waiter
-        result, error = attempt(work)
+        self._outcome = attempt(work)
         del work
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(_settle, waiter, result, error)
-        del result, error, waiter  # no cycle through this frame
+        if self._is_dropped:  # read after the outcome is set: see the top
+            self._outcome = None
+        else:
+            self._inbox.add(self)
 
     # --- in the loop -------------------------------------------------------------------------
 
@@ -311,8 +332,10 @@ class _Planning:
     ) -> None:
         """Call `look` after a while, unless it is over by then."""
         call = partial(look, self, execution)
-        is_soon = seconds < TICK_S
-        self._timer = self._loop.call_later(seconds, call) if is_soon else call_later(seconds, call)
+        if seconds < TICK_S:
+            self._timer = asyncio.get_running_loop().call_later(seconds, call)
+        else:
+            self._timer = call_later(seconds, call)
 
     def deliver_planned(self) -> bool:
         """Give the loop a result whose rows are still read; whether there was one."""
@@ -321,6 +344,20 @@ class _Planning:
         self.waiter.set_result(self._planned)
         return True
 
+    def settle(self) -> None:
+        """Give the loop what became of the planning, unless it has it or no longer waits."""
+        outcome, self._outcome = self._outcome, None
+        if outcome is None or self.waiter.done():
+            return
+        result, error = outcome
+        del outcome
+        if error is None:
+            assert result is not None
+            self.waiter.set_result(result)
+        else:
+            self.waiter.set_exception(error)
+        del result, error  # no cycle through this frame
+
     def fail(self, error: BaseException) -> None:
         """Give the loop an error."""
         if not self.waiter.done():
@@ -328,17 +365,48 @@ class _Planning:
 
     def drop(self) -> None:
         """The loop no longer waits: refer to nothing."""
+        self._is_dropped = True
         if self._timer is not None:
             self._timer.cancel()
-        self._work = self._planned = self._timer = None
+        self._work = self._planned = self._timer = self._outcome = None
 
 
-def _settle(
-    waiter: asyncio.Future[Any], result: Result | None, error: BaseException | None
-) -> None:
-    if waiter.done():  # cancelled, or it has the result already
-        return
-    if error is None:
-        waiter.set_result(result)
-    else:
-        waiter.set_exception(error)
+class _Inbox:
+    """Takes the jobs that are done to their loop, as many with one wake-up as there are.
+
+    Args:
+        loop: the loop.
+    """
+
+    __slots__ = ("__weakref__", "_batch", "_loop")
+
+    # The loop's queue has the batch, and this refers to it weakly: a loop that is closed lets go of
+    # the jobs, and so of the plugins that their results use.
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop: Final = weakref.ref(loop)
+        self._batch: weakref.ref[deque[_Planning]] | None = None
+
+    def add(self, planning: _Planning) -> None:
+        """Give the loop a job that is done; called by the thread that did it."""
+        known = self._batch
+        batch = known() if known is not None else None
+        if batch is not None:
+            batch.append(planning)
+            if self._batch is known:
+                return
+            # The loop has begun to take the batch: given twice, a job is taken once.
+        batch = deque((planning,))
+        self._batch = weakref.ref(batch)
+        loop = self._loop()
+        with suppress(RuntimeError):  # the loop is closed
+            if loop is not None:
+                loop.call_soon_threadsafe(self._take, batch)
+
+    def _take(self, batch: deque[_Planning]) -> None:
+        self._batch = None
+        while batch:
+            batch.popleft().settle()
+
+
+_inboxes: Final = LoopLocal(_Inbox)

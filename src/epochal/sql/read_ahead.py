@@ -1,7 +1,11 @@
-"""The batches of a small result, which the thread that planned it reads before anybody asks.
+"""The batches of a small result: in one call of the engine, and before the reader asks for them.
 
-The thread adds, and the reader takes. A reader who comes while the thread still reads waits for its
-end: then there is at most what a small result has.
+The engine's stream costs a small query three waits for the engine, on threads of the engine: one to
+begin, one for the batch, one for the end. `collect` is one wait, on the thread that asks: 0.23 ms
+instead of 0.33 ms for a query of one row.
+
+`ReadAhead`: the thread that planned a query adds, and the reader takes. A reader that comes while
+the thread still reads waits for its end: then there is at most what a small result has.
 """
 
 from __future__ import annotations
@@ -14,11 +18,47 @@ from typing import TYPE_CHECKING, Final
 from epochal._core.sync.completion import Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
+    import pyarrow as pa
+    from datafusion import DataFrame, RecordBatchStream
     from datafusion.record_batch import RecordBatch
 
     from epochal.sql.execution import Execution
+
+    Batch: TypeAlias = pa.RecordBatch | RecordBatch
+
+
+class CollectedBatches:
+    """The batches of a plan that the engine runs in one call, once the first is asked for.
+
+    Args:
+        frame: the plan. The engine does not stop between its batches, so it must be a small one.
+    """
+
+    __slots__ = ("__weakref__", "_batches", "_frame", "_stream")
+
+    def __init__(self, frame: DataFrame) -> None:
+        self._frame: Final = frame
+        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._stream: RecordBatchStream | None = None
+
+    def __next__(self) -> pa.RecordBatch:
+        if self._batches is None:
+            self._batches = iter(self._frame.collect())
+        return next(self._batches)
+
+    async def __anext__(self) -> pa.RecordBatch | RecordBatch:
+        """The next batch, for an event loop, which must not wait for the engine."""
+        if self._batches is not None:
+            try:
+                return next(self._batches)
+            except StopIteration:
+                raise StopAsyncIteration from None
+        if self._stream is None:
+            self._stream = self._frame.execute_stream()
+        return await self._stream.__anext__()
 
 
 class ReadAhead:
@@ -27,7 +67,7 @@ class ReadAhead:
     __slots__ = ("_batches", "_done", "_error")
 
     def __init__(self) -> None:
-        self._batches: Final[deque[RecordBatch]] = deque()
+        self._batches: Final[deque[Batch]] = deque()
         self._error: BaseException | None = None
         self._done: Final[Completion[None]] = Completion()
 
@@ -45,7 +85,7 @@ class ReadAhead:
         finally:
             self._done.set_result(None)
 
-    def wait(self, execution: Execution) -> RecordBatch | None:
+    def wait(self, execution: Execution) -> Batch | None:
         """The next batch, for a thread; None at the end.
 
         Raises:
@@ -63,7 +103,7 @@ class ReadAhead:
     def _cancel(self) -> None:
         self._done.set_exception(CancelledError())
 
-    async def await_next(self) -> RecordBatch | None:
+    async def await_next(self) -> Batch | None:
         """The next batch, for an event loop; None at the end.
 
         Raises:
@@ -74,7 +114,7 @@ class ReadAhead:
             self._done.result()
         return self.take()
 
-    def take(self) -> RecordBatch | None:
+    def take(self) -> Batch | None:
         """The next batch of those that have been read; None at the end.
 
         Raises:

@@ -258,7 +258,7 @@ class Result:
         self._execution.check()  # it may have been ended meanwhile
         if batch is None:
             return None
-        received = batch.to_pyarrow()
+        received = batch if isinstance(batch, pa.RecordBatch) else batch.to_pyarrow()
         if self._has_schema is None:  # the same for all batches
             self._has_schema = received.schema == self.schema
         # They differ where the engine has found out since that a column is never null.

@@ -50,6 +50,7 @@ class ScalarFunction(Function):
         self._converts: Final = self.parameters.converts
         self._volatility: Final[str] = export.options["volatility"]
         self._vectorized: Final[bool] = vectorized
+        self.runs_in_planning = self._volatility != "volatile"
 
     def _wrapped(self, function: Any, export: Export) -> Any:
         return wrap_scalar(function, scalar.signature(export))

@@ -26,6 +26,7 @@ from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from epochal._core.generation.diagnosis import has_known_holders
 from epochal._core.generation.states import LifecycleState
 from epochal._core.introspect.collector import collect_soon
 from epochal._core.use.drain_schedule import CollectionSchedule
@@ -347,7 +348,7 @@ class Retirement:
         """
         # Labelled operations and running calls are hardly ever garbage, and a service that is
         # reloaded under load would stop for each collection.
-        known = all(retiring.generation.known_holders() for retiring in self._pending)
+        known = all(has_known_holders(retiring.generation) for retiring in self._pending)
         collect_soon(at_most_every=_COLLECTIONS_S if known else 0.0)
         if not self._leave_unused():
             return False

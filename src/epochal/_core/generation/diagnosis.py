@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.running_code import cancel_tasks
-from epochal._core.use.holders import find_holders, holding_operations, limited
+from epochal._core.use.holders import (
+    LISTED_AT_MOST,
+    find_holders,
+    holding_operations,
+    limited,
+)
 from epochal.errors import format_error
 from epochal.report import Holder
 
@@ -45,7 +50,18 @@ def known_holders_of(generation: Generation) -> tuple[Holder, ...]:
     lease = generation.live_lease()
     pinning = _operations_with(generation, lease) if lease is not None else ()
     del lease  # the look at every thread below would run with it
-    return limited([*holding_operations(pinning), *generation.stragglers()])
+    operations = holding_operations(pinning)
+    if len(operations) > LISTED_AT_MOST:  # no call would be listed: the look is left out
+        return limited(operations)
+    return limited([*operations, *generation.stragglers()])
+
+
+def has_known_holders(generation: Generation) -> bool:
+    """Whether a labelled operation or a running call holds a generation in use."""
+    lease = generation.live_lease()
+    is_pinned = lease is not None and bool(_operations_with(generation, lease))
+    del lease  # as above
+    return is_pinned or bool(generation.stragglers())
 
 
 def cancel_holders_of(generation: Generation) -> tuple[Holder, ...]:

@@ -71,10 +71,11 @@ def end_threads(
     closing = [future for thread in begun if (future := _ask(thread, origin, owns)) is not None]
     wait(closing, _JOIN_S)
     alive = _join(begun, deadline)
-    inside = {running.thread for running in threads_inside(globals_ids)}
-    for thread in alive:
-        if thread in inside:
-            _raise_in(thread)
+    if alive:
+        inside = {running.thread for running in threads_inside(globals_ids)}
+        for thread in alive:
+            if thread in inside:
+                _raise_in(thread)
     alive = _join(alive, deadline + _JOIN_S)
     left = _wait(tasks, deadline)
     return (

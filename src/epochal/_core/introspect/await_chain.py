@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 _STEPS: Final = ("__next__", "send", "throw", "__await__", "__anext__")
+_IMMUTABLE: Final = 1 << 8
+"""`Py_TPFLAGS_IMMUTABLETYPE`."""
 _LINKS_AT_MOST: Final = 10_000
 """Of one chain; CPython's own recursion ends earlier."""
 
@@ -40,14 +42,11 @@ def place_inside(
     """
     todo, seen = [awaitable], set[int]()
     while todo and len(seen) < _LINKS_AT_MOST:
-        link = todo.pop()
-        if type(link) is CoroutineType and id(link.cr_code) in elsewhere:
-            frame, behind = None, [link.cr_await]
-        elif id(link) in seen:
+        link = _first_unknown(todo.pop(), elsewhere)
+        if link is None or id(link) in seen:
             continue
-        else:
-            seen.add(id(link))
-            frame, behind = _step_into(link)
+        seen.add(id(link))
+        frame, behind = _step_into(link)
         if frame is not None:
             if id(frame.f_globals) in globals_ids:
                 return place_of(frame)
@@ -56,6 +55,32 @@ def place_inside(
             return place_in(code, None)
         todo += [inner for inner in behind if inner is not None]
     return None
+
+
+def _first_unknown(link: Any, elsewhere: dict[int, CodeType]) -> Any:
+    """The first link of a chain that is not code seen elsewhere; None at a future, its usual end.
+
+    Its own tight loop: nearly all links of nearly all chains end here.
+    """
+    for _ in range(_LINKS_AT_MOST):
+        if type(link) is not CoroutineType or id(link.cr_code) not in elsewhere:
+            break
+        link = link.cr_await
+    return None if type(link) is not CoroutineType and _awaits_future(link) else link
+
+
+def _awaits_future(link: Any) -> bool:
+    """Whether it is asyncio's iterator over one of its own futures; a task is looked at by itself.
+
+    No class of Python code is immutable, whatever it calls itself.
+    """
+    cls = type(link)
+    return (
+        bool(cls.__flags__ & _IMMUTABLE)
+        and cls.__name__ == "FutureIter"
+        and cls.__module__ == "_asyncio"
+        and all(type(future).__flags__ & _IMMUTABLE for future in gc.get_referents(link))
+    )
 
 
 def _step_into(link: Any) -> tuple[FrameType | None, list[Any]]:
