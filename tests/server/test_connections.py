@@ -15,6 +15,7 @@ from epochal.events import StoreFaulted
 from epochal.server import ServiceLimits
 from epochal.server.connection import Connection
 from epochal.server.event_stream import KEPT
+from epochal.server.responses import render_fields
 from epochal.server.serve import AcceptFaults
 
 
@@ -197,9 +198,9 @@ def test_a_bad_header_is_left_to_the_server(served, monkeypatch):
     refused = []
     original = Connection.write_whole
 
-    def write_whole(self, status, headers, body):
-        refused.append(original(self, status, [*headers, (b"x", b"a\r\nset-cookie: b")], body))
-        return original(self, status, headers, body)
+    def write_whole(self, status, fields, body):
+        refused.append(original(self, status, render_fields([(b"x", b"a\r\nset-cookie: b")]), body))
+        return original(self, status, fields, body)
 
     monkeypatch.setattr(Connection, "write_whole", write_whole)
     assert "set-cookie" not in served.query("SELECT 1").headers

@@ -24,7 +24,7 @@ from epochal.server import plugin_routes as plugins
 from epochal.server import query_routes as queries
 from epochal.server import schemas
 from epochal.server import status_routes as status
-from epochal.server.decoding import CONFIG_HEADER
+from epochal.server.decoding import CONFIG_HEADER, header
 from epochal.server.problem_details import MEDIA_TYPE, answer_to
 from epochal.server.security import Right, right_needed
 from epochal.server.static_files import send_file
@@ -215,7 +215,8 @@ class _Dispatch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        join_trace(request.headers)  # each request has a task of its own
+        if header(request, b"traceparent"):
+            join_trace(request.headers)  # each request has a task of its own
         try:
             response = await self._handlers[request.method](request)
         except Exception as error:  # noqa: BLE001  every error becomes an answer

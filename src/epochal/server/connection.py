@@ -22,7 +22,8 @@ tenth, and hands the interpreter's lock over once more.
 
 uvicorn has no such limits, so this class overrides the callbacks of its protocol and reads
 attributes that are not its interface (hence the pin below its next major version): `connections`,
-`cycle`, `pipeline`, `flow`, `parser`, `scope`. A comment at each use names the attack it stops.
+`cycle`, `pipeline`, `flow`, `parser`, `scope`, `server_state`. A comment at each use names the
+attack that it stops.
 """
 
 from __future__ import annotations
@@ -33,12 +34,11 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from epochal.server.problem_details import problem
-from epochal.server.responses import ABORT, ONE_WRITE
+from epochal.server.responses import ABORT, CONNECTION
 from epochal.sql.coarse_timers import call_later
 
 if TYPE_CHECKING:
     from asyncio import Transport
-    from collections.abc import Iterable
 
     from starlette.responses import Response
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -65,6 +65,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self.idle_since = self.loop.time()  # or since the last request was whole
         self._head_timer: CoarseTimer | None = None
+        self._idle_timer: CoarseTimer | None = None
         self._awaits_head = True  # the last request is whole, the next one's head is not
         self._head_has_begun = False
         self._head_bytes = 0
@@ -103,6 +104,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify the request that is being answered, not only the last one that came."""
         self._cancel_head_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         super().connection_lost(exc)
         # uvicorn notifies `cycle`, the newest request. Against a client that sends requests behind
         # a long query and leaves: the query in front would run on.
@@ -132,7 +136,6 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._awaits_head:
             self._head_bytes += len(data)
-            self._expect_head()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -145,15 +148,17 @@ class Connection(HttpToolsProtocol):
             else:
                 self._refuse(problem(400, "request", "this is not an HTTP request"))
             return
-        # Against a head without an end, which the parser keeps in memory.
-        if self._awaits_head and self._head_bytes > HEAD_BYTES:
-            self._refuse(_too_long())
+        if self._awaits_head and (self._head_has_begun or self._head_bytes):
+            # Only now: nearly every head comes whole, and needs no timer.
+            self._expect_head()
+            # Against a head without an end, which the parser keeps in memory.
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(_too_long())
 
     def on_message_begin(self) -> None:
         """A head begins, maybe behind a request that is not answered yet."""
         super().on_message_begin()
         self._head_has_begun = True
-        self._expect_head()
 
     def on_headers_complete(self) -> None:
         """A head is whole: answer it, in its turn."""
@@ -165,7 +170,7 @@ class Connection(HttpToolsProtocol):
         self._awaits_head = self._head_has_begun = False
         # Against a client that does not read: see `responses.abort_connection`.
         self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
-        self.scope[ONE_WRITE] = self.write_whole  # type: ignore[typeddict-unknown-key]
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
         is_behind = self.cycle is not None and not self.cycle.response_complete
         super().on_headers_complete()
         if not is_behind:
@@ -188,31 +193,69 @@ class Connection(HttpToolsProtocol):
         self.idle_since = self.loop.time()
         # Before uvicorn's method, which takes that request out of the pipeline.
         self._answering = self.pipeline[-1][0] if self.pipeline else None
-        super().on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        # uvicorn's method would set a timer for each answer, and cancel it with the next request.
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        if self._idle_timer is None:
+            self._idle_timer = call_later(self.timeout_keep_alive, self._look_whether_idle)
 
-    def write_whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+    def _look_whether_idle(self) -> None:
+        self._idle_timer = None
+        if self.transport.is_closing():
+            return
+        is_idle = self.is_idle and not self._head_has_begun
+        idle_s = self.loop.time() - self.idle_since if is_idle else 0.0
+        if idle_s < self.timeout_keep_alive:
+            left_s = self.timeout_keep_alive - idle_s
+            self._idle_timer = call_later(left_s, self._look_whether_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def take_body(self) -> bytes | None:
+        """The whole body of the request whose turn it is; None if it has yet to come.
+
+        Nearly every body comes with its head. Then nothing needs to wait for it, nor to limit the
+        time of such a wait.
+        """
+        cycle = self._answering
+        if cycle is None or cycle.more_body or cycle.disconnected or cycle.response_complete:
+            return None
+        self.flow.resume_reading()
+        cycle.message_event.clear()
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
+    def write_whole(self, status: int, fields: bytes | None, body: bytes) -> bool:
         """Write the whole answer to the request whose turn it is, in one piece.
 
         Args:
             status: the status.
-            headers: with the length of the body.
+            fields: the head's fields but the length of the body, as `render_fields` makes them.
             body: the body.
 
         Returns:
             False if that is not possible now: then send it the usual way.
         """
         cycle = self._answering
-        if cycle is None or cycle.response_started or cycle.disconnected or self.flow.write_paused:
+        if (
+            fields is None
+            or cycle is None
+            or cycle.response_started
+            or cycle.disconnected
+            or self.flow.write_paused
+        ):
             return False
-        lines = [b"%s: %s" % field for field in (*cycle.default_headers, *headers)]
+        head = [STATUS_LINE[status]]
+        head += [b"%b: %b\r\n" % field for field in cycle.default_headers]
         if not cycle.keep_alive:
-            lines.append(b"connection: close")
-        head = b"\r\n".join(lines)
-        if head.count(b"\n") != len(lines) - 1:  # uvicorn's method names the bad one
-            return False
+            head.append(b"connection: close\r\n")
+        head += [fields, b"content-length: %d\r\n\r\n" % len(body), body]
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        self.transport.write(b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], head, body))
+        self.transport.write(b"".join(head))
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import msgspec
 
 from epochal.server.problem_details import Problem
+from epochal.server.responses import EXCHANGE
 from epochal.server.state import BODY_S, service_of
 from epochal.sql.coarse_timers import TimeLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from starlette.requests import Request
 
+    from epochal.server.responses import Exchange
     from epochal.server.schemas import RequestStruct
 
 _TAG: Final = re.compile(r"""\s*(?:(?P<weak>W/)?"(?P<id>[^"\s]*)"|(?P<bare>[^",\s]+))?\s*(?:,|$)""")
 _QUALITY: Final = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 _WHOLE: Final = re.compile(rb"(-?\d+)\.0+")
 CONFIG_HEADER: Final = "Epochal-Config"
+_MAX_ACCEPTS: Final = 64
 _REPEATABLE: Final = frozenset({"grant"})
 
 RequestT = TypeVar("RequestT", bound="RequestStruct")
@@ -38,6 +42,18 @@ def bad_request(detail: str) -> NoReturn:
         Problem: always.
     """
     raise Problem(400, "request", detail)
+
+
+def header(request: Request, name: bytes) -> str:
+    """The first header of a name in lower case; empty without one.
+
+    Without the mapping that a request makes of all its headers, which takes as long as all of this.
+    """
+    for known, value in request.scope["headers"]:
+        if known == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""
 
 
 # --- bodies ------------------------------------------------------------------------------------
@@ -54,10 +70,15 @@ async def read_body(request: Request, max_bytes: int, timeout: float = BODY_S) -
     Raises:
         Problem: it is larger than `max_bytes`, takes too long, or the client went away.
     """
-    declared = request.headers.get("content-length", "")
+    declared = header(request, b"content-length")
     # No more than 19 digits: converting thousands takes quadratic time.
     if declared.isdecimal() and int(declared[:19]) > max_bytes:
         _refuse_size(max_bytes)
+    exchange: Exchange | None = request.scope.get(EXCHANGE)
+    if exchange is not None and (body := exchange.take_body()) is not None:
+        if len(body) > max_bytes:
+            _refuse_size(max_bytes)
+        return body
     left, more = max_bytes, True
     parts: list[bytes] = []
     try:
@@ -84,7 +105,7 @@ def _refuse_size(max_bytes: int) -> NoReturn:
 
 def media_type(request: Request) -> str:
     """The media type of a request's body, in lower case, without its parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return header(request, b"content-type").partition(";")[0].strip().lower()
 
 
 async def read_nothing(request: Request) -> None:
@@ -118,7 +139,8 @@ async def read_json(request: Request, kind: type[RequestT]) -> RequestT:
         bad_request("the body nests too deeply")
     # msgspec keeps the last of two equal fields where another reader, a proxy that checks queries
     # say, may keep the first. Only bodies that fit the struct come here: they are not deep.
-    json.loads(body, object_pairs_hook=_check_unique, parse_int=str, parse_float=str)
+    if body.count(b'"') >= kind.quotes_of_twice:
+        json.loads(body, object_pairs_hook=_check_unique, parse_int=str, parse_float=str)
     return document
 
 
@@ -148,7 +170,8 @@ def _check_unique(pairs: list[tuple[str, Any]]) -> None:
 # --- addresses and headers ---------------------------------------------------------------------
 
 
-def preferred(accept: str, kinds: Sequence[str]) -> str:
+@lru_cache(_MAX_ACCEPTS)
+def preferred(accept: str, kinds: tuple[str, ...]) -> str:
     """The media type that a client prefers, by RFC 9110, section 12.5.1.
 
     Args:

@@ -23,7 +23,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Router
 
 from epochal.server.problem_details import Problem, answer_to, problem
-from epochal.server.responses import ONE_WRITE, abort_connection
+from epochal.server.responses import CONNECTION, EXCHANGE, abort_connection, render_fields
 from epochal.server.schemas import epoch_ref
 from epochal.server.security import HEADERS, Guard
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from epochal.runtime import Runtime
+    from epochal.server.connection import Connection
+    from epochal.server.responses import ReadyAnswer
     from epochal.server.security import Access
     from epochal.server.state import ServiceState
 
@@ -97,7 +99,7 @@ class Front:
             return
         if root and scope["path"].startswith(f"{root}/"):  # the proxy did not take it off
             scope["path"] = scope["path"].removeprefix(root)
-        exchange = _Exchange(scope, receive, send, self._service.runtime)
+        exchange = scope[EXCHANGE] = _Exchange(scope, receive, send, self._service.runtime)
         try:
             await self._answer(scope, exchange)
         except asyncio.CancelledError:
@@ -106,6 +108,8 @@ class Front:
                 raise
         else:
             return
+        finally:
+            del scope[EXCHANGE]  # a cycle, through the server's own record of the request
         if exchange.has_begun:
             await abort_connection(scope)
         else:
@@ -148,12 +152,12 @@ class _Exchange:
     """
 
     __slots__ = (
+        "_connection",
         "_head",
         "_is_read",
         "_receive",
         "_runtime",
         "_send",
-        "_write_whole",
         "has_begun",
         "shows_epoch",
     )
@@ -164,9 +168,25 @@ class _Exchange:
         self._runtime: Final = runtime
         self._is_read = not _has_body(scope["headers"])
         self._head: Message | None = None  # of an answer whose body comes in a moment
-        self._write_whole: Final = scope.get(ONE_WRITE) if scope["method"] != "HEAD" else None
+        is_head = scope["method"] == "HEAD"  # has a length, and no body
+        self._connection: Final[Connection | None] = None if is_head else scope.get(CONNECTION)
         self.has_begun = False
         self.shows_epoch = False
+
+    def take_body(self) -> bytes | None:
+        """The request's body if all of it is there; None if it has yet to be received."""
+        if self._is_read or self._connection is None:
+            return None
+        body = self._connection.take_body()
+        self._is_read = body is not None
+        return body
+
+    def write_ready(self, answer: ReadyAnswer) -> bool:
+        """Write an answer in one piece; False where that is not possible now."""
+        if not self._is_read or self.has_begun or self._connection is None:
+            return False
+        self.has_begun = self._connection.write_whole(200, answer.head.rendered, answer.body)
+        return self.has_begun
 
     async def receive(self) -> Message:
         """What the client sends."""
@@ -180,7 +200,7 @@ class _Exchange:
         self.has_begun = True
         if message["type"] == "http.response.start":
             message["headers"] = self._with_headers(message["headers"])
-            if self._write_whole is not None and any(
+            if self._connection is not None and any(
                 name == b"content-length" for name, _ in message["headers"]
             ):
                 self._head = message
@@ -199,12 +219,16 @@ class _Exchange:
         """Send the head; whether the body was sent with it, in one piece."""
         head, self._head = self._head, None
         assert head is not None
-        assert self._write_whole is not None
+        assert self._connection is not None
         if self._is_read and not message.get("more_body", False):
-            is_sent: bool = self._write_whole(
-                head["status"], head["headers"], message.get("body", b"")
-            )
-            if is_sent:
+            body = message.get("body", b"")
+            length = b"%d" % len(body)
+            fields = [field for field in head["headers"] if field != (b"content-length", length)]
+            # Another length than the body's: the server has an error for that.
+            has_length = len(fields) < len(head["headers"])
+            if has_length and self._connection.write_whole(
+                head["status"], render_fields(fields), body
+            ):
                 return True
         await self._send(head)
         return False

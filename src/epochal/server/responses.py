@@ -11,7 +11,7 @@ Two dangers, and the means against each (a third, of bodies that are not read, i
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from starlette.responses import Response, StreamingResponse
 
@@ -21,7 +21,7 @@ from epochal.server.schemas import encode
 from epochal.sql.coarse_timers import TimeLimit, call_later
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -35,9 +35,11 @@ ABORT: Final = "epochal.abort"
 """The key in a request's scope, where the server sets it, of the function that ends the connection
 at once, with or without its last bytes sent."""
 
-ONE_WRITE: Final = "epochal.one_write"
-"""The key, where the server sets it, of the function that writes a whole answer in one piece; see
-`epochal.server.connection.Connection.write_whole`."""
+CONNECTION: Final = "epochal.connection"
+"""The key, where the server sets it, of the `epochal.server.connection.Connection`."""
+
+EXCHANGE: Final = "epochal.exchange"
+"""The key of the request's `Exchange`, until it is answered."""
 
 READ_S: Final = 30.0
 """A follower of events may read nothing for so long while its buffers are full."""
@@ -47,11 +49,60 @@ _PART: Final = 1 << 18  # bytes
 _WATCHED_AFTER_S: Final = 0.05
 
 
+class Exchange(Protocol):
+    """One request and its answer; `epochal.server.front` has it."""
+
+    def take_body(self) -> bytes | None:
+        """The request's body if all of it is there; None if it has yet to be received."""
+        ...
+
+    def write_ready(self, answer: ReadyAnswer) -> bool:
+        """Write an answer in one piece; False where that is not possible now."""
+        ...
+
+
 def json_response(
     document: AnswerStruct, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """A struct as an answer."""
     return Response(encode(document), status, headers, media_type="application/json")
+
+
+class ReadyHead:
+    """The fields of the head of answers that differ in their bodies alone, made into text once.
+
+    Args:
+        fields: all of them but the length of the body.
+
+    Attributes:
+        fields: as given.
+        rendered: as they are sent; None where the server has to find the bad one.
+    """
+
+    __slots__ = ("fields", "rendered")
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        self.fields: Final = tuple(fields)
+        self.rendered: Final = render_fields(self.fields)
+
+
+class ReadyAnswer(NamedTuple):
+    """An answer with status 200.
+
+    Attributes:
+        head: its head.
+        body: its body.
+    """
+
+    head: ReadyHead
+    body: bytes
+
+
+def render_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """A head's fields as they are sent; None if one of them has a line break."""
+    lines = [b"%b: %b\r\n" % field for field in fields]
+    rendered = b"".join(lines)
+    return rendered if rendered.count(b"\n") == rendered.count(b"\r") == len(lines) else None
 
 
 class WholeAnswer(Response):
@@ -62,16 +113,25 @@ class WholeAnswer(Response):
         whole_s: seconds that the sending may take.
     """
 
-    def __init__(self, answer: Response | None, whole_s: float) -> None:
+    def __init__(self, answer: ReadyAnswer | Response | None, whole_s: float) -> None:
         self._answer: Final = answer
         self._whole_s: Final = whole_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        if self._answer is None:
+        answer = self._answer
+        if answer is None:
             return
+        if isinstance(answer, ReadyAnswer):
+            exchange: Exchange | None = scope.get(EXCHANGE)
+            is_short = len(answer.body) <= _PART  # a client has to read what is longer in time
+            if is_short and exchange is not None and exchange.write_ready(answer):
+                return
+            response = Response(answer.body)
+            response.raw_headers[:0] = answer.head.fields
+            answer = response
         try:
-            await _send_whole(self._answer, send, self._whole_s)
+            await _send_whole(answer, send, self._whole_s)
         except TimeoutError:
             logger.info("a client of %s did not read its answer in time", scope["path"])
             await abort_connection(scope)

@@ -37,9 +37,11 @@ class RequestStruct(Struct, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         integers: the fields that take whole numbers, which clients may also write as `1.0`.
+        quotes_of_twice: the quotation marks that a document with a field twice has at least.
     """
 
     integers: ClassVar[frozenset[str]] = frozenset()
+    quotes_of_twice: ClassVar[int] = 4  # of two names
 
 
 class AnswerStruct(Struct, kw_only=True):
@@ -60,6 +62,7 @@ class QueryRequest(RequestStruct):
     """
 
     integers = frozenset({"limit"})
+    quotes_of_twice = 8  # of `sql`, its text, and two more names; or of `sql` twice, and two texts
 
     sql: str
     params: list[SqlValue] | dict[str, SqlValue] | None = None

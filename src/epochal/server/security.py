@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 KEY_HEADER: Final = "epochal-session"
+_MAX_PLAIN: Final = 64
 _READ_FIELDS: Final = frozenset(
     {b"host", b"origin", b"sec-fetch-site", b"authorization", b"cookie", KEY_HEADER.encode()}
 )
@@ -159,6 +160,9 @@ class Guard:
 
     def __init__(self, access: Access) -> None:
         self._access: Final = access
+        # The rights of requests that name a host and nothing else that decides. No secret is in
+        # here, which a look-up would compare in a time that depends on it.
+        self._plain: Final[dict[tuple[str, str, bytes], Right]] = {}
 
     def right_of(self, scope: Scope) -> Right:
         """The right that a request has.
@@ -166,7 +170,20 @@ class Guard:
         Raises:
             Problem: it needs a higher one, or comes from a foreign page or by a foreign name.
         """
-        headers = _Fields(scope["headers"])
+        deciding = [field for field in scope["headers"] if field[0] in _READ_FIELDS]
+        if len(deciding) != 1 or deciding[0][0] != b"host":
+            return self._checked(scope, deciding)
+        request = scope["method"], scope["path"], deciding[0][1]
+        right = self._plain.get(request)
+        if right is None:
+            right = self._checked(scope, deciding)
+            if len(self._plain) >= _MAX_PLAIN:
+                self._plain.clear()
+            self._plain[request] = right
+        return right
+
+    def _checked(self, scope: Scope, deciding: Iterable[tuple[bytes, bytes]]) -> Right:
+        headers = _Fields(deciding)
         self._check_host(scope["path"], headers)
         own_origin = self._check_origin(scope["path"], headers)
         needed = right_needed(scope["method"], scope["path"])
@@ -250,8 +267,7 @@ class _Fields:
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._values: Final[dict[bytes, list[str]]] = {}
         for name, value in headers:
-            if name in _READ_FIELDS:
-                self._values.setdefault(name, []).append(value.decode("latin-1"))
+            self._values.setdefault(name, []).append(value.decode("latin-1"))
 
     def get(self, name: str, default: str = "") -> str:
         """The first field of a name."""

@@ -306,6 +306,7 @@ class Database:
             QueryError: as `query`; and `BusyError` when too many are being planned.
         """
         query = self._begin(sql, params, timeout, epoch)
+        query.is_read_at_once = then is not None
         try:
             return await self._planning_threads.arun(query, then)
         except BaseException:

@@ -77,6 +77,11 @@ class Resolved:
         return tuple(function.origin for function in self.functions)
 
     @cached_property
+    def runs_in_planning(self) -> bool:
+        """Whether the engine may call a function of it while it optimises a plan."""
+        return any(function.runs_in_planning for function in self.functions)
+
+    @cached_property
     def plugins(self) -> frozenset[str]:
         """The plugins of its functions."""
         return frozenset(origin.plugin for origin in self.origins)

@@ -298,7 +298,7 @@ class _Planning:
         self._work: Callable[[], Result] | None = partial(context.run, self._plan, query, then)
 
     def _plan(self, query: Query, then: Callable[[Result], object] | None) -> Result:
-        result = query.start(is_read_here=then is not None)
+        result = query.start()
         if then is not None:
             then(result)
         elif (ahead := result.begin_ahead()) is not None:

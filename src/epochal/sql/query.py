@@ -47,6 +47,8 @@ class Query:
         index: the functions of its epoch, for advice in errors.
         epoch: the epoch that it runs in.
         snapshot: the tables that it sees.
+        is_read_at_once: whether the thread that plans it reads it next, and the errors of both have
+            one way to the caller.
     """
 
     planner: Planner
@@ -59,18 +61,14 @@ class Query:
     index: FunctionIndex
     epoch: EpochRef
     snapshot: Snapshot
+    is_read_at_once: bool = False
 
-    def start(self, *, is_read_here: bool = False) -> Result:
-        """Plan the query and have the engine begin it.
-
-        Args:
-            is_read_here: whether this thread reads it next, and its caller takes the errors of
-                planning and of reading alike.
-        """
+    def start(self) -> Result:
+        """Plan the query and have the engine begin it."""
         execution = self.execution
         ref: EngineRef | None = execution.track(EngineRef())
         try:
-            planned = self._plan(is_read_here=is_read_here)
+            planned = self._plan()
         except INTERRUPTS:
             execution.stop(EndReason.CANCELLED)
             raise
@@ -100,7 +98,7 @@ class Query:
         tables = self.plugin_tables.values()
         return [table for table in tables if isinstance(table, PluginTable) and table.is_open]
 
-    def _plan(self, *, is_read_here: bool) -> Planned:
+    def _plan(self) -> Planned:
         planned = self.planner.plan(
             self.resolved,
             self.snapshot,
@@ -111,7 +109,7 @@ class Query:
         if self.plugin_tables:
             self._release_unused()
         # Where the engine's planning may call a function, its error belongs to the planning.
-        may_wait = is_read_here or not any(f.runs_in_planning for f in self.resolved.functions)
+        may_wait = self.is_read_at_once or not self.resolved.runs_in_planning
         if planned.is_small and planned.was_kept and may_wait:
             self.execution.attach(CollectedBatches(planned.frame))
         else:
