@@ -47,6 +47,10 @@ class ChunkLimits:
     def of_small(self, result: Result) -> Iterator[tuple[pa.RecordBatch, bool]]:
         """`of`, for a thread."""
         for batch in result:
+            if batch.num_rows <= self._left and not result.explains and batch.nbytes <= _CHUNK:
+                self._left -= batch.num_rows  # one chunk, as mostly: without the steps below
+                yield batch, False
+                continue
             for chunk, is_cut in self._cut(batch, result):
                 yield chunk, is_cut
                 if is_cut:

@@ -222,6 +222,11 @@ class Execution:
         return True
 
     @property
+    def is_running(self) -> bool:
+        """Whether it has not ended, nor is late."""
+        return not self._end_reason and (self.deadline is None or monotonic() < self.deadline)
+
+    @property
     def remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None for no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())

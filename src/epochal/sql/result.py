@@ -249,13 +249,16 @@ class Result:
 
     def _begin(self) -> bool:
         """Whether more batches may come."""
+        if self._execution.is_running:
+            return True
         self._execution.check()
         return self._execution.end_reason is None
 
     def _finish(self, batch: RecordBatch | None) -> pa.RecordBatch | None:
         if batch is None:
             self._execution.stop(EndReason.EXHAUSTED)
-        self._execution.check()  # it may have been ended meanwhile
+        if not self._execution.is_running:  # it may have been ended meanwhile
+            self._execution.check()
         if batch is None:
             return None
         received = batch if isinstance(batch, pa.RecordBatch) else batch.to_pyarrow()

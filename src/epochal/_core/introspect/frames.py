@@ -24,7 +24,7 @@ from epochal._core.sync.forks import in_forked_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import FrameType
+    from types import CodeType, FrameType
 
 _RESUME: Final = opcode.opmap["RESUME"]
 _AFTER_AWAIT: Final = 3
@@ -74,6 +74,22 @@ def calls_of(frame: FrameType | None) -> list[FrameType]:
     theirs = [call for call in calls if not _is_ours(call)]
     calls.clear()  # this frame may be among them, and would be in a cycle with its own variable
     return theirs
+
+
+def innermost_inside(frame: FrameType | None, globals_ids: frozenset[int]) -> list[FrameType]:
+    """The innermost of a frame and its callers whose globals are among these, if one is."""
+    calls = all_calls_of(frame)
+    inside = [call for call in calls if id(call.f_globals) in globals_ids]
+    calls.clear()  # as above
+    return inside[:1]
+
+
+def calls_running(frame: FrameType | None, code: CodeType) -> list[FrameType]:
+    """Those of a frame and its callers that run this code, innermost first."""
+    calls = all_calls_of(frame)
+    running = [call for call in calls if call.f_code is code]
+    calls.clear()  # as above
+    return running
 
 
 def _is_ours(frame: FrameType) -> bool:

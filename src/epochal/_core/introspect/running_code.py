@@ -29,6 +29,7 @@ from epochal._core.introspect.frames import (
     all_calls_of,
     calls_of,
     innermost_calls,
+    innermost_inside,
     locals_of,
 )
 from epochal._core.introspect.origins import bare_threads, begun_by, first_functions, plain_function
@@ -194,10 +195,9 @@ def threads_inside(globals_ids: frozenset[int]) -> Iterator[RunningThread]:
         if id(function.__globals__) in globals_ids
     ]
     seen: set[int | None] = set()
-    for ident, thread, name, frame in _frames_of_threads():
-        if ident not in seen and id(frame.f_globals) in globals_ids:
-            seen.add(ident)
-            yield RunningThread(ident, thread, name, place_of(frame), by_ident.get(ident))
+    for ident, thread, name, frame in _frames_of_threads(globals_ids):
+        seen.add(ident)
+        yield RunningThread(ident, thread, name, place_of(frame), by_ident.get(ident))
     yield from (running for running in beginning if running.ident not in seen)
 
 
@@ -210,7 +210,10 @@ def frames_of_threads() -> Iterator[tuple[int, str, FrameType]]:
         yield ident, name, frame
 
 
-def _frames_of_threads() -> Iterator[tuple[int, threading.Thread | None, str, FrameType]]:
+def _frames_of_threads(
+    globals_ids: frozenset[int] | None = None,
+) -> Iterator[tuple[int, threading.Thread | None, str, FrameType]]:
+    """Every frame that runs; or of each thread the innermost one with these globals."""
     before = {thread.ident: thread for thread in threading.enumerate()}
     innermost = innermost_calls()
     # An ident is used again at once: a stack is that of a thread which was there before and is
@@ -222,7 +225,12 @@ def _frames_of_threads() -> Iterator[tuple[int, threading.Thread | None, str, Fr
         name = known.name if known is not None else str(ident)
         # The popped frame goes into no variable: this thread's own was called by this function, and
         # would be in a cycle with it.
-        for call in calls_of(innermost.pop(ident)):
+        calls = (
+            calls_of(innermost.pop(ident))
+            if globals_ids is None
+            else innermost_inside(innermost.pop(ident), globals_ids)
+        )
+        for call in calls:
             yield ident, thread if thread is after.get(ident) else None, name, call
 
 

@@ -26,7 +26,7 @@ from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from epochal._core.introspect.await_chain import place_inside
-from epochal._core.introspect.frames import calls_of, innermost_calls
+from epochal._core.introspect.frames import calls_of, calls_running, innermost_calls
 from epochal._core.introspect.object_names import class_of_library
 from epochal._core.introspect.origins import executor_of, plain_function
 from epochal._core.introspect.places import place_in, place_of
@@ -326,8 +326,7 @@ def _variables_of(code: CodeType, name: str) -> list[Any]:
     found = [
         frame.f_locals.get(name)
         for ident in tuple(calls)
-        for frame in calls_of(calls.pop(ident))
-        if frame.f_code is code
+        for frame in calls_running(calls.pop(ident), code)
     ]
     return [value for value in found if value is not None]
 
