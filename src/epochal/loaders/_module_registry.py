@@ -20,7 +20,7 @@ import logging
 import sys
 import threading
 import typing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from epochal._core.generation.kind import forget_marks_of
 from epochal._core.introspect.object_names import MODULE_OF_NAME
@@ -48,6 +48,9 @@ class Finder:
 
     It is the first of the finders, so that it also notes the imports of all other modules.
     """
+
+    finds_plugins: ClassVar = True
+    """Tells it from the others, where these are asked whether a name is free."""
 
     @staticmethod
     def find_spec(

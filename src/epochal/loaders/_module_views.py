@@ -57,11 +57,27 @@ def public_root(plugin: str, artifact: Artifact) -> str:
         return plugin
     if plugin in sys.modules:
         return f"{plugin}@plugin"
-    spec = importlib.util.find_spec(plugin)
+    spec = _find_elsewhere(plugin)
     # A folder without code has no origin, and the plugin's own file may lie on the path.
     if spec is None or spec.origin is None or _is_own_file(spec.origin, artifact):
         return plugin
     return f"{plugin}@plugin"
+
+
+def _find_elsewhere(name: str) -> ModuleSpec | None:
+    """The spec of a module that is no plugin's.
+
+    `importlib.util.find_spec` would ask our own finder, which asks all others, and then these.
+    """
+    finders: list[Any] = sys.meta_path.copy()
+    for finder in finders:
+        find_spec = getattr(finder, "find_spec", None)
+        if find_spec is None or getattr(finder, "finds_plugins", False):
+            continue
+        spec: ModuleSpec | None = find_spec(name, None, None)
+        if spec is not None:
+            return spec
+    return None
 
 
 def _is_own_file(file: str, artifact: Artifact) -> bool:

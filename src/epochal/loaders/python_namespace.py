@@ -116,6 +116,7 @@ class PythonNamespace:
         self.modules: Final[dict[str, ModuleType]] = {}
         self._public_names: Final[dict[str, str]] = {}  # by private name, like `modules`
         self._name_ids: Final[set[int]] = set()  # of the public names, which are held above
+        self._globals_ids: Final[set[int]] = set()  # of the dictionaries of `modules`
         tag = registry.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
         self.tag: Final = tag
         self.root_name: Final = f"{plugin}__{tag}"
@@ -261,7 +262,7 @@ class PythonNamespace:
         if type(obj) is MethodType:
             obj = obj.__func__
         if type(obj) is FunctionType:
-            if any(obj.__globals__ is vars(module) for module in list(self.modules.values())):
+            if id(obj.__globals__) in self._globals_ids:
                 return True
         elif issubclass(type(obj), ModuleType):
             return any(obj is module for module in list(self.modules.values()))
@@ -288,6 +289,7 @@ class PythonNamespace:
         """Leave every process-wide table. Idempotent."""
         self._closed = True  # first: a late import must not enter what the next line removes
         registry.leave(self.root_name, self._files)
+        self._globals_ids.clear()  # first: an `id` may be another dictionary's once they are gone
         self.modules.clear()
         self._names_in_code.clear()
         if self.compiled is not None:
@@ -312,6 +314,9 @@ class PythonNamespace:
         MODULE_OF_NAME[id(public)] = module
         show(public)
         vars(module)["__builtins__"] = self.builtins
+        if (replaced := self.modules.get(loader.name)) is not None:
+            self._globals_ids.discard(id(vars(replaced)))
+        self._globals_ids.add(id(vars(module)))
         self.modules[loader.name] = module
         self._files.append(loader.file)
         source = loader.source

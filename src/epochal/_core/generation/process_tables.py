@@ -16,6 +16,7 @@ import sys
 import threading
 import warnings
 import weakref
+from collections import deque
 from itertools import filterfalse
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -65,10 +66,9 @@ class ModuleTable(NamedTable):
         self._seen = (names, ordinary, private)
         if len(self._private) > 2 * len(names):  # most are of generations that are gone
             self._private = self._private.intersection(names)
-        if len(ordinary) < len(private):  # one step for each of the smaller group
-            return {name: modules[name] for name in ordinary}
-        for name in private:
-            del modules[name]
+        if len(ordinary) < len(private):  # for the smaller group, and in C
+            return dict(zip(ordinary, map(modules.__getitem__, ordinary), strict=True))
+        deque(map(modules.__delitem__, private), maxlen=0)
         return modules
 
     def _split(self, names: list[Any]) -> tuple[list[Any], list[Any]]:

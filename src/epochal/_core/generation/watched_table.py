@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from itertools import compress, repeat
+from itertools import compress, islice, repeat
 from operator import is_, is_not
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, Protocol, TypeAlias
@@ -203,6 +203,11 @@ class NamedTable(Names):
         if _is_same(before, after):
             return
         # Without a step of Python for each entry that is as it was: `sys.modules` has thousands.
+        if _begins_as(before, after):  # it grew, as at most imports
+            for key, value in list(islice(after.items(), len(before), None)):
+                if not self.is_ordinary(key, value):
+                    yield self.entry(key, ABSENT, value)
+            return
         olds = list(map(before.get, after, repeat(ABSENT)))
         differ = map(is_not, olds, after.values())
         for old, (key, value) in list(compress(zip(olds, after.items(), strict=True), differ)):
@@ -266,8 +271,13 @@ def _is_owned(key: Any, value: Any, owns: Owns) -> bool:
 
 def _is_same(before: dict[Any, Any], after: dict[Any, Any]) -> bool:
     """Whether two looks are the very same, by identity."""
+    return len(before) == len(after) and _begins_as(before, after)
+
+
+def _begins_as(before: dict[Any, Any], after: dict[Any, Any]) -> bool:
+    """Whether a look begins with the very entries of another, by identity."""
     return (
-        len(before) == len(after)
+        len(before) <= len(after)
         and all(map(is_, before, after))
         and all(map(is_, before.values(), after.values()))
     )
