@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.side_effects import own_code_begins, own_code_ends
+from epochal._core.sync.threads import give_way
 from epochal.loaders._artifact_files import ArtifactFolder
 from epochal.loaders._compiler import COMPILER
 from epochal.loaders._module_views import taking_replacement
@@ -46,6 +47,7 @@ class MemoryLoader:
         public = self._namespace.add_module(module, self)
         code = COMPILER.compile(self.source, self.file, retain_in=self._namespace.compiled)
         self._namespace.add_code(module, code)
+        give_way()
         # It may be imported within a library's import, which it is no part of.
         depth = own_code_begins()
         try:

@@ -35,14 +35,15 @@ import threading
 from contextvars import Context, ContextVar
 from enum import Enum, auto
 from functools import partial
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal._core.generation.generation import calling
 from epochal._core.sync.completion import Completion
-from epochal._core.sync.threads import start_thread
+from epochal._core.sync.threads import begin_giving_way, give_way, start_thread
 from epochal._core.sync.watchdog import Watch, watchdog
 from epochal.errors import ChangeCancelledError, PhaseTimeoutError
+from epochal.report import StepName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,10 +82,10 @@ def is_changing(runtime: int) -> bool:
     return call is not None and call.runtime == runtime and call.is_running
 
 
-_GIVE_WAY_S: Final = 20e-6
-# The interpreter takes its lock from a thread only after its switch interval, 5 ms, and a change
-# computes for less: a thread that waits for the lock would wait for all of it. So a change pauses
-# between its steps, for long enough that a waiting thread wakes up and takes the lock.
+_MAY_PAUSE: Final = frozenset(
+    {StepName.PLAN, StepName.LINK, StepName.COMPARE, StepName.VALIDATE, StepName.BUILD}
+)
+"""Steps before which a change gives way: no call waits for it yet."""
 
 
 class Abandoned(BaseException):
@@ -154,6 +155,8 @@ class StepRunner:
 
     def run(self, step: Step) -> Any:
         """Run a step on its clock; returns what it returns."""
+        if step.name in _MAY_PAUSE:
+            give_way()
         started = perf_counter()
         try:
             returned = step.do(step)
@@ -180,7 +183,7 @@ class StepRunner:
         """
         assert step.deadline is not None
         if self.gives_way:
-            sleep(_GIVE_WAY_S)
+            begin_giving_way()
         context = self._context.copy()
         call = PluginCall(self._runtime)
         context.run(changing.set, call)

@@ -24,6 +24,7 @@ from epochal._core.generation.own_state import NO_IMPORT_STATE
 from epochal._core.generation.states import LifecycleState
 from epochal._core.generation.table_succession import TableSuccession
 from epochal._core.introspect.tracebacks import without_variables
+from epochal._core.sync.threads import begin_giving_way
 from epochal.errors import (
     EpochalError,
     ExportError,
@@ -124,6 +125,8 @@ class Staging:
         # Before the first epoch there are no operations: a start of a thousand plugins pauses for
         # none.
         self._runner.gives_way = self.old_epoch.number > 0
+        if self._runner.gives_way:
+            begin_giving_way()
 
     @property
     def is_published(self) -> bool:

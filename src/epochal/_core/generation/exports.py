@@ -24,6 +24,7 @@ from epochal._core.introspect.callables import callables_inside, decorated_insid
 from epochal._core.introspect.collector import collect
 from epochal._core.introspect.places import defined_at
 from epochal._core.plugin.capabilities import missing_grant
+from epochal._core.sync.threads import give_way
 from epochal._core.use.lease import LEASE
 from epochal._core.use.ties import can_tie
 from epochal.errors import CapabilityError, ExportError, LinkError, reason_of
@@ -84,6 +85,7 @@ def collect_exports(
         export = Export(kind, name, candidate.plugin, options, target)
         _validate(export, candidate)
         exports[key] = export
+        give_way()
     for export in exports.values():
         _check_dependencies(export, exports.values())
     _refuse_hidden_marks(candidate.plugin, namespace, exports)

@@ -47,6 +47,7 @@ from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.origins import Origin
 from epochal._core.introspect.running_code import find_stragglers
 from epochal._core.plugin.capabilities import missing_grant
+from epochal._core.sync.threads import give_way
 from epochal._core.use.lease import LeasedCallable, RevocableLease, carry
 from epochal._core.use.ties import TIES
 from epochal.errors import EpochalError, LinkError, format_error
@@ -359,6 +360,7 @@ class Generation:
         manifest, grants = self.candidate.manifest, self.candidate.grants
         self._namespace = open_namespace(self.candidate, self.number)
         self._namespace.owner = weakref.ref(self)
+        give_way()
         self._context = PluginContext(
             self.plugin,
             self.number,
@@ -400,6 +402,7 @@ class Generation:
         with self.origin.running(), self._noting():
             try:
                 self._root = self._namespace.execute()
+                give_way()
                 check_entry_points(self.plugin, self._root, self._namespace)
                 if schema := self.candidate.manifest.config:
                     config = self.candidate.config

@@ -41,6 +41,7 @@ from epochal._core.introspect.object_names import dict_of_type, type_name
 from epochal._core.introspect.referrers import ReferrerSearch, wait_for_other_searches
 from epochal._core.introspect.remedies import remedy_for
 from epochal._core.introspect.running_code import find_stragglers
+from epochal._core.sync.threads import give_way
 from epochal.report import Leak
 
 if TYPE_CHECKING:
@@ -205,13 +206,16 @@ def _take_apart(graph: Graph) -> tuple[weakref.ref[Any], ...]:
     # Data that lead to a finalizer first, while the data that it may use are still there.
     for place in places:
         place.drop_data(lambda value: id(value) in leading)
+        give_way()
     if all(ref() is None for ref in finalizable):
         for place in places:
             place.drop_data(lambda _: True)
+            give_way()
         for cell in cells:
             _empty_cell(cell)
         for place in places:
             place.drop_rest()
+            give_way()
         for namespace in namespaces:
             namespace.clear()
     return tuple(ref for ref in code if ref() is not None)

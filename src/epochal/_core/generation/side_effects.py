@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from epochal._core.generation import process_tables
 from epochal._core.generation.host_names import HostNames
+from epochal._core.sync.threads import give_way
 from epochal.errors import format_error
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class SideEffects:
         for table in _tables().values():
             for entry in list(table.owned(table.now(), owns)):
                 _undo(entry, cleaned_up, failures)
+            give_way()
         self._imported.clear()
         return cleaned_up, failures
 

@@ -32,6 +32,7 @@ from epochal._core.introspect.object_names import (
 )
 from epochal._core.introspect.ownership import Ownership
 from epochal._core.introspect.referrers import PathStep
+from epochal._core.sync.threads import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -107,6 +108,7 @@ class Graph:
         while self._queue:
             while self._queue:
                 self._follow(self._queue.pop())
+                give_way()
             for position in list(self._doubtful):
                 if not self._from_outside(position):
                     self._doubtful.discard(position)

@@ -37,6 +37,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from epochal._core.sync.completion import Completion
@@ -49,8 +50,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_GIVE_WAY_S: Final = 20e-6
+_STRETCH_S: Final = 150e-6
+# The interpreter takes its lock from a thread only after its switch interval, 5 ms, and a change
+# computes for less: a thread that waits for the lock would wait for all of it. So a change pauses
+# between its steps, and within those that compute for longer than `_STRETCH_S`, for long enough
+# that a waiting thread wakes up and takes the lock.
+_turn: Final = threading.local()
+
 _IDLE_S: Final = 10.0
 """A worker ends when it has had no work for this long; the next one costs 0.1 ms to start."""
+
+
+def begin_giving_way() -> None:
+    """Let waiting threads run now, and have this thread's `give_way` do so from now on."""
+    sleep(_GIVE_WAY_S)
+    _turn.since = perf_counter()
+
+
+def give_way() -> None:
+    """Let waiting threads run, in a thread that gives way and has not for a while.
+
+    Not while a lock is held, nor between two steps that another thread must not come between.
+    """
+    since: float | None = getattr(_turn, "since", None)
+    if since is not None and perf_counter() - since > _STRETCH_S:
+        begin_giving_way()
 
 
 def start_thread(work: Callable[[], object], *, name: str) -> threading.Thread:
