@@ -15,7 +15,7 @@ from epochal.events import StoreFaulted
 from epochal.server import ServiceLimits
 from epochal.server.connection import Connection
 from epochal.server.event_stream import KEPT
-from epochal.server.responses import render_fields
+from epochal.server.responses import _DisconnectWatch, render_fields
 from epochal.server.serve import AcceptFaults
 
 
@@ -129,7 +129,14 @@ def test_a_follower_that_does_not_read_is_disconnected(start_service, monkeypatc
         assert not feed.followers
 
 
-def test_pipelined_requests_do_not_hide_a_disconnect(served):
+def test_pipelined_requests_do_not_hide_a_disconnect(served, monkeypatch):
+    watched, begin = threading.Event(), _DisconnectWatch._begin
+
+    def begin_and_tell(self):
+        begin(self)
+        watched.set()
+
+    monkeypatch.setattr(_DisconnectWatch, "_begin", begin_and_tell)
     inside, go_on = served.events()
     body = json.dumps({"sql": "SELECT geo.slow(1)"})
     authority = served.url.removeprefix("http://")
@@ -140,6 +147,7 @@ def test_pipelined_requests_do_not_hide_a_disconnect(served):
     with connect(served) as sock:
         sock.sendall(request.encode())
         assert inside.wait(10)
+        assert watched.wait(10)  # it reads on by itself; what comes later must not stop that
         sock.sendall(request.encode() * 3)
     assert wait_until_idle(served)
     go_on.set()

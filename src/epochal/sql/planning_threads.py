@@ -45,7 +45,7 @@ from contextvars import copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from epochal._core.sync.threads import ThreadPool, attempt
 from epochal.errors import BusyError, EpochalError, NoThreadError
@@ -352,8 +352,7 @@ class _Planning:
         result, error = outcome
         del outcome
         if error is None:
-            assert result is not None
-            self.waiter.set_result(result)
+            self.waiter.set_result(cast("Result", result))
         else:
             self.waiter.set_exception(error)
         del result, error  # no cycle through this frame
