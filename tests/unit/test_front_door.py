@@ -35,7 +35,7 @@ def test_every_error_has_a_code_of_its_own_and_stands_in_the_drawn_tree():
 CODES = """
     already-loaded artifact busy capability change-cancelled config config-key
     dependency dependency-cycle document drain
-    drain-timeout epoch-moved epochal export forked-runtime function hand-over hook-answer
+    drain-timeout epoch-moved epochal export forked-runtime function guest guest-timeout hand-over hook-answer
     host in-use incompatible init link manifest missing-dependency nested-change no-epoch no-store
     no-thread not-active not-kept operation-ended pause-timeout phase-timeout plugin query
     registration
