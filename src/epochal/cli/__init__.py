@@ -7,6 +7,7 @@
     epochal new NAME              a working plugin with a test that passes
     epochal explain CODE          the cause and the remedy of an error
     epochal serve ...             SQL with plugins over HTTP, with a live page
+    epochal mcp ...               tools of plugins for MCP clients
     epochal status, load, ...     steer such a service
 
 For programs, each command takes `--json`. An error is one line on stderr and a status other than 0

@@ -11,6 +11,7 @@ from epochal.cli.commands.check import check
 from epochal.cli.commands.demo import demo
 from epochal.cli.commands.explain import explain
 from epochal.cli.commands.jobs import jobs, streams
+from epochal.cli.commands.mcp import mcp
 from epochal.cli.commands.new import new
 from epochal.cli.commands.plan import plan
 from epochal.cli.commands.query import query
@@ -70,6 +71,7 @@ app.command()(check)
 app.command()(new)
 app.command()(explain)
 app.command()(serve)
+app.command()(mcp)
 app.add_typer(wasm)
 for ask in (status, plugins, load, reload, remove, rollback, history, jobs, streams, events):
     app.command(rich_help_panel="Ask a running service")(ask)
