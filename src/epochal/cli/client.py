@@ -45,6 +45,12 @@ class AnswerError(HostError):
         super().__init__(f"{detail}{hint}")
 
 
+class UnreachableError(HostError):
+    """No service answers at the address."""
+
+    code = "unreachable"
+
+
 class Client:
     """A client of one service.
 
@@ -143,9 +149,9 @@ class Client:
                 raise AnswerError(error.status, {"code": error.code, "detail": detail}) from None
             raise
 
-    def _unreachable(self, error: Exception) -> HostError:
+    def _unreachable(self, error: Exception) -> UnreachableError:
         reason = re.sub(r"\[Errno -?\d+\] ", "", str(error)).lower() or type(error).__name__
-        return HostError(
+        return UnreachableError(
             f"no service answers at {self._address} ({reason}); start one with "
             "`epochal serve`, or name its address with --server or EPOCHAL_SERVER"
         )

@@ -6,6 +6,7 @@ import asyncio
 import glob
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _CLOSE_S: Final = 1.0
 """The wait for the engine to end a query; it ends the work that it has begun in its own time."""
+_NOT_LOADED: Final = re.compile(r"plugin '(\w+)' is not loaded")
 _ABSENT: Final = re.compile(r"table '(.+)' not found", re.DOTALL)
 
 
@@ -83,17 +85,36 @@ async def _query(
             absent = _ABSENT.fullmatch(str(error))
             name = absent[1] if absent else ""
             if not name or name in seen:
-                raise
+                raise _with_plugin_hint(error) from None
             if not (is_data(Path(name)) and Path(name).exists()):
                 raise _with_hint(error, name) from None
             seen.add(name)
         read(name, name)
 
 
+def _with_plugin_hint(error: QueryError) -> QueryError:
+    """The error, with the option for a plugin that lies in the working folder."""
+    absent = _NOT_LOADED.search(str(error))
+    if absent is None:
+        return error
+    name = absent[1]
+    found = [Path(f"{name}.py"), Path("plugins", f"{name}.py"), Path(name)]
+    is_there = (path for path in found if path.is_file() or (path / "plugin.toml").is_file())
+    path = next(is_there, None)
+    return error if path is None else QueryError(f"{error}; {path} is here: give it with -p {path}")
+
+
 def _with_hint(error: QueryError, name: str) -> QueryError:
     beside = sorted(path.name for path in Path().glob(f"{glob.escape(name)}.*") if is_data(path))
     if is_data(Path(name)):
-        return QueryError(f"{error}: there is no such file")
+        unquoted = name.partition(".")[2]  # the engine takes `orders.csv` for a schema's table
+        if Path(unquoted).is_file():
+            return QueryError(f"{unquoted} is a file: write its name in quotes, FROM '{unquoted}'")
+        folder = Path(name).parent
+        there = [str(folder / path.name) for path in folder.glob("*") if is_data(path)]
+        close = get_close_matches(name, there, 1)
+        meant = f"; do you mean '{close[0]}'?" if close else ""
+        return QueryError(f"{error}: there is no such file{meant}")
     if not beside:
         return error
     return QueryError(

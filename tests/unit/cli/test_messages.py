@@ -196,6 +196,16 @@ def test_a_failing_function_names_its_line(tmp_path, capsys):
     )
 
 
+def test_a_plugin_that_lies_here_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "is here" not in error_of(["query", "SELECT geo.f(1)"], capsys)
+    (tmp_path / "geo.py").write_text(plugin(SCALAR + IDENTITY))
+    assert error_of(["query", "SELECT geo.f(1)"], capsys) == (
+        "no function 'geo.f'; plugin 'geo' is not loaded; loaded: none; geo.py is here: give it "
+        "with -p geo.py"
+    )
+
+
 def test_an_unequal_line_of_a_csv_is_named(tmp_path, capsys):
     (tmp_path / "u.csv").write_text("a,b\n1,2\n3\n")
     assert error_of(["query", "SELECT * FROM u", "-t", f"u={tmp_path / 'u.csv'}"], capsys) == (

@@ -80,7 +80,12 @@ def test_a_file_in_from_is_a_table(tmp_path, capsys, monkeypatch):
     plain = ["query", "SELECT count(*) FROM 'orders.csv'", "-f", "csv", "--no-header"]
     assert main(plain) == 0
     assert capsys.readouterr().out.endswith("\n3\n")
-    for name, hint in (("orders", "orders.csv is here: write FROM"), ("'x.csv'", "no such file")):
+    for name, hint in (
+        ("orders", "orders.csv is here: write FROM"),
+        ("'x.csv'", "no such file"),
+        ("'order.csv'", "no such file; do you mean 'orders.csv'?"),
+        ("orders.csv", "orders.csv is a file: write its name in quotes, FROM 'orders.csv'"),
+    ):
         assert main(["query", f"SELECT * FROM {name}"]) == 1
         assert hint in capsys.readouterr().err
 
