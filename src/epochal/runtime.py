@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 from epochal._core.change.participant import Participant
 from epochal._core.change.plan import Verb
@@ -51,7 +51,7 @@ from epochal._core.plugin.discovery import read_folder
 from epochal._core.plugin.manifest import read_manifest
 from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.weak_registry import WeakRegistry
-from epochal.errors import NoStoreError, UnknownPluginError
+from epochal.errors import HostError, NoStoreError, UnknownPluginError
 from epochal.events import EventStream, StoreFaulted
 from epochal.loaders import _worker_processes as _worker_processes  # so that pools find plugins
 from epochal.loaders.languages import loaders_for
@@ -100,12 +100,16 @@ class TransactionOptions(TypedDict, total=False):
         cancel_holders: when a drain outlasts its timeout, ask the users of the old generations to
             stop (an operation's `on_cancel` callbacks are called, asyncio tasks inside the old code
             are cancelled), and wait as long again. Nothing is shut down in use.
+        on_drain_timeout: `"interrupt"` stops calls of WebAssembly plugins when a drain outlasts its
+            timeout, with `GuestTimeoutError` in each, and waits as long again; the old generation
+            takes no more calls. `"report"`, the default, stops nothing.
         reason: recorded in the store's history and audit log: the requester, and why.
     """
 
     drain_timeout: float | None
     phase_timeout: float | None
     cancel_holders: bool
+    on_drain_timeout: Literal["report", "interrupt"]
     reason: str
 
 
@@ -686,6 +690,7 @@ class Runtime(EpochReader):
             own.phase if phase is None else phase,
             own.pause if pause is None else pause,
             options.get("cancel_holders", False),
+            _interrupts(options.get("on_drain_timeout", "report")),
         )
 
     def _folder_change(
@@ -733,3 +738,9 @@ class Runtime(EpochReader):
 
     def __repr__(self) -> str:
         return f"<runtime, {self.epoch!r}>"
+
+
+def _interrupts(policy: str) -> bool:
+    if policy not in ("report", "interrupt"):
+        raise HostError(f"on_drain_timeout is {policy!r}; expected 'report' or 'interrupt'")
+    return policy == "interrupt"

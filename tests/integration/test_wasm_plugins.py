@@ -649,6 +649,44 @@ def test_calls_run_at_the_same_time_and_the_lock_is_free(rt):
     assert steps > 1000
 
 
+def test_a_drain_that_outlasts_its_limit_interrupts_the_calls(rt):
+    rt.load(plugin(function("f", SPIN), SIGNATURE), grants={"*", "call_timeout:60s"})
+    errors, begun = [], threading.Barrier(3)
+
+    def call(f):
+        begun.wait(60)
+        try:
+            f(1)
+        except GuestTimeoutError as error:
+            errors.append(str(error).partition("\n")[0])
+
+    threads = [threading.Thread(target=call, args=(rt.epoch[scalar]["geo.f"],)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    begun.wait(60)
+    new = plugin(SAME, SIGNATURE_SAME, version="2")
+    with pytest.raises(HostError, match="expected 'report' or 'interrupt'"):
+        rt.reload("geo", new, on_drain_timeout="stop")
+    rt.reload("geo", new, drain_timeout=0.1, on_drain_timeout="interrupt")
+    for thread in threads:
+        thread.join(60)
+    assert errors == ["f of plugin 'geo' was stopped: geo#0 is being removed"] * 2
+    for _ in range(6000):
+        if not rt.draining:
+            break
+        threading.Event().wait(0.01)
+    assert not rt.draining
+
+
+def test_a_generation_that_was_interrupted_takes_no_more_calls(rt):
+    rt.load(number(1.0))
+    f = rt.epoch[scalar]["geo.value"]
+    assert f(0.0) == 1.0
+    rt.generation("geo").interrupt()
+    with pytest.raises(GuestTimeoutError, match="is being removed"):
+        f(0.0)
+
+
 # --- without wasmtime ---------------------------------------------------------------------------
 
 

@@ -285,6 +285,9 @@ class PythonNamespace:
         ran = hooks.run_hooks(failures) if isinstance(hooks, ExitHooks) else []
         return [*ran, *(self._metrics.unregister_all() if self._metrics is not None else ())]
 
+    def interrupt(self, reason: str) -> None:
+        """Do nothing: Python code cannot be stopped for certain."""
+
     def close(self) -> None:
         """Leave every process-wide table. Idempotent."""
         self._closed = True  # first: a late import must not enter what the next line removes

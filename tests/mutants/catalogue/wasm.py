@@ -51,6 +51,17 @@ MUTANTS = (
         test=PLUGINS + "test_an_endless_call_is_stopped_and_its_instance_thrown_away",
     ),
     Mutant(
+        "wasm.an-interrupt-takes-no-more",
+        "wasm",
+        "a generation whose calls were interrupted goes on with new ones, and its drain never ends",
+        module="epochal.loaders.wasm.pool",
+        where="Pool.interrupt",
+        at="assign 0",
+        edit=delete(),
+        shape="28c881",
+        test=PLUGINS + "test_a_generation_that_was_interrupted_takes_no_more_calls",
+    ),
+    Mutant(
         "wasm.the-breaker-opens",
         "wasm",
         "calls that fail again and again are tried again and again",

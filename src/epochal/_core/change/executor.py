@@ -361,6 +361,7 @@ class Executor:
             self._epochs.events,
             self._spec.limits.drain,
             cancel_holders=self._spec.limits.cancel_holders,
+            interrupts=self._spec.limits.interrupts,
             successors=self._change.staging.successors,
         )
 

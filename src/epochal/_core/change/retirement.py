@@ -180,6 +180,8 @@ class Retirement:
             to the caller and refers to their frames: their memory comes back when it is dropped.
         cancel_holders: when the time has run out, first ask those that use the generations to stop,
             and wait as long again.
+        interrupts: when the time has run out, stop the calls of code that can be stopped for
+            certain, and wait as long again.
         successors: the generations that replace them, by plugin.
         before_shutdown: called with each generation, unused by then, before its shutdown.
 
@@ -193,6 +195,7 @@ class Retirement:
         "_cancel_holders",
         "_deadline",
         "_events",
+        "_interrupts",
         "_leaving",
         "_looks",
         "_pending",
@@ -220,6 +223,7 @@ class Retirement:
         *,
         error: BaseException | None = None,
         cancel_holders: bool = False,
+        interrupts: bool = False,
         successors: Mapping[str, Generation] = NO_SUCCESSORS,
         before_shutdown: Callable[[Generation], object] | None = None,
     ) -> None:
@@ -232,6 +236,7 @@ class Retirement:
         self.error = error
         self._timeout_s: Final = timeout_s
         self._cancel_holders = cancel_holders
+        self._interrupts = interrupts
         self._schedule: CollectionSchedule | None = None  # from the first wait on
         self._warns_late = timeout_s is not None and timeout_s < _LATE_S
         self._looks = 0
@@ -291,15 +296,20 @@ class Retirement:
         while self._leave_unused():
             schedule = self._schedule = self._schedule or CollectionSchedule(self._timeout_s)
             if self._is_overdue(schedule) and self._name_holders():
-                if not (self._cancel_holders and schedule.is_over):
+                may_stop = self._cancel_holders or self._interrupts
+                if not (may_stop and schedule.is_over):
                     self._report_timeout(schedule.waited)
                     # A caller that would not wait has its answer; an operator wants to know later.
                     is_early, self._warns_late = self._warns_late, False
                     self._schedule = CollectionSchedule(_LATE_S if is_early else None)
                     return False
-                self._cancel_holders = False
                 self._schedule = CollectionSchedule(self._timeout_s)
-                self._to_ask.extend(self._pending)
+                if self._interrupts:
+                    for retiring in self._pending:
+                        retiring.generation.interrupt()
+                if self._cancel_holders:
+                    self._to_ask.extend(self._pending)
+                self._cancel_holders = self._interrupts = False
                 self._ask_to_stop()
         while self._to_reclaim:
             self._leave(self._to_reclaim.pop(0))

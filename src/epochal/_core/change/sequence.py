@@ -50,12 +50,14 @@ class Limits:
         pause: seconds that plugins may take together to hand over their state.
         cancel_holders: ask those who use the old generations to stop when a drain has outlasted its
             limit.
+        interrupts: stop the calls of old generations that can be stopped for certain, then.
     """
 
     drain: float | None
     phase: float | None
     pause: float | None
     cancel_holders: bool = False
+    interrupts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

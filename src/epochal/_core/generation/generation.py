@@ -104,6 +104,9 @@ class Namespace(Protocol):
         """Run the exit hooks that the code registered; returns a line for each."""
         ...
 
+    def interrupt(self, reason: str) -> None:
+        """Stop the calls of its code, where that can be done for certain, and take no more."""
+
     def close(self) -> None:
         """Leave every process-wide table."""
 
@@ -328,6 +331,12 @@ class Generation:
             The operations and tasks that were asked.
         """
         return diagnosis.cancel_holders_of(self)
+
+    def interrupt(self) -> None:
+        """Stop the calls of its code, where that can be done for certain, and take no more."""
+        namespace = self._namespace
+        if namespace is not None:
+            namespace.interrupt(f"was stopped: {self} is being removed")
 
     def live_lease(self) -> Lease | None:
         """The lease while it is alive. The caller must drop it soon: it holds up the drain."""

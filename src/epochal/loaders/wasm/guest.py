@@ -127,9 +127,9 @@ class Guest:
         with _entry_point(), self._called(IMPORT_STATE) as instance:
             self._run(instance, IMPORT_STATE, [_bytes(state), _text(version)])
 
-    def interrupt(self, reason: str) -> int:
-        """Stop every call that runs; returns how many did. Any thread."""
-        return self._pool.interrupt(reason)
+    def interrupt(self, reason: str) -> None:
+        """Stop every call that runs, and take no more. Any thread."""
+        self._pool.interrupt(reason)
 
     def close(self) -> None:
         """Give back all memory."""

@@ -71,6 +71,7 @@ class Instance:
         "_instance",
         "_limits",
         "_memory",
+        "_reason",
         "_room",
         "_store",
         "is_broken",
@@ -91,6 +92,7 @@ class Instance:
         self.key: Final = watch_store(self._store)
         self._functions: Final[dict[str, GuestFunction]] = {}
         self.is_broken = False
+        self._reason = ""
         self._arena = self._room = 0
         with RunningCall(self.key, limits.call_timeout) as call:
             try:
@@ -108,12 +110,13 @@ class Instance:
         """Give all of it back. Not while it is called."""
         self._store.close()
 
-    def stop(self, reason: str) -> bool:
-        """Stop the call that runs in it; returns whether one does. Any thread."""
+    def stop(self, reason: str) -> None:
+        """Stop the call that runs in it, and every later one. Any thread."""
+        self._reason = reason
+        # After the line above: a call enters itself, then looks for the reason.
         call = running(self.key)
         if call is not None:
             call.stop(reason)
-        return call is not None
 
     # --- functions -----------------------------------------------------------------------------
 
@@ -145,6 +148,8 @@ class Instance:
         """
         function = self._functions[name]
         with RunningCall(self.key, timeout) as call:
+            if self._reason:
+                call.stop(self._reason)
             try:
                 return function.call(arguments_at, results_at)
             except (wasmtime.Trap, wasmtime.WasmtimeError) as error:

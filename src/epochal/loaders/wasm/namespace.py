@@ -66,9 +66,9 @@ class WasmNamespace(PythonNamespace):
         vars(module)[GUEST] = self._guest
         return super().add_module(module, loader)
 
-    def interrupt(self, reason: str) -> int:
-        """Stop every call that runs in the guest; returns how many did. Any thread."""
-        return self._guest.interrupt(reason)
+    def interrupt(self, reason: str) -> None:
+        """Stop every call that runs in the guest, and take no more. Any thread."""
+        self._guest.interrupt(reason)
 
     def close(self) -> None:
         """Leave every process-wide table, and give back the guest's memory."""

@@ -64,6 +64,7 @@ class Pool:
         self._idle: Final[SimpleQueue[Instance | None]] = SimpleQueue()
         self._busy: Final[dict[int, Instance]] = {}
         self._is_closed = False
+        self._interrupted = ""
         self._lock: Final = threading.Lock()
         self._breaker: Final = Breaker(RetryPolicy())
         self._rests_until = 0.0
@@ -100,9 +101,12 @@ class Pool:
         with self.instance() as instance:
             begin(instance)
 
-    def interrupt(self, reason: str) -> int:
-        """Stop every call that runs; returns how many did. Any thread."""
-        return sum(instance.stop(reason) for instance in list(self._busy.values()))
+    def interrupt(self, reason: str) -> None:
+        """Stop every call that runs, and take no more. Any thread."""
+        self._interrupted = reason
+        # After the line above: a call enters itself, then looks whether it may go on.
+        for instance in list(self._busy.values()):
+            instance.stop(reason)
 
     def drain(self) -> Iterator[Instance]:
         """Take out the idle instances."""
@@ -132,6 +136,8 @@ class Pool:
         instance = self._take()
         self._busy[instance.key] = instance
         try:
+            if self._interrupted:
+                instance.stop(self._interrupted)
             yield instance
         finally:
             del self._busy[instance.key]
