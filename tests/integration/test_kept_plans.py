@@ -313,3 +313,19 @@ def test_cancelling_a_reader_of_what_is_read_ahead_ends_the_query(host):
         module.GO_ON.set()
 
     asyncio.run(main())
+
+
+def test_only_a_plan_that_is_the_same_at_any_time_is_kept_optimised(host):
+    def kept(sql):
+        for _ in range(3):
+            host.db.query(sql).to_table()
+        _, plans = host.db._planner.cache_of(host.rt.epoch)._kept
+        return plans[sql][0].is_optimised
+
+    assert kept("SELECT geo.version(1)")
+    assert kept("SELECT geo.version(x) + 1 AS y FROM t WHERE x > 1 ORDER BY y")
+    assert kept("SELECT geo.version(count(*)) FROM t")
+    assert not kept("SELECT geo.version(1), now()")
+    assert not kept("SELECT geo.version(1), current_date")
+    assert not kept("SELECT geo.version(1), random()")
+    assert not kept("SELECT geo.version(1), 'now()'")

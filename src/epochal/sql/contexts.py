@@ -30,7 +30,9 @@ QUERIES_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_all
 every reload; and a database that answers queries needs no writes."""
 
 
-def new_context(partitions: int | None = None, memory: int | None = None) -> SessionContext:
+def new_context(
+    partitions: int | None = None, memory: int | None = None, *, optimises: bool = True
+) -> SessionContext:
     """Make a context.
 
     Args:
@@ -38,6 +40,7 @@ def new_context(partitions: int | None = None, memory: int | None = None) -> Ses
             for one per processor.
         memory: bytes that its operators (sorts, groups, joins) may hold at once, before they spill
             to disk or fail; None for no limit.
+        optimises: whether it optimises logical plans; False for those that are optimised.
     """
     config = (
         SessionConfig()
@@ -49,6 +52,8 @@ def new_context(partitions: int | None = None, memory: int | None = None) -> Ses
         # A folder is read with its subfolders.
         .set("datafusion.execution.listing_table_ignore_subdirectory", "false")
     )
+    if not optimises:
+        config = config.set("datafusion.optimizer.max_passes", "0")
     if partitions is not None:
         config = config.with_target_partitions(partitions)
     runtime = RuntimeEnvBuilder().with_disk_manager_os()

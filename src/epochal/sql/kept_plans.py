@@ -4,10 +4,11 @@ The problem: a dashboard sends the same few texts all day. Parsing one and looki
 takes the engine a sixth of a small query, and more of a longer one.
 
 The idea: a *logical* plan is kept, as it was before the engine optimised it, so that `now()` is
-read and a folder is listed at each run. What a plan refers to of its query is the adapters of its
-functions; these reach the running query through a `CallSlot`, which is empty while nothing runs.
-One query at a time uses a plan: it takes the plan out and puts it back when it has read all its
-rows. So a kept plan holds no plugin in use.
+read and a folder is listed at each run. Only where optimising it gives the same at any time
+(`is_fixed`) is it kept as it is afterwards, and runs in a context that optimises nothing. What a
+plan refers to of its query is the adapters of its functions; these reach the running query through
+a `CallSlot`, which is empty while nothing runs. One query at a time uses a plan: it takes the plan
+out and puts it back when it has read all its rows. So a kept plan holds no plugin in use.
 
 The plans of an epoch are kept in the epoch (`Epoch.derived`) and go with it. They are for the
 newest snapshot of the tables: each change of the tables drops them, with the tables of theirs.
@@ -24,7 +25,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import pyarrow as pa
     from datafusion.plan import LogicalPlan
@@ -44,6 +45,28 @@ _LINE: Final = re.compile(
     r"(?:Projection|Filter|Sort|Aggregate|Distinct|SubqueryAlias|WindowAggr|Union|EmptyRelation"
     r"|(?P<limit>Limit)|TableScan: (?P<table>.+)$)(?=[:\s]|$)"
 )
+
+
+_CALL: Final = re.compile(r"([\w.]+)\(")
+_FIXED: Final = frozenset(
+    {
+        *("Boolean", "Utf8", "LargeUtf8", "Float32", "Float64", "CAST", "TRY_CAST"),
+        *("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"),
+        *("avg", "count", "max", "min", "sum"),
+    }
+)
+"""What a plan shows as calls that optimising it does not replace by what is true at that moment."""
+
+
+def is_fixed(plan: LogicalPlan, volatile: Iterable[str]) -> bool:
+    """Whether optimising a plan gives the same at any time.
+
+    Args:
+        plan: the plan. A text in it that looks like a call of another function makes it look less
+            fixed, never more.
+        volatile: the functions that the engine leaves in the plan whatever their arguments.
+    """
+    return _FIXED.union(volatile).issuperset(_CALL.findall(plan.display_indent()))
 
 
 class PlanFacts(NamedTuple):
@@ -85,6 +108,7 @@ class KeptPlan(NamedTuple):
 
     Attributes:
         plan: the plan.
+        is_optimised: whether it is as the engine has optimised it.
         slot: its functions' calls go through it.
         is_small: whether the engine is done with it in a moment.
         schema: its columns.
@@ -92,6 +116,7 @@ class KeptPlan(NamedTuple):
     """
 
     plan: LogicalPlan
+    is_optimised: bool
     slot: CallSlot
     is_small: bool
     schema: pa.Schema

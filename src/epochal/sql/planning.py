@@ -31,7 +31,7 @@ from epochal.sql.catalog import QuerySchema
 from epochal.sql.contexts import QUERIES_ONLY, new_context
 from epochal.sql.execution import EndReason
 from epochal.sql.filter_barrier import keep_filters
-from epochal.sql.kept_plans import KeptPlan, PlanCache, facts_of
+from epochal.sql.kept_plans import KeptPlan, PlanCache, facts_of, is_fixed
 from epochal.sql.provenance import EpochRef
 from epochal.sql.pushdown import needs_of
 from epochal.sql.trial_planning import TrialPlanner
@@ -39,6 +39,7 @@ from epochal.sql.type_check import check_identities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypeAlias
 
     from datafusion import DataFrame, SessionContext
 
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from epochal.sql.provenance import Provenance
     from epochal.sql.sql_scan import Scan
     from epochal.sql.tables import Snapshot, Tables
+
+    _Idle: TypeAlias = list[tuple[SessionContext, Snapshot]]
 
 _MAX_IDLE: Final = 16
 """The pool keeps this many contexts; others are dropped after use."""
@@ -80,6 +83,11 @@ class Resolved:
     def runs_in_planning(self) -> bool:
         """Whether the engine may call a function of it while it optimises a plan."""
         return any(function.runs_in_planning for function in self.functions)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The engine's names of its functions."""
+        return frozenset(function.engine_name for function in self.functions)
 
     @cached_property
     def plugins(self) -> frozenset[str]:
@@ -134,6 +142,7 @@ class _Use(NamedTuple):
     """What a query uses until it ends."""
 
     context: SessionContext
+    optimises: bool  # the context
     snapshot: Snapshot
     cache: PlanCache
     sql: str
@@ -169,7 +178,8 @@ class Planner:
         self, tables: Tables, partitions: int | None = None, memory: int | None = None
     ) -> None:
         self._tables: Final = tables
-        self._idle: Final[list[tuple[SessionContext, Snapshot]]] = []
+        # Those that optimise nothing, and those that do.
+        self._idle: Final[tuple[_Idle, _Idle]] = ([], [])
         self._in_use: Final[dict[int, _Use]] = {}
         self._caches: Final[WeakRegistry[PlanCache]] = WeakRegistry()
         self._key: Final = object()  # of this planner's plans in an epoch
@@ -218,7 +228,8 @@ class Planner:
         if schema is not None and resolved.scan.may_explode:
             # Before a context is taken, which would not be put back if this refuses the text.
             self._trials.plan(resolved, snapshot, schema, execution)
-        context = self._take(snapshot)
+        is_optimised = kept is not None and kept.is_optimised
+        context = self._take(snapshot, optimises=not is_optimised)
         if kept is not None:
             kept.slot.execution = execution
             frame = context.create_dataframe_from_logical_plan(kept.plan)
@@ -235,10 +246,20 @@ class Planner:
             facts = facts_of(plan, snapshot)
             planned = Planned(frame, frame.schema(), facts.is_small, {})
             if facts.is_plain and may_be_kept:
-                kept = KeptPlan(plan, slot, facts.is_small, planned.schema, planned.memo)
+                fixed = not resolved.runs_in_planning and is_fixed(plan, resolved.names)
+                kept = KeptPlan(
+                    frame.optimized_logical_plan() if fixed else plan,
+                    fixed,
+                    slot,
+                    facts.is_small,
+                    planned.schema,
+                    planned.memo,
+                )
         execution.planning_done()
         # A context in which planning failed is not put back: it may still have functions in it.
-        self._in_use[id(execution)] = _Use(context, snapshot, cache, resolved.sql, kept)
+        self._in_use[id(execution)] = _Use(
+            context, not is_optimised, snapshot, cache, resolved.sql, kept
+        )
         if execution.end_reason is not None:
             self.release(execution)
         return planned
@@ -248,8 +269,9 @@ class Planner:
         used = self._in_use.pop(id(execution), None)
         if used is None:
             return
-        if len(self._idle) < _MAX_IDLE:
-            self._idle.append((used.context, used.snapshot))
+        idle = self._idle[used.optimises]
+        if len(idle) < _MAX_IDLE:
+            idle.append((used.context, used.snapshot))
         # Only after the last row: in a query that was stopped, calls may be under way.
         if used.kept is not None and execution.end_reason is EndReason.EXHAUSTED:
             used.kept.slot.execution = None
@@ -262,15 +284,17 @@ class Planner:
 
     def forget(self) -> None:
         """Drop idle contexts and kept plans, the tables of both, and idle child processes."""
-        self._idle.clear()
+        for idle in self._idle:
+            idle.clear()
         self.drop_plans()
         self._trials.close()
 
-    def _take(self, snapshot: Snapshot) -> SessionContext:
+    def _take(self, snapshot: Snapshot, *, optimises: bool = True) -> SessionContext:
         try:
-            context, seen = self._idle.pop()
+            context, seen = self._idle[optimises].pop()
         except IndexError:
-            context, seen = new_context(self._partitions, self._memory), None
+            context = new_context(self._partitions, self._memory, optimises=optimises)
+            seen = None
         if seen is not snapshot:
             context.register_catalog_provider("datafusion", snapshot.catalog)
         return context

@@ -232,7 +232,7 @@ MUTANTS = (
         "a query's sorts, groups and joins may hold any memory",
         module="epochal.sql.contexts",
         where="new_context",
-        at="if 1 / test",
+        at="if 2 / test",
         edit=replace("False"),
         shape="55f67f",
         test="tests/integration/test_sql_interruption.py::"
@@ -326,6 +326,17 @@ MUTANTS = (
         edit=replace("used.kept is not None"),
         shape="e25998",
         test=KEPT + "test_the_plan_of_a_stopped_query_is_not_kept",
+    ),
+    Mutant(
+        "sql.only-fixed-plans-are-kept-optimised",
+        "SQL",
+        "a kept plan is optimised whatever it calls, so that now() keeps its first value",
+        module="epochal.sql.kept_plans",
+        where="is_fixed",
+        at="return 0 / value",
+        edit=replace("True"),
+        shape="770d86",
+        test="tests/integration/test_kept_plans.py::test_the_time_is_read_at_each_run",
     ),
     Mutant(
         "sql.a-limit-is-not-kept",
