@@ -66,10 +66,11 @@ def can_tie(cls: type) -> bool:
 def ties_of(lease: Lease) -> list[Tie]:
     """The ties to a lease."""
     ties = [one for one in list(TIES.values()) if one.lease is lease]
-    for dead in overdue(ties):
-        untie(dead)
-        ties.remove(dead)
-    return ties
+    dead = overdue(ties)
+    for one in dead:
+        untie(one)
+    gone = set(map(id, dead))  # a hundred thousand may have died at once
+    return [one for one in ties if id(one) not in gone]
 
 
 def untie(one: Tie) -> None:

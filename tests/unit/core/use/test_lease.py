@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from epochal._core.use import ties
 from epochal._core.use.drain_wakeup import Ledger
 from epochal._core.use.lease import LEASE, LeasedCallable, RevocableLease, carry
 from epochal._core.use.ties import TIES, tie
@@ -430,6 +431,24 @@ def test_an_instance_that_is_returned_again_is_tied_once(ledger):
     assert len(TIES) == before + 1
     Single.one = None
     assert len(TIES) == before
+
+
+@pytest.mark.timeout(15)
+def test_many_instances_that_died_at_once_are_untied_in_one_pass(ledger, monkeypatch):
+    """A pass for each took minutes for a hundred thousand."""
+
+    class Thing:
+        """Tied."""
+
+    monkeypatch.setattr(ties, "_untie", lambda ref: None)  # their callbacks have yet to run
+    lease = ledger.issue("geo#0")
+    things = [Thing() for _ in range(60_000)]
+    for thing in things:
+        tie(thing, lease)
+    del things[30_000:], thing
+    assert [one() for one in ties.ties_of(lease)] == things
+    things.clear()
+    assert ties.ties_of(lease) == []
 
 
 def test_a_tied_instance_that_the_collector_finds_counts_until_its_finalizer_has_run(ledger):
