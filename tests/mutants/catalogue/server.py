@@ -366,9 +366,9 @@ MUTANTS = (
         "a connection is closed while its client still sends",
         module="epochal.server.front",
         where="_Exchange.send",
-        at="if 1 / test",
+        at="if 3 / test",
         edit=replace("False"),
-        shape="ae744c",
+        shape="e17248",
         test="tests/server/test_unread_bodies.py::test_a_client_with_a_chunked_body_sees_the_refusal",
     ),
     Mutant(
