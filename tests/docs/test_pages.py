@@ -5,7 +5,7 @@
   run as a program.
 * `console` blocks have commands, `$ epochal …` or `$ python …`, and lines that must be in the
   output, in this order; `...` stands for anything.
-* toml, ini, yaml, dockerfile, nginx and sh blocks are configuration; test_deployment.py reads them.
+* toml, json, ini, yaml, dockerfile, nginx and sh blocks are configuration; test_deployment.py reads them.
 * Blocks without a language are pictures, and outputs that differ from run to run.
 
 A page may begin where another one ends: `given` has the files and names that it takes from there.
@@ -33,7 +33,7 @@ GEO, HOST = re.findall(
 )[1:]
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
-CONFIGURATION = {"toml", "ini", "yaml", "dockerfile", "nginx", "sh", "sql"}
+CONFIGURATION = {"toml", "json", "ini", "yaml", "dockerfile", "nginx", "sh", "sql"}
 
 
 def blocks(page):

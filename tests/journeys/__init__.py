@@ -8,7 +8,7 @@
 | analyst | docs/guides/analysts.md (tests/docs) |
 | operator | test_operator.py, in `make test-long`; tests/docs/test_deployment.py |
 | pluggy user | docs/hooks.md (tests/docs) |
-| plugin author | the tutorial and the guides (tests/docs), and the mistakes of test_author.py |
+| plugin author | the tutorial and the guides (tests/docs), and the 68 mistakes of test_author.py |
 | docs reader | tests/docs/test_pages.py: links, errors by code; `make docs` |
 | contributor | `make test` from nothing |
 """

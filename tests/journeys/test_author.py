@@ -59,7 +59,7 @@ MISTAKES = {
     "# /// plugin\n# id = \u201cp\u201d\n# ///\n": "not valid TOML.*straight quotes",
     manifest("version = 1.0"): "version is 1.0; expected a text in quotes",
     manifest('version = "one"'): "version is 'one'; expected a version such as",
-    manifest(VERSION).replace('"p"', '"my-plugin"'): "'my-plugin'.*lower-case.*underscores",
+    manifest(VERSION).replace('"p"', '"my-plugin"'): "'my-plugin'.*lower-case.*such as 'my_plugin'",
     manifest(VERSION, 'requires = ["p"]'): "requires entry 'p' is the plugin itself",
     manifest(VERSION, 'requires = "units"'): "'units'; expected a list of texts",
     manifest(VERSION, 'requires = ["units 1"]'): 'not a requirement; expected .*"units>=1"',

@@ -372,6 +372,17 @@ MUTANTS = (
         test="tests/server/test_unread_bodies.py::test_a_client_with_a_chunked_body_sees_the_refusal",
     ),
     Mutant(
+        "service.probes-alone-give-an-address",
+        "the service",
+        "every request may give an address as the service's name",
+        module="epochal.server.security",
+        where="Guard._check_host",
+        at="if 0 / test",
+        edit=replace("len(hosts) == 1 and _is_address(hosts[0])"),
+        shape="878564",
+        test=SECURITY + "test_a_probe_may_give_an_address",
+    ),
+    Mutant(
         "service.sources-need-the-admin-token",
         "the service",
         "a client of queries reads the plugins' sources",

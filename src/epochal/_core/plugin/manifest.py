@@ -143,6 +143,11 @@ def read_manifest(artifact: Artifact) -> Manifest:
         raise ManifestError([fault]) from None
 
 
+def _close_id(text: str) -> str:
+    close = re.sub(r"\W+", "_", text.strip().lower()).strip("_")
+    return f", such as {close!r}" if is_plugin_id(close) else ""
+
+
 def has_manifest(artifact: Artifact) -> bool:
     """Whether an artifact has a manifest, correct or not: whether it is meant as a plugin."""
     if artifact.is_package and PACKAGE_MANIFEST in artifact.files:
@@ -350,7 +355,7 @@ class _Reader:
             self._fault(
                 "id",
                 f"is {plugin!r}; expected a lower-case letter, then lower-case letters, digits and "
-                "underscores, 64 at most",
+                f"underscores, 64 at most{_close_id(plugin)}",
             )
         return None
 

@@ -60,8 +60,13 @@ def _check(name: str) -> None:
     if not _ID.fullmatch(name) or keyword.iskeyword(name):
         raise typer.BadParameter(
             f"{name!r} cannot be a plugin's id; expected a lower-case letter, then lower-case "
-            "letters, digits and underscores, 64 at most, and no keyword of Python"
+            f"letters, digits and underscores, 64 at most, and no keyword of Python{_close(name)}"
         )
+
+
+def _close(name: str) -> str:
+    close = re.sub(r"\W+", "_", name.strip().lower()).strip("_")
+    return f", such as {close!r}" if close != name and _ID.fullmatch(close) else ""
 
 
 def _text(template: str, name: str) -> str:
