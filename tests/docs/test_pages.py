@@ -5,7 +5,8 @@
   run as a program.
 * `console` blocks have commands, `$ epochal …` or `$ python …`, and lines that must be in the
   output, in this order; `...` stands for anything.
-* toml, json, ini, yaml, dockerfile, nginx and sh blocks are configuration; test_deployment.py reads them.
+* toml, json, ini, yaml, dockerfile, nginx and sh blocks are configuration; test_deployment.py
+  reads those of its page.
 * Blocks without a language are pictures, and outputs that differ from run to run.
 
 A page may begin where another one ends: `given` has the files and names that it takes from there.
