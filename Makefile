@@ -13,7 +13,7 @@ LIBRARIES := $(VENV)/libraries
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful demo-picture serve test test-long downstream late lint bench bench-quick \
+.PHONY: help setup demo demo-stateful demo-agent demo-picture serve test test-long downstream late lint bench bench-quick \
   mutants soak libraries reload-libraries conformance docs clean
 
 help: ## Show this list
@@ -27,6 +27,9 @@ demo: $(DEMO) ## Swap plugins under live SQL; options: make demo ARGS="--seconds
 
 demo-stateful: $(STAMP) ## Reload a service, a stream, an index and a job while they work
 	@$(PY) -m epochal.cli demo --stateful $(ARGS)
+
+demo-agent: $(STAMP) ## Hold one MCP session while its tools are changed, broken, added and removed
+	@$(PY) -m epochal.demo.agent $(ARGS)
 
 demo-picture: $(DEMO) ## Run the demonstration, and write its moving picture, docs/demo.svg
 	@PYTHONPATH=src $(PY) -m epochal.cli demo --picture docs/demo.svg $(ARGS)

@@ -80,9 +80,14 @@ class Announcer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._publishing: Final[set[asyncio.Task[None]]] = set()
         self._bus: Final = bus or _bus_of(server) or InMemorySubscriptionBus()
+        self._listening: Final = ListenHandler(self._bus)
         if server.get_request_handler(_LISTEN) is None:
-            handler = ListenHandler(self._bus)
-            server.add_request_handler(_LISTEN, types.SubscriptionsListenRequestParams, handler)
+            params = types.SubscriptionsListenRequestParams
+            server.add_request_handler(_LISTEN, params, self._listening)
+
+    def close(self) -> None:
+        """End the subscriptions; called in the event loop."""
+        self._listening.close()
 
     @property
     def has_clients(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.shared.exceptions import MCPError
@@ -36,7 +37,24 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 SEEN: Final = "epochal tools seen"
-"""The key of what a session has listed, in its connection's state: name -> digest."""
+"""The key of what a session has listed, in its connection's state."""
+
+GRACE_S: Final = 5.0
+"""For so long after a list its session's calls may have been made by an earlier one: the client's
+other tasks go on while the list is on its way."""
+
+
+class SeenTools(dict[str, str]):
+    """What a session has listed: the name of each tool, and the digest of its version.
+
+    Attributes:
+        at: the time of the list.
+    """
+
+    def __init__(self, versions: Mapping[str, str]) -> None:
+        super().__init__(versions)
+        self.at: Final = monotonic()
+
 
 _SHOWN_NAMES: Final = 40
 
@@ -57,7 +75,7 @@ class Answers:
 
     async def call_tool(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> Json:
         """The result of a call, errors included."""
-        seen: dict[str, str] | None = connection_of(ctx).state.get(SEEN)
+        seen: SeenTools | None = connection_of(ctx).state.get(SEEN)
         epoch = self._rt.epoch
         catalogue = catalogue_of(epoch)
         facts = catalogue.tools.get(name)
@@ -67,10 +85,10 @@ class Answers:
         if held is not None and (checked := _fitting(held.tool, arguments)) is not None:
             del epoch
             return await self._run(ctx, held.tool, checked, None, held.meta)
-        if faults and held is None:
+        offered = epoch[tool].get(name)
+        if faults and held is None and not _survives(faults, offered, arguments):
             return self._changed(name, catalogue, seen, faults)
         # From here: the client knows the tool as it is, or nothing is known of the client.
-        offered = epoch[tool].get(name)
         operation = self._rt.operation(f"MCP: {name}", epoch=epoch)
         meta = None if facts is None else call_meta(epoch, facts.plugin)
         del epoch
@@ -87,8 +105,9 @@ class Answers:
                 else:
                     return await self._run(ctx, offered, checked, operation, meta)
             del offered
-        # A session that listed the tools is known to know better.
-        found = None if seen is not None else self._superseded.accepting(name, arguments)
+        # A session that listed the tools knows better, but for calls that were on their way.
+        knows = seen is not None and monotonic() - seen.at > GRACE_S
+        found = None if knows else self._superseded.accepting(name, arguments)
         if found is None:
             return refusal
         return await self._run(ctx, found[0].tool, found[1], None, found[0].meta)
@@ -118,7 +137,7 @@ class Answers:
             return _failed(str(error), meta)
 
     def _changed(
-        self, name: str, catalogue: Catalogue, seen: dict[str, str] | None, faults: list[str]
+        self, name: str, catalogue: Catalogue, seen: SeenTools | None, faults: list[str]
     ) -> Json:
         facts = catalogue.tools.get(name)
         if facts is None:
@@ -136,7 +155,7 @@ class Answers:
         name: str,
         error: ToolArgumentError,
         catalogue: Catalogue,
-        seen: dict[str, str] | None,
+        seen: SeenTools | None,
     ) -> Json:
         text = f"{error}. Its arguments are: {json.dumps(error.schema)}"
         if self._superseded.was_there(name):
@@ -230,6 +249,15 @@ def _fitting(offered: Tool, arguments: Mapping[str, Any]) -> dict[str, Any] | No
         return offered.check(arguments)
     except ToolError:
         return None
+
+
+def _survives(faults: list[str], offered: Tool | None, arguments: Mapping[str, Any]) -> bool:
+    """Whether a call is right, although the tool has changed since the session listed it.
+
+    The arguments may be of a caller that knows more; but clients check results by what they saw.
+    """
+    is_of_result = any(fault.startswith("its result") for fault in faults)
+    return offered is not None and not is_of_result and _fitting(offered, arguments) is not None
 
 
 def _result(offered: Tool, result: Any, meta: Json) -> Json:

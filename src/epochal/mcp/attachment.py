@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
 from epochal.mcp.announcer import Announcer, connection_of
-from epochal.mcp.answers import SEEN, Answers
+from epochal.mcp.answers import SEEN, Answers, SeenTools
 from epochal.mcp.call_reports import LOG_LEVEL
 from epochal.mcp.catalogue import FRESH, catalogue_of, prompt_entry, resource_entry, tool_entry
 from epochal.mcp.superseded import Superseded
@@ -120,8 +120,9 @@ class Attachment:
         rt.join(self)
 
     def close(self) -> None:
-        """Let old versions go, and announce nothing any more. Idempotent."""
+        """Let old versions go, and announce nothing any more. Idempotent; not for other threads."""
         self._is_open = False
+        self._announcer.close()
         self._superseded.close()
 
     # --- requests --------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class Attachment:
     def note_seen(self, ctx: Context, catalogue: Catalogue) -> None:
         """Note that a session has been given the tools of a catalogue."""
         seen = {name: facts.digest for name, facts in catalogue.tools.items()}
-        connection_of(ctx).state[SEEN] = seen
+        connection_of(ctx).state[SEEN] = SeenTools(seen)
 
     async def _send_kept_page(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """A middleware: a list as it was sent before, for the same epoch and protocol version."""

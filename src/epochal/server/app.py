@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from starlette.routing import Route
+
+from epochal.server import mcp_mount
 from epochal.server.api import make_routes
 from epochal.server.engine_health import watch_engine
 from epochal.server.front import Front
+from epochal.server.mcp_mount import McpMount
 from epochal.server.memory_limit import watch_memory
 from epochal.server.schemas import epoch_ref
 from epochal.server.status_routes import drains_of
@@ -33,18 +38,23 @@ def create_app(service: ServiceState, access: Access) -> Front:
         service: the runtime and database to serve; it is not closed with the application.
         access: the tokens, and the names that the service is known by.
     """
-    return Front(service, access, make_routes(), _lifespan)
+    # Not in the API's document: it is another protocol.
+    mount = McpMount(service)
+    tools = Route(mcp_mount.PATH, mount, methods=mcp_mount.METHODS, name="mcp")
+    return Front(service, access, [*make_routes(), tools], partial(_lifespan, mount))
 
 
 @asynccontextmanager
-async def _lifespan(app: Front) -> AsyncIterator[None]:
+async def _lifespan(mount: McpMount, app: Front) -> AsyncIterator[None]:
     service: ServiceState = app.state.service
     unsubscribe = service.subscribe()
+    service.at_stop.append(mount.stop)
     tasks = [asyncio.create_task(watch(service)) for watch in (_sample, watch_engine, watch_memory)]
     try:
         yield
     finally:
         service.stop()
+        await mount.aclose()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -60,6 +60,7 @@ _OPEN_PATHS: Final = ("/", *_PROBES)
 _SOURCES: Final = re.compile(r"/v1/plugins/[^/]+/diff")
 """The code of plugins, which may hold what no client of queries is to see."""
 _READS: Final = ("GET", "HEAD", "OPTIONS")
+_CALLS: Final = (("POST", "/v1/query"), ("POST", "/mcp"), ("DELETE", "/mcp"))
 
 
 class Right(IntEnum):
@@ -136,7 +137,8 @@ def right_needed(method: str, path: str) -> Right:
         return Right.NOTHING if method in _READS else Right.CHANGE
     if _SOURCES.fullmatch(path):
         return Right.CHANGE
-    if method in _READS or (method, path) == ("POST", "/v1/query"):
+    # A tool is a plugin's function, as those that a query calls; a session's end is no change.
+    if method in _READS or (method, path) in _CALLS:
         return Right.READ
     return Right.CHANGE
 
@@ -207,7 +209,7 @@ class Guard:
         if any(not self._access.is_own(origin) for origin in origins):
             raise Problem(403, "origin", "a page of another origin may not use this service")
         site = headers.get("sec-fetch-site", "none")
-        if site not in ("none", "same-origin") and path.startswith("/v1/"):
+        if site not in ("none", "same-origin") and path.startswith(("/v1/", "/mcp")):
             raise Problem(403, "origin", "a page of another site may not use this service")
         # Browsers send no `Origin` with a page's own reads.
         return bool(origins) or site == "same-origin"

@@ -87,6 +87,7 @@ class ServiceState:
         metrics: the figures for Prometheus.
         started: the service's start, in seconds since the Unix epoch.
         stopping: whether new queries and changes are refused.
+        at_stop: what else to end when it stops; called in the event loop, maybe more than once.
         held_by: what holds every thread of the engine; see `epochal.server.engine_health`.
     """
 
@@ -109,6 +110,7 @@ class ServiceState:
         self.feed: Final = EventFeed(self.limits.followers)
         self.started: Final = time()
         self.stopping = False
+        self.at_stop: Final[list[Callable[[], None]]] = []
         self.held_by: tuple[str, ...] = ()  # written and read by the event loop
         self._drain_starts: Final[dict[tuple[str, int], float]] = {}
 
@@ -152,6 +154,8 @@ class ServiceState:
         # The flag before the streams' end: a client that follows anew must find it set.
         self.stopping = True
         self.feed.close()
+        for end in self.at_stop:
+            end()
 
 
 def service_of(request: Request) -> ServiceState:
