@@ -86,8 +86,9 @@ class Announcer:
             server.add_request_handler(_LISTEN, params, self._listening)
 
     def close(self) -> None:
-        """End the subscriptions; called in the event loop."""
-        self._listening.close()
+        """End the subscriptions; called on any thread."""
+        if self._loop is not None:
+            _post(self._loop, self._listening.close)
 
     @property
     def has_clients(self) -> bool:

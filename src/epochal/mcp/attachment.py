@@ -120,7 +120,7 @@ class Attachment:
         rt.join(self)
 
     def close(self) -> None:
-        """Let old versions go, and announce nothing any more. Idempotent; not for other threads."""
+        """Let old versions go, and announce nothing any more. Idempotent."""
         self._is_open = False
         self._announcer.close()
         self._superseded.close()

@@ -20,6 +20,7 @@ from tests.mutants.catalogue import (
     stopping,
     storage,
     streams,
+    tools,
     wasm,
 )
 
@@ -40,5 +41,6 @@ AREAS = (
     stopping,
     stages,
     wasm,
+    tools,
 )
 MUTANTS = tuple(mutant for area in AREAS for mutant in area.MUTANTS)

@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+from contextlib import AsyncExitStack
 
 import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
+from tests.sizes import sized
 from tests.unit.mcp.support import (
     LIMITED,
     MODES,
@@ -460,5 +462,25 @@ def test_many_changes_under_many_calls_fail_none_and_are_counted(rt, web, mode):
             assert threading.active_count() < 100
         assert notified.counts == {"tools": 9}
         assert attachment.announced["tools"] == 9
+
+    run(main)
+
+
+def test_many_sessions_are_each_told_once_and_each_answered(rt, web, mode):
+    sessions = sized(10, 100)
+
+    async def main():
+        await web.save(SEARCH)
+        server, attachment = offered(rt)
+        async with AsyncExitStack() as stack:
+            connect = [connected(server, mode) for _ in range(sessions)]
+            clients = [await stack.enter_async_context(one) for one in connect]
+            await asyncio.gather(*(client.list_tools() for client, _ in clients))
+            await web.save(OPTIONAL)
+            await asyncio.gather(*(told.wait("tools", 1) for _, told in clients))
+            calls = [client.call_tool("web.search", {"query": "q"}) for client, _ in clients]
+            assert {text(one) for one in await asyncio.gather(*calls)} == {"2.0"}
+            assert [told.counts for _, told in clients] == [{"tools": 1}] * sessions
+        assert attachment.announced["tools"] == 1
 
     run(main)
