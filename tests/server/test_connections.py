@@ -129,6 +129,16 @@ def test_a_follower_that_does_not_read_is_disconnected(start_service, monkeypatc
         assert not feed.followers
 
 
+def test_an_idle_connection_is_closed_after_its_last_answer(start_service, monkeypatch):
+    monkeypatch.setattr("epochal.server.serve._KEEP_ALIVE_S", 0.1)
+    served = start_service()
+    with connect(served) as sock:
+        for _ in range(2):
+            ask(served, sock, "/healthz")
+            assert b"HTTP/1.1 200" in sock.recv(1 << 16)
+        assert sock.recv(1 << 16) == b""
+
+
 def test_pipelined_requests_do_not_hide_a_disconnect(served, monkeypatch):
     watched, begin = threading.Event(), _DisconnectWatch._begin
 
