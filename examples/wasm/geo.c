@@ -1,4 +1,6 @@
-/* Distances in kilometres, and the mean of them: python -m ziglang cc … geo.c, see epochal.h. */
+/* Distances in kilometres, and the mean of them. epochal.h is what `epochal new --wasm c` writes:
+ *   python -m ziglang cc -target wasm32-freestanding -O2 -nostdlib -Wl,--no-entry \
+ *     -I ../../src/epochal/cli/templates/wasm -o geo.wasm geo.c */
 #include "epochal.h"
 
 EPOCHAL_PLUGIN

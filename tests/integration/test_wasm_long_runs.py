@@ -15,7 +15,7 @@ from epochal.kinds import scalar
 ROOT = Path(__file__).parents[2]
 WARM, RELOADS = sized(10, 200), sized(30, 2_000)
 MOST_GROWTH = 2 * 1024 * 1024
-FUZZED = sized(80, 20_000)
+FUZZED = sized(80, 3_000)
 
 
 def resident():

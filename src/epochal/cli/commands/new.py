@@ -1,13 +1,14 @@
 """`epochal new`: a working plugin and its test, as a start for your own.
 
-The two files are copies of `templates/`, a plugin and a test that Epochal's own suite runs, with
-the name replaced.
+The files are copies of `templates/`, plugins and tests that Epochal's own suite runs, with the name
+replaced.
 """
 
 from __future__ import annotations
 
 import keyword
 import re
+from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final
@@ -21,6 +22,13 @@ _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PLACEHOLDER: Final = "example"
 
 
+class Language(Enum):
+    """A language in which a WebAssembly plugin can be begun; the value is its files' ending."""
+
+    C = "c"
+    ZIG = "zig"
+
+
 def new(
     name: Annotated[
         str, typer.Argument(help="The plugin's id, the first part of its functions' names.")
@@ -28,6 +36,10 @@ def new(
     folder: Annotated[
         Path, typer.Option(metavar="PATH", help="The folder to write to; it is created if missing.")
     ] = Path(),
+    wasm: Annotated[
+        Language | None,
+        typer.Option(help="Write a WebAssembly plugin, in this language.", show_default=False),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -39,12 +51,12 @@ def new(
       python -m pytest test_geo.py
 
     Writes NAME.py and test_NAME.py, and replaces files only with --force.
+    With --wasm c it writes NAME.c, its manifest NAME.toml, the interface
+    epochal.h, and build_NAME.py, which makes NAME.wasm of them with the
+    compiler that `pip install ziglang` brings; --wasm zig does so in Zig.
     """
     _check(name)
-    texts = {
-        folder / f"{name}.py": _text("plugin.py", name),
-        folder / f"test_{name}.py": _text("test_plugin.py", name),
-    }
+    texts = {folder / file: _text(template, name) for file, template in _files(name, wasm).items()}
     existing = [str(path) for path in texts if path.exists()]
     if existing and not force:
         verb, object_ = ("exists", "it") if len(existing) == 1 else ("exist", "them")
@@ -53,7 +65,20 @@ def new(
     if as_json:
         write_json({"plugin": name, "files": [str(path) for path in texts]})
     else:
-        _show_next_steps(name, *texts)
+        _show_next_steps(name, folder, [*texts], wasm)
+
+
+def _files(name: str, wasm: Language | None) -> dict[str, str]:
+    """The files to write, each with its template."""
+    if wasm is None:
+        return {f"{name}.py": "plugin.py", f"test_{name}.py": "test_plugin.py"}
+    made = {
+        f"{name}.{wasm.value}": f"wasm/plugin.{wasm.value}",
+        f"{name}.toml": "wasm/plugin.toml",
+        f"build_{name}.py": f"wasm/build_{wasm.value}.py",
+        f"test_{name}.py": "wasm/test_wasm_plugin.py",
+    }
+    return made | ({"epochal.h": "wasm/epochal.h"} if wasm is Language.C else {})
 
 
 def _check(name: str) -> None:
@@ -83,9 +108,16 @@ def _write(folder: Path, texts: dict[Path, str]) -> None:
         raise HostError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
-def _show_next_steps(name: str, plugin: Path, test: Path) -> None:
+def _show_next_steps(name: str, folder: Path, paths: list[Path], wasm: Language | None) -> None:
+    plugin = folder / f"{name}.{'py' if wasm is None else 'wasm'}"
+    build = () if wasm is None else ("pip install ziglang", f"python {folder / f'build_{name}.py'}")
+    *first, last = map(str, paths)
     out = console()
-    out.print(f"wrote {plugin} and {test}; now try", markup=False)
-    out.print(f"  epochal check {plugin}", markup=False)
-    out.print(f"""  epochal query "SELECT {name}.greet('world')" --plugin {plugin}""", markup=False)
-    out.print(f"  python -m pytest {test}", markup=False)
+    out.print(f"wrote {', '.join(first)} and {last}; now try", markup=False)
+    for command in (
+        *build,
+        f"epochal check {plugin}",
+        f"""epochal query "SELECT {name}.greet('world')" --plugin {plugin}""",
+        f"python -m pytest {folder / f'test_{name}.py'}",
+    ):
+        out.print(f"  {command}", markup=False)
