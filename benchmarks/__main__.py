@@ -37,6 +37,7 @@ GROUPS = (
     "store",
     "starts",
     "service",
+    "wasm",
 )
 PROCESSES = {"hotpath": 3, "calls": 3}
 """Groups that run in several processes: a process's memory layout moves figures by nanoseconds."""

@@ -8,30 +8,43 @@ EPOCHAL_PLUGIN
 #define PI 3.14159265358979323846
 #define EARTH_KM 6371.0088
 
-/* There is no C library, so the functions of an angle are here: Taylor series near zero. */
+/* There is no C library, so the functions of an angle are here. */
+
+/* Taylor's series, to 4e-14, after whole turns are taken off and the angle is mirrored. */
 static double sine(double x) {
-  while (x > PI) x -= 2 * PI;
-  while (x < -PI) x += 2 * PI;
+  x -= 2 * PI * __builtin_nearbyint(x / (2 * PI));
   if (x > PI / 2) x = PI - x;
   if (x < -PI / 2) x = -PI - x;
-  double square = x * x, term = x, sum = x;
-  for (int n = 1; n < 11; n++) {
-    term *= -square / ((2 * n) * (2 * n + 1));
-    sum += term;
-  }
-  return sum;
+  double z = x * x;
+  double sum = 1.0 / 355687428096000.0;
+  sum = sum * z - 1.0 / 1307674368000.0;
+  sum = sum * z + 1.0 / 6227020800.0;
+  sum = sum * z - 1.0 / 39916800.0;
+  sum = sum * z + 1.0 / 362880.0;
+  sum = sum * z - 1.0 / 5040.0;
+  sum = sum * z + 1.0 / 120.0;
+  sum = sum * z - 1.0 / 6.0;
+  return x + x * z * sum;
 }
 
 static double cosine(double x) { return sine(x + PI / 2); }
 
-static double arcsine(double x) { /* Newton's steps from a close start */
-  double y = x < 0.7 ? x : PI / 2 - __builtin_sqrt(2 * (1 - x > 0 ? 1 - x : 0));
-  for (int n = 0; n < 6; n++) {
-    double slope = cosine(y);
-    if (slope < 1e-9) break;
-    y -= (sine(y) - x) / slope;
-  }
-  return y;
+/* The rational function of Sun's fdlibm (e_asin.c) up to 0.5, and a half angle beyond. */
+static double arcsine(double x) {
+  int is_large = x > 0.5;
+  double y = is_large ? __builtin_sqrt((1 - x) / 2) : x, z = y * y;
+  double p = 3.47933107596021167570e-05;
+  p = p * z + 7.91534994289814532176e-04;
+  p = p * z - 4.00555345006794114027e-02;
+  p = p * z + 2.01212532134862925881e-01;
+  p = p * z - 3.25565818622400915405e-01;
+  p = p * z + 1.66666666666666657415e-01;
+  double q = 7.70381505559019352791e-02;
+  q = q * z - 6.88283971605453293030e-01;
+  q = q * z + 2.02094576023350569471e+00;
+  q = q * z - 2.40339491173441421878e+00;
+  double r = y + y * z * p / (q * z + 1);
+  return is_large ? PI / 2 - 2 * r : r;
 }
 
 EPOCHAL_EXPORT(distance) {
