@@ -39,6 +39,7 @@ def make(rt, plugins):
 def drained_soon(rt):
     deadline = time.monotonic() + 10
     while rt.draining and time.monotonic() < deadline:
+        gc.collect()  # refused while the change's own thread is within one
         time.sleep(0.005)
     return not rt.draining
 
@@ -243,6 +244,42 @@ def test_an_instance_that_init_made_is_no_use(rt, plugins, what):
     assert rt.reload("p", drain_timeout=5).drained
     assert rt.remove("p", drain_timeout=5).drained
     assert logging.getLogger().handlers == before
+
+
+ORDINARY = {
+    "an abstract class": "import abc\nclass B(abc.ABC): ...\n@tool\nclass C(B): ...\n",
+    "a dataclass with slots": "import dataclasses\n@tool\n"
+    "@dataclasses.dataclass(slots=True, weakref_slot=True)\nclass C:\n    x: int = 0\n",
+    "a metaclass with a table": "class M(type):\n    all = []\n"
+    "    def __init__(c, *a): M.all.append(c)\n@tool\nclass C(metaclass=M): ...\n",
+    "a base with a table": "class B:\n    all = []\n    def __init_subclass__(c): B.all.append(c)\n"
+    "@tool\nclass C(B): ...\n",
+    "an instance in a cycle": "@tool\nclass C:\n    def __init__(self): self.me = [self]\n",
+    "a cached instance": "import functools\n@tool\nclass C: ...\n"
+    "one = functools.cache(lambda: C())\none()\n",
+    "a thread's own variable": "import threading\nL = threading.local()\n@tool\nclass C:\n"
+    "    def __init__(self): L.x = self\n",
+    "a context variable": "import contextvars\nV = contextvars.ContextVar('v')\n"
+    "@tool\nclass C: ...\ndef init(ctx): V.set(C())\n",
+    "a finalizer": "import weakref\n@tool\nclass C:\n"
+    "    def __init__(self): weakref.finalize(self, int)\n",
+    "an exit hook": "import atexit\n@tool\nclass C:\n    def bye(self): ...\n"
+    "def init(ctx): atexit.register(C().bye)\n",
+    "a hook": "import threading\n@tool\nclass C:\n    def hook(self, args): ...\n"
+    "def init(ctx): threading.excepthook = C().hook\n",
+    "an alias of typing": "import typing\n@tool\nclass C: ...\nX = typing.Optional[C]\n",
+    "a generic class": "import typing\nT = typing.TypeVar('T')\n"
+    "@tool\nclass C(typing.Generic[T]):\n    def __init__(self): C[int]\n",
+    "a partial": "import functools\nclass D: ...\nC = tool(name='C')(functools.partial(D))\n",
+}
+
+
+@pytest.mark.parametrize("code", ORDINARY.values(), ids=ORDINARY)
+def test_what_a_plugin_does_with_its_class_is_no_use(rt, plugins, code):
+    rt.load(plugins.write("p", code))
+    for _ in range(2):
+        rt.epoch[tool]["p.C"]()
+        assert rt.reload("p", drain_timeout=5).drained
 
 
 def test_instances_that_a_thread_of_init_goes_on_making_are_no_use(rt, plugins):
