@@ -13,6 +13,8 @@
     │   ├── NestedChangeError              plugin code that a change runs asked for another change
     │   ├── NoEpochError                   a request that no middleware pinned an epoch for
     │   ├── NoStoreError                   rollback or history without a store
+    │   ├── NoShareError                   work for other processes without a share
+    │   ├── LocalExportError               an export that belongs to one process is not sent
     │   ├── NotKeptError                   the history does not have the target of the rollback
     │   ├── OperationEndedError
     │   ├── RuntimeClosedError
@@ -45,6 +47,9 @@
     │   ├── StoreCorruptError              a file differs from what was stored
     │   ├── StoreWriteError                disk full, read-only, …: the change was rolled back
     │   └── RestoreError                   the stored epoch cannot be restored
+    ├── ShareError                     the share cannot be read or written
+    │   └── ShareTimeoutError              (also a TimeoutError) it did not answer
+    ├── EpochUnavailableError          this process cannot have an epoch of another
     ├── DocumentError                  an epoch's document is damaged, or of a later version
     ├── PhaseTimeoutError              time (also a TimeoutError)
     │   ├── PauseTimeoutError              calls would have waited too long; no state was moved
@@ -79,7 +84,7 @@ import re
 from contextlib import suppress
 from os import fspath
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -227,6 +232,32 @@ class NoStoreError(HostError):
         )
 
 
+class NoShareError(HostError):
+    """The runtime has no share, from which other processes could have its epochs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "other processes get the code of an epoch from a share, and this runtime has none: "
+            "make it with Runtime(share='/mnt/epochs') or any address that fsspec reaches"
+        )
+
+
+class LocalExportError(HostError):
+    """An export, or one that its plugin has beside it, belongs to one process.
+
+    Attributes:
+        exports: those that belong to one process, as `kind name`.
+    """
+
+    def __init__(self, name: str, exports: Sequence[str]) -> None:
+        self.exports = tuple(exports)
+        super().__init__(
+            f"{name} is not sent to other processes: its plugin, or one that it requires, has "
+            f"{', '.join(self.exports)}, which belongs to one process; if each process may have "
+            f"an instance of its own, ask for epoch.remote(local=True)"
+        )
+
+
 class NotKeptError(HostError, LookupError):
     """The generation, version or epoch is not in the store's history."""
 
@@ -370,11 +401,16 @@ class EpochMovedError(RefusedError):
 class DependencyError(RefusedError):
     """The plugins that the change would leave active do not fit together.
 
-    `plugin` is the id of the plugin concerned; None if the message names several.
+    Attributes:
+        plugin: the id of the plugin concerned; None if the message names several.
+        distributions: the installed distributions that it lacks, as its manifest names them.
     """
 
-    def __init__(self, message: str, *, plugin: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, plugin: str | None = None, distributions: Sequence[str] = ()
+    ) -> None:
         self.plugin = plugin
+        self.distributions = tuple(distributions)
         super().__init__(message)
 
 
@@ -458,6 +494,58 @@ class RestoreError(StoreError):
         self.plugin = plugin
         self.epoch = epoch
         super().__init__(message, path=path)
+
+
+class ShareError(EpochalError):
+    """The share cannot be read or written; `path` is the address of the file concerned."""
+
+    def __init__(self, message: str, *, path: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class ShareTimeoutError(ShareError, TimeoutError):
+    """The share did not answer in time."""
+
+
+class EpochUnavailableError(EpochalError):
+    """This process cannot have an epoch of another process.
+
+    Attributes:
+        epoch: the epoch's id.
+        worker: this process, `host:pid`.
+        plugin: the id of the plugin that prevents it; None if none does.
+        distributions: the installed distributions that the plugin needs and this process lacks.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        epoch: str,
+        worker: str,
+        plugin: str | None = None,
+        distributions: Sequence[str] = (),
+    ) -> None:
+        self.epoch = epoch
+        self.worker = worker
+        self.plugin = plugin
+        self.distributions = tuple(distributions)
+        self._reason = reason
+        super().__init__(f"epoch {epoch[:12]} cannot be had on worker {worker}: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # It crosses to the process that asked; an error is otherwise pickled by its message alone.
+        facts = (self._reason, self.epoch, self.worker, self.plugin, self.distributions)
+        return _unavailable, facts
+
+
+def _unavailable(
+    reason: str, epoch: str, worker: str, plugin: str | None, distributions: Sequence[str]
+) -> EpochUnavailableError:
+    return EpochUnavailableError(
+        reason, epoch=epoch, worker=worker, plugin=plugin, distributions=distributions
+    )
 
 
 class DocumentError(EpochalError):

@@ -51,7 +51,7 @@ from epochal._core.plugin.discovery import read_folder
 from epochal._core.plugin.manifest import read_manifest
 from epochal._core.sync.threads import call_on_thread
 from epochal._core.sync.weak_registry import WeakRegistry
-from epochal.errors import HostError, NoStoreError, UnknownPluginError
+from epochal.errors import HostError, NoShareError, NoStoreError, UnknownPluginError
 from epochal.events import EventStream, StoreFaulted
 from epochal.loaders import _worker_processes as _worker_processes  # so that pools find plugins
 from epochal.loaders.languages import loaders_for
@@ -64,9 +64,12 @@ if TYPE_CHECKING:
 
     from epochal._core.change.journal import Journal
     from epochal._core.change.plan import PlannedChange
+    from epochal._core.generation.epoch import EpochSource
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Kind
     from epochal.report import Cutover
+    from epochal.share import Cluster, ClusterLease, Share
+    from epochal.share.publication import Publication
     from epochal.store import AuditRecord, EpochRecord, Keep, Store
     from epochal.store.restore import Restore
 
@@ -136,8 +139,13 @@ class Runtime(EpochReader):
         restore: if that epoch cannot be restored whole, `"strict"` refuses to start, `"available"`
             goes on without the plugins concerned and those that require them.
         keep: how much history the store keeps; None for `Keep()`.
+        share: a folder that other processes reach, as a path or any address that fsspec knows
+            (`"s3://bucket/epochs"`), or a `Share`. Every epoch is in it before it is published, so
+            that they can run parts of this runtime's operations: `epoch.remote`, `lease`,
+            `epochal.worker`. None for a runtime of its own.
 
     Raises:
+        HostError: the share cannot be reached.
         StoreError: the store cannot be opened, or the epoch in it not restored; it says why.
 
     Attributes:
@@ -155,12 +163,16 @@ class Runtime(EpochReader):
         store: str | PathLike[str] | None = None,
         restore: Restore = "strict",
         keep: Keep | None = None,
+        share: str | PathLike[str] | Share | None = None,
     ) -> None:
-        self._epochs: Final = EpochStore(self, loaders_for(store))
+        self._publication: Final = None if share is None else self._open_share(share)
+        self._epochs: Final = EpochStore(self, loaders_for(store), self._source())
         self.events: Final[EventStream] = self._epochs.events
         self._grants: Final = DEFAULT_GRANTS if grants is None else checked_grants(grants)
         self._timeouts: Final = Limits(drain_timeout, phase_timeout, pause_timeout)
         self._participants: Final[WeakRegistry[Participant]] = WeakRegistry()
+        if self._publication is not None:
+            self._participants.add(self._publication)
         self._queue: Final = ChangeQueue(self._epochs)
         self._stages: Final[list[Stages]] = []  # one, from the first stage on
         self._store: Final = None if store is None else self._open(store, keep)
@@ -189,14 +201,49 @@ class Runtime(EpochReader):
             RuntimeClosedError: the runtime was closed.
         """
         self._queue.check_open()
+        operation = Operation(self._to_pin(epoch), label, self._epochs.ambient)
+        self._epochs.operations.add(operation)
+        return operation
+
+    def lease(self, label: str = "lease", *, epoch: Epoch | None = None) -> ClusterLease:
+        """An operation whose epoch the share and its workers keep, too, until it ends.
+
+        The lease is in the share from the beginning of its `with` block (or `async with`) to its
+        end. It is renewed meanwhile, and expires when this process dies.
+
+        Args:
+            label: names the work, here and in `cluster`.
+            epoch: as for `operation`.
+
+        Raises:
+            NoShareError: the runtime has no share.
+            ShareError: as the block begins: the share cannot be written.
+            RuntimeClosedError: the runtime was closed.
+        """
+        from epochal.share import ClusterLease
+
+        self._queue.check_open()
+        book = self._shared().book
+        lease = ClusterLease(self._to_pin(epoch), label, self._epochs.ambient, book)
+        self._epochs.operations.add(lease)
+        return lease
+
+    @property
+    def cluster(self) -> Cluster:
+        """The processes that use this runtime's share, and what they hold.
+
+        Raises:
+            NoShareError: the runtime has no share.
+        """
+        from epochal.share import Cluster
+
+        return Cluster(self._shared().share)
+
+    def _to_pin(self, epoch: Epoch | None) -> Epoch:
         if epoch is None:
             outer = self._epochs.ambient.operation()
             epoch = outer.pinned if outer is not None else None
-        if epoch is None:
-            epoch = self.epoch
-        operation = Operation(epoch, label, self._epochs.ambient)
-        self._epochs.operations.add(operation)
-        return operation
+        return self.epoch if epoch is None else epoch
 
     def current_operation(self) -> Operation | None:
         """The operation whose `with` block this code runs in, also if it has ended meanwhile."""
@@ -606,6 +653,8 @@ class Runtime(EpochReader):
         self._queue.wait(left_s)  # generations that earlier changes left draining
         if self._store is not None:
             self._store.close()
+        if self._publication is not None:
+            self._publication.close()
         self.events.close()
         return cutover
 
@@ -706,6 +755,27 @@ class Runtime(EpochReader):
             if active is None or active.digest != artifact.digest or plugin in configs:
                 change.put(artifact, config=configs.get(plugin))
         return change
+
+    def _open_share(self, share: str | PathLike[str] | Share) -> Publication:
+        from epochal.share import Share
+        from epochal.share.publication import Publication
+
+        def warn(text: str) -> None:
+            self.events.emit(StoreFaulted(error=text))
+
+        return Publication(share if isinstance(share, Share) else Share(share), warn)
+
+    def _source(self) -> EpochSource | None:
+        if self._publication is None:
+            return None
+        from epochal.worker.remote_exports import SharedSource
+
+        return SharedSource(self._publication.share)
+
+    def _shared(self) -> Publication:
+        if self._publication is None:
+            raise NoShareError
+        return self._publication
 
     def _open(self, folder: str | PathLike[str], keep: Keep | None) -> Store:
         # Here, since some builds of Python come without sqlite3.

@@ -34,14 +34,14 @@ def test_every_error_has_a_code_of_its_own_and_stands_in_the_drawn_tree():
 # Clients match on these: the command line's output, problem documents and logs have them.
 CODES = """
     already-loaded artifact busy capability change-cancelled config config-key dependency
-    dependency-cycle document drain drain-timeout epoch-moved epochal export forked-runtime
-    function guest guest-timeout hand-over hook-answer host in-use incompatible init link manifest
-    missing-dependency nested-change no-epoch no-store no-thread not-active not-kept
-    operation-ended pause-timeout phase-timeout plugin query query-cancelled query-timeout refused
-    registration required-by restore runtime-closed shutdown source-conflict stop-timeout store
-    store-corrupt store-in-use store-schema store-write tool tool-argument tool-cancelled
-    tool-changed tool-failed tool-timeout unexpected-transition unknown-export unknown-plugin
-    version-conflict welcome
+    dependency-cycle document drain drain-timeout epoch-moved epoch-unavailable epochal export
+    forked-runtime function guest guest-timeout hand-over hook-answer host in-use incompatible
+    init link local-export manifest missing-dependency nested-change no-epoch no-share no-store
+    no-thread not-active not-kept operation-ended pause-timeout phase-timeout plugin query
+    query-cancelled query-timeout refused registration required-by restore runtime-closed share
+    share-timeout shutdown source-conflict stop-timeout store store-corrupt store-in-use
+    store-schema store-write tool tool-argument tool-cancelled tool-changed tool-failed
+    tool-timeout unexpected-transition unknown-export unknown-plugin version-conflict welcome
 """
 
 

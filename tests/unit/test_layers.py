@@ -23,10 +23,11 @@ FLOORS = [
     {"report", "events", "artifact"},
     {"_core.generation"},
     {"_core.change"},
-    {"loaders", "kinds", "store"},
+    {"loaders", "kinds", "store", "share"},
+    {"worker"},
     {"runtime"},
     {"sql", "jobs", "examples", "watch", "pluggy", "asgi", "pytest_plugin", "tools"},
-    {"observe", "mcp"},
+    {"observe", "mcp", "ray"},
     {"demo", "server"},
     {"cli"},
 ]
@@ -148,7 +149,8 @@ def test_no_file_name_stands_twice_in_neighbouring_folders():
 
 # The rooms that may look into `_core`, beside `_core` itself and the public modules made of it.
 MAY_IMPORT_THE_CORE = {
-    "artifact", "errors", "events", "kinds", "loaders", "report", "runtime", "store",
+    "artifact", "errors", "events", "kinds", "loaders", "report", "runtime", "share", "store",
+    "worker",
 }  # fmt: skip
 
 

@@ -27,9 +27,11 @@ PUBLIC = (
     "epochal.pluggy",
     "epochal.report",
     "epochal.runtime",
+    "epochal.share",
     "epochal.sql",
     "epochal.store",
     "epochal.tools",
+    "epochal.worker",
 )
 SPECIAL = {"__init__", "__call__", "__getitem__", "__iter__", "__enter__", "__aenter__"}
 
@@ -38,6 +40,8 @@ INTERNAL = {
     # Made by a runtime or a manager alone.
     "Caller.__init__",
     "Change.__init__",
+    "ClusterLease.__init__",
+    "Epoch.__init__",
     "Generation.__init__",
     "Hooks.__init__",
     "Lease.__init__",
@@ -64,6 +68,7 @@ INTERNAL = {
     "EventStream.emit",
     "EventStream.remove",
     "PluginManager.current_manager",
+    "Share.candidate",
     "Store.candidate",
     "Store.candidates",
     "Store.commit",

@@ -41,6 +41,7 @@ STATUSES: Final[Mapping[type[EpochalError], int]] = {
     errors.ConfigError: 422,
     errors.NestedChangeError: 409,
     errors.NoStoreError: 409,
+    errors.NoShareError: 409,
     errors.OperationEndedError: 500,
     errors.ForkedRuntimeError: 500,
     errors.RuntimeClosedError: 503,
@@ -55,6 +56,9 @@ STATUSES: Final[Mapping[type[EpochalError], int]] = {
     # The server.
     errors.StoreError: 500,
     errors.StoreWriteError: 507,
+    # Other processes.
+    errors.ShareError: 503,
+    errors.EpochUnavailableError: 503,
     # Time.
     errors.PhaseTimeoutError: 504,
     errors.DrainTimeoutError: 504,

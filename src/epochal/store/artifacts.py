@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from epochal._core.plugin.artifact import Artifact, listing
+from epochal._core.plugin.blobs import artifact_of, blobs_of, listed
 from epochal._core.sync.durable_files import UNFINISHED, make_folder, sync_folder, write_durably
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import StoreCorruptError, StoreError
@@ -22,6 +23,8 @@ from epochal.errors import StoreCorruptError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from epochal._core.plugin.artifact import Artifact
 
 _OURS: Final = re.compile(rf"[0-9a-f]{{64}}({UNFINISHED.pattern})?")
 
@@ -83,14 +86,10 @@ class Artifacts:
         Raises:
             StoreCorruptError: a file is missing, cannot be read, or has changed.
         """
-        content = self._blob(digest, plugin)
-        if root is None:
-            names = _listed(content)
-            files = {path: self._blob(blob, plugin) for path, blob in names.items()}
-        else:
-            files = {root: content}
-        artifact = Artifact(name, files, is_package=root is None, origin=origin)
-        if artifact.root not in files:
+        artifact = artifact_of(
+            digest, partial(self._blob, plugin=plugin), name=name, root=root, origin=origin
+        )
+        if artifact.root not in artifact.files:
             raise self._corrupt(digest, plugin, "is not the listing of a package")
         self._in_use.add(artifact)
         return artifact
@@ -108,7 +107,7 @@ class Artifacts:
             for digest, is_package in {*referred, *self._used()}:
                 keep.add(digest)
                 if is_package:
-                    keep.update(_listed(self._blob(digest, "?")).values())
+                    keep.update(listed(self._blob(digest, "?")).values())
         except StoreCorruptError as error:
             # The files of a package whose listing cannot be read are not known: remove none.
             self._warn(f"artifacts are not collected: {error}")
@@ -130,20 +129,10 @@ class Artifacts:
 
     def _contents(self, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
         """The files that hold an artifact, by name; a package's listing last."""
-        if not artifact.is_package:
-            yield artifact.digest, next(iter(artifact.files.values()))
-            return
-        content = listing(artifact.files)
-        names = _listed(content)
-        if names.keys() != artifact.files.keys():
-            raise StoreError(
-                f"package {artifact.name!r} cannot be stored: a file has a line break in its "
-                "name; rename it",
-                path=self._folder,
-            )
-        for path, name in names.items():
-            yield name, artifact.files[path]
-        yield artifact.digest, content
+        try:
+            yield from blobs_of(artifact)
+        except ValueError as error:
+            raise StoreError(str(error), path=self._folder) from None
 
     def _blob(self, name: str, plugin: str) -> bytes:
         path = self._folder / name
@@ -163,9 +152,3 @@ class Artifacts:
             path=path,
             plugin=plugin,
         )
-
-
-def _listed(content: bytes) -> dict[str, str]:
-    """A listing as path -> name. Lines of another form are left out: the digest is checked."""
-    lines = content.decode("utf-8", "replace").split("\n")[:-1]
-    return {line[66:]: line[:64] for line in lines if line[64:66] == "  "}

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, get_args
 
 from epochal._core.change.journal import Commit
 from epochal._core.change.plan import PlannedChange, Verb
-from epochal._core.generation.epoch import Epoch
 from epochal.errors import EpochalError, MissingDependencyError, RestoreError, StoreCorruptError
 
 if TYPE_CHECKING:
@@ -100,7 +99,8 @@ class _Restoration:
         number, whole = self._last.number, not self._left_out
         # The change publishes the successor of this epoch. For a whole epoch that must be the
         # committed one itself, so this is the one before; without plugins there is no change.
-        epochs.publish(Epoch(number - 1 if whole and self._candidates else number))
+        number = number - 1 if whole and self._candidates else number
+        epochs.publish(epochs.current.bare(number))
         if whole and not self._candidates:
             return True
         planned = [PlannedChange(Verb.LOAD, *pair) for pair in self._candidates.items()]

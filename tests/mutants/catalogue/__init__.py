@@ -15,6 +15,7 @@ from tests.mutants.catalogue import (
     process,
     server,
     services,
+    sharing,
     sources,
     stages,
     stopping,
@@ -42,5 +43,6 @@ AREAS = (
     stages,
     wasm,
     tools,
+    sharing,
 )
 MUTANTS = tuple(mutant for area in AREAS for mutant in area.MUTANTS)

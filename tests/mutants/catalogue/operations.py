@@ -44,10 +44,10 @@ MUTANTS = (
         "E1",
         "an operation within another pins the current epoch",
         module="epochal.runtime",
-        where="Runtime.operation",
+        where="Runtime._to_pin",
         at="if 0 / test",
         edit=replace("False"),
-        shape="356362",
+        shape="90c00c",
         test=ONE + "test_every_host_works_in_the_operations_epoch",
     ),
     Mutant(

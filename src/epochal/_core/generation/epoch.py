@@ -22,7 +22,7 @@ import itertools
 from collections import defaultdict
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 from epochal._core.generation.ambient import Ambient
 from epochal._core.generation.generation import LeasedGeneration
@@ -30,7 +30,7 @@ from epochal._core.generation.kind import Kind
 from epochal._core.plugin.candidate import epoch_id
 from epochal._core.sync.fifo_lock import FifoLock
 from epochal._core.sync.weak_registry import WeakRegistry
-from epochal.errors import UnknownExportError, UnknownPluginError
+from epochal.errors import NoShareError, UnknownExportError, UnknownPluginError
 from epochal.events import EventStream, StateChanged
 
 if TYPE_CHECKING:
@@ -68,6 +68,32 @@ class _Frozen(dict[K, V]):
         raise TypeError(f"{type(self).__name__} holds live code; it cannot be copied or pickled")
 
 
+class RemoteTables(Protocol):
+    """The exports of an epoch that other processes may call."""
+
+    def __call__(self, *, local: bool = False) -> RemoteTables:
+        """The same, where `local` lets plugins cross that have exports of one process.
+
+        Args:
+            local: each process gets an instance of its own of their services, indexes and so on.
+        """
+        ...
+
+    def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]: ...
+
+
+class EpochSource(Protocol):
+    """Where other processes get the epochs of a runtime from."""
+
+    def tables(self, epoch: Epoch) -> RemoteTables:
+        """The exports of an epoch, to be sent."""
+        ...
+
+    def reduce(self, epoch: Epoch) -> tuple[Callable[..., Epoch], tuple[Any, ...]]:
+        """How an epoch is pickled."""
+        ...
+
+
 class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
     """An immutable snapshot of all active generations and their exports.
 
@@ -88,6 +114,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         "_id",
         "_leases",
         "_requiring",
+        "_source",
         "generations",
         "number",
         "since",
@@ -97,8 +124,9 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
 
         def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]: ...
 
-    def __init__(self, number: int = 0) -> None:
+    def __init__(self, number: int = 0, source: EpochSource | None = None) -> None:
         dict.__init__(self)
+        self._source = source
         self.number = number
         self.generations: Mapping[str, Generation] = MappingProxyType({})
         self.since: Mapping[str, int] = MappingProxyType({})
@@ -217,9 +245,17 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
             value = self._derived.setdefault(key, build(self))
         return value
 
-    def bare(self) -> Epoch:
-        """An epoch without plugins, from which a stage of the same runtime starts."""
-        return Epoch(self.number)
+    def bare(self, number: int | None = None) -> Epoch:
+        """An epoch of the same runtime without plugins, from which a stage or a restart starts.
+
+        Args:
+            number: its number; None for this one's.
+        """
+        return Epoch(self.number if number is None else number, self._source)
+
+    def stand_for(self, epoch: str) -> None:
+        """Be known by the id of the epoch that this process has a part of; before it is used."""
+        self._id = epoch
 
     def document(self) -> str:
         """This epoch as text, from which another process can build it, given the plugins' bytes.
@@ -233,6 +269,25 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
         needs = {plugin: g.local_exports() for plugin, g in self.generations.items()}
         candidates = [generation.candidate for generation in self.generations.values()]
         return write_document(self.id, candidates, needs)
+
+    @property
+    def remote(self) -> RemoteTables:
+        """The exports as small objects that can be sent to other processes, and called there.
+
+        `epoch.remote[kind]["plugin.name"]` pickles to about two hundred bytes, and is built from
+        the runtime's share on its first call in whatever process: the code of this very epoch.
+
+        Raises:
+            NoShareError: the runtime has no share.
+        """
+        if self._source is None:
+            raise NoShareError
+        return self._source.tables(self)
+
+    def __reduce__(self) -> Any:
+        if self._source is None:
+            return super().__reduce__()
+        return self._source.reduce(self)
 
     def successor(
         self,
@@ -250,7 +305,7 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
             staged: the generations that it has instead.
             number: its number; None for the next one.
         """
-        nxt = Epoch(self.number + 1 if number is None else number)
+        nxt = Epoch(self.number + 1 if number is None else number, self._source)
         dict.update(nxt, self)
         generations, leases = dict(self.generations), dict(self._leases)
         requiring, since = dict(self._requiring), dict(self.since)
@@ -318,6 +373,7 @@ class EpochStore:
     Args:
         reader: gets the current epoch as its attribute.
         loaders: by the language of the code (`Artifact.language`).
+        source: where other processes get the epochs from, if they can.
 
     Attributes:
         ambient: finds the operation that the running code belongs to.
@@ -339,7 +395,12 @@ class EpochStore:
         "turn",
     )
 
-    def __init__(self, reader: EpochReader, loaders: Mapping[str, Loader]) -> None:
+    def __init__(
+        self,
+        reader: EpochReader,
+        loaders: Mapping[str, Loader],
+        source: EpochSource | None = None,
+    ) -> None:
         self._reader: Final = reader
         self._numbers: Final[defaultdict[str, itertools.count[int]]] = defaultdict(itertools.count)
         self.ambient: Final[Ambient[Operation]] = Ambient()
@@ -348,7 +409,7 @@ class EpochStore:
         self.operations: Final[WeakRegistry[Operation]] = WeakRegistry()
         self.generations: Final[WeakRegistry[Generation]] = WeakRegistry()
         self.loaders: Final = loaders
-        self.publish(Epoch())
+        self.publish(Epoch(0, source))
 
     @property
     def current(self) -> Epoch:

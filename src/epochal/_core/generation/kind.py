@@ -344,7 +344,7 @@ class Kind(Generic[F]):
         return not (self.opens if self.is_local is None else self.is_local)
 
     def __reduce__(self) -> Any:
-        return _kind_at, (self.address,)
+        return kind_at, (self.address,)
 
     @property
     def address(self) -> str:
@@ -396,7 +396,7 @@ class Kind(Generic[F]):
         return f"<kind {self.name}>"
 
 
-def _kind_at(address: str) -> Kind[Any]:
+def kind_at(address: str) -> Kind[Any]:
     """The kind that a module has under a name; see `Kind.address`."""
     module, _, name = address.partition(":")
     kind: Kind[Any] = getattr(import_module(module), name)

@@ -30,9 +30,10 @@ from epochal.errors import OperationEndedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
+    from types import FrameType
 
     from epochal._core.generation.ambient import Block
-    from epochal._core.generation.epoch import Epoch
+    from epochal._core.generation.epoch import Epoch, RemoteTables
     from epochal._core.generation.generation import Generation
     from epochal._core.generation.kind import Kind
     from epochal._core.use.lease import Lease
@@ -117,6 +118,11 @@ class Operation:
 
     def __getitem__(self, kind: Kind[F]) -> Mapping[str, F]:
         return self.epoch[kind]
+
+    @property
+    def remote(self) -> RemoteTables:
+        """The epoch's exports as objects that can be sent to other processes: `Epoch.remote`."""
+        return self.epoch.remote
 
     def derived(self, key: Hashable, build: Callable[[Epoch], T]) -> T:
         """A value that a host computes once for the epoch; see `Epoch.derived`."""
@@ -207,10 +213,13 @@ class Operation:
         return lease in pins or (epoch is not None and epoch.holds(lease, plugin))
 
     def __enter__(self) -> Operation:
-        if self._block is None:
-            frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            self._block = self._ambient.enter(self, frame)
+        self._enter(sys._getframe(1))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         return self
+
+    def _enter(self, frame: FrameType) -> None:
+        """Begin the block in a frame."""
+        if self._block is None:
+            self._block = self._ambient.enter(self, frame)
 
     def __exit__(self, *exc: object) -> None:
         self.end()

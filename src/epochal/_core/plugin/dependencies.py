@@ -36,10 +36,12 @@ def check_distributions(manifest: Manifest) -> None:
             f"plugin {manifest.id!r} needs distributions that are not installed: "
             f"{', '.join(missing)}; install them with pip",
             plugin=manifest.id,
+            distributions=missing,
         )
     if unsatisfied:
         raise VersionConflictError(
             f"plugin {manifest.id!r} needs other versions of installed distributions: "
             f"{', '.join(unsatisfied)}",
             plugin=manifest.id,
+            distributions=unsatisfied,
         )

@@ -7,7 +7,8 @@ document needs no trust: its reader computes the id from the content and compare
 A document is a JSON object with its keys in order, so that equal epochs have equal texts::
 
     {"format": 1, "id": "…", "plugins": {"geo": {"config": {}, "digest": "…", "grants": ["*"],
-     "local": [], "name": "geo", "root": "geo.py", "version": "1.2.0"}}, "sha256": "…"}
+     "local": [], "name": "geo", "requires": [], "root": "geo.py", "version": "1.2.0"}},
+     "sha256": "…"}
 
 ``format`` counts up where an older reader would misunderstand a document, and only then: a reader
 passes over keys that it does not know.
@@ -46,6 +47,7 @@ class PluginRecord:
         config: the host's configuration for it.
         grants: the capability patterns that it is granted.
         local: its exports that belong to one process, as `kind name`.
+        requires: the ids of the plugins that it requires.
     """
 
     plugin: str
@@ -56,6 +58,12 @@ class PluginRecord:
     config: Mapping[str, Any]
     grants: frozenset[str]
     local: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Its part in an epoch's id."""
+        return identity_of(self.digest, self.config, self.grants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ def write_document(
             "config": dict(candidate.config),
             "grants": sorted(candidate.grants),
             "local": list(local.get(candidate.plugin, ())),
+            "requires": sorted(required.plugin for required in candidate.manifest.requires),
         }
         for candidate in candidates
     }
@@ -124,10 +133,7 @@ def read_document(text: str | bytes) -> EpochDocument:
         document = _read(content)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DocumentError(f"the document of the epoch is damaged: {error!r}") from None
-    identities = {
-        plugin: identity_of(record.digest, record.config, record.grants)
-        for plugin, record in document.plugins.items()
-    }
+    identities = {plugin: record.identity for plugin, record in document.plugins.items()}
     if (actual := epoch_id(identities)) != document.id:
         raise DocumentError(
             f"the document says that it is epoch {document.id[:12]}, and its content is epoch "
@@ -147,6 +153,7 @@ def _read(content: Mapping[str, Any]) -> EpochDocument:
             MappingProxyType(dict(record["config"])),
             frozenset(record["grants"]),
             tuple(record.get("local", ())),
+            tuple(record.get("requires", ())),
         )
         for plugin, record in content["plugins"].items()
     }

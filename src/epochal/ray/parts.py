@@ -1,0 +1,167 @@
+"""SQL in parts over a Ray cluster, and epochs that are built before they are needed.
+
+Ray moves the work, DataFusion computes each part, and an epoch's id says with which code: a part
+that is retried on another worker, also after a change and after a worker died, runs the same epoch.
+There is no shuffle: each part reads one file, and a second query joins what the parts answered.
+
+Ray's own tasks, actors and Serve deployments take `epoch.remote[kind]["plugin.name"]` as an
+argument or in a closure, without anything from here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import ray
+
+from epochal.errors import HostError
+from epochal.runtime import Runtime
+from epochal.sql import Database
+from epochal.worker import epochs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    from epochal import Epoch
+
+_RETRIES: Final = 10
+"""How often Ray runs a part again whose worker died."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartsResult:
+    """The answer of a query in parts.
+
+    Attributes:
+        table: its rows.
+        epoch: the id of the epoch that computed all of them.
+        parts: how many parts there were.
+        provenance: plugin -> the version and digest that it ran in this epoch.
+    """
+
+    table: pa.Table
+    epoch: str
+    parts: int
+    provenance: dict[str, tuple[str, str]]
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows as tuples of Python values."""
+        return list(zip(*(column.to_pylist() for column in self.table.columns), strict=True))
+
+
+def query(
+    rt: Runtime,
+    *,
+    part: str,
+    files: Sequence[str | PathLike[str]],
+    final: str = "SELECT * FROM parts",
+    epoch: Epoch | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> PartsResult:
+    """Run a query on each of many files, on Ray's workers, and another over what they answered.
+
+    All of it runs in one epoch, which a lease names until the end. A part whose worker dies is run
+    again, in the same epoch.
+
+    Args:
+        rt: a runtime with a share that the workers reach.
+        part: the SQL over one file, which is the table `data` in it.
+        files: what `data` is in each part: paths that the workers reach; see `Database.register`.
+        final: the SQL over the rows of all parts, which are the table `parts` in it.
+        epoch: the epoch to run it in; None for the caller's.
+        progress: is called with the number of parts that are done, and of all.
+
+    Raises:
+        HostError: no files, or Ray was not started.
+        NoShareError: the runtime has no share.
+        EpochUnavailableError: a worker cannot have the epoch; it names the worker and the reason.
+        QueryError: the SQL is invalid or failed.
+    """
+    if not files:
+        raise HostError("a query in parts needs at least one file")
+    if not ray.is_initialized():
+        raise HostError("Ray is not started here: call ray.init() first")
+    with rt.lease(f"query in {len(files)} parts", epoch=epoch) as lease:
+        share = rt.cluster.share.url
+        waiting = {
+            _run_part.remote(share, lease.id, part, os.fspath(file)): n
+            for n, file in enumerate(files)
+        }
+        tables: dict[int, pa.Table] = {}
+        while waiting:
+            [ready], _ = ray.wait(list(waiting), num_returns=1)
+            tables[waiting.pop(ready)] = _got(ready)
+            if progress is not None:
+                progress(len(tables), len(files))
+        with Database(rt) as db:
+            db.register("parts", pa.concat_tables(tables[n] for n in sorted(tables)))
+            table = db.query(final, epoch=lease.epoch).to_table()
+        provenance = {p: (g.version, g.digest) for p, g in lease.generations.items()}
+        return PartsResult(table, lease.id, len(files), provenance)
+
+
+def prepare(rt: Runtime, epoch: Epoch | None = None, *, timeout: float = 60.0) -> tuple[str, ...]:
+    """Build an epoch on every node of the cluster, so that no first query waits for it.
+
+    Before a change it is a check that all nodes can load it::
+
+        with rt.stage("release/geo.py") as stage:
+            prepare(rt, stage.epoch)        # raises where a node cannot
+            stage.promote()
+
+    Args:
+        rt: a runtime with a share that the workers reach.
+        epoch: the epoch; None for the current one. A stage's is put into the share.
+        timeout: seconds for all nodes.
+
+    Returns:
+        The workers that have it, `host:pid`, one on each node.
+
+    Raises:
+        NoShareError: the runtime has no share.
+        EpochUnavailableError: a node cannot have it; it names the worker and the reason.
+        TimeoutError: a node did not do it in time.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    share, epoch = rt.cluster.share, rt.snapshot() if epoch is None else epoch
+    share.put(epoch.document(), [g.candidate.artifact for g in epoch.generations.values()])
+    asked = [
+        _build.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(share.url, epoch.id)
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return tuple(_got(one, timeout) for one in asked)
+
+
+def _got(ref: Any, timeout: float | None = None) -> Any:
+    """What a task returned; its own error rather than Ray's around it."""
+    try:
+        return ray.get(ref, timeout=timeout)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, Exception):
+            raise cause from None
+        raise
+
+
+@ray.remote(max_retries=_RETRIES)
+def _run_part(share: str, epoch: str, sql: str, file: str) -> pa.Table:
+    here = epochs(share).get(epoch)
+    # Of a runtime without plugins: the functions are the epoch's.
+    with Runtime() as runtime, Database(runtime) as db:
+        db.register("data", file)
+        return db.query(sql, epoch=here).to_table()
+
+
+@ray.remote(max_retries=_RETRIES)
+def _build(share: str, epoch: str) -> str:
+    here = epochs(share)
+    here.get(epoch)
+    return here.process

@@ -1,0 +1,122 @@
+"""A query in parts on Ray, while its plugin is reloaded and a worker is killed; run by test_ray.
+
+Prints one JSON object. Each row says which version computed it, so rows of a mix, rows that are
+lost and rows that are doubled are counted by the rows themselves.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from epochal import Runtime
+from epochal.artifact import Artifact
+from epochal.errors import EpochUnavailableError
+from epochal.kinds import scalar
+from epochal.ray import prepare, query
+
+PLUGIN = """# /// plugin
+# id = "geo"
+# version = "1.{n}"
+# dependencies = [{needs}]
+# ///
+from epochal.kinds import scalar
+{body}
+@scalar
+def version(x: int) -> int: return {n}
+@scalar
+def f(x: int) -> int: return x + {n}
+"""
+PART = "SELECT geo.version(n) AS v, sum(geo.f(n)) AS s, count(*) AS c FROM data GROUP BY 1"
+FINAL = "SELECT v, sum(s), sum(c) FROM parts GROUP BY 1"
+
+
+def plugin(n, body="", needs=""):
+    return Artifact("geo", {"geo.py": PLUGIN.format(n=n, body=body, needs=needs).encode()})
+
+
+@ray.remote
+def process_of_a_worker():
+    return os.getpid()
+
+
+@ray.remote
+def call(function, x):
+    return function(x)
+
+
+def main(folder: Path, queries: int, rows: int, parts: int) -> dict:
+    files = []
+    for n in range(parts):
+        files.append(folder / f"part{n}.parquet")
+        pq.write_table(pa.table({"n": range(n * rows, (n + 1) * rows)}), files[-1])
+    total = parts * rows
+    found = {"queries": 0, "mixed": 0, "lost": 0, "wrong": 0, "kills": 0, "reloads": 0}
+    done = threading.Event()
+    with Runtime(share=folder / "share", drain_timeout=0.0) as rt:
+        rt.load(plugin(0))
+
+        def disturb():
+            n = 0
+            while not done.wait(0.2):
+                n += 1
+                rt.reload("geo", plugin(n))
+                found["reloads"] += 1
+                if n % 5 == 2:
+                    os.kill(ray.get(process_of_a_worker.remote()), signal.SIGKILL)
+                    found["kills"] += 1
+
+        disturbing = threading.Thread(target=disturb)
+        disturbing.start()
+        reported = []
+        try:
+            while found["queries"] < queries or not found["kills"] or not found["reloads"]:
+                result = query(
+                    rt,
+                    part=PART,
+                    final=FINAL,
+                    files=files,
+                    progress=lambda at, of: reported.append((at, of)),
+                )
+                found["queries"] += 1
+                found["mixed"] += len(result.rows()) != 1
+                [(version, summed, count)] = result.rows()[:1]
+                found["lost"] += count != total
+                found["wrong"] += summed != total * (total - 1) // 2 + version * total
+                found["wrong"] += result.provenance["geo"][0] != f"1.{version}"
+        finally:
+            done.set()
+            disturbing.join()
+        found["progress"] = reported[parts - 1] == (parts, parts)
+        began = rt.epoch
+        sent = began.remote[scalar]["geo.f"]
+        rt.reload("geo", plugin(1000))
+        new = rt.epoch.remote[scalar]["geo.f"]
+        found["task_on_old"] = ray.get(call.remote(sent, 0)) == began[scalar]["geo.f"](0)
+        found["task_on_new"] = ray.get(call.remote(new, 0)) == 1000
+        found["prepared"] = len(prepare(rt)) == len(ray.nodes())
+        here = f"import os\nif os.getpid() != {os.getpid()}: raise RuntimeError('not on workers')"
+        with rt.stage(plugin(1001, here)) as stage:
+            try:
+                prepare(rt, stage.epoch)
+            except EpochUnavailableError as error:
+                found["refused"] = "not on workers" in str(error)
+            else:
+                found["refused"] = False
+        found["serves"] = rt.epoch[scalar]["geo.f"](0)
+    return found
+
+
+if __name__ == "__main__":
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200_000_000)
+    began = time.monotonic()
+    answer = main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    print(json.dumps({**answer, "seconds": time.monotonic() - began}))
+    ray.shutdown()

@@ -1,0 +1,258 @@
+"""Any process runs any epoch, from its id: built once, kept while it is needed, and gone after."""
+
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+
+import pytest
+from tests.conftest import tool
+
+from epochal import LifecycleState, Runtime
+from epochal.errors import (
+    EpochUnavailableError,
+    HostError,
+    LocalExportError,
+    RuntimeClosedError,
+    UnknownExportError,
+)
+from epochal.kinds import scalar, service
+from epochal.share import Share
+from epochal.worker import ProcessEpochs, epochs
+
+V1 = "@tool\ndef f(): return 1\n"
+V2 = "@tool\ndef f(): return 2\n"
+SERVICE = "from epochal.kinds import service\n@service\nclass s:\n    def n(self): return 1\n"
+
+
+@pytest.fixture
+def url(tmp_path):
+    return str(tmp_path / "share")
+
+
+@pytest.fixture
+def host(url):
+    with Runtime(share=url) as rt:
+        yield rt
+
+
+@pytest.fixture
+def worker(url):
+    with ProcessEpochs(Share(url), keep=1, idle_s=0.0) as made:
+        yield made
+
+
+def until(condition):
+    deadline = monotonic() + 60
+    while not condition():
+        assert monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def test_a_worker_builds_an_epoch_from_its_id(host, worker, plugins):
+    host.load(plugins.write("geo", V1), config={"a": [1]})
+    host.load(plugins.write("units", V1))
+    epoch = worker.get(host.epoch.id)
+    assert epoch is worker.get(host.epoch.id)
+    assert epoch is not host.epoch
+    assert epoch.id == host.epoch.id
+    assert epoch[tool]["geo.f"]() == 1
+    assert epoch.generation("geo").identity == host.epoch.generation("geo").identity
+    assert worker.held == (epoch.id,)
+
+
+def test_many_threads_build_an_epoch_once(host, worker, plugins, monkeypatch):
+    import builtins
+
+    loads = []
+    monkeypatch.setattr(builtins, "worker_loads", loads, raising=False)
+    host.load(plugins.write("geo", "import builtins\nbuiltins.worker_loads.append(1)\n" + V1))
+    del loads[:]
+    start = threading.Barrier(8)
+
+    def ask(_):
+        start.wait(30)
+        return worker.get(host.epoch.id)
+
+    with ThreadPoolExecutor(8) as pool:
+        got = set(map(id, pool.map(ask, range(8))))
+    assert len(got) == 1
+    assert loads == [1]
+
+
+def test_a_worker_refuses_no_epoch_as_incompatible_with_another(host, worker, plugins):
+    code = "from tests.integration.strict_kind import strict\n@strict\ndef f({}): pass\n"
+    host.load(plugins.write("geo", code.format("a")))
+    first = host.epoch.id
+    host.remove("geo")
+    host.load(plugins.write("geo", code.format("a, b")))
+    worker.get(first)
+    worker.get(host.epoch.id)
+
+
+def test_old_epochs_go_once_nothing_needs_them(host, worker, plugins):
+    ids = []
+    for n in range(3):
+        host.change().put(plugins.write("geo", f"@tool\ndef f(): return {n}\n")).run()
+        ids.append(host.epoch.id)
+        worker.get(ids[-1])
+    until(lambda: worker.held == (ids[-1],))
+    until(lambda: not worker.draining)
+
+
+def test_an_epoch_that_a_lease_names_stays(host, worker, plugins):
+    host.load(plugins.write("geo", V1))
+    with host.lease("nightly") as lease:
+        worker.get(lease.id)
+        for n in range(2, 4):
+            host.reload(
+                "geo", plugins.write("geo", f"@tool\ndef f(): return {n}\n"), drain_timeout=0
+            )
+            worker.get(host.epoch.id)
+        until(lambda: len(worker.held) == 2)
+        assert worker.held[0] == lease.id
+        [hold] = host.cluster.holding(lease.epoch.generation("geo"))
+        assert [held_for.label for held_for in hold.leases] == ["nightly"]
+        assert "nightly" in str(hold)
+    until(lambda: len(worker.held) == 1)
+
+
+def test_what_runs_holds_its_generation(host, worker, plugins):
+    host.load(plugins.write("geo", V1))
+    taken = worker.get(host.epoch.id)[tool]["geo.f"]
+    first = worker.get(host.epoch.id).generation("geo")
+    host.reload("geo", plugins.write("geo", V2))
+    worker.get(host.epoch.id)
+    until(lambda: first.state is LifecycleState.DRAINING)
+    assert worker.draining == (first,)
+    assert taken() == 1
+    del taken
+    until(lambda: first.state is LifecycleState.REMOVED)
+
+
+def test_a_worker_without_a_distribution_says_which(host, worker, plugins, monkeypatch):
+    path = plugins.write("geo", V1)
+    path.write_text(
+        path.read_text().replace("# ///\nfrom", '# dependencies = ["packaging>=1"]\n# ///\nfrom')
+    )
+    host.load(path)
+    from importlib.metadata import PackageNotFoundError
+
+    from epochal._core.plugin import dependencies
+
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(dependencies, "version", absent)
+    with pytest.raises(EpochUnavailableError, match=r"on worker \S+:\d+: .*packaging>=1") as raised:
+        worker.get(host.epoch.id)
+    assert raised.value.code == "epoch-unavailable"
+    assert raised.value.distributions == ("packaging>=1",)
+    assert raised.value.plugin == "geo"
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.distributions) == (str(raised.value), raised.value.distributions)
+    [hold] = [hold for hold in host.cluster.holds() if hold.error] or [None]
+    assert hold is None or "packaging>=1" in hold.error
+    monkeypatch.undo()
+    assert worker.get(host.epoch.id)[tool]["geo.f"]() == 1
+
+
+def test_a_plugin_that_does_not_load_here_is_reported(host, worker, plugins, monkeypatch):
+    import builtins
+
+    code = "import builtins\nif builtins.worker_fails: raise RuntimeError('not here')\n"
+    monkeypatch.setattr(builtins, "worker_fails", False, raising=False)
+    host.load(plugins.write("geo", code + V1))
+    monkeypatch.setattr(builtins, "worker_fails", True)
+    with pytest.raises(EpochUnavailableError, match="not here") as raised:
+        worker.get(host.epoch.id)
+    assert raised.value.plugin == "geo"
+    until(lambda: [h for h in host.cluster.holds() if "not here" in h.error])
+    assert host.cluster.holding(host.epoch.generation("geo")) == ()
+    monkeypatch.setattr(builtins, "worker_fails", False)
+    assert worker.get(host.epoch.id)[tool]["geo.f"]() == 1
+    until(lambda: host.cluster.holding(host.epoch.generation("geo")))
+
+
+def test_what_belongs_to_one_process_stays_there(host, worker, plugins):
+    host.load(plugins.write("web", SERVICE + V1))
+    user = "@tool\ndef g(): return 3\n"
+    host.load(plugins.write("user", user, requires=["web"]))
+    host.load(plugins.write("geo", V2))
+    epoch = worker.get(host.epoch.id)
+    assert list(epoch.generations) == ["geo"]
+    assert epoch.id == host.epoch.id
+    remote = host.epoch.remote
+    assert remote[tool]["geo.f"]() == 2
+    for kind, name in ((service, "web.s"), (tool, "web.f"), (tool, "user.g")):
+        with pytest.raises(LocalExportError, match=r"service web\.s.*belongs to one process"):
+            remote[kind][name]
+    own = pickle.loads(pickle.dumps(remote(local=True)[tool]["user.g"]))
+    assert own() == 3
+    whole = worker.get(host.epoch.id, local=True)
+    assert whole[service]["web.s"].n() == 1
+    assert sorted(whole.generations) == ["geo", "user", "web"]
+
+
+def test_a_remote_export_is_small_and_names_what_it_is(host, plugins):
+    code = "from epochal.kinds import scalar\n@scalar\ndef distance(x: int) -> int: return x + 1\n"
+    host.load(plugins.write("geo", code))
+    remote = host.epoch.remote[scalar]["geo.distance"]
+    sent = pickle.dumps(remote)
+    assert len(sent) - len(host.cluster.share.url) <= 150  # two hundred with an address of fifty
+    assert pickle.loads(sent) == remote
+    assert hash(pickle.loads(sent)) == hash(remote)
+    assert "geo.distance" in repr(remote)
+    assert remote(1) == 2
+    assert list(host.epoch.remote[scalar]) == ["geo.distance"]
+    with pytest.raises(UnknownExportError):
+        host.epoch.remote[scalar]["geo.distanse"]
+    with pytest.raises(TypeError, match="an epoch's key is a kind"):
+        host.epoch.remote["geo.distance"]
+
+
+def test_an_epoch_is_pickled_to_itself(host, plugins):
+    host.load(plugins.write("geo", V1))
+    assert pickle.loads(pickle.dumps(host.epoch)) is host.epoch
+    with host.operation("x") as operation:
+        assert operation.remote[tool]["geo.f"]() == 1
+
+
+def test_an_export_that_is_sent_holds_nothing(host, plugins):
+    host.load(plugins.write("geo", V1))
+    remote = host.epoch.remote[tool]["geo.f"]
+    assert host.reload("geo", plugins.write("geo", V2)).drained
+    assert remote() == 1  # built again, from the share
+    epochs(host.cluster.share).close()
+
+
+def test_an_epoch_that_is_in_no_share(worker, host, plugins):
+    with pytest.raises(EpochUnavailableError, match="is not in the share"):
+        worker.get("0" * 64)
+    with pytest.raises(EpochUnavailableError, match="is not in the share"):
+        worker.get("0" * 64)
+
+
+def test_there_is_one_for_each_process_and_share(url, host):
+    made = epochs(url)
+    assert epochs(url) is made
+    assert epochs(Share(url)) is made
+    with pytest.raises(HostError, match="made already"):
+        epochs(url, keep=3)
+    made.close()
+    with pytest.raises(RuntimeClosedError):
+        made.get("0" * 64) if False else made._queue.check_open()
+    assert epochs(url) is not made
+    epochs(url).close()
+
+
+def test_closing_shuts_everything_down(url, host, plugins):
+    host.load(plugins.write("geo", V1))
+    worker = ProcessEpochs(Share(url))
+    generation = worker.get(host.epoch.id).generation("geo")
+    worker.close()
+    worker.close()
+    assert generation.state is LifecycleState.REMOVED
+    assert host.cluster.holds() == ()
+    with pytest.raises(RuntimeClosedError):
+        worker.get(host.epoch.id)
