@@ -233,9 +233,9 @@ def zip_link():
             id="zip compiled",
         ),
         pytest.param(
-            zipped(("a.py", ""), ("b.py", "")), "neither one package", id="zip two modules"
+            zipped(("a.py", ""), ("b.py", "")), "neither one plugin", id="zip two modules"
         ),
-        pytest.param(zipped(), "neither one package", id="zip empty"),
+        pytest.param(zipped(), "neither one plugin", id="zip empty"),
         pytest.param(tarred(tar_entry("../geo.py", 1)), "not a path inside", id="tar up"),
         pytest.param(tarred(tar_entry("/geo.py", 1)), "not a path inside", id="tar absolute"),
         pytest.param(
