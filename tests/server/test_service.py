@@ -227,7 +227,8 @@ def test_the_document_has_every_route(served):
         (path, method) for path, item in document()["paths"].items() for method in item
     } - {(path, "parameters") for path in document()["paths"]}
     pages = {("/", "get"), ("/page/{name}", "get"), ("/openapi.json", "get")}
-    assert routes - pages == documented
+    tools = {("/mcp", method) for method in ("get", "post", "delete")}  # of another protocol
+    assert routes - pages - tools == documented
     assert served.http.get("/openapi.json").json() == document()
 
 
