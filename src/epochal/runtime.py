@@ -166,7 +166,8 @@ class Runtime(EpochReader):
         share: str | PathLike[str] | Share | None = None,
     ) -> None:
         self._publication: Final = None if share is None else self._open_share(share)
-        self._epochs: Final = EpochStore(self, loaders_for(store), self._source())
+        self._loaders: Final = loaders_for(store)
+        self._epochs: Final = EpochStore(self, self._loaders.by_language, self._source())
         self.events: Final[EventStream] = self._epochs.events
         self._grants: Final = DEFAULT_GRANTS if grants is None else checked_grants(grants)
         self._timeouts: Final = Limits(drain_timeout, phase_timeout, pause_timeout)
@@ -652,6 +653,7 @@ class Runtime(EpochReader):
         left_s = None if limits.drain is None else max(0.0, limits.drain - spent_s)
         self._queue.wait(left_s)  # generations that earlier changes left draining
         if self._store is not None:
+            self._loaders.close()  # first: its folder is then another runtime's
             self._store.close()
         if self._publication is not None:
             self._publication.close()
@@ -798,6 +800,7 @@ class Runtime(EpochReader):
         try:
             restore_last(store, mode, self._epochs, run)
         except BaseException:
+            self._loaders.close()
             store.close()
             raise
 

@@ -5,7 +5,8 @@ no operation of the process runs meanwhile. A source that is to replace code und
 therefore compiled by another interpreter of the same version, which returns it in the format of
 `marshal`; to read that takes a twentieth of the time. The result is cached by the digest of the
 source for as long as a generation retains it. A reload of unchanged modules does not compile: the
-new generation is brought up while the old one is alive.
+new generation is brought up while the old one is alive. A runtime with a store keeps the result
+there for its next start (`CodeStore`).
 
 The helper is started by the first source that needs it, ends by itself when it is idle, and only
 ever compiles. If anything goes wrong (no process can be started, the helper dies, the source has an
@@ -33,7 +34,7 @@ import select
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
 from epochal._core.sync.forks import in_forked_child
@@ -76,15 +77,34 @@ class Compiled:
     dumped: bytes
 
 
+class CodeStore(Protocol):
+    """Where a runtime with a store keeps compiled modules, by the SHA-256 of their sources."""
+
+    def read(self, digest: str) -> bytes | None:
+        """A compiled module that can be trusted, in the format of `marshal`; None without one."""
+        ...
+
+    def write_soon(self, digest: str, source: bytes, dumped: bytes) -> None:
+        """Keep one, off the caller's way; `dumped` is empty if it is yet to be compiled."""
+        ...
+
+
 class Compiler:
     """Compiles sources for the loaders of one process."""
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
-        self._cache: Final[WeakValueDictionary[bytes, Compiled]] = WeakValueDictionary()
+        self._cache: Final[WeakValueDictionary[str, Compiled]] = WeakValueDictionary()
         self._helper: _Helper | None = None
 
-    def compile(self, source: bytes, file: str, *, retain_in: list[Compiled] | None) -> CodeType:
+    def compile(
+        self,
+        source: bytes,
+        file: str,
+        *,
+        retain_in: list[Compiled] | None,
+        store: CodeStore | None = None,
+    ) -> CodeType:
         """Compile a module.
 
         Args:
@@ -92,25 +112,38 @@ class Compiler:
             file: its name in tracebacks.
             retain_in: gets the helper's result; the same source is not compiled again while the
                 list keeps it. None compiles in this process (no operation runs yet).
+            store: where compiled modules are kept; None for no store.
 
         Raises:
             SyntaxError: as `compile`, which may raise other errors, too.
         """
-        if retain_in is None or len(source) < _SMALL:
+        if len(source) < _SMALL or (retain_in is None and store is None):
             return compile(source, file, "exec", dont_inherit=True)
-        digest = hashlib.sha256(source).digest()
-        compiled = self._cache.get(digest)
-        if compiled is None:
-            compiled = Compiled(self._compile_in_helper(source))
-            if not compiled.dumped:
-                return compile(source, file, "exec", dont_inherit=True)
+        digest = hashlib.sha256(source).hexdigest()
+        compiled = self._find(digest, store)
+        if compiled is None and retain_in is not None:
+            compiled = Compiled(self.dump(source))
+            if compiled.dumped and store is not None:
+                store.write_soon(digest, source, compiled.dumped)
+        if compiled is None or not compiled.dumped:
+            code = compile(source, file, "exec", dont_inherit=True)
+            if compiled is None and store is not None:
+                store.write_soon(digest, source, b"")
+            return code
+        if retain_in is not None:
             self._cache[digest] = compiled
-        retain_in.append(compiled)
+            retain_in.append(compiled)
         code = cast("CodeType", marshal.loads(compiled.dumped))
         # The code names no file yet. As the import system does with code from its cache, set the
         # name in place, also in the code objects of nested functions.
         _imp._fix_co_filename(code, file)  # type: ignore[attr-defined]  # noqa: SLF001
         return code
+
+    def _find(self, digest: str, store: CodeStore | None) -> Compiled | None:
+        compiled = self._cache.get(digest)
+        if compiled is None and store is not None and (dumped := store.read(digest)) is not None:
+            compiled = Compiled(dumped)
+        return compiled
 
     def close(self) -> None:
         """End the helper; the next source that needs one starts another. Idempotent."""
@@ -119,8 +152,8 @@ class Compiler:
         if helper is not None:
             helper.close()
 
-    def _compile_in_helper(self, source: bytes) -> bytes:
-        """The helper's result; empty if it has none."""
+    def dump(self, source: bytes) -> bytes:
+        """A module as the helper compiles it, in the format of `marshal`; empty if it cannot."""
         with self._lock:
             helper = self._helper
             if helper is not None and not helper.is_usable:

@@ -45,7 +45,10 @@ class MemoryLoader:
     def exec_module(self, module: ModuleType) -> None:
         """Compile the bytes and run them."""
         public = self._namespace.add_module(module, self)
-        code = COMPILER.compile(self.source, self.file, retain_in=self._namespace.compiled)
+        namespace = self._namespace
+        code = COMPILER.compile(
+            self.source, self.file, retain_in=namespace.compiled, store=namespace.code_store
+        )
         self._namespace.add_code(module, code)
         give_way()
         # It may be imported within a library's import, which it is no part of.

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from epochal._core.generation.generation import Generation
     from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.candidate import Candidate
-    from epochal.loaders._compiler import Compiled
+    from epochal.loaders._compiler import CodeStore, Compiled
     from epochal.loaders._worker_processes import Code
 
 _METADATA: Final = "importlib.metadata"
@@ -82,6 +82,7 @@ class PythonNamespace:
             holding up operations and costs a process.
         has_own_files: whether its modules are the artifact's files. If not, there is one module,
             and a subclass sets `sources` before it is executed.
+        code_store: where the runtime's store keeps compiled code; None to keep none.
 
     Attributes:
         plugin: the plugin's id.
@@ -98,6 +99,7 @@ class PythonNamespace:
         sources: the code of its modules, by path.
         compiled: results of the other process, for the next generation of the same source; None if
             code is compiled in this process.
+        code_store: as given.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class PythonNamespace:
         public: str = "",
         in_subprocess: bool = False,
         has_own_files: bool = True,
+        code_store: CodeStore | None = None,
     ) -> None:
         self.public_root: Final = public or public_root(plugin, artifact)
         self.owner: Callable[[], Generation | None] = _nobody
@@ -124,6 +127,7 @@ class PythonNamespace:
         self.sources: Mapping[str, bytes] = artifact.files if has_own_files else {}
         self._is_package: Final = has_own_files and artifact.is_package
         self.compiled: Final[list[Compiled] | None] = [] if in_subprocess else None
+        self.code_store: Final = code_store
         self.plugin: Final = plugin
         self.number: Final = generation
         self.code: Code | None = None
@@ -365,7 +369,9 @@ class PythonNamespace:
         return (f"{stem}/__init__.py", True) if stem in self._packages else None
 
 
-def load_python(candidate: Candidate, number: int, *, in_subprocess: bool) -> PythonNamespace:
+def load_python(
+    code_store: CodeStore | None, candidate: Candidate, number: int, *, in_subprocess: bool
+) -> PythonNamespace:
     """Make the namespace of a generation (`epochal._core.generation.generation.Loader`)."""
     return PythonNamespace(
         candidate.artifact,
@@ -373,6 +379,7 @@ def load_python(candidate: Candidate, number: int, *, in_subprocess: bool) -> Py
         number,
         candidate.manifest.vendored,
         in_subprocess=in_subprocess,
+        code_store=code_store,
     )
 
 

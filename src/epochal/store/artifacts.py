@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from epochal._core.plugin.artifact import Artifact
 
+_COMPILED: Final = re.compile(rf"([0-9a-f]{{64}})\.[0-9a-f]{{16}}({UNFINISHED.pattern})?")
 _OURS: Final = re.compile(rf"[0-9a-f]{{64}}({UNFINISHED.pattern})?")
 
 
@@ -34,16 +35,19 @@ class Artifacts:
 
     Args:
         folder: made if it is not there.
+        compiled: the folder in which loaders keep what they compile, a file named
+            `<SHA-256 of the source>.<compiler>`; it need not be there.
         warn: called with a line about each file that cannot be removed.
 
     Raises:
         OSError: the folder cannot be made.
     """
 
-    __slots__ = ("_durable", "_folder", "_in_use", "_warn")
+    __slots__ = ("_compiled", "_durable", "_folder", "_in_use", "_warn")
 
-    def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
+    def __init__(self, folder: Path, compiled: Path, warn: Callable[[str], object]) -> None:
         make_folder(folder)
+        self._compiled: Final = compiled
         self._warn: Final = warn
         self._folder: Final = folder
         # Every artifact that this process runs, or still drains, was read or written here. Its
@@ -97,6 +101,8 @@ class Artifacts:
     def collect(self, referred: Iterable[tuple[str, bool]]) -> None:
         """Remove the files that neither the history nor a live artifact of this process needs.
 
+        Compiled code goes with its source.
+
         A file that cannot be removed is reported through `warn` and stays until the next time.
 
         Args:
@@ -115,6 +121,10 @@ class Artifacts:
         for path in list(self._folder.iterdir()):
             # A file with another sort of name was not written by the store.
             if path.name not in keep and _OURS.fullmatch(path.name):
+                self._remove(path)
+        for path in list(self._compiled.iterdir()) if self._compiled.is_dir() else ():
+            name = _COMPILED.fullmatch(path.name)
+            if name is not None and (name[2] or name[1] not in keep):
                 self._remove(path)
 
     def _used(self) -> Iterator[tuple[str, bool]]:

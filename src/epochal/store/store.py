@@ -95,7 +95,9 @@ class Store:
             with store_errors("open the store", self.folder):
                 self._head: Final = Head(self.folder / "head", warn)
                 opened.callback(self._head.close)
-                self._artifacts: Final = Artifacts(self.folder / "artifacts", warn)
+                self._artifacts: Final = Artifacts(
+                    self.folder / "artifacts", self.folder / "compiled", warn
+                )
             self._opened: Final = opened.pop_all()
 
     # --- written by changes ------------------------------------------------------------------

@@ -116,7 +116,7 @@ class ProcessEpochs:
         self.process: Final = process_name()
         self._keep: Final = keep
         self._idle_s: Final = idle_s
-        self._store: Final = EpochStore(_NothingCurrent(), loaders_for(None), source)
+        self._store: Final = EpochStore(_NothingCurrent(), loaders_for(None).by_language, source)
         self.events: Final[EventStream] = self._store.events
         self._queue: Final = ChangeQueue(self._store)
         self._stages: Final = Stages(self._queue)

@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant, before, delete, replace
 
 ASGI = "tests/integration/test_asgi.py::"
+KEPT = "tests/unit/loaders/test_kept_code.py::"
 COMPILER = "tests/unit/loaders/test_compiler.py::"
 HOOK = "tests/unit/kinds/test_hook.py::"
 PLUGGY = "tests/integration/test_pluggy.py::"
@@ -28,7 +29,7 @@ MUTANTS = (
         "every reload compiles again",
         module="epochal.loaders._compiler",
         where="Compiler.compile",
-        at="expr 1 / value.args[0]",
+        at="expr 3 / value.args[0]",
         edit=replace("Compiled($.dumped)"),
         shape="c33fb2",
         test=COMPILER + "test_reloads_of_one_source_compile_once",
@@ -38,11 +39,44 @@ MUTANTS = (
         "compiling aside",
         "an ended helper gets one more request, and the source is compiled in this process",
         module="epochal.loaders._compiler",
-        where="Compiler._compile_in_helper",
+        where="Compiler.dump",
         at="if 0 / test",
         edit=replace("helper is not None and not helper._is_ours"),
         shape="bf7f38",
         test=COMPILER + "test_a_helper_that_has_ended_is_replaced_at_once",
+    ),
+    Mutant(
+        "compiling.kept-code-is-authentic",
+        "compiling aside",
+        "bytes that anybody wrote into the store's folder are unmarshalled and executed",
+        module="epochal.loaders._kept_code",
+        where="KeptCode.read",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="4a1fa8",
+        test=KEPT + "test_code_that_the_store_did_not_write_is_compiled_again",
+    ),
+    Mutant(
+        "compiling.kept-code-is-of-this-interpreter",
+        "compiling aside",
+        "code that another interpreter compiled, or another source's, is executed",
+        module="epochal.loaders._kept_code",
+        where="_mac",
+        at="assign 0 / value.args[1]",
+        edit=replace("b''"),
+        shape="700b93",
+        test=KEPT + "test_code_that_the_store_did_not_write_is_compiled_again",
+    ),
+    Mutant(
+        "compiling.close-writes-what-is-left",
+        "compiling aside",
+        "code that no thread has written yet is lost when the runtime closes",
+        module="epochal.loaders._code_writer",
+        where="CodeWriter.close",
+        at="if 0 / test",
+        edit=replace("False"),
+        shape="6c1c79",
+        test=KEPT + "test_no_thread_for_it_fails_no_load",
     ),
     Mutant(
         "compiling.cached-code-is-renamed",
@@ -50,7 +84,7 @@ MUTANTS = (
         "cached code keeps the name of the generation that it was first compiled for",
         module="epochal.loaders._compiler",
         where="Compiler.compile",
-        at="expr 2",
+        at="expr 4",
         edit=delete(),
         shape="d07abf",
         test=COMPILER + "test_code_has_the_requested_file_name_also_in_nested_functions",

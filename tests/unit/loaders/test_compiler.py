@@ -58,7 +58,7 @@ def test_code_has_the_requested_file_name_also_in_nested_functions(compiler):
 def test_a_source_is_compiled_once_while_a_result_is_retained(compiler, monkeypatch):
     first, second = [], []
     compiler.compile(SOURCE, "a.py", retain_in=first)
-    monkeypatch.setattr(compiler, "_compile_in_helper", compiled_again)
+    monkeypatch.setattr(compiler, "dump", compiled_again)
     compiler.compile(SOURCE, "b.py", retain_in=second)
     first.clear()
     compiler.compile(SOURCE, "c.py", retain_in=first)
@@ -67,7 +67,7 @@ def test_a_source_is_compiled_once_while_a_result_is_retained(compiler, monkeypa
 def test_reloads_of_one_source_compile_once(rt, plugins, monkeypatch):
     rt.load(plugins.write("geo", SOURCE.decode()))  # in this process: it replaces nothing
     rt.reload("geo")
-    monkeypatch.setattr(_compiler.COMPILER, "_compile_in_helper", compiled_again)
+    monkeypatch.setattr(_compiler.COMPILER, "dump", compiled_again)
     for _ in range(3):
         rt.reload("geo")
     rt.remove("geo")

@@ -1,12 +1,8 @@
 """The one engine of the process, and the code that it has compiled.
 
 Compiling takes tens of milliseconds, so compiled code is kept: in this process while a generation
-has it, and in the store's folder. **Compiled code is machine code**: a file of it is trusted, and
-bytes of somebody else's would run outside of the sandbox. So a file is read only if it has the
-message authentication code that this store's key makes for these bytes, this module's digest and
-this very engine; any other file is compiled anew. The key is a file that only the store's owner can
-read. It is no shield against someone who can write into the store as its owner: the plugins there
-are code as well.
+has it, and in the store's folder (`_kept_code`: it is machine code, so nothing that somebody else
+wrote there is run).
 
 Memory accesses are checked by instructions, not by page faults: those would need signal handlers,
 and `faulthandler.enable()`, or a library that sets handlers after the engine did, would then make a
@@ -20,10 +16,7 @@ compile the same module at once, one's work is lost. No lock is held while compi
 from __future__ import annotations
 
 import hashlib
-import hmac
-import os
 import platform
-import secrets
 import sys
 from contextlib import suppress
 from functools import cache
@@ -33,17 +26,10 @@ from weakref import WeakValueDictionary
 
 import wasmtime
 
-from epochal._core.sync.durable_files import write_durably
 from epochal.loaders.wasm.limits import MAX_STACK
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-_KEY_FILE: Final = "key"
-_KEY_BYTES: Final = 32
-_MAC_BYTES: Final = 32
-_MOST_FILES: Final = 64
-"""The files that are kept in a store's folder; the oldest goes first."""
+    from epochal.loaders._kept_code import KeptCode
 
 _SETTINGS: Final = {
     "epoch_interruption": True,
@@ -77,12 +63,12 @@ def _identity() -> str:
     return repr((*built, sorted(_SETTINGS.items())))
 
 
-def compiled(content: bytes, folder: Path | None = None) -> wasmtime.Module:
+def compiled(content: bytes, kept: KeptCode | None = None) -> wasmtime.Module:
     """The compiled code of a module, from where it is kept, or compiled now.
 
     Args:
         content: the module.
-        folder: the folder in which a store keeps compiled code; None for no store.
+        kept: where the store keeps compiled code; None for no store.
 
     Raises:
         wasmtime.WasmtimeError: it is not a valid module.
@@ -90,58 +76,21 @@ def compiled(content: bytes, folder: Path | None = None) -> wasmtime.Module:
     digest = hashlib.sha256(content).hexdigest()
     module = _modules.get(digest)
     if module is None:
-        module = _from_file(digest, folder) if folder is not None else None
+        module = _from_file(digest, kept) if kept is not None else None
         if module is None:
             module = wasmtime.Module(engine(), content)
-            if folder is not None:
+            if kept is not None:
                 # A store that cannot be written to refuses the change where it stores the epoch.
                 with suppress(OSError):
-                    _to_file(module, digest, folder)
+                    kept.write(digest, _identity(), bytes(module.serialize()))
+                    kept.trim()
         _modules[digest] = module
     return module
 
 
-def _name(digest: str) -> str:
-    return hashlib.sha256(f"{digest} {_identity()}".encode()).hexdigest()
-
-
-def _mac(key: bytes, digest: str, code: bytes) -> bytes:
-    signed = hmac.new(key, f"{digest} {_identity()}\n".encode(), hashlib.sha256)
-    signed.update(code)
-    return signed.digest()
-
-
-def _from_file(digest: str, folder: Path) -> wasmtime.Module | None:
-    try:
-        key = (folder / _KEY_FILE).read_bytes()
-        content = (folder / _name(digest)).read_bytes()
-    except OSError:
-        return None
-    mac, code = content[:_MAC_BYTES], content[_MAC_BYTES:]
-    if len(key) != _KEY_BYTES or not hmac.compare_digest(mac, _mac(key, digest, code)):
-        return None
-    with suppress(wasmtime.WasmtimeError):  # another processor than it was compiled for
-        return wasmtime.Module.deserialize(engine(), code)
+def _from_file(digest: str, kept: KeptCode) -> wasmtime.Module | None:
+    code = kept.read(digest, _identity())
+    if code is not None:
+        with suppress(wasmtime.WasmtimeError):  # another processor than it was compiled for
+            return wasmtime.Module.deserialize(engine(), code)
     return None
-
-
-def _to_file(module: wasmtime.Module, digest: str, folder: Path) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    code = bytes(module.serialize())
-    write_durably(folder / _name(digest), _mac(_key(folder), digest, code) + code)
-    files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    for path in [path for path in files if path.name != _KEY_FILE][:-_MOST_FILES]:
-        path.unlink(missing_ok=True)
-
-
-def _key(folder: Path) -> bytes:
-    path = folder / _KEY_FILE
-    with suppress(FileExistsError):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-    key = path.read_bytes()
-    if len(key) != _KEY_BYTES:  # cut off by a full disk: the next module makes another
-        path.unlink(missing_ok=True)
-        raise OSError(f"{path} was not written in full")
-    return key

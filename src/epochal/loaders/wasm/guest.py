@@ -22,10 +22,10 @@ from epochal.loaders.wasm.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from epochal._core.plugin.declared_exports import DeclaredExport
     from epochal._core.plugin.manifest import Manifest
+    from epochal.loaders._kept_code import KeptCode
     from epochal.loaders.wasm.instance import Instance
     from epochal.loaders.wasm.limits import GuestLimits
 
@@ -62,14 +62,14 @@ class Guest:
         manifest: the plugin's.
         content: the module.
         limits: what each instance may use.
-        folder: where the store keeps compiled code; None for no store.
+        kept: where the store keeps compiled code; None for no store.
     """
 
     def __init__(
-        self, manifest: Manifest, content: bytes, limits: GuestLimits, folder: Path | None
+        self, manifest: Manifest, content: bytes, limits: GuestLimits, kept: KeptCode | None
     ) -> None:
         self._content: Final = content
-        self._folder: Final = folder
+        self._kept: Final = kept
         self._limits: Final = limits
         self._exports: Final = {export.name: export for export in manifest.exports}
         self._pool: Final = Pool(manifest, limits)
@@ -78,7 +78,7 @@ class Guest:
 
     def open(self) -> frozenset[str]:
         """Compile and check the module; returns the functions that it exports. See `Pool.open`."""
-        self._pool.open(self._content, self._folder)
+        self._pool.open(self._content, self._kept)
         return self._pool.names
 
     def init(self, config: Mapping[str, Any]) -> None:

@@ -21,10 +21,10 @@ from epochal.loaders.wasm.limits import read_limits
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
-    from pathlib import Path
     from types import ModuleType
 
     from epochal._core.plugin.artifact import Artifact
+    from epochal.loaders._kept_code import KeptCode
     from epochal.loaders._module_loader import MemoryLoader
     from epochal.loaders.wasm.guest import Guest
 
@@ -35,7 +35,7 @@ class WasmNamespace(PythonNamespace):
     Args:
         candidate: all that determines the generation.
         number: its number.
-        compiled: the folder in which the store keeps compiled code; None for no store.
+        kept: where the store keeps compiled code; None for no store.
         public: the public name of its module; empty for one that is free.
 
     Raises:
@@ -44,13 +44,13 @@ class WasmNamespace(PythonNamespace):
     """
 
     def __init__(
-        self, candidate: Candidate, number: int, compiled: Path | None, public: str = ""
+        self, candidate: Candidate, number: int, kept: KeptCode | None, public: str = ""
     ) -> None:
         self._manifest: Final = candidate.manifest
         artifact = candidate.artifact
         limits = read_limits(candidate.grants)
         self._guest: Final = _guest_class(candidate.plugin)(
-            self._manifest, artifact.files[artifact.root], limits, compiled
+            self._manifest, artifact.files[artifact.root], limits, kept
         )
         super().__init__(artifact, candidate.plugin, number, public=public, has_own_files=False)
 

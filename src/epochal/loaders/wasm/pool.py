@@ -31,9 +31,9 @@ from epochal.loaders.wasm.module_check import check_module, function_fault, requ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from epochal._core.plugin.manifest import Manifest
+    from epochal.loaders._kept_code import KeptCode
     from epochal.loaders.wasm.columns import Frame
     from epochal.loaders.wasm.limits import GuestLimits
 
@@ -71,12 +71,12 @@ class Pool:
 
     # --- the life of it ------------------------------------------------------------------------
 
-    def open(self, content: bytes, folder: Path | None) -> None:
+    def open(self, content: bytes, kept: KeptCode | None) -> None:
         """Compile the module, check it, and make the first instance.
 
         Args:
             content: the module.
-            folder: where the store keeps compiled code; None for no store.
+            kept: where the store keeps compiled code; None for no store.
 
         Raises:
             LinkError: it is not a module, or not as the manifest and the interface have it; or its
@@ -86,7 +86,7 @@ class Pool:
         if is_component(content):
             raise self._refused("is a component; expected a core module (see docs/wasm.md)")
         try:
-            self._module = compiled(content, folder)
+            self._module = compiled(content, kept)
         except wasmtime.WasmtimeError as error:
             raise self._refused(f"is not a valid module: {_in_one_line(error)}") from None
         self.names = check_module(self.plugin, self._module, stateful=self._is_single)
