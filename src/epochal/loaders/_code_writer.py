@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from contextlib import ExitStack, suppress
 from importlib.util import MAGIC_NUMBER
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.sync.threads import start_thread
@@ -29,8 +29,8 @@ from epochal.loaders._compiler import Compiler
 if TYPE_CHECKING:
     from epochal.loaders._kept_code import KeptCode
 
-_QUIET_S: Final = 0.05
-"""From the first module to the first write: a change that loads many is done with most of them."""
+_QUIET_S: Final = 1.0
+"""From the first module to the first write: a change, or a start, is over by then."""
 
 _CLOSE_S: Final = 2.0
 """What is not written so long after the beginning of `close` is compiled by the next start."""
@@ -50,6 +50,8 @@ class CodeWriter:
         self._pending: Final[deque[tuple[str, bytes, bytes]]] = deque()
         self._turn: Final = threading.Lock()
         self._until = math.inf
+        self._closing: Final = threading.Lock()  # released by `close`: the writer need not wait
+        self._closing.acquire()
         self._pid: Final = os.getpid()
 
     def read(self, digest: str) -> bytes | None:
@@ -71,6 +73,8 @@ class CodeWriter:
     def close(self) -> None:
         """Write what is left, and write nothing more. Idempotent."""
         self._until = min(self._until, monotonic() + _CLOSE_S)
+        with suppress(RuntimeError):  # it was closed before
+            self._closing.release()
         if self._pid == os.getpid() and self._turn.acquire(timeout=_CLOSE_S):
             try:
                 self._write()
@@ -88,7 +92,8 @@ class CodeWriter:
 
     def _work(self) -> None:
         try:
-            sleep(_QUIET_S)
+            if self._closing.acquire(timeout=_QUIET_S):
+                self._closing.release()
             self._write()
         finally:
             self._turn.release()

@@ -23,7 +23,10 @@ import os
 import secrets
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from epochal._core.sync.durable_files import FILE_MODE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +77,8 @@ class KeptCode:
         path = self._folder / _name(digest, compiler)
         unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
         try:
-            unfinished.write_bytes(_mac(self._key(), digest, compiler, code) + code)
+            with _create(unfinished) as file:
+                file.write(_mac(self._key(), digest, compiler, code) + code)
             unfinished.replace(path)
         except OSError:
             unfinished.unlink(missing_ok=True)
@@ -96,15 +100,17 @@ class KeptCode:
 
     def _key(self) -> bytes:
         path = self._folder / _KEY_FILE
-        with suppress(FileExistsError):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-                file.write(secrets.token_bytes(_KEY_BYTES))
+        with suppress(FileExistsError), _create(path) as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
         key = path.read_bytes()
         if len(key) != _KEY_BYTES:  # cut off by a full disk: the next file makes another
             path.unlink(missing_ok=True)
             raise OSError(f"{path} was not written in full")
         return key
+
+
+def _create(path: Path) -> BinaryIO:
+    return open(path, "xb", opener=partial(os.open, mode=FILE_MODE))
 
 
 def _name(digest: str, compiler: str) -> str:

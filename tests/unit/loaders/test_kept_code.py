@@ -78,6 +78,11 @@ def test_a_restart_uses_the_kept_code(stored, start, compiled_here):
         assert line.line == 'raise ValueError("inner")'
 
 
+def test_what_is_kept_is_readable_for_its_owner_alone(stored):
+    folder = stored / "compiled"
+    assert [path.stat().st_mode & 0o77 for path in (folder, *folder.iterdir())] == [0, 0, 0]
+
+
 def cut_off(path):
     path.write_bytes(path.read_bytes()[:-1])
 
