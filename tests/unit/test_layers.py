@@ -26,7 +26,7 @@ FLOORS = [
     {"loaders", "kinds", "store", "share"},
     {"worker"},
     {"runtime"},
-    {"sql", "jobs", "examples", "watch", "pluggy", "asgi", "pytest_plugin", "tools"},
+    {"sql", "jobs", "examples", "watch", "pluggy", "asgi", "pytest_plugin", "tools", "authoring"},
     {"observe", "mcp", "ray"},
     {"demo", "server"},
     {"cli"},

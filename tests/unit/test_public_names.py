@@ -18,6 +18,7 @@ import pytest
 PUBLIC = (
     "epochal",
     "epochal.artifact",
+    "epochal.authoring",
     "epochal.errors",
     "epochal.events",
     "epochal.jobs",

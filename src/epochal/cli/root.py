@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from epochal.cli.commands.approve import approve
 from epochal.cli.commands.check import check
 from epochal.cli.commands.demo import demo
 from epochal.cli.commands.explain import explain
@@ -72,6 +73,7 @@ app.command()(new)
 app.command()(explain)
 app.command()(serve)
 app.command()(mcp)
+app.command()(approve)
 app.add_typer(wasm)
 for ask in (status, plugins, load, reload, remove, rollback, history, jobs, streams, events):
     app.command(rich_help_panel="Ask a running service")(ask)

@@ -15,6 +15,7 @@ is the command; `epochal serve` has the same at `/mcp`.
 `answers`      calls a tool, reads a resource, fills in a prompt
 `superseded`   what clients saw before a change, and for how long it still answers
 `announcer`    the sessions, and their notifications
+`authoring_tools`  the tools with which an agent proposes plugins (`epochal.authoring`)
 `call_reports` progress and logs, from a plugin's thread to the client
 `stdio_service`, `http_service`   a server of its own, over either transport
 =============  ==================================================================================

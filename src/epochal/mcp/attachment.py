@@ -19,6 +19,7 @@ from mcp_types import INVALID_PARAMS
 
 from epochal.mcp.announcer import Announcer, connection_of
 from epochal.mcp.answers import SEEN, Answers, SeenTools
+from epochal.mcp.authoring_tools import AuthoringTools
 from epochal.mcp.call_reports import LOG_LEVEL
 from epochal.mcp.catalogue import FRESH, catalogue_of, prompt_entry, resource_entry, tool_entry
 from epochal.mcp.superseded import Superseded
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from epochal import Epoch, Generation
+    from epochal.authoring import Authoring
     from epochal.mcp.catalogue import Catalogue
     from epochal.mcp.superseded import Stale
     from epochal.runtime import Runtime
@@ -54,6 +56,7 @@ def attach(
     timeout: float | None = None,
     separator: str = ".",
     bus: SubscriptionBus | None = None,
+    authoring: Authoring | None = None,
 ) -> Attachment:
     """Offer the tools, resources and prompts of a runtime's plugins to a server's clients.
 
@@ -70,6 +73,8 @@ def attach(
         separator: stands for the dot in names that clients see; some hosts allow none.
         bus: on which the server's own `subscriptions/listen` handler listens, if it has one that is
             not the SDK's.
+        authoring: grants clients the tools `tools.propose`, `tools.publish` and `tools.rollback`,
+            with which an agent writes plugins; None for no such tools. Ended with the attachment.
 
     Returns:
         Keep it for as long as the server runs; `close` ends it.
@@ -77,7 +82,8 @@ def attach(
     Raises:
         ValueError: an option is not known.
     """
-    return Attachment(_lowlevel(server), rt, Superseded(rt, stale, hold), timeout, separator, bus)
+    superseded = Superseded(rt, stale, hold)
+    return Attachment(_lowlevel(server), rt, superseded, timeout, separator, bus, authoring)
 
 
 class Attachment:
@@ -98,6 +104,7 @@ class Attachment:
         timeout: float | None,
         separator: str,
         bus: SubscriptionBus | None,
+        authoring: Authoring | None,
     ) -> None:
         if separator not in (".", "-", "_", "__"):
             raise ValueError(
@@ -106,6 +113,7 @@ class Attachment:
         self._rt: Final = rt
         self._superseded: Final = superseded
         self._separator: Final = separator
+        self._authoring: Final = None if authoring is None else AuthoringTools(authoring)
         self._answers: Final = Answers(rt, superseded, timeout)
         self._announcer: Final = Announcer(server, bus)
         self._lists: tuple[str, ...] = ()
@@ -124,6 +132,8 @@ class Attachment:
         self._is_open = False
         self._announcer.close()
         self._superseded.close()
+        if self._authoring is not None:
+            self._authoring.close()
 
     # --- requests --------------------------------------------------------------------------
 
@@ -178,7 +188,10 @@ class Attachment:
         return name.replace("-", ".", 1) if "-" in name else name.replace(self._separator, ".", 1)
 
     def _tool_entries(self, catalogue: Catalogue) -> list[Json]:
-        return [tool_entry(facts, self._shown(name)) for name, facts in catalogue.tools.items()]
+        own = [] if self._authoring is None else self._authoring.entries(self._shown)
+        taken = {entry["name"] for entry in own}
+        entries = [tool_entry(facts, self._shown(n)) for n, facts in catalogue.tools.items()]
+        return [*own, *(entry for entry in entries if entry["name"] not in taken)]
 
     def _prompt_entries(self, catalogue: Catalogue) -> list[Json]:
         return [prompt_entry(facts, self._shown(n)) for n, facts in catalogue.prompts.items()]
@@ -193,7 +206,9 @@ class Attachment:
         if not ctx.method.endswith("/list") or (ctx.params or {}).get("cursor") is not None:
             return await call_next(ctx)
         catalogue = self.catalogue()
-        key = (ctx.method, ctx.protocol_version)
+        # Several attachments of one runtime share the catalogue, and differ in what they show.
+        form = f"{self._separator} {self._authoring is not None}"
+        key = (ctx.method, ctx.protocol_version, form)
         page = catalogue.pages.get(key)
         if page is None:
             result = await call_next(ctx)
@@ -210,6 +225,8 @@ class Attachment:
 
     async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> Any:
         name = self._full(params.name)
+        if self._authoring is not None and self._authoring.has(name):
+            return await self._authoring.call(ctx, name, params.arguments or {})
         if self._has_own_lists and not (
             name in self.catalogue().tools or self._superseded.was_there(name)
         ):

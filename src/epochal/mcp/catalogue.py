@@ -47,7 +47,7 @@ class Catalogue:
         id: the epoch's id.
         tools: full name -> facts, in the order of names; likewise `resources`, `prompts`.
         digests: `tools`, `resources`, `prompts` -> a name for all that clients see of them.
-        pages: the results of list requests, by method and protocol version, as they were sent.
+        pages: the results of list requests as they were sent, by method, protocol version and form.
     """
 
     def __init__(self, epoch: Epoch) -> None:
@@ -61,7 +61,7 @@ class Catalogue:
             "resources": _digest(self.resources.values()),
             "prompts": _digest(self.prompts.values()),
         }
-        self.pages: Final[dict[tuple[str, str], Json]] = {}
+        self.pages: Final[dict[tuple[str, str, str], Json]] = {}
 
     @property
     def meta(self) -> Json:

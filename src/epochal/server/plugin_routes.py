@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import UNSET, convert
 
 from epochal.artifact import read_manifest
+from epochal.authoring.source_diff import diff
 from epochal.errors import ArtifactError, NoStoreError
 from epochal.observe.query_stats import PluginCounts
 from epochal.server import schemas
@@ -31,7 +32,6 @@ from epochal.server.decoding import (
 )
 from epochal.server.responses import json_response
 from epochal.server.schemas import ChangeOptions, LoadOptions, epoch_ref, version_facts
-from epochal.server.source_diff import diff
 from epochal.server.state import service_of
 from epochal.server.uploads import check_upload_type, read_upload
 from epochal.sql import sql_signature
@@ -103,7 +103,9 @@ async def show_diff(request: Request) -> Response:
     options = read_options(request, schemas.DiffOptions)
 
     def compare() -> str:
-        return diff(*(service.runtime.artifact(plugin, n) for n in (options.old, options.new)))
+        return diff(
+            *(service.runtime.artifact(plugin, n).files for n in (options.old, options.new))
+        )
 
     text = await asyncio.to_thread(compare)
     epoch = epoch_ref(service.runtime.epoch)

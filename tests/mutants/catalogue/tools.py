@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant, delete, replace
 
 MCP = "tests/unit/mcp/test_attachment.py::"
 RUN = "tests/unit/tools/test_tool_run.py::"
+AUTHORING = "tests/unit/authoring/test_authoring.py::"
 KIND = "tests/unit/kinds/test_tool.py::"
 
 MUTANTS = (
@@ -61,5 +62,49 @@ MUTANTS = (
         edit=replace("False"),
         shape="7ffd7d",
         test=KIND + "test_a_change_that_breaks_callers_is_refused_or_accepted_as_chosen",
+    ),
+    Mutant(
+        "authoring.approved-is-what-was-shown",
+        "tools",
+        "an approval of one source of a plugin publishes another",
+        module="epochal.authoring.workbench",
+        where="fingerprint",
+        at="assign 0 / value",
+        edit=replace("json.dumps([plugin])"),
+        shape="56daf0",
+        test=AUTHORING + "test_an_approval_is_of_exactly_what_was_shown",
+    ),
+    Mutant(
+        "authoring.an-approval-counts-once",
+        "tools",
+        "what a person took back is published again by the old approval",
+        module="epochal.authoring.approvals",
+        where="ApprovalFolder.__call__",
+        at="expr 1",
+        edit=replace("taken.write_text(name.read_text())"),
+        shape="de1da3",
+        test=AUTHORING + "test_a_proposal_is_tried_shown_approved_published_and_rolled_back",
+    ),
+    Mutant(
+        "authoring.proposals-belong-to-sessions",
+        "tools",
+        "a session publishes what another proposed",
+        module="epochal.authoring.workbench",
+        where="Authoring._own",
+        at="if 0 / test",
+        edit=replace("proposal is None"),
+        shape="09e536",
+        test=AUTHORING + "test_a_session_publishes_its_own_proposals_alone",
+    ),
+    Mutant(
+        "authoring.the-agents-own-plugins-alone",
+        "tools",
+        "an agent replaces a plugin of the operator's",
+        module="epochal.authoring.workbench",
+        where="Authoring._replaced",
+        at="if 2 / test",
+        edit=replace("False"),
+        shape="4abf2b",
+        test=AUTHORING + "test_an_agent_replaces_its_own_plugins_and_those_it_was_given",
     ),
 )

@@ -18,7 +18,7 @@ from epochal.cli.local_runtime import EVERY_KIND, Grants, checked_limit, see_wor
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from mcp.server.lowlevel import Server
 
@@ -116,6 +116,25 @@ def mcp(
         str, typer.Option(help="Between plugin and tool in names: '.', '-', '_' or '__'.")
     ] = ".",
     name: Annotated[str, typer.Option(help="The server's name, as clients show it.")] = "epochal",
+    allow_authoring: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Let the agent propose plugins that it writes; a person looks at them in this "
+            "folder (`epochal approve DIR`). Python is not sandboxed: a proposal's trial runs its "
+            "code as your user, before it is approved.",
+            show_default=False,
+        ),
+    ] = None,
+    may_replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLUGIN",
+            help="A plugin that proposals may replace, besides the agent's own. May be given "
+            "several times.",
+            show_default=False,
+        ),
+    ] = None,
     grant: Grants = None,
     config: Configs = None,
 ) -> None:
@@ -135,6 +154,8 @@ def mcp(
         )
     if watch and plugins is None:
         raise typer.BadParameter("--watch needs the folder to watch: --plugins DIR")
+    if may_replace and allow_authoring is None:
+        raise typer.BadParameter("--may-replace needs proposals: --allow-authoring DIR")
     if plugins is not None and not plugins.is_dir():
         raise HostError(f"{plugins} is not a folder; name the folder with the plugins")
     configs = read_configs(config)
@@ -163,6 +184,8 @@ def mcp(
             refuse=breaking is BreakingPolicy.REFUSE,
             grants={EVERY_KIND, *(grant or ())},
             configs=configs,
+            proposals=allow_authoring,
+            may_replace=may_replace or (),
         )
 
     if http:
@@ -198,12 +221,15 @@ def _server(
     refuse: bool,
     grants: set[str],
     configs: Mapping[str, Config],
+    proposals: Path | None,
+    may_replace: Sequence[str],
 ) -> tuple[Server[Any], Callable[[], object]]:
     """The server, and what ends it."""
     from importlib.metadata import version
 
     from mcp.server.lowlevel import Server
 
+    from epochal.authoring import ApprovalFolder, Authoring
     from epochal.mcp import attach
     from epochal.observe.logs import log_events
     from epochal.runtime import Runtime
@@ -216,7 +242,11 @@ def _server(
         log_events(rt.events)
         if refuse:
             refuse_breaking(rt)
-        attachment = attach(server, rt, **options)
+        authoring = None
+        if proposals is not None:
+            approvals = ApprovalFolder(proposals)
+            authoring = Authoring(rt, approvals, may_replace=may_replace)
+        attachment = attach(server, rt, authoring=authoring, **options)
         failing.callback(attachment.close)
         _load(failing, rt, plugins, configs, watch=watch)
         ending = failing.pop_all()

@@ -1,4 +1,4 @@
-"""The difference between the files of two artifacts, for people."""
+"""The difference between the files of two versions of a plugin, for people."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from difflib import unified_diff
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from epochal.artifact import Artifact
+    Files = Mapping[str, bytes]
 
-_MOST_LINES: Final = 5_000
+MOST_LINES: Final = 5_000
 """Of one file: comparing takes quadratic time at worst."""
 
 
-def diff(old: Artifact, new: Artifact) -> str:
+def diff(old: Files, new: Files) -> str:
     """A unified diff of all files; a file that is no text, or is long, is only named."""
-    names = sorted(old.files.keys() | new.files.keys())
+    names = sorted(old.keys() | new.keys())
     return "".join(line for name in names for line in _lines(name, old, new))
 
 
-def _lines(name: str, old: Artifact, new: Artifact) -> Iterator[str]:
-    before, after = old.files.get(name, b""), new.files.get(name, b"")
+def _lines(name: str, old: Files, new: Files) -> Iterator[str]:
+    before, after = old.get(name, b""), new.get(name, b"")
     if before == after:
         return
     try:
         earlier, later = (part.decode().splitlines(keepends=True) for part in (before, after))
-        is_short = max(len(earlier), len(later)) <= _MOST_LINES
+        is_short = max(len(earlier), len(later)) <= MOST_LINES
     except UnicodeDecodeError:
         earlier = later = []
         is_short = False
