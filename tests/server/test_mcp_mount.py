@@ -64,3 +64,42 @@ def test_a_query_token_is_asked_for(start_service):
             assert text(result) == "1.0"
 
     asyncio.run(main())
+
+
+DESTRUCTIVE = """
+CALLED = []
+
+@tool(destructive=True)
+def drop(table: str) -> int:
+    "Drop a table."
+    CALLED.append(table)
+    return len(CALLED)
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_destructive_tool_needs_the_admin_token(start_service, mode):
+    """Of the request that calls it: also in a session that was begun with the admin token."""
+    served = start_service(query_token=QUERY)
+    put(served, SEARCH + DESTRUCTIVE, "1.0")
+
+    async def main():
+        headers = {"authorization": f"Bearer {ADMIN}"}
+        async with (
+            asyncio.timeout(60),
+            httpx2.AsyncClient(headers=headers) as http,
+            Client(
+                streamable_http_client(f"{served.url}/mcp", http_client=http), mode=mode
+            ) as client,
+        ):
+            calls = []
+            for token in (ADMIN, QUERY, ADMIN):
+                http.headers["authorization"] = f"Bearer {token}"
+                calls.append(await client.call_tool("web.drop", {"table": "orders"}))
+            assert [one.is_error for one in calls] == [False, True, False]
+            assert "web.drop is marked destructive: it needs the admin token" in text(calls[1])
+            assert calls[2].structured_content == {"result": 2}  # the second did not run
+            http.headers["authorization"] = f"Bearer {QUERY}"
+            assert text(await client.call_tool("web.search", {"query": "q"})) == "1.0"
+
+    asyncio.run(main())

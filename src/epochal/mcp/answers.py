@@ -23,7 +23,7 @@ from epochal.tools import run
 from epochal.tools.chat_apis import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mcp.server.context import ServerRequestContext
 
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from epochal.mcp.catalogue import Catalogue
     from epochal.mcp.superseded import Superseded
     from epochal.runtime import Runtime
-    from epochal.tools import Tool
+    from epochal.tools import Tool, ToolFacts
 
     Context = ServerRequestContext[Any, Any]
     Json = dict[str, Any]
+    Refuse = Callable[[Context, ToolFacts], str | None]
 
 SEEN: Final = "epochal tools seen"
 """The key of what a session has listed, in its connection's state."""
@@ -66,9 +67,13 @@ class Answers:
         rt: the runtime.
         superseded: what clients saw before a change.
         timeout: seconds that a call may take, where the tool has no limit of its own.
+        refuse: why a request may not call a tool; None if it may.
     """
 
-    def __init__(self, rt: Runtime, superseded: Superseded, timeout: float | None) -> None:
+    def __init__(
+        self, rt: Runtime, superseded: Superseded, timeout: float | None, refuse: Refuse | None
+    ) -> None:
+        self._refuse: Final = refuse
         self._rt: Final = rt
         self._superseded: Final = superseded
         self._timeout: Final = timeout
@@ -121,6 +126,9 @@ class Answers:
         meta: Json,
     ) -> Json:
         facts = offered.facts
+        # Here, where every call passes: the facts are those of the version that would run.
+        if self._refuse is not None and (why := self._refuse(ctx, facts)) is not None:
+            return _failed(why, meta, "right")
         reporter = Reporter(ctx, connection_of(ctx).state.get(LOG_LEVEL))
         try:
             result = await run(

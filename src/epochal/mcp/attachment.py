@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from epochal import Epoch, Generation
     from epochal.authoring import Authoring
+    from epochal.mcp.answers import Refuse
     from epochal.mcp.catalogue import Catalogue
     from epochal.mcp.superseded import Stale
     from epochal.runtime import Runtime
@@ -57,6 +58,7 @@ def attach(
     separator: str = ".",
     bus: SubscriptionBus | None = None,
     authoring: Authoring | None = None,
+    refuse: Refuse | None = None,
 ) -> Attachment:
     """Offer the tools, resources and prompts of a runtime's plugins to a server's clients.
 
@@ -75,6 +77,8 @@ def attach(
             not the SDK's.
         authoring: grants clients the tools `tools.propose`, `tools.publish` and `tools.rollback`,
             with which an agent writes plugins; None for no such tools. Ended with the attachment.
+        refuse: is called with the SDK's context of a request and the facts of the tool that it
+            calls; returns why it may not, which the model reads, or None if it may.
 
     Returns:
         Keep it for as long as the server runs; `close` ends it.
@@ -83,7 +87,7 @@ def attach(
         ValueError: an option is not known.
     """
     superseded = Superseded(rt, stale, hold)
-    return Attachment(_lowlevel(server), rt, superseded, timeout, separator, bus, authoring)
+    return Attachment(_lowlevel(server), rt, superseded, timeout, separator, bus, authoring, refuse)
 
 
 class Attachment:
@@ -105,6 +109,7 @@ class Attachment:
         separator: str,
         bus: SubscriptionBus | None,
         authoring: Authoring | None,
+        refuse: Refuse | None,
     ) -> None:
         if separator not in (".", "-", "_", "__"):
             raise ValueError(
@@ -114,7 +119,7 @@ class Attachment:
         self._superseded: Final = superseded
         self._separator: Final = separator
         self._authoring: Final = None if authoring is None else AuthoringTools(authoring)
-        self._answers: Final = Answers(rt, superseded, timeout)
+        self._answers: Final = Answers(rt, superseded, timeout, refuse)
         self._announcer: Final = Announcer(server, bus)
         self._lists: tuple[str, ...] = ()
         self._forget: Callable[[], None] | None = None

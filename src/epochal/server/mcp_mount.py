@@ -1,8 +1,10 @@
 """`/mcp`: the plugins' tools for MCP clients, behind the service's own guard.
 
-The guard has looked at host, origin and token before a request comes here; calls of tools need the
-right of queries, which call plugins' functions as well. The MCP library is imported at the first
-request, so a service without such clients pays nothing, and needs not have it installed.
+The guard has looked at host, origin and token before a request comes here. Calls of tools need the
+right of queries, which call plugins' functions as well; a tool that its plugin marks destructive
+needs the right of changes. The right is that of the request, and not of its session. The MCP
+library is imported at the first request, so a service without such clients pays nothing, and needs
+not have it installed.
 
 All of it belongs to the event loop.
 """
@@ -15,13 +17,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal.server.problem_details import Problem, answer_to
+from epochal.server.security import Right
 
 if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
     from starlette.types import Receive, Scope, Send
 
     from epochal.mcp import Attachment
     from epochal.server.state import ServiceState
+    from epochal.tools import ToolFacts
 
 PATH: Final = "/mcp"
 METHODS: Final = ("GET", "POST", "DELETE")
@@ -65,7 +70,7 @@ class McpMount:
         server_class, manager_class, attach = parts
         server = server_class("epochal", version=version("epochal"))
         # No old version is held for clients: each change would wait for it to drain.
-        self._attachment = attach(server, self._service.runtime, stale="error")
+        self._attachment = attach(server, self._service.runtime, stale="error", refuse=_refusal)
         manager: StreamableHTTPSessionManager = manager_class(app=server)
         started = asyncio.Event()
         self._serving = asyncio.create_task(self._serve(manager, started))
@@ -89,6 +94,16 @@ class McpMount:
         if self._serving is not None:
             with suppress(asyncio.CancelledError):
                 await self._serving
+
+
+def _refusal(ctx: ServerRequestContext[Any, Any], facts: ToolFacts) -> str | None:
+    """Why a request may not call a tool; None if it may."""
+    if not facts.hints.get("destructive"):
+        return None
+    request = ctx.request
+    if request is not None and request.scope["right"] >= Right.CHANGE:
+        return None
+    return f"{facts.name} is marked destructive: it needs the admin token; it was not called"
 
 
 def _import() -> tuple[Any, Any, Any]:

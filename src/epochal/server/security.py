@@ -138,6 +138,7 @@ def right_needed(method: str, path: str) -> Right:
     if _SOURCES.fullmatch(path):
         return Right.CHANGE
     # A tool is a plugin's function, as those that a query calls; a session's end is no change.
+    # `mcp_mount` asks for the right of changes where a tool is marked destructive.
     if method in _READS or (method, path) in _CALLS:
         return Right.READ
     return Right.CHANGE

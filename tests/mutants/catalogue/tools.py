@@ -107,4 +107,15 @@ MUTANTS = (
         shape="4abf2b",
         test=AUTHORING + "test_an_agent_replaces_its_own_plugins_and_those_it_was_given",
     ),
+    Mutant(
+        "authoring.destructive-tools-need-the-admin-token",
+        "tools",
+        "the token of queries calls tools that delete",
+        module="epochal.server.mcp_mount",
+        where="_refusal",
+        at="if 1 / test",
+        edit=replace("request is not None"),
+        shape="c9361e",
+        test="tests/server/test_mcp_mount.py::test_a_destructive_tool_needs_the_admin_token",
+    ),
 )
