@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.sizes import sized
+from tests.wasm_components import component, lifted
 from tests.wasm_modules import number
 
 from epochal.kinds import scalar
@@ -18,14 +19,22 @@ MOST_GROWTH = 2 * 1024 * 1024
 FUZZED = sized(80, 3_000)
 
 
+def component_of(value, **described):
+    """The component whose `value` returns a number for each row."""
+    kind = '(param "row" f64) (result f64)'
+    function = lifted("value", kind, "(param f64) (result f64)", f"(f64.const {value})")
+    return component(function, scalars='value = "(row: float64) -> float64"', **described)
+
+
 def resident():
     pages = Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * 4096
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
-def test_memory_does_not_grow_with_reloads(rt):
-    versions = [number(1.0), number(2.0, version="2.0")]
+@pytest.mark.parametrize("make", [number, component_of])
+def test_memory_does_not_grow_with_reloads(rt, make):
+    versions = [make(1.0), make(2.0, version="2.0")]
     rt.load(versions[0])
     for count in range(WARM + RELOADS):
         if count == WARM:
@@ -44,9 +53,10 @@ def test_any_bytes_are_refused_or_run_and_end_nothing():
     from epochal.artifact import Artifact
     from epochal.errors import EpochalError
     from epochal.kinds import scalar
+    from tests.integration.test_wasm_long_runs import component_of
     from tests.wasm_modules import example, number
     dice = random.Random({random.Random(7).random()})
-    seeds = [bytes(a.files[a.root]) for a in (number(1.0), example("numbers"))]
+    seeds = [bytes(a.files[a.root]) for a in (number(1.0), example("numbers"), component_of(1.0))]
     rt = Runtime(grants={{"*", "call_timeout:200ms", "max_memory:4MiB"}}, phase_timeout=20)
     loaded = 0
     for _ in range({FUZZED}):

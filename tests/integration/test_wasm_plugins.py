@@ -359,8 +359,9 @@ def test_an_endless_call_is_stopped_and_its_instance_thrown_away(rt):
     assert f(1) == 1
 
 
-def test_calls_that_fail_again_and_again_are_refused_at_once(rt):
-    rt.load(plugin(function("f", "(unreachable)"), 'f = "(a: int64) -> int64"'))
+@pytest.mark.parametrize("begins", ["", function("epochal_init", "(i32.const 0)")])
+def test_calls_that_fail_again_and_again_are_refused_at_once(rt, begins):
+    rt.load(plugin(begins + function("f", "(unreachable)"), 'f = "(a: int64) -> int64"'))
     f = rt.epoch[scalar]["geo.f"]
     for _ in range(5):
         with pytest.raises(GuestError, match="trapped"):
@@ -502,9 +503,9 @@ def test_a_module_for_another_host_is_refused(rt, options, message):
     assert rt.epoch.number == 0
 
 
-def test_a_component_is_refused_by_name(rt):
-    content = embed_manifest(b"\0asm\x0d\0\1\0", manifest(SIGNATURE).encode())
-    with pytest.raises(LinkError, match="is a component"):
+def test_a_damaged_component_is_refused_by_name(rt):
+    content = embed_manifest(b"\0asm\x0d\0\1\0\x01\x02\0\0", manifest(SIGNATURE).encode())
+    with pytest.raises(LinkError, match="is not a valid component"):
         rt.load(Artifact("geo", {"geo.wasm": content}))
 
 

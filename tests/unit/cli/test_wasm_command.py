@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.wasm_components import binary, imported, scaled
 from tests.wasm_modules import SAME, module
 
 from epochal.artifact import read_artifact, read_manifest
@@ -35,6 +36,15 @@ def test_show_runs_nothing(files, capsys):
     out = capsys.readouterr().out
     assert "imports: none\nexports: memory, epochal_interface_1, same\n" in out
     assert MANIFEST.strip() in out
+
+
+def test_show_names_what_a_component_imports(files, capsys):
+    clock = imported("clock", "now", "(result u64)", "(result i64)")
+    (files / "half.wasm").write_bytes(binary(scaled(0.5), imports=(clock,)))
+    assert main(["wasm", "show", "half.wasm"]) == 0
+    out = capsys.readouterr().out
+    assert "imports: epochal:plugin/clock@0.1.0\n" in out
+    assert "exports: epochal:plugin/lifecycle@0.1.0, half\n" in out
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ wasm: Final = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
+_COMPONENT: Final = b"\x0d\0\1\0"
+"""Where a core module has its version."""
+
 Module = Annotated[
     Path, typer.Argument(metavar="MODULE", help="A .wasm file, or text in a .wat file.")
 ]
@@ -98,13 +101,19 @@ def show(module: Module, as_json: Json = False) -> None:
 
 
 def _interface(path: Path, content: bytes) -> dict[str, list[str]]:
-    """The names that a module imports and exports."""
+    """The names that a module or a component imports and exports."""
     wasmtime = _wasmtime()
+    engine = wasmtime.Engine()
     try:
-        module = wasmtime.Module(wasmtime.Engine(), content)
+        if content[4:8] == _COMPONENT:
+            from wasmtime.component import Component
+
+            kind = Component(engine, content).type
+            return {"imports": [*kind.imports(engine)], "exports": [*kind.exports(engine)]}
+        module = wasmtime.Module(engine, content)
     except wasmtime.WasmtimeError as error:
         raise ArtifactError(
-            f"{path} is not a core module: {' '.join(str(error).split())}"
+            f"{path} is no valid module or component: {' '.join(str(error).split())}"
         ) from None
     return {
         "imports": [f"{one.module}.{one.name}" for one in module.imports],

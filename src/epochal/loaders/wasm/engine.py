@@ -25,11 +25,16 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 import wasmtime
+from wasmtime.component import Component
 
+from epochal._core.plugin.wasm_sections import is_component
 from epochal.loaders.wasm.limits import MAX_STACK
 
 if TYPE_CHECKING:
     from epochal.loaders._kept_code import KeptCode
+
+Code = wasmtime.Module | Component
+"""Compiled code: a core module's, or a component's."""
 
 _SETTINGS: Final = {
     "epoch_interruption": True,
@@ -44,7 +49,7 @@ _SETTINGS: Final = {
     "wasm_memory64": False,
 }
 
-_modules: Final[WeakValueDictionary[str, wasmtime.Module]] = WeakValueDictionary()
+_modules: Final[WeakValueDictionary[str, Code]] = WeakValueDictionary()
 
 
 @cache
@@ -63,11 +68,11 @@ def _identity() -> str:
     return repr((*built, sorted(_SETTINGS.items())))
 
 
-def compiled(content: bytes, kept: KeptCode | None = None) -> wasmtime.Module:
+def compiled(content: bytes, kept: KeptCode | None = None) -> Code:
     """The compiled code of a module, from where it is kept, or compiled now.
 
     Args:
-        content: the module.
+        content: a core module, or a component.
         kept: where the store keeps compiled code; None for no store.
 
     Raises:
@@ -76,9 +81,10 @@ def compiled(content: bytes, kept: KeptCode | None = None) -> wasmtime.Module:
     digest = hashlib.sha256(content).hexdigest()
     module = _modules.get(digest)
     if module is None:
-        module = _from_file(digest, kept) if kept is not None else None
+        kind = Component if is_component(content) else wasmtime.Module
+        module = _from_file(digest, kept, kind) if kept is not None else None
         if module is None:
-            module = wasmtime.Module(engine(), content)
+            module = kind(engine(), content)
             if kept is not None:
                 # A store that cannot be written to refuses the change where it stores the epoch.
                 with suppress(OSError):
@@ -88,9 +94,9 @@ def compiled(content: bytes, kept: KeptCode | None = None) -> wasmtime.Module:
     return module
 
 
-def _from_file(digest: str, kept: KeptCode) -> wasmtime.Module | None:
+def _from_file(digest: str, kept: KeptCode, kind: type[Code]) -> Code | None:
     code = kept.read(digest, _identity())
     if code is not None:
         with suppress(wasmtime.WasmtimeError):  # another processor than it was compiled for
-            return wasmtime.Module.deserialize(engine(), code)
+            return kind.deserialize(engine(), code)
     return None

@@ -12,13 +12,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as compute
 
 from epochal._core.plugin.declared_exports import DeclaredColumn
 from epochal.errors import GuestError, GuestTimeoutError
 from epochal.loaders.wasm.columns import BadResultError, Frame, layout_of, text_room
 from epochal.loaders.wasm.interface import EXPORT_STATE, IMPORT_STATE, INIT, SHUTDOWN
 from epochal.loaders.wasm.pool import Pool
+from epochal.loaders.wasm.scalars import ScalarCaller, as_arrays, complete_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from epochal.loaders._kept_code import KeptCode
     from epochal.loaders.wasm.instance import Instance
     from epochal.loaders.wasm.limits import GuestLimits
-
-# The functions of `pyarrow.compute` are made at run time, so type checkers do not see them.
-pc: Final[Any] = compute
 
 _MORE: Final = 1
 """The number by which a table function says that there are more rows."""
@@ -48,14 +45,15 @@ class EntryPointError(Exception):
 
 
 @contextmanager
-def _entry_point() -> Iterator[None]:
+def entry_point() -> Iterator[None]:
+    """Have a failure of the guest be one of its plugin's entry point."""
     try:
         yield
     except GuestError as error:
         raise EntryPointError(str(error)) from None
 
 
-class Guest:
+class Guest(ScalarCaller):
     """The WebAssembly of one generation; nothing of it runs before `open`.
 
     Args:
@@ -71,7 +69,7 @@ class Guest:
         self._content: Final = content
         self._kept: Final = kept
         self._limits: Final = limits
-        self._exports: Final = {export.name: export for export in manifest.exports}
+        super().__init__(manifest.exports)
         self._pool: Final = Pool(manifest, limits)
 
     # --- the plugin's life ---------------------------------------------------------------------
@@ -88,7 +86,7 @@ class Guest:
             EntryPointError: it trapped, or refused.
         """
         arguments = [_text(json.dumps(dict(config)))]
-        with _entry_point():
+        with entry_point():
             self._pool.begin_with(lambda instance: self._run(instance, INIT, arguments))
 
     def shutdown(self) -> None:
@@ -97,16 +95,8 @@ class Guest:
         Raises:
             EntryPointError: it trapped in one; the others were called.
         """
-        failed: EntryPointError | None = None
-        for instance in self._pool.drain():
-            try:
-                with _entry_point():
-                    self._run(instance, SHUTDOWN, [])
-            except EntryPointError as error:
-                failed = failed or error
-            instance.close()
-        if failed is not None:
-            raise failed
+        with entry_point():
+            self._pool.end_with(lambda instance: self._run(instance, SHUTDOWN, []))
 
     def export_state(self) -> bytes:
         """Call `epochal_export_state`.
@@ -114,7 +104,7 @@ class Guest:
         Raises:
             EntryPointError: it trapped, refused, or returned no state.
         """
-        with _entry_point(), self._called(EXPORT_STATE) as instance:
+        with entry_point(), self._called(EXPORT_STATE) as instance:
             (state,) = self._ask(instance, EXPORT_STATE, [], [_STATE], 1, _SMALL)
         return bytes(state[0].as_py())
 
@@ -124,7 +114,7 @@ class Guest:
         Raises:
             EntryPointError: it trapped, or refused.
         """
-        with _entry_point(), self._called(IMPORT_STATE) as instance:
+        with entry_point(), self._called(IMPORT_STATE) as instance:
             self._run(instance, IMPORT_STATE, [_bytes(state), _text(version)])
 
     def interrupt(self, reason: str) -> None:
@@ -136,37 +126,6 @@ class Guest:
         self._pool.close()
 
     # --- scalars -------------------------------------------------------------------------------
-
-    def call(self, name: str, given: Sequence[Any]) -> Any:
-        """Call a scalar function.
-
-        Args:
-            name: the export's.
-            given: an Arrow array for each parameter, or a value; a value beside arrays is repeated
-                for each of their rows.
-
-        Returns:
-            An array; a value if there was no array among the arguments.
-
-        Raises:
-            GuestError: the guest trapped, refused, or returned what it may not.
-            TypeError, ValueError, pa.ArrowException: an argument is not of its type.
-        """
-        export = self._exports[name]
-        rows, arrays = as_arrays(export, given)
-        result = self._on_complete_rows(export, arrays, 1 if rows is None else rows)
-        return result[0].as_py() if rows is None else result
-
-    def _on_complete_rows(
-        self, export: DeclaredExport, arrays: list[pa.Array], rows: int
-    ) -> pa.Array:
-        mask = _complete(export, arrays)
-        if mask is None:
-            return self._batch(export, arrays, rows)
-        complete = [array.filter(mask) for array in arrays]
-        result = self._batch(export, complete, len(complete[0]))
-        places = pc.subtract(pc.cumulative_sum(mask.cast(pa.int64())), 1)
-        return result.take(pc.if_else(mask, places, None))
 
     def _batch(self, export: DeclaredExport, arrays: list[pa.Array], rows: int) -> pa.Array:
         if rows == 0:
@@ -189,7 +148,7 @@ class Guest:
         """Add rows to an aggregate's state; rows with a null that is not wanted are left out."""
         export = self._exports[name]
         _, arrays = as_arrays(export, given)
-        mask = _complete(export, arrays)
+        mask = complete_rows(export, arrays)
         if mask is not None:
             arrays = [array.filter(mask) for array in arrays]
         if arrays and len(arrays[0]) == 0:
@@ -345,42 +304,3 @@ def _bytes(content: bytes) -> pa.Array:
 
 def _text(content: str) -> pa.Array:
     return pa.array([content], pa.utf8())
-
-
-def _complete(export: DeclaredExport, arrays: Sequence[pa.Array]) -> pa.Array | None:
-    """The rows without a null that is not wanted, as a mask; None for all of them."""
-    mask = None
-    for column, array in zip(export.parameters, arrays, strict=True):
-        if array.null_count and not column.nullable:
-            mask = array.is_valid() if mask is None else pc.and_(mask, array.is_valid())
-    return mask
-
-
-def as_arrays(export: DeclaredExport, given: Sequence[Any]) -> tuple[int | None, list[pa.Array]]:
-    """The arguments as arrays of the declared types.
-
-    Returns:
-        The number of rows, or None if no argument is an array; and the arrays.
-
-    Raises:
-        TypeError, ValueError, pa.ArrowException: an argument is not of its type.
-    """
-    lengths = {len(one) for one in given if isinstance(one, (pa.Array, pa.ChunkedArray))}
-    if len(lengths) > 1:
-        raise ValueError(f"the arguments of {export.name} have different lengths: {lengths}")
-    rows = next(iter(lengths), None)
-    pairs = zip(export.parameters, given, strict=True)
-    return rows, [_as_array(column, one, 1 if rows is None else rows) for column, one in pairs]
-
-
-def _as_array(column: DeclaredColumn, given: Any, rows: int) -> pa.Array:
-    arrow = layout_of(column.type).arrow
-    if isinstance(given, pa.Array):
-        return given if given.type == arrow else given.cast(arrow)
-    if isinstance(given, pa.ChunkedArray):
-        return given.combine_chunks().cast(arrow)
-    if isinstance(given, pa.Scalar):
-        given = given.as_py()
-    if isinstance(given, float) and pa.types.is_integer(arrow):
-        raise TypeError(f"{column.name} is {given!r}; expected {column.type}")
-    return pa.array([given], arrow) if rows == 1 else pa.repeat(pa.scalar(given, arrow), rows)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 65536
 _MAX_FRAMES: Final = 12
-_MAX_TABLES: Final = 16
+MAX_TABLES: Final = 16
 _PARAMETERS: Final = 2
 _I32: Final = "i32"
 _FUNCTION: Final = "(i32, i32) -> (i32)"
@@ -86,12 +86,12 @@ class Instance:
             memory_size=limits.max_memory,
             table_elements=MAX_TABLE_ELEMENTS,
             instances=1,
-            tables=_MAX_TABLES,
+            tables=MAX_TABLES,
             memories=1,
         )
         self.key: Final = watch_store(self._store)
         self._functions: Final[dict[str, GuestFunction]] = {}
-        self.is_broken = False
+        self.is_broken: bool = False
         self._reason = ""
         self._arena = self._room = 0
         with RunningCall(self.key, limits.call_timeout) as call:
@@ -99,7 +99,7 @@ class Instance:
                 self._instance: Final = wasmtime.Instance(self._store, module, [])
             except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
                 if isinstance(error, wasmtime.Trap) or call.reason:
-                    raise _stopped(error, call) from None
+                    raise stopped(error, call) from None
                 raise
         memory = export_of(self._store, self._instance, "memory")
         assert isinstance(memory, wasmtime.Memory)  # checked with the module
@@ -153,7 +153,7 @@ class Instance:
             try:
                 return function.call(arguments_at, results_at)
             except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-                raise _stopped(error, call) from None
+                raise stopped(error, call) from None
 
     # --- memory --------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Instance:
         return self._arena
 
 
-def _stopped(error: wasmtime.Trap | wasmtime.WasmtimeError, call: RunningCall) -> CallStoppedError:
+def stopped(error: wasmtime.Trap | wasmtime.WasmtimeError, call: RunningCall) -> CallStoppedError:
     """What the engine reports of a call, in short: its text is a backtrace with a cause below."""
     text = str(error)
     cause = text.partition("Caused by:")[2].strip() or text

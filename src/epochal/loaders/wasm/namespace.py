@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from epochal._core.plugin.candidate import NO_CONFIG, Candidate
 from epochal._core.plugin.manifest import read_manifest
+from epochal._core.plugin.wasm_sections import is_component
 from epochal.errors import MissingDependencyError
 from epochal.loaders.python_namespace import PythonNamespace
 from epochal.loaders.wasm.host_end import GUEST, write_host_end
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from epochal._core.plugin.artifact import Artifact
     from epochal.loaders._kept_code import KeptCode
     from epochal.loaders._module_loader import MemoryLoader
+    from epochal.loaders.wasm.component import ComponentGuest
     from epochal.loaders.wasm.guest import Guest
+    from epochal.loaders.wasm.limits import GuestLimits
 
 
 class WasmNamespace(PythonNamespace):
@@ -49,9 +52,7 @@ class WasmNamespace(PythonNamespace):
         self._manifest: Final = candidate.manifest
         artifact = candidate.artifact
         limits = read_limits(candidate.grants)
-        self._guest: Final = _guest_class(candidate.plugin)(
-            self._manifest, artifact.files[artifact.root], limits, kept
-        )
+        self._guest: Final = _guest(candidate, limits, kept)
         super().__init__(artifact, candidate.plugin, number, public=public, has_own_files=False)
 
     def find_spec(self, name: str) -> ModuleSpec | None:
@@ -82,9 +83,19 @@ def open_wasm_replica(artifact: Artifact, number: int, public: str) -> WasmNames
     return WasmNamespace(candidate, number, None, public)
 
 
-def _guest_class(plugin: str) -> type[Guest]:
+def _guest(
+    candidate: Candidate, limits: GuestLimits, kept: KeptCode | None
+) -> Guest | ComponentGuest:
+    content = candidate.artifact.files[candidate.artifact.root]
+    plugin = candidate.plugin
     try:
+        if is_component(content):
+            from epochal.loaders.wasm.component import ComponentGuest
+
+            return ComponentGuest(candidate, content, limits, kept)
         from epochal.loaders.wasm.guest import Guest
+
+        return Guest(candidate.manifest, content, limits, kept)
     except ImportError as error:
         if error.name not in ("wasmtime", "pyarrow"):
             raise
@@ -93,4 +104,3 @@ def _guest_class(plugin: str) -> type[Guest]:
             "pip install 'epochal[wasm]'",
             plugin=plugin,
         ) from error
-    return Guest
