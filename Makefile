@@ -8,12 +8,13 @@ DEMO  := $(VENV)/.demo
 DOCS  := $(VENV)/.docs
 BENCH := $(VENV)/.bench
 PEERS := $(VENV)/.peers
+SCALE := $(VENV)/.scale
 LIBRARIES := $(VENV)/libraries
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful demo-agent demo-picture serve test test-long downstream late lint bench bench-quick \
+.PHONY: help setup demo demo-stateful demo-agent demo-ray demo-picture serve test test-long downstream late lint bench bench-quick \
   mutants soak libraries reload-libraries conformance docs clean
 
 help: ## Show this list
@@ -31,6 +32,9 @@ demo-stateful: $(STAMP) ## Reload a service, a stream, an index and a job while 
 demo-agent: $(STAMP) ## Hold one MCP session while its tools are changed, broken, added and removed
 	@$(PY) -m epochal.demo.agent $(ARGS)
 
+demo-ray: $(SCALE) ## SQL in parts over two Ray workers while plugins change and a worker is killed
+	@$(PY) -m epochal.demo.scale $(ARGS)
+
 demo-picture: $(DEMO) ## Run the demonstration, and write its moving picture, docs/demo.svg
 	@PYTHONPATH=src $(PY) -m epochal.cli demo --picture docs/demo.svg $(ARGS)
 
@@ -40,7 +44,7 @@ test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 
 # Every file with a test that `make test` runs in a quick size (tests/sizes.py).
 LONG = $(shell grep -rl --include='test_*.py' 'tests\.sizes' tests)
-test-long: $(STAMP) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
+test-long: $(SCALE) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
 	@EPOCHAL_LONG=1 $(PY) -m pytest --timeout=3600 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 	@$(if $(ARGS),,$(PY) -m tests.downstream)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory docs)
@@ -133,6 +137,11 @@ $(DEMO): pyproject.toml Makefile | $(PY)
 $(BENCH): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group bench
 	@touch $(BENCH)
+
+$(SCALE): $(STAMP)
+	@echo "installing Ray and an S3 server for tests: 250 MB, once, into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --group scale
+	@touch $(SCALE)
 
 $(DOCS): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group docs

@@ -6,6 +6,7 @@ Ray wants a network of its own, so that its ports meet no others: a namespace wi
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -24,19 +25,23 @@ pytestmark = [
 ]
 
 
+def in_a_network(command: str) -> subprocess.Popen[str]:
+    """Begin a command of Python where Ray's ports meet no others."""
+    return subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", f'ip link set lo up && exec "{sys.executable}" {command}'],
+        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_queries_in_parts_run_one_epoch_each_while_plugins_change_and_workers_die(tmp_path):
     program = Path(__file__).with_name("ray_program.py")
-    command = f'ip link set lo up && exec "{sys.executable}" "{program}" "{tmp_path}" 20 50000 6'
-    ran = subprocess.run(
-        ["unshare", "--net", "sh", "-c", command],
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-4000:]
-    found = json.loads(ran.stdout.strip().splitlines()[-1])
+    with in_a_network(f'"{program}" "{tmp_path}" 20 50000 6') as ran:
+        out, errors = ran.communicate(timeout=500)
+    assert ran.returncode == 0, errors[-4000:]
+    found = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
     assert found["queries"] >= 20
     assert found["reloads"] >= 1
     assert found["kills"] >= 1
@@ -47,3 +52,25 @@ def test_queries_in_parts_run_one_epoch_each_while_plugins_change_and_workers_di
     assert found["prepared"]
     assert found["refused"]
     assert found["serves"] == 1000
+
+
+def test_the_demonstration_finds_no_wrong_row_and_says_so():
+    with in_a_network("-m epochal.demo.scale --rows 200000 --turns 1") as ran:
+        out, errors = ran.communicate(timeout=300)
+    assert ran.returncode == 0, errors[-4000:]
+    assert "\n0 rows of a mix, lost or doubled\n" in out
+    assert "20 reloads of both plugins, 1 worker killed" in out
+    assert "times as fast as one process" in out
+
+
+def test_the_interrupted_demonstration_says_what_was_checked():
+    with in_a_network("-m epochal.demo.scale --rows 50000 --reloads 100000") as ran:
+        assert ran.stderr is not None
+        for line in ran.stderr:
+            if line.startswith("query 2"):
+                break
+        ran.send_signal(signal.SIGINT)
+        out, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 130
+    assert "interrupted; checked so far:\n" in out
+    assert "\n0 rows of a mix, lost or doubled\n" in out
