@@ -28,7 +28,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
-from epochal._core.change.participant import Participant
+from epochal._core.change.participant import Participant, Preparation
 from epochal._core.change.plan import Verb
 from epochal._core.change.queue import ChangeQueue
 from epochal._core.change.request import (
@@ -106,6 +106,10 @@ class TransactionOptions(TypedDict, total=False):
         on_drain_timeout: `"interrupt"` stops calls of WebAssembly plugins when a drain outlasts its
             timeout, with `GuestTimeoutError` in each, and waits as long again; the old generation
             takes no more calls. `"report"`, the default, stops nothing.
+        prepare: is called, on the change's thread, with the epoch that the change would publish,
+            once its plugins are up and before any state moves: `partial(epochal.ray.prepare, rt)`
+            has every node of a cluster build it. Its error refuses the change. It must not keep the
+            epoch, and has no time limit of the change's.
         reason: recorded in the store's history and audit log: the requester, and why.
     """
 
@@ -113,6 +117,7 @@ class TransactionOptions(TypedDict, total=False):
     phase_timeout: float | None
     cancel_holders: bool
     on_drain_timeout: Literal["report", "interrupt"]
+    prepare: Callable[[Epoch], object] | None
     reason: str
 
 
@@ -713,6 +718,7 @@ class Runtime(EpochReader):
         dry_run: bool = False,
         **options: Unpack[TransactionOptions],
     ) -> ChangeSpec:
+        prepare = options.get("prepare")
         return ChangeSpec(
             read,
             self._limits(pause_timeout, **options),
@@ -721,6 +727,7 @@ class Runtime(EpochReader):
             dry_run=dry_run,
             reason=options.get("reason", ""),
             caller=self.events.caller(),
+            preparation=None if prepare is None else Preparation(prepare),
         )
 
     def _promote(

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,13 +104,12 @@ def main(folder: Path, queries: int, rows: int, parts: int) -> dict:
         found["task_on_new"] = ray.get(call.remote(new, 0)) == 1000
         found["prepared"] = len(prepare(rt)) == len(ray.nodes())
         here = f"import os\nif os.getpid() != {os.getpid()}: raise RuntimeError('not on workers')"
-        with rt.stage(plugin(1001, here)) as stage:
-            try:
-                prepare(rt, stage.epoch)
-            except EpochUnavailableError as error:
-                found["refused"] = "not on workers" in str(error)
-            else:
-                found["refused"] = False
+        try:
+            rt.reload("geo", plugin(1001, here), prepare=partial(prepare, rt))
+        except EpochUnavailableError as error:
+            found["refused"] = "not on workers" in str(error)
+        else:
+            found["refused"] = False
         found["serves"] = rt.epoch[scalar]["geo.f"](0)
     return found
 

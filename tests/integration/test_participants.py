@@ -8,7 +8,13 @@ import pytest
 from tests.conftest import tool
 
 from epochal import Runtime
-from epochal.errors import IncompatibleError, NestedChangeError, PhaseTimeoutError, PrepareError
+from epochal.errors import (
+    HostError,
+    IncompatibleError,
+    NestedChangeError,
+    PhaseTimeoutError,
+    PrepareError,
+)
 
 CODE = "@tool\ndef f(): return 1\ndef shutdown(): LOG.append('shutdown')\nLOG = []\n"
 
@@ -157,3 +163,65 @@ def test_no_participant_keeps_a_runtime_from_closing(plugins):
         participant._check = fail
     assert not rt.epoch.generations
     assert participant.log == []
+
+
+def test_a_change_is_prepared_as_it_was_told_before_it_is_published(rt, plugins):
+    seen = []
+
+    def prepare(epoch):
+        seen.append((epoch.id, sorted(epoch.generations), rt.epoch.number))
+
+    rt.join(participant := Noting(check=lambda _: seen.append("host")))
+    rt.load(plugins.write("a", CODE), prepare=prepare)
+    first = rt.epoch.id
+    with rt.change(prepare=prepare) as change:
+        change.load(plugins.write("b", CODE))
+        change.remove("a")
+    second = rt.epoch.id
+    rt.reload("b", prepare=None)  # it was for that change alone
+    with rt.stage(plugins.write("c", CODE)) as stage:
+        third = stage.epoch.id
+        stage.promote(prepare=prepare)
+    assert seen == [
+        *("host", (first, ["a"], 0)),
+        *("host", (second, ["b"], 1)),
+        "host",
+        *("host", (third, ["c"], 3)),
+    ]
+    assert participant.log[-1] == ("finish", True)
+
+
+def refuse_at_once(epoch):
+    raise HostError(f"no room for {len(epoch.generations)}")
+
+
+def refuse_because(epoch):
+    try:
+        epoch.generations["not there"]
+    except KeyError:
+        refuse_at_once(epoch)
+
+
+def fail_because(epoch):
+    try:
+        refuse_because(epoch)
+    except HostError as error:
+        raise LookupError("no room for 1") from error
+
+
+@pytest.mark.parametrize(
+    ("prepare", "error"),
+    [
+        (refuse_at_once, HostError),
+        (refuse_because, HostError),
+        (fail_because, IncompatibleError),
+    ],
+)
+def test_what_cannot_be_prepared_is_not_published_nor_used(rt, plugins, prepare, error):
+    rt.load(plugins.write("a", CODE))
+    before = rt.epoch.id
+    with pytest.raises(error, match="no room for 1") as raised:
+        rt.reload("a", plugins.write("a", CODE + "\n# new\n"), prepare=prepare)
+    assert rt.epoch.id == before
+    assert not rt.draining, raised.value  # nothing in its error keeps the new one in use
+    assert rt.reload("a").drained

@@ -107,11 +107,9 @@ def query(
 def prepare(rt: Runtime, epoch: Epoch | None = None, *, timeout: float = 60.0) -> tuple[str, ...]:
     """Build an epoch on every node of the cluster, so that no first query waits for it.
 
-    Before a change it is a check that all nodes can load it::
+    A change can require it, and is refused where a node cannot load the epoch::
 
-        with rt.stage("release/geo.py") as stage:
-            prepare(rt, stage.epoch)        # raises where a node cannot
-            stage.promote()
+        rt.reload("geo", prepare=partial(prepare, rt))
 
     Args:
         rt: a runtime with a share that the workers reach.
@@ -145,17 +143,21 @@ def _got(ref: Any, timeout: float | None = None) -> Any:
     try:
         return ray.get(ref, timeout=timeout)
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, Exception):
-            raise cause from None
-        raise
+        failed = error.cause
+        if not isinstance(failed, Exception):
+            raise
+    # Without Ray's error, whose frames lead to the epoch: a change that is refused by this one
+    # waits for the epoch's uses as it is rolled back.
+    raise failed
 
 
 @ray.remote(max_retries=_RETRIES)
 def _run_part(share: str, epoch: str, sql: str, file: str) -> pa.Table:
     here = epochs(share).get(epoch)
+    # As many threads as Ray gave processors: its other workers have the rest.
+    given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
     # Of a runtime without plugins: the functions are the epoch's.
-    with Runtime() as runtime, Database(runtime) as db:
+    with Runtime() as runtime, Database(runtime, partitions=max(1, int(given))) as db:
         db.register("data", file)
         return db.query(sql, epoch=here).to_table()
 

@@ -143,7 +143,7 @@ MUTANTS = (
         edit=replace(
             "newcomers = ()\nwith __import__('contextlib').suppress(EpochalError):\n    $"
         ),
-        shape="b06462",
+        shape="b76b0a",
         test=PLUGGY + "test_an_implementation_that_does_not_fit_its_specification_is_refused",
     ),
     Mutant(

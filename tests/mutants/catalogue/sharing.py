@@ -18,6 +18,18 @@ MUTANTS = (
         test=SHARE + "test_each_epoch_is_in_the_share_and_can_be_read_back",
     ),
     Mutant(
+        "share.prepared-first",
+        "the share",
+        "a change that was told to prepare its epoch is published without",
+        module="epochal._core.change.sequence",
+        where="ChangeSpec.hosts",
+        at="return 0 / value",
+        edit=replace("hosts"),
+        shape="468571",
+        test="tests/integration/test_participants.py::"
+        "test_what_cannot_be_prepared_is_not_published_nor_used",
+    ),
+    Mutant(
         "share.verified-on-reading",
         "the share",
         "a blob with a flipped byte is run",

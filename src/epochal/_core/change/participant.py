@@ -16,7 +16,7 @@ these steps.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from epochal._core.change.plan import Step
 from epochal._core.introspect.tracebacks import without_variables
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from epochal._core.change.staging import Staging
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
+
+E = TypeVar("E", bound=Exception)
 
 
 class Participant(Protocol):
@@ -115,10 +117,10 @@ class Participants:
             # No local variable has the epoch: the error that leaves here refers to this frame.
             newcomers = participant.check(self._staging.built, tuple(self._staging.generations))
         except EpochalError as error:
-            raise error.with_traceback(None) from None  # its frames hold the epoch
+            raise _alone(error).with_traceback(None) from None  # its frames hold the epoch
         except Exception as error:  # noqa: BLE001  a host's own, of any type
             refusal = f"a host of this runtime refuses the change: {format_error(error)}"
-            raise IncompatibleError(refusal) from without_variables(error)
+            raise IncompatibleError(refusal) from without_variables(_alone(error))
         return [
             Step(
                 StepName.PREPARE,
@@ -145,9 +147,49 @@ class Participants:
         return ()
 
 
+class Preparation:
+    """Takes part in one change: calls what its caller passed as `prepare=`.
+
+    Args:
+        prepare: is called with the epoch that the change would publish.
+    """
+
+    __slots__ = ("_prepare",)
+
+    def __init__(self, prepare: Callable[[Epoch], object]) -> None:
+        self._prepare: Final = prepare
+
+    def check(self, epoch: Epoch, newcomers: Sequence[Generation]) -> Sequence[Generation]:
+        """Call it; its error refuses the change."""
+        self._prepare(epoch)
+        return ()
+
+    def prepare(self, generation: Generation) -> None:
+        """Not called: `check` asks for no newcomer."""
+
+    def finish(self, *, published: bool) -> Sequence[Callable[[], object]]:
+        """Nothing is left to do."""
+        return ()
+
+
 def name_of(participant: Participant) -> str:
     """A participant, as a step names it."""
     return type(participant).__name__
+
+
+def _alone(error: E) -> E:
+    """Take the tracebacks off the errors that one came from.
+
+    Their frames hold the epoch, or lead to it through their callers, as the change is rolled back.
+    """
+    todo, seen = [error.__cause__, error.__context__], {id(error)}
+    while todo:
+        other = todo.pop()
+        if other is not None and id(other) not in seen:
+            seen.add(id(other))
+            other.__traceback__ = None
+            todo += [other.__cause__, other.__context__]
+    return error
 
 
 def _prepare(participant: Participant, generation: Generation) -> None:

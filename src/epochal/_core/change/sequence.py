@@ -73,6 +73,7 @@ class ChangeSpec:
         holds: stop before any state moves, and hold what is staged until it is dropped (`Stage`).
         base: returns the epoch to start from, given the current one; None for the current one. A
             change that publishes starts from that.
+        preparation: takes part after the hosts, in this change alone; None for nobody.
         reason: a label for the journal.
         caller: of the events of the change.
     """
@@ -86,6 +87,12 @@ class ChangeSpec:
     caller: object = None
     holds: bool = False
     base: Callable[[Epoch], Epoch] | None = None
+    preparation: Participant | None = None
+
+    def hosts(self) -> list[Participant]:
+        """Who takes part now, in the order in which they are asked."""
+        hosts = self.participants.live()
+        return hosts if self.preparation is None else [*hosts, self.preparation]
 
     @property
     def stops_before(self) -> frozenset[StepName]:
@@ -168,7 +175,7 @@ class ChangeSequence:
         self._asked = self._spec.read(self.staging.old)
 
     def _plan(self, _: Step) -> list[Step]:
-        hosts = self._spec.participants.live()
+        hosts = self._spec.hosts()
         plan = plan_change(
             self.staging.old,
             self._asked,
@@ -265,7 +272,7 @@ class ChangeSequence:
         self.staging.build(plan)
         return [
             self._check(replace(step, name=StepName.CHECK), host)
-            for host in self._spec.participants.live()
+            for host in self._spec.hosts()
             if all(host is not other for other in planned)
         ]
 
