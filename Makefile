@@ -138,9 +138,12 @@ $(BENCH): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group bench
 	@touch $(BENCH)
 
+# In a folder of its own, after the packages of the environment: it wants older versions of some.
 $(SCALE): $(STAMP)
-	@echo "installing Ray and an S3 server for tests: 250 MB, once, into $(VENV)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --group scale
+	@echo "installing Ray, and an S3 server for tests: 600 MB, once, into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/scale --group scale
+	@$(PY) -c 'import pathlib, sysconfig; \
+	pathlib.Path(sysconfig.get_path("purelib"), "scale.pth").write_text("../../../scale\n")'
 	@touch $(SCALE)
 
 $(DOCS): $(STAMP)
