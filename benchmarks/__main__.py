@@ -38,6 +38,7 @@ GROUPS = (
     "starts",
     "service",
     "wasm",
+    "mcp",
 )
 PROCESSES = {"hotpath": 3, "calls": 3}
 """Groups that run in several processes: a process's memory layout moves figures by nanoseconds."""
