@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 from collections import deque
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from importlib.util import MAGIC_NUMBER
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -101,10 +101,8 @@ class CodeWriter:
             self._begin()  # for a module that came after the last look
 
     def _write(self) -> None:
-        # A store that cannot be written to refuses the change where it stores the epoch.
-        with ExitStack() as compiling, suppress(OSError):
-            compiler = Compiler()
-            compiling.callback(compiler.close)
+        compiler = Compiler()
+        try:
             while self._pending:
                 digest, source, dumped = self._pending.popleft()
                 if monotonic() < self._until:
@@ -113,3 +111,9 @@ class CodeWriter:
                     self._kept.write(digest, _COMPILER, dumped)
                     if not self._pending:
                         self._kept.trim()
+        except OSError:
+            # The rest would fail alike. A store that cannot be written to refuses the change where
+            # it stores the epoch.
+            self._pending.clear()
+        finally:
+            compiler.close()
