@@ -7,6 +7,7 @@ STAMP := $(VENV)/.ready
 DEMO  := $(VENV)/.demo
 DOCS  := $(VENV)/.docs
 BENCH := $(VENV)/.bench
+COMPILERS := $(VENV)/.compilers
 PEERS := $(VENV)/.peers
 SCALE := $(VENV)/.scale
 LIBRARIES := $(VENV)/libraries
@@ -44,7 +45,7 @@ test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 
 # Every file with a test that `make test` runs in a quick size (tests/sizes.py).
 LONG = $(shell grep -rl --include='test_*.py' 'tests\.sizes' tests)
-test-long: $(SCALE) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
+test-long: $(SCALE) $(COMPILERS) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
 	@EPOCHAL_LONG=1 $(PY) -m pytest --timeout=3600 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 	@$(if $(ARGS),,$(PY) -m tests.downstream)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory docs)
@@ -133,6 +134,10 @@ $(DEMO): pyproject.toml Makefile | $(PY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
 	  $$(sed -n 's/^demo-data = \["\(.*\)"\]$$/\1/p' pyproject.toml)
 	@touch $(DEMO)
+
+$(COMPILERS): $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --group compilers
+	@touch $@
 
 $(BENCH): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group bench

@@ -267,9 +267,12 @@ REQUEST = imported(
 def fetches(url):
     """`f` returns the length of the body, or of the error, below zero."""
     text = "".join(f"\\{byte:02x}" for byte in f"GET{url}".encode())
+    # With one header, `GET: GET`: a pair of texts.
     function = f(f"""
+      (i32.store (i32.const 512) (i32.const 128)) (i32.store (i32.const 516) (i32.const 3))
+      (i32.store (i32.const 520) (i32.const 128)) (i32.store (i32.const 524) (i32.const 3))
       (call $http-request (i32.const 128) (i32.const 3) (i32.const 131) (i32.const {len(url)})
-        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 32))
+        (i32.const 512) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 32))
       (i64.mul (i64.load32_u (i32.const 40)) (select (i64.const -1) (i64.const 1)
         (i32.load8_u (i32.const 32))))""")
     core, outer = function
@@ -286,7 +289,7 @@ def site():
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            self.send_response(200)
+            self.send_response(200 if self.headers["GET"] == "GET" else 400)
             self.send_header("Content-Length", "5")
             self.end_headers()
             if self.path == "/slow":

@@ -173,10 +173,9 @@ class HostImports:
         return json.dumps(self._config[key]) if key in self._config else None
 
     def _request(
-        self, _: object, method: str, url: str, headers: list[Any], body: bytes
+        self, _: object, method: str, url: str, headers: list[tuple[str, str]], body: bytes
     ) -> bytes | str:
-        pairs = [(one.e0, one.e1) if hasattr(one, "e0") else tuple(one) for one in headers]
-        return request(method, url, pairs, body, self._may_reach, self._time_left())
+        return request(method, url, headers, body, self._may_reach, self._time_left())
 
     def _may_reach(self, host: str) -> bool:
         return allows(self._asked, self._grants, f"net:{host}")
