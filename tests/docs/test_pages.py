@@ -133,10 +133,10 @@ def test_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch):
             else:
                 assert language in CONFIGURATION, (where, language)
     finally:
-        for name in ("stop", "db", "rt"):
-            closing = names.get(name)
-            if (close := getattr(closing, "close", closing)) is not None:
-                close()
+        closings = [names.get(name) for name in ("stop", "db", "here", "rt")]
+        names.clear()  # exports among them would keep a plugin in use
+        for closing in filter(None, closings):
+            getattr(closing, "close", closing)()
         forget_modules(tmp_path)
 
 
