@@ -1,6 +1,7 @@
 """Whatever is raised, at whatever instant, a change is whole or undone, and the next one works."""
 
 import random
+import sys
 import threading
 
 import pytest
@@ -46,6 +47,13 @@ def test_a_fault_at_any_bytecode_leaves_the_old_epoch_or_the_new_one_whole(world
             error.add_note(f"a fault in {action} before {place}, in the {role}'s thread")
             raise
     assert reached >= len(found) // 2
+
+
+def test_a_fault_as_a_generation_is_released_leaves_no_module_behind(world):
+    for place in places(world, "reload", CHANGE):
+        if place.function == "Generation.release":
+            fail_at(world, "reload", CHANGE, place)
+            assert len([name for name in sys.modules if name.startswith("geo__")]) == 1, place
 
 
 @pytest.mark.parametrize("function", ["Staging.publish", "Executor._undo", "Executor._answer"])

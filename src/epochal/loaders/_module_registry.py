@@ -129,15 +129,12 @@ def enter(namespace: PythonNamespace, plugin: str, tag: str) -> str:
 
 
 def leave(root_name: str, files: Iterable[str]) -> None:
-    """Remove every trace of a generation from the tables. Idempotent."""
+    """Remove every trace of a generation from the tables. Idempotent, even if interrupted."""
     with _lock:
-        namespace = _namespaces.pop(root_name, None)
+        namespace = _namespaces.get(root_name)
         if namespace is None:
             return
         is_last = remove_space(namespace)
-        if not _namespaces:
-            # In one step, and whole: another thread may be going through the list.
-            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not Finder]
     for name in _at_or_below(root_name, sys.modules):
         module = sys.modules.pop(name, None)
         public = namespace.public_root + name.removeprefix(root_name)
@@ -153,6 +150,12 @@ def leave(root_name: str, files: Iterable[str]) -> None:
         forget_marks_of(public)
         _remove_overloads(public, namespace)
     _remove_loggers(root_name)
+    with _lock:
+        # Last: as long as it is here, what an exception left undone is done by the next call.
+        _namespaces.pop(root_name, None)
+        if not _namespaces:
+            # In one step, and whole: another thread may be going through the list.
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not Finder]
 
 
 def _at_or_below(root_name: str, names: Iterable[str]) -> list[str]:

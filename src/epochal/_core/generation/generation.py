@@ -702,7 +702,7 @@ class Generation:
         Args:
             error: the error that it was undone for, if it never served.
         """
-        namespace, self._namespace = self._namespace, None
+        namespace = self._namespace
         self._root = self._context = None
         self._watch, self._host_entries = None, []
         self.exports = NO_EXPORTS
@@ -711,6 +711,7 @@ class Generation:
             return Reclaim()
         modules = dict(namespace.modules)
         namespace.close()
+        self._namespace = None  # only now: one that was interrupted is closed by the next call
         root_name = namespace.root_name
         # `reclaim` counts references: none of this frame's may be among them.
         del namespace
