@@ -209,12 +209,20 @@ def fail_because(epoch):
         raise LookupError("no room for 1") from error
 
 
+def fail_in_parts(epoch):
+    try:
+        refuse_because(epoch)
+    except HostError as error:
+        raise ExceptionGroup("no room for 1", [error]) from None
+
+
 @pytest.mark.parametrize(
     ("prepare", "error"),
     [
         (refuse_at_once, HostError),
         (refuse_because, HostError),
         (fail_because, IncompatibleError),
+        (fail_in_parts, IncompatibleError),
     ],
 )
 def test_what_cannot_be_prepared_is_not_published_nor_used(rt, plugins, prepare, error):

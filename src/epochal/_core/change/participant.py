@@ -16,10 +16,10 @@ these steps.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
 from epochal._core.change.plan import Step
-from epochal._core.introspect.tracebacks import without_variables
+from epochal._core.introspect.tracebacks import without_frames_of_causes, without_variables
 from epochal.errors import EpochalError, IncompatibleError, PrepareError, format_error
 from epochal.report import StepName
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from epochal._core.change.staging import Staging
     from epochal._core.generation.epoch import Epoch
     from epochal._core.generation.generation import Generation
-
-E = TypeVar("E", bound=Exception)
 
 
 class Participant(Protocol):
@@ -117,10 +115,11 @@ class Participants:
             # No local variable has the epoch: the error that leaves here refers to this frame.
             newcomers = participant.check(self._staging.built, tuple(self._staging.generations))
         except EpochalError as error:
-            raise _alone(error).with_traceback(None) from None  # its frames hold the epoch
+            # Its frames hold the epoch, as those of its causes do.
+            raise without_frames_of_causes(error).with_traceback(None) from None
         except Exception as error:  # noqa: BLE001  a host's own, of any type
             refusal = f"a host of this runtime refuses the change: {format_error(error)}"
-            raise IncompatibleError(refusal) from without_variables(_alone(error))
+            raise IncompatibleError(refusal) from without_variables(without_frames_of_causes(error))
         return [
             Step(
                 StepName.PREPARE,
@@ -175,21 +174,6 @@ class Preparation:
 def name_of(participant: Participant) -> str:
     """A participant, as a step names it."""
     return type(participant).__name__
-
-
-def _alone(error: E) -> E:
-    """Take the tracebacks off the errors that one came from.
-
-    Their frames hold the epoch, or lead to it through their callers, as the change is rolled back.
-    """
-    todo, seen = [error.__cause__, error.__context__], {id(error)}
-    while todo:
-        other = todo.pop()
-        if other is not None and id(other) not in seen:
-            seen.add(id(other))
-            other.__traceback__ = None
-            todo += [other.__cause__, other.__context__]
-    return error
 
 
 def _prepare(participant: Participant, generation: Generation) -> None:

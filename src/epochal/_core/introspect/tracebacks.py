@@ -12,9 +12,13 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 from epochal._core.introspect.frames import caller_of
 from epochal.errors import EpochalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MACHINERY = (
     "epochal._core.",
@@ -34,17 +38,20 @@ def without_machinery(error: BaseException) -> BaseException:
     """
     if not isinstance(error, EpochalError):
         error.add_note("inside Epochal:\n" + "".join(traceback.format_tb(error.__traceback__)))
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        current = todo.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        current.__traceback__ = _trimmed(current.__traceback__)
-        todo += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            todo += current.exceptions
+    for one in _chain(error):
+        one.__traceback__ = _trimmed(one.__traceback__)
+    return error
+
+
+def without_frames_of_causes(error: BaseException) -> BaseException:
+    """Take the tracebacks off the errors that one came from: their frames may lead to an epoch.
+
+    Returns:
+        The same error, with its own traceback.
+    """
+    for one in _chain(error):
+        if one is not error:
+            one.__traceback__ = None
     return error
 
 
@@ -56,6 +63,21 @@ def without_variables(error: BaseException) -> BaseException:
     """
     traceback.clear_frames(error.__traceback__)
     return error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and each that it came from or consists of, once."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        todo += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            todo += current.exceptions
+        yield current
 
 
 def _trimmed(entry: TracebackType | None) -> TracebackType | None:
