@@ -240,16 +240,21 @@ def _warn_of_marks_inside_functions(
 
     The function was not called yet, or never will be: `init` comes too late to export.
     """
+    marked = [
+        found
+        for function in _own_functions(namespace)
+        for found in decorated_inside(function, lambda value: isinstance(value, Kind))
+    ]
+    if not marked:  # as nearly always
+        return
     exported = {
         getattr(inner, "__qualname__", "")
         for export in exports.values()
         for inner in callables_inside(export.target)
     }
     names = {name for _, name in exports}  # by register(ctx) under a name of its own
-    for function in _own_functions(namespace):
-        for code, marker in decorated_inside(function, lambda value: isinstance(value, Kind)):
-            if code.co_qualname in exported or f"{plugin}.{code.co_name}" in names:
-                continue
+    for code, marker in marked:
+        if code.co_qualname not in exported and f"{plugin}.{code.co_name}" not in names:
             file = code.co_filename.rpartition("@g")[0] or code.co_filename
             warnings.warn_explicit(
                 f"plugin {plugin!r}: {code.co_qualname} is marked with @{marker} inside a function "

@@ -109,11 +109,20 @@ def decorated_inside(
         outer = todo.pop()
         inner = [const for const in outer.co_consts if type(const) is CodeType]
         todo += inner
-        if not inner:  # as most functions
+        names = function.__globals__
+        if not inner or not _may_look_up(outer, names, is_decorator):  # as nearly all functions
             continue
-        for name, line in _looked_up(outer, function.__globals__, is_decorator):
+        for name, line in _looked_up(outer, names, is_decorator):
             # A definition begins at the line of its first decorator; its body is further below.
             yield from ((code, name) for code in inner if code.co_firstlineno <= line < _body(code))
+
+
+def _may_look_up(
+    code: CodeType, names: Mapping[str, object], is_wanted: Callable[[object], bool]
+) -> bool:
+    """Whether `_looked_up`, which reads every instruction, can find one: by the names alone."""
+    known = [value for name in code.co_names for value in (names.get(name), sys.modules.get(name))]
+    return any(isinstance(value, ModuleType) or is_wanted(value) for value in known)
 
 
 def _looked_up(
