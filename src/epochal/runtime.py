@@ -180,7 +180,7 @@ class Runtime(EpochReader):
         if self._publication is not None:
             self._participants.add(self._publication)
         self._queue: Final = ChangeQueue(self._epochs)
-        self._stages: Final[list[Stages]] = []  # one, from the first stage on
+        self._stages: Final = Stages(self._queue)
         self._store: Final = None if store is None else self._open(store, keep)
         if self._store is not None:
             self._restore(self._store, restore)
@@ -393,9 +393,7 @@ class Runtime(EpochReader):
             holds=True,
             base=Epoch.bare if base is None else None,
         )
-        if not self._stages:
-            self._stages.append(Stages(self._queue))
-        return Stage(self._stages[0], spec, self._promote, base)
+        return Stage(self._stages, spec, self._promote, base)
 
     def load(
         self,
@@ -652,8 +650,7 @@ class Runtime(EpochReader):
             # Not committed: the next start serves what the store has. No participant is asked.
             ChangeSpec(remove_all, limits, WeakRegistry(), reason="close")
         )
-        for stages in self._stages:
-            stages.close(limits.drain)
+        self._stages.close(limits.drain)
         spent_s = monotonic() - started
         left_s = None if limits.drain is None else max(0.0, limits.drain - spent_s)
         self._queue.wait(left_s)  # generations that earlier changes left draining
