@@ -7,7 +7,10 @@ the function, which carries the lease, with the checks of its arguments and its 
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic
 
 from epochal._core.generation.kind import Export, Kind
@@ -21,11 +24,42 @@ if TYPE_CHECKING:
 
     from epochal._core.use.lease import Lease, RevocableLease
 
-    Facts = TypeVar("Facts", default=Any)
+    Facts = TypeVar("Facts", bound="ContractFacts", default=Any)
 else:
     from typing import TypeVar
 
     Facts = TypeVar("Facts")
+
+
+class ContractFacts:
+    """What there is to say of an export, as plain data that holds nothing of its plugin.
+
+    Attributes:
+        name: full name, `plugin.name`.
+        plugin: id of its plugin.
+        title: for people; None if it has none.
+        description: its docstring.
+    """
+
+    def __init__(self, export: Export) -> None:
+        self.name: Final = export.name
+        self.plugin: Final = export.plugin
+        self.title: Final[str | None] = export.options["title"]
+        self.description: Final = inspect.getdoc(export.target) or ""
+
+    def _seen(self) -> list[Any]:
+        """All that a client can see, as JSON values; each kind adds its own."""
+        return [self.name, self.title, self.description]
+
+    @cached_property
+    def digest(self) -> str:
+        """Names all that a client can see; the body of the function is no part of it."""
+        text = json.dumps(self._seen(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__.removesuffix("Facts").lower()
+        return f"<facts of {kind} {self.name}>"
 
 
 class OpenedContract:
@@ -36,7 +70,7 @@ class OpenedContract:
     def __init__(self, kind: ContractKind, export: Export) -> None:
         self.target: Any = export.target
         self.contract: Final = Contract(export.target)
-        self.facts: Final = kind.facts_of(export, self.contract)
+        self.facts: Final[Any] = kind.facts_of(export, self.contract)
 
     def close(self) -> None:
         """Drop what refers to the plugin."""
@@ -69,8 +103,7 @@ class Checked(Generic[Facts]):
     @property
     def name(self) -> str:
         """The full name, `plugin.name`."""
-        name: str = self.facts.name  # type: ignore[attr-defined]  # of each kind's facts
-        return name
+        return self.facts.name
 
     def check(self, arguments: Mapping[str, Any] | str | bytes) -> dict[str, Any]:
         """The arguments of a call as the function takes them, from a JSON object.
@@ -89,7 +122,7 @@ class ContractKind(Kind[Any]):
 
     __slots__ = ()
 
-    def facts_of(self, export: Export, contract: Contract) -> Any:
+    def facts_of(self, export: Export, contract: Contract) -> ContractFacts:
         """What there is to say of an export, as plain data that holds nothing of its plugin.
 
         Raises:

@@ -13,13 +13,10 @@ mappings such as `{"role": "assistant", "content": "…"}`. Clients give every a
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from epochal.kinds.contract_kind import Checked, ContractKind
+from epochal.kinds.contract_kind import Checked, ContractFacts, ContractKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
     from epochal.kinds.tool_contract import Contract
 
 
-class PromptFacts:
+class PromptFacts(ContractFacts):
     """What there is to say of a prompt, as plain data that holds nothing of its plugin.
 
     Attributes:
@@ -43,21 +40,12 @@ class PromptFacts:
     """
 
     def __init__(self, export: Export, schema: Mapping[str, Any]) -> None:
-        self.name: Final = export.name
-        self.plugin: Final = export.plugin
-        self.title: Final[str | None] = export.options["title"]
-        self.description: Final = inspect.getdoc(export.target) or ""
+        super().__init__(export)
         self.arguments: Final[dict[str, Any]] = dict(schema.get("properties", {}))
         self.required: Final = frozenset(schema.get("required", ()))
 
-    @cached_property
-    def digest(self) -> str:
-        """Names all that a client can see."""
-        seen = [self.name, self.title, self.description, self.arguments, sorted(self.required)]
-        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
-
-    def __repr__(self) -> str:
-        return f"<facts of prompt {self.name}>"
+    def _seen(self) -> list[Any]:
+        return [*super()._seen(), self.arguments, sorted(self.required)]
 
 
 class Prompt(Checked[PromptFacts]):

@@ -12,15 +12,13 @@ a template. The function returns text, bytes, or a value that is sent as JSON.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from epochal.kinds.contract_kind import Checked, ContractKind
+from epochal.kinds.contract_kind import Checked, ContractFacts, ContractKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +32,7 @@ _NAME: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*:[^\s{}]*", re.IGNORECASE)
 
 
-class ResourceFacts:
+class ResourceFacts(ContractFacts):
     """What there is to say of a resource, as plain data that holds nothing of its plugin.
 
     Attributes:
@@ -48,20 +46,13 @@ class ResourceFacts:
     """
 
     def __init__(self, export: Export, names: Sequence[str]) -> None:
-        options = export.options
-        self.name: Final = export.name
-        self.plugin: Final = export.plugin
-        self.title: Final[str | None] = options["title"]
-        self.description: Final = inspect.getdoc(export.target) or ""
-        self.uri: Final[str] = options["uri"]
+        super().__init__(export)
+        self.uri: Final[str] = export.options["uri"]
         self.arguments: Final = tuple(names)
-        self.mime_type: Final[str | None] = options["mime_type"]
+        self.mime_type: Final[str | None] = export.options["mime_type"]
 
-    @cached_property
-    def digest(self) -> str:
-        """Names all that a client can see."""
-        seen = [self.name, self.title, self.description, self.uri, self.mime_type]
-        return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+    def _seen(self) -> list[Any]:
+        return [*super()._seen(), self.uri, self.mime_type]
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -78,9 +69,6 @@ class ResourceFacts:
         if found is None:
             return None
         return {name: unquote(value) for name, value in found.groupdict().items()}
-
-    def __repr__(self) -> str:
-        return f"<facts of resource {self.name}>"
 
 
 class Resource(Checked[ResourceFacts]):

@@ -22,16 +22,13 @@ it, unless the reload is within `with breaking("refuse")`, or its host refuses s
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from epochal.kinds.contract_kind import Checked, ContractKind
+from epochal.kinds.contract_kind import Checked, ContractFacts, ContractKind
 from epochal.kinds.schema_compat import argument_faults, result_faults
 
 if TYPE_CHECKING:
@@ -71,7 +68,7 @@ def breaking_choice() -> Breaking | None:
     return _choice.get()
 
 
-class ToolFacts:
+class ToolFacts(ContractFacts):
     """What there is to say of a tool, as plain data that holds nothing of its plugin.
 
     Args:
@@ -90,22 +87,15 @@ class ToolFacts:
     """
 
     def __init__(self, export: Export, contract: Contract) -> None:
+        super().__init__(export)
         options = export.options
-        self.name: Final = export.name
-        self.plugin: Final = export.plugin
-        self.title: Final[str | None] = options["title"]
-        self.description: Final = inspect.getdoc(export.target) or ""
         self.input_schema: Final = contract.input_schema
         self.output_schema: Final = contract.output_schema
         self.hints: Final = {key: options[key] for key in _HINTS if options[key] is not None}
         self.timeout: Final[float | None] = options["timeout"]
 
-    @cached_property
-    def digest(self) -> str:
-        """Names all that a client can see; the body of the function is no part of it."""
-        seen = [self.name, self.title, self.description, self.hints]
-        text = json.dumps([seen, self.input_schema, self.output_schema], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def _seen(self) -> list[Any]:
+        return [*super()._seen(), self.hints, self.input_schema, self.output_schema]
 
     def faults_after(self, new: ToolFacts) -> list[str]:
         """In words, why a caller that saw this version may be wrong about a new one."""
@@ -113,9 +103,6 @@ class ToolFacts:
         results = result_faults(self.output_schema, new.output_schema)
         faults = [*(f"argument {t}" for t in arguments), *(f"its result: {t}" for t in results)]
         return list(dict.fromkeys(faults))
-
-    def __repr__(self) -> str:
-        return f"<facts of tool {self.name}>"
 
 
 class Tool(Checked[ToolFacts]):
