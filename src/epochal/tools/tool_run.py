@@ -28,7 +28,7 @@ from epochal.errors import (
 from epochal.kinds.tool_call import ToolCall, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from epochal import Operation
     from epochal._core.sync.completion import Completion
@@ -111,10 +111,10 @@ def _begin(
 ) -> asyncio.Future[Outcome] | None:
     function = offered.function
     if inspect.iscoroutinefunction(function):
-        return asyncio.ensure_future(_within(call, function, arguments))
+        return asyncio.ensure_future(_within(call, partial(function, **arguments)))
     if inspect.isasyncgenfunction(function):
-        collect = partial(_collected, call, function)
-        return asyncio.ensure_future(_within(call, lambda **given: collect(given), arguments))
+        collect = partial(_collected, call, function, arguments)
+        return asyncio.ensure_future(_within(call, collect))
     begun = _pool.try_submit(partial(copy_context().run, _on_thread, call, function, arguments))
     return None if begun is None else asyncio.ensure_future(_ended(begun))
 
@@ -145,12 +145,10 @@ async def _awaited(result: Any) -> Any:
     return await result
 
 
-async def _within(
-    call: ToolCall, function: Callable[..., Any], arguments: Mapping[str, Any]
-) -> Outcome:
+async def _within(call: ToolCall, work: Callable[[], Awaitable[Any]]) -> Outcome:
     try:
         with running(call):
-            return await function(**arguments), None
+            return await work(), None
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001  a plugin's own
