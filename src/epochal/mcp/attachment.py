@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from mcp.server.mcpserver import MCPServer
     from mcp.server.subscriptions import SubscriptionBus
-    from pydantic import BaseModel
 
     from epochal import Epoch, Generation
     from epochal.authoring import Authoring
@@ -143,35 +142,21 @@ class Attachment:
     # --- requests --------------------------------------------------------------------------
 
     def _install(self, server: Server[Any]) -> None:
-        own = _handlers(server)
-
-        def add(method: str, params: type[BaseModel], handler: Handler) -> None:
-            server.add_request_handler(method, params, handler)
-
-        def own_list(method: str) -> Handler | None:
-            return own.get(method)
-
+        own, add = _handlers(server), server.add_request_handler
         for method, key, entries in (
             ("tools/list", "tools", self._tool_entries),
             ("resources/list", "resources", _resource_entries),
             ("resources/templates/list", "resourceTemplates", _template_entries),
             ("prompts/list", "prompts", self._prompt_entries),
         ):
-            handler = _Lister(self, own_list(method), key, entries)
+            handler = _Lister(self, own.get(method), key, entries)
             add(method, types.PaginatedRequestParams, handler)
-        add(
-            "tools/call", types.CallToolRequestParams, _else(self._call_tool, own.get("tools/call"))
-        )
-        add(
-            "resources/read",
-            types.ReadResourceRequestParams,
-            _else(self._read_resource, own.get("resources/read")),
-        )
-        add(
-            "prompts/get",
-            types.GetPromptRequestParams,
-            _else(self._get_prompt, own.get("prompts/get")),
-        )
+        for method, params, first in (
+            ("tools/call", types.CallToolRequestParams, self._call_tool),
+            ("resources/read", types.ReadResourceRequestParams, self._read_resource),
+            ("prompts/get", types.GetPromptRequestParams, self._get_prompt),
+        ):
+            add(method, params, _else(first, own.get(method)))
         if "logging/setLevel" not in own:
             add("logging/setLevel", types.SetLevelRequestParams, _set_level)
 
@@ -188,7 +173,7 @@ class Attachment:
             return name
         there = self.catalogue().tools
         for full in there:
-            if name in (full.replace(".", self._separator, 1), full.replace(".", "-", 1)):
+            if name in (self._shown(full), full.replace(".", "-", 1)):
                 return full
         return name.replace("-", ".", 1) if "-" in name else name.replace(self._separator, ".", 1)
 
