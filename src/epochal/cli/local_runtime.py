@@ -57,6 +57,14 @@ Tables = Annotated[
         show_default=False,
     ),
 ]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="A folder that stores every change; the next start restores the last epoch.",
+        show_default=False,
+    ),
+]
 
 EVERY_KIND: Final = "*"
 

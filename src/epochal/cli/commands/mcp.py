@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 import typer
 
 from epochal.cli.configuration import Configs, read_configs
-from epochal.cli.local_runtime import EVERY_KIND, Grants, checked_limit, see_working_folder
+from epochal.cli.local_runtime import (
+    EVERY_KIND,
+    Grants,
+    StoreFolder,
+    checked_limit,
+    see_working_folder,
+)
 from epochal.errors import HostError
 
 if TYPE_CHECKING:
@@ -60,14 +66,7 @@ def mcp(
         bool,
         typer.Option("--watch", help="Load and reload plugins as they are saved in that folder."),
     ] = False,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="A folder that stores every change; the next start restores the last epoch.",
-            show_default=False,
-        ),
-    ] = None,
+    store: StoreFolder = None,
     http: Annotated[
         bool, typer.Option("--http", help="Serve streamable HTTP at /mcp, and not stdio.")
     ] = False,

@@ -18,6 +18,7 @@ from epochal.cli.configuration import Configs, read_configs
 from epochal.cli.local_runtime import (
     EVERY_KIND,
     Grants,
+    StoreFolder,
     Tables,
     checked_limit,
     read_tables,
@@ -66,14 +67,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="A folder that stores every change; the next start restores the last epoch.",
-            show_default=False,
-        ),
-    ] = None,
+    store: StoreFolder = None,
     table: Tables = None,
     watch: Annotated[
         Path | None,
