@@ -54,12 +54,8 @@ export function showDrains(drains) {
 }
 
 async function cancel(drain) {
-  try {
-    const answer = await attempt(() => api.post(`/v1/drains/${drain.plugin}/${drain.generation}/cancel`));
-    if (answer) note(answer.asked.length ? `asked to stop: ${answer.asked.join("; ")}` : "no holder can be asked");
-  } catch (error) {
-    note(error.message, true);
-  }
+  const answer = await attempt(() => api.post(`/v1/drains/${drain.plugin}/${drain.generation}/cancel`));
+  if (answer) note(answer.asked.length ? `asked to stop: ${answer.asked.join("; ")}` : "no holder can be asked");
 }
 
 function render() {
