@@ -101,6 +101,10 @@ class Session:
         path.write_text(text)
         self.digests[plugin, f"{version}.0"] = read_artifact(path).digest
 
+    def arguments(self, name: str) -> dict[str, Any]:
+        """Arguments for a tool, by the last list."""
+        return {key: "tea" if key == "item" else 1 for key in self.tools[name]}
+
     def _digest_of(self, facts: dict[str, Any]) -> str | None:
         """The digest of the file that was saved as the version that an answer names."""
         return self.digests.get((facts["plugin"], facts["version"]))
@@ -112,9 +116,7 @@ class Session:
         fault = ""
         if result.is_error:
             fault = "failed"
-        elif {*text.split()} != {facts["version"]} or self.digests.get(
-            (facts["plugin"], facts["version"])
-        ) != facts["digest"]:
+        elif {*text.split()} != {facts["version"]} or self._digest_of(facts) != facts["digest"]:
             fault = "mixed"
         elif facts["epoch"] < known:
             fault = "stale"
@@ -189,8 +191,7 @@ async def _call(session: Session, client: Any, over: asyncio.Event, number: int)
             continue
         turn += 1
         name = names[turn % len(names)]
-        arguments = {key: "tea" if key == "item" else 1 for key in session.tools[name]}
-        session.judge(await client.call_tool(name, arguments), known, name)
+        session.judge(await client.call_tool(name, session.arguments(name)), known, name)
 
 
 async def _change(
@@ -213,9 +214,7 @@ async def _change(
         await _list(session, client)
 
     async def serves() -> bool:
-        required = session.tools["shop.quick"]
-        arguments = {key: "tea" if key == "item" else 1 for key in required}
-        result = await client.call_tool("shop.quick", arguments)
+        result = await client.call_tool("shop.quick", session.arguments("shop.quick"))
         version: str = result.meta["epochal"]["version"]
         return version == f"{session.versions['shop']}.0"
 
