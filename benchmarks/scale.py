@@ -11,7 +11,6 @@ import pickle
 import statistics
 import tempfile
 from collections import Counter
-from pathlib import Path
 from time import perf_counter, sleep
 
 from epochal import Runtime
@@ -142,6 +141,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if options.simulate:
-            simulate(str(Path(name)), options.simulate, options.plugins)
+            simulate(name, options.simulate, options.plugins)
         else:
-            measure(str(Path(name)), options.rounds)
+            measure(name, options.rounds)

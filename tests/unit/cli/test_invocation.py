@@ -197,7 +197,6 @@ def test_a_shell_gets_completions():
 INTERRUPTED_IMPORT = """
 import os, signal, sys
 from epochal.cli import main
-from epochal.errors import UnknownPluginError
 
 class Interrupting:
     def find_spec(self, name, *_):
