@@ -1,7 +1,7 @@
 """`/mcp` of a service: behind the same guard and tokens, and ended with it."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import httpx2
 import pytest
@@ -16,6 +16,16 @@ def put(served, code, version):
         "/v1/plugins/web", content=source(code, version), headers={"content-type": "text/x-python"}
     )
     assert answer.status_code in (200, 201), answer.text
+
+
+@asynccontextmanager
+async def authorized(served, token, **options):
+    """A client that sends a token, and the HTTP client that it sends it by."""
+    async with (
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as http,
+        Client(streamable_http_client(f"{served.url}/mcp", http_client=http), **options) as client,
+    ):
+        yield client, http
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -54,12 +64,7 @@ def test_a_query_token_is_asked_for(start_service):
     assert served.http.post("/mcp", json=body, headers=foreign).status_code == 403
 
     async def main():
-        headers = {"authorization": f"Bearer {QUERY}"}
-        async with (
-            asyncio.timeout(60),
-            httpx2.AsyncClient(headers=headers) as http,
-            Client(streamable_http_client(f"{served.url}/mcp", http_client=http)) as client,
-        ):
+        async with asyncio.timeout(60), authorized(served, QUERY) as (client, _):
             result = await client.call_tool("web.search", {"query": "q"})
             assert text(result) == "1.0"
 
@@ -84,14 +89,7 @@ def test_a_destructive_tool_needs_the_admin_token(start_service, mode):
     put(served, SEARCH + DESTRUCTIVE, "1.0")
 
     async def main():
-        headers = {"authorization": f"Bearer {ADMIN}"}
-        async with (
-            asyncio.timeout(60),
-            httpx2.AsyncClient(headers=headers) as http,
-            Client(
-                streamable_http_client(f"{served.url}/mcp", http_client=http), mode=mode
-            ) as client,
-        ):
+        async with asyncio.timeout(60), authorized(served, ADMIN, mode=mode) as (client, http):
             calls = []
             for token in (ADMIN, QUERY, ADMIN):
                 http.headers["authorization"] = f"Bearer {token}"

@@ -1,7 +1,7 @@
 """Tools of plugins in a server of the official SDK: one epoch a call, announced once a change."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from mcp.server.mcpserver import MCPServer
@@ -39,6 +39,16 @@ def names_of(rt, name):
     return rt.epoch[tool][name].function.__globals__
 
 
+@asynccontextmanager
+async def listed(rt, web, mode, **options):
+    """A client that has listed the first version, its notifications, and the attachment."""
+    await web.save(SEARCH)
+    server, attachment = offered(rt, **options)
+    async with connected(server, mode) as (client, notified):
+        await client.list_tools()
+        yield client, notified, attachment
+
+
 @pytest.fixture
 def web(rt, tmp_path):
     yield Plugin(rt, tmp_path)
@@ -70,10 +80,7 @@ def test_a_list_and_a_call_name_their_epoch(rt, web, mode):
 
 def test_a_visible_change_is_announced_once_and_a_body_alone_never(rt, web, mode):
     async def main():
-        await web.save(SEARCH)
-        server, attachment = offered(rt)
-        async with connected(server, mode) as (client, notified):
-            await client.list_tools()
+        async with listed(rt, web, mode) as (client, notified, attachment):
             await web.save(SEARCH + "# another body\n")
             await web.save(OPTIONAL)
             await notified.wait("tools", 1)
@@ -93,10 +100,7 @@ def test_a_visible_change_is_announced_once_and_a_body_alone_never(rt, web, mode
 
 def test_a_client_that_ignores_notifications_is_answered_by_what_it_saw(rt, web, mode, monkeypatch):
     async def main():
-        await web.save(SEARCH)
-        server, attachment = offered(rt)
-        async with connected(server, mode) as (client, _):
-            await client.list_tools()
+        async with listed(rt, web, mode) as (client, _, attachment):
             await web.save(LIMITED)
             assert text(await client.call_tool("web.search", {"query": "q"})) == "1.0"
             # Arguments that fit the new version alone come from a caller that knows it.
@@ -118,10 +122,7 @@ def test_a_client_that_ignores_notifications_is_answered_by_what_it_saw(rt, web,
 
 def test_a_compatible_change_needs_no_old_version(rt, web, mode):
     async def main():
-        await web.save(SEARCH)
-        server, _ = offered(rt)
-        async with connected(server, mode) as (client, _):
-            await client.list_tools()
+        async with listed(rt, web, mode) as (client, _, _):
             await web.save(OPTIONAL)
             assert text(await client.call_tool("web.search", {"query": "q"})) == "2.0"
         assert not rt.draining
@@ -131,10 +132,7 @@ def test_a_compatible_change_needs_no_old_version(rt, web, mode):
 
 def test_an_error_for_stale_callers_has_the_new_schema_and_is_given_once(rt, web, mode):
     async def main():
-        await web.save(SEARCH)
-        server, _ = offered(rt, stale="error")
-        async with connected(server, mode) as (client, _):
-            await client.list_tools()
+        async with listed(rt, web, mode, stale="error") as (client, _, _):
             await web.save(LIMITED)
             result = await client.call_tool("web.search", {"query": "q"})
             assert result.is_error
@@ -153,10 +151,7 @@ def test_an_error_for_stale_callers_has_the_new_schema_and_is_given_once(rt, web
 
 def test_an_old_version_is_named_as_the_holder(rt, web, mode):
     async def main():
-        await web.save(SEARCH)
-        server, _ = offered(rt)
-        async with connected(server, mode) as (client, _):
-            await client.list_tools()
+        async with listed(rt, web, mode) as _:
             report = await web.save(LIMITED)
             assert not report.drained
             assert any("for clients that saw it" in str(one) for one in report.holders)
@@ -166,10 +161,7 @@ def test_an_old_version_is_named_as_the_holder(rt, web, mode):
 
 def test_an_old_version_answers_for_a_bounded_time(rt, web, mode):
     async def main():
-        await web.save(SEARCH)
-        server, _ = offered(rt, hold=0.05)
-        async with connected(server, mode) as (client, _):
-            await client.list_tools()
+        async with listed(rt, web, mode, hold=0.05) as (client, _, _):
             await web.save(LIMITED)
             while rt.draining:
                 await asyncio.sleep(0.01)
@@ -180,9 +172,6 @@ def test_an_old_version_answers_for_a_bounded_time(rt, web, mode):
 
 def test_an_old_version_is_let_go_on_request_and_by_a_change_that_fails(rt, web, mode):
     async def main():
-        await web.save(SEARCH)
-        server, attachment = offered(rt)
-
         class Refuses:
             def check(self, epoch, newcomers):
                 raise ValueError("no")
@@ -190,8 +179,7 @@ def test_an_old_version_is_let_go_on_request_and_by_a_change_that_fails(rt, web,
             def finish(self, *, published):
                 return ()
 
-        async with connected(server, mode) as (client, _):
-            await client.list_tools()
+        async with listed(rt, web, mode) as (_, _, attachment):
             refuses = Refuses()
             rt.join(refuses)
             with pytest.raises(Exception, match="no"):
@@ -230,9 +218,7 @@ def test_a_call_under_way_ends_on_its_version(rt, web, mode):
 
         async with connected(server, mode) as (client, _):
             await client.list_tools()
-            gate = rt.epoch[__import__("epochal").kinds.tool]["web.slow"].function.__globals__[
-                "gate"
-            ]
+            gate = names_of(rt, "web.slow")["gate"]
             call = client.call_tool("web.slow", {"n": 3}, progress_callback=on_progress)
             task = asyncio.create_task(call)
             await begun.wait()
@@ -448,10 +434,7 @@ def test_many_changes_under_many_calls_fail_none_and_are_counted(rt, web, mode):
     codes = [SEARCH, OPTIONAL, LIMITED]
 
     async def main():
-        await web.save(SEARCH)
-        server, attachment = offered(rt)
-        async with connected(server, mode) as (client, notified):
-            await client.list_tools()
+        async with listed(rt, web, mode) as (client, notified, attachment):
             stop = asyncio.Event()
             answers = []
 
