@@ -19,7 +19,6 @@ import logging
 import os
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,8 +81,8 @@ class ApprovalFolder:
         name = self.path / f"{proposal.fingerprint}.json"
         if len([*self.path.glob("*.json")]) >= MAX_WAITING and not name.exists():
             raise HostError(f"{MAX_WAITING} proposals wait in {self.path}: approve or delete some")
-        content = asdict(proposal)
-        _write(name, json.dumps({key: content[key] for key in _SHOWN}, indent=1))
+        content = {key: getattr(proposal, key) for key in _SHOWN}
+        _write(name, json.dumps(content, indent=1))
         _log.info(
             "%s %s is proposed; look at it with: epochal approve %s %s",
             *(proposal.plugin, proposal.version, self.path, proposal.fingerprint[:12]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,8 +113,8 @@ class AuthoringTools:
 
     def _propose(self, who: Mapping[str, Any], source: str, test: str, reason: str) -> Json:
         proposal = self._authoring.propose(source, test, reason=reason, **who)
-        facts = asdict(proposal)
-        result = {key: facts[key] for key in ("fingerprint", "plugin", "version", "tools")}
+        told = ("fingerprint", "plugin", "version", "tools")
+        result = {key: getattr(proposal, key) for key in told}
         text = (
             f"{proposal.plugin} {proposal.version} passed its trial. It serves nobody yet: a "
             f"person has to approve {proposal.fingerprint[:12]}; then call tools.publish.\n"
