@@ -427,6 +427,14 @@ def test_a_drain_that_outlasts_its_limit_interrupts_the_calls(rt):
         log.setLevel(logging.NOTSET)
 
 
+def test_a_component_that_was_interrupted_takes_no_more_calls(rt):
+    rt.load(half())
+    assert call(rt, 3.0, name="half") == 1.5
+    rt.generation("geo").interrupt()
+    with pytest.raises(GuestTimeoutError, match="is being removed"):
+        call(rt, 3.0, name="half")
+
+
 # --- what does not fit ----------------------------------------------------------------------------
 
 AGGREGATE = """[exports.aggregate]

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import wasmtime
 from wasmtime.component import Variant
 
-from epochal.loaders.wasm.calls import RunningCall, running, watch_store
+from epochal.loaders.wasm.calls import RunningCall
 from epochal.loaders.wasm.component_world import LIFE_FUNCTIONS, wit_name
-from epochal.loaders.wasm.engine import engine
-from epochal.loaders.wasm.instance import MAX_TABLES, stopped
-from epochal.loaders.wasm.limits import MAX_TABLE_ELEMENTS
+from epochal.loaders.wasm.guest_store import GuestStore, stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,7 +37,7 @@ class GuestRefusedError(Exception):
     """A function returned an error; the message is the component's."""
 
 
-class ComponentInstance:
+class ComponentInstance(GuestStore):
     """An instance of a component; runs its start functions.
 
     Args:
@@ -53,26 +51,15 @@ class ComponentInstance:
         wasmtime.WasmtimeError: it cannot be instantiated within the limits.
 
     Attributes:
-        key: of its store.
         is_broken: whether it cannot be entered any more.
     """
 
     def __init__(
         self, component: Component, linker: Linker, scalars: Iterable[str], limits: GuestLimits
     ) -> None:
-        self._limits: Final = limits
-        self._store: Final = wasmtime.Store(engine())
-        self._store.set_limits(
-            memory_size=limits.max_memory,
-            table_elements=MAX_TABLE_ELEMENTS,
-            instances=_MAX_INSTANCES,
-            tables=MAX_TABLES,
-            memories=1,
-        )
+        super().__init__(limits, instances=_MAX_INSTANCES)
         # Of the WASI that was granted: no files, no network, no environment, no arguments.
         self._store.set_wasi(wasmtime.WasiConfig())
-        self.key: Final = watch_store(self._store)
-        self.is_broken: bool = False
         with self._running(limits.call_timeout):
             instance = linker.instantiate(self._store, component)
         self._functions: Final[dict[str, Func]] = {}
@@ -92,13 +79,7 @@ class ComponentInstance:
     def close(self) -> None:
         """Give all of it back. Not while it is called."""
         self._functions.clear()
-        self._store.close()
-
-    def stop(self, reason: str) -> None:
-        """Stop the call that runs in it, if one does. Any thread."""
-        call = running(self.key)
-        if call is not None:
-            call.stop(reason)
+        super().close()
 
     def has(self, function: str) -> bool:
         """Whether it exports a function of the plugin's life."""
@@ -130,6 +111,7 @@ class ComponentInstance:
         try:
             with RunningCall(self.key, timeout) as call:
                 _here.call = call
+                self._stop_late(call)
                 try:
                     yield
                 except (wasmtime.Trap, wasmtime.WasmtimeError) as error:

@@ -10,8 +10,8 @@ from epochal.loaders.wasm.component_check import ComponentCheck
 from epochal.loaders.wasm.component_instance import ComponentInstance, GuestRefusedError, time_left
 from epochal.loaders.wasm.component_world import LIFECYCLE, REGISTER, STATE
 from epochal.loaders.wasm.engine import engine
+from epochal.loaders.wasm.guest_store import CallStoppedError
 from epochal.loaders.wasm.host_imports import HostImports
-from epochal.loaders.wasm.instance import CallStoppedError
 from epochal.loaders.wasm.instance_pool import InstancePool
 
 if TYPE_CHECKING:

@@ -14,41 +14,20 @@ from typing import TYPE_CHECKING, Final
 
 import wasmtime
 
-from epochal.loaders.wasm.binding import GuestFunction, MemoryPlace, export_of, frames_of
-from epochal.loaders.wasm.calls import RunningCall, running, watch_store
-from epochal.loaders.wasm.engine import engine
-from epochal.loaders.wasm.limits import MAX_TABLE_ELEMENTS
+from epochal.loaders.wasm.binding import GuestFunction, MemoryPlace, export_of
+from epochal.loaders.wasm.calls import RunningCall
+from epochal.loaders.wasm.guest_store import GuestStore, stopped
 
 if TYPE_CHECKING:
-    from wasmtime._trap import Frame
-
     from epochal.loaders.wasm.limits import GuestLimits
 
 _PAGE: Final = 65536
-_MAX_FRAMES: Final = 12
-MAX_TABLES: Final = 16
 _PARAMETERS: Final = 2
 _I32: Final = "i32"
 _FUNCTION: Final = "(i32, i32) -> (i32)"
 
 
-class CallStoppedError(Exception):
-    """A call trapped, or was stopped.
-
-    Attributes:
-        reason: what happened, in a sentence.
-        backtrace: the functions of the guest, innermost first; a line for each.
-        was_stopped: whether the host stopped it.
-    """
-
-    def __init__(self, reason: str, backtrace: tuple[str, ...], *, was_stopped: bool) -> None:
-        self.reason: Final = reason
-        self.backtrace: Final = backtrace
-        self.was_stopped: Final = was_stopped
-        super().__init__(reason)
-
-
-class Instance:
+class Instance(GuestStore):
     """An instance of a module; runs the module's start function.
 
     Args:
@@ -60,39 +39,15 @@ class Instance:
         wasmtime.WasmtimeError: it cannot be instantiated within the limits.
 
     Attributes:
-        key: of its store.
         memory: returns where the guest's memory is in this process now, and its size.
         is_broken: whether nothing is known of its memory any more; its caller sets it.
     """
 
-    __slots__ = (
-        "_arena",
-        "_functions",
-        "_instance",
-        "_limits",
-        "_memory",
-        "_reason",
-        "_room",
-        "_store",
-        "is_broken",
-        "key",
-        "memory",
-    )
+    __slots__ = ("_arena", "_functions", "_instance", "_memory", "_room", "memory")
 
     def __init__(self, module: wasmtime.Module, limits: GuestLimits) -> None:
-        self._limits: Final = limits
-        self._store: Final = wasmtime.Store(engine())
-        self._store.set_limits(
-            memory_size=limits.max_memory,
-            table_elements=MAX_TABLE_ELEMENTS,
-            instances=1,
-            tables=MAX_TABLES,
-            memories=1,
-        )
-        self.key: Final = watch_store(self._store)
+        super().__init__(limits, instances=1)
         self._functions: Final[dict[str, GuestFunction]] = {}
-        self.is_broken: bool = False
-        self._reason = ""
         self._arena = self._room = 0
         with RunningCall(self.key, limits.call_timeout) as call:
             try:
@@ -105,18 +60,6 @@ class Instance:
         assert isinstance(memory, wasmtime.Memory)  # checked with the module
         self._memory: Final = memory
         self.memory: Final = MemoryPlace(self._store, memory)
-
-    def close(self) -> None:
-        """Give all of it back. Not while it is called."""
-        self._store.close()
-
-    def stop(self, reason: str) -> None:
-        """Stop the call that runs in it, and every later one. Any thread."""
-        self._reason = reason
-        # After the line above: a call enters itself, then looks for the reason.
-        call = running(self.key)
-        if call is not None:
-            call.stop(reason)
 
     # --- functions -----------------------------------------------------------------------------
 
@@ -148,8 +91,7 @@ class Instance:
         """
         function = self._functions[name]
         with RunningCall(self.key, timeout) as call:
-            if self._reason:
-                call.stop(self._reason)
+            self._stop_late(call)
             try:
                 return function.call(arguments_at, results_at)
             except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
@@ -179,16 +121,3 @@ class Instance:
             self._arena = self._arena if is_next else start
             self._room = pages * _PAGE + (self._room if is_next else 0)
         return self._arena
-
-
-def stopped(error: wasmtime.Trap | wasmtime.WasmtimeError, call: RunningCall) -> CallStoppedError:
-    """What the engine reports of a call, in short: its text is a backtrace with a cause below."""
-    text = str(error)
-    cause = text.partition("Caused by:")[2].strip() or text
-    reason = cause.removeprefix("wasm trap: ").partition("\n")[0].strip()
-    lines = tuple(_line(frame) for frame in frames_of(error)[:_MAX_FRAMES])
-    return CallStoppedError(call.reason or reason, lines, was_stopped=bool(call.reason))
-
-
-def _line(frame: Frame) -> str:
-    return f"{frame.func_name or f'function {frame.func_index}'} at {frame.module_offset:#x}"

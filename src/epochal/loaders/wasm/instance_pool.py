@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import wasmtime
 
@@ -26,7 +26,7 @@ from epochal._core.plugin.wasm_sections import is_component
 from epochal._core.sync.retry import Breaker, Circuit, RetryPolicy
 from epochal.errors import GuestError, GuestTimeoutError, LinkError
 from epochal.loaders.wasm.engine import compiled
-from epochal.loaders.wasm.instance import CallStoppedError
+from epochal.loaders.wasm.guest_store import CallStoppedError, GuestStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,25 +38,7 @@ if TYPE_CHECKING:
 
 _MOST_IDLE: Final = 16
 
-
-class PooledInstance(Protocol):
-    """What the pool needs of an instance: see `instance.Instance`."""
-
-    is_broken: bool
-
-    @property
-    def key(self) -> int:
-        """Of its store."""
-        ...
-
-    def stop(self, reason: str) -> None:
-        """Stop the call that runs in it, if one does."""
-
-    def close(self) -> None:
-        """Give all of it back."""
-
-
-T = TypeVar("T", bound=PooledInstance)
+T = TypeVar("T", bound=GuestStore)
 
 
 class InstancePool(ABC, Generic[T]):

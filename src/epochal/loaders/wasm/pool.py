@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import wasmtime
 
-from epochal.loaders.wasm.instance import CallStoppedError, Instance
+from epochal.loaders.wasm.guest_store import CallStoppedError
+from epochal.loaders.wasm.instance import Instance
 from epochal.loaders.wasm.instance_pool import InstancePool
 from epochal.loaders.wasm.interface import LIFE
 from epochal.loaders.wasm.module_check import check_module, function_fault, required_functions
