@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from epochal.loaders.wasm.any_guest import AnyGuest, EntryPointError, entry_point
 from epochal.loaders.wasm.columns import layout_of
 from epochal.loaders.wasm.component_pool import ComponentPool
 from epochal.loaders.wasm.component_world import HANDOVER, LIFECYCLE
-from epochal.loaders.wasm.guest import EntryPointError, entry_point
-from epochal.loaders.wasm.scalars import ScalarCaller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +28,7 @@ _VALUES: Final = "values"
 _OWN: Final = "own"
 
 
-class ComponentGuest(ScalarCaller):
+class ComponentGuest(AnyGuest[ComponentPool]):
     """The component of one generation; nothing of it runs before `open`.
 
     Args:
@@ -42,15 +41,8 @@ class ComponentGuest(ScalarCaller):
     def __init__(
         self, candidate: Candidate, content: bytes, limits: GuestLimits, kept: KeptCode | None
     ) -> None:
-        super().__init__(candidate.manifest.exports)
-        self._content: Final = content
-        self._kept: Final = kept
-        self._pool: Final = ComponentPool(candidate, limits)
-
-    def open(self) -> frozenset[str]:
-        """Compile and check the component, and register it. See `InstancePool.open`."""
-        self._pool.open(self._content, self._kept)
-        return self._pool.names
+        pool = ComponentPool(candidate, limits)
+        super().__init__(pool, candidate.manifest.exports, content, kept)
 
     def init(self, config: Mapping[str, Any]) -> None:
         """Call `init` in each instance, with the configuration as JSON.
@@ -114,14 +106,6 @@ class ComponentGuest(ScalarCaller):
                 raise EntryPointError(f"there is a state, and it does not export {HANDOVER}")
         if self._pool.values is not None:
             self._pool.values.replace(values)
-
-    def interrupt(self, reason: str) -> None:
-        """Stop every call that runs, and take no more. Any thread."""
-        self._pool.interrupt(reason)
-
-    def close(self) -> None:
-        """Give back all memory."""
-        self._pool.close()
 
     def _batch(self, export: DeclaredExport, arrays: list[pa.Array], rows: int) -> pa.Array:
         columns = [array.to_pylist() for array in arrays]

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from epochal._core.plugin.declared_exports import DeclaredColumn
-from epochal.errors import GuestError, GuestTimeoutError
+from epochal.errors import GuestTimeoutError
+from epochal.loaders.wasm.any_guest import AnyGuest, entry_point
 from epochal.loaders.wasm.columns import BadResultError, Frame, layout_of, text_room
 from epochal.loaders.wasm.interface import EXPORT_STATE, IMPORT_STATE, INIT, SHUTDOWN
 from epochal.loaders.wasm.pool import Pool
-from epochal.loaders.wasm.scalars import ScalarCaller, as_arrays, complete_rows
+from epochal.loaders.wasm.scalars import as_arrays, complete_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from epochal._core.plugin.declared_exports import DeclaredExport
     from epochal._core.plugin.manifest import Manifest
+    from epochal.errors import GuestError
     from epochal.loaders._kept_code import KeptCode
     from epochal.loaders.wasm.instance import Instance
     from epochal.loaders.wasm.limits import GuestLimits
@@ -40,20 +42,7 @@ _SMALL: Final = 1024
 _STATE: Final = DeclaredColumn("the state", "binary", nullable=False)
 
 
-class EntryPointError(Exception):
-    """A function of the plugin's life trapped, or refused: what a Python plugin's would raise."""
-
-
-@contextmanager
-def entry_point() -> Iterator[None]:
-    """Have a failure of the guest be one of its plugin's entry point."""
-    try:
-        yield
-    except GuestError as error:
-        raise EntryPointError(str(error)) from None
-
-
-class Guest(ScalarCaller):
+class Guest(AnyGuest[Pool]):
     """The WebAssembly of one generation; nothing of it runs before `open`.
 
     Args:
@@ -66,18 +55,9 @@ class Guest(ScalarCaller):
     def __init__(
         self, manifest: Manifest, content: bytes, limits: GuestLimits, kept: KeptCode | None
     ) -> None:
-        self._content: Final = content
-        self._kept: Final = kept
-        self._limits: Final = limits
-        super().__init__(manifest.exports)
-        self._pool: Final = Pool(manifest, limits)
+        super().__init__(Pool(manifest, limits), manifest.exports, content, kept)
 
     # --- the plugin's life ---------------------------------------------------------------------
-
-    def open(self) -> frozenset[str]:
-        """Compile and check the module; returns the functions that it exports. See `Pool.open`."""
-        self._pool.open(self._content, self._kept)
-        return self._pool.names
 
     def init(self, config: Mapping[str, Any]) -> None:
         """Call `epochal_init` in each instance, with the configuration as JSON.
@@ -116,14 +96,6 @@ class Guest(ScalarCaller):
         """
         with entry_point(), self._called(IMPORT_STATE) as instance:
             self._run(instance, IMPORT_STATE, [_bytes(state), _text(version)])
-
-    def interrupt(self, reason: str) -> None:
-        """Stop every call that runs, and take no more. Any thread."""
-        self._pool.interrupt(reason)
-
-    def close(self) -> None:
-        """Give back all memory."""
-        self._pool.close()
 
     # --- scalars -------------------------------------------------------------------------------
 
@@ -213,13 +185,13 @@ class Guest(ScalarCaller):
         schema: pa.Schema,
     ) -> Iterator[pa.RecordBatch]:
         state, room = bytes(export.state), _TABLE_TEXT
-        left = self._limits.max_memory
-        deadline = monotonic() + self._limits.call_timeout
+        left = self._pool.limits.max_memory
+        deadline = monotonic() + self._pool.limits.call_timeout
         number = _MORE
         while number != 0:
             left_s = deadline - monotonic()
             if left_s <= 0:
-                message = f"had more rows after {self._limits.call_timeout:g} s"
+                message = f"had more rows after {self._pool.limits.call_timeout:g} s"
                 raise GuestTimeoutError(message, plugin=self._pool.plugin, function=export.name)
             frame = Frame([_bytes(state), *arrays], export.results, _TABLE_ROWS, room)
             number = self._pool.call(instance, export.name, frame, left_s)
@@ -232,7 +204,7 @@ class Guest(ScalarCaller):
             state = frame.argument_bytes(instance, 0)
             left -= batch.nbytes + _BATCH_COST
             if left < 0:
-                limit = f"{self._limits.max_memory:,} bytes, its max_memory"
+                limit = f"{self._pool.limits.max_memory:,} bytes, its max_memory"
                 raise self._pool.error(export.name, f"returned rows of more than {limit}")
             yield batch
 
@@ -273,12 +245,12 @@ class Guest(ScalarCaller):
         raise self._pool.broken(instance, function, "asked for more room again and again")
 
     def _more_room(self, instance: Instance, function: str, number: int, room: int) -> int:
-        if not room < number <= self._limits.max_memory:
+        if not room < number <= self._pool.limits.max_memory:
             raise self._pool.broken(
                 instance,
                 function,
                 f"asked for room of {number:,} bytes and had {room:,}; expected more than that, "
-                f"and at most {self._limits.max_memory:,}, its max_memory",
+                f"and at most {self._pool.limits.max_memory:,}, its max_memory",
             )
         return number
 
@@ -293,7 +265,7 @@ class Guest(ScalarCaller):
     def _has_no_room(self, function: str) -> GuestError:
         return self._pool.error(
             function,
-            f"has no room for its arguments: it may use {self._limits.max_memory:,} bytes, or "
+            f"has no room for its arguments: it may use {self._pool.limits.max_memory:,} bytes, or "
             "what its module says; the host grants another limit with max_memory:…",
         )
 

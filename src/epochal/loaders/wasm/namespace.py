@@ -10,7 +10,7 @@ its start function. `epochal_init` runs where a Python plugin's `init` does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.plugin.candidate import NO_CONFIG, Candidate
 from epochal._core.plugin.manifest import read_manifest
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from epochal._core.plugin.artifact import Artifact
     from epochal.loaders._kept_code import KeptCode
     from epochal.loaders._module_loader import MemoryLoader
-    from epochal.loaders.wasm.component import ComponentGuest
-    from epochal.loaders.wasm.guest import Guest
+    from epochal.loaders.wasm.any_guest import AnyGuest
     from epochal.loaders.wasm.limits import GuestLimits
 
 
@@ -83,9 +82,7 @@ def open_wasm_replica(artifact: Artifact, number: int, public: str) -> WasmNames
     return WasmNamespace(candidate, number, None, public)
 
 
-def _guest(
-    candidate: Candidate, limits: GuestLimits, kept: KeptCode | None
-) -> Guest | ComponentGuest:
+def _guest(candidate: Candidate, limits: GuestLimits, kept: KeptCode | None) -> AnyGuest[Any]:
     content = candidate.artifact.files[candidate.artifact.root]
     plugin = candidate.plugin
     try:
