@@ -21,12 +21,11 @@ import hashlib
 import hmac
 import os
 import secrets
-import uuid
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
-from epochal._core.sync.durable_files import FILE_MODE
+from epochal._core.sync.durable_files import FILE_MODE, FOLDER_MODE, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,16 +72,9 @@ class KeptCode:
         Raises:
             OSError: it cannot be written.
         """
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        path = self._folder / _name(digest, compiler)
-        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
-        try:
-            with _create(unfinished) as file:
-                file.write(_mac(self._key(), digest, compiler, code) + code)
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
+        self._folder.mkdir(FOLDER_MODE, exist_ok=True)
+        content = _mac(self._key(), digest, compiler, code) + code
+        write_whole(self._folder / _name(digest, compiler), content)
 
     def trim(self) -> None:
         """Remove the files that were written first, if the folder is too large.
@@ -100,17 +92,14 @@ class KeptCode:
 
     def _key(self) -> bytes:
         path = self._folder / _KEY_FILE
-        with suppress(FileExistsError), _create(path) as file:
+        opener = partial(os.open, mode=FILE_MODE)
+        with suppress(FileExistsError), open(path, "xb", opener=opener) as file:
             file.write(secrets.token_bytes(_KEY_BYTES))
         key = path.read_bytes()
         if len(key) != _KEY_BYTES:  # cut off by a full disk: the next file makes another
             path.unlink(missing_ok=True)
             raise OSError(f"{path} was not written in full")
         return key
-
-
-def _create(path: Path) -> BinaryIO:
-    return open(path, "xb", opener=partial(os.open, mode=FILE_MODE))
 
 
 def _name(digest: str, compiler: str) -> str:

@@ -122,7 +122,7 @@ MUTANTS = (
         "indexes",
         "two writers of one file share a temporary name",
         module="epochal._core.sync.durable_files",
-        where="write_durably",
+        where="_replace",
         at="assign 0 / value",
         edit=replace("path.with_name(path.name + '.unfinished')"),
         shape="2d2728",

@@ -29,9 +29,22 @@ def write_durably(path: Path, content: bytes) -> None:
     Raises:
         OSError: the file cannot be written; no part of it is left.
     """
+    _replace(path, content, sync=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole, without a sync: after a power cut its content may be missing.
+
+    Raises:
+        OSError: the file cannot be written; no part of it is left.
+    """
+    _replace(path, content, sync=False)
+
+
+def _replace(path: Path, content: bytes, *, sync: bool) -> None:
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
-        _write(unfinished, content)
+        _write(unfinished, content, sync=sync)
         # After the sync in `_write`: renamed earlier, a crash would leave the name and no content.
         os.replace(unfinished, path)  # noqa: PTH105  the seam that tests break
     except OSError:
@@ -39,13 +52,14 @@ def write_durably(path: Path, content: bytes) -> None:
         raise
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, sync: bool) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, FILE_MODE)
     try:
         left = memoryview(content)
         while left:
             left = left[os.write(file, left) :]
-        os.fsync(file)
+        if sync:
+            os.fsync(file)
     finally:
         os.close(file)
 
