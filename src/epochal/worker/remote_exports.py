@@ -61,11 +61,7 @@ class RemoteExport:
             UnknownExportError: the epoch has no such export.
         """
         kind = kind_at(self._kind)
-        near = _sent.get((self._share, self.epoch))
-        return (near if near is not None else self._far()).find(kind, self.name)
-
-    def _far(self) -> Epoch:
-        return epochs_at(self._share, self.epoch).get(self.epoch, local=self._local)
+        return _epoch_at(self._share, self.epoch, local=self._local).find(kind, self.name)
 
     def __call__(self, /, *args: Any, **kw: Any) -> Any:
         """Call the export in this process."""
@@ -98,11 +94,19 @@ def _export(share: str, epoch: bytes, kind: str, name: str, local: bool = False)
 
 
 def _epoch(share: str, epoch: bytes) -> Epoch:
+    return _epoch_at(share, epoch.hex(), local=False)
+
+
+def _epoch_at(share: str, epoch: str, *, local: bool) -> Epoch:
     """An epoch that was sent: itself in its own process, or as this one builds it."""
-    near = _sent.get((share, epoch.hex()))
+    near = _sent.get((share, epoch))
     if near is not None:
         return near
-    return epochs_at(share, epoch.hex()).get(epoch.hex())
+    try:
+        here = epochs(share)
+    except HostError as error:  # the share cannot be reached from here
+        raise EpochUnavailableError(str(error), epoch=epoch, worker=process_name()) from error
+    return here.get(epoch, local=local)
 
 
 class RemoteKind(Mapping[str, RemoteExport]):
@@ -220,15 +224,3 @@ def epochs(share: str | PathLike[str] | Share, **options: Any) -> ProcessEpochs:
         elif options:
             raise HostError(f"{found!r} was made already; its options cannot change")
     return found
-
-
-def epochs_at(url: str, epoch: str) -> ProcessEpochs:
-    """The epochs of this process from a share, for an object that was sent here.
-
-    Raises:
-        EpochUnavailableError: the share cannot be reached from here.
-    """
-    try:
-        return epochs(url)
-    except HostError as error:
-        raise EpochUnavailableError(str(error), epoch=epoch, worker=process_name()) from error
