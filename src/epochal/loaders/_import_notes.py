@@ -18,11 +18,11 @@ The mark has no public name. Without it imports would work as ever, and go unnot
 
 from __future__ import annotations
 
-import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.side_effects import import_begins, import_ends
+from epochal.loaders._module_views import find_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,29 +30,15 @@ if TYPE_CHECKING:
 
 
 def find_noted_spec(
-    finder: object, name: str, path: Sequence[str] | None, target: ModuleType | None
+    name: str, path: Sequence[str] | None, target: ModuleType | None
 ) -> ModuleSpec | None:
-    """The spec of a module as the finders after one in `sys.meta_path` find it, noting its import.
-
-    Args:
-        finder: ours.
-        name: of the module, like the rest as the import protocol has it.
-        path: of the package.
-        target: the module to be reloaded, if one is.
-    """
-    finders: list[Any] = sys.meta_path.copy()
-    for other in finders:
-        find_spec = getattr(other, "find_spec", None)
-        if other is finder or find_spec is None:
-            continue
-        spec: ModuleSpec | None = find_spec(name, path, target)
-        if spec is not None:
-            if type(spec) is ModuleSpec and not isinstance(spec.loader, type):
-                if isinstance(spec.loader, ExtensionFileLoader):
-                    spec.loader = _NotedLoader(spec.loader)  # type: ignore[assignment]  # duck-typed
-                spec.__class__ = _NotedSpec  # the modules built in have classes as loaders
-            return spec
-    return None
+    """The spec of a module that is no plugin's, noting its import; see `find_elsewhere`."""
+    spec = find_elsewhere(name, path, target)
+    if type(spec) is ModuleSpec and not isinstance(spec.loader, type):
+        if isinstance(spec.loader, ExtensionFileLoader):
+            spec.loader = _NotedLoader(spec.loader)  # type: ignore[assignment]  # duck-typed
+        spec.__class__ = _NotedSpec  # the modules built in have classes as loaders
+    return spec
 
 
 class _NotedSpec(ModuleSpec):

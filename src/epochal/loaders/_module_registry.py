@@ -26,7 +26,7 @@ from epochal._core.generation.kind import forget_marks_of
 from epochal._core.introspect.object_names import MODULE_OF_NAME
 from epochal._core.sync.forks import free_in_child
 from epochal.loaders._import_notes import find_noted_spec
-from epochal.loaders._module_views import add_space, find_made, find_view, remove_space
+from epochal.loaders._module_views import OURS, add_space, find_made, find_view, remove_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -49,8 +49,7 @@ class Finder:
     It is the first of the finders, so that it also notes the imports of all other modules.
     """
 
-    finds_plugins: ClassVar = True
-    """Tells it from the others, where these are asked whether a name is free."""
+    finds_plugins: ClassVar = OURS
 
     @staticmethod
     def find_spec(
@@ -60,7 +59,7 @@ class Finder:
         namespace = _namespaces.get(root_of(name))
         if namespace is not None:
             return namespace.find_spec(name) or find_made(namespace, name)
-        spec = find_view(name) or find_noted_spec(Finder, name, path, target)
+        spec = find_view(name) or find_noted_spec(name, path, target)
         if name in AFTER_IMPORT and spec is not None and spec.loader is not None:
             spec.loader = _LoaderWithCall(spec.loader, AFTER_IMPORT[name])  # type: ignore[assignment]  # duck-typed
         return spec

@@ -38,7 +38,7 @@ from epochal._core.generation.generation import calling
 from epochal._core.introspect.object_names import MODULE_OF_NAME, PublicView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from epochal._core.plugin.artifact import Artifact
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 _spaces: Final[dict[str, tuple[PythonNamespace, ...]]] = {}
 """Public root name -> the namespaces of that name, oldest first."""
+
+OURS: Final = object()
+"""What our finder has as `finds_plugins`: tells it from the others, where these are asked."""
 
 _CALLS_AT_MOST: Final = 3
 """How far below the look-up a view may be read, in calls, and still count as its."""
@@ -57,24 +60,31 @@ def public_root(plugin: str, artifact: Artifact) -> str:
         return plugin
     if plugin in sys.modules:
         return f"{plugin}@plugin"
-    spec = _find_elsewhere(plugin)
+    spec = find_elsewhere(plugin)
     # A folder without code has no origin, and the plugin's own file may lie on the path.
     if spec is None or spec.origin is None or _is_own_file(spec.origin, artifact):
         return plugin
     return f"{plugin}@plugin"
 
 
-def _find_elsewhere(name: str) -> ModuleSpec | None:
-    """The spec of a module that is no plugin's.
+def find_elsewhere(
+    name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+) -> ModuleSpec | None:
+    """The spec of a module that is no plugin's, from all finders but ours.
 
     `importlib.util.find_spec` would ask our own finder, which asks all others, and then these.
+
+    Args:
+        name: of the module, like the rest as the import protocol has it.
+        path: of the package.
+        target: the module to be reloaded, if one is.
     """
     finders: list[Any] = sys.meta_path.copy()
     for finder in finders:
         find_spec = getattr(finder, "find_spec", None)
-        if find_spec is None or getattr(finder, "finds_plugins", False):
+        if find_spec is None or getattr(finder, "finds_plugins", None) is OURS:
             continue
-        spec: ModuleSpec | None = find_spec(name, None, None)
+        spec: ModuleSpec | None = find_spec(name, path, target)
         if spec is not None:
             return spec
     return None
