@@ -82,7 +82,12 @@ def wasm_root(names: Collection[str]) -> str | None:
     """The WebAssembly module of a folder; None for a Python package or another folder."""
     if PACKAGE_ROOT in names or PACKAGE_MANIFEST not in names:
         return None
-    return min((name for name in names if name.endswith(WASM) and "/" not in name), default=None)
+    return next(iter(wasm_modules(names)), None)
+
+
+def wasm_modules(names: Iterable[str]) -> list[str]:
+    """The `.wasm` files that lie in a folder itself, in order; a plugin has one."""
+    return sorted(name for name in names if name.endswith(WASM) and "/" not in name)
 
 
 def read_artifact(source: str | os.PathLike[str]) -> Artifact:

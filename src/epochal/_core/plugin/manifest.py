@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from packaging.version import InvalidVersion, Version
 
-from epochal._core.plugin.artifact import PACKAGE_MANIFEST, WASM, shown
+from epochal._core.plugin.artifact import PACKAGE_MANIFEST, shown, wasm_modules
 from epochal._core.plugin.capabilities import is_capability
 from epochal.errors import ArtifactError, ManifestError, format_error
 
@@ -248,9 +248,9 @@ class _Reader:
         """The manifests in the custom sections of a WebAssembly module."""
         from epochal._core.plugin.wasm_sections import MANIFEST_SECTION, embedded_manifests
 
-        modules = [name for name in self._artifact.files if name.endswith(WASM) and "/" not in name]
+        modules = wasm_modules(self._artifact.files)
         if len(modules) > 1:
-            self._faults.append(f"{self.place}: has several modules, {', '.join(sorted(modules))}")
+            self._faults.append(f"{self.place}: has several modules, {', '.join(modules)}")
         content = self._artifact.files[self._artifact.root]
         try:
             sections = embedded_manifests(content)
