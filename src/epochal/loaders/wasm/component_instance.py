@@ -47,8 +47,8 @@ class ComponentInstance(GuestStore):
         limits: what it may use.
 
     Raises:
-        CallStoppedError: a start function trapped, or did not return in time.
-        wasmtime.WasmtimeError: it cannot be instantiated within the limits.
+        CallStoppedError: it exceeds the limits, or a start function trapped or did not return in
+            time.
 
     Attributes:
         is_broken: whether it cannot be entered any more.
