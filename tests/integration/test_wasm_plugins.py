@@ -470,9 +470,7 @@ def test_a_module_that_does_not_fit_is_refused_and_changes_nothing(rt, case):
         content = artifact.files["geo.wasm"] + body
         artifact = Artifact("geo", {"geo.wasm": content})
     else:
-        memory = "" if "import" in body else '(memory (export "memory") 1)'
-        extra = '(memory (export "memory") 1)' if not memory else ""
-        artifact = plugin(body + extra, SIGNATURE, memory=memory) if memory else packed_import(body)
+        artifact = packed_import(body) if "import" in body else plugin(body, SIGNATURE)
     with pytest.raises(error, match=message):
         rt.reload("geo", artifact, grants=grants)
     assert rt.epoch is before
