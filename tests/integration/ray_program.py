@@ -53,6 +53,14 @@ def call(function, x):
     return function(x)
 
 
+def is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def main(folder: Path, queries: int, rows: int, parts: int) -> dict:
     files = []
     for n in range(parts):
@@ -111,6 +119,24 @@ def main(folder: Path, queries: int, rows: int, parts: int) -> dict:
         else:
             found["refused"] = False
         found["serves"] = rt.epoch[scalar]["geo.f"](0)
+        once = folder / "failed"
+        fails_once = f"""import os
+if os.getpid() != {os.getpid()}:
+    try: os.close(os.open({str(once)!r}, os.O_CREAT | os.O_EXCL))
+    except FileExistsError: pass
+    else: raise RuntimeError('not in this worker')
+"""
+        rt.reload("geo", plugin(1002, fails_once))
+        [(version, _, count)] = query(rt, part=PART, final=FINAL, files=files).rows()
+        found["replaced"] = (version, count) == (1002, total)
+        said = [hold for hold in rt.cluster.holds() if "not in this worker" in hold.error]
+        found["replaced_said"] = [int(h.worker.rpartition(":")[2]) for h in said]
+        found["replaced_ended"] = [not is_alive(p) for p in found["replaced_said"]]
+        rt.reload("geo", plugin(1003, here))
+        try:
+            query(rt, part=PART, final=FINAL, files=files)
+        except EpochUnavailableError as error:
+            found["nowhere"] = "not on workers" in str(error)
     return found
 
 

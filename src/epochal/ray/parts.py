@@ -92,11 +92,15 @@ def query(
             for n, file in enumerate(files)
         }
         tables: dict[int, pa.Table] = {}
-        while waiting:
-            [ready], _ = ray.wait(list(waiting), num_returns=1)
-            tables[waiting.pop(ready)] = _got(ready)
-            if progress is not None:
-                progress(len(tables), len(files))
+        try:
+            while waiting:
+                [ready], _ = ray.wait(list(waiting), num_returns=1)
+                tables[waiting.pop(ready)] = _got(ready)
+                if progress is not None:
+                    progress(len(tables), len(files))
+        finally:
+            for left in waiting:  # after an error, or Ctrl-C
+                ray.cancel(left)
         with Database(rt) as db:
             db.register("parts", pa.concat_tables(tables[n] for n in sorted(tables)))
             table = db.query(final, epoch=lease.epoch).to_table()
@@ -153,7 +157,8 @@ def _got(ref: Any, timeout: float | None = None) -> Any:
 
 @ray.remote(max_retries=_RETRIES)
 def _run_part(share: str, epoch: str, sql: str, file: str) -> pa.Table:
-    here = epochs(share).get(epoch)
+    # A process that cannot load it ends, and Ray runs the part again in another.
+    here = epochs(share).get_or_exit(epoch)
     # As many threads as Ray gave processors: its other workers have the rest.
     given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
     # Of a runtime without plugins: the functions are the epoch's.

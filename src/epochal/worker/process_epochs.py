@@ -20,7 +20,10 @@ first and then ever more rarely, so that ten thousand workers do not ask all the
 
 from __future__ import annotations
 
+import math
+import os
 import random
+import sys
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -48,7 +51,7 @@ from epochal.errors import (
     ShareError,
 )
 from epochal.loaders.languages import loaders_for
-from epochal.share.heartbeat import LEASE_S, Presence, leases_of, process_name
+from epochal.share.heartbeat import LEASE_S, Presence, leases_of, process_name, said_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
 _SOON_S: Final = 0.25
 _RARELY_S: Final = 30.0
 _ERRORS_KEPT: Final = 8
+_TRY_AGAIN: Final = 75
+"""The exit code of a process that ends for another to try: EX_TEMPFAIL of sysexits.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,44 @@ class ProcessEpochs:
             if is_mine:
                 return self._build(key, future)
             future.result()  # raises what the builder's caller gets
+
+    def get_or_exit(self, epoch: str, *, local: bool = False, tries: int = 3) -> Epoch:
+        """As `get`, but a process in which a plugin does not load ends: its engine starts another.
+
+        For a task that its engine runs again when the process dies: a fresh process, perhaps on
+        another machine, may load what this one cannot. Before it ends, with exit code 75, the share
+        has the reason (`Cluster.holds`). The error is raised, and nothing ends, once so many
+        processes have failed, or where no other would know of it: the share cannot be had.
+
+        Args:
+            epoch: its id.
+            local: as for `get`.
+            tries: how many processes may fail to load this epoch before the error is raised.
+
+        Raises:
+            EpochUnavailableError: as `get`.
+        """
+        try:
+            return self.get(epoch, local=local)
+        except EpochUnavailableError as error:
+            if error.plugin is None or self._failed_to_load(epoch) >= tries:
+                raise
+            print(f"epochal: ends, for another process to try: {error}", file=sys.stderr)
+            sys.stderr.flush()
+        # Not SystemExit: engines catch it, and then keep the process.
+        os._exit(_TRY_AGAIN)
+
+    def _failed_to_load(self, epoch: str) -> float:
+        """How many processes could not load an epoch, this one among them, by what they say."""
+        try:
+            self._presence.write()
+            workers = list(said_in(self.share, "workers"))
+        except ShareError:
+            return math.inf
+        return sum(
+            any(held["epoch"] == epoch and held.get("error") for held in said["holds"])
+            for said in workers
+        )
 
     def _build(self, key: _Key, future: Future[Epoch]) -> Epoch:
         """Build an epoch that other threads may wait for."""

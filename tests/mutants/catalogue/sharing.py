@@ -106,4 +106,15 @@ MUTANTS = (
         shape="00d103",
         test=WORKER + "test_what_belongs_to_one_process_stays_there",
     ),
+    Mutant(
+        "worker.says-why-it-ends",
+        "a worker",
+        "a process that cannot load an epoch ends though the share does not have the reason",
+        module="epochal.worker.process_epochs",
+        where="ProcessEpochs._failed_to_load",
+        at="return 0 / value",
+        edit=replace("0.0"),
+        shape="438132",
+        test=WORKER + "test_no_process_ends_in_vain",
+    ),
 )

@@ -1,6 +1,10 @@
 """Any process runs any epoch, from its id: built once, kept while it is needed, and gone after."""
 
+import builtins
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
@@ -14,14 +18,19 @@ from epochal.errors import (
     HostError,
     LocalExportError,
     RuntimeClosedError,
+    ShareError,
     UnknownExportError,
 )
 from epochal.kinds import scalar, service
 from epochal.share import Share
+from epochal.share.heartbeat import process_name
 from epochal.worker import ProcessEpochs, epochs
 
 V1 = "@tool\ndef f(): return 1\n"
 V2 = "@tool\ndef f(): return 2\n"
+PICKY = """import builtins
+if hasattr(builtins, "worker_fails"): raise RuntimeError("not here")
+"""
 SERVICE = "from epochal.kinds import service\n@service\nclass s:\n    def n(self): return 1\n"
 
 
@@ -63,8 +72,6 @@ def test_a_worker_builds_an_epoch_from_its_id(host, worker, plugins):
 
 
 def test_many_threads_build_an_epoch_once(host, worker, plugins, monkeypatch):
-    import builtins
-
     loads = []
     monkeypatch.setattr(builtins, "worker_loads", loads, raising=False)
     host.load(plugins.write("geo", "import builtins\nbuiltins.worker_loads.append(1)\n" + V1))
@@ -159,20 +166,69 @@ def test_a_worker_without_a_distribution_says_which(host, worker, plugins, monke
 
 
 def test_a_plugin_that_does_not_load_here_is_reported(host, worker, plugins, monkeypatch):
-    import builtins
-
-    code = "import builtins\nif builtins.worker_fails: raise RuntimeError('not here')\n"
-    monkeypatch.setattr(builtins, "worker_fails", False, raising=False)
-    host.load(plugins.write("geo", code + V1))
-    monkeypatch.setattr(builtins, "worker_fails", True)
+    host.load(plugins.write("geo", PICKY + V1))
+    monkeypatch.setattr(builtins, "worker_fails", True, raising=False)
     with pytest.raises(EpochUnavailableError, match="not here") as raised:
         worker.get(host.epoch.id)
     assert raised.value.plugin == "geo"
     until(lambda: [h for h in host.cluster.holds() if "not here" in h.error])
     assert host.cluster.holding(host.epoch.generation("geo")) == ()
-    monkeypatch.setattr(builtins, "worker_fails", False)
+    monkeypatch.delattr(builtins, "worker_fails")
     assert worker.get(host.epoch.id)[tool]["geo.f"]() == 1
     until(lambda: host.cluster.holding(host.epoch.generation("geo")))
+
+
+FAILS = """
+import builtins, sys
+builtins.worker_fails = True
+from epochal.worker import epochs
+epochs(sys.argv[1]).get_or_exit(sys.argv[2], tries=2)
+"""
+
+
+def test_a_process_that_cannot_load_says_so_and_ends(url, host, plugins, monkeypatch):
+    host.load(plugins.write("geo", PICKY + V1))
+    done = subprocess.run(
+        [sys.executable, "-c", FAILS, url, host.epoch.id],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 75, done.stderr
+    assert "ends, for another process to try: epoch" in done.stderr
+    [hold] = [hold for hold in host.cluster.holds() if hold.error]
+    assert (hold.epoch, hold.worker == process_name()) == (host.epoch.id, False)
+    assert "not here" in hold.error
+    monkeypatch.setattr(builtins, "worker_fails", True, raising=False)
+    with (
+        ProcessEpochs(Share(url)) as worker,
+        pytest.raises(EpochUnavailableError, match="not here"),  # the second of two tries
+    ):
+        worker.get_or_exit(host.epoch.id, tries=2)
+
+
+@pytest.mark.parametrize("case", ["loads", "is not in the share", "cannot be said"])
+def test_no_process_ends_in_vain(host, worker, plugins, monkeypatch, case):
+    host.load(plugins.write("geo", PICKY + V1))
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    if case == "loads":
+        assert worker.get_or_exit(host.epoch.id)[tool]["geo.f"]() == 1
+    elif case == "is not in the share":
+        with pytest.raises(EpochUnavailableError, match=case):
+            worker.get_or_exit("0" * 64)
+    else:
+        monkeypatch.setattr(builtins, "worker_fails", True, raising=False)
+        monkeypatch.setattr(worker.share.files.__class__, "write", raise_full)
+        with pytest.raises(EpochUnavailableError, match="not here"):
+            worker.get_or_exit(host.epoch.id)
+    assert not ended
+
+
+def raise_full(*_):
+    raise ShareError("full", path="")
 
 
 def test_what_belongs_to_one_process_stays_there(host, worker, plugins):
