@@ -60,6 +60,8 @@ PATTERNS = [
     "((((a?)?)?)?)*",
     "\\\\d+|\\\\w+",
 ]
+GAPS = [" ", "\t\n", "/**/", "/* a */ ", "--\n", "/*/**/*/", "/*", "*/", "$a$ ", "$1 ", "''", "e'"]
+GAPS += ['"', "'", "`", ". ", "a.", "a/**/.", "a/* */ ", "a ", "1.", "\\", "{", ";", "\u00a0", "\0"]
 
 
 class Texts:
@@ -76,6 +78,7 @@ class Texts:
         """One text."""
         forms = [self._nested, self._chain, self._tables, self._joins, self._windows]
         forms += [self._series, self._literals, self._patterns, self._grouped, self._sets]
+        forms += [self._gaps]
         return self._random.choice(forms)()
 
     def _nested(self) -> str:
@@ -156,6 +159,15 @@ class Texts:
     def _sets(self) -> str:
         word = self._random.choice([" UNION ALL ", " UNION ", " INTERSECT ", " EXCEPT "])
         return word.join(["SELECT a FROM t"] * self._upto(200))
+
+    def _gaps(self) -> str:
+        """Comments, blanks or openings, a few or ten thousand, between two words or all."""
+        words = ["SELECT", "geo.double", "(t", ".", "a)", ",", "b", "FROM", "t", "WHERE", "a"]
+        gap = self._random.choice(GAPS) * self._upto(10 ** self._random.randint(0, 4))
+        if self._random.random() < 0.5:
+            return gap.join(words) if len(gap) < 10_000 else f" {gap} ".join(words[:3])
+        words.insert(self._upto(len(words)), gap)
+        return " ".join(words)
 
     def _upto(self, most: int) -> int:
         return self._random.randint(1, most)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from epochal.server.responses import Exchange
     from epochal.server.schemas import RequestStruct
 
-_TAG: Final = re.compile(r"""\s*(?:(?P<weak>W/)?"(?P<id>[^"\s]*)"|(?P<bare>[^",\s]+))?\s*(?:,|$)""")
+_TAG: Final = re.compile(
+    r"""\s*+(?:(?P<weak>W/)?"(?P<id>[^"\s]*+)"|(?P<bare>[^",\s]++))?+\s*+(?:,|$)"""
+)
 _QUALITY: Final = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 _WHOLE: Final = re.compile(rb"(-?\d+)\.0+")
 CONFIG_HEADER: Final = "Epochal-Config"
@@ -267,8 +269,12 @@ def read_if_match(request: Request) -> list[str] | None:
     text = ",".join(lines)
     if not lines or text.strip() == "*":
         return None
-    matches = list(_TAG.finditer(text))
-    tags = [(tag["id"] or tag["bare"], tag["weak"]) for tag in matches if tag["id"] or tag["bare"]]
-    if not tags or "".join(tag[0] for tag in matches) != text:
+    tags: list[tuple[str, str | None]] = []
+    position = 0
+    while (match := _TAG.match(text, position)) is not None and position < len(text):
+        position = match.end()
+        if identity := match["id"] or match["bare"]:
+            tags.append((identity, match["weak"]))
+    if not tags or match is None:
         bad_request("If-Match must be * or a list of epoch ids in quotes")
     return [tag for tag, is_weak in tags if not is_weak]

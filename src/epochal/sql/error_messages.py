@@ -32,6 +32,10 @@ _UNEQUAL: Final = re.compile(
 )
 _CSV_FILE: Final = re.compile(r"processing CSV file (\S+) caused")
 
+_LONGEST: Final = 4000
+"""Characters of a message; the engine quotes texts of any length, which its reader has already."""
+_END: Final = 500
+
 _EXHAUSTED: Final = "Resources exhausted: "
 
 _TABLES: Final = {"table_function": "a table function", "index": "an index"}
@@ -90,6 +94,8 @@ def _unknown(name: str, where: str, index: FunctionIndex, calls: Iterable[str]) 
 
 def clean(message: str) -> str:
     """The engine's message as one line, without the prefixes of its layers."""
+    if len(message) > _LONGEST:  # and searching a text of 100,000 spaces would take a minute
+        message = f"{message[: _LONGEST - _END]} … {message[-_END:]}"
     text = _REPORT.sub("", message).strip()
     if parser := _PARSER.search(text):
         return f"syntax error: {parser[1]}".replace('\\"', '"')

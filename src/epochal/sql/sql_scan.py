@@ -20,24 +20,25 @@ from typing import Final
 
 from epochal.sql.complexity import MAX_ESTIMATE, DepthCounter
 
-_SPACE: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
-_NAME: Final = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")*"|`(?:[^`]|``)*`)'
+# Possessive: a text of a hundred bytes must not have a thousand ways to be read.
+_NAME: Final = r'(?:[^\W\d][\w$]*+|"(?:[^"]|"")*+"|`(?:[^`]|``)*+`)'
 
 _TOKEN: Final = re.compile(
     rf"""
-      [eE]'(?:[^'\\]|''|\\.)*'                                   # a string with escapes
-    | '(?:[^']|'')*'
-    | --[^\n]*
-    | \$(?P<tag>(?:[^\W\d]\w*)?)\$ .*? \$(?P=tag)\$              # a dollar-quoted string
+      [eE]'(?:[^'\\]|''|\\.)*+'                                  # a string with escapes
+    | '(?:[^']|'')*+'
+    | (?P<line>--[^\n]*+)
+    | (?P<dollar>\$(?:[^\W\d]\w*+)?\$)                          # opens a dollar-quoted string
     | (?P<comment>/\*)
-    | \$(?P<parameter>\w+)
-    | (?P<name>{_NAME}(?:{_SPACE}\.{_SPACE}{_NAME})*)(?P<call>(?={_SPACE}\())?
-    | (?P<number>\d[\w.]*)
+    | \$(?P<parameter>\w++)
+    | (?P<name>{_NAME}(?:\s*+\.\s*+{_NAME})*+)
+    | (?P<dot>\.)
+    | (?P<number>\d[\w.]*+)
     | (?P<sign>[<>!=|:][<>=|:]|[-+*/%<>=!~|&^\#@:?,;()\[\]{{}}])
     """,
     re.DOTALL | re.VERBOSE,
 )
-_PART: Final = re.compile(rf"{_SPACE}({_NAME}){_SPACE}\.?", re.DOTALL)
+_PART: Final = re.compile(_NAME)
 _COMMENT: Final = re.compile(r"/\*|\*/")
 _LONGEST_CACHED: Final = 10_000
 """Longer texts are not cached."""
@@ -91,21 +92,66 @@ def _scan(sql: str) -> Scan:
     calls: list[Call] = []
     parameters: set[str] = set()
     position = 0
+    name = _OpenName()
     while (match := _TOKEN.search(sql, position)) is not None:
         position = match.end()
         if match["comment"]:
             position = _end_of_comment(sql, position)
-        elif match["parameter"]:
-            parameters.add(match["parameter"])
-        elif match["sign"]:
-            depth.sign(match["sign"])
+        elif match["line"]:
+            continue
         elif match["name"]:
             depth.word(match["name"])
-            if match["call"] is not None and "." in (call := _call(match)).name:
-                calls.append(call)
+            name.add(match)
+        elif match["dot"]:
+            name.dot()
         else:
-            depth.word("")
+            if match["sign"] == "(" and (call := name.call()) is not None:
+                calls.append(call)
+            name.end()
+            if match["sign"]:
+                depth.sign(match["sign"])
+            elif match["parameter"]:
+                parameters.add(match["parameter"])
+            else:
+                depth.word("")
+            if match["dollar"]:
+                end = sql.find(match["dollar"], position)
+                position = end + len(match["dollar"]) if end >= 0 else len(sql)
     return Scan(tuple(calls), frozenset(parameters), depth.explains, depth.estimate > MAX_ESTIMATE)
+
+
+class _OpenName:
+    """The name that the scan is at, whose parts may have comments between them."""
+
+    __slots__ = ("_end", "_follows_dot", "_parts", "_start")
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._follows_dot = False
+        self._start = self._end = 0
+
+    def add(self, match: re.Match[str]) -> None:
+        """Go on with these parts after a dot, or begin a name with them."""
+        if not self._follows_dot:
+            self._parts, self._start = [], match.start()
+        self._parts += _PART.findall(match["name"])
+        self._end, self._follows_dot = match.end(), False
+
+    def dot(self) -> None:
+        """Expect another part."""
+        self._follows_dot = bool(self._parts)
+
+    def end(self) -> None:
+        """Another token follows: the name is over."""
+        self._parts, self._follows_dot = [], False
+
+    def call(self) -> Call | None:
+        """The call that a parenthesis makes of the name, if it has several parts."""
+        name = ".".join(map(_unquote, self._parts))
+        if "." not in name or self._follows_dot:
+            return None
+        folded = ".".join(_unquote(p) if p[0] in '"`' else p.lower() for p in self._parts)
+        return Call(self._start, self._end, name, folded)
 
 
 def may_name(sql: str, name: str) -> bool:
@@ -132,16 +178,6 @@ def _end_of_comment(sql: str, position: int) -> int:
         depth += 1 if match[0] == "/*" else -1
         position = match.end()
     return position
-
-
-def _call(match: re.Match[str]) -> Call:
-    parts = _PART.findall(match["name"])
-    return Call(
-        match.start("name"),
-        match.end("name"),
-        ".".join(_unquote(part) for part in parts),
-        ".".join(_unquote(part) if part[0] in '"`' else part.lower() for part in parts),
-    )
 
 
 def _unquote(part: str) -> str:

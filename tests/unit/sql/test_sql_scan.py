@@ -16,6 +16,8 @@ def names(sql):
         ("SELECT geo . f (x), a.b.c(1)", ["geo.f", "a.b.c"]),
         ("SELECT geo.f/* why */(x)", ["geo.f"]),
         ("SELECT geo.f -- why\n (x)", ["geo.f"]),
+        ('SELECT geo/* a */. /* b /* c */ */"f" -- d\n/**/(x), 1. geo(x)', ["geo.f"]),
+        ("SELECT geo./**/(x), geo, f(x), geo 1 .f(x), .f(x)", []),
         ('SELECT "geo"."f"(x), "geo.f"(x), `geo.f`(x)', ["geo.f", "geo.f", "geo.f"]),
         ("SELECT geo.f(units.g(x))", ["geo.f", "units.g"]),
         ("SELECT count(*), sum(x)", []),
