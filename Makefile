@@ -125,10 +125,10 @@ $(STAMP): pyproject.toml Makefile | $(PY)
 # Only what the demonstration needs, with pip's own bars: a newcomer watches it. Modules are compiled
 # when they are imported, since most of them never are; the project itself is not built.
 $(DEMO): pyproject.toml Makefile | $(PY)
-	@echo "installing the query engine for the demonstration: 350 MB, once, into $(VENV)"
+	@echo "installing the query engine for the demonstration: 380 MB, once, into $(VENV)"
 	@$(PY) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	extras = project["optional-dependencies"]; print(*project["dependencies"], \
-	*(each for each in extras["sql"] + extras["cli"] if "epochal" not in each), sep="\n")' \
+	*(each for each in extras["sql"] + extras["cli"] + extras["wasm"] if "epochal" not in each), sep="\n")' \
 	  > $(VENV)/demo.txt
 	@$(PY) -m pip install --disable-pip-version-check --no-compile -r $(VENV)/demo.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \

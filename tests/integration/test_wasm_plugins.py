@@ -556,6 +556,38 @@ def test_init_gets_the_configuration_in_each_instance(rt):
     assert f(1) == 8  # in a new instance
 
 
+def test_init_gets_the_generation_and_those_that_it_is_linked_to(rt, plugins):
+    # `told` returns what a column of epochal_init's had as its texts.
+    body = (
+        """(global $n (mut i32) (i32.const 0))"""
+        + function(
+            "epochal_init",
+            """(memory.copy (i32.const 64) (i32.load offset=28 (local.get $in)) (i32.const 5))
+            (memory.copy (i32.const 69) (i32.load offset=48 (local.get $in)) (i32.const 10))
+            (global.set $n (i32.load offset=40 (local.get $in))) (i32.const 0)""",
+        )
+        + function(
+            "told",
+            """(i32.store (i32.load offset=12 (local.get $out)) (i32.const 0))
+            (i32.store offset=4 (i32.load offset=12 (local.get $out)) (i32.const 15))
+            (memory.copy (i32.load offset=8 (local.get $out)) (i32.const 64) (i32.const 15))
+            (i32.const 0)""",
+        )
+        + function(
+            "rows",
+            """(i64.store (i32.load offset=8 (local.get $out))
+            (i64.extend_i32_u (global.get $n))) (i32.const 0)""",
+        )
+    )
+    for name, version in (("units", "1.0"), ("miles", "2.1")):
+        rt.load(plugins.write(name, "", version=version))
+    told = 'told = "(a: int64) -> utf8"\nrows = "(a: int64) -> int64"'
+    rt.load(plugin(body, told, head='requires = ["units", "miles"]'))
+    rt.reload("miles")
+    assert rt.epoch[scalar]["geo.told"](0) == "1.0#1" + "1.0#0" + "2.1#1"
+    assert rt.epoch[scalar]["geo.rows"](0) == 2
+
+
 def test_a_trap_in_shutdown_is_reported_and_stops_nothing(rt):
     rt.load(plugin(function("epochal_shutdown", "(unreachable)") + SAME, SIGNATURE_SAME))
     cutover = rt.remove("geo")

@@ -36,15 +36,16 @@ def steps(tmp_path_factory):
 def test_only_what_the_demonstration_needs_is_installed(steps):
     assert "--group" not in steps
     assert steps.count(" -m pip install ") == 2
-    assert "350 MB" in steps
-    assert steps.index("350 MB") < steps.index(" -m pip install ")
+    assert "380 MB" in steps
+    assert steps.index("380 MB") < steps.index(" -m pip install ")
     assert steps.rstrip().endswith("-m epochal.cli demo")
     assert re.search(r"pip install (?!.*--quiet).* -r ", steps), "with pip's progress"
 
 
 def test_the_demonstration_needs_no_extra_but_the_command(steps):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = project["optional-dependencies"]["sql"] + project["optional-dependencies"]["cli"]
+    extras = project["optional-dependencies"]
+    needed = extras["sql"] + extras["cli"] + extras["wasm"]
     assert {re.split(r"\W", each)[0] for each in needed} <= {
         "datafusion",
         "epochal",
@@ -52,4 +53,5 @@ def test_the_demonstration_needs_no_extra_but_the_command(steps):
         "pyarrow",
         "rich",
         "typer",
+        "wasmtime",
     }

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pyarrow.compute as pc
 
+from epochal.demo.questions import LENGTHS
+from epochal.demo.releases import is_wasm
 from epochal.demo.witness import UsedTooLateError
 from epochal.errors import QueryError
 
@@ -145,6 +147,9 @@ class Lane:
     The counts are `operations` (ended in any way except `absences`), `flights` (rows whose stamps
     were compared), `overtaken` (ended whole on an epoch that had been replaced), `failed` (raised),
     `mixed` (rows disagree about the generation that computed them) and `used_after_shutdown`.
+
+    `lengths_ms` are the times of the queries about lengths while plugins change, apart for those
+    whose `geo` was WebAssembly.
     """
 
     name: str
@@ -152,6 +157,7 @@ class Lane:
     epoch: int | None = None  # that its last query was planned in; None before the first
     counts: Counter[str] = field(default_factory=Counter)
     took_ms: dict[Phase, list[float]] = field(default_factory=lambda: {p: [] for p in Phase})
+    lengths_ms: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
     claims: set[Claim] = field(default_factory=set)
     absences: list[Absence] = field(default_factory=list)  # queries without their function
     faults: deque[str] = field(default_factory=lambda: deque(maxlen=5))  # the last few, in words
@@ -183,7 +189,10 @@ class Lane:
             seen, epoch = operation.seen, operation.epoch
             overtaken = int(epoch != rt.epoch.number)
             self.counts.update(operations=1, flights=seen.flights, overtaken=overtaken)
-            self.took_ms[phase].append((perf_counter() - started) * 1000.0)
+            took_ms = (perf_counter() - started) * 1000.0
+            self.took_ms[phase].append(took_ms)
+            if phase is Phase.CHANGES and question.plugins == LENGTHS:
+                self.lengths_ms[is_wasm(seen.promised["geo"])].append(took_ms)
             self.claims.add((epoch, frozenset(seen.promised.items())))
             if seen.faults:
                 self.counts.update(mixed=1)

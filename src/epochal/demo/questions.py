@@ -25,6 +25,9 @@ class Question:
     sql: str
 
 
+LENGTHS: Final = frozenset({"geo", "units"})
+"""The plugins of a question about lengths."""
+
 _PLACES: Final = "o.lat, o.lon, d.lat, d.lon"
 _STAMPS: Final = "by_geo, by_units, by_units_via_geo"
 _A_DAY: Final = "f.month = $month AND f.day = $day"
@@ -47,7 +50,7 @@ def _stamped(where: str) -> str:
 def _by_length(keys: str, figure: str) -> Question:
     """A figure of the lengths of a day's flights, grouped by `keys`, the largest first."""
     return Question(
-        frozenset({"geo", "units"}),
+        LENGTHS,
         f"""
     SELECT {keys}, {_STAMPS}, count(*) AS flights, {figure} AS figure, max({_GAP}) AS gap
     FROM {_stamped(_A_DAY)}
@@ -85,7 +88,7 @@ EMISSIONS: Final = Question(
 
 # Nearly every flight with its distance, read slowly
 EVERY_FLIGHT: Final = Question(
-    frozenset({"geo", "units"}),
+    LENGTHS,
     f"""
     SELECT flight, tailnum, units.length(km) AS far, 1 AS flights, {_GAP} AS gap, {_STAMPS}
     FROM {_stamped("f.month <> $month AND f.day <> $day")}""",

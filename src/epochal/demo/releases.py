@@ -2,7 +2,8 @@
 
 A round has everything that can happen to plugins: single reloads, two plugins that only fit
 together in one change, releases that must be refused for four different reasons, a plugin that is
-removed and comes back. A release that ends otherwise than it must fails the demonstration.
+removed and comes back, and one that is WebAssembly in its third version. A release that ends
+otherwise than it must fails the demonstration.
 
 A release waits until the one before is published, and so finds the versions that it was written
 for, but not until the old generations have drained: drains overlap, as in a service with queries of
@@ -18,8 +19,15 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from epochal.artifact import Artifact, read_artifact
-from epochal.errors import EpochalError, InitError, LinkError, RequiredByError, VersionConflictError
+from epochal.artifact import Artifact, embed_manifest, read_artifact
+from epochal.errors import (
+    EpochalError,
+    InitError,
+    LinkError,
+    MissingDependencyError,
+    RequiredByError,
+    VersionConflictError,
+)
 from epochal.events import ChangeCommitted, ChangeFailed
 
 if TYPE_CHECKING:
@@ -43,6 +51,15 @@ _EDITS: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
 }  # fmt: skip
 
 
+WASM_VERSION: Final = "3.0.0"
+"""The version of `geo` that is WebAssembly; all else is Python."""
+
+
+def is_wasm(stamp: str) -> bool:
+    """Whether the generation of `geo` with this stamp is WebAssembly."""
+    return stamp.partition("#")[0] == WASM_VERSION
+
+
 def edited(path: Path, edits: Mapping[str, str]) -> Artifact:
     """The plugin at a path, with each old text replaced by the new one."""
     first = read_artifact(path)
@@ -57,11 +74,31 @@ def edited(path: Path, edits: Mapping[str, str]) -> Artifact:
 
 @cache
 def source(plugin: str, version: str) -> Artifact:
-    """One version of a plugin of the demonstration."""
+    """One version of a plugin of the demonstration.
+
+    Raises:
+        MissingDependencyError: it is WebAssembly, and what assembles and runs that is not there.
+    """
+    if (plugin, version) == ("geo", WASM_VERSION):
+        return _assembled(_FOLDER / "geo_wasm")
     package = _FOLDER / plugin
     path = package if package.is_dir() else package.with_suffix(".py")
     edits = _EDITS.get((plugin, version), {})
     return edited(path, {'version = "1.0.0"': f'version = "{version}"', **edits})
+
+
+def _assembled(folder: Path) -> Artifact:
+    """The plugin `geo` of its WebAssembly text and its manifest."""
+    try:
+        import wasmtime
+    except ImportError:
+        raise MissingDependencyError(
+            f"the demonstration's geo {WASM_VERSION} is WebAssembly, for which wasmtime is "
+            "missing: pip install 'epochal[demo]'",
+            plugin="geo",
+        ) from None
+    module = bytes(wasmtime.wat2wasm((folder / "geo.wat").read_text()))
+    return Artifact("geo", {"geo.wasm": embed_manifest(module, (folder / "geo.toml").read_bytes())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +133,9 @@ ROUND: Final = (
     Release({"geo": "1.3.0"}, refusal=InitError),
     Release({"carbon": None}),
     Release({"units": "1.1.0"}, refusal=VersionConflictError),
-    Release({"delay": "1.0.0"}),
     Release({"carbon": "1.0.0"}),
+    Release({"geo": WASM_VERSION}),
+    Release({"delay": "1.0.0"}),
     Release({"geo": None}, refusal=RequiredByError),
     Release({"units": "1.1.0", "geo": "1.0.0"}),
     Release({"units": "1.0.0"}),

@@ -41,6 +41,8 @@ class Report:
     idle_cutover_ms: Sequence[float]  # each change of one plugin while no query ran
     quiet_ms: Sequence[float]  # each query while nothing changed
     reload_ms: Sequence[float]  # each query while plugins were changed
+    python_ms: Sequence[float]  # each query about lengths while `geo` was Python
+    wasm_ms: Sequence[float]  # and while it was WebAssembly
     wakeup_us: Sequence[float]  # from the last release of each generation to its drain awake
     reclaimed: int  # generations whose memory came back
     leaked: int  # generations whose memory did not
@@ -68,6 +70,10 @@ class Report:
             "query_ms": {
                 "quiet_p99": percentile(self.quiet_ms, 99),
                 "reload_p99": percentile(self.reload_ms, 99),
+            },
+            "geo_ms": {
+                "python_p50": percentile(self.python_ms, 50),
+                "wasm_p50": percentile(self.wasm_ms, 50),
             },
             "drain_wakeup_us": _p50_p99(self.wakeup_us),
             "reclaimed": self.reclaimed,
@@ -98,6 +104,7 @@ def show(report: Report) -> RenderableType:
     cutover, late = (_number(percentile(report.cutover_ms, p), 1) for p in (50, 99))
     wakeup, wakeups = (_number(percentile(report.wakeup_us, p), 0) for p in (50, 99))
     quiet, busy = (_number(percentile(ms, 99), 1) for ms in (report.quiet_ms, report.reload_ms))
+    python, wasm = (_number(percentile(ms, 50), 1) for ms in (report.python_ms, report.wasm_ms))
     growth = "-" if report.rss_growth_mib is None else f"{report.rss_growth_mib:+.1f}"
     overtaken = "ended on code that was replaced meanwhile, as it was planned"
     rows: list[Row] = [
@@ -112,6 +119,7 @@ def show(report: Report) -> RenderableType:
         (idle, "ms", f"cutover without load; README says {README_CUTOVER_MS} ms"),
         (cutover, "ms", f"cutover beside the queries, on busy processors; p99 {late} ms"),
         (busy, "ms", f"query p99 during changes; {quiet} ms without"),
+        (wasm, "ms", f"median query with geo in WebAssembly; {python} ms with geo in Python"),
         (wakeup, "µs", f"from last use to shutdown's turn; p99 {wakeups} µs"),
         (growth, "MiB", "growth of the process"),
     ]

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from epochal.demo.checks import Phase
-from epochal.demo.releases import PLUGINS
+from epochal.demo.releases import PLUGINS, is_wasm
 from epochal.demo.report import verdict
 from epochal.events import ChangeCommitted, ChangeFailed, ChangeFinished
 
@@ -258,7 +258,8 @@ def _color(epoch: int | None) -> str:
 def _describe(plugin: str, before: str | None, now: str | None) -> str:
     if before == now:
         return f"{plugin} {now} re-linked"
-    return f"{plugin} {before or 'none'} → {now or 'none'}"
+    language = " in WebAssembly" if plugin == "geo" and is_wasm(now or "") else ""
+    return f"{plugin} {before or 'none'} → {now or 'none'}{language}"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from epochal.demo.checks import History, Lane, Phase, Scene
 from epochal.demo.data import load_airports, load_flights
 from epochal.demo.memory import MemoryTrack
 from epochal.demo.questions import EVERY_FLIGHT, SHORT
-from epochal.demo.releases import OPENING, Deployer, releases, source
+from epochal.demo.releases import OPENING, WASM_VERSION, Deployer, releases, source
 from epochal.demo.report import Report
 from epochal.demo.screen import SAMPLES_PER_S, Board
 from epochal.demo.witness import living
@@ -78,7 +78,11 @@ class Demonstration:
 
         Args:
             on_progress: called with the part that is read, from 0 to 1.
+
+        Raises:
+            DataMissingError, MissingDependencyError: a part of the demonstration is not installed.
         """
+        source("geo", WASM_VERSION)  # before all: it needs wasmtime, whose memory is no growth
         self._db.register("flights", load_flights(on_progress))
         self._db.register("airports", load_airports())
 
@@ -203,6 +207,8 @@ class Demonstration:
             idle_cutover_ms=[cutover.cutover_ms for cutover in self._idle],
             quiet_ms=[ms for lane in timed for ms in lane.took_ms[Phase.QUIET]],
             reload_ms=[ms for lane in timed for ms in lane.took_ms[Phase.CHANGES]],
+            python_ms=[ms for lane in timed for ms in lane.lengths_ms[False]],
+            wasm_ms=[ms for lane in timed for ms in lane.lengths_ms[True]],
             wakeup_us=[swap.wakeup_us for swap in old if swap.wakeup_us is not None],
             reclaimed=sum(swap.reclaimed for swap in old),
             leaked=max(len(leaks), sum(not swap.reclaimed for swap in old), len(living)),

@@ -5,6 +5,7 @@ import pytest
 
 from epochal.demo.checks import Absence, Comparison, History, Lane, Phase, Scene
 from epochal.demo.questions import DELAYS
+from epochal.demo.questions import LONGEST_ROUTES as LENGTHS_OF_A_DAY
 from epochal.demo.report import Report, percentile
 from epochal.demo.witness import UsedTooLateError, Witness
 from epochal.errors import FunctionError, QueryError
@@ -86,6 +87,22 @@ def test_a_whole_operation_counts_as_nothing_else(lane):
     )
     assert lane.claims == {(3, frozenset({("geo", "1.0.0#1")}))}
     assert len(lane.took_ms[Phase.QUIET]) == 1
+
+
+@pytest.mark.parametrize(("version", "is_wasm"), [("3.0.0", True), ("1.0.0", False)])
+def test_queries_on_webassembly_and_on_python_are_timed_apart(stage, lane, version, is_wasm):
+    class Result:
+        epoch = Planned.epoch
+        provenance = (Provenance("geo.distance", "scalar", "geo", version, "0" * 64, 1),)
+
+    for question, phase in ((LENGTHS_OF_A_DAY, Phase.QUIET), (DELAYS, Phase.CHANGES)):
+        stage.phase = phase
+        with lane.operation(question) as operation:
+            operation.planned(Result)
+    assert lane.lengths_ms == {True: [], False: []}
+    with lane.operation(LENGTHS_OF_A_DAY) as operation:
+        operation.planned(Result)
+    assert [len(lane.lengths_ms[each]) for each in (is_wasm, not is_wasm)] == [1, 0]
 
 
 def test_a_mixed_operation_is_counted_and_named(lane):
@@ -193,6 +210,8 @@ FINE = {
     "idle_cutover_ms": [1.0],
     "quiet_ms": [1.0],
     "reload_ms": [2.0],
+    "python_ms": [],
+    "wasm_ms": [],
     "wakeup_us": [],
     "reclaimed": 3,
     "leaked": 0,

@@ -111,6 +111,8 @@ class PluginContext:
         config: the host's configuration of the plugin; read-only.
         settings: the same as an instance of the class that the manifest names under `config`; None
             if it names none.
+        linked: the plugins that it requires, each with the version and number of the generation
+            that it is linked to, `1.2.0#7`.
         resources: the resources that the plugin acquired with `defer`, `spawn` and the others.
         registrations: the entries that it registered with `register`.
     """
@@ -121,6 +123,7 @@ class PluginContext:
         "_required",
         "config",
         "generation",
+        "linked",
         "plugin",
         "registrations",
         "resources",
@@ -137,6 +140,7 @@ class PluginContext:
         missing: Callable[[str], str],
         required: Mapping[str, RequiredPlugin],
         origin: Origin,
+        linked: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.plugin: Final = plugin
         self.generation: Final = generation
@@ -145,6 +149,7 @@ class PluginContext:
         self.settings: Any = None
         self._missing: Final = missing  # what to do for a capability; empty where it is granted
         self._required: Final = dict(required)
+        self.linked: Final = MappingProxyType(dict(linked))
         self.resources: Final = Resources(f"{plugin}#{generation}", origin)
         self.registrations: Final = Registrations()
         self._pending: list[tuple[Kind[Any], str | None, Mapping[str, Any], Any]] | None = []

@@ -381,6 +381,10 @@ class Generation:
                 for plugin, linked in required.items()
             },
             self.origin,
+            {
+                plugin: f"{linked.generation.version}#{linked.generation.number}"
+                for plugin, linked in required.items()
+            },
         )
         self._borrowed = self._context.borrowed()
         self._lenders = tuple(linked.generation for linked in required.values())

@@ -18,6 +18,7 @@ from epochal.loaders.wasm.component_world import HANDOVER, LIFECYCLE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from epochal._core.generation.context import PluginContext
     from epochal._core.plugin.candidate import Candidate
     from epochal._core.plugin.declared_exports import DeclaredExport
     from epochal.loaders._kept_code import KeptCode
@@ -44,13 +45,13 @@ class ComponentGuest(AnyGuest[ComponentPool]):
         pool = ComponentPool(candidate, limits)
         super().__init__(pool, candidate.manifest.exports, content, kept)
 
-    def init(self, config: Mapping[str, Any]) -> None:
+    def init(self, ctx: PluginContext) -> None:
         """Call `init` in each instance, with the configuration as JSON.
 
         Raises:
             EntryPointError: it trapped, or refused.
         """
-        row = (json.dumps(dict(config)),)
+        row = (json.dumps(dict(ctx.config)),)
         with entry_point():
             self._pool.begin_with(
                 lambda instance: self._pool.call(instance, f"{LIFECYCLE}.init", [row])

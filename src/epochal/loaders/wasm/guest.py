@@ -22,8 +22,9 @@ from epochal.loaders.wasm.pool import Pool
 from epochal.loaders.wasm.scalars import as_arrays, complete_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from epochal._core.generation.context import PluginContext
     from epochal._core.plugin.declared_exports import DeclaredExport
     from epochal._core.plugin.manifest import Manifest
     from epochal.errors import GuestError
@@ -56,16 +57,19 @@ class Guest(AnyGuest[Pool]):
         self, manifest: Manifest, content: bytes, limits: GuestLimits, kept: KeptCode | None
     ) -> None:
         super().__init__(Pool(manifest, limits), manifest.exports, content, kept)
+        self._requires: Final = tuple(one.plugin for one in manifest.requires)
 
     # --- the plugin's life ---------------------------------------------------------------------
 
-    def init(self, config: Mapping[str, Any]) -> None:
-        """Call `epochal_init` in each instance, with the configuration as JSON.
+    def init(self, ctx: PluginContext) -> None:
+        """Call `epochal_init` in each instance, with the configuration and the generation.
 
         Raises:
             EntryPointError: it trapped, or refused.
         """
-        arguments = [_text(json.dumps(dict(config)))]
+        config, own = json.dumps(dict(ctx.config)), f"{ctx.version}#{ctx.generation}"
+        linked = [ctx.linked[plugin] for plugin in self._requires]
+        arguments = [_text(config), _text(own), pa.array(linked, pa.utf8())]
         with entry_point():
             self._pool.begin_with(lambda instance: self._run(instance, INIT, arguments))
 

@@ -76,7 +76,7 @@ def {name}({parameters}) -> _pa.Table:
 _LIFE: Final = {
     INIT: """
 def init(ctx):
-    _guest.init(ctx.config)
+    _guest.init(ctx)
 """,
     SHUTDOWN: """
 def shutdown():
