@@ -247,7 +247,9 @@ def test_every_control_works_by_keyboard(served, open_page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_and_has_contrast(served, open_page, scheme):
+    served.put("web", TOOLS.format(version="1.0"))
     page = open_page(served.url, viewport=PHONE, scheme=scheme)
+    page.locator('[data-tool="web.search"] summary').first.click()
     expect(row(page)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     faint = page.evaluate(CONTRASTS)
@@ -329,9 +331,155 @@ def test_a_plugin_is_loaded_and_configured_on_the_page(start_service, tmp_path, 
     assert served.service.runtime.generation("geo").module.unit == "km é"
 
 
+TOOLS = """\
+# /// plugin
+# id = "web"
+# version = "{version}"
+# ///
+import asyncio
+from typing import Annotated, Literal
+from pydantic import BaseModel, Field
+from epochal.kinds import tool
+from epochal.kinds.tool_call import progress
+
+class Page(BaseModel):
+    title: str
+
+STOPPED = []
+
+@tool
+def search(
+    query: Annotated[str, Field(description="what to look for")],
+    limit: Annotated[int, Field(le=2**60)] = 10,
+    mode: Literal["fast", "slow"] | None = None,
+    page: Page | None = None,
+) -> dict:
+    "Find pages."
+    return {{"query": query, "limit": limit, "mode": mode, "page": page}}
+
+@tool(destructive=True)
+def drop(table: str) -> str:
+    "Drop a table."
+    STOPPED.append(table)
+    return "dropped " + table
+
+@tool
+async def wait() -> None:
+    "Wait for ever."
+    progress(1, 4, "begun")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        STOPPED.append("wait")
+        raise
+"""
+
+
+@pytest.fixture
+def tools_page(start_service, open_page):
+    """Load plugin web, and open the page at one of its tools."""
+
+    def tools_page(tool, *, opened=True, **options):
+        served = start_service()
+        assert served.put("web", TOOLS.format(version="1.0")).status_code == 201
+        card = open_page(served.url, **options).locator(f'[data-tool="web.{tool}"]')
+        if opened:
+            card.locator("summary").first.click()
+        return served, card
+
+    return tools_page
+
+
+def test_a_tool_is_called_by_its_form_which_shows_each_change(tools_page):
+    served, card = tools_page("search")
+    call = card.get_by_role("button", name="Call web.search")
+    answer, status = card.locator("> pre"), card.locator("form [role=status]")
+    card.get_by_label("query string · what to look for").fill('the "first"')
+    card.get_by_label("limit integer, default 10").fill("9007199254740993")
+    card.get_by_label("mode").select_option("slow")
+    card.get_by_label("page").fill('{"title": 1}')
+    call.click()
+    expect(answer).to_contain_text("'page.title': input should be a valid string, not 1")
+    expect(status).to_contain_text("refused, epoch 1")
+    card.get_by_label("page").fill('{"title": ')
+    call.click()
+    expect(status).to_contain_text("page is not valid JSON")
+    card.get_by_label("page").fill('{"title": "<b>"}')
+    call.click()
+    expect(answer).to_have_text(
+        '{"query": "the \\"first\\"", "limit": 9007199254740993, "mode": "slow", '
+        '"page": {"title": "<b>"}}'
+    )
+    digest = served.service.runtime.generation("web").digest[:8]
+    expect(status).to_contain_text(f"answered by web 1.0, generation 0 ({digest}), epoch 1, in")
+    card.get_by_text("Schemas").click()
+    expect(card.get_by_label("Arguments of web.search")).to_contain_text('"maximum"')
+
+    news = card.locator(".news")
+    code = TOOLS.format(version="1.1")
+    served.put("web", code)
+    expect(news).to_have_text("web was reloaded, 1.0 → 1.1: the tool's schemas are the same.")
+    code = code.replace("mode: L", "way: L").replace('"mode": mode, ', "").replace("1.1", "2.0")
+    assert served.put("web", code).status_code == 200
+    expect(news).to_have_text("web was reloaded, 1.1 → 2.0: mode is gone, way is new.")
+    expect(card.get_by_label("query")).to_have_value('the "first"')
+    card.get_by_label("limit").fill("many")
+    call.click()
+    expect(answer).to_contain_text("'limit': input should be a valid integer")
+    served.admin.delete("/v1/plugins/web")
+    expect(news).to_have_text("The tool is gone.")
+    expect(call).to_be_disabled()
+
+
+def test_a_destructive_tool_is_confirmed_and_needs_the_admin_token(tools_page):
+    served, card = tools_page("drop", token=None)
+    page = card.page
+    done = served.service.runtime.generation("web").module.STOPPED
+    card.get_by_label("table").fill("orders")
+    call = card.get_by_role("button", name="Call web.drop")
+    call.click()
+    page.keyboard.press("Escape")
+    call.click()
+    page.locator("#ask-yes").click()
+    expect(page.locator("#token-dialog")).to_be_visible()
+    assert done == []
+    page.fill("#token", ADMIN)
+    page.press("#token", "Enter")
+    expect(card.locator("> pre")).to_have_text("dropped orders")
+    assert done == ["orders"]
+
+
+def test_a_tool_shows_its_progress_and_can_be_stopped(tools_page):
+    served, card = tools_page("wait")
+    card.get_by_role("button", name="Call web.wait").click()
+    status = card.locator("form [role=status]")
+    expect(status).to_have_text("begun · 1 of 4")
+    card.get_by_role("button", name="Stop").click()
+    expect(status).to_have_text("stopped")
+    expect(card.get_by_role("button", name="Call web.wait")).to_be_enabled()
+    assert served.admin.delete("/v1/plugins/web").json()["drained"]
+
+
+def test_tools_without_the_library_for_clients_say_which_extra(tools_page, monkeypatch):
+    def missing():
+        raise ImportError("no mcp")
+
+    monkeypatch.setattr("epochal.server.mcp_mount._import", missing)
+    _, card = tools_page("search", opened=False)
+    expect(card.page.locator("#tools-hint")).to_contain_text("pip install 'epochal[mcp]'")
+    expect(card.page.get_by_text("live", exact=True)).to_be_visible()
+
+
 def test_the_page_is_small_and_lies_below_any_path(start_service, open_page):
-    folder = Path(epochal.server.__file__).with_name("static")
-    assert sum(file.stat().st_size for file in folder.iterdir()) <= 60_000
+    sizes = {
+        file.name: file.stat().st_size
+        for file in Path(epochal.server.__file__).with_name("static").iterdir()
+    }
+    for_tools = sum(sizes.pop(name) for name in ("tools.js", "tool_form.js", "mcp.js"))
+    assert (sum(sizes.values()) <= 52_000, for_tools <= 13_000) == (True, True)
     served = start_service(root_path="/sql")
+    served.put_geo("1.0")
     page = open_page(f"{served.url}/sql")
     expect(page.get_by_text("live", exact=True)).to_be_visible()
+    loaded = page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
+    assert not [name for name in loaded if "tool" in name or "mcp" in name]

@@ -11,11 +11,15 @@ export class Refused extends Error {
 }
 
 // Addresses are relative to the page's, which may lie below a proxy's path.
-async function ask(method, path, { body, file, headers = {} } = {}) {
+export function send(method, path, { body, headers = {}, signal } = {}) {
   const key = localStorage.getItem(KEY);
   if (key) headers["epochal-session"] = key;
+  return fetch(path.slice(1), { method, headers, body, signal, cache: "no-store" });
+}
+
+async function ask(method, path, { body, file, headers = {} } = {}) {
   if (body !== undefined) headers["content-type"] = "application/json";
-  const answer = await fetch(path.slice(1), { method, headers, body: file ?? (body && JSON.stringify(body)), cache: "no-store" });
+  const answer = await send(method, path, { headers, body: file ?? (body && JSON.stringify(body)) });
   const document = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(answer.status, document);
   return document;

@@ -25,8 +25,18 @@ function showLink(on, text) {
 async function begin() {
   const { samples } = await api.get("/v1/status");
   plot.setSamples(samples);
-  await Promise.all([plugins.refresh(), query.refresh(), jobs.refresh()]);
+  await refresh();
   showSession(await api.mayChange());
+}
+
+let tools = null;
+
+const refresh = () => Promise.all([plugins.refresh().then(showTools), query.refresh(), jobs.refresh(), history_.refresh()]);
+
+/** Only where there are tools: the first request has the service load its library for MCP. */
+async function showTools(active) {
+  if (active.some(({ exports }) => exports.some((one) => one.kind === "agent.tool"))) tools ??= await import("./tools.js");
+  await tools?.refresh(active);
 }
 
 function follow() {
@@ -93,7 +103,7 @@ function showSample(sample) {
   if (stale) {
     // At most once a sample, for any number of changes.
     stale = false;
-    Promise.all([plugins.refresh(), query.refresh(), jobs.refresh(), history_.refresh()]).catch(() => { stale = true; });
+    refresh().catch(() => { stale = true; });
   }
   // Jobs run and streams move without a change.
   seen += 1;

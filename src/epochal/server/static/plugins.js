@@ -26,6 +26,7 @@ export async function refresh() {
   shown = await api.get("/v1/plugins");
   showEpoch(shown.epoch);
   render();
+  return shown.plugins;
 }
 
 export function showEpoch(epoch) {
