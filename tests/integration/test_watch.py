@@ -179,6 +179,62 @@ def test_a_save_of_the_same_bytes_makes_no_change(rt, plugins, watch, next_event
     assert rt.generation("geo").number == 0
 
 
+def test_a_file_that_is_still_written_is_not_looked_at(rt, plugins, next_event, monkeypatch):
+    """Also if no other name is written, of which `watchfiles` would wait for the end."""
+    from epochal.watch import watcher
+
+    path = plugins.root / "geo.py"
+    whole = save(plugins, 1).read_text()
+    notifications, cut, snapshots = Queue(), 8, []
+    monkeypatch.setattr("watchfiles.watch", lambda *_, **__: iter(notifications.get, None))
+    take = watcher.snapshot
+
+    def written_meanwhile(folder):
+        taken = take(folder)
+        snapshots.append(path.read_text() == whole)
+        if len(snapshots) < cut:
+            path.write_text(whole[: len(whole) * len(snapshots) // (cut - 1)])
+        return taken
+
+    path.write_text("")
+    with Watcher(rt, plugins.root, settle_s=0.001):
+        monkeypatch.setattr(watcher, "snapshot", written_meanwhile)
+        notifications.put({"geo.py"})
+        assert isinstance(next_event(), ChangeCommitted)
+        notifications.put(None)
+    assert call(rt) == 1
+    assert len(snapshots) > cut
+
+
+def test_a_folder_that_is_never_quiet_is_looked_at_and_one_that_is_closed_is_not(
+    rt, plugins, next_event, monkeypatch
+):
+    from epochal.watch import watcher
+
+    notifications, count, take = Queue(), iter(range(1_000_000)), watcher.snapshot
+    monkeypatch.setattr("watchfiles.watch", lambda *_, **__: iter(notifications.get, None))
+    monkeypatch.setattr(watcher, "_LONGEST_S", 0.05)
+
+    def noisy(folder):
+        (folder / "noise.py").write_text(str(next(count)))
+        return take(folder)
+
+    def closing(folder):
+        watched._stop.set()
+        return take(folder)
+
+    with Watcher(rt, plugins.root, settle_s=0.001) as watched:
+        monkeypatch.setattr(watcher, "snapshot", noisy)
+        save(plugins, 1)
+        notifications.put({"geo.py"})
+        assert next_event().plugins == ("geo",)
+        monkeypatch.setattr(watcher, "snapshot", closing)
+        save(plugins, 2)
+        notifications.put({"geo.py"})
+        notifications.put(None)
+    assert call(rt) == 1
+
+
 def test_a_missed_notification_loses_no_change(rt, plugins, next_event, monkeypatch):
     notifications = Queue()
     monkeypatch.setattr("watchfiles.watch", lambda *_, **__: iter(notifications.get, None))

@@ -1,10 +1,10 @@
 """The watcher: a thread that looks at the folder, and changes the plugins that were saved.
 
 Editors write in several steps, and a checkout writes many files, so the watcher waits until the
-folder has been quiet for a moment. Then it takes a snapshot of the folder: the system's
-notifications only say *when* to look, the difference between two snapshots says *what* has changed.
-So a missed notification (the system's queue overflows, the folder lies on another machine) loses no
-change: there is a snapshot every few seconds anyway, also while notifications fail.
+folder has been quiet for a moment: until two snapshots of it are equal. The system's notifications
+only say *when* to look, the difference between two snapshots says *what* has changed. So a missed
+notification (the system's queue overflows, the folder lies on another machine) loses no change:
+there is a snapshot every few seconds anyway, also while notifications fail.
 
 Plugins that changed together go into one change. If that is refused, each is tried on its own, so
 that a broken plugin does not keep another from its new version. A refused plugin causes a
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.plugin.artifact import shown
@@ -39,12 +40,19 @@ from epochal.watch.source_events import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from epochal.runtime import Runtime
 
+    Notified = Collection[object]
+
 _LONGEST_S: Final = 5.0
 """How long the watcher waits for a folder that is never quiet."""
+
+_STEPS: Final = 8
+"""In so many steps a settling time is divided for `watchfiles`, which notifies one or two steps
+after a write. Fewer would add to the wait; more would wake the process more often (40 times a
+second, a thousandth of a processor)."""
 
 
 class Watcher:
@@ -61,7 +69,8 @@ class Watcher:
             One that is refused causes an event, as later.
         configs: the configuration of each plugin, by id, for when the watcher loads it; one that is
             active keeps its own.
-        settle_s: seconds without a further write after which a change has settled.
+        settle_s: seconds without a further write after which a change has settled; the watcher
+            looks at most a quarter later.
         scan_s: seconds between two snapshots without a notification.
 
     Raises:
@@ -101,13 +110,15 @@ class Watcher:
         self._seen = {} if load else snapshot(self._folder)
         if load:
             self._look()  # here, before the thread: a file that is saved meanwhile is not missed
-        self._notifications: Final[Callable[[], Iterable[object]]] = lambda: watchfiles.watch(
-            self._folder,
-            stop_event=self._stop,
-            step=round(settle_s * 1000),
-            debounce=round(_LONGEST_S * 1000),
-            rust_timeout=round(scan_s * 1000),
-            yield_on_timeout=True,
+        self._notifications: Final[Callable[[], Iterable[Collection[object]]]] = lambda: (
+            watchfiles.watch(
+                self._folder,
+                stop_event=self._stop,
+                step=max(1, round(settle_s * 1000 / _STEPS)),
+                debounce=round(_LONGEST_S * 1000),
+                rust_timeout=round(scan_s * 1000),
+                yield_on_timeout=True,
+            )
         )
         self._thread: Final = start_thread(self._run, name="epochal watch")
 
@@ -125,22 +136,34 @@ class Watcher:
     # --- the watcher's thread ----------------------------------------------------------------
 
     def _run(self) -> None:
-        for _ in self._wake_ups():
+        for is_notified in self._wake_ups():
             try:
+                if is_notified and not self._wait_until_quiet():
+                    return
                 self._look()
             except RuntimeClosedError:
                 return
             except Exception as error:  # noqa: BLE001  of one look; the next one is to come
                 self._emit_refused(self._folder, error)
 
-    def _wake_ups(self) -> Iterator[None]:
-        """Wake up when the folder is quiet after a change, and every few seconds."""
+    def _wait_until_quiet(self) -> bool:
+        """Wait until nothing is written for the settling time; False if the watcher is closed."""
+        longest = monotonic() + _LONGEST_S
+        before = None
+        while (now := snapshot(self._folder)) != before and monotonic() < longest:
+            before = now
+            if self._stop.wait(self._settle_s):
+                return False
+        return True
+
+    def _wake_ups(self) -> Iterator[bool]:
+        """Wake up at a change, which is true, and every few seconds."""
         failed = False
         while True:
             try:
-                for _ in self._notifications():
+                for changes in self._notifications():
                     failed = False
-                    yield
+                    yield bool(changes)
             # A name that is not UTF-8, a folder that was replaced, too many watched folders: the
             # library raises for the whole folder.
             except Exception as error:  # noqa: BLE001  foreign, and begun again
@@ -151,7 +174,7 @@ class Watcher:
                 pause_s, failed = self._scan_s if failed else self._settle_s, True
                 if self._stop.wait(pause_s):
                     return
-                yield
+                yield False
             else:
                 return
 

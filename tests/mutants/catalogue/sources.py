@@ -62,6 +62,17 @@ MUTANTS = (
         test=WATCHED + "test_a_source_whose_id_changed_is_told",
     ),
     Mutant(
+        "sources.a-file-that-is-still-written",
+        "sources",
+        "the folder is looked at after one settling time, whatever is written meanwhile",
+        module="epochal.watch.watcher",
+        where="Watcher._wait_until_quiet",
+        at="while 0 / test",
+        edit=replace("before is None and (now := 0) == 0"),
+        shape="987a92",
+        test="tests/integration/test_watch.py::test_a_file_that_is_still_written_is_not_looked_at",
+    ),
+    Mutant(
         "foreign-input.manifests",
         "foreign input",
         "an error of the parser of manifests is passed on as it is",
