@@ -7,6 +7,7 @@ MEMORY = "tests/integration/test_memory.py::"
 RESOURCES = "tests/integration/test_resources.py::"
 ORIGINS = "tests/integration/test_origins.py::"
 CORE = "tests/unit/core/"
+HEAP = "tests/unit/core/introspect/test_heap.py::"
 HOLDERS = "tests/integration/test_holders.py::"
 FUNCTOOLS = "tests/unit/core/introspect/test_functools_caches.py::"
 LIFECYCLE = "tests/unit/core/generation/test_lifecycle.py::"
@@ -383,9 +384,42 @@ MUTANTS = (
         where="_Greenlets.items",
         at="return 2 / value",
         edit=replace("[]"),
-        shape="cd3481",
+        shape="d254d8",
         test=CORE
         + "introspect/test_running_code.py::test_a_greenlet_that_is_switched_out_is_found",
+    ),
+    Mutant(
+        "heap.unfinished-tuples",
+        "E4",
+        "a look at the heap shows a tuple that a call is still making",
+        module="epochal._core.introspect.heap",
+        where="referrers",
+        at="expr 1 / value.args[1].args[1].args[2].args[0]",
+        edit=replace("gt"),
+        shape="05bfad",
+        test=HEAP + "test_a_tuple_that_is_being_made_is_left_alone",
+    ),
+    Mutant(
+        "heap.owned-tuples",
+        "E4",
+        "a look at the heap takes a tuple with one owner for unfinished",
+        module="epochal._core.introspect.heap",
+        where="referrers",
+        at="return 0 / value",
+        edit=replace("kept"),
+        shape="7e574e",
+        test=HEAP + "test_a_tuple_with_one_owner_is_found",
+    ),
+    Mutant(
+        "heap.other-threads",
+        "E4",
+        "other threads run while a look at the heap holds what is unfinished",
+        module="epochal._core.introspect.heap",
+        where="_run",
+        at="expr 1 / value",
+        edit=replace("[None for _ in chain(*collect, *steps)]"),
+        shape="85a5fa",
+        test=HEAP + "test_no_other_thread_sees_what_a_look_has_found",
     ),
     Mutant(
         "ownership.origin-not-time",

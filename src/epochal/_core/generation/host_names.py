@@ -16,11 +16,11 @@ An entry counts as the plugin's only if its value, or its key, is the plugin's b
 from __future__ import annotations
 
 import codecs
-import gc
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.watched_table import ABSENT, Names, store
+from epochal._core.introspect.heap import referrers_of_type
 from epochal._core.introspect.object_names import dict_of_type, type_name
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ class CodecErrorNames(Names):
         if value is not ABSENT:
             codecs.register_error(key, value)  # type: ignore[arg-type]  # it was one
             return
-        for holder in gc.get_referrers(codecs.lookup_error(key)):
-            if type(holder) is dict and holder.get("strict") is codecs.strict_errors:
+        for holder in referrers_of_type(dict, codecs.lookup_error(key)):
+            if holder.get("strict") is codecs.strict_errors:
                 holder.pop(key, None)
 
     def describe(self, key: Any) -> str:

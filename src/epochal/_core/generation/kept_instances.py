@@ -22,11 +22,11 @@ The plugin's own threads and tasks count as the plugin: its shutdown ends them.
 from __future__ import annotations
 
 import functools
-import gc
 import weakref
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from epochal._core.introspect import heap
 from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.object_graph import Graph
 from epochal._core.introspect.object_names import (
@@ -220,11 +220,10 @@ def _family(classes: Iterable[type], code: PluginCode) -> tuple[list[type], list
 
 
 def _instances(family: Sequence[type]) -> list[weakref.ref[Any]]:
-    kinds = set(map(id, family))
     found: list[weakref.ref[Any]] = []
     for first in range(0, len(family), _CLASSES_AT_A_TIME):
-        referrers = gc.get_referrers(*family[first : first + _CLASSES_AT_A_TIME])
-        found += [weakref.ref(one) for one in referrers if id(type(one)) in kinds]
+        some = family[first : first + _CLASSES_AT_A_TIME]
+        found += [weakref.ref(one) for one in heap.instances(some)]
     return found
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import codecs
 import functools
-import gc
 import re
 import sys
 from types import FunctionType, MappingProxyType, MethodType, ModuleType
@@ -29,6 +28,7 @@ from epochal._core.introspect.functools_caches import (
     name_of,
     wraps,
 )
+from epochal._core.introspect.heap import referrers_of_type
 from epochal._core.introspect.object_names import (
     dict_of_type,
     is_a,
@@ -189,13 +189,12 @@ def _dispatcher_of(registry: dict[Any, Any]) -> Any:
     """The `singledispatch` function that has this registry; None if there is none."""
     if object not in registry:  # every such registry has it, and few other dictionaries
         return None
-    for proxy in gc.get_referrers(registry):
-        if type(proxy) is MappingProxyType:
-            for namespace in gc.get_referrers(proxy):
-                if type(namespace) is dict and namespace.get("registry") is proxy:
-                    for function in gc.get_referrers(namespace):
-                        if type(function) is FunctionType and hasattr(function, "_clear_cache"):
-                            return function
+    for proxy in referrers_of_type(MappingProxyType, registry):
+        for namespace in referrers_of_type(dict, proxy):
+            if namespace.get("registry") is proxy:
+                for function in referrers_of_type(FunctionType, namespace):
+                    if hasattr(function, "_clear_cache"):
+                        return function
     return None
 
 
@@ -210,7 +209,7 @@ def _is_own(dispatcher: Any, registry: dict[Any, Any], ours: Ownership) -> bool:
         found = found.dispatcher
     if found is dispatcher:
         return False
-    return any(id(holder) in ours.globals_ids for holder in gc.get_referrers(dispatcher))
+    return any(id(held) in ours.globals_ids for held in referrers_of_type(dict, dispatcher))
 
 
 def _from_codecs(search_path: list[Any], ours: Ownership) -> list[str]:

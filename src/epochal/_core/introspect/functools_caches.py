@@ -45,6 +45,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from epochal._core.introspect import heap
 from epochal._core.introspect.object_names import dict_of_type, is_a
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def drop_entries(ours: Ownership) -> list[str]:
     Returns:
         A line for each cache.
     """
-    caches = [cache for cache in gc.get_referrers(_LruCache) if type(cache) is _LruCache]
+    caches = heap.instances([_LruCache])
     deadline = thread_time() + _LOOK_S
     lines: list[str] = []
     for cache in caches:

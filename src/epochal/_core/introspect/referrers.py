@@ -11,6 +11,7 @@ has a time limit: a path that was not found by then says so.
 
 Three things are invisible to a search: a reference from native code, a value on the stack of a
 running call, and every object that `gc.freeze` set aside. A path that ends without a name says so.
+A tuple that is still being made is left alone (see `heap`).
 
 The objects on the way may be hostile (see `object_names`), and nothing is held after the search. A
 search walks the whole heap several times: it is for a waiting person, never for a hot path.
@@ -23,6 +24,7 @@ from threading import get_ident
 from time import monotonic, sleep, thread_time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from epochal._core.introspect import heap
 from epochal._core.introspect.frames import locals_of
 from epochal._core.introspect.object_names import NAMESPACE, describe_object, edge, root_name
 from epochal._core.introspect.places import place_in
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import CodeType
 
-Items = TypeVar("Items", list[Any], tuple[Any, ...])
+Items = TypeVar("Items", bound=list[Any])
 
 _DEPTH: Final = 40
 _WIDTH: Final = 48
@@ -94,7 +96,8 @@ class ReferrerSearch:
         self._own: Final[list[Sequence[Any]]] = []
         self._ignored: Final = {id(self._own), *ignored}
         self._deadline = thread_time() + _LOOK_S
-        self._variables: Final = _variables_of_threads(self._deadline)
+        tuples = self.own(list[Any]())
+        self._variables: Final = _variables_of_threads(self._deadline, tuples)
 
     @property
     def is_over(self) -> bool:
@@ -102,7 +105,7 @@ class ReferrerSearch:
         return thread_time() >= self._deadline
 
     def own(self, items: Items) -> Items:
-        """Do not count this list, or tuple, as a referrer."""
+        """Do not count this list as a referrer."""
         self._own.append(items)
         self._ignored.add(id(items))
         return items
@@ -117,9 +120,8 @@ class ReferrerSearch:
         for first in range(0, len(targets), _TARGETS_AT_MOST):
             if first and self.is_over:
                 break
-            # The call takes this very tuple, and finds it, as its later calls do on Python 3.13.
-            arguments = self.own(tuple(self.own(targets[first : first + _TARGETS_AT_MOST])))
-            candidates = self.own(gc.get_referrers(*arguments))
+            asked = self.own(targets[first : first + _TARGETS_AT_MOST])
+            candidates = self.own(heap.referrers(asked, self._ignored))
             for index in range(len(candidates)):  # a loop variable would be one more reference
                 if (
                     id(candidates[index]) not in self._ignored
@@ -286,8 +288,14 @@ class _Variable:
         return f"local variable {self._name!r} at {place} (thread {self._thread!r})"
 
 
-def _variables_of_threads(deadline: float) -> dict[int, _Variable]:
-    """The variables of all threads' calls, by the `id` of their values; some, if time runs out."""
+def _variables_of_threads(deadline: float, tuples: list[Any]) -> dict[int, _Variable]:
+    """The variables of all threads' calls, by the `id` of their values; some, if time runs out.
+
+    Args:
+        deadline: as `thread_time` counts.
+        tuples: gets the values that are tuples. Those are finished, and a look at the heap sees
+            that by their second owner.
+    """
     variables: dict[int, _Variable] = {}
     for _, thread, frame in frames_of_threads():
         if thread_time() >= deadline:
@@ -295,4 +303,6 @@ def _variables_of_threads(deadline: float) -> dict[int, _Variable]:
         for name, value in locals_of(frame).items():
             if id(value) not in variables:
                 variables[id(value)] = _Variable(name, frame.f_code, frame.f_lineno, thread)
+                if type(value) is tuple:
+                    tuples.append(value)
     return variables

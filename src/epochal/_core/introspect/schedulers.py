@@ -25,6 +25,7 @@ from functools import partial
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from epochal._core.introspect import heap
 from epochal._core.introspect.await_chain import place_inside
 from epochal._core.introspect.frames import calls_of, calls_running, innermost_calls
 from epochal._core.introspect.object_names import class_of_library
@@ -234,8 +235,7 @@ class _Greenlets:
         count = getattr(getattr(module, "_greenlet", None), "get_total_main_greenlets", None)
         if count is not None and not count():
             return []
-        # By type: `isinstance` would ask objects for their `__class__`, which may be foreign code.
-        return [obj for obj in gc.get_objects() if issubclass(type(obj), cls)]
+        return heap.all_instances(cls)
 
     def place(self, item: Any, code: SoughtCode) -> str | None:
         # None where it runs: its frames are on a thread's stack.
