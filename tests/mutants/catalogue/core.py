@@ -390,7 +390,7 @@ MUTANTS = (
     ),
     Mutant(
         "heap.unfinished-tuples",
-        "E4",
+        "heap",
         "a look at the heap shows a tuple that a call is still making",
         module="epochal._core.introspect.heap",
         where="referrers",
@@ -401,7 +401,7 @@ MUTANTS = (
     ),
     Mutant(
         "heap.owned-tuples",
-        "E4",
+        "heap",
         "a look at the heap takes a tuple with one owner for unfinished",
         module="epochal._core.introspect.heap",
         where="referrers",
@@ -412,7 +412,7 @@ MUTANTS = (
     ),
     Mutant(
         "heap.other-threads",
-        "E4",
+        "heap",
         "other threads run while a look at the heap holds what is unfinished",
         module="epochal._core.introspect.heap",
         where="_run",
