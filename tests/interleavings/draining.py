@@ -16,7 +16,7 @@ from unittest import mock
 from epochal._core.generation.epoch_fenced_reload import EpochFencedReload
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.states import LifecycleState
-from epochal._core.sync import weak_registry
+from epochal._core.sync.weak_registry import WeakRegistry
 from epochal._core.use import drain_wakeup
 from epochal._core.use.drain_wakeup import Drained, Ledger, Waiter
 from epochal._core.use.lease import carry
@@ -119,8 +119,8 @@ def finalizer_ran_before_removal(state: Any) -> None:
     assert len(state.life.ledger) == 0
 
 
-def at_once(action: Callable[..., object], *args: object) -> None:
-    action(*args)
+def at_once(registry: WeakRegistry[Any], ref: object) -> None:
+    registry.drop(id(ref))
 
 
 # --- a lease against finalize -------------------------------------------------------------------
@@ -309,7 +309,7 @@ PROGRAMS = (
         with_garbage,
         (collecting, drain_and_finalize),
         finalizer_ran_before_removal,
-        replaced(weak_registry, "once_gone", at_once),
+        replaced(WeakRegistry, "_on_death", at_once),
         ci=every(1, at_least=80),
         soak=every(2, at_least=1000),
     ),

@@ -12,6 +12,7 @@ in use, and the engine drops its objects at an unknown time.
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -184,8 +185,9 @@ class Group(Accumulator):
     def _open(self, make: Callable[[], Any]) -> None:
         self._execution.hold(self._key, make())
 
-    def __del__(self) -> None:
-        self._execution.release(self._key)
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_exiting():
+            self._execution.release(self._key)
 
     def update(self, *values: pa.Array) -> None:
         """Add rows."""

@@ -16,12 +16,15 @@ moment.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.sync.loop_thread import LoopThread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datafusion.record_batch import RecordBatch
 
     from epochal.sql.execution import Execution
@@ -86,5 +89,6 @@ class BatchFetcher:
         if loop is not None:
             loop.stop(timeout)
 
-    def __del__(self) -> None:
-        self.close(0.0)  # the loop's thread does not refer to the fetcher
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_exiting():
+            self.close(0.0)  # the loop's thread does not refer to the fetcher

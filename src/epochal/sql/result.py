@@ -7,6 +7,7 @@ others, until it has given its last batch, is closed, is cancelled, fails, or is
 from __future__ import annotations
 
 import asyncio
+import sys
 from functools import partial
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -185,9 +186,10 @@ class Result:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
         # No ResourceWarning: dropping a result is a proper way to end its query.
-        self._execution.stop(EndReason.CLOSED)
+        if not is_exiting():
+            self._execution.stop(EndReason.CLOSED)
 
     def __repr__(self) -> str:
         reason = self._execution.end_reason

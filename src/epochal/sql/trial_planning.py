@@ -186,8 +186,9 @@ class _Pool:
                 while True:
                     self.idle.pop().kill()
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_exiting():
+            self.close()
 
 
 class _Child:

@@ -34,6 +34,7 @@ be interrupted, too: so it can be repeated, and is when the last object that cou
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum, auto
@@ -96,8 +97,8 @@ class ChangeThread:
         finally:
             del self  # as in `Executor.run`
 
-    def __del__(self) -> None:
-        if not self._executor.ended.done():
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not (self._executor.ended.done() or is_exiting()):
             # Where the thread was not started, the caller has an error of its own.
             self._executor.withdraw(NoThreadError(self._name, "it ended before it began"))
 

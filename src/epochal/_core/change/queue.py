@@ -35,6 +35,8 @@ from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ForkedRuntimeError, NestedChangeError, RuntimeClosedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from epochal._core.change.sequence import ChangeSpec
     from epochal._core.generation.epoch import EpochStore
     from epochal._core.sync.completion import Completion
@@ -154,8 +156,8 @@ class QueuedChange:
         self._has_begun = False
         self.executor: Final = executor
 
-    def __del__(self) -> None:
-        if self.executor.is_withdrawn and not self.executor.ended.done():
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_exiting() and self.executor.is_withdrawn and not self.executor.ended.done():
             self.executor.withdraw()  # again: it was interrupted
 
     def begin(self) -> None:

@@ -14,9 +14,13 @@ A callback may be interrupted: an exception that a signal handler raises in it i
 for the code below. So a thread that waits for the callbacks looks now and then for objects that are
 dead and still registered (`overdue`).
 
-Reads and writes: ``_collecting`` and ``_waiting`` belong to the thread that collects, of which
-there is one at a time; other threads read ``_collecting`` alone, and find another thread's number.
-``_begun`` counts collections, in the same thread; `overdue` compares it from any thread.
+Objects die, and collections run, also as the interpreter exits, when the global names of modules
+are None. So a callback, and all that it calls, finds what it uses in attributes, cells and default
+arguments: read from a global name, it would raise an error, which the interpreter prints.
+
+Reads and writes: ``running`` and ``waiting`` belong to the thread that collects, of which there is
+one at a time; other threads read ``running`` alone, and find another thread's number. ``begun``
+counts collections, in the same thread; `overdue` compares it from any thread.
 """
 
 from __future__ import annotations
@@ -26,48 +30,71 @@ import sys
 import weakref
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 R = TypeVar("R", bound="weakref.ref[Any]")
 
-_collecting: tuple[int, FrameType | None] = (0, None)
-"""The thread that collects, and the frame in which its collection began."""
-_begun = 0
-"""The number of collections so far."""
-_waiting: Final[list[Callable[[], object]]] = []
-"""The calls that wait for the end of the collection."""
 
+class _Collections:
+    """The collections of this process.
 
-def _note_collection(phase: str, _: dict[str, Any]) -> None:
-    global _begun, _collecting
-    if phase == "start":
-        _begun += 1
-        _collecting = (get_ident(), sys._getframe().f_back)  # noqa: SLF001  the documented way
-        return
-    _collecting = (0, None)
-    while _waiting:  # what Ctrl-C leaves here, the end of the next collection calls
-        _waiting.pop()()
-
-
-gc.callbacks.append(_note_collection)
-
-
-def once_gone(action: Callable[..., object], *args: Any) -> None:
-    """Call `action(*args)` now, or at the end of the collection that found the object dead.
-
-    Only for the callback of a weak reference to call, directly.
+    Attributes:
+        running: the thread that collects, and the frame in which its collection began.
+        begun: the number of collections so far.
+        waiting: the calls that wait for the end of the collection.
     """
-    thread, began_in = _collecting
-    # The first test is for speed: mostly no thread collects.
-    if thread and thread == get_ident() and sys._getframe(1).f_back is began_in:  # noqa: SLF001
-        _waiting.append(partial(action, *args))
-    else:
-        action(*args)
+
+    __slots__ = ("begun", "running", "waiting")
+
+    def __init__(self) -> None:
+        self.running: tuple[int, FrameType | None] = (0, None)
+        self.begun = 0
+        self.waiting: Final[list[Callable[[], object]]] = []
+
+    def note(
+        self,
+        phase: str,
+        _: dict[str, Any],
+        this_thread: Callable[[], int] = get_ident,
+        this_frame: Callable[[], FrameType] = sys._getframe,  # noqa: SLF001  the documented way
+    ) -> None:
+        """Called by the collector, as a collection begins and ends."""
+        if phase == "start":
+            self.begun += 1
+            self.running = (this_thread(), this_frame().f_back)
+            return
+        self.running = (0, None)
+        while self.waiting:  # what Ctrl-C leaves here, the end of the next collection calls
+            self.waiting.pop()()
+
+
+_collections: Final = _Collections()
+gc.callbacks.append(_collections.note)
+
+
+def once_gone(action: Callable[[*Ts], object]) -> Callable[[*Ts], None]:
+    """Make a weak reference's callback, which calls `action` once the object has gone.
+
+    That is at once, or at the end of the collection that found the object dead.
+    """
+    collections, this_thread, later = _collections, get_ident, partial
+    this_frame = sys._getframe  # noqa: SLF001  the documented way
+
+    def on_death(*args: *Ts) -> None:
+        thread, began_in = collections.running
+        # The first test is for speed: mostly no thread collects.
+        if thread and thread == this_thread() and this_frame().f_back is began_in:
+            collections.waiting.append(later(action, *args))
+        else:
+            action(*args)
+
+    return on_death
 
 
 def overdue(refs: Iterable[R]) -> list[R]:
@@ -75,12 +102,12 @@ def overdue(refs: Iterable[R]) -> list[R]:
 
     None while a collection runs, whose finalizers may use the objects: look again later.
     """
-    begun = _begun
-    if _collecting[0]:
+    begun = _collections.begun
+    if _collections.running[0]:
         return []
     dead = [ref for ref in refs if ref() is None]
     # Another thread may have begun a collection meanwhile, which is where they died.
-    return dead if begun == _begun else []
+    return dead if begun == _collections.begun else []
 
 
 class WeakRegistry(Generic[T]):
@@ -88,7 +115,8 @@ class WeakRegistry(Generic[T]):
 
     Args:
         on_removed: called after an object died or was dropped, in the thread where that happened,
-            which may be inside the collector: it may only do what is re-entrant.
+            which may be inside the collector: it may only do what is re-entrant, and read no
+            module's global names (see above).
     """
 
     __slots__ = ("__weakref__", "_on_removed", "_refs")
@@ -122,8 +150,9 @@ class WeakRegistry(Generic[T]):
         # dict.copy is one step under the interpreter lock; iterating the dict itself is not.
         return [item for ref in self._refs.copy().values() if (item := ref()) is not None]
 
+    @once_gone
     def _on_death(self, ref: weakref.ref[T]) -> None:
-        once_gone(self.drop, id(ref))
+        self.drop(id(ref))
 
     def __len__(self) -> int:
         return len(self._refs)

@@ -27,12 +27,15 @@ import threading
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter_ns
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.lease import Lease
 from epochal.errors import ForkedRuntimeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Wake: TypeAlias = "SimpleQueue[int | None]"
 """The queue that wakes a waiter: the time of a release in `perf_counter_ns`, or None to give up."""
@@ -113,9 +116,9 @@ class Ledger:
                 "where the threads that hold them do not exist. Make a new Runtime in the child"
             )
 
-    def _wake(self) -> None:
+    def _wake(self, clock: Callable[[], int] = perf_counter_ns) -> None:
         """Called by the registry, after an entry was removed; runs inside the collector too."""
-        now = perf_counter_ns()
+        now = clock()
         for waiter in self._waiters:
             if waiter.is_satisfied:
                 # `SimpleQueue.put` is re-entrant. An Event is not: its lock may be held below us.

@@ -140,14 +140,14 @@ class Gate:
         # After the removal: woken earlier, the closing would look, find the call, and sleep on.
         if (closing := self._closing) is not None:
             closing.wake()
-        _step_out(ref)
+        self._leave_stack(ref)
 
     def step_out(self, admission: Admission) -> None:
         """Go on outside, while the call goes on inside in another context.
 
         What this context calls next does not come from the call, and is not let in with it.
         """
-        _step_out(self._admissions.get(admission.key))
+        self._leave_stack(self._admissions.get(admission.key))
 
     def step_in(self, admission: Admission) -> None:
         """Go on with the call, in this context. `leave` ends it."""
@@ -169,6 +169,16 @@ class Gate:
         refs = self._admissions.copy()  # one step; a dictionary that changes cannot be iterated
         return [admission for ref in refs.values() if (admission := ref()) is not None]
 
+    # An argument has the stack: the interpreter's exit ends calls when global names are None.
+    @staticmethod
+    def _leave_stack(
+        ref: _AdmissionRef | None, current: ContextVar[AdmissionStack | None] = _stack
+    ) -> None:
+        stack = current.get()
+        # It is another stack where a coroutine is closed in another context.
+        if ref is not None and stack is not None and stack.ref is ref:
+            current.set(stack.outer)
+
     def _try_enter(self, loop: asyncio.AbstractEventLoop | None) -> Admission:
         admission = Admission(self, loop)
         ref = _AdmissionRef(admission, _on_death)
@@ -189,25 +199,15 @@ class Gate:
         return admission
 
 
-def _step_out(ref: _AdmissionRef | None) -> None:
-    stack = _stack.get()
-    # It is another stack where a coroutine is closed in another context.
-    if ref is not None and stack is not None and stack.ref is ref:
-        _stack.set(stack.outer)
-
-
-def _on_death(ref: weakref.ref[Admission]) -> None:
-    """Count a dead admission as left, once the finalizers of its call have run."""
-    once_gone(_leave_dead, ref)
-
-
-def _leave_dead(ref: weakref.ref[Admission]) -> None:
-    """Runs anywhere, so it does single steps only."""
-    assert isinstance(ref, _AdmissionRef)
+def _leave_dead(ref: _AdmissionRef) -> None:
+    """Count a dead admission as left. Runs anywhere, so it does single steps only."""
     # The same order as in `leave`.
     ref.gate._admissions.pop(id(ref), None)  # noqa: SLF001  the same room
     if (closing := ref.gate._closing) is not None:  # noqa: SLF001
         closing.wake()
+
+
+_on_death: Final = once_gone(_leave_dead)
 
 
 class GateClosure:

@@ -14,7 +14,7 @@ anywhere: one dict step each. A drain and diagnostics read it.
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from epochal._core.sync.weak_registry import once_gone, overdue
 
@@ -26,11 +26,12 @@ class Tie(weakref.ref[Any]):
     """A weak reference to an object that holds a lease for as long as the object lives."""
 
     __slots__ = ("key", "lease")
+    known: ClassVar[dict[tuple[int, int], Tie]] = {}
     key: tuple[int, int]
     lease: Lease | RevocableLease
 
 
-TIES: Final[dict[tuple[int, int], Tie]] = {}
+TIES: Final = Tie.known
 """By the `id` of the instance and that of the lease: both live as long as the entry."""
 
 
@@ -74,10 +75,9 @@ def ties_of(lease: Lease) -> list[Tie]:
 
 
 def untie(one: Tie) -> None:
-    """End a tie before its object dies. Idempotent."""
-    if TIES.get(one.key) is one:  # another object may have the `id` of a dead one
-        TIES.pop(one.key, None)
+    """End a tie, before its object dies or after. Idempotent."""
+    if one.known.get(one.key) is one:  # another object may have the `id` of a dead one
+        one.known.pop(one.key, None)
 
 
-def _untie(ref: Any) -> None:
-    once_gone(TIES.pop, ref.key, None)
+_untie: Final = once_gone(untie)

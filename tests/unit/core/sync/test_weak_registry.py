@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from epochal._core.sync import weak_registry
 from epochal._core.sync.weak_registry import WeakRegistry
 
 
@@ -130,16 +129,9 @@ def test_an_object_that_dies_beside_a_collection_is_gone_at_once(collecting):
     collection.result(10)
 
 
-def interrupt_once(monkeypatch, module, name):
-    """Have a callback of a weak reference be interrupted, as by Ctrl-C, and its error printed."""
-    function = getattr(module, name)
-
-    def interrupt(*args):
-        monkeypatch.setattr(module, name, function)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-    monkeypatch.setattr(module, name, interrupt)
+def interrupt(*_):
+    """A callback of a weak reference that Ctrl-C meets, whose error is printed."""
+    raise KeyboardInterrupt
 
 
 def test_an_object_whose_callback_was_interrupted_is_swept_out(monkeypatch):
@@ -147,9 +139,11 @@ def test_an_object_whose_callback_was_interrupted_is_swept_out(monkeypatch):
     registry = WeakRegistry(lambda: removed.append(1))
     kept, thing = Thing(), Thing()
     registry.add(kept)
-    registry.add(thing)
-    interrupt_once(monkeypatch, weak_registry, "once_gone")
-    del thing
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda _: None)
+        patch.setattr(WeakRegistry, "_on_death", interrupt)
+        registry.add(thing)
+        del thing
     assert len(registry) == 2
     assert not removed
     registry.sweep()

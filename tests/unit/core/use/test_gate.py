@@ -252,10 +252,10 @@ def test_a_call_whose_death_was_interrupted_holds_up_no_closing(gate, monkeypatc
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    admission = gate.enter()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "unraisablehook", lambda _: None)
-        patch.setattr(gate_module, "once_gone", interrupt)
+        patch.setattr(gate_module, "_on_death", interrupt)
+        admission = gate.enter()
         del admission
     assert GateClosure([gate]).close(20)
     assert gate.inside() == []
