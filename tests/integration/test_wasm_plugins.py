@@ -250,6 +250,95 @@ def test_an_aggregate_is_one_in_python_too(rt):
         again.restore(b"abc")
 
 
+# A text is its state and the texts after it, joined: `update` and `merge` are one function.
+JOINED = """
+(func $append (param $to i32) (param $column i32) (result i32)
+  (memory.copy (local.get $to)
+    (i32.load offset=8 (local.get $column)) (i32.load offset=16 (local.get $column)))
+  (i32.add (local.get $to) (i32.load offset=16 (local.get $column))))
+(func $join (param $in i32) (param $out i32) (result i32)
+  (local $size i32)
+  (local.set $size (i32.add
+    (i32.load offset=16 (local.get $in)) (i32.load offset=36 (local.get $in))))
+  (if (i32.gt_u (local.get $size) (i32.load offset=16 (local.get $out)))
+    (then (return (local.get $size))))
+  (drop (call $append
+    (call $append (i32.load offset=8 (local.get $out)) (local.get $in))
+    (i32.add (local.get $in) (i32.const 20))))
+  (i32.store (i32.load offset=12 (local.get $out)) (i32.const 0))
+  (i32.store offset=4 (i32.load offset=12 (local.get $out)) (local.get $size))
+  (i32.const 0))
+(export "joined_update" (func $join))
+(export "joined_merge" (func $join))
+"""
+JOINED_SIGNATURE = """[exports.aggregate]
+joined = { signature = "(text: utf8) -> utf8", state = "variable" }"""
+
+
+def test_a_state_has_any_length(rt):
+    # The state is the result.
+    evaluate = function(
+        "joined_evaluate",
+        "(memory.copy (local.get $out) (local.get $in) (i32.const 20)) (i32.const 0)",
+    )
+    rt.load(plugin(JOINED + evaluate, tables=JOINED_SIGNATURE), grants={"*", "max_memory:4MiB"})
+    make = rt.epoch[aggregate]["geo.joined"]
+    left, right, again = make(), make(), make()
+    assert (left.state(), left.evaluate()) == (b"", "")
+    left.update(pa.array(["é", None, "b"]))
+    left.update(pa.array([], pa.utf8()))
+    right.update(pa.array(["c" * 50_000]))
+    left.merge(right)
+    left.merge(make())
+    again.restore(left.state())
+    assert left.evaluate() == again.evaluate() == "éb" + "c" * 50_000
+    db = Database(rt)
+    sql = """SELECT n % 2, length(geo.joined('xy')) FROM (SELECT value AS n FROM range(0, 20000))
+        GROUP BY 1 ORDER BY 1"""
+    assert db.query(sql).rows() == [(0, 20_000), (1, 20_000)]
+    left.restore(bytes(3 * 1024 * 1024))
+    with pytest.raises(GuestError, match="no room"):
+        left.merge(left)
+    assert right.evaluate() == "c" * 50_000
+
+
+def test_texts_of_a_slice_begin_at_zero(rt):
+    last = function("joined_evaluate", "(i32.const 0)")
+    rt.load(plugin(JOINED + last, tables=JOINED_SIGNATURE))
+    texts = pa.array(["aa", "b", "cc", "d"])
+    # As the engine slices: the offsets' buffer begins at the second row.
+    late = pa.Array.from_buffers(
+        pa.utf8(), 2, [None, texts.buffers()[1].slice(4), texts.buffers()[2]]
+    )
+    for part in (texts.slice(1, 2), late, pa.chunked_array([late])):
+        joined = rt.epoch[aggregate]["geo.joined"]()
+        joined.update(part)
+        assert joined.state() == b"bcc"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("(i32.store offset=8 (local.get $out) (i32.const 0x7fffff00)) (i32.const 0)", "outside"),
+        ("(i32.store (local.get $out) (i32.const 2)) (i32.const 0)", "has 2 rows, expected 1"),
+        ("(i32.store offset=4 (local.get $out) (i32.const 16)) (i32.const 0)", "has nulls"),
+        ("(i32.const 0x7fffffff)", "asked for room"),
+        ("(i32.const 1)", "asked for room"),
+        ("(unreachable)", "trapped"),
+    ],
+)
+def test_a_bad_state_is_refused_and_the_one_before_is_kept(rt, body, message):
+    offsets = "(i32.store offset=4 (i32.load offset=12 (local.get $out)) (i32.const 8))"
+    parts = [function(f"joined_{part}", offsets + body) for part in ("update", "merge")]
+    last = function("joined_evaluate", "(i32.const 0)")
+    rt.load(plugin("".join((*parts, last)), tables=JOINED_SIGNATURE))
+    joined = rt.epoch[aggregate]["geo.joined"]()
+    joined.restore(b"before")
+    with pytest.raises(GuestError, match=message):
+        joined.update(pa.array(["a"]))
+    assert joined.state() == b"before"
+
+
 def test_a_batch_without_room_is_called_in_halves(rt):
     rt.load(example("numbers"), grants={"*", "max_memory:1MiB"})
     numbers = pa.array(range(200_000), pa.float64())

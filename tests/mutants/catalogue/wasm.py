@@ -19,6 +19,17 @@ MUTANTS = (
         test=BAD,
     ),
     Mutant(
+        "wasm.a-slice-is-its-own-rows",
+        "wasm",
+        "a function gets the texts of rows that are not its batch's",
+        module="epochal.loaders.wasm.columns",
+        where="Frame._argument",
+        at="if 0 / test",
+        edit=replace("array.offset"),
+        shape="7e6aa7",
+        test=PLUGINS + "test_texts_of_a_slice_begin_at_zero",
+    ),
+    Mutant(
         "wasm.overlaps-are-refused",
         "wasm",
         "a result whose parts lie over each other is taken",

@@ -9,6 +9,7 @@ function::
 
     [exports.aggregate]
     mean = { signature = "(value: float64) -> float64?", state = 16 }
+    distinct = { signature = "(value: utf8) -> int64", state = "variable" }
 
     [exports.table_function]
     series = { signature = "(start: int64, stop: int64) -> (n: int64)", state = 8 }
@@ -55,6 +56,7 @@ _ALSO_CALLED: Final = {
 DECIMAL: Final = re.compile(r"decimal128\((\d{1,2}),\s*(\d{1,2})\)")
 MAX_STATE: Final = 1 << 20
 """Bytes of a state at most: it travels with each group of rows."""
+_VARIABLE: Final = "variable"
 _MAX_COLUMNS: Final = 64
 _MAX_EXPORTS: Final = 1_000
 _MAX_DECIMAL: Final = 38
@@ -101,7 +103,8 @@ class DeclaredExport:
         results: the columns of a table; otherwise one.
         description: one line for people.
         volatility: as `@scalar` has it.
-        state: the bytes of an aggregate's state, or of the position within a table.
+        state: the bytes of an aggregate's state, or of the position within a table; None for a
+            state of any length.
     """
 
     kind: str
@@ -110,7 +113,7 @@ class DeclaredExport:
     results: tuple[DeclaredColumn, ...]
     description: str = ""
     volatility: str = "volatile"
-    state: int = 0
+    state: int | None = 0
 
 
 def read_declared(tables: object, fault: AddFault) -> Iterator[DeclaredExport]:
@@ -184,12 +187,19 @@ class _ExportReader:
             self._fault(f"has the volatility {value!r}; expected {', '.join(_VOLATILITIES)}")
         return str(value)
 
-    def _state(self, value: object) -> int:
+    def _state(self, value: object) -> int | None:
+        is_aggregate = self._kind == "aggregate"
+        if is_aggregate and value == _VARIABLE:
+            return None
         if type(value) is not int or not 0 <= value <= MAX_STATE:
-            self._fault(f"has the state {value!r:.40}; expected 0 to {MAX_STATE:,} (bytes)")
+            either = f', or "{_VARIABLE}"' if is_aggregate else ""
+            expected = f"expected 0 to {MAX_STATE:,} (bytes){either}"
+            self._fault(f"has the state {value!r:.40}; {expected}")
             return 0
-        if value == 0 and self._kind == "aggregate":
-            self._fault("has no state: give its size in bytes, such as state = 16")
+        if value == 0 and is_aggregate:
+            self._fault(
+                f'has no state: give its size in bytes, such as state = 16, or "{_VARIABLE}"'
+            )
         return value
 
     def _signature(

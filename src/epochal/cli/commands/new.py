@@ -16,17 +16,46 @@ from typing import Annotated, Final
 import typer
 
 from epochal.cli.console import Json, console, write_json
+from epochal.cli.wit_world import component_world
 from epochal.errors import HostError
 
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PLACEHOLDER: Final = "example"
 
 
+_WORLD: Final = "epochal.wit"
+
+
 class Language(Enum):
-    """A language in which a WebAssembly plugin can be begun; the value is its files' ending."""
+    """A language in which a WebAssembly plugin can be begun."""
 
     C = "c"
     ZIG = "zig"
+    RUST = "rust"
+    ASSEMBLYSCRIPT = "assemblyscript"
+    PYTHON = "python"
+
+
+# The files of each language's own, and their templates in `templates/wasm`.
+_SOURCES: Final[dict[Language, dict[str, str]]] = {
+    Language.C: {"NAME.c": "plugin.c", "epochal.h": "epochal.h"},
+    Language.ZIG: {"NAME.zig": "plugin.zig"},
+    Language.RUST: {"NAME.rs": "plugin.rs"},
+    Language.ASSEMBLYSCRIPT: {"NAME.ts": "plugin.ts"},
+    Language.PYTHON: {
+        "NAME_component.py": "component.py",
+        "NAME.wit": "component.wit",
+        _WORLD: _WORLD,
+    },
+}
+# What brings each compiler.
+_COMPILERS: Final = {
+    Language.C: "pip install ziglang",
+    Language.ZIG: "pip install ziglang",
+    Language.RUST: "rustup target add wasm32-unknown-unknown",
+    Language.ASSEMBLYSCRIPT: "npx --version  # of Node.js, which gets the compiler",
+    Language.PYTHON: "pip install componentize-py",
+}
 
 
 def new(
@@ -52,8 +81,10 @@ def new(
 
     Writes NAME.py and test_NAME.py, and replaces files only with --force.
     With --wasm c it writes NAME.c, its manifest NAME.toml, the interface
-    epochal.h, and build_NAME.py, which makes NAME.wasm of them with the
-    compiler that `pip install ziglang` brings; --wasm zig does so in Zig.
+    epochal.h, and build_NAME.py, which makes NAME.wasm of them. The other
+    languages have the same files. C and Zig need `pip install ziglang`, Rust
+    its target wasm32-unknown-unknown, AssemblyScript Node.js. --wasm python
+    makes a component, 18 MB, with `pip install componentize-py`.
     """
     _check(name)
     texts = {folder / file: _text(template, name) for file, template in _files(name, wasm).items()}
@@ -72,13 +103,15 @@ def _files(name: str, wasm: Language | None) -> dict[str, str]:
     """The files to write, each with its template."""
     if wasm is None:
         return {f"{name}.py": "plugin.py", f"test_{name}.py": "test_plugin.py"}
+    test = "component" if wasm is Language.PYTHON else "plugin"
+    first, *more = _SOURCES[wasm].items()
     made = {
-        f"{name}.{wasm.value}": f"wasm/plugin.{wasm.value}",
-        f"{name}.toml": "wasm/plugin.toml",
-        f"build_{name}.py": f"wasm/build_{wasm.value}.py",
-        f"test_{name}.py": "wasm/test_wasm_plugin.py",
+        "NAME.toml": "plugin.toml",
+        "build_NAME.py": f"build_{wasm.value}.py",
+        "test_NAME.py": f"test_wasm_{test}.py",
     }
-    return made | ({"epochal.h": "wasm/epochal.h"} if wasm is Language.C else {})
+    listed = (first, *made.items(), *more)
+    return {file.replace("NAME", name): f"wasm/{template}" for file, template in listed}
 
 
 def _check(name: str) -> None:
@@ -95,6 +128,8 @@ def _close(name: str) -> str:
 
 
 def _text(template: str, name: str) -> str:
+    if template == f"wasm/{_WORLD}":
+        return component_world()
     text = files("epochal.cli").joinpath("templates", template).read_text(encoding="utf-8")
     return text.replace(_PLACEHOLDER, name)
 
@@ -110,7 +145,7 @@ def _write(folder: Path, texts: dict[Path, str]) -> None:
 
 def _show_next_steps(name: str, folder: Path, paths: list[Path], wasm: Language | None) -> None:
     plugin = folder / f"{name}.{'py' if wasm is None else 'wasm'}"
-    build = () if wasm is None else ("pip install ziglang", f"python {folder / f'build_{name}.py'}")
+    build = () if wasm is None else (_COMPILERS[wasm], f"python {folder / f'build_{name}.py'}")
     *first, last = map(str, paths)
     out = console()
     out.print(f"wrote {', '.join(first)} and {last}; now try", markup=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from epochal.cli.console import Json, console, write_json
+from epochal.cli.wit_world import component_world
 from epochal.errors import ArtifactError, HostError
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ def embed(
         write_json({"plugin": checked.id, "version": str(checked.version), "file": str(target)})
     else:
         console().print(f"wrote {target}: plugin {checked.id} {checked.version}", markup=False)
+
+
+@wasm.command()
+def wit() -> None:
+    """Print the world of components, epochal:plugin, for a component's build.
+
+    For example:
+      epochal wasm wit > epochal.wit
+    """
+    print(component_world(), end="")
 
 
 @wasm.command()

@@ -111,9 +111,12 @@ class Frame:
         self._words.extend(self._result(column, rows, text_bytes) for column in results)
 
     def _argument(self, array: pa.Array) -> tuple[int, ...]:
-        if array.offset:
-            array = pa.concat_arrays([array, array.slice(0, 0)])  # copied, from the first row on
         rows, buffers = len(array), array.buffers()
+        # Of a slice only its own rows are copied. One that the engine made has no offset itself:
+        # its texts begin late.
+        if array.offset or (len(buffers) == 3 and rows and _offset(buffers[1], 0)):
+            array = pa.concat_arrays([array, array.slice(0, 0)])
+            buffers = array.buffers()
         validity = self._copy(buffers[0], (rows + 7) // 8) if array.null_count else 0
         if len(buffers) == 3:
             offsets = self._copy(buffers[1], 4 * (rows + 1)) if rows else self._room(4, b"\0")
@@ -273,7 +276,11 @@ def _check_overlap(places: list[tuple[int, int, str]], name: str) -> None:
 def _last_offset(offsets: pa.Buffer | None, rows: int) -> int:
     if offsets is None or offsets.size < 4 * (rows + 1):  # no row
         return 0
-    return int(ctypes.c_int32.from_address(offsets.address + 4 * rows).value)
+    return _offset(offsets, rows)
+
+
+def _offset(offsets: pa.Buffer, at: int) -> int:
+    return int(ctypes.c_int32.from_address(offsets.address + 4 * at).value)
 
 
 def _aligned(size: int) -> int:

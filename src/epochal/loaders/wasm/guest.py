@@ -129,16 +129,23 @@ class Guest(AnyGuest[Pool]):
             arrays = [array.filter(mask) for array in arrays]
         if arrays and len(arrays[0]) == 0:
             return state
-        return self._on_state(f"{name}_update", state, arrays)
+        return self._on_state(export, "update", state, arrays)
 
     def merge(self, name: str, state: bytes, other: bytes) -> bytes:
         """Merge the state of another part of a group into an aggregate's state."""
-        return self._on_state(f"{name}_merge", state, [_bytes(other)])
+        return self._on_state(self._exports[name], "merge", state, [_bytes(other)])
 
-    def _on_state(self, function: str, state: bytes, arrays: Sequence[pa.Array]) -> bytes:
+    def _on_state(
+        self, export: DeclaredExport, part: str, state: bytes, arrays: Sequence[pa.Array]
+    ) -> bytes:
+        """Call a function that changes a state in place, or returns the next one."""
+        function, arguments = f"{export.name}_{part}", [_bytes(state), *arrays]
         with self._called(function) as instance:
-            frame = self._run(instance, function, [_bytes(state), *arrays])
-            return frame.argument_bytes(instance, 0)
+            if export.state is None:
+                room = _SMALL + 2 * len(state)
+                (made,) = self._ask(instance, function, arguments, [_STATE], 1, room)
+                return bytes(made[0].as_py())
+            return self._run(instance, function, arguments).argument_bytes(instance, 0)
 
     def evaluate(self, name: str, state: bytes) -> Any:
         """The result of an aggregate's state."""
@@ -148,8 +155,8 @@ class Guest(AnyGuest[Pool]):
         return result[0].as_py()
 
     def initial_state(self, name: str) -> bytes:
-        """The state of a group without rows: zeros."""
-        return bytes(self._exports[name].state)
+        """The state of a group without rows: zeros; nothing, for one of any length."""
+        return bytes(self._exports[name].state or 0)
 
     def checked_state(self, name: str, state: bytes) -> bytes:
         """An aggregate's state that comes back from elsewhere.
@@ -158,7 +165,7 @@ class Guest(AnyGuest[Pool]):
             ValueError: it has another size: that of another version, for example.
         """
         size = self._exports[name].state
-        if len(state) != size:
+        if size is not None and len(state) != size:
             raise ValueError(f"a state of {name} has {size} bytes, not {len(state)}")
         return state
 
@@ -188,7 +195,7 @@ class Guest(AnyGuest[Pool]):
         arrays: Sequence[pa.Array],
         schema: pa.Schema,
     ) -> Iterator[pa.RecordBatch]:
-        state, room = bytes(export.state), _TABLE_TEXT
+        state, room = bytes(export.state or 0), _TABLE_TEXT
         left = self._pool.limits.max_memory
         deadline = monotonic() + self._pool.limits.call_timeout
         number = _MORE

@@ -23,18 +23,20 @@ def test_a_signature_gives_names_types_and_nulls():
 
 
 def test_options_of_each_kind_are_read():
-    scalar, mean, series = declared(
+    scalar, mean, distinct, series = declared(
         """
         [exports.scalar]
         f = { signature = "() -> int64", volatility = "stable", description = "One." }
         [exports.aggregate]
         mean = { signature = "(v: float64) -> float64", state = 16 }
+        distinct = { signature = "(v: utf8) -> int64", state = "variable" }
         [exports.table_function]
         series = { signature = "(stop: int64) -> (n: int64, half: float64)" }
         """
     )
     assert (scalar.volatility, scalar.description) == ("stable", "One.")
     assert (mean.kind, mean.state, series.state) == ("aggregate", 16, 0)
+    assert distinct.state is None
     assert [column.name for column in series.results] == ["n", "half"]
 
 
@@ -65,6 +67,11 @@ def test_options_of_each_kind_are_read():
         ('[exports.aggregate]\nf = "(a: int8) -> int8"', "has no state"),
         ('[exports.aggregate]\nf = { signature = "(a: int8) -> int8", state = -1 }', "state -1"),
         ('[exports.aggregate]\nf = { signature = "(a: int8) -> int8", state = true }', "True"),
+        ('[exports.aggregate]\nf = { signature = "(a: int8) -> int8", state = "x" }', '"variable"'),
+        (
+            '[exports.table_function]\nf = { signature = "() -> (a: int8)", state = "variable" }',
+            "state 'variable'; expected 0 to",
+        ),
         ('[exports.table_function]\nf = "(a: int8) -> int8"', "names no columns"),
         ('[exports.table_function]\nf = "() -> ()"', "a table without columns"),
         (
