@@ -30,6 +30,8 @@ _UNEQUAL: Final = re.compile(
     r"unequal lengths between records on CSV file.*"
     r"Expected (\d+) records, found (\d+) records at line (\d+)"
 )
+# A table's only column, by whose name the file was read with another delimiter than its own.
+_ONE_COLUMN: Final = re.compile(r"Valid fields are (?:\w+\.)?\"[^\"]*([;|])[^\"]*\"\.$")
 _CSV_FILE: Final = re.compile(r"processing CSV file (\S+) caused")
 
 _LONGEST: Final = 4000
@@ -107,6 +109,8 @@ def clean(message: str) -> str:
         file = _CSV_FILE.search(text)
         where = f"line {line} of {f'/{file[1]}' if file else 'a CSV file'}"
         return f"{where} has {_fields(found)}, and the lines above {_fields(expected)}"
+    if column := _ONE_COLUMN.search(text):
+        return f"{text} If {column[1]!r} separates the fields of its file, name it as the delimiter"
     return text
 
 

@@ -214,6 +214,14 @@ def test_an_unequal_line_of_a_csv_is_named(tmp_path, capsys):
     )
 
 
+def test_a_file_with_another_delimiter_is_told_by_its_only_column(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("a;b\n1;2\n")
+    assert error_of(["query", "SELECT a FROM t", "-t", f"t={tmp_path / 't.csv'}"], capsys) == (
+        "No field named a. Valid fields are t.\"a;b\". If ';' separates the fields of its file, "
+        "name it as the delimiter"
+    )
+
+
 def test_a_json_array_is_a_table(tmp_path, capsys):
     (tmp_path / "u.json").write_text('[{"a": 1, "b": "x"}, {"a": 2.5}]')
     query = ["query", "SELECT * FROM u ORDER BY a", "-f", "csv", "-t", f"u={tmp_path / 'u.json'}"]

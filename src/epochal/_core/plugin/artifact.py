@@ -115,6 +115,8 @@ def read_artifact(source: str | os.PathLike[str]) -> Artifact:
     except Exception as error:
         reason = (isinstance(error, OSError) and error.strerror) or format_error(error)
         at = getattr(error, "filename", None) or path
+        if isinstance(error, FileNotFoundError) and not path.is_absolute():
+            reason += f" (the path begins at {os.path.abspath(os.curdir)})"  # noqa: PTH100
         raise ArtifactError(f"{shown(at)} cannot be read: {reason}") from error
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 
@@ -168,3 +169,14 @@ def test_a_name_that_is_not_text_is_refused_and_shown(tmp_path):
         with pytest.raises(ArtifactError, match="not printable text") as caught:
             read_artifact(path)
         str(caught.value).encode()
+
+
+def test_a_relative_path_that_leads_nowhere_says_where_it_begins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ArtifactError,
+        match=re.escape(
+            f"nope.py cannot be read: No such file or directory (the path begins at {tmp_path})"
+        ),
+    ):
+        read_artifact("nope.py")
