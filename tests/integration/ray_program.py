@@ -28,8 +28,19 @@ PLUGIN = """# /// plugin
 # version = "1.{n}"
 # dependencies = [{needs}]
 # ///
-from epochal.kinds import scalar
+from epochal.kinds import aggregate, scalar
 {body}
+@aggregate
+class mean:
+    count: int = 0
+    total: int = 0
+    def update(self, x: int) -> None:
+        self.count += 1
+        self.total += x
+    def merge(self, other) -> None:
+        self.count += other.count
+        self.total += other.total
+    def evaluate(self) -> float: return self.total / self.count
 @scalar
 def version(x: int) -> int: return {n}
 @scalar
@@ -119,6 +130,13 @@ def main(folder: Path, queries: int, rows: int, parts: int) -> dict:
         else:
             found["refused"] = False
         found["serves"] = rt.epoch[scalar]["geo.f"](0)
+        merged = query(
+            rt,
+            merge="SELECT geo.version(n) AS v, geo.mean(n) AS m, count(*) FROM data GROUP BY v",
+            final='SELECT v, m, "count(*)" FROM parts ORDER BY v',
+            files=files,
+        )
+        found["merged"] = merged.rows() == [(1000, (total - 1) / 2, total)]
         once = folder / "failed"
         fails_once = f"""import os
 if os.getpid() != {os.getpid()}:

@@ -61,9 +61,6 @@ FROM data GROUP BY 1, 2"""
 _MEASURE: Final = """
 SELECT origin, count(*) AS flights, sum(geo.chord(distance)) AS chords
 FROM data GROUP BY origin"""
-_FINAL: Final = """
-SELECT origin, sum(flights) AS flights, sum(chords) AS chords
-FROM parts GROUP BY origin"""
 
 
 @dataclass
@@ -289,7 +286,7 @@ def _ratio(rt: Runtime, files: Sequence[Path], turns: int) -> float:
     from epochal.sql import Database
 
     def in_parts() -> Any:
-        return query(rt, part=_MEASURE, final=_FINAL, files=files).table
+        return query(rt, merge=_MEASURE, files=files).table
 
     ratios = list[float]()
     with Database(rt) as db:

@@ -4,7 +4,7 @@
 
     from epochal.ray import prepare, query
 
-    result = query(rt, part="SELECT … FROM data …", final="SELECT … FROM parts …", files=[…])
+    result = query(rt, merge="SELECT origin, geo.mean(delay) FROM data GROUP BY origin", files=[…])
 
 Ray's tasks, actors and Serve deployments take `epoch.remote[kind]["plugin.name"]` as it is.
 """

@@ -2,7 +2,7 @@
 
 Ray moves the work, DataFusion computes each part, and an epoch's id says with which code: a part
 that is retried on another worker, also after a change and after a worker died, runs the same epoch.
-There is no shuffle: each part reads one file, and a second query joins what the parts answered.
+There is no shuffle: each part reads one file, and the states of their aggregates are merged here.
 
 Ray's own tasks, actors and Serve deployments take `epoch.remote[kind]["plugin.name"]` as an
 argument or in a closure, without anything from here.
@@ -20,6 +20,8 @@ import ray
 from epochal.errors import HostError
 from epochal.runtime import Runtime
 from epochal.sql import Database
+from epochal.sql.function_registry import index_of
+from epochal.sql.merging import MergedQuery
 from epochal.worker import epochs
 
 if TYPE_CHECKING:
@@ -56,39 +58,48 @@ class PartsResult:
 def query(
     rt: Runtime,
     *,
-    part: str,
     files: Sequence[str | PathLike[str]],
-    final: str = "SELECT * FROM parts",
+    merge: str | None = None,
+    part: str | None = None,
+    final: str | None = None,
     epoch: Epoch | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> PartsResult:
-    """Run a query on each of many files, on Ray's workers, and another over what they answered.
+    """Run a query over many files on Ray's workers, one part for each file.
 
     All of it runs in one epoch, which a lease names until the end. A part whose worker dies is run
     again, in the same epoch.
 
     Args:
         rt: a runtime with a share that the workers reach.
-        part: the SQL over one file, which is the table `data` in it.
-        files: what `data` is in each part: paths that the workers reach; see `Database.register`.
-        final: the SQL over the rows of all parts, which are the table `parts` in it.
+        files: what the table `data` is in each part: paths that the workers reach; see
+            `Database.register`.
+        merge: a query over the rows of all files, which are the table `data` in it: one SELECT of
+            columns and aggregates with WHERE and GROUP BY. Each part answers the states of the
+            aggregates, which are merged here.
+        part: in the place of `merge`, any SQL over one file; its rows are put together.
+        final: SQL over the rows so far, which are the table `parts` in it; None for these.
         epoch: the epoch to run it in; None for the caller's.
         progress: is called with the number of parts that are done, and of all.
 
     Raises:
-        HostError: no files, or Ray was not started.
+        HostError: no files, or Ray was not started, or neither or both of `merge` and `part`.
         NoShareError: the runtime has no share.
         EpochUnavailableError: a worker cannot have the epoch; it names the worker and the reason.
-        QueryError: the SQL is invalid or failed.
+        QueryError: the SQL is invalid, cannot be merged, or failed.
     """
+    if (merge is None) == (part is None):
+        raise HostError("a query in parts needs either merge= or part=")
     if not files:
         raise HostError("a query in parts needs at least one file")
     if not ray.is_initialized():
         raise HostError("Ray is not started here: call ray.init() first")
     with rt.lease(f"query in {len(files)} parts", epoch=epoch) as lease:
+        merged = None if merge is None else MergedQuery(merge, index_of(lease.epoch))
+        sql = merged.part if merged is not None else str(part)
         share = rt.cluster.share.url
         waiting = {
-            _run_part.remote(share, lease.id, part, os.fspath(file)): n
+            _run_part.remote(share, lease.id, sql, os.fspath(file)): n
             for n, file in enumerate(files)
         }
         tables: dict[int, pa.Table] = {}
@@ -101,11 +112,21 @@ def query(
         finally:
             for left in waiting:  # after an error, or Ctrl-C
                 ray.cancel(left)
-        with Database(rt) as db:
-            db.register("parts", pa.concat_tables(tables[n] for n in sorted(tables)))
-            table = db.query(final, epoch=lease.epoch).to_table()
+        table = pa.concat_tables(tables[n] for n in sorted(tables))
+        if merged is not None:
+            whole = _over(table, merged.whole(table.schema), rt, lease.epoch)
+            table = merged.typed(whole, table.schema)
+        if final is not None:
+            table = _over(table, final, rt, lease.epoch)
         provenance = {p: (g.version, g.digest) for p, g in lease.generations.items()}
         return PartsResult(table, lease.id, len(files), provenance)
+
+
+def _over(parts: pa.Table, sql: str, rt: Runtime, epoch: Epoch) -> pa.Table:
+    """What a query answers over the rows of all parts."""
+    with Database(rt) as db:
+        db.register("parts", parts)
+        return db.query(sql, epoch=epoch).to_table()
 
 
 def prepare(rt: Runtime, epoch: Epoch | None = None, *, timeout: float = 60.0) -> tuple[str, ...]:

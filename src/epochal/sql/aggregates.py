@@ -17,11 +17,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+import pyarrow as pa
 from datafusion import SessionContext
 from datafusion.user_defined import Accumulator, AggregateUDF
 
+from epochal.kinds.arrow import arrow_type, storage_array, storage_type
 from epochal.kinds.mergeable_state import MERGE_SUFFIX, STATE_SUFFIX
-from epochal.kinds.signature import Parameter, Signature
+from epochal.kinds.signature import Parameter, Signature, ValueType
 from epochal.sql.codec_adapters import CodecClass
 from epochal.sql.conversion import ResultColumn
 from epochal.sql.engine_refs import EngineRef
@@ -30,14 +32,18 @@ from epochal.sql.function import Function, encode_types
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    import pyarrow as pa
-
     from epochal import Export, Generation
     from epochal.kinds.aggregate import AggregateKind, AggregateShape
     from epochal.sql.call_slot import CallSlot
     from epochal.sql.execution import Execution
 
 T = TypeVar("T")
+
+PART_SUFFIX: Final = "$state"
+"""The end of the name of the SQL function that returns a group's state, for other processes."""
+
+WHOLE_SUFFIX: Final = "$merge"
+"""The end of the name of the SQL function that merges such states. No plugin can have the names."""
 
 _group_numbers: Final = itertools.count(1)
 """Numbers the groups of all queries: `next` is one step under the interpreter lock."""
@@ -168,6 +174,42 @@ class MergeFunction(AggregateFunction):
         """Merge stored states."""
         (states,) = columns
         self.merge(instance, execution, [states.drop_null()])
+
+
+class PartFunction(AggregateFunction):
+    """The function that returns a group's state as one value, to be merged in another process."""
+
+    suffix = PART_SUFFIX
+
+    def _shape(self, export: Export) -> AggregateShape:
+        shape = super()._shape(export)
+        return replace(shape, returns=_state_value(shape))
+
+    def evaluate(self, instance: Any) -> pa.Scalar:
+        """Return the group's state."""
+        columns = [storage_array(pa.array([value], value.type)) for value in self.state(instance)]
+        return pa.StructArray.from_arrays(columns, [*self._state])[0]
+
+
+class WholeFunction(AggregateFunction):
+    """The function that merges groups' states and returns the value."""
+
+    suffix = WHOLE_SUFFIX
+
+    def _shape(self, export: Export) -> AggregateShape:
+        shape = super()._shape(export)
+        update = Signature((Parameter("state", _state_value(shape)),), None)
+        return replace(shape, update=update, retracts=False)
+
+    def update(self, instance: Any, execution: Execution, columns: Sequence[pa.Array]) -> None:
+        """Merge states."""
+        (states,) = columns
+        self.merge(instance, execution, states.drop_null().flatten())
+
+
+def _state_value(shape: AggregateShape) -> ValueType:
+    kinds = {name: storage_type(arrow_type(kind)) for name, kind in shape.state.items()}
+    return ValueType(None, arrow=pa.struct(kinds))
 
 
 class Group(Accumulator):

@@ -90,9 +90,8 @@ class Function(ABC):
         self.origin: Final = provenance_of(export, generation)
         self.parameters: Final = ParameterColumns(parameters, export.plugin)
         self.label: Final = f"{self.name} (plugin {export.plugin} {generation.version})"
-        self.usage: Final = next(
-            usage for usage in sql_signatures(export) if usage.startswith(f"{self.name}(")
-        )
+        usages = sql_signatures(export)
+        self.usage: Final = next((u for u in usages if u.startswith(f"{self.name}(")), usages[0])
 
     @property
     def engine_name(self) -> str:

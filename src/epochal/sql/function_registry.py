@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal.errors import QueryError
 from epochal.kinds import aggregate, index, mergeable_state, scalar, table_function, window
-from epochal.sql.aggregates import AggregateFunction, MergeFunction, StateFunction
+from epochal.sql.aggregates import (
+    AggregateFunction,
+    MergeFunction,
+    PartFunction,
+    StateFunction,
+    WholeFunction,
+)
 from epochal.sql.scalars import ScalarFunction
 from epochal.sql.table_functions import IndexSearch, TableProducer
 from epochal.sql.types import sql_signatures
@@ -27,11 +33,14 @@ if TYPE_CHECKING:
 
 _CLASSES: Final[Mapping[Kind[Any], tuple[type[Function], ...]]] = {
     scalar: (ScalarFunction,),
-    aggregate: (AggregateFunction,),
+    aggregate: (AggregateFunction, PartFunction, WholeFunction),
     window: (WindowFunction,),
     table_function: (TableProducer,),
     index: (IndexSearch,),
-    mergeable_state: (AggregateFunction, StateFunction, MergeFunction),
+    mergeable_state: (
+        *(AggregateFunction, PartFunction, WholeFunction),
+        *(StateFunction, MergeFunction),
+    ),
 }
 """The functions that SQL has of one export, by the export's kind."""
 
@@ -105,9 +114,10 @@ class FunctionIndex:
         if plugin and plugin not in self.plugins:
             loaded = ", ".join(self.plugins) or "none"
             return f"plugin {plugin!r} is not loaded; loaded: {loaded}"
-        same = [other for other in self.names if other.rpartition(".")[2] == short]
-        own = [other for other in self.names if plugin and other.startswith(f"{plugin}.")]
-        close = get_close_matches(name, self.names, n=3, cutoff=0.75)
+        names = [other for other in self.names if "$" not in other]  # those that users write
+        same = [other for other in names if other.rpartition(".")[2] == short]
+        own = [other for other in names if plugin and other.startswith(f"{plugin}.")]
+        close = get_close_matches(name, names, n=3, cutoff=0.75)
         suggestions = list(dict.fromkeys([*same, *close])) or own
         return f"did you mean {' or '.join(suggestions[:3])}?" if suggestions else ""
 

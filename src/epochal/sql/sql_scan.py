@@ -16,9 +16,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from epochal.sql.complexity import MAX_ESTIMATE, DepthCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 # Possessive: a text of a hundred bytes must not have a thousand ways to be read.
 _NAME: Final = r'(?:[^\W\d][\w$]*+|"(?:[^"]|"")*+"|`(?:[^`]|``)*+`)'
@@ -59,6 +62,19 @@ class Call:
     end: int
     name: str
     folded: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token(Call):
+    """One token of a SQL text: its offsets, and its name, which is its text if it is no name.
+
+    Attributes:
+        text: as written.
+        is_name: whether it is a name or a keyword.
+    """
+
+    text: str
+    is_name: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +131,7 @@ def _scan(sql: str) -> Scan:
             else:
                 depth.word("")
             if match["dollar"]:
-                end = sql.find(match["dollar"], position)
-                position = end + len(match["dollar"]) if end >= 0 else len(sql)
+                position = _end_of_dollar(sql, match["dollar"], position)
     return Scan(tuple(calls), frozenset(parameters), depth.explains, depth.estimate > MAX_ESTIMATE)
 
 
@@ -150,8 +165,25 @@ class _OpenName:
         name = ".".join(map(_unquote, self._parts))
         if "." not in name or self._follows_dot:
             return None
-        folded = ".".join(_unquote(p) if p[0] in '"`' else p.lower() for p in self._parts)
-        return Call(self._start, self._end, name, folded)
+        return Call(self._start, self._end, name, _folded(self._parts))
+
+
+def tokens(sql: str) -> Iterator[Token]:
+    """The tokens of a SQL text, without comments."""
+    position = 0
+    while (match := _TOKEN.search(sql, position)) is not None:
+        position = match.end()
+        if match["comment"]:
+            position = _end_of_comment(sql, position)
+        elif match["name"]:
+            parts = _PART.findall(match["name"])
+            name = ".".join(map(_unquote, parts))
+            yield Token(match.start(), position, name, _folded(parts), match[0], True)
+        elif not match["line"]:
+            if match["dollar"]:
+                position = _end_of_dollar(sql, match["dollar"], position)
+            text = sql[match.start() : position]
+            yield Token(match.start(), position, text, text, text, False)
 
 
 def may_name(sql: str, name: str) -> bool:
@@ -178,6 +210,17 @@ def _end_of_comment(sql: str, position: int) -> int:
         depth += 1 if match[0] == "/*" else -1
         position = match.end()
     return position
+
+
+def _end_of_dollar(sql: str, tag: str, position: int) -> int:
+    """The offset after the end of a dollar-quoted string whose opening precedes `position`."""
+    end = sql.find(tag, position)
+    return end + len(tag) if end >= 0 else len(sql)
+
+
+def _folded(parts: Sequence[str]) -> str:
+    """A name as SQL reads it: the parts without quotes in lower case."""
+    return ".".join(_unquote(p) if p[0] in '"`' else p.lower() for p in parts)
 
 
 def _unquote(part: str) -> str:

@@ -117,4 +117,28 @@ MUTANTS = (
         shape="438132",
         test=WORKER + "test_no_process_ends_in_vain",
     ),
+    Mutant(
+        "parts.groups-are-selected",
+        "a query in parts",
+        "groups whose column is not selected are merged into one",
+        module="epochal.sql.merging",
+        where="_columns",
+        at="if 2 / test",
+        edit=replace("False"),
+        shape="add6e5",
+        test="tests/unit/sql/test_merging.py::"
+        "test_a_query_that_parts_would_answer_otherwise_is_refused",
+    ),
+    Mutant(
+        "parts.alias-is-no-column",
+        "a query in parts",
+        "an alias in GROUP BY is taken for its expression where it is a column, too",
+        module="epochal.sql.merging",
+        where="_ways",
+        at="if 1 / test",
+        edit=replace("True"),
+        shape="add6e5",
+        test="tests/unit/sql/test_merging.py::"
+        "test_a_query_that_parts_would_answer_otherwise_is_refused",
+    ),
 )
