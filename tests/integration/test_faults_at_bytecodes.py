@@ -59,6 +59,14 @@ def test_a_fault_as_a_generation_is_released_leaves_no_module_behind(world):
             assert len([name for name in sys.modules if name.startswith("geo__")]) == 1, place
 
 
+def test_a_fault_at_any_bytecode_of_a_wait_for_the_collector_loses_no_generation(world):
+    waits = ("Retirement._is_overdue", "Retirement._drain", "Waiter.", "Ledger.", "Collection")
+    found = [p for p in places(world, "collected", CHANGE) if p.function.startswith(waits)]
+    assert len(found) > 100
+    for place in found if IS_LONG else random.Random(SEED).sample(found, SAMPLE):
+        assert fail_at(world, "collected", CHANGE, place), place
+
+
 @pytest.mark.parametrize("function", ["Staging.publish", "Executor._undo", "Executor._answer"])
 def test_a_fault_at_any_line_around_the_commit_is_not_half_of_one(world, function):
     action = "refused" if function == "Executor._undo" else "reload"

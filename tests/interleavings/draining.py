@@ -8,6 +8,7 @@ step. A lease ends by its death when its only reference is overwritten by None.
 from __future__ import annotations
 
 import gc
+import weakref
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,9 @@ from unittest import mock
 from epochal._core.generation.epoch_fenced_reload import EpochFencedReload
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.states import LifecycleState
-from epochal._core.sync.weak_registry import WeakRegistry
 from epochal._core.use import drain_wakeup
 from epochal._core.use.drain_wakeup import Drained, Ledger, Waiter
-from epochal._core.use.lease import carry
+from epochal._core.use.lease import Lease, carry
 from epochal.errors import DrainTimeoutError, InUseError, NotActiveError
 from tests.interleavings.exploring import Program, every, replaced, sampled
 
@@ -119,8 +119,14 @@ def finalizer_ran_before_removal(state: Any) -> None:
     assert len(state.life.ledger) == 0
 
 
-def at_once(registry: WeakRegistry[Any], ref: object) -> None:
-    registry.drop(id(ref))
+def issue_by_reference(self: Ledger, label: str) -> Lease:
+    """As `issue`, with a plain weak reference to the lease."""
+    lease = Lease()
+    lease._ledger, lease.label = self, label
+    ref: Any = weakref.ref(lease, lambda ref: self._live.drop(id(ref)))
+    lease.key = id(ref)
+    self._live._refs[lease.key] = ref
+    return lease
 
 
 # --- a lease against finalize -------------------------------------------------------------------
@@ -309,7 +315,7 @@ PROGRAMS = (
         with_garbage,
         (collecting, drain_and_finalize),
         finalizer_ran_before_removal,
-        replaced(WeakRegistry, "_on_death", at_once),
+        replaced(Ledger, "issue", issue_by_reference),
         ci=every(1, at_least=80),
         soak=every(2, at_least=1000),
     ),

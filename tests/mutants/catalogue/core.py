@@ -157,6 +157,18 @@ MUTANTS = (
         test=WEAK + "test_an_object_that_a_finalizer_lets_go_of_is_gone_at_once",
     ),
     Mutant(
+        "E4.revived-leases-count",
+        "E4",
+        "a lease that a finalizer brings back, as an object pool does, is gone",
+        module="epochal._core.use.drain_wakeup",
+        where="Ledger.issue",
+        at="assign 3 / value.args[0]",
+        edit=replace("$value"),
+        shape="8c2854",
+        test=CORE + "use/test_lease.py::"
+        "test_a_lease_that_a_finalizer_brings_back_counts_until_it_has_gone",
+    ),
+    Mutant(
         "waiting.exit-prints-nothing",
         "waiting",
         "a callback reads a module's global name, which is None as the interpreter exits",

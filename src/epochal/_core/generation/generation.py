@@ -340,7 +340,8 @@ class Generation:
 
     def live_lease(self) -> Lease | None:
         """The lease while it is alive. The caller must drop it soon: it holds up the drain."""
-        return self._lease() if self._lease is not None else None
+        lease = self._lease() if self._lease is not None else None
+        return lease if lease is not None else self.lifecycle.ledger.revived()
 
     def globals_ids(self) -> frozenset[int]:
         """The `id` of each module dictionary of its code."""

@@ -8,14 +8,10 @@ no thread collects when none waits.
 
 from __future__ import annotations
 
-import itertools
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from epochal._core.introspect.collector import collect
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _COLLECT_AFTER_S: Final = ((0.05, 0), (0.25, 1), (1.0, 1), (5.0, 2))
 """After how many seconds of waiting, and which generation: most cycles die in the first."""
@@ -31,13 +27,13 @@ class CollectionSchedule:
         timeout: seconds from now; None for no limit.
     """
 
-    __slots__ = ("_alarms", "_collect_at", "_deadline", "_generation", "_started")
+    __slots__ = ("_collect_at", "_collected", "_deadline", "_generation", "_started")
 
     def __init__(self, timeout: float | None) -> None:
         self._started: Final = monotonic()
         self._deadline: Final = None if timeout is None else self._started + timeout
-        self._alarms: Final = _alarms(self._started)
-        self._collect_at, self._generation = next(self._alarms)
+        self._collected = 0  # a count, and no generator: an exception within one would end it
+        self._collect_at, self._generation = self._next()
 
     @property
     def waited(self) -> float:
@@ -60,14 +56,13 @@ class CollectionSchedule:
         """Run the collection that is due, if one is; retry soon if another thread is in one."""
         if monotonic() >= self._collect_at:
             if collect(self._generation):
-                self._collect_at, self._generation = next(self._alarms)
+                self._collected += 1
+                self._collect_at, self._generation = self._next()
             else:
                 self._collect_at = monotonic() + _COLLECT_AGAIN_S
 
-
-def _alarms(started: float) -> Iterator[tuple[float, int]]:
-    for after, generation in _COLLECT_AFTER_S:
-        yield started + after, generation
-    last = started + _COLLECT_AFTER_S[-1][0]
-    for minute in itertools.count(1):
-        yield last + minute * _COLLECT_FULL_EVERY_S, 2
+    def _next(self) -> tuple[float, int]:
+        """When the next collection is due, and of which generation."""
+        late = self._collected - (len(_COLLECT_AFTER_S) - 1)
+        after, generation = _COLLECT_AFTER_S[min(self._collected, len(_COLLECT_AFTER_S) - 1)]
+        return self._started + after + max(0, late) * _COLLECT_FULL_EVERY_S, generation

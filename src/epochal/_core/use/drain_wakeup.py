@@ -3,7 +3,7 @@
 Reads and writes
 ----------------
 
-``Ledger._live`` holds every lease that is alive.
+``Ledger._live`` holds the life of every lease that is alive.
 
 * `issue` adds, from any thread. The owner of the ledger decides under its own lock whether a lease
   may still be issued; the ledger does not ask.
@@ -15,6 +15,12 @@ Reads and writes
 ``Ledger._waiters`` is an immutable tuple, replaced under ``_lock`` by the waiting threads, and read
 without a lock by the callback, which sees the old tuple or the new one, whole.
 
+The collector clears the weak references to garbage before it runs the finalizers, and one of those
+may bring a lease back: an object that puts itself into a pool as it dies. No weak reference shows
+that it lives on. So a lease refers to its *life*, an object that the collector does not know, whose
+weak reference ends when the lease has truly gone. A code object is the one such object that there
+is; its only constant is a weak reference to the lease.
+
 A waiter registers itself *before* it looks at the length; a release removes its entry *before* it
 reads the waiters. So either the waiter sees the shorter length, or the release sees the waiter.
 Swap either pair, and a release between the two steps wakes no thread.
@@ -22,8 +28,10 @@ Swap either pair, and a release between the two steps wakes no thread.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter_ns
@@ -36,9 +44,12 @@ from epochal.errors import ForkedRuntimeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
 Wake: TypeAlias = "SimpleQueue[int | None]"
 """The queue that wakes a waiter: the time of a release in `perf_counter_ns`, or None to give up."""
+
+_LIFE: Final = compile("", "a lease's life", "exec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,7 @@ class Ledger:
     __slots__ = ("__weakref__", "_live", "_lock", "_pid", "_waiters", "has_instances")
 
     def __init__(self) -> None:
-        self._live: Final[WeakRegistry[Lease]] = WeakRegistry(self._wake)
+        self._live: Final[WeakRegistry[CodeType]] = WeakRegistry(self._wake)
         self._lock: Final = threading.Lock()
         self._waiters: tuple[Waiter, ...] = ()
         self._pid: Final = os.getpid()
@@ -76,7 +87,8 @@ class Ledger:
         """Make a lease and count it."""
         lease = Lease()
         lease._ledger, lease.label = self, label  # noqa: SLF001  it has no other maker
-        lease.key = self._live.add(lease)
+        lease.life = _LIFE.replace(co_consts=(weakref.ref(lease),))
+        lease.key = self._live.add(lease.life)
         return lease
 
     def discard(self, lease: Lease) -> None:
@@ -89,7 +101,17 @@ class Ledger:
 
     def live(self) -> list[Lease]:
         """The leases alive now; while the list is held they stay so."""
-        return self._live.live()
+        lives = self._live.live()
+        found = [lease for life in lives if (lease := life.co_consts[0]()) is not None]
+        if len(found) < len(lives) and (revived := self.revived()) is not None:
+            found.append(revived)
+        return found
+
+    def revived(self) -> Lease | None:
+        """A lease that a finalizer has brought back, if there is one: then it walks the heap."""
+        lives = [life for life in self._live.live() if life.co_consts[0]() is None]
+        holding = gc.get_referrers(*lives) if lives else ()
+        return next((one for one in holding if type(one) is Lease), None)
 
     def waiter(self, threshold: int = 0, wake: Wake | None = None) -> Waiter:
         """Register a wait until at most `threshold` leases are alive."""

@@ -31,7 +31,7 @@ import functools
 import inspect
 import sys
 from contextlib import suppress
-from types import CellType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.callables import NOT_RUN, callables_inside, callables_linked
@@ -63,13 +63,15 @@ class Lease:
     Attributes:
         key: its entry in the ledger that counts it.
         label: its purpose, for reports.
+        life: dies with it; only it refers to that.
     """
 
     # Set by `Ledger.issue`, which alone makes leases: there is no constructor to call.
     _ledger: Ledger
     key: int
     label: str
-    __slots__ = ("__weakref__", "_ledger", "key", "label")
+    life: CodeType
+    __slots__ = ("__weakref__", "_ledger", "key", "label", "life")
 
     def release(self) -> None:
         """End the use now. Idempotent."""

@@ -1,6 +1,8 @@
 """When a waiting drain asks the collector: young generations first, a full one late and rarely."""
 
+import itertools
 import math
+import sys
 
 import pytest
 
@@ -70,3 +72,37 @@ def test_the_time_limit_ends_the_wait(clock):
     assert schedule.is_over
     assert schedule.until_next() == 0.0
     assert math.isclose(schedule.waited, 0.1)
+
+
+def is_interrupted(work, number):
+    """Raise before this bytecode of the schedule's code; returns whether there is one."""
+    numbers = itertools.count()
+
+    def step(frame, event, _):
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(numbers) == number:
+            raise KeyboardInterrupt
+        return step
+
+    before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # CPython 3.12 asks for it before the first trace
+    sys.settrace(lambda frame, *_: step if frame.f_globals is vars(drain_schedule) else None)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_a_schedule_that_was_interrupted_anywhere_goes_on(clock):
+    for number in itertools.count():
+        clock.now = 100.0
+        schedule = CollectionSchedule(None)
+        clock.now, clock.asked = 100.05, []
+        if not is_interrupted(schedule.collect, number):
+            break
+        run(schedule, clock, until=5)
+        assert clock.asked[-1] == (5.0, 2), number
+    assert number > 20

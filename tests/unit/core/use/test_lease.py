@@ -464,3 +464,27 @@ def test_a_tied_instance_that_the_collector_finds_counts_until_its_finalizer_has
     gc.collect()
     assert seen == [1]
     assert len(ledger) == 0
+
+
+@pytest.mark.parametrize("hold", [lambda lease: lease, lambda lease: carry(len, lease)])
+def test_a_lease_that_a_finalizer_brings_back_counts_until_it_has_gone(ledger, hold):
+    """The collector has cleared the weak references to it by then."""
+    pool = []
+
+    class Pooled:
+        def __init__(self, held):
+            self.held, self.itself = held, self
+
+        def __del__(self):
+            pool.append(self)
+
+    Pooled(hold(ledger.issue("pooled")))
+    gc.collect()
+    assert len(pool) == len(ledger) == 1
+    assert [lease.label for lease in ledger.live()] == ["pooled"]
+    assert ledger.revived() is not None
+    pool.clear()
+    gc.collect()
+    assert len(ledger) == 0
+    assert ledger.live() == []
+    assert ledger.revived() is None
