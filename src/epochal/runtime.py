@@ -105,7 +105,7 @@ class TransactionOptions(TypedDict, total=False):
             are cancelled), and wait as long again. Nothing is shut down in use.
         on_drain_timeout: `"interrupt"` stops calls of WebAssembly plugins when a drain outlasts its
             timeout, with `GuestTimeoutError` in each, and waits as long again; the old generation
-            takes no more calls. `"report"`, the default, stops nothing.
+            takes no more calls. `"report"` stops nothing. Without it, the runtime's holds.
         prepare: is called, on the change's thread, with the epoch that the change would publish,
             once its plugins are up and before any state moves: `partial(epochal.ray.prepare, rt)`
             has every node of a cluster build it. Its error refuses the change. It must not keep the
@@ -134,6 +134,7 @@ class Runtime(EpochReader):
         drain_timeout: seconds that a change waits for old generations to fall out of use before it
             returns its report with `drained=False`; they go on draining in the background. None
             waits for ever.
+        on_drain_timeout: as for a change; holds for those that say nothing, and for `close`.
         phase_timeout: seconds that a plugin's code may take to link, init or shut down. None waits
             for ever.
         pause_timeout: seconds that a plugin's services may be held up while their state is handed
@@ -163,6 +164,7 @@ class Runtime(EpochReader):
         *,
         grants: Collection[str] | None = None,
         drain_timeout: float | None = 30.0,
+        on_drain_timeout: Literal["report", "interrupt"] = "report",
         phase_timeout: float | None = 30.0,
         pause_timeout: float | None = 5.0,
         store: str | PathLike[str] | None = None,
@@ -175,7 +177,9 @@ class Runtime(EpochReader):
         self._epochs: Final = EpochStore(self, self._loaders.by_language, self._source())
         self.events: Final[EventStream] = self._epochs.events
         self._grants: Final = DEFAULT_GRANTS if grants is None else checked_grants(grants)
-        self._timeouts: Final = Limits(drain_timeout, phase_timeout, pause_timeout)
+        self._timeouts: Final = Limits(
+            drain_timeout, phase_timeout, pause_timeout, interrupts=_interrupts(on_drain_timeout)
+        )
         self._participants: Final[WeakRegistry[Participant]] = WeakRegistry()
         if self._publication is not None:
             self._participants.add(self._publication)
@@ -745,7 +749,9 @@ class Runtime(EpochReader):
             own.phase if phase is None else phase,
             own.pause if pause is None else pause,
             options.get("cancel_holders", False),
-            _interrupts(options.get("on_drain_timeout", "report")),
+            _interrupts(options["on_drain_timeout"])
+            if "on_drain_timeout" in options
+            else own.interrupts,
         )
 
     def _folder_change(

@@ -769,7 +769,10 @@ def test_calls_run_at_the_same_time_and_the_lock_is_free(rt):
     assert steps > 1000
 
 
-def test_a_drain_that_outlasts_its_limit_interrupts_the_calls(rt):
+@pytest.mark.parametrize("begin", ["by change", "by runtime", "not by change", "close"])
+def test_a_drain_that_outlasts_its_limit_interrupts_the_calls(rt, begin):
+    if begin != "by change":
+        rt = Runtime(drain_timeout=0.1, on_drain_timeout="interrupt")
     rt.load(plugin(function("f", SPIN), SIGNATURE), grants={"*", "call_timeout:60s"})
     errors, begun = [], threading.Barrier(3)
 
@@ -787,7 +790,17 @@ def test_a_drain_that_outlasts_its_limit_interrupts_the_calls(rt):
     new = plugin(SAME, SIGNATURE_SAME, version="2")
     with pytest.raises(HostError, match="expected 'report' or 'interrupt'"):
         rt.reload("geo", new, on_drain_timeout="stop")
-    rt.reload("geo", new, drain_timeout=0.1, on_drain_timeout="interrupt")
+    match begin:
+        case "by change":
+            rt.reload("geo", new, drain_timeout=0.1, on_drain_timeout="interrupt")
+        case "by runtime":
+            rt.reload("geo", new)
+        case "not by change":
+            rt.reload("geo", new, on_drain_timeout="report")
+            assert not errors
+            rt.draining[0].interrupt()
+        case "close":
+            rt.close()
     for thread in threads:
         thread.join(60)
     assert errors == ["f of plugin 'geo' was stopped: geo#0 is being removed"] * 2
@@ -796,6 +809,7 @@ def test_a_drain_that_outlasts_its_limit_interrupts_the_calls(rt):
             break
         threading.Event().wait(0.01)
     assert not rt.draining
+    rt.close()
 
 
 def test_a_generation_that_was_interrupted_takes_no_more_calls(rt):

@@ -1,5 +1,6 @@
 """Changes over HTTP: transactions, each on condition of the epoch in its `If-Match`."""
 
+import contextlib
 import io
 import tarfile
 import threading
@@ -10,8 +11,11 @@ from tests.server.conftest import GEO
 from tests.wasm_modules import SAME, manifest, module
 from tests.wasm_modules import number as constant
 
+from epochal import Runtime
 from epochal._core.sync.fifo_lock import Ticket
 from epochal.artifact import embedded_manifests
+from epochal.cli import main
+from epochal.errors import HostError
 
 
 def version(served):
@@ -312,6 +316,36 @@ def test_a_drain_names_the_query_that_holds_it(served):
     asking.join(20)
     assert answers[0].json()["rows"] == [[7]]
     assert answers[0].json()["provenance"][0]["version"] == "1.0"
+
+
+def test_a_caller_that_does_not_wait_ends_no_calls_of_others(served, monkeypatch):
+    seen, change = [], Runtime.change
+
+    def spy(self, **options):
+        seen.append(options.get("on_drain_timeout", "as the runtime"))
+        return change(self, **options)
+
+    monkeypatch.setattr(Runtime, "change", spy)
+    served.put_geo("2.0", params={"drain_timeout": 0})
+    served.put_geo("3.0", params={"drain_timeout": 10})
+    served.put_geo("4.0")
+    assert seen == ["report", "as the runtime", "as the runtime"]
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"), [((), "report"), (("--on-drain-timeout", "interrupt"), "interrupt")]
+)
+def test_serve_has_its_runtime_interrupt_drains_if_it_is_told_to(monkeypatch, given, policy):
+    class RefusedRuntime(Runtime):
+        def __init__(self, **options):
+            raise HostError(f"policy {options['on_drain_timeout']}")
+
+    monkeypatch.setattr("epochal.runtime.Runtime", RefusedRuntime)
+    monkeypatch.setattr("epochal.cli.commands.serve._log", lambda *_: None)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        assert main(["serve", "--port", "0", *given]) == 1
+    assert f"policy {policy}" in errors.getvalue()
 
 
 FORMS = ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from epochal import Change, Epoch, Export, Generation
     from epochal.artifact import Artifact
+    from epochal.runtime import TransactionOptions
     from epochal.server.state import ServiceState
 
 _LONGEST_REASON: Final = 1_000
@@ -184,13 +185,15 @@ async def remove_plugin(request: Request) -> Response:
 def _new_change(request: Request, options: ChangeOptions, *, dry_run: bool = False) -> Change:
     service, reason = service_of(request), options.reason[:_LONGEST_REASON]
     drain_s = service.limits.drain_s if options.drain_timeout is UNSET else options.drain_timeout
-    return service.runtime.change(
-        drain_timeout=drain_s,
-        cancel_holders=options.cancel_holders == "true",
-        reason=f"http: {reason}" if reason else "http",
-        if_epoch=read_if_match(request),
-        dry_run=dry_run,
-    )
+    changed: TransactionOptions = {
+        "drain_timeout": drain_s,
+        "cancel_holders": options.cancel_holders == "true",
+        "reason": f"http: {reason}" if reason else "http",
+    }
+    if drain_s < service.limits.drain_s:
+        # A caller that does not wait so long must not end the calls of others sooner.
+        changed["on_drain_timeout"] = "report"
+    return service.runtime.change(if_epoch=read_if_match(request), dry_run=dry_run, **changed)
 
 
 async def _read_artifact(request: Request, plugin: str | None) -> Artifact:

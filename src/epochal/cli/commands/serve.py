@@ -48,6 +48,14 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class DrainPolicy(StrEnum):
+    """What a change does with calls that outlast the timeout of its drain."""
+
+    REPORT = "report"
+    # It stops those that can be stopped for certain: of WebAssembly plugins.
+    INTERRUPT = "interrupt"
+
+
 class LogLevel(StrEnum):
     """The lowest level that is logged."""
 
@@ -145,6 +153,13 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    on_drain_timeout: Annotated[
+        DrainPolicy,
+        typer.Option(
+            help="Once a replaced version is in use for 10 s: report it, or interrupt its calls "
+            "too, which ends those of WebAssembly plugins."
+        ),
+    ] = DrainPolicy.REPORT,
     stop_timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds for running requests at the end.")
     ] = 10.0,
@@ -203,7 +218,7 @@ def serve(
     _log(log_level, log_format)
     with listen(host, port) if uds is None else listen_locally(uds) as sock:
         service, is_restored = _service(
-            plugins or watch, store, tables, grant or [], limits, configs, flows
+            plugins or watch, store, tables, grant or [], limits, configs, flows, on_drain_timeout
         )
         make_watcher = None
         if watch is not None:
@@ -256,6 +271,7 @@ def _service(
     limits: ServiceLimits,
     configs: Mapping[str, Config],
     flows: Sequence[tuple[str, str]] = (),
+    on_drain_timeout: DrainPolicy = DrainPolicy.REPORT,
 ) -> tuple[ServiceState, bool]:
     """The service, and whether the store's epoch was restored."""
     from epochal.jobs import Jobs, Streams
@@ -265,7 +281,12 @@ def _service(
     from epochal.server import ServiceState
     from epochal.sql import Database
 
-    rt = Runtime(grants={EVERY_KIND, *grants}, store=store, drain_timeout=limits.drain_s)
+    rt = Runtime(
+        grants={EVERY_KIND, *grants},
+        store=store,
+        drain_timeout=limits.drain_s,
+        on_drain_timeout=on_drain_timeout.value,
+    )
     try:
         log_events(rt.events)
         instrument(rt)
