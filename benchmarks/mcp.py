@@ -45,7 +45,7 @@ _ADD = '@tool\ndef add{}(a: int, b: int{}) -> int:\n    "Add."\n    return a + b
 
 def measure() -> Iterator[Figure]:
     """Yield the figures of calls, of lists and of notifications."""
-    logging.getLogger("mcp").setLevel(logging.ERROR)
+    logging.getLogger("client").setLevel(logging.ERROR)
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tools").mkdir()

@@ -131,7 +131,7 @@ def main() -> int:
     """Run it; returns 0 if no answer was wrong and the notifications are as expected."""
     changes = int(sys.argv[1]) if len(sys.argv) > 1 else CHANGES
     # The client warns of calls of tools that it no longer lists: here they are the point.
-    logging.getLogger("mcp").setLevel(logging.ERROR)
+    logging.getLogger("client").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Path(folder))
         asyncio.run(_run(session, changes))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -87,41 +88,94 @@ async def _outcome(
     operation: Operation | None,
 ) -> Outcome:
     name, call = offered.name, ToolCall(offered.name, reporter, timeout)
-    work = _begin(offered, arguments, call)
-    if work is None:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Outcome] = loop.create_future()
+    give_up = _begin(offered, arguments, call, answer)
+    if give_up is None:
         return None, ToolError(
             f"{name} was not called: {MAX_THREADS} tools are running already", tool=name
         )
     if operation is not None:
-        loop = asyncio.get_running_loop()
-        operation.on_cancel(partial(loop.call_soon_threadsafe, _give_up, call, work))
+        operation.on_cancel(partial(loop.call_soon_threadsafe, give_up))
+    timer = None
+    if timeout is not None:
+        late = ToolTimeoutError(f"{name} did not end within {timeout:g} s", tool=name)
+        timer = loop.call_later(timeout, _settle, answer, (None, late))
     try:
-        await asyncio.wait({work}, timeout=timeout)
+        outcome = await answer
     except asyncio.CancelledError:
-        _give_up(call, work)
+        give_up()
         raise
-    if not work.done():
-        _give_up(call, work)
-        return None, ToolTimeoutError(f"{name} did not end within {timeout:g} s", tool=name)
-    return _result(name, work, call)
+    finally:
+        if timer is not None:
+            timer.cancel()
+    if isinstance(outcome[1], ToolTimeoutError):
+        give_up()
+    return outcome
 
 
 def _begin(
-    offered: Checked[Any], arguments: Mapping[str, Any], call: ToolCall
-) -> asyncio.Future[Outcome] | None:
+    offered: Checked[Any],
+    arguments: Mapping[str, Any],
+    call: ToolCall,
+    answer: asyncio.Future[Outcome],
+) -> Callable[[], None] | None:
+    """Begin a call; returns what gives it up, or None if too many are running."""
     function = offered.function
     if inspect.iscoroutinefunction(function):
-        return asyncio.ensure_future(_within(call, partial(function, **arguments)))
+        return _begin_task(call, answer, partial(function, **arguments))
     if inspect.isasyncgenfunction(function):
-        collect = partial(_collected, call, function, arguments)
-        return asyncio.ensure_future(_within(call, collect))
+        return _begin_task(call, answer, partial(_collected, call, function, arguments))
     begun = _pool.try_submit(partial(copy_context().run, _on_thread, call, function, arguments))
-    return None if begun is None else asyncio.ensure_future(_ended(begun))
+    if begun is None:
+        return None
+    loop = answer.get_loop()
+
+    def post(ended: Completion[Outcome]) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            loop.call_soon_threadsafe(_settle_by, answer, ended)
+
+    def give_up() -> None:
+        call.cancel()
+        _settle(answer, (None, _stopped(call)))
+
+    begun.add_done_callback(post)
+    return give_up
 
 
-async def _ended(begun: Completion[Outcome]) -> Outcome:
-    await begun.wait_async()
-    return begun.result()
+def _begin_task(
+    call: ToolCall, answer: asyncio.Future[Outcome], work: Callable[[], Awaitable[Any]]
+) -> Callable[[], None]:
+    task = asyncio.create_task(_within(call, answer, work))
+
+    def give_up() -> None:
+        call.cancel()
+        task.cancel()
+
+    def stopped(ended: asyncio.Task[None]) -> None:
+        if ended.cancelled():  # perhaps before it began
+            _settle(answer, (None, _stopped(call)))
+
+    task.add_done_callback(stopped)
+    return give_up
+
+
+def _settle(answer: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not answer.done():
+        answer.set_result(outcome)
+
+
+def _settle_by(answer: asyncio.Future[Outcome], ended: Completion[Outcome]) -> None:
+    if not answer.done():
+        try:
+            answer.set_result(ended.result())
+        except Exception as error:  # noqa: BLE001  no memory for it, such: the caller's to see
+            answer.set_exception(error)
+
+
+def _stopped(call: ToolCall) -> ToolCancelledError:
+    reason = "its code has been replaced" if call.is_cancelled else "it cancelled itself"
+    return ToolCancelledError(f"{call.tool} was stopped: {reason}", tool=call.tool)
 
 
 # What follows returns errors rather than raising them: a future takes no `StopIteration`, a task
@@ -145,14 +199,18 @@ async def _awaited(result: Any) -> Any:
     return await result
 
 
-async def _within(call: ToolCall, work: Callable[[], Awaitable[Any]]) -> Outcome:
+async def _within(
+    call: ToolCall, answer: asyncio.Future[Outcome], work: Callable[[], Awaitable[Any]]
+) -> None:
+    outcome: Outcome
     try:
         with running(call):
-            return await work(), None
+            outcome = await work(), None
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001  a plugin's own
-        return None, _failure(call, error)
+        outcome = None, _failure(call, error)
+    _settle(answer, outcome)
 
 
 async def _collected(
@@ -174,22 +232,3 @@ def _failure(call: ToolCall, error: BaseException) -> ToolError:
     if isinstance(error, ToolCancelledError):
         return ToolCancelledError(f"{call.tool} was stopped", tool=call.tool)
     return ToolFailedError(f"{call.tool} failed: {format_error(error)}", tool=call.tool)
-
-
-def _give_up(call: ToolCall, work: asyncio.Future[Outcome]) -> None:
-    call.cancel()
-    work.cancel()
-    work.add_done_callback(_look)
-
-
-def _look(work: asyncio.Future[Outcome]) -> None:
-    """Take the error of a call that nobody waits for any more, so that nobody is warned of it."""
-    if not work.cancelled():
-        work.exception()
-
-
-def _result(name: str, work: asyncio.Future[Outcome], call: ToolCall) -> Outcome:
-    if work.cancelled():
-        reason = "its code has been replaced" if call.is_cancelled else "it cancelled itself"
-        return None, ToolCancelledError(f"{name} was stopped: {reason}", tool=name)
-    return work.result()
