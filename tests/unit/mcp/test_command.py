@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from mcp import StdioServerParameters
@@ -97,6 +97,34 @@ def test_tools_change_while_a_client_is_connected(tmp_path, transport, mode):
             names = [one.name for one in (await client.list_tools(cache_mode="bypass")).tools]
             assert names == ["more.search"]
             assert told.counts == {"tools": 3}
+
+    asyncio.run(session())
+
+
+@pytest.mark.skipif(not IS_LONG, reason="a hundred connections: make test-long")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_hundred_sessions_over_http_are_each_told_once_and_answered(tmp_path, mode):
+    path = tmp_path / "web.py"
+    path.write_text(source(SEARCH))
+
+    async def session():
+        async with (
+            asyncio.timeout(300),
+            served("http", tmp_path) as server,
+            AsyncExitStack() as stack,
+        ):
+            clients = [await stack.enter_async_context(connected(server, mode)) for _ in range(100)]
+            for arguments, version in (({}, "1.0"), ({"limit": 1}, "2.0")):
+                await asyncio.gather(*(client.list_tools() for client, _ in clients))
+                calls = [
+                    client.call_tool("web.search", {"query": "q", **arguments})
+                    for client, _ in clients
+                ]
+                assert {text(one) for one in await asyncio.gather(*calls)} == {version}
+                if version == "1.0":
+                    path.write_text(source(LIMITED, "2.0"))
+                    await asyncio.gather(*(told.wait("tools", 1) for _, told in clients))
+            assert [told.counts for _, told in clients] == [{"tools": 1}] * 100
 
     asyncio.run(session())
 
