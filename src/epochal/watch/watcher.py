@@ -52,7 +52,7 @@ _LONGEST_S: Final = 5.0
 _STEPS: Final = 8
 """In so many steps a settling time is divided for `watchfiles`, which notifies one or two steps
 after a write. Fewer would add to the wait; more would wake the process more often (40 times a
-second, a thousandth of a processor)."""
+second: two thousandths of a processor)."""
 
 
 class Watcher:
