@@ -70,6 +70,10 @@ _STOP_FIRST: Final = "stop-first"
 _HANDOVERS: Final = ("side-by-side", _STOP_FIRST)
 _MAX_SHOWN: Final = 200
 _MAX_REQUIREMENT: Final = 1_000
+_MAX_ENTRIES: Final = 1_000
+"""In a list; any real one has a few dozens, and each is compared with the others."""
+_MAX_FAULTS: Final = 20
+"""Further ones are counted, not listed."""
 _NO_SECTION: Final = (
     ": has no manifest; write one to a .toml file and put it in with "
     "`epochal wasm embed MODULE.wasm MANIFEST.toml`, or put it beside the module as plugin.toml"
@@ -188,6 +192,7 @@ class _Reader:
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
         self._faults: list[str] = []
+        self._unlisted = 0
         self.place: Final = shown(artifact.origin or artifact.name)
         self._block = _Block(self.place, "", 1)
         self._table: dict[str, Any] = {}
@@ -197,7 +202,8 @@ class _Reader:
         self._table = table = self._parse(block)
         for key in table:
             if key not in _KEYS:
-                close = get_close_matches(key, _KEYS, 1)
+                is_listed = len(self._faults) < _MAX_FAULTS
+                close = get_close_matches(key, _KEYS, 1) if is_listed else ()
                 hint = f"did you mean {close[0]!r}?" if close else f"expected {', '.join(_KEYS)}"
                 self._fault(key, f"is not a key of a manifest; {hint}")
         self._check_language()
@@ -218,6 +224,8 @@ class _Reader:
             tuple(self._exports()),
             self._stateful(),
         )
+        if self._unlisted:
+            self._faults.append(f"{block.place}: {self._unlisted:,} more faults")
         if self._faults:
             raise ManifestError(self._faults, plugin=plugin)
         return manifest
@@ -338,6 +346,9 @@ class _Reader:
     # --- checking it -------------------------------------------------------------------------
 
     def _fault(self, key: str, problem: str) -> None:
+        if len(self._faults) >= _MAX_FAULTS:
+            self._unlisted += 1
+            return
         self._faults.append(f"{self._block.place}:{self._block.line_of(key)}: {key} {problem}")
 
     def _text(self, key: str) -> str:
@@ -377,6 +388,9 @@ class _Reader:
         values = self._table.get(key, [])
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             self._fault(key, f"is {_shown(values)}; expected a list of texts in quotes")
+            return
+        if len(values) > _MAX_ENTRIES:
+            self._fault(key, f"has {len(values):,} entries; {_MAX_ENTRIES:,} at most")
             return
         for value in values:
             # Versions in it are compared later, where a number of 5,000 digits would raise.

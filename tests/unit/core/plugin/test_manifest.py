@@ -92,6 +92,19 @@ def test_all_faults_are_reported_together():
     assert len(caught.value.faults) == 4
 
 
+def test_a_list_that_is_too_long_and_faults_without_end_are_counted():
+    """A manifest of a megabyte, say, must not hold up the watcher of a folder."""
+    long = "[" + '"a", ' * 50_000 + "]"
+    keys = "".join(f"key_{n} = 1\n" for n in range(1000))
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(package(f"{MINIMAL}requires = {long}"))
+    assert "requires has 50,000 entries; 1,000 at most" in str(caught.value)
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(package(MINIMAL + keys))
+    assert len(caught.value.faults) == 21
+    assert caught.value.faults[-1].endswith(": 980 more faults")
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
