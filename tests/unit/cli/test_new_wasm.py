@@ -1,6 +1,7 @@
 """`epochal new --wasm` writes a plugin that builds, passes its test, and says what comes next."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,12 @@ def test_a_build_names_the_compiler_that_is_missing(tmp_path, language, command,
         (tools / "rustc").chmod(0o755)
     build = [sys.executable, "build_geo.py"]
     done = subprocess.run(
-        build, cwd=tmp_path, env={"PATH": str(tools)}, capture_output=True, text=True, check=False
+        build,
+        cwd=tmp_path,
+        env=os.environ | {"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr

@@ -156,18 +156,12 @@ class Frame:
         """
         start = self.arguments_at = instance.reserve(self.size)
         self.results_at = start + WORDS.size * (len(self._words) - len(self._results))
-        words = b"".join(
-            WORDS.pack(
-                rows,
-                validity and validity + start,
-                data + start,
-                offsets and offsets + start,
-                size,
-            )
-            for rows, validity, data, offsets, size in self._words
-        )
+        words: list[int] = []
+        for rows, validity, data, offsets, size in self._words:
+            placed = (validity and validity + start, data + start, offsets and offsets + start)
+            words += (rows, *placed, size)
         base = instance.memory()[0] + start
-        ctypes.memmove(base, words, len(words))
+        ctypes.memmove(base, struct.pack(f"<{len(words)}I", *words), 4 * len(words))
         for at, address, size, content in self._copies:
             ctypes.memmove(base + at, address or content, size)
 
@@ -182,30 +176,32 @@ class Frame:
         Raises:
             BadResultError: one is not as it must be.
         """
-        arrays = []
+        arrays, memory = [], instance.memory()
         for index, column in enumerate(self._results):
-            words = self.words(instance, index)
+            words = self._words_at(memory[0], index)
             room = self._words[len(self._words) - len(self._results) + index][0]
             if rows is None and not 0 <= words[0] <= room:
                 raise BadResultError(f"{column.name} has {words[0]:,} rows, with room for {room:,}")
             rows = words[0] if rows is None else rows
             if words[0] != rows:
                 raise BadResultError(f"{column.name} has {words[0]:,} rows, expected {rows:,}")
-            arrays.append(_read(instance, column, words))
+            arrays.append(_read(memory, column, words))
         return arrays
 
-    def words(self, instance: Instance, index: int) -> tuple[int, ...]:
-        """The words of a result's column, as the guest left them."""
-        return WORDS.unpack(instance.read(self.results_at + index * WORDS.size, WORDS.size))
+    def _words_at(self, base: int, index: int) -> tuple[int, ...]:
+        """The words of a result's column, as the guest left them in its memory."""
+        at = base + self.results_at + index * WORDS.size
+        return WORDS.unpack(ctypes.string_at(at, WORDS.size))
 
     def message(self, instance: Instance) -> str:
         """The text that a guest put in place of its first result, for its error; or nothing."""
-        _, _, data, _, size = self.words(instance, 0)
+        base, end = instance.memory()
+        _, _, data, _, size = self._words_at(base, 0)
         _, _, given, _, room = self._words[len(self._words) - len(self._results)]
         if (data, size) == (given + self.arguments_at, room) or not data:
             return ""
         size = min(size, _MAX_MESSAGE)
-        if data + size > instance.memory()[1]:
+        if data + size > end:
             return ""
         return instance.read(data, size).decode("utf-8", "replace")
 
@@ -215,7 +211,8 @@ class Frame:
         return instance.read(self.arguments_at + data, size)
 
 
-def _read(instance: Instance, column: DeclaredColumn, words: tuple[int, ...]) -> pa.Array:
+def _read(memory: tuple[int, int], column: DeclaredColumn, words: tuple[int, ...]) -> pa.Array:
+    """Copy a result's column out of a guest's memory, which is at an address, and has a size."""
     rows, validity_at, data_at, offsets_at, capacity = words
     layout = layout_of(column.type)
     if rows == 0:
@@ -223,10 +220,10 @@ def _read(instance: Instance, column: DeclaredColumn, words: tuple[int, ...]) ->
     places: list[tuple[int, int, str]] = []
 
     def take(at: int, size: int, part: str) -> pa.Buffer:
-        _check_place(instance, at, size, f"{part} of {column.name}")
+        _check_place(memory[1], at, size, f"{part} of {column.name}")
         places.append((at, at + size, part))
         buffer = pa.allocate_buffer(size)
-        ctypes.memmove(buffer.address, instance.memory()[0] + at, size)
+        ctypes.memmove(buffer.address, memory[0] + at, size)
         return buffer
 
     validity = take(validity_at, (rows + 7) // 8, "validity") if validity_at else None
@@ -257,8 +254,7 @@ def _read(instance: Instance, column: DeclaredColumn, words: tuple[int, ...]) ->
     return array
 
 
-def _check_place(instance: Instance, at: int, size: int, part: str) -> None:
-    end = instance.memory()[1]
+def _check_place(end: int, at: int, size: int, part: str) -> None:
     if at == 0:
         raise BadResultError(f"the {part} is at address 0")
     if at + size > end:

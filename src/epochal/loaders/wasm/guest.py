@@ -104,9 +104,10 @@ class Guest(AnyGuest[Pool]):
     # --- scalars -------------------------------------------------------------------------------
 
     def _batch(self, export: DeclaredExport, arrays: list[pa.Array], rows: int) -> pa.Array:
+        layout = layout_of(export.results[0].type)
         if rows == 0:
-            return pa.array([], layout_of(export.results[0].type).arrow)
-        room = text_room(arrays, rows)
+            return pa.array([], layout.arrow)
+        room = text_room(arrays, rows) if layout.has_offsets else 0
         try:
             with self._pool.instance() as instance:
                 return self._ask(instance, export.name, arrays, export.results, rows, room)[0]
