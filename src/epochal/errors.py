@@ -89,11 +89,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
+    from types import TracebackType
 
     from epochal._core.generation.states import LifecycleState
     from epochal.report import Holder, Straggler
 
 
+_TRACEBACK: Final[Any] = vars(BaseException)["__traceback__"]
 _TAGGED: Final = re.compile(r"(.*)@(g\d+\w*)", re.DOTALL)
 """The file name of a plugin's code: its path and its generation's tag."""
 
@@ -754,10 +756,10 @@ def format_error(error: BaseException) -> str:
     error that passed no plugin's code has no place.
     """
     name = type(error).__name__
-    if isinstance(error, SyntaxError) and _TAGGED.fullmatch(error.filename or ""):
-        return f"{name}: {error.msg}{_shown_place(error.filename or '', error.lineno)}"
     place = place_of_error(error)
     try:
+        if isinstance(error, SyntaxError) and _TAGGED.fullmatch(error.filename or ""):
+            return f"{name}: {error.msg}{_shown_place(error.filename or '', error.lineno)}"
         text = str(error).strip()
     except BaseException as worse:  # noqa: BLE001  foreign code, and must be reported
         return f"{name} (no text: its str() raised {type(worse).__name__}){place}"
@@ -789,7 +791,7 @@ def place_of_error(error: BaseException, *, in_full: bool = True) -> str:
         error: the error, with its traceback.
         in_full: whether to show the file's path, and not its name alone.
     """
-    entry, plugin, found = error.__traceback__, None, ""
+    entry, plugin, found = traceback_of(error), None, ""
     while entry is not None:
         code = entry.tb_frame.f_code
         tagged = _TAGGED.fullmatch(code.co_filename)
@@ -799,6 +801,12 @@ def place_of_error(error: BaseException, *, in_full: bool = True) -> str:
             if plugin == (tagged[2], top):
                 found = _shown_place(code.co_filename, entry.tb_lineno, in_full=in_full)
         entry = entry.tb_next
+    return found
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """The traceback of an error, whose class may answer for the attribute, or refuse to."""
+    found: TracebackType | None = _TRACEBACK.__get__(error)
     return found
 
 

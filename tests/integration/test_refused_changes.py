@@ -6,7 +6,9 @@ import sys
 import types
 
 import pytest
+from tests.integration import raising_kinds
 from tests.notes import notes_of
+from tests.sizes import sized
 
 from epochal import Kind
 from epochal.errors import EpochalError, ExportError, IncompatibleError, InitError
@@ -252,6 +254,11 @@ class MuteError(Exception):
         raise ZeroDivisionError
 
 
+class ClosedError(Exception):
+    def __getattribute__(self, name):
+        raise AttributeError(name)
+
+
 class Failing(Kind):
     """Raises in one of its rules, once there is an error to raise."""
 
@@ -299,7 +306,10 @@ REFUSED = {
 @pytest.mark.parametrize("rule", REFUSED)
 @pytest.mark.parametrize(
     "error",
-    [TypeError("no"), RuntimeError("no"), KeyError(), MuteError(), Panic("no"), SystemExit(3)],
+    [
+        *(TypeError("no"), RuntimeError("no"), KeyError(), MuteError(), ClosedError("no")),
+        *(Panic("no"), SystemExit(3), SyntaxError("no", (7, 1, 2, "x"))),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_whatever_a_kind_raises_refuses_the_change_and_names_the_export(
@@ -337,3 +347,51 @@ def test_options_given_in_register_are_refused_by_the_exports_name(rt, plugins, 
     )
     with pytest.raises(EpochalError, match=r"geo.*@failing 'f': RuntimeError: no"):
         rt.load(plugins.write("geo", code))
+
+
+@pytest.fixture
+def opened(plugins):
+    """A kind that opens what plugin geo_opened exports, of which one rule fails."""
+    world = raising_kinds.World(plugins.root)
+    yield world, world.host.opened
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("rule", "answer", "reason"),
+    [
+        ("dependencies", [7], "cannot unpack"),
+        ("dependencies", [(None, 7)], "'NoneType' object has no attribute 'name'"),
+        ("hand_over", 7, "hand_over returned no Handover, but int"),
+    ],
+)
+def test_a_rule_that_answers_nonsense_refuses_the_change(opened, rule, answer, reason):
+    world, kind = opened
+    kind.rule, kind.answer = rule, answer
+    with pytest.raises(EpochalError, match=rf"opened\.failing.*{reason}") as refused:
+        world.rt.reload("geo_opened")
+    assert "geo_opened.f" in str(refused.value)
+
+
+@pytest.mark.parametrize("rule", ["open", "wrap"])
+def test_an_export_that_cannot_be_opened_or_offered_is_named(opened, rule):
+    world, kind = opened
+    kind.rule, kind.error = rule, OSError("no")
+    with pytest.raises(EpochalError, match=r"opened\.failing geo_opened\.f.*OSError: no"):
+        world.rt.reload("geo_opened")
+
+
+@pytest.mark.parametrize("rule", ["commit", "close"])
+def test_an_error_that_a_kind_keeps_holds_no_generation(opened, rule):
+    world, kind = opened
+    kind.rule, kind.error = rule, OSError("raised again and again")
+    cut = world.rt.reload("geo_opened")
+    assert (cut.drained, cut.reclaimed) == (True, True), (cut.holders, cut.leaks)
+    assert any("raised again" in line for line in cut.failures)
+
+
+def test_whatever_kinds_raise_or_answer_the_next_change_works(tmp_path):
+    runs = sized(20, 5000)
+    counts = raising_kinds.run_all(tmp_path, runs, seed=17)
+    assert sum(counts.values()) == runs
+    assert sum(n for ended, n in counts.items() if ended.endswith("refused")) >= runs // 3

@@ -17,7 +17,7 @@ from epochal._core.generation.context import PluginContext
 from epochal._core.generation.kind import Kind
 from epochal._core.plugin.artifact import read_artifact
 from epochal._core.plugin.manifest import has_manifest
-from epochal.errors import ArtifactError
+from epochal.errors import ArtifactError, traceback_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,7 +180,7 @@ def _may_be_held(error: BaseException, new: Generation) -> bool:
 
 def _raised_by(error: BaseException, new: Generation) -> bool:
     """Whether it was raised by the plugin's own code, rather than by code that it called."""
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     return traceback is None or id(traceback.tb_frame.f_globals) in new.globals_ids()

@@ -236,8 +236,9 @@ class Staging:
             raise
         except BaseException as error:
             hint = self._hint(error, generation)
+            what = f"opening {generation.opening}" if generation.opening else "init()"
             raise InitError(
-                f"init() of plugin {plugin!r} raised {format_error(error)}{hint}", plugin=plugin
+                f"{what} of plugin {plugin!r} raised {format_error(error)}{hint}", plugin=plugin
             ) from error
         self._epochs.announce(generation, LifecycleState.LINKED, LifecycleState.INITIALIZED)
         self._offer(generation)
@@ -250,7 +251,8 @@ class Staging:
             opened = generation.wrap(self.leased[plugin].lease)
         except BaseException as error:  # noqa: BLE001  raised again, as what it is
             raise ExportError(
-                f"what {generation} opened cannot be offered: {format_error(error)}", plugin=plugin
+                f"{generation.opening} of {generation} cannot be offered: {format_error(error)}",
+                plugin=plugin,
             ) from without_variables(error)
         carried = {**self.leased[plugin].carried, **opened}
         self.leased[plugin] = replace(self.leased[plugin], carried=carried)

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.change.plan import Deadline
 from epochal._core.generation.own_state import describe, translate_errors
+from epochal._core.introspect.tracebacks import reported
 from epochal._core.use.gate import GateClosure
-from epochal.errors import PauseTimeoutError, format_error
+from epochal.errors import PauseTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -109,7 +110,7 @@ class StateTransfer:
                 end(key, handover)
             except BaseException as error:  # noqa: BLE001  reported; the others are ended
                 state = describe(key, self._plugin)
-                failures.append(f"ending the hand-over of {state}: {format_error(error)}")
+                failures.append(f"ending the hand-over of {state}: {reported(error)}")
         return failures
 
 

@@ -409,17 +409,19 @@ def _check_dependencies(export: Export, exports: Iterable[Export]) -> None:
         ExportError: one is not.
     """
     try:
-        dependencies = list(export.kind.dependencies(export))
+        missing = [
+            (kind.name, getattr(target, "__qualname__", None) or repr(target))
+            for kind, target in export.kind.dependencies(export)
+            if not any(other.kind is kind and other.target is target for other in exports)
+        ]
     except BaseException as error:
         raise _refused(export, error) from error
-    for kind, target in dependencies:
-        if not any(other.kind is kind and other.target is target for other in exports):
-            raise ExportError(
-                f"{export.name} names the {kind.name} {target.__qualname__}, which plugin "
-                f"{export.plugin!r} does not export: define it at the top level of a module, or "
-                f"give it to ctx.export({kind.name}, …)",
-                plugin=export.plugin,
-            )
+    for kind, target in missing:
+        raise ExportError(
+            f"{export.name} names the {kind} {target}, which plugin {export.plugin!r} does not "
+            f"export: define it at the top level of a module, or give it to ctx.export({kind}, …)",
+            plugin=export.plugin,
+        )
 
 
 def _origin_of(function: object) -> str:

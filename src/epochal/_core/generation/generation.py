@@ -38,7 +38,12 @@ from epochal._core.generation.kept_instances import (
 from epochal._core.generation.kind import Opened
 from epochal._core.generation.lifecycle import PluginLifecycle
 from epochal._core.generation.orphan_threads import end_threads
-from epochal._core.generation.own_state import PluginState, describe, translate_errors
+from epochal._core.generation.own_state import (
+    PluginState,
+    check_handover,
+    describe,
+    translate_errors,
+)
 from epochal._core.generation.reclaim import Reclaim, empty_typing, reclaim
 from epochal._core.generation.settings import read_settings
 from epochal._core.generation.side_effects import SideEffects
@@ -46,6 +51,7 @@ from epochal._core.introspect.callables import check_ran
 from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.origins import Origin
 from epochal._core.introspect.running_code import find_stragglers
+from epochal._core.introspect.tracebacks import reported
 from epochal._core.plugin.capabilities import missing_grant
 from epochal._core.sync.threads import give_way
 from epochal._core.use.lease import LeasedCallable, RevocableLease, carry
@@ -198,6 +204,7 @@ class Generation:
         "lifecycle",
         "number",
         "opened",
+        "opening",
         "operations",
         "origin",
         "plugin",
@@ -239,6 +246,7 @@ class Generation:
         self._own_instances: list[weakref.ref[Any]] = []
         self._lenders: tuple[Generation, ...] = ()
         self.has_leaking_dependent = False
+        self.opening = ""  # the export that its kind opens or wraps just now, for errors
 
     @property
     def state(self) -> LifecycleState:
@@ -507,8 +515,10 @@ class Generation:
             self._call("init", self._context)
             for key, export in self.exports.items():
                 if export.kind.opens:
+                    self.opening = describe(key, self.plugin)
                     instance = export.kind.open(export)
                     self.opened[key] = Opened(export, instance, self.version, self.number)
+            self.opening = ""
             if self._context is not None:
                 self._context.registrations.check(old.registrations if old is not None else None)
         watch, self._watch = self._watch, None
@@ -555,6 +565,7 @@ class Generation:
         """The opened instances as an epoch, or a plugin that requires this one, offers them."""
         wrapped: dict[ExportKey, Any] = {}
         for key, opened in self.opened.items():  # a comprehension's cell would hold the lease
+            self.opening = describe(key, self.plugin)
             wrapped[key] = key[0].wrap(opened.instance, lease)
         return wrapped
 
@@ -585,6 +596,7 @@ class Generation:
             message = f"{describe(key, self.plugin)} cannot be handed over"
             with translate_errors(message, self.plugin):
                 handover = key[0].hand_over(old.opened[key], opened)
+                check_handover(handover)
             if handover is not None:
                 yield key, handover
         export_state = old.entry_point("export_state")
@@ -650,7 +662,7 @@ class Generation:
                 kind.close(opened.instance)
             except BaseException as error:  # noqa: BLE001  reported; the rest goes on
                 self.failures.append(
-                    f"closing {kind.name} {name} of {self} raised {format_error(error)}"
+                    f"closing {kind.name} {name} of {self} raised {reported(error)}"
                 )
 
     def _close_resources(self) -> None:

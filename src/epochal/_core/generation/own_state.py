@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.callables import check_ran
+from epochal._core.use.gate import Gate
 from epochal.errors import EpochalError, HandOverError, IncompatibleError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from epochal._core.generation.kind import ExportKey
-    from epochal._core.use.gate import Gate
 
 
 class PluginState:
@@ -71,6 +71,20 @@ NO_IMPORT_STATE: Final = "what export_state() returns: there is no import_state(
 def describe(key: ExportKey | None, plugin: str) -> str:
     """The state that is handed over, in words: an export's, or (None) the plugin's own."""
     return f"the state of plugin {plugin!r}" if key is None else f"{key[0].name} {key[1]}"
+
+
+def check_handover(handover: object) -> None:
+    """Check what a kind's `hand_over` returned, before any gate is closed for it.
+
+    Raises:
+        TypeError: it is neither None nor a `Handover`.
+    """
+    if handover is None:
+        return
+    methods = [getattr(handover, name, None) for name in ("run", "commit", "roll_back")]
+    gate = getattr(handover, "gate", handover)
+    if not all(map(callable, methods)) or not (gate is None or isinstance(gate, Gate)):
+        raise TypeError(f"hand_over returned no Handover, but {type(handover).__qualname__}")
 
 
 @contextmanager

@@ -32,7 +32,9 @@ from epochal._core.introspect.object_names import (
 )
 from epochal._core.introspect.ownership import Ownership
 from epochal._core.introspect.referrers import PathStep
+from epochal._core.introspect.tracebacks import origins_of
 from epochal._core.sync.threads import give_way
+from epochal.errors import traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -132,8 +134,7 @@ class Graph:
                 self._doubtful.discard(position)
                 self._queue.append(position)
             if is_a(part, BaseException):
-                todo += [part.__cause__, part.__context__, part.__traceback__]
-                todo += part.exceptions if is_a(part, BaseExceptionGroup) else ()
+                todo += [*origins_of(part), traceback_of(part)]
             elif is_a(part, TracebackType):
                 todo += [part.tb_next, part.tb_frame]
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.introspect.frames import caller_of
-from epochal.errors import EpochalError
+from epochal.errors import EpochalError, format_error, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,12 @@ _MACHINERY = (
     "concurrent.futures.",
 )
 
+# Not by name: the error may be of a class that answers for the attribute, or raises.
+_CAUSE: Final[Any] = vars(BaseException)["__cause__"]
+_CONTEXT: Final[Any] = vars(BaseException)["__context__"]
+_PARTS: Final[Any] = vars(BaseExceptionGroup)["exceptions"]
+_TRACEBACK: Final[Any] = vars(BaseException)["__traceback__"]
+
 
 def without_machinery(error: BaseException) -> BaseException:
     """Remove the machinery's frames from the tracebacks of an error and of its causes.
@@ -37,9 +43,11 @@ def without_machinery(error: BaseException) -> BaseException:
         The same error.
     """
     if not isinstance(error, EpochalError):
-        error.add_note("inside Epochal:\n" + "".join(traceback.format_tb(error.__traceback__)))
+        note = "inside Epochal:\n" + "".join(traceback.format_tb(traceback_of(error)))
+        with suppress(Exception):  # a class of the plugin's may refuse notes
+            error.add_note(note)
     for one in _chain(error):
-        one.__traceback__ = _trimmed(one.__traceback__)
+        _TRACEBACK.__set__(one, _trimmed(traceback_of(one)))
     return error
 
 
@@ -51,8 +59,19 @@ def without_frames_of_causes(error: BaseException) -> BaseException:
     """
     for one in _chain(error):
         if one is not error:
-            one.__traceback__ = None
+            _TRACEBACK.__set__(one, None)
     return error
+
+
+def reported(error: BaseException) -> str:
+    """A line about an error that is raised no further, whose frames are let go.
+
+    A kind may raise one object again and again: its traceback would hold an epoch in use.
+    """
+    line = format_error(error)
+    for one in _chain(error):
+        _TRACEBACK.__set__(one, None)
+    return line
 
 
 def without_variables(error: BaseException) -> BaseException:
@@ -61,7 +80,7 @@ def without_variables(error: BaseException) -> BaseException:
     Returns:
         The same error, with its traceback.
     """
-    traceback.clear_frames(error.__traceback__)
+    traceback.clear_frames(traceback_of(error))
     return error
 
 
@@ -74,10 +93,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        todo += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            todo += current.exceptions
+        todo += origins_of(current)
         yield current
+
+
+def origins_of(error: BaseException) -> list[BaseException | None]:
+    """What an error came from, and consists of."""
+    parts = _PARTS.__get__(error) if issubclass(type(error), BaseExceptionGroup) else ()
+    return [_CAUSE.__get__(error), _CONTEXT.__get__(error), *parts]
 
 
 def _trimmed(entry: TracebackType | None) -> TracebackType | None:
