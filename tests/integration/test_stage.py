@@ -207,8 +207,15 @@ def test_a_compared_stage_moves_no_state(rt, plugins):
     later = artifact(plugins, "web", COUNTER + "\n# later\n")
     with rt.stage(later, compare=True) as stage:
         assert rt.epoch[service]["web.counter"].add() == 2  # no gate is closed
-        stage.promote()
+        assert stage.promote().drained
     assert rt.epoch[service]["web.counter"].add() == 3
+
+
+def test_a_stage_holds_no_generation_that_it_was_compared_with(rt, plugins):
+    rt.load(artifact(plugins, "geo", V1))
+    with rt.stage(artifact(plugins, "geo", V2), compare=True) as stage:
+        assert rt.reload("geo", artifact(plugins, "geo", V1)).drained
+        assert stage.epoch[tool]["geo.f"]() == 2
 
 
 def test_a_compared_stage_is_not_promoted_over_another_epoch(rt, plugins):

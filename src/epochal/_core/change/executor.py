@@ -321,6 +321,8 @@ class Executor:
     def _hold(self) -> None:
         """Answer, and leave everything as it is. Last of all: then another thread may go on."""
         self._lines = _texts(self._steps[: self._at])
+        # A stage may be held for hours: what it was compared with drains meanwhile.
+        self._change.staging.old_epoch = None
         self._release_turn()
         self.answer.set_result(self._report())
 
