@@ -27,4 +27,4 @@ class Size:
 
 
 FULL = Size()
-QUICK = Size(swaps=15, tasks=20, holders=100, reloads=10, saves=5, memory_swaps=40)
+QUICK = Size(swaps=8, tasks=20, holders=100, reloads=10, saves=5, memory_swaps=40)

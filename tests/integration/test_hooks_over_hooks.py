@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 from tests.notes import notes_of
+from tests.sizes import sized
 
 from epochal.errors import InitError, PhaseTimeoutError
 
@@ -205,7 +206,7 @@ def test_every_record_passes_exactly_one_version_while_it_is_reloaded(rt, plugin
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for version in range(1, 30):
+    for version in range(1, sized(10, 30)):
         write(plugins, code + patch.replace("before", "method"), version)
         rt.reload("geo")
     ended.set()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pluggy
 import pytest
 from tests.notes import notes_of
+from tests.sizes import sized
 
 from epochal import LifecycleState, Runtime
 from epochal.artifact import Artifact
@@ -393,7 +394,7 @@ def test_calls_flow_while_plugins_are_swapped(rt, pm):
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for number in range(30):
+    for number in range(sized(8, 30)):
         rt.reload("a", answering("a", number))
     stop.set()
     for thread in threads:
