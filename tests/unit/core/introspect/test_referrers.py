@@ -5,6 +5,7 @@ import sys
 import threading
 
 import pytest
+from tests.sizes import sized
 
 from epochal._core.introspect.object_names import describe_object, edge, root_name, type_name
 from epochal._core.introspect.referrers import PathStep, ReferrerSearch
@@ -127,8 +128,9 @@ def test_an_edge_without_words_is_empty():
 
 
 def test_a_deep_chain_is_followed_as_far_as_a_person_can_read(monkeypatch):
+    monkeypatch.setattr("epochal._core.introspect.referrers._DEPTH", sized(10, 40))
     targets = [Target()]
-    for depth, path in ((20, f"{__name__}.HOST[0]"), (60, "a list[0]")):
+    for depth, path in ((sized(5, 20), f"{__name__}.HOST[0]"), (sized(15, 60), "a list[0]")):
         HOST[:] = [targets[0]]
         for _ in range(depth):
             HOST[:] = [HOST.copy()]
@@ -139,7 +141,7 @@ def test_a_deep_chain_is_followed_as_far_as_a_person_can_read(monkeypatch):
 
 def test_among_many_referrers_the_one_that_has_a_name_is_found(monkeypatch):
     targets = [Target()]
-    targets.extend([targets[0]] for _ in range(200))
+    targets.extend([targets[0]] for _ in range(sized(60, 200)))
     HOST.append(targets[0])
     search = ReferrerSearch({id(targets)})
     assert search.paths([PathStep(targets[0])]) == [f"{__name__}.HOST[0]"]
