@@ -232,7 +232,7 @@ MUTANTS = (
         where="Generation.init",
         at="assign 6",
         edit=delete(),
-        shape="474734",
+        shape="4bc520",
         test=COPIED + "test_an_instance_that_init_made_is_no_use",
     ),
     Mutant(

@@ -408,18 +408,18 @@ def _check_dependencies(export: Export, exports: Iterable[Export]) -> None:
     Raises:
         ExportError: one is not.
     """
+    missing: list[tuple[str, str]] = []
     try:
-        missing = [
-            (kind.name, getattr(target, "__qualname__", None) or repr(target))
-            for kind, target in export.kind.dependencies(export)
-            if not any(other.kind is kind and other.target is target for other in exports)
-        ]
+        for kind, target in export.kind.dependencies(export):
+            if not any(other.kind is kind and other.target is target for other in exports):
+                missing.append((kind.name, getattr(target, "__qualname__", None) or repr(target)))
     except BaseException as error:
         raise _refused(export, error) from error
-    for kind, target in missing:
+    for used_as, name in missing:
         raise ExportError(
-            f"{export.name} names the {kind} {target}, which plugin {export.plugin!r} does not "
-            f"export: define it at the top level of a module, or give it to ctx.export({kind}, …)",
+            f"{export.name} names the {used_as} {name}, which plugin {export.plugin!r} does not "
+            "export: define it at the top level of a module, or give it to "
+            f"ctx.export({used_as}, …)",
             plugin=export.plugin,
         )
 
