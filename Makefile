@@ -10,6 +10,7 @@ BENCH := $(VENV)/.bench
 COMPILERS := $(VENV)/.compilers
 PEERS := $(VENV)/.peers
 SCALE := $(VENV)/.scale
+ENGINES := $(VENV)/.engines
 LIBRARIES := $(VENV)/libraries
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -45,7 +46,7 @@ test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 
 # Every file with a test that `make test` runs in a quick size (tests/sizes.py).
 LONG = $(shell grep -rl --include='test_*.py' 'tests\.sizes' tests)
-test-long: $(SCALE) $(COMPILERS) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
+test-long: $(SCALE) $(ENGINES) $(COMPILERS) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
 	@EPOCHAL_LONG=1 $(PY) -m pytest --timeout=3600 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 	@$(if $(ARGS),,$(PY) -m tests.downstream)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory docs)
@@ -150,6 +151,13 @@ $(SCALE): $(STAMP)
 	@$(PY) -c 'import pathlib, sysconfig; \
 	pathlib.Path(sysconfig.get_path("purelib"), "scale.pth").write_text("../../../scale\n")'
 	@touch $(SCALE)
+
+$(ENGINES): $(SCALE)
+	@echo "installing Daft and Spark for tests: 800 MB, once, into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/engines --group engines
+	@$(PY) -c 'import pathlib, sysconfig; \
+	pathlib.Path(sysconfig.get_path("purelib"), "scale_engines.pth").write_text("../../../engines\n")'
+	@touch $(ENGINES)
 
 $(DOCS): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group docs

@@ -27,7 +27,7 @@ FLOORS = [
     {"worker"},
     {"runtime"},
     {"sql", "jobs", "examples", "watch", "pluggy", "asgi", "pytest_plugin", "tools", "authoring"},
-    {"observe", "mcp", "ray"},
+    {"observe", "mcp", "ray", "daft", "spark"},
     {"demo", "server"},
     {"cli"},
 ]

@@ -15,7 +15,7 @@ import itertools
 import sys
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 import pyarrow as pa
 from datafusion import SessionContext
@@ -28,6 +28,7 @@ from epochal.sql.codec_adapters import CodecClass
 from epochal.sql.conversion import ResultColumn
 from epochal.sql.engine_refs import EngineRef
 from epochal.sql.function import Function, encode_types
+from epochal.sql.scalars import RowCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -47,6 +48,13 @@ WHOLE_SUFFIX: Final = "$merge"
 
 _group_numbers: Final = itertools.count(1)
 """Numbers the groups of all queries: `next` is one step under the interpreter lock."""
+
+
+class GroupCalls(RowCalls, Protocol):
+    """Calls an instance for each row of a group, as long as the query has not ended."""
+
+    def raise_if_ended(self) -> None:
+        """Raise an error if it has."""
 
 
 class AggregateFunction(Function):
@@ -81,6 +89,11 @@ class AggregateFunction(Function):
         state = [column.kind for column in self._state.values()]
         context.register_udaf(AggregateUDF(self.name, make, kinds, result, state, "immutable"))
 
+    @property
+    def returns(self) -> pa.DataType:
+        """The type of its results."""
+        return self._result.kind
+
     def stub(self) -> dict[str, Any]:
         """Its name and types."""
         return {
@@ -92,15 +105,15 @@ class AggregateFunction(Function):
 
     # --- a group's work, which `Execution.call` runs with the group's instance ------------------
 
-    def update(self, instance: Any, execution: Execution, columns: Sequence[pa.Array]) -> None:
+    def update(self, instance: Any, execution: GroupCalls, columns: Sequence[pa.Array]) -> None:
         """Add rows."""
         self._feed(instance.update, execution, columns)
 
-    def retract(self, instance: Any, execution: Execution, columns: Sequence[pa.Array]) -> None:
+    def retract(self, instance: Any, execution: GroupCalls, columns: Sequence[pa.Array]) -> None:
         """Remove rows."""
         self._feed(instance.retract, execution, columns)
 
-    def merge(self, instance: Any, execution: Execution, states: Sequence[pa.Array]) -> None:
+    def merge(self, instance: Any, execution: GroupCalls, states: Sequence[pa.Array]) -> None:
         """Merge the states of other parts into an instance."""
         for state in zip(*[column.to_pylist() for column in states], strict=True):
             execution.raise_if_ended()
@@ -131,7 +144,7 @@ class AggregateFunction(Function):
         return self._result.scalar(instance.evaluate(), "evaluated to")
 
     def _feed(
-        self, consume: Callable[..., object], execution: Execution, columns: Sequence[pa.Array]
+        self, consume: Callable[..., object], execution: GroupCalls, columns: Sequence[pa.Array]
     ) -> None:
         columns = self.parameters.received(columns)
         if self._vectorized:
@@ -170,7 +183,7 @@ class MergeFunction(AggregateFunction):
         update = Signature((Parameter("state", state),), None)
         return replace(shape, update=update, retracts=False)
 
-    def update(self, instance: Any, execution: Execution, columns: Sequence[pa.Array]) -> None:
+    def update(self, instance: Any, execution: GroupCalls, columns: Sequence[pa.Array]) -> None:
         """Merge stored states."""
         (states,) = columns
         self.merge(instance, execution, [states.drop_null()])
@@ -201,7 +214,7 @@ class WholeFunction(AggregateFunction):
         update = Signature((Parameter("state", _state_value(shape)),), None)
         return replace(shape, update=update, retracts=False)
 
-    def update(self, instance: Any, execution: Execution, columns: Sequence[pa.Array]) -> None:
+    def update(self, instance: Any, execution: GroupCalls, columns: Sequence[pa.Array]) -> None:
         """Merge states."""
         (states,) = columns
         self.merge(instance, execution, states.drop_null().flatten())

@@ -407,7 +407,7 @@ class Execution:
 
     def _record_error(self, function: Callee, error: BaseException) -> int:
         number = next(self._numbers)
-        self._errors[number] = _error_for_caller(function, error)
+        self._errors[number] = error_for_caller(function, error)
         if self._end_reason:  # `stop` has cleared the errors already
             self._errors.clear()
         return number
@@ -419,7 +419,8 @@ def _cancel(execution: Execution | None) -> None:
         execution.stop(EndReason.CANCELLED)
 
 
-def _error_for_caller(function: Callee, error: BaseException) -> BaseException:
+def error_for_caller(function: Callee, error: BaseException) -> BaseException:
+    """The error that a caller gets for one of a plugin's function."""
     if isinstance(error, BadCallError):
         return QueryError(str(error))
     if isinstance(error, ReturnTypeError):

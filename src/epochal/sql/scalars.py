@@ -13,7 +13,7 @@ loop to_array by hand in plain DataFusion; `benchmarks/` has the figures.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pyarrow as pa
 from datafusion import SessionContext
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from epochal import Export, Generation
     from epochal.sql.call_slot import CallSlot
     from epochal.sql.execution import Execution
+
+
+class RowCalls(Protocol):
+    """Calls a function for each row of some columns."""
+
+    def call_rows(self, function: Callable[..., Any], columns: Sequence[pa.Array], /) -> list[Any]:
+        """The results, in order."""
 
 
 class ScalarFunction(Function):
@@ -63,6 +70,25 @@ class ScalarFunction(Function):
         *fields, result = self._fields()
         context.register_udf(ScalarUDF(self.name, adapter, fields, result, self._volatility))
 
+    @property
+    def returns(self) -> pa.DataType:
+        """The type of its results."""
+        return self._kind
+
+    def column(
+        self, function: Callable[..., Any], columns: Sequence[pa.Array], rows: RowCalls
+    ) -> pa.Array:
+        """Call a function of `callable_of` with columns of its parameters' types.
+
+        Args:
+            function: the callable.
+            columns: of one length.
+            rows: calls it for each row.
+        """
+        if self._vectorized:
+            return self._apply_arrays(function, *columns)
+        return self._apply_rows(rows, function, *columns)
+
     def stub(self) -> dict[str, Any]:
         """Its name and types."""
         fields = encode_schema(self._fields())
@@ -82,14 +108,14 @@ class ScalarFunction(Function):
         ]
 
     def _apply_rows(
-        self, slot: CallSlot, function: Callable[..., Any], *given: pa.Array
+        self, slot: RowCalls, function: Callable[..., Any], *given: pa.Array
     ) -> pa.Array:
         columns = self.parameters.received(given)
         call_rows = partial(self._call_rows, slot, function)
         return self.parameters.on_complete_rows(columns, call_rows)
 
     def _call_rows(
-        self, slot: CallSlot, function: Callable[..., Any], columns: Sequence[pa.Array]
+        self, slot: RowCalls, function: Callable[..., Any], columns: Sequence[pa.Array]
     ) -> pa.Array:
         if not columns:  # stable, and called once for the whole query
             return self._result.column([function()])

@@ -61,7 +61,15 @@ class RemoteExport:
             UnknownExportError: the epoch has no such export.
         """
         kind = kind_at(self._kind)
-        return _epoch_at(self._share, self.epoch, local=self._local).find(kind, self.name)
+        return self.epoch_here().find(kind, self.name)
+
+    def epoch_here(self) -> Epoch:
+        """Its epoch, in this process; holding it holds its generations in use.
+
+        Raises:
+            EpochUnavailableError: the epoch cannot be had here.
+        """
+        return _epoch_at(self._share, self.epoch, local=self._local)
 
     def __call__(self, /, *args: Any, **kw: Any) -> Any:
         """Call the export in this process."""
