@@ -7,10 +7,12 @@ the code that runs, the requests and bytes of one worker and of one change, and 
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import statistics
 import tempfile
 from collections import Counter
+from pathlib import Path
 from time import perf_counter, sleep
 
 from epochal import Runtime
@@ -133,14 +135,39 @@ def simulate(folder: str, sizes: list[int], plugins: int) -> None:
         print(f"| {label} | {kinds} | {size / 1024:.1f} |{cells}")
 
 
+def parts(folder: Path, turns: int) -> None:
+    """How many times faster two Ray workers are than one process, which has all processors, too."""
+    import ray
+
+    from epochal.demo.scale import MEASURE, measure_ratio, swap, write_files
+
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else they get what others leave
+    rows, count = 3_000_000, 8
+    files = write_files(folder / "data", [rows * part // count for part in range(count + 1)])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with Runtime(share=folder / "share", drain_timeout=0.0) as rt:
+        swap(rt, 1)
+        for label, sql in (
+            ("a Python scalar of each row", MEASURE),
+            ("the engine's own functions alone", MEASURE.replace("geo.chord", "sqrt")),
+        ):
+            before = os.getloadavg()[0]
+            ratio = measure_ratio(rt, files, turns, sql)
+            print(f"{label}: {ratio:.2f} times as fast as one process (load {before:.1f} before)")
+    ray.shutdown()
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--plugins", type=int, default=10)
     parser.add_argument("--simulate", type=int, nargs="+", metavar="WORKERS")
+    parser.add_argument("--parts", type=int, metavar="TURNS", help="queries in parts, with Ray")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        if options.simulate:
+        if options.parts:
+            parts(Path(name), options.parts)
+        elif options.simulate:
             simulate(name, options.simulate, options.plugins)
         else:
             measure(name, options.rounds)

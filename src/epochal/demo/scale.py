@@ -58,7 +58,7 @@ _CHECK: Final = """
 SELECT geo.version(n) AS geo, fare.version(n) AS fare, min(n) AS first, count(*) AS rows,
     count(DISTINCT n) AS different
 FROM data GROUP BY 1, 2"""
-_MEASURE: Final = """
+MEASURE: Final = """
 SELECT origin, count(*) AS flights, sum(geo.chord(distance)) AS chords
 FROM data GROUP BY origin"""
 
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checks = Checks(cut)
     try:
         with tempfile.TemporaryDirectory(prefix="epochal-") as name:
-            files = _write(Path(name) / "data", cut)
+            files = write_files(Path(name) / "data", cut)
             _say(f"starting Ray with {_counted(options.workers, 'worker')}")
             ray.init(
                 num_cpus=options.workers,
@@ -154,9 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             try:
                 with Runtime(share=Path(name) / "share", drain_timeout=0.0) as rt:
-                    _swap(rt, 1)
+                    swap(rt, 1)
                     _check(rt, files, checks, options.reloads)
-                    ratio = _ratio(rt, files, options.turns)
+                    ratio = measure_ratio(rt, files, options.turns)
             finally:
                 ray.shutdown()
                 _say("")
@@ -192,7 +192,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _write(folder: Path, cut: Sequence[int]) -> list[Path]:
+def write_files(folder: Path, cut: Sequence[int]) -> list[Path]:
     """Repeat the flights, number their rows, and write one file a part."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -211,7 +211,7 @@ def _write(folder: Path, cut: Sequence[int]) -> list[Path]:
     return files
 
 
-def _swap(rt: Runtime, version: int) -> None:
+def swap(rt: Runtime, version: int) -> None:
     """Put a version of both plugins in place, in one change."""
     with rt.change() as change:
         for plugin in _PLUGINS:
@@ -261,7 +261,7 @@ def _disturb(rt: Runtime, checks: Checks, reloads: int, over: threading.Event) -
         if over.wait(_GAP_S):
             return
         if checks.reloads < reloads:
-            _swap(rt, checks.reloads + 2)
+            swap(rt, checks.reloads + 2)
             checks.reloads += 1
         if checks.reloads >= reloads // 2 and not checks.kills:
             checks.kills += _kill_a_worker(rt)
@@ -280,13 +280,13 @@ def _kill_a_worker(rt: Runtime) -> bool:
     return False
 
 
-def _ratio(rt: Runtime, files: Sequence[Path], turns: int) -> float:
+def measure_ratio(rt: Runtime, files: Sequence[Path], turns: int, sql: str = MEASURE) -> float:
     """How many times faster the query is in parts than in this process: the median, by turns."""
     from epochal.ray import query
     from epochal.sql import Database
 
     def in_parts() -> Any:
-        return query(rt, merge=_MEASURE, files=files).table
+        return query(rt, merge=sql, files=files).table
 
     ratios = list[float]()
     with Database(rt) as db:
@@ -294,7 +294,7 @@ def _ratio(rt: Runtime, files: Sequence[Path], turns: int) -> float:
         in_parts()  # every worker is there, and has the epoch
         for turn in range(turns):
             began = perf_counter()
-            one = db.query(_MEASURE).to_table()
+            one = db.query(sql).to_table()
             between = perf_counter()
             parts = in_parts()
             ended = perf_counter()
