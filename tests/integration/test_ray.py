@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(
         os.name == "nt" or shutil.which("unshare") is None, reason="needs a network namespace"
     ),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
 ]
 
 
@@ -56,6 +56,17 @@ def test_queries_in_parts_run_one_epoch_each_while_plugins_change_and_workers_di
     assert found["replaced"]
     assert found["replaced_ended"] == [True]
     assert found["nowhere"]
+
+
+@pytest.mark.parametrize(("attack", "count"), [("kills", 100), ("changes", 50)])
+def test_no_row_is_wrong_after_attacks(tmp_path, attack, count):
+    program = Path(__file__).with_name("ray_attacks.py")
+    with in_a_network(f'"{program}" "{tmp_path}" {attack} {count} 1') as ran:
+        _, errors = ran.communicate(timeout=1700)
+    assert ran.returncode == 0, errors[-4000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found[attack] >= count
+    assert found["mixed"] == found["lost"] == found["doubled"] == found["wrong"] == 0
 
 
 def test_the_demonstration_finds_no_wrong_row_and_says_so():

@@ -142,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     cut = [options.rows * part // options.parts for part in range(options.parts + 1)]
     checks = Checks(cut)
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    busy = f" (of a machine that had other work: load {load:.1f})" if load > processors / 2 else ""
     try:
         with tempfile.TemporaryDirectory(prefix="epochal-") as name:
             files = write_files(Path(name) / "data", cut)
@@ -164,7 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\ninterrupted; checked so far:\n{checks.report()}")
         return 130
     print(checks.report())
-    print(f"in parts: {ratio:.2f} times as fast as one process, median of {options.turns} turns")
+    turns = _counted(options.turns, "turn")
+    print(f"in parts: {ratio:.2f} times as fast as one process, median of {turns}{busy}")
     if checks.reloads < options.reloads or not checks.kills:
         print("failed: not every change and kill took place", file=sys.stderr)
         return 1
@@ -272,6 +275,7 @@ def _kill_a_worker(rt: Runtime) -> bool:
     for hold in rt.cluster.holds():
         process = int(hold.worker.rpartition(":")[2])
         if process != os.getpid():
+            _say(f"killing worker {process}; Ray says so, too")
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
