@@ -114,7 +114,8 @@ def _trimmed(entry: TracebackType | None) -> TracebackType | None:
     # New entries: `tb_next` of the old ones still leads to the machinery.
     for entry in reversed(entries):
         line: int | None = entry.tb_lineno
-        if line is None:  # at an instruction of no line: a signal, or another thread, raised it
+        # At an instruction of no line: a signal, or another thread, raised it.
+        if line is None or line < 0:
             line = entry.tb_frame.f_code.co_firstlineno
         result = TracebackType(result, entry.tb_frame, entry.tb_lasti, line)
     return result

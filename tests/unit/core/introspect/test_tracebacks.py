@@ -62,7 +62,7 @@ def test_an_error_that_was_raised_at_no_line_is_trimmed_too():
     """A signal, or another thread, may raise it anywhere."""
     frame, place = frame_and_place_without_a_line()
     error = ValueError("no").with_traceback(types.TracebackType(None, frame, place, -1))
-    assert error.__traceback__.tb_lineno is None
+    assert error.__traceback__.tb_lineno in (None, -1)  # up to Python 3.11.3, -1
     assert names_of(without_machinery(error)) == ["frame_and_place_without_a_line"]
 
 
