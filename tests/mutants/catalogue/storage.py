@@ -88,7 +88,7 @@ MUTANTS = (
         "storage",
         "a plugin's SystemExit leaves through the query",
         module="epochal.sql.execution",
-        where="_error_for_caller",
+        where="error_for_caller",
         at="if 3 / test",
         edit=replace("not isinstance(error, Exception)"),
         shape="c061f4",
