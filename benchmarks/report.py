@@ -41,6 +41,9 @@ ABOUT = {
     "starts": "New processes, by turns; processor time. Their bytecode is written before.",
     "service": "`epochal serve`, a plain service (Starlette, DataFusion, a pool of two threads) "
     "and Datasette, by turns; 64 connections from a process of their own, a small query.",
+    "wasm": "A WebAssembly plugin compared with Python ones, by turns; its limits; two threads.",
+    "mcp": "`epochal mcp` and a plain server of the official SDK, by turns, over stdio; the newer "
+    "protocol and the one before.",
 }
 
 
