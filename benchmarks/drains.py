@@ -11,7 +11,7 @@ from unittest import mock
 
 from benchmarks.figure import Figure, percentile, sized
 from epochal import EpochFencedReload, LifecycleState, PluginLifecycle
-from epochal._core.use.lease import CollectionSchedule
+from epochal._core.use.drain_schedule import CollectionSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
