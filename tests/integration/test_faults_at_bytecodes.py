@@ -24,6 +24,10 @@ from epochal.loaders._module_registry import leave
 SEED = 20_261_129
 SAMPLE = 6
 
+every_bytecode = pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="CPython 3.13 tells a tracer of few of a thread's bytecodes"
+)
+
 
 @pytest.fixture
 def world(plugins):
@@ -35,6 +39,7 @@ def world(plugins):
         leave(name.partition(".")[0], ())  # a fault here must not fail the tests that come after
 
 
+@every_bytecode
 @pytest.mark.parametrize(("action", "role"), CASES, ids=lambda word: word)
 def test_a_fault_at_any_bytecode_leaves_the_old_epoch_or_the_new_one_whole(world, action, role):
     """`make test-long` tries every bytecode; a test run a sample."""
@@ -52,6 +57,7 @@ def test_a_fault_at_any_bytecode_leaves_the_old_epoch_or_the_new_one_whole(world
     assert reached >= len(found) // 2
 
 
+@every_bytecode
 def test_a_fault_as_a_generation_is_released_leaves_no_module_behind(world):
     for place in places(world, "reload", CHANGE):
         if place.function == "Generation.release":
@@ -59,6 +65,7 @@ def test_a_fault_as_a_generation_is_released_leaves_no_module_behind(world):
             assert len([name for name in sys.modules if name.startswith("geo__")]) == 1, place
 
 
+@every_bytecode
 def test_a_fault_at_any_bytecode_of_a_wait_for_the_collector_loses_no_generation(world):
     waits = ("Retirement._is_overdue", "Retirement._drain", "Waiter.", "Ledger.", "Collection")
     found = [p for p in places(world, "collected", CHANGE) if p.function.startswith(waits)]
@@ -67,6 +74,7 @@ def test_a_fault_at_any_bytecode_of_a_wait_for_the_collector_loses_no_generation
         assert fail_at(world, "collected", CHANGE, place), place
 
 
+@every_bytecode
 @pytest.mark.parametrize("function", ["Staging.publish", "Executor._undo", "Executor._answer"])
 def test_a_fault_at_any_line_around_the_commit_is_not_half_of_one(world, function):
     action = "refused" if function == "Executor._undo" else "reload"
