@@ -47,7 +47,12 @@ class LocalZone(tzinfo):
 
     def utcoffset(self, dt: datetime | None) -> timedelta | None:
         """The local offset from UTC; `fold` tells the two passes of a repeated hour apart."""
-        return None if dt is None else dt.replace(tzinfo=None).astimezone().utcoffset()
+        if dt is None:
+            return None
+        # By `timestamp`, which has PEP 495's rule for a time that the clocks skip in every version
+        # of Python; `astimezone` has another from 3.13 on.
+        naive = dt.replace(tzinfo=None, microsecond=0)
+        return timedelta(seconds=naive.replace(tzinfo=UTC).timestamp() - naive.timestamp())
 
     def dst(self, dt: datetime | None) -> None:
         """Not known, and not needed."""

@@ -19,13 +19,14 @@ whichever thread drops it; it may interrupt another such `put`. One thread at a 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Final, TypeVar
 
 import datafusion
 
 from epochal._core.sync.weak_registry import WeakRegistry
+from epochal._core.use.drain_schedule import CollectionSchedule
 
 T = TypeVar("T")
 
@@ -69,18 +70,17 @@ class EngineRefs:
         """
         # Set before the first look: a death after that look is then in the queue.
         self._deaths = deaths = SimpleQueue[None]()
-        deadline = monotonic() + timeout
+        # An error that its own frame refers to may hold one, until the collector runs.
+        schedule = CollectionSchedule(timeout)
         while not self.is_empty:
             # An object that the engine drops on its own thread is freed by the binding at its next
             # call, and only then reported: so call it.
             datafusion.lit(0)
-            left = deadline - monotonic()
-            if left <= 0.0:
+            if schedule.is_over:
                 return self.is_empty
-            try:
-                deaths.get(timeout=min(left, _NUDGE_S))
-            except Empty:
-                continue
+            with suppress(Empty):
+                deaths.get(timeout=min(schedule.until_next(), _NUDGE_S))
+            schedule.collect()
         return True
 
     def _notify(self) -> None:
