@@ -61,7 +61,7 @@ from epochal.events import ChangeFailed, ChangeFinished
 from epochal.report import Cutover
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from epochal._core.change.plan import Step
     from epochal._core.change.plugin_calls import StepRunner
@@ -320,7 +320,7 @@ class Executor:
 
     def _hold(self) -> None:
         """Answer, and leave everything as it is. Last of all: then another thread may go on."""
-        self._lines = _texts(self._steps[: self._at])
+        self._lines = tuple(map(str, self._steps[: self._at]))
         # A stage may be held for hours: what it was compared with drains meanwhile.
         self._change.staging.old_epoch = None
         self._release_turn()
@@ -344,7 +344,7 @@ class Executor:
         stopping = self._change.stop_first
         retirement = self._retire_replaced() if stopping is None else self._retire_stopped(stopping)
         self._runner.cancelled.add_done_callback(retirement.answer_early)
-        self._lines = _texts(self._steps)
+        self._lines = tuple(map(str, self._steps))
         self._retirement = retirement
         self._steps.clear()  # and with them the hosts that take part
         calls = self._change.finish()
@@ -379,7 +379,7 @@ class Executor:
 
     def _backward(self) -> None:
         """Undo the steps that ran, the one that failed included, last first."""
-        self._lines = self._lines or _texts(self._steps)
+        self._lines = self._lines or tuple(map(str, self._steps))
         del self._steps[self._at + 1 :]
         while self._steps:
             self._undo(self._steps[-1])
@@ -540,11 +540,6 @@ class Executor:
             phases_ms=dict(self._runner.ms),
             total_ms=(perf_counter() - self._started) * 1000.0,
         )
-
-
-def _texts(steps: Sequence[Step]) -> tuple[str, ...]:
-    # Not `tuple(map(…))`: it fails if another thread's look at the heap meets it half made.
-    return (*map(str, steps),)
 
 
 def _code(error: BaseException) -> str:

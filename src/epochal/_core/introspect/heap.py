@@ -22,17 +22,18 @@ import gc
 import sys
 from collections import deque
 from itertools import chain, compress, repeat, starmap
-from operator import and_, gt, is_, le, not_
+from operator import and_, gt, is_, is_not, le, not_
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
 _ALLOCATING_COLLECTS: Final = sys.version_info < (3, 12)
 
 
-def referrers(targets: Sequence[Any], ignored: Collection[int] = ()) -> list[Any]:
+def referrers(targets: Sequence[Any], ignored: AbstractSet[int] = frozenset()) -> list[Any]:
     """The objects that refer to any of these.
 
     A tuple with one owner may be unfinished, its owner a call in C. It is shown if an object refers
@@ -47,7 +48,6 @@ def referrers(targets: Sequence[Any], ignored: Collection[int] = ()) -> list[Any
     is_young, is_owner = list[bool](), list[bool]()
     kept, complete = list[Any](), list[Any]()
     young_ids = set[int]()
-    own = {id(found), id(young), *ignored}
     _run(
         _call(found.extend, gc.get_referrers, targets),
         _extend(
@@ -68,7 +68,11 @@ def referrers(targets: Sequence[Any], ignored: Collection[int] = ()) -> list[Any
             map(
                 and_,
                 map(gt, map(getrefcount, iter(owners)), repeat(_IN_A_LIST)),
-                map(not_, map(own.__contains__, map(id, iter(owners)))),
+                map(
+                    and_,
+                    map(is_not, iter(owners), repeat(young)),
+                    map(not_, map(ignored.__contains__, map(id, iter(owners)))),
+                ),
             ),
         ),
         _call(inside.extend, gc.get_referents, compress(iter(owners), iter(is_owner))),
