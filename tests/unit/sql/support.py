@@ -22,6 +22,19 @@ from tests.unit.sql.support import HOST, gate
 
 """
 
+MONEY = """\
+@data_type
+class Money:
+    storage = pa.int64()
+    parameters = {}
+    samples = [5.0]
+    @staticmethod
+    def encode(value): return int(value * 100)
+    @staticmethod
+    def decode(cents): return cents / 100
+"""
+"""A data type of a plugin: whole cents to the engine."""
+
 BATCH = 8192
 """Rows in a batch of the engine's."""
 

@@ -7,29 +7,24 @@ from itertools import pairwise
 
 import pyarrow as pa
 import pytest
+from tests.unit.sql.support import MONEY
 
 from epochal.errors import QueryError
 from epochal.sql import Database
 from epochal.sql.function_registry import index_of
 from epochal.sql.merging import MergedQuery
 
-SOURCE = """
+SOURCE = (
+    """
 import uuid
 from datetime import datetime
 from typing import Annotated
 import pyarrow as pa
 from epochal.kinds import aggregate, data_type, mergeable_state, scalar
 
-@data_type
-class Money:
-    storage = pa.int64()
-    parameters = {}
-    samples = [5.0]
-    @staticmethod
-    def encode(value): return int(value * 100)
-    @staticmethod
-    def decode(cents): return cents / 100
-
+"""
+    + MONEY
+    + """
 @scalar
 def plus(x: int) -> int: return x + 1
 
@@ -85,6 +80,7 @@ class total:
     def state(self) -> bytes: return str(self.value).encode()
     def restore(self, state: bytes) -> None: self.value = int(state)
 """
+)
 ROWS = 400
 CUTS = (0, 10, 10, 150, 399, ROWS)
 

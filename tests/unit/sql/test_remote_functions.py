@@ -6,13 +6,15 @@ from weakref import WeakValueDictionary
 
 import pyarrow as pa
 import pytest
+from tests.unit.sql.support import MONEY
 
 from epochal import Runtime
 from epochal.errors import FunctionError, NoShareError, QueryError
 from epochal.sql.remote_functions import RemoteAggregate, RemoteScalar, remote_functions
 from epochal.worker import epochs, remote_exports
 
-SOURCE = """
+SOURCE = (
+    """
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
@@ -20,16 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from epochal.kinds import aggregate, data_type, scalar
 
-@data_type
-class Money:
-    storage = pa.int64()
-    parameters = {}
-    samples = [5.0]
-    @staticmethod
-    def encode(value): return int(value * 100)
-    @staticmethod
-    def decode(cents): return cents / 100
-
+"""
+    + MONEY
+    + """
 @scalar
 def plus(x: int) -> int: return x + 1
 @scalar
@@ -62,6 +57,7 @@ class total:
     def merge(self, other) -> None: self.sum += other.sum
     def evaluate(self) -> int: return self.sum
 """
+)
 SERVICE = """
 from epochal.kinds import scalar, service
 @service
