@@ -144,19 +144,22 @@ $(BENCH): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group bench
 	@touch $(BENCH)
 
-# In a folder of its own, after the packages of the environment: it wants older versions of some.
+# In a folder of their own, after the packages of the environment: they want older versions of some.
+# $(call apart,GROUP,FILE): FILE.pth puts it on the path; Python reads those files by the alphabet.
+define apart
+@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/$(1) --group $(1)
+@$(PY) -c 'import pathlib, sysconfig; \
+pathlib.Path(sysconfig.get_path("purelib"), "$(2).pth").write_text("../../../$(1)\n")'
+endef
+
 $(SCALE): $(STAMP)
 	@echo "installing Ray, and an S3 server for tests: 600 MB, once, into $(VENV)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/scale --group scale
-	@$(PY) -c 'import pathlib, sysconfig; \
-	pathlib.Path(sysconfig.get_path("purelib"), "scale.pth").write_text("../../../scale\n")'
+	$(call apart,scale,scale)
 	@touch $(SCALE)
 
 $(ENGINES): $(SCALE)
 	@echo "installing Daft and Spark for tests: 800 MB, once, into $(VENV)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/engines --group engines
-	@$(PY) -c 'import pathlib, sysconfig; \
-	pathlib.Path(sysconfig.get_path("purelib"), "scale_engines.pth").write_text("../../../engines\n")'
+	$(call apart,engines,scale_engines)
 	@touch $(ENGINES)
 
 $(DOCS): $(STAMP)
