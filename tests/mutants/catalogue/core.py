@@ -420,7 +420,7 @@ MUTANTS = (
         where="referrers",
         at="expr 1 / value.args[1].args[1].args[2].args[0]",
         edit=replace("gt"),
-        shape="05bfad",
+        shape="f93108",
         test=HEAP + "test_a_tuple_that_is_being_made_is_left_alone",
     ),
     Mutant(

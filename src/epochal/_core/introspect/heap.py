@@ -24,11 +24,13 @@ from collections import deque
 from itertools import chain, compress, repeat, starmap
 from operator import and_, gt, is_, is_not, le, not_
 from sys import getrefcount
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
+
+T = TypeVar("T")
 
 _ALLOCATING_COLLECTS: Final = sys.version_info < (3, 12)
 
@@ -86,9 +88,9 @@ def referrers(targets: Sequence[Any], ignored: AbstractSet[int] = frozenset()) -
     return kept + list({id(item): item for item in complete}.values())
 
 
-def referrers_of_type(cls: type, target: object) -> list[Any]:
-    """The objects of just this type that refer to an object; the type is not `tuple`."""
-    return _of_types({id(cls)}, gc.get_referrers, (target,))
+def referrers_of_type(cls: type[T], *targets: object) -> list[T]:
+    """The objects of just this type that refer to one of these; the type is not `tuple`."""
+    return _of_types({id(cls)}, gc.get_referrers, targets)
 
 
 def instances(classes: Collection[type]) -> list[Any]:

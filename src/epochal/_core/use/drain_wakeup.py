@@ -28,7 +28,6 @@ Swap either pair, and a release between the two steps wakes no thread.
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import weakref
@@ -37,6 +36,7 @@ from queue import Empty, SimpleQueue
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from epochal._core.introspect.heap import referrers_of_type
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.lease import Lease
@@ -110,8 +110,7 @@ class Ledger:
     def revived(self) -> Lease | None:
         """A lease that a finalizer has brought back, if there is one: then it walks the heap."""
         lives = [life for life in self._live.live() if life.co_consts[0]() is None]
-        holding = gc.get_referrers(*lives) if lives else ()
-        return next((one for one in holding if type(one) is Lease), None)
+        return next(iter(referrers_of_type(Lease, *lives)), None) if lives else None
 
     def waiter(self, threshold: int = 0, wake: Wake | None = None) -> Waiter:
         """Register a wait until at most `threshold` leases are alive."""
