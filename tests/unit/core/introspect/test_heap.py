@@ -104,6 +104,7 @@ def test_a_tuple_that_is_being_made_is_left_alone(look):
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 def test_no_other_thread_sees_what_a_look_has_found(look):
     target, over, failed, made = Target(), threading.Event(), [], threading.Event()
+    heap_of_some_size = [[] for _ in range(20_000)]  # so that a look takes a while
 
     def make_tuples():
         while not over.is_set():
@@ -118,14 +119,16 @@ def test_no_other_thread_sees_what_a_look_has_found(look):
     sys.setswitchinterval(1e-6)
     try:
         maker.start()
-        assert made.wait(30)
-        for _ in range(50):
+        for _ in range(100):
+            made.clear()
+            assert made.wait(30)  # it has a processor now, and makes the next
             look(target)
     finally:
         over.set()
         maker.join(30)
         sys.setswitchinterval(interval)
     assert not failed
+    assert heap_of_some_size
 
 
 def test_a_look_calls_no_foreign_code():
