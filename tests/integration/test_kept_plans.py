@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
+import os
 import threading
 
 import pyarrow as pa
 import pytest
 
 from epochal import Runtime
-from epochal.errors import FunctionError, QueryCancelledError, QueryError
+from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
 from epochal.sql import Database
 from epochal.sql.kept_plans import facts_of
 
@@ -20,7 +21,8 @@ GEO = """\
 import threading
 from epochal.kinds import aggregate, scalar
 
-GO_ON, INSIDE = threading.Event(), threading.Event()
+GO_ON, INSIDE, LEFT = threading.Event(), threading.Event(), threading.Event()
+CALLS = threading.Semaphore(0)
 
 @scalar
 def version(x: {type}) -> {type}:
@@ -33,7 +35,9 @@ def fails(x: int) -> int:
 @scalar
 def waits(x: int) -> int:
     INSIDE.set()
+    CALLS.release()
     GO_ON.wait(20)
+    LEFT.set()
     return x
 
 @aggregate
@@ -149,26 +153,55 @@ def test_a_table_that_is_replaced_is_read_anew(host):
         host.db.query(sql)
 
 
-def test_a_table_that_is_removed_goes_at_once(host):
+def _owned():
+    """A table of zeros, and an event that is set when its memory goes."""
     freed = threading.Event()
 
     class Owner(bytearray):
         def __del__(self):
             freed.set()
 
-    buffer = pa.py_buffer(Owner(8 * 100))
-    column = pa.Array.from_buffers(pa.int64(), 100, [None, buffer])
-    host.db.register("big", pa.table({"x": column}))
-    del buffer, column
-    assert host.db.query("SELECT sum(x) FROM big").rows() == [(0,)]
-    host.db.query("SELECT 1").rows()
-    host.db.deregister("big")
-    for _ in range(100):  # idle contexts let the table go with their next query
-        host.db.query("SELECT 1").rows()
+    column = pa.Array.from_buffers(pa.int64(), 100, [None, pa.py_buffer(Owner(8 * 100))])
+    return pa.table({"x": column}), freed
+
+
+def _goes(freed, db):
+    for _ in range(100):  # the binding drops what the engine has let go with its next query
+        db.query("SELECT 1").rows()
         gc.collect()
         if freed.is_set():
-            break
-    assert freed.is_set()
+            return True
+    return False
+
+
+def test_a_table_that_is_removed_goes_at_once(host):
+    table, freed = _owned()
+    host.db.register("big", table)
+    del table
+    at_once = [host.db.query("SELECT sum(x) FROM big") for _ in range(4)]
+    assert [result.rows() for result in at_once] == [[(0,)]] * 4
+    still = host.db.query("SELECT sum(x) FROM big")
+    host.db.deregister("big")
+    assert still.rows() == [(0,)]
+    del at_once, still
+    assert _goes(freed, host.db)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_database_that_is_dropped_leaves_nothing_in_the_epoch(host, closes):
+    table, freed = _owned()
+    other = Database(host.rt)
+    other.register("big", table)
+    del table
+    assert other.query("SELECT sum(x) FROM big").rows() == [(0,)]
+    kept = len(host.rt.epoch._derived)
+    if closes:
+        other.close()
+    del other
+    assert _goes(freed, host.db)
+    for _ in range(3):
+        Database(host.rt).query("SELECT 1").rows()
+    assert len(host.rt.epoch._derived) == kept
 
 
 def test_the_time_is_read_at_each_run(host):
@@ -329,3 +362,51 @@ def test_only_a_plan_that_is_the_same_at_any_time_is_kept_optimised(host):
     assert not kept("SELECT geo.version(1), current_date")
     assert not kept("SELECT geo.version(1), random()")
     assert not kept("SELECT geo.version(1), 'now()'")
+
+
+def test_a_small_result_may_be_read_in_an_event_loop_and_then_in_a_thread(host):
+    sql = "SELECT geo.version(x) FROM t"
+
+    async def main():
+        result = host.db.query(sql)
+        first = await anext(result)
+        return first.num_rows + len(result.rows())
+
+    assert [asyncio.run(main()) for _ in range(2)] == [3, 3]
+
+
+@pytest.mark.parametrize("was_kept", [False, True])
+def test_a_small_query_that_waits_is_given_up_at_its_time_limit(host, was_kept):
+    module, sql = host.rt.epoch.generation("geo").module, "SELECT geo.waits(x) FROM t"
+    if was_kept:
+        module.GO_ON.set()
+        host.db.query(sql).rows()
+        module.GO_ON.clear()
+        module.LEFT.clear()
+    with pytest.raises(QueryTimeoutError):
+        host.db.query(sql, timeout=0.1).rows()
+    assert not module.LEFT.is_set()
+    module.GO_ON.set()
+
+
+def test_calls_that_hang_hold_up_no_other_query_of_an_event_loop(host):
+    module, hanging = host.rt.epoch.generation("geo").module, (os.cpu_count() or 1) + 1
+    db = Database(host.rt, partitions=1)  # so that awaiting the batches runs the functions
+    db.register("many", pa.table({"x": list(range(20_000))}))
+
+    async def main():
+        waits = [
+            asyncio.create_task(_awaited(db, "SELECT max(geo.waits(x)) FROM many"))
+            for _ in range(hanging)
+        ]
+        try:
+            for _ in range(hanging):
+                assert await asyncio.to_thread(module.CALLS.acquire, timeout=20)
+            answer = await asyncio.wait_for(_awaited(db, "SELECT max(x) FROM many"), 20)
+        finally:
+            module.GO_ON.set()
+        assert await asyncio.gather(*waits) == [[(19_999,)]] * hanging
+        return answer
+
+    assert asyncio.run(main()) == [(19_999,)]
+    db.close()

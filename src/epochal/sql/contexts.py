@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _THREADS_PER_PROCESSOR: Final = 4
 _MIN_THREADS: Final = 16
@@ -22,6 +26,7 @@ _THREADS_VARIABLE: Final = "TOKIO_WORKER_THREADS"
 
 _start_lock: Final = threading.Lock()
 _is_started = False  # set and read under `_start_lock`
+_is_awaiting = False  # set by any event loop
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
@@ -81,10 +86,31 @@ def _start_engine() -> None:
         if _is_started:
             return
         _is_started = True
-        if _THREADS_VARIABLE in os.environ:
-            return
-        os.environ[_THREADS_VARIABLE] = str(engine_threads())
-        try:
+        with _threads_named():
             SessionContext().sql("SELECT 1").collect()
-        finally:
-            del os.environ[_THREADS_VARIABLE]
+
+
+async def start_awaiting() -> None:
+    """Start the threads that await batches for event loops, before the first batch.
+
+    They run the last part of a plan, and are others than those of `_start_engine`: with one for
+    each processor, as many calls that hang would hold up every event loop's query.
+    """
+    global _is_awaiting
+    if not _is_awaiting:
+        with _threads_named():
+            await SessionContext().sql("SELECT 1").execute_stream().__anext__()
+        _is_awaiting = True
+
+
+@contextmanager
+def _threads_named() -> Iterator[None]:
+    """Tell the engine how many threads to start, unless the host has."""
+    if _THREADS_VARIABLE in os.environ:
+        yield
+        return
+    os.environ[_THREADS_VARIABLE] = str(engine_threads())
+    try:
+        yield
+    finally:
+        os.environ.pop(_THREADS_VARIABLE, None)

@@ -21,6 +21,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from epochal._core.sync.loop_thread import LoopThread
+from epochal.sql.contexts import start_awaiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 async def next_batch(execution: Execution) -> RecordBatch | None:
     """A query's next batch; None at its end. Cancelling it stops the engine."""
+    await start_awaiting()
     if execution.stream is None:
         return None
     try:

@@ -18,9 +18,11 @@ for each query.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
@@ -56,6 +58,9 @@ if TYPE_CHECKING:
 
 _MAX_IDLE: Final = 16
 """The pool keeps this many contexts; others are dropped after use."""
+
+_KEY: Final = "epochal.sql.planning"
+"""Of the kept plans in an epoch."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +164,10 @@ class Planner:
     """
 
     __slots__ = (
+        "__weakref__",
         "_caches",
         "_idle",
         "_in_use",
-        "_key",
         "_memory",
         "_partitions",
         "_tables",
@@ -182,20 +187,22 @@ class Planner:
         self._idle: Final[tuple[_Idle, _Idle]] = ([], [])
         self._in_use: Final[dict[int, _Use]] = {}
         self._caches: Final[WeakRegistry[PlanCache]] = WeakRegistry()
-        self._key: Final = object()  # of this planner's plans in an epoch
         self._partitions: Final = partitions
         self._memory: Final = memory
         self._trials: Final = TrialPlanner(partitions)
 
     def cache_of(self, epoch: Epoch) -> PlanCache:
-        """The plans that are kept for an epoch, and live as long as it."""
-        return epoch.derived(self._key, self._new_cache)
+        """The plans that are kept for an epoch, and live as long as it and this planner."""
+        caches = epoch.derived(_KEY, _no_caches)
+        if (cache := caches.get(self)) is None:
+            cache = caches.setdefault(self, self._new_cache(epoch))
+        return cache
 
     def _new_cache(self, epoch: Epoch) -> PlanCache:
         cache = PlanCache(self._tables.current, EpochRef(epoch.number, epoch.id))
         self._caches.add(cache)
         if cache.snapshot is not self._tables.current:  # they changed before it was added
-            cache.clear(self._tables.current)
+            self.drop_plans()
         return cache
 
     def plan(
@@ -272,15 +279,33 @@ class Planner:
         idle = self._idle[used.optimises]
         if len(idle) < _MAX_IDLE:
             idle.append((used.context, used.snapshot))
+            if used.snapshot is not self._tables.current:
+                self._show_tables(idle)
         # Only after the last row: in a query that was stopped, calls may be under way.
         if used.kept is not None and execution.end_reason is EndReason.EXHAUSTED:
             used.kept.slot.execution = None
             used.cache.put(used.sql, used.snapshot, used.kept)
 
     def drop_plans(self) -> None:
-        """Drop the kept plans, and so the tables that they refer to."""
-        for cache in self._caches.live():
-            cache.clear(self._tables.current)
+        """Drop the kept plans, and the tables that these and idle contexts refer to."""
+        snapshot = None
+        # Another thread may change the tables meanwhile, and be done before this one.
+        while snapshot is not self._tables.current:
+            snapshot = self._tables.current
+            for cache in self._caches.live():
+                cache.clear(snapshot)
+            for idle in self._idle:
+                self._show_tables(idle)
+
+    def _show_tables(self, idle: _Idle) -> None:
+        """Have idle contexts refer to the present tables, and to no others."""
+        for _ in range(len(idle)):
+            with suppress(IndexError):  # a query took it
+                context, seen = idle.pop(0)
+                while seen is not self._tables.current:
+                    seen = self._tables.current
+                    context.register_catalog_provider("datafusion", seen.catalog)
+                idle.append((context, seen))
 
     def forget(self) -> None:
         """Drop idle contexts and kept plans, the tables of both, and idle child processes."""
@@ -298,6 +323,11 @@ class Planner:
         if seen is not snapshot:
             context.register_catalog_provider("datafusion", snapshot.catalog)
         return context
+
+
+def _no_caches(_: Epoch) -> WeakKeyDictionary[Planner, PlanCache]:
+    """The plans that an epoch keeps, by planner: a planner that goes takes its own along."""
+    return WeakKeyDictionary()
 
 
 def _may_be_kept(resolved: Resolved, execution: Execution) -> bool:

@@ -78,9 +78,10 @@ class Query:
             ref = None  # noqa: F841  # the call is over, though a traceback may keep this frame
         # A query without plugin functions has no call at which it could be stopped, so a reading
         # thread must be able to stop waiting, unless the engine is done in a moment. (A scan stops
-        # it, but only until it has been read.)
+        # it, but only until it has been read.) A call may take longer than the query may.
         is_small = planned.is_small
-        off_thread = not is_small and (execution.timeout is not None or not self.resolved.functions)
+        is_limited = execution.timeout is not None and not (is_small and self.is_read_at_once)
+        off_thread = is_limited or not (is_small or self.resolved.functions)
         return Result(
             planned.schema,
             self.epoch,

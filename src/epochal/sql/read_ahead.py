@@ -44,7 +44,9 @@ class CollectedBatches:
         self._batches: Iterator[pa.RecordBatch] | None = None
         self._stream: RecordBatchStream | None = None
 
-    def __next__(self) -> pa.RecordBatch:
+    def __next__(self) -> pa.RecordBatch | RecordBatch:
+        if self._stream is not None:  # an event loop has begun to read it
+            return next(self._stream)
         if self._batches is None:
             self._batches = iter(self._frame.collect())
         return next(self._batches)

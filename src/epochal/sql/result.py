@@ -160,9 +160,9 @@ class Result:
         """Stop the query, from any thread; does nothing if it has ended.
 
         Its plugins are released at once, except by calls under way, which run to their end. The
-        reader gets `QueryCancelledError`: at once if the query has a time limit, calls no plugin
-        function, or is read by `async for`; otherwise at the engine's next call or next batch. (The
-        same holds for Ctrl-C in a reading main thread.)
+        reader gets `QueryCancelledError`: at once if the query has a time limit, is read by
+        `async for`, or calls no plugin function and is not small; otherwise at the engine's next
+        call or next batch. (The same holds for Ctrl-C in a reading main thread.)
         """
         self._execution.stop(EndReason.CANCELLED)
 
