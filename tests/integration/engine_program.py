@@ -186,6 +186,11 @@ def in_spark(rt, found, how):
     rt.reload("geo", plugin(2, "@scalar\ndef more(x: int) -> int: return 7"), drain_timeout=0.0)
     if how == "connect":
         found["change"] = refused(lambda: register(spark, rt.epoch), "a session of its own")
+        own = SparkSession.builder.remote("sc://localhost").create()
+        register(own, rt.epoch)
+        both = own.sql("SELECT `geo.version`(1), `geo.more`(1)").collect()
+        found["new"] = tuple(both[0]) == (2, 7) or repr(both)
+        found["old"] = {row[0] for row in before.collect()} == {1}
     else:
         register(spark, rt.epoch)
         found["change"] = {row[0] for row in before.collect()} == {1}

@@ -34,6 +34,7 @@ def needs(module, extra):
         pytest.param("daft", "native", marks=needs("daft", "daft")),
         pytest.param("daft", "ray", marks=[needs("daft", "daft"), needs("ray", "ray")]),
         pytest.param("spark", "classic", marks=[needs("pyspark", "spark"), JAVA]),
+        pytest.param("spark", "connect", marks=[needs("grpc_status", "spark"), JAVA]),
     ],
 )
 def test_each_query_runs_one_epoch_with_its_functions(tmp_path, engine, how, monkeypatch):

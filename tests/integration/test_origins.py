@@ -144,10 +144,20 @@ def init(ctx): asyncio.run_coroutine_threadsafe(work(), LOOPS[0]).result(20)
     assert LOG == ["went on"]
 
 
+class Unbound:
+    """A proxy such as werkzeug's, outside of its context."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("working outside of a context")
+
+
 BEGUN_IN_INIT = {
     "thread": "threading.Thread(target=until_stopped).start()",
     "thread of a thread": """threading.Thread(
         target=lambda: threading.Thread(target=until_stopped).start()).start()""",
+    "thread with a proxy": """threading.Thread(
+        target=lambda _: until_stopped(), args=(host.Unbound(),)).start()""",
     "own executor": "pool.submit(until_stopped)",
     "own executor with a queue": "for _ in range(3): pool.submit(until_stopped)",
     "own process-wide start": "import _thread; _thread.start_new_thread(until_stopped, ())",

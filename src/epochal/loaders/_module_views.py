@@ -272,7 +272,7 @@ class _ViewKey(str):
         is_equal = str.__eq__(self, other)
         if is_equal is True:
             # The frame's `id`, not the frame, which would keep all its variables.
-            _last_look.asked = (other, id(sys._getframe(1)))
+            _last_look.asked = (other, id(sys._getframe().f_back))
         return is_equal
 
 

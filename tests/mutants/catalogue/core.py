@@ -470,6 +470,19 @@ MUTANTS = (
         test=ORIGINS + "test_the_worker_of_the_hosts_executor_is_the_hosts",
     ),
     Mutant(
+        "ownership.native-threads",
+        "ownership",
+        "a native thread cannot start a thread: gRPC sends its calls without their credentials",
+        module="epochal._core.introspect.origins",
+        where="_observe.noted_start",
+        at="expr 0",
+        edit=replace("_note_thread($value.args[0], _getframe(1))"),
+        shape="8c53d4",
+        test=BUGS
+        + "test_native_thread_begins_threads.py"
+        + "::test_a_native_thread_begins_threads_and_executors",
+    ),
+    Mutant(
         "ownership.tasks-of-init",
         "ownership",
         "a task that init began on the host's event loop holds up the shutdown that ends it",

@@ -59,6 +59,7 @@ from epochal.report import StepName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
     from epochal._core.change.plugin_calls import StepRunner
     from epochal._core.change.sequence import ChangeSpec
@@ -399,8 +400,8 @@ def _import_state(generation: Generation, state: Any, version: str) -> None:
 def _admit(old: dict[str, Generation], kind: Kind[Any], name: str) -> Any:
     """The old generation's export, for a call that comes from inside the code that drains."""
     globals_ids = frozenset[int]().union(*(g.globals_ids() for g in old.values()))
-    frame = sys._getframe(3)  # noqa: SLF001  the caller of the stand-in
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  the stack has no other name
     while frame is not None and id(frame.f_globals) not in globals_ids:
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     generation = old.get(name.partition(".")[0])
     return None if frame is None or generation is None else generation.carried_export((kind, name))

@@ -10,6 +10,7 @@ notes and goes on), from the first generation on. What begins a thread is
 3. a line of the plugin's own code, in whatever thread it runs.
 
 A module that is imported for the first time begins its threads for the process: they are nobody's.
+A native thread that calls `Thread.start` itself has no Python caller: what it begins is nobody's.
 
 A worker of an executor serves every caller of it: so it belongs to the code that made the executor,
 not to the call that needed one more worker. The same goes for a library's thread that a task on the
@@ -219,13 +220,13 @@ def _observe() -> None:
 
     @wraps(start)
     def noted_start(self: threading.Thread) -> None:
-        _note_thread(self, _getframe(1))
+        _note_thread(self, _getframe().f_back)
         start(self)
 
     @wraps(new)
     def noted_new(cls: type[Executor], /, *_args: object, **_kw: object) -> Executor:
         made: Executor = new(cls)
-        if (beginning := _beginning(_getframe(1))) is not None:
+        if (beginning := _beginning(_getframe().f_back)) is not None:
             _made.add(made, beginning.origin)
         return made
 
@@ -233,7 +234,7 @@ def _observe() -> None:
 
     @wraps(start_bare)
     def noted_start_bare(function: Any, /, *args: Any) -> int:
-        if callable(function) and (beginning := _beginning(_getframe(1))) is not None:
+        if callable(function) and (beginning := _beginning(_getframe().f_back)) is not None:
             bare = BareThread(beginning, function)
             _bare[id(bare)] = bare
             try:
@@ -268,7 +269,7 @@ def _bare_here() -> Beginning | None:
     return next((bare.beginning for bare in bare_threads() if bare.ident == ident), None)
 
 
-def _note_thread(thread: threading.Thread, caller: FrameType) -> None:
+def _note_thread(thread: threading.Thread, caller: FrameType | None) -> None:
     """Note how a thread begins, if plugin code begins it."""
     if (
         _begun.get(thread) is not None
@@ -281,7 +282,7 @@ def _note_thread(thread: threading.Thread, caller: FrameType) -> None:
         _begun.add(thread, beginning)
 
 
-def _beginning(caller: FrameType) -> Beginning | None:
+def _beginning(caller: FrameType | None) -> Beginning | None:
     """The generation that begins what a call in this thread begins."""
     thread, marked = threading.current_thread(), begun_by.get()
     if marked is not None and marked.is_inside(thread):
@@ -290,7 +291,7 @@ def _beginning(caller: FrameType) -> Beginning | None:
     if own is not None:
         return _begun_beneath(own.origin, own.by, caller)
     # Every module of a generation has builtins of its own: nearly all threads end the look here.
-    if caller.f_builtins is vars(builtins):
+    if caller is None or caller.f_builtins is vars(builtins):
         return None
     for origin in _origins.live():
         if origin.has_globals(caller):
@@ -298,19 +299,19 @@ def _beginning(caller: FrameType) -> Beginning | None:
     return None
 
 
-def _begun_beneath(origin: Origin, by: str, caller: FrameType) -> Beginning | None:
+def _begun_beneath(origin: Origin, by: str, caller: FrameType | None) -> Beginning | None:
     """A beginning with the innermost line of the generation's code, or else the one that called.
 
     None while another module is imported beneath that line: its threads are that module's.
     """
-    frame: FrameType | None = caller
+    frame = caller
     while frame is not None:
         if frame.f_builtins is not vars(builtins) and origin.has_globals(frame):
             return Beginning(origin, by, place_of(frame))
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return None
         frame = caller_of(frame)
-    return Beginning(origin, by, place_of(caller))
+    return Beginning(origin, by, place_of(caller) if caller is not None else "")
 
 
 def first_functions(thread: threading.Thread) -> Iterator[FunctionType]:
@@ -336,9 +337,10 @@ def plain_function(function: object) -> Iterator[FunctionType]:
 def executor_of(thread: threading.Thread) -> Executor | None:
     """The executor that a thread works for; None if it is no executor's."""
     for value in chain(getattr(thread, "_args", ()), list(vars(thread).values())):
-        executor = value() if isinstance(value, weakref.ref) else value
-        if isinstance(executor, Executor):
-            return executor
+        executor = value() if issubclass(type(value), weakref.ref) else value
+        if issubclass(type(executor), Executor):  # a proxy's `__class__` may raise
+            found: Executor = executor
+            return found
     return None
 
 
