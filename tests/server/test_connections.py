@@ -174,6 +174,36 @@ def test_pipelined_requests_are_answered_in_order(served):
     assert statuses == [b"200", b"404", b"200"] * 5
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+@pytest.mark.parametrize("body", ["whole", "chunked", "late"])
+def test_a_request_that_asks_for_another_protocol_is_answered_in_this_one(served, protocol, body):
+    authority = served.url.removeprefix("http://")
+    hidden = f"GET /healthz HTTP/1.1\r\nhost: {authority}\r\n\r\n"  # no request: it is in a body
+    content = json.dumps({"sql": "SELECT 1 AS a", "more": hidden})
+    size = f"{len(content):x}\r\n"
+    head = (
+        f"POST /v1/query HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n"
+        f"Connection: keep-alive, Upgrade\r\nUpgrade: {protocol}\r\n"
+    )
+    if body == "chunked":
+        head, content = f"{head}transfer-encoding: chunked\r\n\r\n{size}", f"{content}\r\n0\r\n\r\n"
+    else:
+        head += f"content-length: {len(content)}\r\n\r\n"
+    with connect(served) as sock:
+        pieces = [head, content] * 2 if body == "late" else [(head + content) * 2]
+        for piece in pieces:
+            sock.sendall(piece.encode())
+        ask(served, sock, "/v1/plugins/none")
+        answers = b""
+        while answers.count(b"HTTP/1.1 ") < 3:
+            more = sock.recv(1 << 16)
+            assert more
+            answers += more
+    statuses = [part[:3] for part in answers.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"400", b"400", b"404"]
+    assert answers.count(b"unknown field `more`") == 2
+
+
 def test_accept_failures_are_logged_once_a_minute(caplog):
     async def main():
         loop, handler = asyncio.get_running_loop(), AcceptFaults()

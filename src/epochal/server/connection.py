@@ -34,7 +34,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from epochal.server.problem_details import problem
-from epochal.server.responses import ABORT, CONNECTION
+from epochal.server.responses import ABORT, CONNECTION, render_fields
 from epochal.sql.coarse_timers import call_later
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._is_refused = False  # what comes is dropped
         self._answering: RequestResponseCycle | None = None
+        self._head_of_upgrade: bytes | None = None  # to be parsed again without that
 
     @property
     def is_idle(self) -> bool:
@@ -137,9 +138,7 @@ class Connection(HttpToolsProtocol):
         if self._awaits_head:
             self._head_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return  # no other protocol is spoken here; the request is answered without it
+            self._feed(data)
         except httptools.HttpParserError as error:
             # The parser wraps what its callbacks raise.
             refusal = error.__context__
@@ -155,6 +154,28 @@ class Connection(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(_too_long())
 
+    def _feed(self, data: bytes) -> None:
+        """Parse what came, a request that asks for another protocol as one that does not.
+
+        No other protocol is spoken here, so such a request is answered in this one (RFC 9110, 7.8);
+        Java's own client asks with each first request. The parser takes its body for the other
+        protocol. Against a client, behind a proxy, whose body would be read as a second request.
+        """
+        rest: bytes | memoryview = data
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = memoryview(rest)[upgrade.args[0] :]
+                if (head := self._head_of_upgrade) is not None:
+                    self._head_of_upgrade = None
+                    self.parser = httptools.HttpRequestParser(self)
+                    # As uvicorn has it: what follows a last request is no error.
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                    self.parser.feed_data(head)
+            else:
+                return
+
     def on_message_begin(self) -> None:
         """A head begins, maybe behind a request that is not answered yet."""
         super().on_message_begin()
@@ -167,6 +188,9 @@ class Connection(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > HEAD_BYTES:
             raise _RefusedHeadError(_too_long())
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._head_of_upgrade = self._head_without_upgrade()
+            return
         self._awaits_head = self._head_has_begun = False
         # Against a client that does not read: see `responses.abort_connection`.
         self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
@@ -181,8 +205,18 @@ class Connection(HttpToolsProtocol):
             # the query in front would run on. Only a few, or the pipeline would fill the memory.
             self.flow.resume_reading()
 
+    def _head_without_upgrade(self) -> bytes:
+        fields = render_fields(field for field in self.headers if field[0] != b"upgrade")
+        if fields is None:
+            raise _RefusedHeadError(problem(400, "request", "a header has a line break"))
+        version = self.parser.get_http_version().encode()
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
+        return line + fields + b"\r\n"
+
     def on_message_complete(self) -> None:
         """A request is whole; another one may follow."""
+        if self._head_of_upgrade is not None:
+            return
         super().on_message_complete()
         self._awaits_head = True
         self._head_bytes = 0

@@ -111,7 +111,7 @@ def _convert(field: pa.Field, column: pa.Array, convert: Convert) -> list[Any]:
 # --- the forms ---------------------------------------------------------------------------------
 
 
-_TIMESTAMP: Final = re.compile(r"([^ ]+) ([^.Z+-]+)(?:\.(\d+))?(?:(Z)|([+-]\d\d)(\d\d))?")
+_TIMESTAMP: Final = re.compile(r"([^ <]+) ([^.Z+-]+)(?:\.(\d+))?(?:(Z)|([+-]\d\d)(\d\d))?")
 _TIME: Final = re.compile(r"([\d:]+)(?:\.(\d+))?")
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 

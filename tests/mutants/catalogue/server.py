@@ -114,6 +114,17 @@ MUTANTS = (
         test=CHANGES + "test_a_reload_reads_the_active_artifact_in_its_turn",
     ),
     Mutant(
+        "service.a-body-is-no-request",
+        "the service",
+        "the body of a request that asks for another protocol is read as a second request",
+        module="epochal.server.connection",
+        where="Connection.on_headers_complete",
+        at="if 1 / test",
+        edit=replace("False"),
+        shape="700e37",
+        test=CONNECTIONS + "test_a_request_that_asks_for_another_protocol_is_answered_in_this_one",
+    ),
+    Mutant(
         "service.idle-connections-make-room",
         "the service",
         "idle connections are not closed for new ones",

@@ -71,6 +71,7 @@ def of(values, kind, whole=None):
         (of([-1_000_000], pa.date32(), pa.int32()), ["-0768-02-04"]),
         (of([1], pa.time64("ns")), ["00:00:00.000000001"]),
         (of([86_400_000_000_000], pa.time64("ns")), ["<value out of range: 86400000000000>"]),
+        (of([2**63 - 1], pa.timestamp("s")), [f"<value out of range: {2**63 - 1}>"]),
         (of([1], pa.duration("ns")), [1e-9]),
         (of([2**63 - 1], pa.duration("s")), [float(2**63)]),
         (
