@@ -99,22 +99,31 @@ def _small() -> Iterator[Figure]:
             db.register("t", table)
             for name, sql in texts.items():
                 yield from _small_query(name, db, context, sql)
+            name, sql = "with parameters", "SELECT geo.area(a, $1) FROM t WHERE b > $2"
+            yield from _small_query(name, db, context, sql, lambda n: [float(n), n % 3.0])
 
 
 def _small_query(
-    name: str, db: Database, context: datafusion.SessionContext, sql: str
+    name: str,
+    db: Database,
+    context: datafusion.SessionContext,
+    sql: str,
+    values: Callable[[int], list[float]] = lambda _: [],
 ) -> Iterator[Figure]:
+    prepared = db.prepare(sql)
+
     def plain() -> None:
-        for _ in range(_SMALL):
-            context.sql(sql).collect()
+        for number in range(_SMALL):
+            named = {str(position): value for position, value in enumerate(values(number), 1)}
+            context.sql(sql, param_values=named).collect()
 
     def query() -> None:
-        for _ in range(_SMALL):
-            db.query(sql).to_table()
+        for number in range(_SMALL):
+            prepared.execute(values(number)).to_table()
 
     async def aquery() -> None:
-        for _ in range(_SMALL):
-            await (await db.aquery(sql)).ato_table()
+        for number in range(_SMALL):
+            await (await prepared.aexecute(values(number))).ato_table()
 
     clocks = [_clocked(work) for work in (plain, query, lambda: asyncio.run(aquery()))]
     turns = [[clock() for clock in clocks] for _ in range(_REPEATS + 1)][1:]

@@ -12,6 +12,7 @@ from epochal import Runtime
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
 from epochal.sql import Database
 from epochal.sql.kept_plans import facts_of
+from epochal.sql.parameters import with_calls
 
 GEO = """\
 # /// plugin
@@ -27,6 +28,15 @@ CALLS = threading.Semaphore(0)
 @scalar
 def version(x: {type}) -> {type}:
     return {type}({version})
+
+CALLED = []
+
+@scalar(volatility="immutable")
+def fixed(x: int) -> int:
+    CALLED.append(x)
+    if x == 13:
+        raise ValueError("not thirteen")
+    return x
 
 @scalar
 def fails(x: int) -> int:
@@ -70,8 +80,14 @@ class Host:
 
     def kept(self, sql):
         """The number of plans that are kept for a text, in the current epoch."""
-        _, plans = self.db._planner.cache_of(self.rt.epoch)._kept
-        return len(plans.get(sql, ()))
+        return len(self.plans(sql))
+
+    def plans(self, sql):
+        """These plans, whatever the types of their parameters."""
+        _, shelves = self.db._planner.cache_of(self.rt.epoch)._kept
+        return [
+            plan for (text, _), shelf in shelves.items() if text == sql for plan in shelf._plans
+        ]
 
 
 @pytest.fixture
@@ -266,13 +282,9 @@ def test_which_plans_are_kept(host, sql, is_plain, is_small):
     assert facts_of(context.sql(sql).logical_plan(), snapshot) == (is_plain, is_small)
 
 
-def test_texts_with_parameters_and_functions_of_a_query_are_planned_each_time(host):
-    for sql, params in (
-        ("SELECT geo.version(x) FROM t WHERE x > $1", [1]),
-        ("SELECT geo.total(x) FROM t", None),
-    ):
-        host.db.query(sql, params).rows()
-        assert host.kept(sql) == 0
+def test_a_function_of_one_query_is_planned_each_time(host):
+    host.db.query("SELECT geo.total(x) FROM t").rows()
+    assert host.kept("SELECT geo.total(x) FROM t") == 0
 
 
 def test_the_number_of_kept_texts_is_bounded(host):
@@ -280,6 +292,130 @@ def test_the_number_of_kept_texts_is_bounded(host):
         host.db.query(f"SELECT {number}").rows()
     _, plans = host.db._planner.cache_of(host.rt.epoch)._kept
     assert len(plans) <= 256
+
+
+# --- parameters ----------------------------------------------------------------------------------
+
+
+def test_a_text_with_parameters_is_planned_once(host, monkeypatch):
+    prepared = host.db.prepare("SELECT geo.version(x) + $2 AS v FROM t WHERE x > $1")
+    assert prepared.execute([1, 10]).rows() == [(11,), (11,)]
+    assert host.kept(prepared.sql) == 0  # it may come once
+    assert prepared.execute([2, 20]).rows() == [(21,)]
+    assert host.kept(prepared.sql) == 1
+    monkeypatch.setattr("epochal.sql.planning._frame", lambda *_: pytest.fail("planned again"))
+    assert prepared.execute([2, 30]).rows() == [(31,)]
+    assert prepared.execute([0, 40]).rows() == [(41,)] * 3
+    assert prepared.execute([5, 50]).rows() == []
+
+    async def main():
+        result = await prepared.aexecute([1, 60])
+        return await result.arows(), result.epoch.id, result.provenance[0].version
+
+    assert asyncio.run(main()) == ([(61,), (61,)], host.rt.epoch.id, "1")
+    assert [plan.slot.execution for plan in host.plans(prepared.sql)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("sql", "many"),
+    [
+        ("SELECT $1", [[1], [None], ["x"], [1.5], [True], [b"x"], [[1, 2]], [{"a": 1}], [2]]),
+        ("SELECT $1", [[pa.scalar(None, pa.int64())], [3], [pa.scalar("x", pa.large_string())]]),
+        ("SELECT x + $1 FROM t", [[1], [None], ["1"], [2.5], ["a"], [2]]),
+        ("SELECT x FROM t WHERE x < $a AND x > $b", [{"a": 3, "b": 1}, {"b": 0, "a": 2}]),
+        ("SELECT x FROM t ORDER BY x LIMIT $1", [[2], [-1], [None], ["x"], [1]]),
+        ("SELECT string_agg(x::text, $1) FROM t", [["-"], ["+"], [None]]),
+        ("SELECT round(1.2345::decimal(10,4), $1)", [[2], [4], [1]]),
+        ("SELECT $_, '$1', $$ $1 $$, $1 -- $1", [{"_": 1, "1": 2}, {"_": "x", "1": 3}]),
+        ("SELECT CAST($1 AS INT), 1 / $2", [["1", 1], ["a", 1], ["2", 0], ["3", 1]]),
+        ('SELECT x FROM (SELECT x, x + $1 FROM t) WHERE "t.x + $1" > 2', [[1], [2]]),
+        ("SELECT count(*) FROM t GROUP BY $1, x > $2", [[1, 2], [None, 1], ["a", 0]]),
+        ("SELECT interval $1", [["1 day"], ["2 days"]]),
+        ("SELECT geo.version($1), geo.fixed($2), geo.fixed($1)", [[1, 2], [1, 13], [3, 4]]),
+    ],
+)
+def test_a_kept_plan_answers_as_one_made_now(host, sql, many):
+    def answer(params):
+        try:
+            result = host.db.query(sql, params)
+            table = result.to_table()
+        except QueryError as error:
+            return type(error), str(error)
+        else:
+            return table.schema, sorted(map(str, table.to_pylist()))
+
+    expected = []
+    for params in many:
+        host.db.forget_plans()
+        expected.append(answer(params))
+    for _ in range(3):
+        assert [answer(params) for params in many] == expected
+
+
+def test_an_error_of_a_value_belongs_to_the_planning(host):
+    sql = "SELECT CAST($1 AS INT)"
+    for _ in range(3):
+        assert host.db.query(sql, ["1"]).rows() == [(1,)]
+    assert host.kept(sql) == 1
+    with pytest.raises(QueryError, match="Cannot cast string 'a'"):
+        host.db.query(sql, ["a"])
+
+
+def test_a_function_of_a_parameter_is_called_once_a_query(host):
+    called = host.rt.epoch.generation("geo").module.CALLED
+    prepared = host.db.prepare("SELECT geo.fixed($1) FROM t")
+    for value in (1, 2, 3, 4):
+        called.clear()
+        assert prepared.execute([value]).rows() == [(value,)] * 3
+        assert called == [value]
+    with pytest.raises(FunctionError, match="not thirteen"):
+        prepared.execute([13]).rows()
+
+
+def test_two_queries_at_once_have_their_own_values(host):
+    sql = "SELECT geo.version(x) + $1 FROM t WHERE x > $2"
+    for _ in range(2):
+        host.db.query(sql, [0, 0]).rows()
+    results = [host.db.query(sql, [value, 2]) for value in range(10)]
+    assert [result.rows() for result in reversed(results)] == [[(10 - n,)] for n in range(10)]
+
+
+def test_a_kept_plan_with_parameters_goes_with_its_epoch(host):
+    prepared = host.db.prepare("SELECT geo.version(x) * $1 FROM t WHERE x = $2")
+    for value in range(4):
+        assert prepared.execute([value, 1]).rows() == [(value,)]
+    assert host.kept(prepared.sql) == 1
+    host.write("2")
+    cut = host.rt.reload("geo", drain_timeout=20.0)
+    assert (cut.drained, cut.reclaimed) == (True, True)
+    result = prepared.execute([10, 1])
+    assert (result.rows(), result.epoch.id) == ([(20,)], host.rt.epoch.id)
+    host.db.register("t", pa.table({"x": [1, 1]}))
+    assert prepared.execute([10, 1]).rows() == [(20,), (20,)]
+
+
+def test_a_kept_plan_with_parameters_is_stopped_as_any(host):
+    module = host.rt.epoch.generation("geo").module
+    prepared = host.db.prepare("SELECT geo.waits($1)")
+    module.GO_ON.set()
+    for value in range(3):
+        assert prepared.execute([value]).rows() == [(value,)]
+    module.GO_ON.clear()
+
+    async def main():
+        with pytest.raises(QueryTimeoutError):
+            await (await prepared.aexecute([4], timeout=0.05)).arows()
+
+    asyncio.run(main())
+    module.GO_ON.set()
+    host.write("2")
+    assert host.rt.reload("geo", drain_timeout=20.0).drained
+
+
+def test_values_come_in_place_of_parameters_alone():
+    sql = """SELECT $1, '$1', "$1", $$ $1 $$, a$1, $t$ $1 $t$, $10 /* $1 */ -- $1"""
+    assert with_calls(sql, {"1"}) == sql.replace("$1", '"$1"()', 1)
+    assert with_calls(sql, {"10"}) == sql.replace("$10", '"$10"()')
 
 
 # --- read ahead ----------------------------------------------------------------------------------
@@ -352,8 +488,7 @@ def test_only_a_plan_that_is_the_same_at_any_time_is_kept_optimised(host):
     def kept(sql):
         for _ in range(3):
             host.db.query(sql).to_table()
-        _, plans = host.db._planner.cache_of(host.rt.epoch)._kept
-        return plans[sql][0].is_optimised
+        return host.plans(sql)[0].is_optimised
 
     assert kept("SELECT geo.version(1)")
     assert kept("SELECT geo.version(x) + 1 AS y FROM t WHERE x > 1 ORDER BY y")

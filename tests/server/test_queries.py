@@ -99,6 +99,34 @@ def test_an_arrow_answer_without_rows_is_whole(served, people):
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(2, 2), (3, 3), (0, 0), (None, 3)])
+def test_a_small_arrow_answer_is_sent_as_a_whole(served, limit, rows):
+    names = ["Ada", "Bob", "Cem"]
+    served.service.database.register("people", pa.table({"name": names, "age": [36, 45, 27]}))
+    asked = {"sql": "SELECT name FROM people WHERE age > $1", "params": [1], "limit": limit}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    for _ in range(3):  # the plan is kept, and what its answers have in common
+        answer = served.http.post("/v1/query", json=asked, headers={"accept": ARROW})
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["epochal-epoch"] == "1"
+        reader = pa.ipc.open_stream(answer.content)
+        batch, facts = reader.read_next_batch_with_custom_metadata()
+        assert batch.column("name").to_pylist() == names[:rows]
+        assert (facts == {b"epochal.truncated": b"true"}) is (rows < 3)
+        assert reader.schema.metadata[b"epochal.epoch.number"] == b"1"
+        with pytest.raises(StopIteration):
+            reader.read_next_batch()
+
+
+def test_an_arrow_answer_that_fails_has_its_status(served):
+    served.service.database.register("people", pa.table({"name": ["Ada"]}))
+    for sql in ("SELECT CAST(name AS INT) FROM people", "SELECT nothing FROM people"):
+        asked = {"sql": sql}
+        answer = served.http.post("/v1/query", json=asked, headers={"accept": ARROW})
+        assert (answer.status_code, answer.json()["code"]) == (400, "query")
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(2, 2), (3, 3), (0, 0), (None, 3)])
 def test_a_row_limit_truncates(served, people, limit, rows):
     served.service.database.register("people", people)
     answer = served.query("SELECT * FROM people", limit=limit).json()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from abc import ABC, abstractmethod
 from contextlib import aclosing
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 import pyarrow as pa
@@ -38,7 +39,7 @@ from epochal.server.state import service_of
 from epochal.sql.json_values import json_field
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _JSON: Final = "application/json"
 _TYPES: Final = (_JSON, ARROW)
-_MEMO: Final = "epochal.server.answer"
 _USES: Final = "epochal.server.uses"
 _TRUNCATED: Final = {"epochal.truncated": "true"}
 
@@ -94,28 +94,83 @@ async def _json_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> ReadyAnswe
     return answer.ready
 
 
-class _JsonAnswer:
-    """A query's answer as JSON.
+async def _arrow_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> Parts:
+    """The head is sent with the first batch, so an error before that has a status of its own."""
+    answer = _ArrowAnswer(cut, max_bytes)
+    has_begun = False
+    try:
+        async with run(then=answer.read_small) as result:
+            if answer.ready is None:
+                head = answer.begin(result)
+                async with aclosing(cut.of(result)) as chunks:
+                    async for chunk, has_more in chunks:
+                        may_follow = answer.add(chunk, has_more=has_more)
+                        if not has_begun:
+                            has_begun = True
+                            yield head
+                        yield answer.take()
+                        if not may_follow:
+                            break
+                if not has_begun:
+                    has_begun = True
+                    yield head
+                yield answer.end()
+    except EpochalError as error:
+        if has_begun:
+            raise
+        yield answer_to(error)
+    else:
+        if answer.ready is not None:
+            yield answer.ready
+
+
+class _Answer(ABC):
+    """A query's answer, as it is made.
 
     Attributes:
         ready: the answer, once it is whole.
     """
 
-    __slots__ = ("_cut", "_rows", "_started", "ready")
+    __slots__ = ("_cut", "ready")
 
-    def __init__(self, cut: ChunkLimits, max_bytes: int) -> None:
+    def __init__(self, cut: ChunkLimits) -> None:
         self.ready: ReadyAnswer | None = None
         self._cut: Final = cut
-        self._rows: Final = JsonRows(max_bytes)
-        self._started: Final = perf_counter()
 
     def read_small(self, result: Result) -> None:
         """Make the answer of a small result at once, on the thread that planned it."""
         if result.is_small:
+            self.begin(result)
             for chunk, has_more in self._cut.of_small(result):
                 if not self.add(chunk, has_more=has_more):
                     break
             self.finish(result)
+
+    @abstractmethod
+    def begin(self, result: Result) -> object:
+        """Prepare for the rows."""
+
+    @abstractmethod
+    def add(self, chunk: pa.RecordBatch, *, has_more: bool) -> bool:
+        """Add rows; whether more may follow."""
+
+    @abstractmethod
+    def finish(self, result: Result) -> None:
+        """Make the answer of the rows."""
+
+
+class _JsonAnswer(_Answer):
+    """A query's answer as JSON."""
+
+    __slots__ = ("_rows", "_started")
+
+    def __init__(self, cut: ChunkLimits, max_bytes: int) -> None:
+        super().__init__(cut)
+        self._rows: Final = JsonRows(max_bytes)
+        self._started: Final = perf_counter()
+
+    def begin(self, result: Result) -> None:
+        """Do nothing: the columns come behind the rows."""
 
     def add(self, chunk: pa.RecordBatch, *, has_more: bool) -> bool:
         """Add rows; whether more may follow."""
@@ -126,9 +181,7 @@ class _JsonAnswer:
 
     def finish(self, result: Result) -> None:
         """Make the answer of the rows."""
-        facts: _AnswerFacts | None = result.memo.get(_MEMO)
-        if facts is None:
-            facts = result.memo[_MEMO] = _AnswerFacts.of(result)
+        facts = _kept(result, _AnswerFacts)
         answer = schemas.QueryAnswer(
             columns=cast("list[schemas.ColumnInfo]", facts.columns),
             rows=msgspec.Raw(bytes(self._rows)),
@@ -140,8 +193,49 @@ class _JsonAnswer:
         self.ready = ReadyAnswer(facts.head, encode(answer))
 
 
+class _ArrowAnswer(_Answer):
+    """A query's answer as a stream of Arrow's."""
+
+    __slots__ = ("_left", "_sink", "_writer")
+
+    def __init__(self, cut: ChunkLimits, max_bytes: int) -> None:
+        super().__init__(cut)
+        self._left = max_bytes
+        self._sink: Final = io.BytesIO()
+
+    def begin(self, result: Result) -> ReadyHead:
+        """Write the columns; returns the head of the answer."""
+        facts = _kept(result, _ArrowFacts)
+        self._writer = pa.ipc.new_stream(self._sink, facts.schema)
+        return facts.head
+
+    def add(self, chunk: pa.RecordBatch, *, has_more: bool) -> bool:
+        """Add rows, whose metadata says if some were left out; whether more may follow."""
+        is_full = self._left <= 0 and (chunk.num_rows > 0 or has_more)
+        rows = chunk.slice(0, 0) if is_full else chunk
+        self._left -= rows.nbytes
+        self._writer.write_batch(rows, custom_metadata=_TRUNCATED if is_full or has_more else None)
+        return not is_full
+
+    def take(self) -> bytes:
+        """The bytes since the last call."""
+        content = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return content
+
+    def end(self) -> bytes:
+        """The last bytes."""
+        self._writer.close()
+        return self.take()
+
+    def finish(self, result: Result) -> None:
+        """Make the answer of the rows."""
+        self.ready = ReadyAnswer(_kept(result, _ArrowFacts).head, self.end())
+
+
 class _AnswerFacts(NamedTuple):
-    """What the answers to one text in one epoch have in common."""
+    """What the answers to one text in one epoch have in common, as JSON."""
 
     columns: msgspec.Raw
     provenance: msgspec.Raw
@@ -154,51 +248,31 @@ class _AnswerFacts(NamedTuple):
         return cls(
             msgspec.Raw(encode(msgspec.convert(columns, list[schemas.ColumnInfo]))),
             msgspec.Raw(encode(_provenance_of(result.provenance))),
-            ReadyHead([*_fields(result, _JSON), *HEADERS]),
+            _head(result, _JSON),
         )
 
 
-async def _arrow_answer(run: Run, cut: ChunkLimits, max_bytes: int) -> Parts:
-    """The head is sent with the first batch, so an error before that has a status of its own."""
-    sink = io.BytesIO()
-    has_begun = False
-    try:
-        async with run() as result:
-            schema = result.schema.with_metadata(_metadata(result))
-            with pa.ipc.new_stream(sink, schema) as writer:
-                async for chunk, facts in _within(cut.of(result), max_bytes):
-                    writer.write_batch(chunk, custom_metadata=facts)
-                    if not has_begun:
-                        has_begun = True
-                        yield _fields(result, ARROW)
-                    yield _take(sink)
-            if not has_begun:
-                has_begun = True
-                yield _fields(result, ARROW)
-            yield _take(sink)
-    except EpochalError as error:
-        if has_begun:
-            raise
-        yield answer_to(error)
+class _ArrowFacts(NamedTuple):
+    """What they have in common as a stream of Arrow's."""
+
+    schema: pa.Schema
+    head: ReadyHead
+
+    @classmethod
+    def of(cls, result: Result) -> _ArrowFacts:
+        """The facts of a result."""
+        return cls(result.schema.with_metadata(_metadata(result)), _head(result, ARROW))
 
 
-async def _within(
-    chunks: AsyncGenerator[tuple[pa.RecordBatch, bool], None], bytes_left: int
-) -> AsyncIterator[tuple[pa.RecordBatch, dict[str, str] | None]]:
-    """Chunks up to a limit of bytes; the last one's metadata says if rows follow."""
-    async for chunk, has_more in chunks:
-        if bytes_left <= 0 and (chunk.num_rows or has_more):
-            yield chunk.slice(0, 0), _TRUNCATED
-            return
-        bytes_left -= chunk.nbytes
-        yield chunk, _TRUNCATED if has_more else None
+Facts = TypeVar("Facts", _AnswerFacts, _ArrowFacts)
 
 
-def _take(sink: io.BytesIO) -> bytes:
-    content = sink.getvalue()
-    sink.seek(0)
-    sink.truncate()
-    return content
+def _kept(result: Result, kind: type[Facts]) -> Facts:
+    """A result's facts, made once for a plan that is kept."""
+    facts: Facts | None = result.memo.get(kind.__qualname__)
+    if facts is None:
+        facts = result.memo[kind.__qualname__] = kind.of(result)
+    return facts
 
 
 def _provenance_of(provenance: Iterable[Provenance]) -> list[schemas.PluginProvenance]:
@@ -222,12 +296,15 @@ def _metadata(result: Result) -> dict[str, str]:
     }
 
 
-def _fields(result: Result, media_type: str) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"epochal-epoch", str(result.epoch.number).encode()),
-        (b"epochal-epoch-id", result.epoch.id.encode()),
-        (b"content-type", media_type.encode()),
-    ]
+def _head(result: Result, media_type: str) -> ReadyHead:
+    return ReadyHead(
+        [
+            (b"epochal-epoch", str(result.epoch.number).encode()),
+            (b"epochal-epoch-id", result.epoch.id.encode()),
+            (b"content-type", media_type.encode()),
+            *HEADERS,
+        ]
+    )
 
 
 class _Running:

@@ -154,7 +154,7 @@ class CancelOnDisconnect(Response):
     """Sends what a generator yields; cancels it when its client goes away or its time is over.
 
     Args:
-        parts: yields a whole response; or a list of headers, then the parts of the body.
+        parts: yields a whole answer; or a head, then the parts of the body.
         streamed_s: seconds that a streamed body may take from now on, to its last part.
         whole_s: seconds that the sending of a whole response may take.
     """
@@ -167,18 +167,18 @@ class CancelOnDisconnect(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        is_sent = await unless_gone(receive, self._send(scope, send))
+        is_sent = await unless_gone(receive, self._send(scope, receive, send))
         if is_sent is False:
             await abort_connection(scope)
 
-    async def _send(self, scope: Scope, send: Send) -> bool:
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Whether all of it was sent."""
         try:
             head = await anext(self._parts)
-            if isinstance(head, Response):
-                await _send_whole(head, send, self._whole_s)
-            else:
+            if isinstance(head, ReadyHead):
                 await self._send_parts(head, send)
+            else:
+                await WholeAnswer(head, self._whole_s)(scope, receive, send)
         except EpochalError as error:
             # The connection is aborted, so the stream has no proper end: no reader can take the
             # part that it has for the whole.
@@ -191,7 +191,8 @@ class CancelOnDisconnect(Response):
             await self._parts.aclose()
         return True
 
-    async def _send_parts(self, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+    async def _send_parts(self, head: ReadyHead, send: Send) -> None:
+        headers = list(head.fields)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for content in self._parts:
             async with asyncio.timeout_at(self._deadline):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
+
 from epochal.sql.execution import NO_ERROR, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
-
-    import pyarrow as pa
 
     from epochal.sql.execution import Callee, Execution
 
@@ -54,3 +54,14 @@ class CallSlot:
         if execution is None:
             raise StoppedError(NO_ERROR)
         return execution.call_rows(function, columns)
+
+    def value(self, name: str) -> pa.Array:
+        """The value of a parameter of the query that runs the plan, as a column of one row.
+
+        Raises:
+            StoppedError: for the engine: no query does.
+        """
+        execution = self.execution
+        if execution is None:
+            raise StoppedError(NO_ERROR)
+        return pa.repeat(execution.parameters[name], 1)

@@ -40,7 +40,8 @@ from epochal.sql.engine_refs import EngineRefs
 from epochal.sql.execution import EndReason, Execution
 from epochal.sql.function_registry import index_of, signatures
 from epochal.sql.off_thread import BatchFetcher
-from epochal.sql.planning import Planner, bind, resolve
+from epochal.sql.parameters import bind
+from epochal.sql.planning import Planner, resolve
 from epochal.sql.planning_threads import PlanningThreads
 from epochal.sql.plugin_tables import PluginTable
 from epochal.sql.query import Query, plugins_of
@@ -317,8 +318,9 @@ class Database:
     def prepare(self, sql: str) -> Prepared:
         """Keep a query's SQL, to run it many times.
 
-        Each execution plans it again, with the caller's epoch and the tables that are current: it
-        pins nothing in between, and outside of an operation it always runs the newest code.
+        Each execution runs in the caller's epoch, over the tables that are current. It pins nothing
+        in between, and outside of an operation it always runs the newest code. (The plan of a text
+        that comes again in one epoch is kept, with `query` as well; see `kept_plans`.)
         """
         return Prepared(self, sql)
 
@@ -460,8 +462,8 @@ class Database:
 class Prepared:
     """A query to be run many times; made by `Database.prepare`.
 
-    Each execution plans it again, with the caller's epoch and the tables that are current then:
-    after a reload it runs the new code, and in between it pins nothing.
+    Each execution runs in the caller's epoch, over the tables that are current then: after a reload
+    it runs the new code, and in between it pins nothing.
 
     Attributes:
         sql: the query.

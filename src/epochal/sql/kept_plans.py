@@ -13,6 +13,11 @@ out and puts it back when it has read all its rows. So a kept plan holds no plug
 The plans of an epoch are kept in the epoch (`Epoch.derived`) and go with it. They are for the
 newest snapshot of the tables: each change of the tables drops them, with the tables of theirs.
 
+A query with parameters has their values in its plan. So with the second query of such a text a plan
+without them is made: each parameter is a call of a function without arguments (`parameters`), which
+the engine replaces by this query's value as it optimises. A plan has one set of types: another type
+of a value, or a null, is planned anew.
+
 A plan is kept only if it is *plain*: projections, filters, sorts, groups and scans of registered
 tables. Under a join or a bare LIMIT the engine may still call a function after the last row.
 
@@ -25,7 +30,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     import pyarrow as pa
     from datafusion.plan import LogicalPlan
@@ -124,6 +129,41 @@ class KeptPlan(NamedTuple):
     memo: dict[str, Any]
 
 
+class Shelf:
+    """The kept plans of one text, for parameters of the same types.
+
+    Attributes:
+        is_refused: whether the engine cannot plan the text without the values of its parameters.
+    """
+
+    __slots__ = ("_has_come", "_plans", "is_refused")
+
+    def __init__(self) -> None:
+        self._plans: Final[list[KeptPlan]] = []
+        self._has_come = False
+        self.is_refused = False
+
+    def take(self) -> KeptPlan | None:
+        """A plan that no query uses; it is the caller's from now on."""
+        try:
+            return self._plans.pop() if self._plans else None
+        except IndexError:  # another thread took it
+            return None
+
+    def put(self, kept: KeptPlan) -> None:
+        """Keep a plan that no query uses any more."""
+        if len(self._plans) < _MAX_EACH:
+            self._plans.append(kept)
+
+    def comes_again(self) -> bool:
+        """Whether a plan is worth its making: for the second query, unless it was refused."""
+        has_come, self._has_come = self._has_come, True
+        return has_come and not self.is_refused
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+
 class PlanCache:
     """The kept plans of one database's queries in one epoch, and the functions that texts call.
 
@@ -141,7 +181,7 @@ class PlanCache:
         self.epoch: Final = epoch
         self._resolved: Final[dict[str, Resolved]] = {}
         # One reference: a query never sees plans of another snapshot than its own.
-        self._kept: tuple[Snapshot, dict[str, list[KeptPlan]]] = (snapshot, {})
+        self._kept: tuple[Snapshot, dict[Hashable, Shelf]] = (snapshot, {})
 
     @property
     def snapshot(self) -> Snapshot:
@@ -159,27 +199,24 @@ class PlanCache:
                 self._resolved[sql] = known
         return known
 
-    def take(self, sql: str, snapshot: Snapshot) -> KeptPlan | None:
-        """A plan of a text that no query uses; it is the caller's from now on."""
-        of, plans = self._kept
-        same = plans.get(sql) if of is snapshot else None
-        try:
-            return same.pop() if same else None
-        except IndexError:  # another thread took it
-            return None
+    def shelf(self, sql: str, types: Hashable, snapshot: Snapshot) -> Shelf | None:
+        """The kept plans of a text; None where none are kept.
 
-    def put(self, sql: str, snapshot: Snapshot, kept: KeptPlan) -> None:
-        """Keep a plan that no query uses any more."""
-        if len(sql) > _LONGEST:
-            return
-        of, plans = self._kept
-        if of is not snapshot:  # the tables have changed since it was planned
-            return
-        if sql not in plans and len(plans) >= _MAX_TEXTS:
-            plans.clear()
-        same = plans.setdefault(sql, [])
-        if len(same) < _MAX_EACH:
-            same.append(kept)
+        Args:
+            sql: the text.
+            types: of its parameters; queries with other ones have other plans.
+            snapshot: the tables of the query.
+        """
+        of, shelves = self._kept
+        if of is not snapshot or len(sql) > _LONGEST:  # the tables have changed since
+            return None
+        key = sql, types
+        shelf = shelves.get(key)
+        if shelf is None:
+            if len(shelves) >= _MAX_TEXTS:
+                shelves.clear()
+            shelf = shelves.setdefault(key, Shelf())
+        return shelf
 
     def clear(self, snapshot: Snapshot) -> None:
         """Drop the plans, and keep those over these tables from now on."""

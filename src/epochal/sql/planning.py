@@ -18,37 +18,40 @@ for each query.
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-import pyarrow as pa
-
 from epochal._core.sync.weak_registry import WeakRegistry
-from epochal.errors import HostError, QueryError
+from epochal.errors import HostError
 from epochal.sql.call_slot import CallSlot
 from epochal.sql.catalog import QuerySchema
 from epochal.sql.contexts import QUERIES_ONLY, new_context
 from epochal.sql.execution import EndReason
 from epochal.sql.filter_barrier import keep_filters
 from epochal.sql.kept_plans import KeptPlan, PlanCache, facts_of, is_fixed
+from epochal.sql.parameters import ParameterFunction, is_simple, types_of, with_calls
 from epochal.sql.provenance import EpochRef
 from epochal.sql.pushdown import needs_of
 from epochal.sql.trial_planning import TrialPlanner
 from epochal.sql.type_check import check_identities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import TypeAlias
 
+    import pyarrow as pa
     from datafusion import DataFrame, SessionContext
 
     from epochal import Epoch
     from epochal.sql.execution import Execution
     from epochal.sql.function import Function
     from epochal.sql.function_registry import FunctionIndex
+    from epochal.sql.kept_plans import Shelf
+    from epochal.sql.parameters import Installable
     from epochal.sql.plugin_tables import PluginTable
     from epochal.sql.provenance import Provenance
     from epochal.sql.sql_scan import Scan
@@ -149,9 +152,8 @@ class _Use(NamedTuple):
     context: SessionContext
     optimises: bool  # the context
     snapshot: Snapshot
-    cache: PlanCache
-    sql: str
-    kept: KeptPlan | None  # to be put back
+    shelf: Shelf | None = None
+    kept: KeptPlan | None = None  # to be put back there
 
 
 class Planner:
@@ -227,64 +229,127 @@ class Planner:
             QueryError: an argument is of another data type than its parameter.
             Exception: raised by the engine.
         """
-        may_be_kept = _may_be_kept(resolved, execution)
-        kept = cache.take(resolved.sql, snapshot) if may_be_kept else None
-        schema: QuerySchema | None = None
-        if plugin_tables or resolved.scan.may_explode:
-            schema = QuerySchema(snapshot.tables, plugin_tables, execution)
-        if schema is not None and resolved.scan.may_explode:
-            # Before a context is taken, which would not be put back if this refuses the text.
-            self._trials.plan(resolved, snapshot, schema, execution)
-        is_optimised = kept is not None and kept.is_optimised
-        context = self._take(snapshot, optimises=not is_optimised)
-        if kept is not None:
-            kept.slot.execution = execution
-            frame = context.create_dataframe_from_logical_plan(kept.plan)
-            planned = Planned(frame, kept.schema, kept.is_small, kept.memo, was_kept=True)
-        elif schema is not None:
-            frame = _frame_of_plugins(context, resolved, execution, plugin_tables, schema)
-            context.register_catalog_provider("datafusion", snapshot.catalog)
-            planned = Planned(frame, frame.schema(), False, {})
+        shelf: Shelf | None = None
+        if _may_be_kept(resolved, execution):
+            shelf = cache.shelf(resolved.sql, types_of(execution.parameters), snapshot)
+        kept = shelf.take() if shelf is not None else None
+        again = self._plan_again(kept, shelf, snapshot, execution) if kept is not None else None
+        if again is not None:
+            planned, use = again
+        elif plugin_tables or resolved.scan.may_explode:
+            planned, use = self._plan_over_plugins(resolved, snapshot, execution, plugin_tables)
         else:
-            slot = CallSlot(execution)
-            frame = _frame(context, resolved, execution, slot)
-            check_identities(context, frame, resolved.functions)
-            plan = frame.logical_plan()
-            facts = facts_of(plan, snapshot)
-            planned = Planned(frame, frame.schema(), facts.is_small, {})
-            if facts.is_plain and may_be_kept:
-                fixed = not resolved.runs_in_planning and is_fixed(plan, resolved.names)
-                kept = KeptPlan(
-                    frame.optimized_logical_plan() if fixed else plan,
-                    fixed,
-                    slot,
-                    facts.is_small,
-                    planned.schema,
-                    planned.memo,
-                )
+            planned, use = self._plan_anew(resolved, snapshot, execution, shelf)
         execution.planning_done()
         # A context in which planning failed is not put back: it may still have functions in it.
-        self._in_use[id(execution)] = _Use(
-            context, not is_optimised, snapshot, cache, resolved.sql, kept
-        )
+        self._in_use[id(execution)] = use
         if execution.end_reason is not None:
             self.release(execution)
         return planned
+
+    def _plan_again(
+        self, kept: KeptPlan, shelf: Shelf | None, snapshot: Snapshot, execution: Execution
+    ) -> tuple[Planned, _Use] | None:
+        """Have a query run a kept plan; None where it must be planned anew."""
+        kept.slot.execution = execution
+        plan, is_optimised = kept.plan, kept.is_optimised
+        if execution.parameters:
+            # Now, and not where the rows are read: the engine puts the values in as it optimises,
+            # and an error of a value belongs to the planning.
+            context = self._take(snapshot)
+            try:
+                frame = context.create_dataframe_from_logical_plan(plan)
+                plan, is_optimised = frame.optimized_logical_plan(), True
+            except Exception:  # noqa: BLE001  # the engine raises any class, of the plan's own text
+                return None
+            self._put_back(context, snapshot)
+        context = self._take(snapshot, optimises=not is_optimised)
+        frame = context.create_dataframe_from_logical_plan(plan)
+        planned = Planned(frame, kept.schema, kept.is_small, kept.memo, was_kept=True)
+        return planned, _Use(context, not is_optimised, snapshot, shelf, kept)
+
+    def _plan_over_plugins(
+        self,
+        resolved: Resolved,
+        snapshot: Snapshot,
+        execution: Execution,
+        plugin_tables: Mapping[str, PluginTable | HostError],
+    ) -> tuple[Planned, _Use]:
+        """Plan a query that may name plugins' tables, or whose plan may explode."""
+        schema = QuerySchema(snapshot.tables, plugin_tables, execution)
+        if resolved.scan.may_explode:
+            # Before a context is taken, which would not be put back if this refuses the text.
+            self._trials.plan(resolved, snapshot, schema, execution)
+        context = self._take(snapshot)
+        frame = _frame_of_plugins(context, resolved, execution, plugin_tables, schema)
+        context.register_catalog_provider("datafusion", snapshot.catalog)
+        return Planned(frame, frame.schema(), False, {}), _Use(context, True, snapshot)
+
+    def _plan_anew(
+        self, resolved: Resolved, snapshot: Snapshot, execution: Execution, shelf: Shelf | None
+    ) -> tuple[Planned, _Use]:
+        slot = CallSlot(execution)
+        context = self._take(snapshot)
+        frame = _frame(context, resolved, execution, slot)
+        check_identities(context, frame, resolved.functions)
+        plan = frame.logical_plan()
+        facts = facts_of(plan, snapshot)
+        planned = Planned(frame, frame.schema(), facts.is_small, {})
+        kept: KeptPlan | None = None
+        if not facts.is_plain or shelf is None:
+            pass
+        elif execution.parameters:
+            kept = self._with_parameters(resolved, snapshot, execution, shelf, planned)
+        else:
+            fixed = not resolved.runs_in_planning and is_fixed(plan, resolved.names)
+            plan = frame.optimized_logical_plan() if fixed else plan
+            kept = KeptPlan(plan, fixed, slot, facts.is_small, planned.schema, planned.memo)
+        return planned, _Use(context, True, snapshot, shelf, kept)
+
+    def _with_parameters(
+        self,
+        resolved: Resolved,
+        snapshot: Snapshot,
+        execution: Execution,
+        shelf: Shelf,
+        planned: Planned,
+    ) -> KeptPlan | None:
+        """A plan for queries that differ in the values of their parameters alone.
+
+        Planned beside the query's own, so not for a text that comes once.
+
+        Returns:
+            The plan; None where the engine cannot plan this text without the values.
+        """
+        if not shelf.comes_again():
+            return None
+        slot, context = CallSlot(None), self._take(snapshot)
+        types = {name: value.type for name, value in execution.parameters.items()}
+        try:
+            frame = _frame(context, resolved, execution, slot, types)
+        except Exception:  # noqa: BLE001  # the engine raises any class: `INTERVAL $1`, for example
+            shelf.is_refused = True
+            return None
+        self._put_back(context, snapshot)
+        plan = frame.logical_plan()
+        # Where a type depends on a value, the engine has another one for an unknown value.
+        if not facts_of(plan, snapshot).is_plain or frame.schema().types != planned.schema.types:
+            shelf.is_refused = True
+            return None
+        return KeptPlan(plan, False, slot, planned.is_small, planned.schema, planned.memo)
 
     def release(self, execution: Execution) -> None:
         """Put the context of a query that has ended back, and its plan. Idempotent."""
         used = self._in_use.pop(id(execution), None)
         if used is None:
             return
-        idle = self._idle[used.optimises]
-        if len(idle) < _MAX_IDLE:
-            idle.append((used.context, used.snapshot))
-            if used.snapshot is not self._tables.current:
-                self._show_tables(idle)
+        self._put_back(used.context, used.snapshot, optimises=used.optimises)
+        if used.shelf is None or used.kept is None:
+            return
         # Only after the last row: in a query that was stopped, calls may be under way.
-        if used.kept is not None and execution.end_reason is EndReason.EXHAUSTED:
+        if execution.end_reason is EndReason.EXHAUSTED:
             used.kept.slot.execution = None
-            used.cache.put(used.sql, used.snapshot, used.kept)
+            used.shelf.put(used.kept)
 
     def drop_plans(self) -> None:
         """Drop the kept plans, and the tables that these and idle contexts refer to."""
@@ -324,6 +389,15 @@ class Planner:
             context.register_catalog_provider("datafusion", snapshot.catalog)
         return context
 
+    def _put_back(
+        self, context: SessionContext, snapshot: Snapshot, *, optimises: bool = True
+    ) -> None:
+        idle = self._idle[optimises]
+        if len(idle) < _MAX_IDLE:
+            idle.append((context, snapshot))
+            if snapshot is not self._tables.current:
+                self._show_tables(idle)
+
 
 def _no_caches(_: Epoch) -> WeakKeyDictionary[Planner, PlanCache]:
     """The plans that an epoch keeps, by planner: a planner that goes takes its own along."""
@@ -333,9 +407,9 @@ def _no_caches(_: Epoch) -> WeakKeyDictionary[Planner, PlanCache]:
 def _may_be_kept(resolved: Resolved, execution: Execution) -> bool:
     """Whether a plan of this text could be run by another query."""
     return (
-        not execution.parameters  # their values are a part of the plan
-        and not (resolved.scan.may_explode or resolved.scan.explains)
+        not (resolved.scan.may_explode or resolved.scan.explains)
         and all(function.outlives_query for function in resolved.functions)
+        and all(map(is_simple, execution.parameters.values()))
     )
 
 
@@ -383,59 +457,25 @@ def _frame(
     resolved: Resolved,
     execution: Execution,
     slot: CallSlot,
+    types: Mapping[str, pa.DataType] | None = None,
 ) -> DataFrame:
-    """Plan in a context, which has the query's functions for that long."""
-    for function in resolved.functions:
-        function.install(context, execution, slot)
-    frame = context.sql_with_options(
-        resolved.sql, QUERIES_ONLY, param_values=dict(execution.parameters)
-    )
-    for function in resolved.functions:
-        function.uninstall(context)
-    return frame
-
-
-def bind(
-    given: Mapping[str, Any] | Iterable[Any] | None, names: frozenset[str]
-) -> dict[str, pa.Scalar]:
-    """Convert a query's parameters to the engine's values, by name.
+    """Plan in a context, which has the query's functions for that long.
 
     Args:
-        given: a sequence for `$1`, `$2`, …, or a mapping for `$name`.
-        names: the parameters that the SQL has.
-
-    Raises:
-        QueryError: a value has no SQL type, or a parameter is missing or unknown.
+        context: the context.
+        resolved: the SQL and its functions.
+        execution: the query.
+        slot: the calls of a plan that is kept go through it.
+        types: of the parameters, for a plan without their values; None for one with them.
     """
-    if given is None and not names:
-        return {}
-    values = _named(given)
-    if unknown := sorted(set(values) - names):
-        raise QueryError(
-            f"the SQL has no parameter {_dollars(unknown)}; it has {_dollars(sorted(names))}"
-        )
-    if missing := sorted(names - set(values)):
-        raise QueryError(f"no value is given for parameter {_dollars(missing)}")
-    bound: dict[str, pa.Scalar] = {}
-    for name, value in values.items():
-        try:
-            bound[name] = value if isinstance(value, pa.Scalar) else pa.scalar(value)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise QueryError(
-                f"parameter ${name} cannot be a SQL value: {value!r} ({type(value).__name__})"
-            ) from error
-    return bound
-
-
-def _named(given: Mapping[str, Any] | Iterable[Any] | None) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if isinstance(given, (str, bytes)):
-        raise QueryError("parameters must be a list or a mapping, not a string")
-    if hasattr(given, "keys"):
-        return {str(name): given[name] for name in given}  # type: ignore[index]
-    return {str(position): value for position, value in enumerate(given, 1)}
-
-
-def _dollars(names: Iterable[str]) -> str:
-    return ", ".join(f"${name}" for name in names) or "none"
+    functions: list[Installable] = [*resolved.functions]
+    sql, values = resolved.sql, execution.parameters
+    if types is not None:
+        sql, values = with_calls(sql, types), {}
+        functions += itertools.starmap(ParameterFunction, types.items())
+    for function in functions:
+        function.install(context, execution, slot)
+    frame = context.sql_with_options(sql, QUERIES_ONLY, param_values=dict(values))
+    for function in functions:
+        function.uninstall(context)
+    return frame
