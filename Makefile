@@ -16,7 +16,7 @@ LIBRARIES := $(VENV)/libraries
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful demo-agent demo-ray demo-picture serve test test-long downstream late lint bench bench-quick \
+.PHONY: help setup demo demo-stateful demo-agent demo-ray demo-picture serve test test-long test-hours downstream late lint bench bench-quick \
   mutants soak libraries reload-libraries conformance docs clean
 
 help: ## Show this list
@@ -47,9 +47,12 @@ test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 # Every file with a test that `make test` runs in a quick size (tests/sizes.py).
 LONG = $(shell grep -rl --include='test_*.py' 'tests\.sizes' tests)
 test-long: $(SCALE) $(ENGINES) $(COMPILERS) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
-	@EPOCHAL_LONG=1 $(PY) -m pytest --timeout=3600 $(or $(ARGS),-n auto --dist worksteal $(LONG))
+	@EPOCHAL_SIZE=long $(PY) -m pytest --timeout=1200 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 	@$(if $(ARGS),,$(PY) -m tests.downstream)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory docs)
+
+test-hours: $(SCALE) $(ENGINES) $(COMPILERS) ## The same checks in their whole size, for hours; ARGS=FILE for one of them
+	@EPOCHAL_SIZE=whole $(PY) -m pytest --timeout=7200 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 
 downstream: $(STAMP) ## Suites and programs built on pluggy, over its manager here; ARGS="pytest tox"
 	@$(PY) -m tests.downstream $(ARGS)

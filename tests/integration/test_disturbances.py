@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.sizes import sized
 
 ROOT = Path(__file__).parents[2]
-RUNS = sized(24, 1000)
+RUNS = sized(24, 120, 1000)
 
 
 def in_a_process(*args, folder=None):
@@ -18,7 +18,7 @@ def in_a_process(*args, folder=None):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=sized(100, 3000),
+        timeout=sized(100, 1000, 3000),
         check=False,
     )
     assert done.returncode == 0, done.stderr

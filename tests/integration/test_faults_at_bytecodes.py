@@ -16,13 +16,13 @@ from tests.integration.faults import (
     fail_at,
     places,
 )
-from tests.sizes import IS_LONG
+from tests.sizes import IS_WHOLE, sized
 
 from epochal.errors import NoThreadError
 from epochal.loaders._module_registry import leave
 
 SEED = 20_261_129
-SAMPLE = 6
+SAMPLE = sized(6, 200)
 
 every_bytecode = pytest.mark.skipif(
     sys.version_info >= (3, 13), reason="CPython 3.13 tells a tracer of few of a thread's bytecodes"
@@ -42,11 +42,12 @@ def world(plugins):
 @every_bytecode
 @pytest.mark.parametrize(("action", "role"), CASES, ids=lambda word: word)
 def test_a_fault_at_any_bytecode_leaves_the_old_epoch_or_the_new_one_whole(world, action, role):
-    """`make test-long` tries every bytecode; a test run a sample."""
+    """`make test-hours` tries every bytecode; a test run a sample."""
     found = places(world, action, role)
     assert len(found) > (100 if role == CALLER else 4000)
-    if not IS_LONG:
-        found = random.Random(f"{SEED} {action} {role}").sample(found, SAMPLE)
+    if not IS_WHOLE:
+        chosen = random.Random(f"{SEED} {action} {role}")
+        found = chosen.sample(found, min(SAMPLE, len(found)))
     reached = 0
     for place in found:
         try:
@@ -70,7 +71,7 @@ def test_a_fault_at_any_bytecode_of_a_wait_for_the_collector_loses_no_generation
     waits = ("Retirement._is_overdue", "Retirement._drain", "Waiter.", "Ledger.", "Collection")
     found = [p for p in places(world, "collected", CHANGE) if p.function.startswith(waits)]
     assert len(found) > 100
-    for place in found if IS_LONG else random.Random(SEED).sample(found, SAMPLE):
+    for place in found if IS_WHOLE else random.Random(SEED).sample(found, SAMPLE):
         assert fail_at(world, "collected", CHANGE, place), place
 
 

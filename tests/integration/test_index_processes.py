@@ -13,7 +13,7 @@ from tests.sizes import sized
 from epochal.errors import HostError
 from epochal.kinds.toolkit import index_storage
 
-KILLS = sized(12, 300)
+KILLS = sized(12, 60, 300)
 
 BUILDER = """
 import sys

@@ -391,7 +391,7 @@ def test_an_error_that_a_kind_keeps_holds_no_generation(opened, rule):
 
 
 def test_whatever_kinds_raise_or_answer_the_next_change_works(tmp_path):
-    runs = sized(20, 5000)
+    runs = sized(20, 200, 5000)
     counts = raising_kinds.run_all(tmp_path, runs, seed=17)
     assert sum(counts.values()) == runs
     assert sum(n for ended, n in counts.items() if ended.endswith("refused")) >= runs // 3

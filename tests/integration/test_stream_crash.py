@@ -10,7 +10,7 @@ from tests.sizes import sized
 @pytest.mark.timeout(sized(180, 1800))
 @pytest.mark.skipif(sys.platform == "win32", reason="kills forks")
 def test_every_change_arrives_in_order_and_once():
-    kills = sized(15, 300)
+    kills = sized(15, 60, 300)
     seen = crashes(str(kills), module="tests.crash.stream")
     assert seen["changes"] >= 10 * kills
     assert seen["files"] >= kills // 2

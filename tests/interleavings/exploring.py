@@ -34,12 +34,12 @@ from epochal._core.sync import completion
 from epochal._core.use import drain_schedule, drain_wakeup, gate
 from epochal.jobs import flow
 from tests.interleavings.stepping import Choice, Run, run_once
+from tests.sizes import IS_WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-IS_SOAK: Final = os.environ.get("EPOCHAL_PROFILE") == "soak"
 CORE: Final = (
     "_core/generation/epoch_fenced_reload.py",
     "_core/generation/lifecycle.py",
@@ -103,7 +103,7 @@ class Program:
         check: raises `AssertionError` if the promise was broken.
         broken: a context manager that takes the guarantee out.
         ci: the bound in every test run.
-        soak: the bound with `EPOCHAL_PROFILE=soak`.
+        soak: the bound in `make test-hours`.
         where: the code that is stepped through: parts of `file:qualified name`.
         around: a context manager for the length of the exploration, with further replacements.
         time_runs_out: whether a time limit may run out at any step; otherwise time passes only when
@@ -128,8 +128,8 @@ class Program:
 
     @property
     def bound(self) -> Bound:
-        """The bound of the profile that this process runs."""
-        return self.soak if IS_SOAK else self.ci
+        """The bound of the size that this process runs."""
+        return self.soak if IS_WHOLE else self.ci
 
 
 def quick(bound: Bound) -> Bound:

@@ -13,18 +13,18 @@ from epochal._core.sync.watchdog import watchdog
 from epochal._core.use import drain_schedule, drain_wakeup
 from tests.documents import ATTACKS, table_in
 from tests.interleavings.catalogue import PROGRAMS, table
-from tests.interleavings.exploring import IS_SOAK, explore, explore_orderings, quick
-from tests.sizes import IS_LONG
+from tests.interleavings.exploring import explore, explore_orderings, quick
+from tests.sizes import IS_LONG, IS_WHOLE
 
 each_program = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 # A soak goes through some hundred thousand schedules.
-within = pytest.mark.timeout(7200 if IS_SOAK else 300)
+within = pytest.mark.timeout(7200 if IS_WHOLE else 300)
 
 
 @within
 @each_program
 def test_the_promise_holds(program):
-    bound = program.bound if IS_LONG or IS_SOAK else quick(program.bound)
+    bound = program.bound if IS_LONG else quick(program.bound)
     explored = explore(program, bound)
     assert explored.failure is None, f"{program.promise}\n{explored.failure}"
     assert explored.schedules >= bound.at_least

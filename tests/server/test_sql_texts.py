@@ -1,4 +1,4 @@
-"""No text ends the service, or keeps it from others; `make test-long` sends a thousand."""
+"""No text ends the service, or keeps it from others; `make test-hours` sends a thousand."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from tests.sizes import sized
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="memory is read from /proc")
-@pytest.mark.timeout(sized(180, 7200))
+@pytest.mark.timeout(sized(180, 1200, 7200))
 def test_the_service_outlives_generated_texts():
-    report = attack(seed=20261128, texts=sized(15, 1000))
+    report = attack(seed=20261128, texts=sized(15, 50, 1000))
     print(report)
     assert report.statuses[200]
     assert set(report.easy) <= {200, 503}

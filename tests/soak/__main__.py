@@ -68,7 +68,7 @@ def _report(line):
 def _model(seed, minutes):
     """Run the model's test with one seed after another until the time has passed or it fails."""
     end = monotonic() + minutes * 60.0
-    environment = {**os.environ, "EPOCHAL_PROFILE": "soak"}
+    environment = {**os.environ, "EPOCHAL_SIZE": "whole"}
     while True:
         print(f"model (seed {seed})", flush=True)
         command = [*_PYTEST, f"--hypothesis-seed={seed}"]
