@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.diagnosis import has_known_holders
 from epochal._core.generation.states import LifecycleState
-from epochal._core.introspect.collector import collect_soon
+from epochal._core.introspect.collector import SELDOM, collect_soon
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.drain_wakeup import Waiter, Wake, wakeup_of
 from epochal.events import (
@@ -60,8 +60,6 @@ _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 
 _LATE_S: Final = 30.0
 """A drain that nobody waits for is reported again after this time."""
-_COLLECTIONS_S: Final = 10.0
-"""How often a drain whose holders are known collects before it names them."""
 
 
 class RetiringGeneration:
@@ -359,7 +357,7 @@ class Retirement:
         # Labelled operations and running calls are hardly ever garbage, and a service that is
         # reloaded under load would stop for each collection.
         known = all(has_known_holders(retiring.generation) for retiring in self._pending)
-        collect_soon(at_most_every=_COLLECTIONS_S if known else 0.0)
+        collect_soon(at_most_share=SELDOM if known else None)
         if not self._leave_unused():
             return False
         for retiring in self._pending:

@@ -15,8 +15,12 @@ _PAUSE_S: Final = 0.005
 """Between two attempts: short beside a collection of a large heap, which takes 0.5 s."""
 
 
-_collected_at = float("-inf")
-# Written and read by any thread that collects; if two meet, one collection more may run.
+SELDOM: Final = 0.002
+"""The share of the time that collections may take which are a courtesy: each stops every thread."""
+
+_last = (float("-inf"), 0.0)
+# When the last collection of `collect_soon` ended, and what it took. Written, whole, and read by
+# any thread that collects; if two meet, one collection more may run.
 
 _FROZEN_BY_THE_INTERPRETER: Final = 1_000
 """Python 3.12 sets some 400 objects of its own aside; a program's `gc.freeze` 10,000 and more."""
@@ -42,19 +46,22 @@ def collect(generation: int = 2) -> bool:
     return _collections_of(generation) != before
 
 
-def collect_soon(*, at_most_every: float = 0.0) -> None:
+def collect_soon(*, at_most_share: float | None = None) -> None:
     """Run a full collection, after one that is under way, if that ends within two seconds.
 
     Args:
-        at_most_every: none runs if the last one by this function is not so many seconds ago.
+        at_most_share: none runs if the last one of this function took more than this share of the
+            time since (`SELDOM`); None for one in any case.
     """
-    global _collected_at
+    global _last
     begun = monotonic()
-    if begun - _collected_at < at_most_every:
+    ended, took = _last
+    if at_most_share is not None and took > at_most_share * (begun - ended):
         return
     while not collect() and monotonic() < begun + _WAIT_S:
         sleep(_PAUSE_S)
-    _collected_at = monotonic()
+    ended = monotonic()
+    _last = (ended, ended - begun)
 
 
 def frozen_objects() -> int:

@@ -73,3 +73,22 @@ def test_collect_soon_gives_up_when_its_time_is_over(monkeypatch):
     assert gc.get_stats()[2]["collections"] == before
     go_on.set()
     thread.join(30)
+
+
+def test_collections_that_are_a_courtesy_take_a_small_share_of_the_time(monkeypatch):
+    now, ran = [100.0], []
+
+    def collecting_for_a_tenth_of_a_second(generation=2):
+        ran.append(now[0])
+        now[0] += 0.1
+        return True
+
+    monkeypatch.setattr(collector, "_last", (float("-inf"), 0.0))
+    monkeypatch.setattr(collector, "monotonic", lambda: now[0])
+    monkeypatch.setattr(collector, "collect", collecting_for_a_tenth_of_a_second)
+    while now[0] < 200.0:
+        collect_soon(at_most_share=collector.SELDOM)
+        now[0] += 0.5
+    assert [round(at) for at in ran] == [100, 150]
+    collect_soon()
+    assert len(ran) == 3
