@@ -1,6 +1,7 @@
 """Fixtures for every test: plugins written in place, and a runtime that ends with its test."""
 
 import gc
+import signal
 import socket
 import textwrap
 from pathlib import Path
@@ -35,6 +36,12 @@ def set_aside():
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure():
+    # A shell that runs the suite in the background has it ignore Ctrl-C, which some tests press.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():

@@ -200,8 +200,8 @@ PROGRAMS = (
         (waiting, settling),
         has_one_result,
         replaced(Completion, "add_done_callback", look_then_add),
-        ci=every(1, at_least=100),
-        soak=every(2, at_least=4000),
+        ci=every(1, at_least=60),
+        soak=every(2, at_least=1500),
         where=COMPLETION,
     ),
     Program(

@@ -49,6 +49,7 @@ class MemoryLoader:
         code = COMPILER.compile(
             self.source, self.file, retain_in=namespace.compiled, store=namespace.code_store
         )
+        give_way()
         self._namespace.add_code(module, code)
         give_way()
         # It may be imported within a library's import, which it is no part of.

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal._core.generation.diagnosis import has_known_holders
 from epochal._core.generation.states import LifecycleState
 from epochal._core.introspect.collector import SELDOM, collect_soon
+from epochal._core.sync.threads import give_way
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.drain_wakeup import Waiter, Wake, wakeup_of
 from epochal.events import (
@@ -114,6 +115,7 @@ class RetiringGeneration:
         self.may_let_go = not self.waiter.is_satisfied and self.generation.untie_kept()
         if not self.waiter.is_satisfied:
             return False
+        give_way()
         self.stragglers = self.generation.stragglers()
         return not (self.stragglers or self.generation.tie_handed_on())
 

@@ -88,8 +88,11 @@ def collect_exports(
         give_way()
     for export in exports.values():
         _check_dependencies(export, exports.values())
+        give_way()
     _refuse_hidden_marks(candidate.plugin, namespace, exports)
+    give_way()
     _warn_of_methods_without_object(candidate.plugin, namespace)
+    give_way()
     _warn_of_marks_inside_functions(candidate.plugin, namespace, exports)
     return MappingProxyType(exports)
 

@@ -199,6 +199,7 @@ def _take_apart(graph: Graph) -> tuple[weakref.ref[Any], ...]:
     ]
     classes = [cls for cls in classes if not _has_foreign_base(cls, classes)]
     dead.clear()
+    give_way()
     finalizable, leading = graph.finalizable()
     graph.objects.clear()
     places = [_Place(namespace, partial(_pop, namespace)) for namespace in namespaces]

@@ -111,9 +111,9 @@ class SideEffects:
             # Out of the list before it is undone: an abandoned undo is not tried again.
             _undo(self._entries.pop(), cleaned_up, failures)
         for table in _tables().values():
+            give_way()
             for entry in list(table.owned(table.now(), owns)):
                 _undo(entry, cleaned_up, failures)
-            give_way()
         self._imported.clear()
         return cleaned_up, failures
 

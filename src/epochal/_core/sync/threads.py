@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GIVE_WAY_S: Final = 20e-6
-_STRETCH_S: Final = 250e-6
+_STRETCH_S: Final = 100e-6
 # The interpreter takes its lock from a thread only after its switch interval, 5 ms, and a change
 # computes for less: a thread that waits for the lock would wait for all of it. So a change pauses
 # between its steps, and within those that compute for longer than `_STRETCH_S`, for long enough
