@@ -757,7 +757,7 @@ MUTANTS = (
         where="_take_apart",
         at="expr 3 / value",
         edit=replace("place.names.clear() if type(place.names) is dict else None"),
-        shape="66ec13",
+        shape="37cdb2",
         test=MEMORY + "test_finalizers_run_before_the_code_that_they_use_is_taken_apart",
     ),
     Mutant(
@@ -969,7 +969,7 @@ MUTANTS = (
         where="Retirement._name_holders",
         at="expr 1",
         edit=delete(),
-        shape="3d2116",
+        shape="0c1866",
         test=HOLDERS + "test_garbage_is_nobody",
     ),
     Mutant(
