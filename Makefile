@@ -9,6 +9,7 @@ DOCS  := $(VENV)/.docs
 BENCH := $(VENV)/.bench
 COMPILERS := $(VENV)/.compilers
 PEERS := $(VENV)/.peers
+RAY   := $(VENV)/.ray
 SCALE := $(VENV)/.scale
 ENGINES := $(VENV)/.engines
 LIBRARIES := $(VENV)/libraries
@@ -34,8 +35,8 @@ demo-stateful: $(STAMP) ## Reload a service, a stream, an index and a job while 
 demo-agent: $(STAMP) ## Hold one MCP session while its tools are changed, broken, added and removed
 	@$(PY) -m epochal.demo.agent $(ARGS)
 
-demo-ray: $(SCALE) ## SQL in parts over two Ray workers while plugins change and a worker is killed
-	@$(PY) -m epochal.demo.scale $(ARGS)
+demo-ray: $(DEMO) $(RAY) ## SQL in parts over two Ray workers while plugins change and a worker is killed
+	@PYTHONPATH="$(CURDIR)/src" $(PY) -m epochal.demo.scale $(ARGS)
 
 demo-picture: $(DEMO) ## Run the demonstration, and write its moving picture, docs/demo.svg
 	@PYTHONPATH=src $(PY) -m epochal.cli demo --picture docs/demo.svg $(ARGS)
@@ -46,7 +47,7 @@ test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 
 # Every file with a test that `make test` runs in a quick size (tests/sizes.py).
 LONG = $(shell grep -rl --include='test_*.py' 'tests\.sizes' tests)
-test-long: $(SCALE) $(ENGINES) $(COMPILERS) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
+test-long: $(STAMP) $(RAY) $(SCALE) $(ENGINES) $(COMPILERS) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
 	@EPOCHAL_SIZE=long $(PY) -m pytest --timeout=1200 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 	@$(if $(ARGS),,$(PY) -m tests.downstream)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory docs)
@@ -148,21 +149,29 @@ $(BENCH): $(STAMP)
 	@touch $(BENCH)
 
 # In a folder of their own, after the packages of the environment: they want older versions of some.
-# $(call apart,GROUP,FILE): FILE.pth puts it on the path; Python reads those files by the alphabet.
+# $(call apart,GROUP,OPTION of pip): scale_GROUP.pth puts it on the path; Python reads those files by
+# the alphabet.
 define apart
-@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/$(1) --group $(1)
+@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["$(1)"], \
+sep="\n")' > $(VENV)/$(1).txt
+@$(PY) -m pip install $(2) --disable-pip-version-check --upgrade --target $(VENV)/$(1) -r $(VENV)/$(1).txt
 @$(PY) -c 'import pathlib, sysconfig; \
-pathlib.Path(sysconfig.get_path("purelib"), "$(2).pth").write_text("../../../$(1)\n")'
+pathlib.Path(sysconfig.get_path("purelib"), "scale_$(1).pth").write_text("../../../$(1)\n")'
 endef
 
-$(SCALE): $(STAMP)
-	@echo "installing Ray, and an S3 server for tests: 600 MB, once, into $(VENV)"
-	$(call apart,scale,scale)
+$(RAY): pyproject.toml Makefile | $(PY)
+	@echo "installing Ray: 260 MB, once, into $(VENV)"
+	$(call apart,ray)
+	@touch $(RAY)
+
+$(SCALE): pyproject.toml Makefile | $(PY)
+	@echo "installing an S3 server for tests: 340 MB, once, into $(VENV)"
+	$(call apart,scale,--quiet)
 	@touch $(SCALE)
 
-$(ENGINES): $(SCALE)
+$(ENGINES): pyproject.toml Makefile | $(PY)
 	@echo "installing Daft and Spark for tests: 800 MB, once, into $(VENV)"
-	$(call apart,engines,scale_engines)
+	$(call apart,engines,--quiet)
 	@touch $(ENGINES)
 
 $(DOCS): $(STAMP)

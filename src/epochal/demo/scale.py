@@ -275,7 +275,7 @@ def _kill_a_worker(rt: Runtime) -> bool:
     for hold in rt.cluster.holds():
         process = int(hold.worker.rpartition(":")[2])
         if process != os.getpid():
-            _say(f"killing worker {process}; Ray says so, too")
+            _say(f"killing worker {process}; Ray says so, too:", stays=True)
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
@@ -320,10 +320,10 @@ def _counted(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def _say(text: str) -> None:
+def _say(text: str, *, stays: bool = False) -> None:
     """Report progress: over the last line of a terminal, or as a line of its own."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{text}", end="\n" if stays else "", file=sys.stderr, flush=True)
     else:
         print(text, end="\n" if text else "", file=sys.stderr, flush=True)
 
