@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from epochal.errors import DocumentError, ShareError
 from epochal.share.heartbeat import leases_of, said_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from epochal._core.generation.generation import Generation
     from epochal.share.heartbeat import LeaseRecord
     from epochal.share.share import Share
@@ -73,15 +75,8 @@ class Cluster:
         """
         leases = self.leases()
         return tuple(
-            Hold(
-                said["process"],
-                held["epoch"],
-                held["since"],
-                held.get("error", ""),
-                tuple(lease for lease in leases if lease.epoch == held["epoch"]),
-            )
-            for said in said_in(self.share, "workers")
-            for held in said["holds"]
+            replace(hold, leases=tuple(lease for lease in leases if lease.epoch == hold.epoch))
+            for hold in holds_of(self.share)
         )
 
     def holding(self, generation: Generation) -> tuple[Hold, ...]:
@@ -108,3 +103,18 @@ class Cluster:
         except (ShareError, DocumentError):
             return False  # collected: the worker drops it, too
         return record is not None and record.identity == generation.identity
+
+
+def holds_of(share: Share) -> list[Hold]:
+    """What the workers of a share hold, or could not load, without the leases.
+
+    Raises:
+        ShareError: the share cannot be read.
+    """
+    return list(said_in(share, "workers", _holds))
+
+
+def _holds(said: dict[str, Any]) -> Iterator[Hold]:
+    for held in said["holds"]:
+        error = str(held.get("error", ""))
+        yield Hold(str(said["process"]), str(held["epoch"]), float(held["since"]), error)

@@ -110,6 +110,8 @@ class ShareFiles:
         self._fs.invalidate_cache(path)
         found = {}
         for entry in self._fs.ls(path, detail=True):
+            if entry["type"] == "directory":
+                continue  # another program's
             at = entry.get("mtime") or entry.get("LastModified") or entry.get("created") or 0.0
             found[entry["name"].rpartition("/")[2]] = (
                 float(at) if isinstance(at, (int, float)) else at.timestamp()

@@ -24,18 +24,20 @@ import threading
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.generation.operation import Operation
 from epochal._core.sync.threads import start_thread
 from epochal.errors import ShareError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from epochal._core.generation.ambient import Ambient
     from epochal._core.generation.epoch import Epoch
     from epochal.share.share import Share
+
+T = TypeVar("T")
 
 LEASE_S: Final = 30.0
 """How long a lease lasts after its process was last heard of."""
@@ -182,8 +184,16 @@ class LeaseBook:
         self._presence.close()
 
 
-def said_in(share: Share, folder: str) -> Iterator[dict[str, Any]]:
+def said_in(
+    share: Share, folder: str, read: Callable[[dict[str, Any]], Iterable[T]]
+) -> Iterator[T]:
     """What the living processes say in a folder of the share.
+
+    Args:
+        share: the share.
+        folder: `leases` or `workers`.
+        read: makes records of what one process says. A file that it cannot make any of, since
+            another version or another program wrote it, says nothing here.
 
     Raises:
         ShareError: the share cannot be read.
@@ -193,10 +203,12 @@ def said_in(share: Share, folder: str) -> Iterator[dict[str, Any]]:
         content = share.files.read(f"{folder}/{name}")
         if content is None:
             continue  # its process has ended meanwhile
-        with suppress(ValueError, TypeError, KeyError):  # of another version: it says nothing here
+        records: list[T] = []
+        with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
             said = json.loads(content)
             if said["until"] > now:
-                yield said
+                records = list(read(said))
+        yield from records
 
 
 def leases_of(share: Share) -> list[LeaseRecord]:
@@ -205,12 +217,18 @@ def leases_of(share: Share) -> list[LeaseRecord]:
     Raises:
         ShareError: the share cannot be read.
     """
-    fields = LeaseRecord.__slots__
-    return [
-        LeaseRecord(**{field: lease[field] for field in fields})
-        for said in said_in(share, "leases")
-        for lease in said["leases"]
-    ]
+    return list(said_in(share, "leases", _leases))
+
+
+def _leases(said: dict[str, Any]) -> Iterator[LeaseRecord]:
+    for lease in said["leases"]:
+        yield LeaseRecord(
+            str(lease["epoch"]),  # no more is needed: collection keeps what another version names
+            str(lease.get("label", "")),
+            str(lease.get("process", "")),
+            float(lease.get("since", 0.0)),
+            float(lease.get("until", said["until"])),
+        )
 
 
 class ClusterLease(Operation):

@@ -9,7 +9,7 @@ a null for a parameter that is not optional, data types, and wrong results mean 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar, cast
 
 import pyarrow as pa
 
@@ -48,67 +48,66 @@ _ROWS: Final = _Rows()
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteScalar:
-    """A scalar function over columns, in any process.
+class _RemoteFunction(Generic[F]):
+    """A function over columns, in any process."""
+
+    export: RemoteExport
+    _cls: ClassVar[type[Any]]
+
+    def function(self, epoch: Epoch | None = None) -> F:
+        """Its types and names, in an epoch of this process; None for its own."""
+        epoch = self.export.epoch_here() if epoch is None else epoch
+        found = index_of(epoch).functions(self.export.name, epoch)
+        return cast("F", next(each for each in found if type(each) is self._cls))
+
+    def __call__(self, *columns: Any) -> Any:
+        """The column of results, or the only result: of an aggregate's group.
+
+        Raises:
+            EpochUnavailableError: this process cannot have the epoch.
+            FunctionError: the function failed, or gave a value of another type.
+            QueryError: the columns are not of its parameters' types.
+        """
+        epoch = self.export.epoch_here()
+        function = self.function(epoch)
+        given = _received(function, columns)
+        try:
+            return self._result(function, function.callable_of(epoch), given)
+        except Exception as error:
+            raise error_for_caller(function, error) from error
+
+    def _result(self, function: F, export: Any, columns: Sequence[pa.Array], /) -> Any:
+        raise NotImplementedError
+
+
+class RemoteScalar(_RemoteFunction[ScalarFunction]):
+    """A scalar function over columns, in any process. Without parameters, it has one result.
 
     Attributes:
         export: the export.
     """
 
-    export: RemoteExport
+    __slots__ = ()
+    _cls = ScalarFunction
 
-    def function(self) -> ScalarFunction:
-        """Its types and names, in this process."""
-        return _function(self.export.epoch_here(), self.export.name, ScalarFunction)
-
-    def __call__(self, *columns: Any) -> pa.Array:
-        """The column of results; without parameters, one result.
-
-        Raises:
-            EpochUnavailableError: this process cannot have the epoch.
-            FunctionError: the function failed, or returned a value of another type.
-            QueryError: the columns are not of its parameters' types.
-        """
-        epoch = self.export.epoch_here()
-        function = _function(epoch, self.export.name, ScalarFunction)
-        given = _received(function, columns)
-        try:
-            return storage_array(function.column(function.callable_of(epoch), given, _ROWS))
-        except Exception as error:
-            raise error_for_caller(function, error) from error
+    def _result(self, function: ScalarFunction, export: Any, columns: Sequence[pa.Array]) -> Any:
+        return storage_array(function.column(export, columns, _ROWS))
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteAggregate:
+class RemoteAggregate(_RemoteFunction[AggregateFunction]):
     """An aggregate over the columns of one group, in any process.
 
     Attributes:
         export: the export.
     """
 
-    export: RemoteExport
+    __slots__ = ()
+    _cls = AggregateFunction
 
-    def function(self) -> AggregateFunction:
-        """Its types and names, in this process."""
-        return _function(self.export.epoch_here(), self.export.name, AggregateFunction)
-
-    def __call__(self, *columns: Any) -> pa.Scalar:
-        """The value of a group.
-
-        Raises:
-            EpochUnavailableError: this process cannot have the epoch.
-            FunctionError: the aggregate failed, or gave a value of another type.
-            QueryError: the columns are not of its parameters' types.
-        """
-        epoch = self.export.epoch_here()
-        function = _function(epoch, self.export.name, AggregateFunction)
-        given = _received(function, columns)
-        try:
-            instance = function.callable_of(epoch)()
-            function.update(instance, _ROWS, given)
-            value = function.evaluate(instance)
-        except Exception as error:
-            raise error_for_caller(function, error) from error
+    def _result(self, function: AggregateFunction, export: Any, columns: Sequence[pa.Array]) -> Any:
+        instance = export()
+        function.update(instance, _ROWS, columns)
+        value = function.evaluate(instance)
         return value.value if isinstance(value, pa.ExtensionScalar) else value
 
 
@@ -127,11 +126,6 @@ def remote_functions(epoch: Epoch) -> Iterator[RemoteScalar | RemoteAggregate]:
                 yield make(exports[name])
             except LocalExportError:
                 continue  # its plugin belongs to one process
-
-
-def _function(epoch: Epoch, name: str, cls: type[F]) -> F:
-    found = [each for each in index_of(epoch).functions(name, epoch) if type(each) is cls]
-    return found[0]
 
 
 def _received(function: ScalarFunction | AggregateFunction, columns: Sequence[Any]) -> list[Any]:

@@ -51,7 +51,8 @@ from epochal.errors import (
     ShareError,
 )
 from epochal.loaders.languages import loaders_for
-from epochal.share.heartbeat import LEASE_S, Presence, leases_of, process_name, said_in
+from epochal.share.cluster import holds_of
+from epochal.share.heartbeat import LEASE_S, Presence, leases_of, process_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,13 +197,10 @@ class ProcessEpochs:
         """How many processes could not load an epoch, this one among them, by what they say."""
         try:
             self._presence.write()
-            workers = list(said_in(self.share, "workers"))
+            holds = holds_of(self.share)
         except ShareError:
             return math.inf
-        return sum(
-            any(held["epoch"] == epoch and held.get("error") for held in said["holds"])
-            for said in workers
-        )
+        return sum(hold.epoch == epoch and bool(hold.error) for hold in holds)
 
     def _build(self, key: _Key, future: Future[Epoch]) -> Epoch:
         """Build an epoch that other threads may wait for."""

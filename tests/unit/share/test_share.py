@@ -335,11 +335,29 @@ def test_words_of_another_version_in_the_share_are_passed_over(url, plugins):
         for name, content in {
             "leases/x.json": b"{",
             "leases/y.json": json.dumps({"until": "later"}).encode(),
+            "leases/deep.json": b"[" * 100_000,
+            "leases/later.json": json.dumps({"until": 1e12, "epochs": []}).encode(),
+            "leases/text.json": json.dumps({"until": 1e12, "leases": ["geo"]}).encode(),
+            "leases/folder/x.json": b"",
             "workers/z.json": b"[]",
+            "workers/later.json": json.dumps({"until": 1e12, "holds": [{}]}).encode(),
         }.items():
             rt._publication.share.files.write(name, content)
         assert len(rt.cluster.leases()) == 1
         assert rt.cluster.holds() == ()
+
+
+def test_a_collection_keeps_what_a_later_version_names(url, plugins, clock):
+    share = Share(url, clock=clock)
+    with Runtime(share=share) as rt:
+        rt.load(plugins.write("geo", V1))
+        first = rt.epoch.id
+        rt.reload("geo", plugins.write("geo", V2))
+        content = json.dumps({"until": 1e12, "leases": [{"epoch": first, "form": 7}]})
+        share.files.write("leases/later.json", content.encode())
+        clock.ahead = 10_000_000
+        rt._publication.book.add("renewed", rt.epoch.id, "now")
+        assert share.collect(keep=0).epochs == ()
 
 
 def test_a_folder_is_the_same_from_anywhere(tmp_path, monkeypatch):
