@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from contextlib import suppress
 from time import monotonic
 
 import pytest
@@ -281,6 +282,40 @@ def test_event_loops_stage_without_blocking(plugins):
             assert generation.state is LifecycleState.REMOVED
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_end_of_the_runtime_waits_for_a_promotion_and_drops_every_stage(
+    plugins, notes, monkeypatch, fails
+):
+    rt, promoting, go_on = Runtime(), threading.Event(), threading.Event()
+    stages = [rt.stage(artifact(plugins, "geo", NOTES.format(n=n))).hold() for n in (1, 2)]
+    publish = rt._promote
+
+    def publish_late(*args):
+        promoting.set()
+        assert go_on.wait(30)
+        if fails:
+            raise HostError("not now")
+        return publish(*args)
+
+    monkeypatch.setattr(stages[0], "_publish", publish_late)
+    thread = threading.Thread(target=_promote, args=(stages[0],))
+    thread.start()
+    assert promoting.wait(30)
+    with pytest.raises(HostError, match="is being promoted"):
+        stages[0].release()
+    threading.Timer(0.05, go_on.set).start()
+    rt.close()
+    thread.join(30)
+    for note in ("1", "2"):
+        assert notes.count(f"shutdown {note}") == notes.count(f"init {note}") > 0
+    assert not rt._stages.held
+
+
+def _promote(stage):
+    with suppress(HostError, RuntimeClosedError):
+        stage.promote()
 
 
 def test_a_release_races_with_another_and_with_close(plugins, notes):

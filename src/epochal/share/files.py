@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from epochal._core.sync.durable_files import UNFINISHED, make_folder, sync_folder, write_durably
 from epochal._core.sync.threads import call_on_thread
-from epochal.errors import HostError, ShareError, ShareTimeoutError, format_error
+from epochal.errors import HostError, NoThreadError, ShareError, ShareTimeoutError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,10 @@ class ShareFiles:
         sync_folder(Path(path).parent)
 
     def _access(self, verb: str, name: str, work: Callable[[], T]) -> T:
-        future = call_on_thread(work, name=f"epochal share: {name}")
+        try:
+            future = call_on_thread(work, name=f"epochal share: {name}")
+        except NoThreadError as error:  # in a moment there may be one again, as with the storage
+            raise self._failed(verb, name, error) from error
         try:
             return future.result(self._timeout)
         except FileNotFoundError:

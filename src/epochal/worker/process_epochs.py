@@ -12,8 +12,10 @@ that have them, and those that require these, are left out, unless the caller sa
 Which thread does what
 ----------------------
 
-``_lock`` guards the tables, and nothing is built or released under it. A build is a future in
-``_builds``: the first thread that asks makes it, others wait for it. A thread of its own, the
+``_lock`` guards the tables, and nothing is built or released under it. A build is a completion in
+``_builds``: the first thread that asks builds, others wait for it. Whatever ends the build settles
+it: an error, which others get as well, or an interruption of that thread alone, after which one of
+them builds. A thread of its own, the
 keeper, runs while there is an epoch that may go; it asks the share which ones are leased, soon at
 first and then ever more rarely, so that ten thousand workers do not ask all the time.
 """
@@ -26,7 +28,7 @@ import random
 import sys
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -38,6 +40,7 @@ from epochal._core.change.sequence import ChangeSpec, Limits
 from epochal._core.change.stage import Stage, Stages
 from epochal._core.generation.epoch import Epoch, EpochReader, EpochStore
 from epochal._core.generation.states import LifecycleState
+from epochal._core.sync.completion import Completion
 from epochal._core.sync.threads import start_thread
 from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import (
@@ -46,6 +49,7 @@ from epochal.errors import (
     EpochalError,
     EpochUnavailableError,
     HostError,
+    NoThreadError,
     PhaseTimeoutError,
     PluginError,
     ShareError,
@@ -128,7 +132,7 @@ class ProcessEpochs:
         self._stages: Final = Stages(self._queue)
         self._limits: Final = Limits(None, phase_timeout, None)
         self._lock: Final = threading.Lock()
-        self._builds: Final[dict[_Key, Future[Epoch]]] = {}
+        self._builds: Final[dict[_Key, Completion[None]]] = {}
         self._built: Final[OrderedDict[_Key, _Built]] = OrderedDict()  # the last used comes last
         self._errors: Final[dict[str, tuple[float, str]]] = {}
         self._keeper: threading.Thread | None = None
@@ -151,21 +155,22 @@ class ProcessEpochs:
                 read, a plugin does not load, or needs a distribution that is not installed.
             RuntimeClosedError: this was closed.
         """
-        key = _Key(epoch, local)
-        while True:
-            with self._lock:
-                built = self._built.get(key)
-                if built is not None and (found := _epoch_of(built.stage)) is not None:
-                    built.used = monotonic()
-                    self._built.move_to_end(key)
-                    return found
-                future = self._builds.get(key)
-                is_mine = future is None
-                if future is None:
-                    future = self._builds[key] = Future()
-            if is_mine:
-                return self._build(key, future)
-            future.result()  # raises what the builder's caller gets
+        key, mine = _Key(epoch, local), Completion[None]()
+        try:
+            while True:
+                with self._lock:
+                    built = self._built.get(key)
+                    if built is not None and (found := _epoch_of(built.stage)) is not None:
+                        built.used = monotonic()
+                        self._built.move_to_end(key)
+                        return found
+                    build = self._builds.setdefault(key, mine)
+                if build is mine:
+                    return self._build(key, mine)
+                build.result()  # raises what the builder's caller gets
+        except BaseException as error:
+            self._give_up(key, mine, error)
+            raise
 
     def get_or_exit(self, epoch: str, *, local: bool = False, tries: int = 3) -> Epoch:
         """As `get`, but a process in which a plugin does not load ends: its engine starts another.
@@ -202,26 +207,35 @@ class ProcessEpochs:
             return math.inf
         return sum(hold.epoch == epoch and bool(hold.error) for hold in holds)
 
-    def _build(self, key: _Key, future: Future[Epoch]) -> Epoch:
+    def _build(self, key: _Key, mine: Completion[None]) -> Epoch:
         """Build an epoch that other threads may wait for."""
+        stage, epoch = self._stage(key)
         try:
-            stage, epoch = self._stage(key)
-        except BaseException as error:
             with self._lock:
+                self._built[key] = _Built(stage, self.share.clock(), monotonic())
+                self._errors.pop(key.epoch, None)
                 del self._builds[key]
-                self._note(key.epoch, error)
-            future.set_exception(error.with_traceback(None))
-            self._tell()
+        except BaseException:  # Ctrl-C; `get` passes over what was released
+            stage.release(0.0)
             raise
-        with self._lock:
-            now = monotonic()
-            self._built[key] = _Built(stage, self.share.clock(), now)
-            self._errors.pop(key.epoch, None)
-            del self._builds[key]
-        # Not the epoch itself: a future that a thread forgot would hold it.
-        future.set_result(None)  # type: ignore[arg-type]
+        # Not the epoch itself: a completion that a thread forgot would hold it.
+        mine.set_result(None)
         self._tell()
         return epoch
+
+    def _give_up(self, key: _Key, mine: Completion[None], error: BaseException) -> None:
+        """Have no thread wait for a build of this one that has failed or was interrupted."""
+        with self._lock:
+            was_building = self._builds.get(key) is mine
+            if was_building:
+                del self._builds[key]
+                self._note(key.epoch, error)
+        if was_building and isinstance(error, Exception):
+            mine.set_exception(error.with_traceback(None))
+        else:  # Ctrl-C or the like is not for the others
+            mine.set_result(None)
+        if was_building:
+            self._tell()
 
     def _stage(self, key: _Key) -> tuple[Stage, Epoch]:
         unavailable = partial(EpochUnavailableError, epoch=key.epoch, worker=process_name())
@@ -277,7 +291,8 @@ class ProcessEpochs:
         with self._lock:
             if self._keeper is not None or self._closed:
                 return
-            self._keeper = start_thread(self._keep_on, name="epochal worker keeper")
+            with suppress(NoThreadError):  # the next epoch tries again
+                self._keeper = start_thread(self._keep_on, name="epochal worker keeper")
 
     def _keep_on(self) -> None:
         wait_s = _SOON_S
@@ -321,10 +336,9 @@ class ProcessEpochs:
         return bool(going)
 
     def _say(self) -> None:
-        try:
+        # The heartbeat tries again; a worker works without being heard of.
+        with suppress(ShareError, NoThreadError):
             self._presence.write()
-        except ShareError:
-            return  # the heartbeat tries again; a worker works without being heard of
 
     def _said(self, until: float) -> Mapping[str, Any]:
         with self._lock:

@@ -28,6 +28,17 @@ MUTANTS = (
         test=STAGE + "test_a_stage_is_compared_with_nothing_unless_asked",
     ),
     Mutant(
+        "stage.promoted-at-the-end",
+        "a stage",
+        "a stage that is being promoted as its runtime ends stays for good",
+        module="epochal._core.change.stage",
+        where="Stage._end_promotion",
+        at="if 0",
+        edit=delete(),
+        shape="e25c1b",
+        test=STAGE + "test_the_end_of_the_runtime_waits_for_a_promotion_and_drops_every_stage",
+    ),
+    Mutant(
         "stage.dropped-at-the-end",
         "a stage",
         "a stage that its maker forgot is never shut down",

@@ -12,8 +12,8 @@ from tests.conftest import tool
 from tests.unit.share.faulty import FaultyFileSystem
 
 from epochal import Runtime
-from epochal.errors import DocumentError, HostError, NoShareError, ShareError
-from epochal.share import Share
+from epochal.errors import DocumentError, HostError, NoShareError, NoThreadError, ShareError
+from epochal.share import Share, files
 from epochal.share.heartbeat import LeaseBook
 
 V1 = "@tool\ndef f(): return 1\n"
@@ -317,6 +317,26 @@ def test_a_renewal_that_fails_is_reported_and_tried_again(faulty, faults):
         assert monotonic() < deadline
         Event().wait(0.01)
     book.close()
+
+
+def test_a_renewal_for_which_no_thread_starts_is_tried_again(faulty, faults, monkeypatch):
+    refusals, reported = [NoThreadError("x", "too many")] * 2, []
+    call = files.call_on_thread
+
+    def call_on_thread(*args, **options):
+        if refusals and faults.log.count(("write", "leases")):
+            raise refusals.pop()
+        return call(*args, **options)
+
+    monkeypatch.setattr(files, "call_on_thread", call_on_thread)
+    book = LeaseBook(Share(faulty), reported.append, lease_s=0.05)
+    book.add("a", "0" * 64, "nightly")
+    deadline = monotonic() + 60
+    while faults.log.count(("write", "leases")) < 3:
+        assert monotonic() < deadline
+        Event().wait(0.01)
+    book.close()
+    assert ["too many" in line for line in reported] == [True, True]
 
 
 def test_a_lease_that_cannot_be_written_does_not_begin(faulty, faults, plugins):

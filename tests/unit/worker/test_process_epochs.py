@@ -88,6 +88,36 @@ def test_many_threads_build_an_epoch_once(host, worker, plugins, monkeypatch):
     assert loads == [1]
 
 
+def test_a_build_that_is_interrupted_is_made_by_a_thread_that_waits_for_it(
+    host, worker, plugins, monkeypatch
+):
+    host.load(plugins.write("geo", V1))
+    begun, build = threading.Semaphore(0), worker._read_and_stage
+    interrupts = [KeyboardInterrupt("only here")]
+
+    def interrupted(key):
+        begun.release()
+        until(lambda: len(worker._builds[key]._callbacks) == 4 or not interrupts)
+        if interrupts:
+            raise interrupts.pop()
+        return build(key)
+
+    monkeypatch.setattr(worker, "_read_and_stage", interrupted)
+
+    def ask(_):
+        try:
+            return worker.get(host.epoch.id)
+        except KeyboardInterrupt as error:
+            return error
+
+    with ThreadPoolExecutor(5) as pool:
+        got = list(pool.map(ask, range(5)))
+    assert [str(one) for one in got if isinstance(one, KeyboardInterrupt)] == ["only here"]
+    assert len({id(one) for one in got if not isinstance(one, KeyboardInterrupt)}) == 1
+    assert worker.get(host.epoch.id)[tool]["geo.f"]() == 1
+    assert not worker._builds
+
+
 def test_a_worker_refuses_no_epoch_as_incompatible_with_another(host, worker, plugins):
     code = "from tests.integration.strict_kind import strict\n@strict\ndef f({}): pass\n"
     host.load(plugins.write("geo", code.format("a")))

@@ -79,7 +79,7 @@ class Stages:
         """Release every stage; waits for so many seconds in all, None for as long as it takes."""
         deadline = None if timeout_s is None else monotonic() + timeout_s
         for stage in list(self.held.values()):
-            stage.release(None if deadline is None else max(0.0, deadline - monotonic()))
+            stage.end(None if deadline is None else max(0.0, deadline - monotonic()))
 
 
 def _plan(
@@ -108,7 +108,7 @@ class Stage:
 
     __slots__ = (
         *("__weakref__", "_change", "_compared_with", "_lock", "_publish", "_spec", "_stages"),
-        *("_state", "cutover"),
+        *("_is_last", "_state", "cutover"),
     )
 
     def __init__(
@@ -124,6 +124,7 @@ class Stage:
         self._compared_with: Final = compared_with
         self._lock: Final = threading.Lock()
         self._state = _State.NEW
+        self._is_last = False  # set by the runtime's end, while it is being promoted
         self._change: QueuedChange | None = None
         self.cutover: Cutover | None = None
 
@@ -210,11 +211,18 @@ class Stage:
         try:
             cutover = self._publish(partial(_plan, wanted, self._compared_with), options)
         except BaseException:
-            self._state = _State.HELD
+            self._end_promotion()
             raise
-        self._state = _State.HELD
+        self._end_promotion()
         self.release()
         return cutover
+
+    def _end_promotion(self) -> None:
+        with self._lock:
+            self._state = _State.HELD
+            is_last = self._is_last
+        if is_last:
+            self._drop()
 
     def release(self, timeout: float | None = None) -> bool:
         """Drop the stage: shut its generations down, each after its last use. Idempotent.
@@ -226,7 +234,13 @@ class Stage:
         Returns:
             Whether all of them are removed.
         """
-        ended = self._drop()
+        return self._wait(self._drop(), timeout)
+
+    def end(self, timeout: float | None) -> None:
+        """Release it as its runtime ends; one that is being promoted goes once that is over."""
+        self._wait(self._drop(at_once=False), timeout)
+
+    def _wait(self, ended: Completion[None] | None, timeout: float | None) -> bool:
         if ended is None:
             return True
         return ended.wait(self._spec.limits.drain if timeout is None else timeout)
@@ -237,7 +251,7 @@ class Stage:
 
         return await asyncio.to_thread(self.release, timeout)
 
-    def _drop(self) -> Completion[None] | None:
+    def _drop(self, *, at_once: bool = True) -> Completion[None] | None:
         """Begin the way out, once; returns its end, None if nothing was staged."""
         with self._lock:
             change = self._change
@@ -245,6 +259,9 @@ class Stage:
                 self._state = _State.ENDED
                 return None
             if self._state is _State.PROMOTING:
+                if not at_once:
+                    self._is_last = True
+                    return change.executor.ended
                 raise HostError("this stage is being promoted; release it after that")
             is_first = self._state is _State.HELD and change.executor.held is not None
             self._state = _State.ENDED
