@@ -122,6 +122,7 @@ class ContractKind(Kind[Any]):
     """A kind of functions that are called by name, with arguments that are checked."""
 
     __slots__ = ()
+    is_local = False  # Every process opens the same contract.
 
     def facts_of(self, export: Export, contract: Contract) -> ContractFacts:
         """What there is to say of an export, as plain data that holds nothing of its plugin.

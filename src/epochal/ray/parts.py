@@ -152,7 +152,7 @@ def prepare(rt: Runtime, epoch: Epoch | None = None, *, timeout: float = 60.0) -
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     share, epoch = rt.cluster.share, rt.snapshot() if epoch is None else epoch
-    share.put(epoch.document(), [g.candidate.artifact for g in epoch.generations.values()])
+    share.ensure(epoch)
     asked = [
         _build.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)

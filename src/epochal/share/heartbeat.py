@@ -134,13 +134,17 @@ class LeaseBook:
         share: the share.
         warn: gets a line when a renewal fails.
         lease_s: seconds for which they last without a renewal.
+
+    Attributes:
+        share: the share.
     """
 
-    __slots__ = ("_leases", "_lock", "_presence")
+    __slots__ = ("_leases", "_lock", "_presence", "share")
 
     def __init__(
         self, share: Share, warn: Callable[[str], object], lease_s: float = LEASE_S
     ) -> None:
+        self.share: Final = share
         self._lock: Final = threading.Lock()
         self._leases: Final[dict[object, tuple[str, str, float]]] = {}
         self._presence: Final = Presence(share, "leases", self._content, warn, lease_s)
@@ -160,7 +164,7 @@ class LeaseBook:
         """
         with self._lock:
             before = self._leases.get(key)
-            self._leases[key] = epoch, label, self._presence.share.clock()
+            self._leases[key] = epoch, label, self.share.clock()
         try:
             self._presence.write()
         except BaseException:
@@ -248,7 +252,7 @@ class ClusterLease(Operation):
         self._key: Final = object()  # not itself: the book would hold the epoch
 
     def __enter__(self) -> ClusterLease:
-        self._book.add(self._key, self.id, self.label)
+        self._add()
         self._enter(sys._getframe(1))  # noqa: SLF001  its only name
         return self
 
@@ -256,9 +260,13 @@ class ClusterLease(Operation):
         import asyncio  # the caller's loop has imported it
 
         frame = sys._getframe(1)  # noqa: SLF001  its only name
-        await asyncio.to_thread(self._book.add, self._key, self.id, self.label)
+        await asyncio.to_thread(self._add)
         self._enter(frame)
         return self
+
+    def _add(self) -> None:
+        self._book.share.ensure(self.epoch)
+        self._book.add(self._key, self.id, self.label)
 
     def end(self) -> None:
         """End the operation, here and in the share. Idempotent."""

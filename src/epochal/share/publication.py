@@ -32,14 +32,15 @@ class Publication:
         book: the leases of this process. One of them names the current epoch.
     """
 
-    __slots__ = ("__weakref__", "_next", "_there", "_warn", "book", "share")
+    __slots__ = ("__weakref__", "_leased", "_next", "_warn", "book", "share")
 
     def __init__(self, share: Share, warn: Callable[[str], object]) -> None:
         self.share: Final = share
         self.book: Final = LeaseBook(share, warn)
         self._warn: Final = warn
-        self._next = "", frozenset[str]()
-        self._there: frozenset[str] = frozenset()
+        # The id of an epoch and the digests of its artifacts: of the one that a change would
+        # publish, and of the one that a lease of this process names.
+        self._next = self._leased = "", frozenset[str]()
 
     def check(self, epoch: Epoch, newcomers: Sequence[Generation]) -> Sequence[Generation]:
         """Write the epoch that a change would publish.
@@ -47,11 +48,13 @@ class Publication:
         Raises:
             ShareError: it cannot be written; the change is rolled back.
         """
-        artifacts = [generation.candidate.artifact for generation in epoch.generations.values()]
-        self._next = epoch.id, frozenset(artifact.digest for artifact in artifacts)
+        self._next = epoch.id, frozenset(g.digest for g in epoch.generations.values())
         failed = None
+        leased, artifacts = self._leased
         try:
-            self.share.put(epoch.document(), artifacts, there=self._there)
+            # A share that was emptied, or is another one by now, has none of them.
+            is_there = bool(leased) and self.share.has(leased)
+            self.share.ensure(epoch, there=artifacts if is_there else ())
         except ShareError as error:
             # Without its cause, whose frames lead to this one: a rollback waits for the epoch's
             # leases. The message has the reason.
@@ -68,10 +71,10 @@ class Publication:
         return [partial(self._lease, *self._next)] if published else []
 
     def _lease(self, epoch: str, artifacts: frozenset[str]) -> None:
-        self._there = frozenset()
+        self._leased = "", frozenset()
         try:
             self.book.add(self, epoch, "current epoch")
-            self._there = artifacts
+            self._leased = epoch, artifacts
         except ShareError as error:
             # The document is there, and young; the heartbeat goes on trying.
             self._warn(str(error))

@@ -20,6 +20,7 @@ import hashlib
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from os import PathLike
 
+    from epochal._core.generation.epoch import Epoch
     from epochal._core.plugin.artifact import Artifact
     from epochal._core.plugin.document import EpochDocument, PluginRecord
 
@@ -118,6 +120,35 @@ class Share:
                     self.files.write(f"blobs/{name}", content)
         self.files.write(f"epochs/{read.id}.json", document.encode())
         return read
+
+    def ensure(self, epoch: Epoch, *, there: Collection[str] = ()) -> None:
+        """Write an epoch of this process, unless that was done: a stage's is published by none.
+
+        Args:
+            epoch: the epoch.
+            there: as for `put`.
+
+        Raises:
+            ShareError: it cannot be written.
+        """
+        epoch.derived((Share, self.url), partial(self._ensure, there))
+
+    def note(self, epoch: Epoch) -> None:
+        """Note that an epoch of this process is there, since it was read."""
+        epoch.derived((Share, self.url), lambda _: True)
+
+    def _ensure(self, there: Collection[str], epoch: Epoch) -> bool:
+        artifacts = [generation.candidate.artifact for generation in epoch.generations.values()]
+        self.put(epoch.document(), artifacts, there=there)
+        return True
+
+    def has(self, epoch: str) -> bool:
+        """Whether the document of an epoch is there.
+
+        Raises:
+            ShareError: the share cannot be read.
+        """
+        return self.files.has(f"epochs/{epoch}.json")
 
     def document(self, epoch: str) -> EpochDocument:
         """The document of an epoch, verified.

@@ -263,6 +263,7 @@ class ProcessEpochs:
         stage = Stage(self._stages, spec, _no_promotion).hold()
         epoch = stage.epoch
         epoch.stand_for(key.epoch)
+        self.share.note(epoch)
         return stage, epoch
 
     def _note(self, epoch: str, error: BaseException) -> None:

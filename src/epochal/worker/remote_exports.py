@@ -192,13 +192,17 @@ class SharedSource:
 
     def tables(self, epoch: Epoch) -> SharedTables:
         """The exports of an epoch, to be sent."""
-        _sent[self._share.url, epoch.id] = epoch
+        self._send(epoch)
         return SharedTables(self._share, epoch)
 
     def reduce(self, epoch: Epoch) -> tuple[Callable[..., Epoch], tuple[Any, ...]]:
         """How an epoch is pickled: by its id."""
-        _sent[self._share.url, epoch.id] = epoch
+        self._send(epoch)
         return _epoch, (self._share.url, bytes.fromhex(epoch.id))
+
+    def _send(self, epoch: Epoch) -> None:
+        self._share.ensure(epoch)
+        _sent[self._share.url, epoch.id] = epoch
 
 
 # --- one for each process ----------------------------------------------------------------------

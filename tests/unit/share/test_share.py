@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from time import monotonic
@@ -120,6 +121,7 @@ def test_only_what_is_new_is_written(faulty, faults, plugins):
         del faults.log[:]
         rt.reload("geo", plugins.write("geo", V2))
         assert [entry for entry in faults.log if entry[1] != "leases"] == [
+            ("look", "epochs"),
             ("look", "blobs"),
             ("write", "blobs"),
             ("write", "epochs"),
@@ -127,9 +129,44 @@ def test_only_what_is_new_is_written(faulty, faults, plugins):
         del faults.log[:]
         rt.reload("geo", plugins.write("geo", V1), reason="back again")
         assert [entry for entry in faults.log if entry[1] != "leases"] == [
+            ("look", "epochs"),
             ("look", "blobs"),
             ("write", "epochs"),
         ]
+        del faults.log[:]
+        assert rt.epoch.remote[tool]["geo.f"]() == 1
+        pickle.dumps(rt.epoch)
+        assert faults.log == []  # it is there
+
+
+def test_a_share_that_was_emptied_gets_all_of_the_next_epoch(url, plugins):
+    with Runtime(share=url) as rt:
+        rt.load(plugins.write("geo", V1))
+        rt.load(plugins.write("units", V1))
+        fs, root = fsspec.core.url_to_fs(url)
+        with rt.lease("nightly"):
+            fs.rm(root, recursive=True)
+            assert rt.cluster.leases() == ()
+            rt.reload("geo", plugins.write("geo", V2), drain_timeout=0.0)
+            share = Share(url)
+            for record in share.document(rt.epoch.id).plugins.values():
+                share.candidate(record)
+            assert len(rt.cluster.leases()) == 2
+
+
+@pytest.mark.parametrize("how", ["remote", "pickle", "lease"])
+def test_a_stages_epoch_is_in_the_share_once_it_is_sent(url, plugins, how):
+    with Runtime(share=url) as rt, rt.stage(plugins.write("geo", V1)) as stage:
+        share = Share(url)
+        assert not share.has(stage.epoch.id)
+        if how == "remote":
+            assert stage.epoch.remote[tool]["geo.f"]() == 1
+        elif how == "pickle":
+            pickle.dumps(stage.epoch)
+        else:
+            with rt.lease("trial", epoch=stage.epoch):
+                pass
+        share.candidate(share.document(stage.epoch.id).plugins["geo"])
 
 
 def test_a_document_that_was_removed_is_written_again(url, plugins):

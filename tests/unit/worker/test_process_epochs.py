@@ -12,7 +12,7 @@ from time import monotonic
 import pytest
 from tests.conftest import tool
 
-from epochal import LifecycleState, Runtime
+from epochal import Kind, LifecycleState, Runtime, kinds
 from epochal.errors import (
     EpochUnavailableError,
     HostError,
@@ -279,6 +279,77 @@ def test_what_belongs_to_one_process_stays_there(host, worker, plugins):
     whole = worker.get(host.epoch.id, local=True)
     assert whole[service]["web.s"].n() == 1
     assert sorted(whole.generations) == ["geo", "user", "web"]
+
+
+@pytest.mark.parametrize("kind", [getattr(kinds, name) for name in kinds.__all__], ids=str)
+def test_every_kind_crosses_but_what_has_state_or_works_by_itself(kind):
+    if isinstance(kind, Kind):
+        assert kind.crosses == (kind.name not in {"index", "job", "service", "sink", "source"})
+    assert kinds.Hook("shop.ordered").crosses
+
+
+STATELESS = """
+from collections.abc import Iterator
+from typing import NamedTuple
+import pyarrow as pa
+from epochal.kinds import (aggregate, data_type, mergeable_state, prompt, resource, scalar,
+    table_function, window)
+from epochal.kinds import tool as agents_tool
+class Row(NamedTuple):
+    n: int
+@scalar
+def plus(x: int) -> int: return x + 1
+@window
+def same(x: list[float]) -> list[float]: return x
+@table_function
+def up_to(n: int) -> Iterator[Row]: yield from map(Row, range(n))
+@agents_tool
+def search(word: str) -> str:
+    "Find a word."
+    return word
+@resource(uri="notes://all")
+def notes() -> str:
+    "All notes."
+    return "notes"
+@prompt
+def ask() -> str:
+    "Ask."
+    return "why?"
+@aggregate
+class count:
+    n: int = 0
+    def update(self, x: int) -> None: self.n += 1
+    def merge(self, other) -> None: self.n += other.n
+    def evaluate(self) -> int: return self.n
+@mergeable_state
+class total:
+    parameters = {}
+    samples = [[(1,), (2,)], [(40,)]]
+    def __init__(self): self.value = 0
+    def update(self, value: int) -> None: self.value += value
+    def merge(self, other) -> None: self.value += other.value
+    def evaluate(self) -> int: return self.value
+    def state(self) -> int: return self.value
+    def restore(self, state: int) -> None: self.value = state
+@data_type
+class Money:
+    storage = pa.int64()
+    parameters = {}
+    samples = [5.0]
+    def encode(value): return int(value * 100)
+    def decode(stored): return stored / 100
+"""
+
+
+def test_an_export_of_each_stateless_kind_is_found_by_a_worker(host, worker, plugins):
+    host.load(plugins.write("geo", STATELESS))
+    epoch = worker.get(host.epoch.id)
+    assert len(host.epoch) == 9
+    for kind, table in host.epoch.items():
+        [name] = table
+        remote = pickle.loads(pickle.dumps(host.epoch.remote[kind][name]))
+        assert remote.resolve() is table[name]
+        assert type(epoch[kind][name]) is type(table[name])
 
 
 def test_a_remote_export_is_small_and_names_what_it_is(host, plugins):

@@ -276,9 +276,11 @@ class Epoch(_Frozen["Kind[Any]", "Mapping[str, Any]"]):
 
         `epoch.remote[kind]["plugin.name"]` pickles to about two hundred bytes, and is built from
         the runtime's share on its first call in whatever process: the code of this very epoch.
+        A stage's epoch is written into the share here, when it is first asked.
 
         Raises:
             NoShareError: the runtime has no share.
+            ShareError: a stage's epoch cannot be written.
         """
         if self._source is None:
             raise NoShareError
