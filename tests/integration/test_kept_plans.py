@@ -29,7 +29,12 @@ CALLS = threading.Semaphore(0)
 def version(x: {type}) -> {type}:
     return {type}({version})
 
-CALLED = []
+CALLED, COUNT = [], []
+
+@scalar
+def alternates(x: int) -> int:
+    COUNT.append(x)
+    return x if (len(COUNT) - 1) // 3 % 2 else -x
 
 @scalar(volatility="immutable")
 def fixed(x: int) -> int:
@@ -292,6 +297,52 @@ def test_the_number_of_kept_texts_is_bounded(host):
         host.db.query(f"SELECT {number}").rows()
     _, plans = host.db._planner.cache_of(host.rt.epoch)._kept
     assert len(plans) <= 256
+
+
+# --- physical plans ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT 1", True),
+        ("SELECT geo.version(x) FROM t WHERE x > 1 ORDER BY x", True),
+        ("SELECT x, count(*), max(x) FROM t GROUP BY x", True),
+        ("SELECT x FROM t WHERE 1 > 2", True),
+        ("SELECT x FROM t ORDER BY x LIMIT 1", False),
+        ("SELECT x FROM t UNION ALL SELECT x FROM t", False),
+        ("SELECT x FROM pieces", False),
+        ("SELECT row_number() OVER (ORDER BY x) FROM t", False),
+        ("SELECT geo.version(1), random() > 2", False),
+    ],
+)
+def test_which_physical_plans_run_again(host, sql, expected):
+    pieces = pa.Table.from_batches(NUMBERS.to_batches() * 2)
+    host.db.register("pieces", pieces)
+    answers = [sorted(host.db.query(sql).rows()) for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2]
+    assert [plan._physical is not None for plan in host.plans(sql)] == [expected]
+
+
+def test_each_run_of_a_physical_plan_calls_its_functions(host):
+    sql = "SELECT max(geo.alternates(x)) AS a FROM t WHERE x > 0"
+    answers = [host.db.query(sql).rows() for _ in range(80)]
+    assert answers == [[(-1,)], [(3,)]] * 40
+    (kept,) = host.plans(sql)
+    assert 0 < kept._runs <= 32
+
+
+def test_two_runs_at_once_have_a_physical_plan_each(host):
+    sql = "SELECT geo.version(x) + x AS y FROM t"
+    for _ in range(3):
+        host.db.query(sql).rows()
+    first, second = host.db.query(sql), host.db.query(sql)
+    assert first.rows() == second.rows() == [(2,), (3,), (4,)]
+    third = host.db.query(sql)
+    third.cancel()
+    with pytest.raises(QueryCancelledError):
+        third.rows()
+    assert host.db.query(sql).rows() == [(2,), (3,), (4,)]
 
 
 # --- parameters ----------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Family:
 
 FAMILIES: Final = (
     Family("integer", "unchanged", lossy=(float, Decimal), by_mask=True),
-    Family("floating", by_mask=True),
+    Family("floating", "finite", by_mask=True),
     Family("string", "unchanged", by_mask=True),
     Family("large_string", "unchanged"),
     Family("string_view", "unchanged"),

@@ -47,8 +47,11 @@ class ChunkLimits:
     def of_small(self, result: Result) -> Iterator[tuple[pa.RecordBatch, bool]]:
         """`of`, for a thread."""
         for batch in result:
-            if batch.num_rows <= self._left and not result.explains and batch.nbytes <= _CHUNK:
-                self._left -= batch.num_rows  # one chunk, as mostly: without the steps below
+            # One chunk, as mostly: without the steps below. A batch that is cut from a larger one
+            # looks larger; its exact size takes 2 µs, a percent of what Python does for a query.
+            is_short = batch.num_rows <= self._left and batch.get_total_buffer_size() <= _CHUNK
+            if is_short and not result.explains:
+                self._left -= batch.num_rows
                 yield batch, False
                 continue
             for chunk, is_cut in self._cut(batch, result):

@@ -205,11 +205,12 @@ class Execution:
         if self._end_reason.setdefault(None, mine) is not mine:
             return False
         self._targets = {}
-        with suppress(KeyError):
-            while True:  # one by one: a closer that `hold` adds meanwhile is taken here or there
-                self._cleanups.append(self._closers.popitem()[1])
+        if self._closers:
+            with suppress(KeyError):
+                while True:  # one by one: one that `hold` adds meanwhile is taken here or there
+                    self._cleanups.append(self._closers.popitem()[1])
         # After filling `_cleanups`: a call that leaves later finds them there.
-        if not self._active_calls:
+        if self._cleanups and not self._active_calls:
             self._hand_on_cleanups()
         self.stream = None  # without its stream the engine stops at its next batch
         self._errors.clear()

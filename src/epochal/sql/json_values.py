@@ -91,17 +91,14 @@ def convert_columns(batch: pa.RecordBatch | pa.Table, convert: Convert) -> list[
     Raises:
         QueryError: `convert` raised; the message names the column.
     """
-    return [
-        _convert(field, column, convert)
-        for field, column in zip(batch.schema, batch.columns, strict=True)
-    ]
+    return [_convert(batch, index, convert) for index in range(batch.num_columns)]
 
 
-def _convert(field: pa.Field, column: pa.Array, convert: Convert) -> list[Any]:
+def _convert(batch: pa.RecordBatch | pa.Table, index: int, convert: Convert) -> list[Any]:
     try:
-        return list(convert(column))
+        return list(convert(batch.column(index)))
     except Exception as error:  # a data type's own code may raise anything
-        reason = " ".join(str(error).split())
+        field, reason = batch.schema.field(index), " ".join(str(error).split())
         raise QueryError(
             f"column {field.name!r} ({field.type}) has a value that cannot be converted: {reason}; "
             "CAST it to another type, or request Arrow"
@@ -119,6 +116,12 @@ _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 def _unchanged(column: pa.Array) -> Iterable[Any]:
     values: list[Any] = column.to_pylist()
     return values
+
+
+def _finite(column: pa.Array) -> Iterable[float | None]:
+    """JSON has no NaN and no infinities."""
+    values: list[float | None] = column.to_pylist()
+    return [value if value is None or math.isfinite(value) else None for value in values]
 
 
 def _iso_timestamp(text: str) -> str:
@@ -193,6 +196,7 @@ def _decoded(column: pa.Array) -> Iterable[Any]:
 
 FORMS: Final[Mapping[str, Convert]] = {
     "unchanged": _unchanged,
+    "finite": _finite,
     "timestamp": partial(_texts, _iso_timestamp),
     "date": partial(_texts, str),
     "time": partial(_texts, _iso_time),

@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -40,11 +40,12 @@ from epochal.sql.trial_planning import TrialPlanner
 from epochal.sql.type_check import check_identities
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     import pyarrow as pa
-    from datafusion import DataFrame, SessionContext
+    from datafusion import DataFrame, RecordBatchStream, SessionContext
+    from datafusion.plan import ExecutionPlan, LogicalPlan
 
     from epochal import Epoch
     from epochal.sql.execution import Execution
@@ -132,18 +133,18 @@ class Planned(NamedTuple):
     """A query's plan.
 
     Attributes:
-        frame: the plan.
+        begin: begins to run it.
         schema: its columns.
         is_small: whether the engine is done with it in a moment; see `kept_plans`.
         memo: what a host has computed for it; see `Result.memo`.
-        was_kept: whether another query has run it to its end before.
+        collected: the plan, where running it in one call of the engine is cheaper.
     """
 
-    frame: DataFrame
+    begin: Callable[[], RecordBatchStream]
     schema: pa.Schema
     is_small: bool
     memo: dict[str, Any]
-    was_kept: bool = False
+    collected: DataFrame | None = None
 
 
 class _Use(NamedTuple):
@@ -171,6 +172,7 @@ class Planner:
         "_idle",
         "_in_use",
         "_memory",
+        "_one_partition",
         "_partitions",
         "_tables",
         "_trials",
@@ -192,6 +194,7 @@ class Planner:
         self._partitions: Final = partitions
         self._memory: Final = memory
         self._trials: Final = TrialPlanner(partitions)
+        self._one_partition: SessionContext | None = None  # any thread sets it
 
     def cache_of(self, epoch: Epoch) -> PlanCache:
         """The plans that are kept for an epoch, and live as long as it and this planner."""
@@ -264,9 +267,22 @@ class Planner:
                 return None
             self._put_back(context, snapshot)
         context = self._take(snapshot, optimises=not is_optimised)
+        use = _Use(context, not is_optimised, snapshot, shelf, kept)
+        if (physical := kept.physical(self._plan_physically)) is not None:
+            begin = partial(context.execute, physical, 0)
+            return Planned(begin, kept.schema, kept.is_small, kept.memo), use
         frame = context.create_dataframe_from_logical_plan(plan)
-        planned = Planned(frame, kept.schema, kept.is_small, kept.memo, was_kept=True)
-        return planned, _Use(context, not is_optimised, snapshot, shelf, kept)
+        collected = frame if kept.is_small else None
+        return Planned(frame.execute_stream, kept.schema, kept.is_small, kept.memo, collected), use
+
+    def _plan_physically(self, plan: LogicalPlan) -> ExecutionPlan:
+        """The physical plan of an optimised plan, for one partition.
+
+        In a context that only plans, and names nothing: so any number of threads may use it.
+        """
+        if self._one_partition is None:
+            self._one_partition = new_context(1, optimises=False)
+        return self._one_partition.create_dataframe_from_logical_plan(plan).execution_plan()
 
     def _plan_over_plugins(
         self,
@@ -283,7 +299,8 @@ class Planner:
         context = self._take(snapshot)
         frame = _frame_of_plugins(context, resolved, execution, plugin_tables, schema)
         context.register_catalog_provider("datafusion", snapshot.catalog)
-        return Planned(frame, frame.schema(), False, {}), _Use(context, True, snapshot)
+        planned = Planned(frame.execute_stream, frame.schema(), False, {})
+        return planned, _Use(context, True, snapshot)
 
     def _plan_anew(
         self, resolved: Resolved, snapshot: Snapshot, execution: Execution, shelf: Shelf | None
@@ -294,7 +311,7 @@ class Planner:
         check_identities(context, frame, resolved.functions)
         plan = frame.logical_plan()
         facts = facts_of(plan, snapshot)
-        planned = Planned(frame, frame.schema(), facts.is_small, {})
+        planned = Planned(frame.execute_stream, frame.schema(), facts.is_small, {})
         kept: KeptPlan | None = None
         if not facts.is_plain or shelf is None:
             pass

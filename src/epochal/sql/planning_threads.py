@@ -158,7 +158,7 @@ class PlanningThreads:
         with self._lock:
             if self._queue.qsize() >= self._waiting:
                 raise BusyError
-            is_idle = any(since is None for since in self._serving.values())
+            is_idle = None in self._serving.values()
             if not is_idle and len(self._serving) < self._few:
                 self._start()
             self._queue.put(planning)

@@ -111,10 +111,10 @@ class Query:
             self._release_unused()
         # Where the engine's planning may call a function, its error belongs to the planning.
         may_wait = self.is_read_at_once or not self.resolved.runs_in_planning
-        if planned.is_small and planned.was_kept and may_wait:
-            self.execution.attach(CollectedBatches(planned.frame))
+        if planned.collected is not None and may_wait:
+            self.execution.attach(CollectedBatches(planned.collected))
         else:
-            self.execution.attach(planned.frame.execute_stream())
+            self.execution.attach(planned.begin())
         return planned
 
     def _release_unused(self) -> None:
