@@ -510,6 +510,17 @@ def test_an_error_that_was_read_ahead_is_raised_at_the_reader(host):
     asyncio.run(main())
 
 
+def test_an_error_that_was_read_ahead_and_is_dropped_unread_holds_nothing(host):
+    async def main():
+        result = await host.db.aquery("SELECT geo.fails(x) FROM t")
+        await result._ahead._done.wait_async()
+
+    asyncio.run(main())
+    host.write("2")
+    cut = host.rt.reload("geo", drain_timeout=20.0)
+    assert (cut.drained, cut.reclaimed) == (True, True)
+
+
 @pytest.mark.parametrize("end", ["close", "cancel"])
 def test_a_result_that_was_read_ahead_can_be_ended(host, end):
     async def main():

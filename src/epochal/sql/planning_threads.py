@@ -146,6 +146,7 @@ class PlanningThreads:
         remaining = execution.remaining
         planning.look_in(wait if remaining is None else min(wait, remaining), self._look, execution)
         del execution
+        assert waiter is not None
         try:
             return await waiter
         finally:
@@ -268,7 +269,7 @@ class _Planning:
     """One query that an event loop waits for.
 
     Attributes:
-        waiter: gets the result, in the loop.
+        waiter: gets the result, in the loop; None once the loop no longer waits.
         has_begun: whether a thread has taken it.
         reads_ahead: whether the thread reads a small result.
     """
@@ -287,7 +288,8 @@ class _Planning:
 
     def __init__(self, query: Query, then: Callable[[Result], object] | None) -> None:
         self._inbox: Final = _inboxes.get()
-        self.waiter: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.waiter: asyncio.Future[Result] | None = loop.create_future()
         self.has_begun = False
         self._is_dropped = False
         self._outcome: tuple[Result | None, BaseException | None] | None = None
@@ -295,16 +297,22 @@ class _Planning:
         self._planned: Result | None = None  # set by the thread while it reads ahead
         self._timer: asyncio.TimerHandle | CoarseTimer | None = None
         context = copy_context()
-        self._work: Callable[[], Result] | None = partial(context.run, self._plan, query, then)
+        self._work: Callable[[], Result | None] | None = partial(
+            context.run, self._plan, query, then
+        )
 
-    def _plan(self, query: Query, then: Callable[[Result], object] | None) -> Result:
+    def _plan(self, query: Query, then: Callable[[Result], object] | None) -> Result | None:
         result = query.start()
         if then is not None:
             then(result)
         elif (ahead := result.begin_ahead()) is not None:
             # From here on the loop may take the result; its reader waits for what is read ahead.
             self._planned = result
+            # An error that is read ahead keeps this frame and its job, and so may an exception that
+            # a plugin keeps; neither must keep the result, which ends when it is dropped unread.
+            del result
             ahead()
+            return self._planned  # None if the loop no longer waits
         return result
 
     def run(self) -> None:
@@ -316,7 +324,7 @@ class _Planning:
         self._outcome = attempt(work)
         del work
         if self._is_dropped:  # read after the outcome is set: see the top
-            self._outcome = None
+            self._outcome = self._planned = None
         else:
             self._inbox.add(self)
 
@@ -325,7 +333,7 @@ class _Planning:
     @property
     def is_over(self) -> bool:
         """Whether the loop has its answer."""
-        return self.waiter.done()
+        return self.waiter is None or self.waiter.done()
 
     def look_in(
         self, seconds: float, look: Callable[[_Planning, Execution], None], execution: Execution
@@ -339,7 +347,7 @@ class _Planning:
 
     def deliver_planned(self) -> bool:
         """Give the loop a result whose rows are still read; whether there was one."""
-        if self._planned is None or self.waiter.done():
+        if self._planned is None or self.waiter is None or self.waiter.done():
             return False
         self.waiter.set_result(self._planned)
         return True
@@ -347,7 +355,7 @@ class _Planning:
     def settle(self) -> None:
         """Give the loop what became of the planning, unless it has it or no longer waits."""
         outcome, self._outcome = self._outcome, None
-        if outcome is None or self.waiter.done():
+        if outcome is None or self.waiter is None or self.waiter.done():
             return
         result, error = outcome
         del outcome
@@ -359,7 +367,7 @@ class _Planning:
 
     def fail(self, error: BaseException) -> None:
         """Give the loop an error."""
-        if not self.waiter.done():
+        if self.waiter is not None and not self.waiter.done():
             self.waiter.set_exception(error)
 
     def drop(self) -> None:
@@ -367,7 +375,7 @@ class _Planning:
         self._is_dropped = True
         if self._timer is not None:
             self._timer.cancel()
-        self._work = self._planned = self._timer = self._outcome = None
+        self._work = self._planned = self._timer = self._outcome = self.waiter = None
 
 
 class _Inbox:

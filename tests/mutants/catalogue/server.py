@@ -416,6 +416,17 @@ MUTANTS = (
         test="tests/integration/test_kept_plans.py::test_the_time_is_read_at_each_run",
     ),
     Mutant(
+        "sql.unread-errors-hold-nothing",
+        "SQL",
+        "an error that was read ahead, and is dropped unread, keeps its query and plugin for good",
+        module="epochal.sql.planning_threads",
+        where="_Planning._plan",
+        at="delete 0",
+        edit=delete(),
+        shape="bcb0bf",
+        test=KEPT + "test_an_error_that_was_read_ahead_and_is_dropped_unread_holds_nothing",
+    ),
+    Mutant(
         "sql.many-threads-await",
         "SQL",
         "as many calls that hang as there are processors hold up every query of event loops",
