@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -67,6 +68,35 @@ def test_no_row_is_wrong_after_attacks(tmp_path, attack, count):
     found = json.loads((tmp_path / "found.json").read_text())
     assert found[attack] >= count
     assert found["mixed"] == found["lost"] == found["doubled"] == found["wrong"] == 0
+
+
+CLUSTER = """
+import subprocess, sys
+ray = [sys.executable, "-m", "ray.scripts.scripts"]
+try:
+    subprocess.run([*ray, "start", "--head", "--include-dashboard=false"], check=True, timeout=120)
+    subprocess.run([sys.executable, "report.py"], check=True, timeout=240)
+finally:
+    subprocess.run([*ray, "stop", "--force"], check=True, timeout=60)
+"""
+
+
+def test_the_documented_program_runs_on_a_cluster(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
+    plugin = text.partition('```python title="geo.py"\n')[2].partition("```")[0]
+    program = text.partition("    import pyarrow as pa\n    import ray\n")
+    program = textwrap.dedent(program[1] + program[2].partition("\nIt prints ")[0])
+    (tmp_path / "geo.py").write_text(plugin)
+    (tmp_path / "report.py").write_text(program.replace("/tmp/", f"{tmp_path}/"))
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    monkeypatch.chdir(tmp_path)
+    with in_a_network("cluster.py") as ran:
+        out, errors = ran.communicate(timeout=450)
+    assert ran.returncode == 0, errors[-4000:]
+    assert "[[2, 4], [6]]\n" in out
+    assert "4 of 4\n" in out
+    assert "[('LGA', 7.0, 4), ('JFK', 5.0, 4)] 1.0 " in out
+    assert "for current epoch of " in out
 
 
 def test_the_demonstration_finds_no_wrong_row_and_says_so():

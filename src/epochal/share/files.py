@@ -6,6 +6,7 @@ that is left behind when it is over. Every failure becomes a `ShareError` with t
 
 from __future__ import annotations
 
+import os
 import random
 from concurrent.futures import TimeoutError as NotDoneError
 from functools import partial
@@ -39,7 +40,7 @@ class ShareFiles:
         HostError: fsspec is missing, or does not know the address.
     """
 
-    __slots__ = ("_folder", "_fs", "_is_local", "_timeout", "url")
+    __slots__ = ("_folder", "_is_local", "_made_in", "_storage", "_timeout", "url")
 
     def __init__(self, url: str, timeout: float) -> None:
         try:
@@ -47,15 +48,23 @@ class ShareFiles:
         except ImportError:
             raise HostError("a share needs fsspec: pip install 'epochal[share]'") from None
         try:
-            self._fs, self._folder = url_to_fs(url)
+            self._storage, self._folder = url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise HostError(f"the share {url!r} cannot be reached: {error}") from error
-        self._is_local: Final = "file" in (
-            (self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol
-        )
+        self._made_in = os.getpid()
+        names = self._storage.protocol
+        self._is_local: Final = "file" in ((names,) if isinstance(names, str) else names)
         self._timeout: Final = timeout
         # A path means another folder in a process that works elsewhere.
         self.url: Final = self._folder if self._is_local else url.rstrip("/")
+
+    @property
+    def _fs(self) -> Any:
+        if self._made_in != os.getpid():  # a storage over asyncio serves no forked child
+            from fsspec.core import url_to_fs
+
+            self._storage, self._made_in = url_to_fs(self.url)[0], os.getpid()
+        return self._storage
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None if there is no such file.

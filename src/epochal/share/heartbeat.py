@@ -11,6 +11,8 @@ are. Clocks of the machines may differ by as much as a lease lasts, at most.
 Threads: ``_lock`` guards the leases and is not held while the share is written. One thread renews,
 from the first lease to `close`; `add` and `remove` write at once, on their caller's thread.
 ``_writing`` lets one write at a time through, in order, so that no older content is written last.
+A forked child has none of these threads, and another name: it starts afresh, with the leases that
+it inherited.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ import threading
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal._core.generation.operation import Operation
+from epochal._core.sync.forks import in_forked_child
 from epochal._core.sync.threads import start_thread
+from epochal._core.sync.weak_registry import WeakRegistry
 from epochal.errors import ShareError
 
 if TYPE_CHECKING:
@@ -41,6 +45,22 @@ T = TypeVar("T")
 
 LEASE_S: Final = 30.0
 """How long a lease lasts after its process was last heard of."""
+
+
+class _Forks(Protocol):
+    def after_fork(self) -> None:
+        """Start afresh in a forked child, before any other code of it."""
+
+
+_forks: Final[WeakRegistry[_Forks]] = WeakRegistry()
+
+
+def _after_fork() -> None:
+    for each in _forks.live():
+        each.after_fork()
+
+
+in_forked_child(_after_fork)
 
 
 def process_name() -> str:
@@ -78,7 +98,10 @@ class Presence:
         lease_s: seconds for which it is believed.
     """
 
-    __slots__ = ("_content", "_lease_s", "_stop", "_thread", "_warn", "_writing", "name", "share")
+    __slots__ = (
+        *("__weakref__", "_content", "_lease_s", "_stop", "_thread", "_warn", "_writing"),
+        *("_folder", "name", "share"),
+    )
 
     def __init__(
         self,
@@ -89,13 +112,25 @@ class Presence:
         lease_s: float,
     ) -> None:
         self.share: Final = share
-        self.name: Final = f"{folder}/{process_name()}:{uuid.uuid4().hex[:8]}.json"
+        self._folder: Final = folder
         self._content: Final = content
         self._warn: Final = warn
         self._lease_s: Final = lease_s
-        self._writing: Final = threading.Lock()
-        self._stop: Final = threading.Event()
+        self._stop = threading.Event()
+        self._begin()
+        _forks.add(self)
+
+    def _begin(self) -> None:
+        self.name = f"{self._folder}/{process_name()}:{uuid.uuid4().hex[:8]}.json"
+        self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    def after_fork(self) -> None:
+        """Speak for the child, under a name of its own."""
+        was_stopped, self._stop = self._stop.is_set(), threading.Event()
+        if was_stopped:
+            self._stop.set()
+        self._begin()
 
     def write(self) -> None:
         """Say it now, and again until `close`.
@@ -139,15 +174,20 @@ class LeaseBook:
         share: the share.
     """
 
-    __slots__ = ("_leases", "_lock", "_presence", "share")
+    __slots__ = ("__weakref__", "_leases", "_lock", "_presence", "share")
 
     def __init__(
         self, share: Share, warn: Callable[[str], object], lease_s: float = LEASE_S
     ) -> None:
         self.share: Final = share
-        self._lock: Final = threading.Lock()
+        self._lock = threading.Lock()
         self._leases: Final[dict[object, tuple[str, str, float]]] = {}
         self._presence: Final = Presence(share, "leases", self._content, warn, lease_s)
+        _forks.add(self)
+
+    def after_fork(self) -> None:
+        """Have a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
 
     def _content(self, until: float) -> Mapping[str, Any]:
         with self._lock:

@@ -51,6 +51,17 @@ MUTANTS = (
         test=WORKER + "test_every_kind_crosses_but_what_has_state_or_works_by_itself",
     ),
     Mutant(
+        "share.forks-have-leases",
+        "the share",
+        "a forked child writes its leases over its parent's, and renews none",
+        module="epochal.share.heartbeat",
+        where="Presence.after_fork",
+        at="expr 2",
+        edit=replace("self._writing = threading.Lock()"),
+        shape="f00511",
+        test=SHARE + "test_a_forked_child_has_leases_of_its_own",
+    ),
+    Mutant(
         "share.prepared-first",
         "the share",
         "a change that was told to prepare its epoch is published without",

@@ -325,6 +325,38 @@ def test_the_lease_of_a_process_that_died_expires(url, plugins, clock):
             assert rt.cluster.leases() == ()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_has_leases_of_its_own(tmp_path, plugins):
+    url = str(tmp_path / "share")
+    with Runtime(share=Share(url)) as rt:
+        rt.load(plugins.write("geo", V1))
+        with rt.lease("parent"):
+            book = rt._publication.book
+            with book._lock, book._presence._writing:  # as another thread may, at that moment
+                child = os.fork()
+            if child == 0:
+                found = 1
+                try:
+                    with rt.lease("child"):
+                        leases = {f"{one.process} {one.label}" for one in rt.cluster.leases()}
+                        mine, parents = f":{os.getpid()} child", f":{os.getppid()} parent"
+                        has_both = all(
+                            any(word in one for one in leases) for word in (mine, parents)
+                        )
+                        is_renewed = book._presence._thread.is_alive()
+                        found = 0 if has_both and is_renewed else 2
+                finally:
+                    os._exit(found)
+            _, status = os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
+            rt.lease("another").__enter__().end()  # writes the file of this process
+            mine = {
+                lease.label for lease in rt.cluster.leases() if f":{os.getpid()}" in lease.process
+            }
+            assert mine == {"current epoch", "parent"}
+
+
 def test_a_lease_is_renewed(faulty, faults):
     book = LeaseBook(Share(faulty), lambda _: None, lease_s=0.05)
     book.add("a", "0" * 64, "nightly")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -382,6 +383,31 @@ def test_an_export_that_is_sent_holds_nothing(host, plugins):
     assert host.reload("geo", plugins.write("geo", V2)).drained
     assert remote() == 1  # built again, from the share
     epochs(host.cluster.share).close()
+
+
+@pytest.mark.parametrize("fault", ["missing", "flipped", "slow"])
+def test_a_share_with_a_fault_is_the_workers_reason(url, host, plugins, fault, monkeypatch):
+    host.load(plugins.write("geo", V1))
+    [blob] = Path(url, "blobs").iterdir()
+    content, expected = blob.read_bytes(), {"flipped": "damaged", "slow": "did not answer"}
+    go_on = threading.Event()
+    if fault == "slow":
+        monkeypatch.setattr(
+            "fsspec.implementations.local.LocalFileSystem.cat_file", lambda *_, **__: go_on.wait(60)
+        )
+    else:
+        blob.unlink()
+    if fault == "flipped":
+        blob.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with ProcessEpochs(Share(url, timeout=0.05 if fault == "slow" else 30.0)) as worker:
+        with pytest.raises(EpochUnavailableError, match=expected.get(fault, fault)) as raised:
+            worker.get_or_exit(host.epoch.id)  # no other process would fare better
+        assert raised.value.worker == process_name()
+        go_on.set()
+        monkeypatch.undo()
+        blob.write_bytes(content)
+        worker.share.files._timeout = 30.0
+        assert worker.get(host.epoch.id)[tool]["geo.f"]() == 1
 
 
 def test_an_epoch_that_is_in_no_share(worker, host, plugins):
