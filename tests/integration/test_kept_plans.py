@@ -403,6 +403,35 @@ def test_a_kept_plan_answers_as_one_made_now(host, sql, many):
         assert [answer(params) for params in many] == expected
 
 
+@pytest.mark.parametrize(
+    ("sql", "values", "takes"),
+    [
+        ("SELECT geo.version(x) + $1 AS y FROM t WHERE x > $2 AND x <> $1", [[1, 1], [2, 0]], True),
+        ("SELECT $1, $2, $1 = $1 FROM t", [[1, "a"], [2, "b"]], True),
+        ("SELECT count($1), sum(x * $1) FROM t WHERE x > $2 OR $3", [[2, 1, False]], True),
+        ("SELECT x FROM t WHERE x > $1 ORDER BY x LIMIT 1", [[0], [1], [2], [3]], True),
+        ("SELECT x FROM t WHERE y > $1 AND NOT y IS NULL", [[0], [1], [3]], True),
+        ("SELECT x FROM t WHERE x > $1", [[1.5], [2.5]], False),  # a cast of a column
+        ("SELECT x FROM t WHERE 10 / $1 > 1 AND $1 <> 0", [[1], [0], [20]], False),
+        ("SELECT x FROM t WHERE $1 AND x::text::int > 0", [[True], [False]], False),
+        ("SELECT x FROM t WHERE x::text LIKE $1", [["1%"], ["%"]], False),
+        ("SELECT string_agg(x::text, $1) FROM t", [["-"], ["+"]], False),
+        ("SELECT geo.fixed($1) FROM t", [[1], [2]], False),
+        ("SELECT abs($1)", [[1], [-1]], False),
+    ],
+)
+def test_which_plans_take_columns_of_values(host, sql, values, takes):
+    host.db.register("t", pa.table({"x": [1, 2, 3], "y": [1.0, None, 3.0]}))
+    expected = []
+    for params in values:
+        host.db.forget_plans()
+        expected.append(host.db.query(sql, params).to_table().to_pylist())
+    for _ in range(3):
+        answers = [host.db.query(sql, params).to_table().to_pylist() for params in values]
+        assert answers == expected
+    assert [plan.is_optimised for plan in host.plans(sql)] == [takes]
+
+
 def test_an_error_of_a_value_belongs_to_the_planning(host):
     sql = "SELECT CAST($1 AS INT)"
     for _ in range(3):
@@ -465,8 +494,8 @@ def test_a_kept_plan_with_parameters_is_stopped_as_any(host):
 
 def test_values_come_in_place_of_parameters_alone():
     sql = """SELECT $1, '$1', "$1", $$ $1 $$, a$1, $t$ $1 $t$, $10 /* $1 */ -- $1"""
-    assert with_calls(sql, {"1"}) == sql.replace("$1", '"$1"()', 1)
-    assert with_calls(sql, {"10"}) == sql.replace("$10", '"$10"()')
+    assert with_calls(sql, {"1"}, is_column=False) == sql.replace("$1", '"$1"()', 1)
+    assert with_calls(sql, {"10"}, is_column=True) == sql.replace("$10", '"$10"(TRUE)')
 
 
 # --- read ahead ----------------------------------------------------------------------------------

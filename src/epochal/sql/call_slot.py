@@ -55,8 +55,12 @@ class CallSlot:
             raise StoppedError(NO_ERROR)
         return execution.call_rows(function, columns)
 
-    def value(self, name: str) -> pa.Array:
-        """The value of a parameter of the query that runs the plan, as a column of one row.
+    def value(self, name: str, rows: pa.Array | None = None) -> pa.Array:
+        """The value of a parameter of the query that runs the plan, as a column.
+
+        Args:
+            name: the parameter's.
+            rows: as long as the column is to be; None for one row.
 
         Raises:
             StoppedError: for the engine: no query does.
@@ -64,4 +68,4 @@ class CallSlot:
         execution = self.execution
         if execution is None:
             raise StoppedError(NO_ERROR)
-        return pa.repeat(execution.parameters[name], 1)
+        return pa.repeat(execution.parameters[name], 1 if rows is None else len(rows))

@@ -16,9 +16,9 @@ The plans of an epoch are kept in the epoch (`Epoch.derived`) and go with it. Th
 newest snapshot of the tables: each change of the tables drops them, with the tables of theirs.
 
 A query with parameters has their values in its plan. So with the second query of such a text a plan
-without them is made: each parameter is a call of a function without arguments (`parameters`), which
-the engine replaces by this query's value as it optimises. A plan has one set of types: another type
-of a value, or a null, is planned anew.
+without them is made, in which each parameter is a call that returns the value of the query that
+runs it (`parameters`). A plan has one set of types: another type of a value, or a null, is planned
+anew.
 
 A plan is kept only if it is *plain*: projections, filters, sorts, groups and scans of registered
 tables. Under a join or a bare LIMIT the engine may still call a function after the last row.

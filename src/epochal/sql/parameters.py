@@ -1,10 +1,15 @@
 """The parameters of a query: values that its SQL names, `$1` or `$name`, and does not contain.
 
-They are bound in one of two ways. The engine puts their values into a plan. Or, in a plan that one
-query after another runs (`kept_plans`), each parameter is a call of a function without arguments,
-which returns the value of the query that runs the plan now. It is *immutable* to the engine, which
-therefore calls it as it optimises, and has a constant in its place from then on: what needs a
-constant, LIMIT or the separator of `string_agg`, gets one.
+They are bound in one of three ways. The engine puts their values into a plan. Or, in a plan that
+one query after another runs (`kept_plans`), each parameter is a call of a function, which returns
+the value of the query that runs the plan now:
+
+- A *constant* function has no arguments and is immutable to the engine, which therefore calls it
+  as it optimises, and has a constant in its place from then on. What needs a constant, LIMIT or
+  the separator of `string_agg`, gets one.
+- A *column* function is volatile to the engine, which calls it for each batch, and is given as many
+  rows of the value as it has. So the plan is optimised once for all values. That is for plans
+  alone in which a column of equal values does all that a constant does (`takes_columns`).
 """
 
 from __future__ import annotations
@@ -16,12 +21,14 @@ import pyarrow as pa
 from datafusion.user_defined import ScalarUDF
 
 from epochal.errors import QueryError
+from epochal.sql.plan_expressions import bare, expressions_of
 from epochal.sql.sql_scan import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Container, Hashable, Iterable, Mapping
 
     from datafusion import SessionContext
+    from datafusion.plan import LogicalPlan
 
     from epochal.sql.call_slot import CallSlot
     from epochal.sql.execution import Execution
@@ -43,32 +50,96 @@ class ParameterFunction:
     Args:
         name: its name, `"1"` for `$1`.
         kind: its type.
+        is_column: whether it is a column function.
     """
 
-    def __init__(self, name: str, kind: pa.DataType) -> None:
+    def __init__(self, name: str, kind: pa.DataType, is_column: bool) -> None:
         self._name: Final = name
         self._kind: Final = kind
+        self._is_column: Final = is_column
 
     def install(self, context: SessionContext, execution: Execution, slot: CallSlot) -> None:
         """Register it in a planning context, for one plan."""
         adapter = execution.track(partial(slot.value, self._name))
         result = pa.field("value", self._kind)
-        context.register_udf(ScalarUDF(f"${self._name}", adapter, [], result, "immutable"))
+        # The engine says by an argument how many rows it wants.
+        given, volatility = ([_ROWS], "volatile") if self._is_column else ([], "immutable")
+        context.register_udf(ScalarUDF(f"${self._name}", adapter, given, result, volatility))
 
     def uninstall(self, context: SessionContext) -> None:
         """Remove it from a planning context."""
         context.deregister_udf(f"${self._name}")
 
 
-def with_calls(sql: str, names: Container[str]) -> str:
+_ROWS: Final = pa.field("rows", pa.bool_())
+
+
+def with_calls(sql: str, names: Container[str], *, is_column: bool) -> str:
     """A text with a call in the place of each of these parameters."""
+    arguments = "(TRUE)" if is_column else "()"
     pieces: list[str] = []
     copied = 0
     for token in tokens(sql):
         if token.text[0] == "$" and token.text[1:] in names:  # others are strings in dollar quotes
-            pieces += [sql[copied : token.start], f'"{token.text}"()']
+            pieces += [sql[copied : token.start], f'"{token.text}"{arguments}']
             copied = token.end
     return "".join([*pieces, sql[copied:]])
+
+
+# --- plans that take columns ---------------------------------------------------------------------
+
+_NODES: Final = frozenset(
+    {"Projection", "Filter", "Aggregate", "Sort", "TableScan", "EmptyRelation", "SubqueryAlias"}
+)
+_TOTAL: Final = frozenset({"Column", "Literal", "Alias", "IsNull", "IsNotNull", "Not"})
+_OPERATORS: Final = frozenset({"=", "!=", "<", "<=", ">", ">=", "AND", "OR", "+", "-", "*"})
+_AGGREGATES: Final = frozenset({"avg", "count", "max", "min", "sum"})
+
+
+def takes_columns(
+    plan: LogicalPlan, functions: Container[str], types: Mapping[str, pa.DataType]
+) -> bool:
+    """Whether an optimised plan answers the same with columns for its parameters as with constants.
+
+    It has nothing that needs a constant, nor what can fail: with a constant, the engine may have
+    seen that a part is never needed (`$1 <> 0 AND 10 / $1 > x`), and not have computed it.
+
+    Args:
+        plan: the plan.
+        functions: the engine's names of the query's functions, which are volatile.
+        types: the parameters' types.
+    """
+    called = {f"${name}": kind for name, kind in types.items()}
+
+    def is_called(name: str) -> bool:
+        return name in called or name in functions
+
+    def takes(expression: Any) -> bool:
+        raw = bare(expression)
+        kind = raw.variant_name()
+        if kind in ("Column", "Literal"):
+            return True
+        operands = raw.rex_call_operands()
+        if kind == "Cast":  # of any whole number, which fits
+            name = bare(operands[0]).canonical_name().partition("(")[0]
+            is_whole = name in called and pa.types.is_integer(called[name])
+            return is_whole and raw.canonical_name().endswith(" AS Float64)")
+        return all(map(takes, operands)) and (
+            kind in _TOTAL
+            or (kind == "BinaryExpr" and raw.rex_call_operator() in _OPERATORS)
+            or (kind == "ScalarFunction" and is_called(raw.rex_call_operator()))
+            or (kind == "AggregateFunction" and raw.to_variant().aggregate_type() in _AGGREGATES)
+        )
+
+    node: Any = plan.to_variant()
+    return (
+        type(node).__name__ in _NODES
+        and all(map(takes, expressions_of(node)))
+        and all(takes_columns(below, functions, types) for below in plan.inputs())
+    )
+
+
+# --- values --------------------------------------------------------------------------------------
 
 
 def is_simple(value: pa.Scalar) -> bool:

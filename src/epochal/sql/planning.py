@@ -18,7 +18,6 @@ for each query.
 
 from __future__ import annotations
 
-import itertools
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -33,14 +32,20 @@ from epochal.sql.contexts import QUERIES_ONLY, new_context
 from epochal.sql.execution import EndReason
 from epochal.sql.filter_barrier import keep_filters
 from epochal.sql.kept_plans import KeptPlan, PlanCache, facts_of, is_fixed
-from epochal.sql.parameters import ParameterFunction, is_simple, types_of, with_calls
+from epochal.sql.parameters import (
+    ParameterFunction,
+    is_simple,
+    takes_columns,
+    types_of,
+    with_calls,
+)
 from epochal.sql.provenance import EpochRef
 from epochal.sql.pushdown import needs_of
 from epochal.sql.trial_planning import TrialPlanner
 from epochal.sql.type_check import check_identities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
     import pyarrow as pa
@@ -256,7 +261,7 @@ class Planner:
         """Have a query run a kept plan; None where it must be planned anew."""
         kept.slot.execution = execution
         plan, is_optimised = kept.plan, kept.is_optimised
-        if execution.parameters:
+        if execution.parameters and not is_optimised:
             # Now, and not where the rows are read: the engine puts the values in as it optimises,
             # and an error of a value belongs to the planning.
             context = self._take(snapshot)
@@ -307,7 +312,7 @@ class Planner:
     ) -> tuple[Planned, _Use]:
         slot = CallSlot(execution)
         context = self._take(snapshot)
-        frame = _frame(context, resolved, execution, slot)
+        frame = _frame_of(context, resolved, execution, slot)
         check_identities(context, frame, resolved.functions)
         plan = frame.logical_plan()
         facts = facts_of(plan, snapshot)
@@ -340,20 +345,17 @@ class Planner:
         """
         if not shelf.comes_again():
             return None
-        slot, context = CallSlot(None), self._take(snapshot)
-        types = {name: value.type for name, value in execution.parameters.items()}
-        try:
-            frame = _frame(context, resolved, execution, slot, types)
-        except Exception:  # noqa: BLE001  # the engine raises any class: `INTERVAL $1`, for example
-            shelf.is_refused = True
-            return None
-        self._put_back(context, snapshot)
-        plan = frame.logical_plan()
-        # Where a type depends on a value, the engine has another one for an unknown value.
-        if not facts_of(plan, snapshot).is_plain or frame.schema().types != planned.schema.types:
-            shelf.is_refused = True
-            return None
-        return KeptPlan(plan, False, slot, planned.is_small, planned.schema, planned.memo)
+        ways = (True, False) if planned.is_small and not resolved.runs_in_planning else (False,)
+        for is_column in ways:
+            slot, context = CallSlot(None), self._take(snapshot)
+            plan = _plan_of_calls(context, resolved, execution, slot, planned.schema, is_column)
+            if plan is not None:
+                self._put_back(context, snapshot)
+                return KeptPlan(
+                    plan, is_column, slot, planned.is_small, planned.schema, planned.memo
+                )
+        shelf.is_refused = True
+        return None
 
     def release(self, execution: Execution) -> None:
         """Put the context of a query that has ended back, and its plan. Idempotent."""
@@ -441,12 +443,12 @@ def _frame_of_plugins(
     slot = CallSlot(execution)
     if plugin_tables:
         context.register_catalog_provider("datafusion", schema.catalog())
-    frame = _frame(context, resolved, execution, slot)
+    frame = _frame_of(context, resolved, execution, slot)
     check_identities(context, frame, resolved.functions)
     if _push_needs(frame, plugin_tables, schema):
         for name, table in schema.opened.items():
             schema.opened[name] = keep_filters(context, table)
-        frame = _frame(context, resolved, execution, slot)
+        frame = _frame_of(context, resolved, execution, slot)
     return frame
 
 
@@ -469,27 +471,56 @@ def _push_needs(
     return any(needs.is_filtered for needs in needs_by_table.values())
 
 
-def _frame(
+def _plan_of_calls(
     context: SessionContext,
     resolved: Resolved,
     execution: Execution,
     slot: CallSlot,
-    types: Mapping[str, pa.DataType] | None = None,
-) -> DataFrame:
-    """Plan in a context, which has the query's functions for that long.
+    schema: pa.Schema,
+    is_column: bool,
+) -> LogicalPlan | None:
+    """Plan with a call in the place of each parameter; None where the engine cannot.
 
     Args:
         context: the context.
         resolved: the SQL and its functions.
-        execution: the query.
-        slot: the calls of a plan that is kept go through it.
-        types: of the parameters, for a plan without their values; None for one with them.
+        execution: the query that is planned.
+        slot: the calls go through it.
+        schema: the columns that the query has.
+        is_column: which calls: see `parameters`.
     """
-    functions: list[Installable] = [*resolved.functions]
-    sql, values = resolved.sql, execution.parameters
-    if types is not None:
-        sql, values = with_calls(sql, types), {}
-        functions += itertools.starmap(ParameterFunction, types.items())
+    types = {name: value.type for name, value in execution.parameters.items()}
+    parameters = [ParameterFunction(name, kind, is_column) for name, kind in types.items()]
+    sql = with_calls(resolved.sql, types, is_column=is_column)
+    try:
+        frame = _frame(context, sql, [*resolved.functions, *parameters], execution, slot, {})
+        # Where a type depends on a value, the engine has another one for an unknown value.
+        if frame.schema().types != schema.types:
+            return None
+        if not is_column:
+            return frame.logical_plan()
+        plan = frame.optimized_logical_plan()
+        return plan if takes_columns(plan, resolved.names, types) else None
+    except Exception:  # noqa: BLE001  # the engine raises any class: `INTERVAL $1`, for example
+        return None
+
+
+def _frame_of(
+    context: SessionContext, resolved: Resolved, execution: Execution, slot: CallSlot
+) -> DataFrame:
+    """Plan a query as it is."""
+    return _frame(context, resolved.sql, resolved.functions, execution, slot, execution.parameters)
+
+
+def _frame(
+    context: SessionContext,
+    sql: str,
+    functions: Sequence[Installable],
+    execution: Execution,
+    slot: CallSlot,
+    values: Mapping[str, pa.Scalar],
+) -> DataFrame:
+    """Plan in a context, which has the query's functions for that long."""
     for function in functions:
         function.install(context, execution, slot)
     frame = context.sql_with_options(sql, QUERIES_ONLY, param_values=dict(values))

@@ -22,6 +22,7 @@ import pyarrow as pa
 from datafusion.expr import Expr
 
 from epochal.errors import QueryError
+from epochal.sql.plan_expressions import bare, expressions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -148,16 +149,6 @@ class _FunctionCall(NamedTuple):
     arguments: list[Expr]
 
 
-_EXPRESSIONS: Final = {
-    "Projection": ("projections",),
-    "Filter": ("predicate",),
-    "Aggregate": ("group_by_exprs", "aggregate_exprs"),
-    "Sort": ("sort_exprs",),
-    "Join": ("filter", "on"),
-}
-"""The nodes of a plan that have expressions, and the methods that return them."""
-
-
 def _calls_in(plan: LogicalPlan) -> Iterator[_FunctionCall]:
     """The function calls in a node of a plan, without the nodes below it."""
     try:
@@ -167,10 +158,9 @@ def _calls_in(plan: LogicalPlan) -> Iterator[_FunctionCall]:
     match type(node).__name__:
         case "WindowExpr":
             yield from _window_calls(node)
-        case kind:
-            for method in _EXPRESSIONS.get(kind, ()):
-                for expression in _flattened(getattr(node, method)()):
-                    yield from _calls(expression)
+        case _:
+            for expression in expressions_of(node):
+                yield from _calls(expression)
 
 
 def _window_calls(node: Any) -> Iterator[_FunctionCall]:
@@ -182,19 +172,8 @@ def _window_calls(node: Any) -> Iterator[_FunctionCall]:
             yield from _calls(inner)
 
 
-def _flattened(expressions: Any) -> Iterator[Any]:
-    """The expressions that the binding returns: one, a list, pairs, or none."""
-    if isinstance(expressions, (list, tuple)):
-        for expression in expressions:
-            yield from _flattened(expression)
-    elif expressions is not None:
-        yield expressions
-
-
 def _calls(expression: Any) -> Iterator[_FunctionCall]:
-    raw = expression.expr if isinstance(expression, Expr) else expression
-    if type(raw).__name__ == "SortExpr":
-        raw = raw.expr()
+    raw = bare(expression)
     kind = raw.variant_name()
     try:
         operands = [] if kind in ("Column", "Literal") else raw.rex_call_operands()
