@@ -1,6 +1,6 @@
 """A load generator in a process of its own: connections that each send upon their last answer.
 
-It reads a window a line, as JSON (`url`, `method`, `target`, `body`, `connections`, `seconds`), and
+It reads a window a line, as JSON (the fields of a `Target`, `connections`, `seconds`), and
 answers each with a line: how long it took, the milliseconds of each request, and how many failed.
 It parses just enough of HTTP to find the end of an answer.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -31,16 +31,20 @@ class Target:
         url: the service's address.
         target: the path, with the options.
         body: a JSON body, which is sent with POST; none for a GET.
+        accept: the media type of the answer; empty for any.
     """
 
     url: str
     target: str
     body: str = ""
+    accept: str = ""
 
     def request(self) -> bytes:
         """The request as it is sent."""
         head = f"{'POST' if self.body else 'GET'} {self.target} HTTP/1.1\r\n"
         head += f"Host: {urlsplit(self.url).netloc}\r\n"
+        if self.accept:
+            head += f"Accept: {self.accept}\r\n"
         if self.body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(self.body)}\r\n"
         return f"{head}\r\n{self.body}".encode()
@@ -142,7 +146,7 @@ def _is_whole(head: bytes, body: bytes) -> bool:
 
 
 async def _load(order: dict[str, object]) -> Window:
-    target = Target(str(order["url"]), str(order["target"]), str(order["body"]))
+    target = Target(**{f.name: str(order[f.name]) for f in fields(Target)})
     parts, loop = urlsplit(target.url), asyncio.get_running_loop()
     request, started = target.request(), time.perf_counter()
     until = started + float(str(order["seconds"]))

@@ -31,13 +31,16 @@ _context.register_udf(udf(_double, [pa.float64()], pa.float64(), "volatile", "ge
 _threads = ThreadPoolExecutor(2)
 
 
-def _run(sql: str) -> list[dict[str, Any]]:
-    return [row for batch in _context.sql(sql).collect() for row in batch.to_pylist()]
+def _run(sql: str, params: list[Any]) -> list[dict[str, Any]]:
+    values = {str(position): value for position, value in enumerate(params, 1)}
+    frame = _context.sql(sql, param_values=values)
+    return [row for batch in frame.collect() for row in batch.to_pylist()]
 
 
 async def _query(request: Request) -> JSONResponse:
     document = await request.json()
-    rows = await get_running_loop().run_in_executor(_threads, _run, document["sql"])
+    sql, params = document["sql"], document.get("params", [])
+    rows = await get_running_loop().run_in_executor(_threads, _run, sql, params)
     return JSONResponse({"rows": rows})
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _CONNECTIONS = 64
 _ROUNDS = sized(11, 2)
 _WINDOW_S = float(sized(3, 1))
-_ALONE_S = float(sized(2, 1))
+_ALONE_S = 1.0
 _RELOADS_PER_S = 10
 _TOKEN = "the-admin-token-of-the-benchmark"
 _RESTARTS = sized(5, 1)
@@ -48,6 +49,8 @@ _PLUGINS = 100
 _STARTS_S = 30.0
 
 _BODY = json.dumps({"sql": "SELECT geo.double(1.5)"})
+_WITH_PARAMETER = json.dumps({"sql": "SELECT geo.double($1)", "params": [1.5]})
+_ARROW = "application/vnd.apache.arrow.stream"
 _DATASETTE_PLUGIN = """\
 from datasette import hookimpl
 
@@ -117,13 +120,29 @@ def _under_load(load: Load, ours: Target, peers: dict[str, Target]) -> Iterator[
 
 def _alone(load: Load, ours: Target, plain: Target) -> Iterator[Figure]:
     """Yield what one query takes that no other query runs beside."""
-    times: tuple[list[float], list[float]] = ([], [])
+    targets = {
+        "ours": ours,
+        "plain": plain,
+        "ours, a parameter": replace(ours, body=_WITH_PARAMETER),
+        "plain, a parameter": replace(plain, body=_WITH_PARAMETER),
+        "ours, Arrow": replace(ours, accept=_ARROW),
+    }
+    times: dict[str, list[float]] = {name: [] for name in targets}
+    failures = 0
     for _ in range(_ROUNDS):
-        for target, medians in zip((ours, plain), times, strict=True):
+        for name, target in targets.items():
             window = load.window(target, connections=1, seconds=_ALONE_S)
-            medians.append(statistics.median(window.times_ms))
-    yield from_repeats("service: one client, a query", times[0], "ms")
-    yield from_repeats("service: one client, a query / plain", ratios(*times), "x")
+            times[name].append(statistics.median(window.times_ms))
+            failures += window.failures
+    yield from_repeats("service: one client, a query", times["ours"], "ms")
+    for name, left, right in (
+        ("a query / plain", "ours", "plain"),
+        ("a query with a parameter / plain", "ours, a parameter", "plain, a parameter"),
+        ("a query as Arrow / as JSON", "ours, Arrow", "ours"),
+    ):
+        shares = ratios(times[left], times[right])
+        yield from_repeats(f"service: one client, {name}", shares, "x")
+    yield Figure("service: queries of one client failed", failures, "", 0.0)
 
 
 @contextmanager
