@@ -411,6 +411,9 @@ def test_a_kept_plan_answers_as_one_made_now(host, sql, many):
         ("SELECT count($1), sum(x * $1) FROM t WHERE x > $2 OR $3", [[2, 1, False]], True),
         ("SELECT x FROM t WHERE x > $1 ORDER BY x LIMIT 1", [[0], [1], [2], [3]], True),
         ("SELECT x FROM t WHERE y > $1 AND NOT y IS NULL", [[0], [1], [3]], True),
+        ("SELECT $a, $A, $ä FROM t WHERE x > $a", [{"a": 1, "A": 2, "ä": "x"}], True),
+        ("SELECT x FROM t WHERE $1 = 'x'", [["x"], ["y" * 256]], True),
+        ("SELECT x FROM t WHERE $1 <> 'x'", [["x" * 257], ["ü" * 200]], False),
         ("SELECT x FROM t WHERE x > $1", [[1.5], [2.5]], False),  # a cast of a column
         ("SELECT x FROM t WHERE 10 / $1 > 1 AND $1 <> 0", [[1], [0], [20]], False),
         ("SELECT x FROM t WHERE $1 AND x::text::int > 0", [[True], [False]], False),

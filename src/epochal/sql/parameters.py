@@ -92,6 +92,7 @@ _NODES: Final = frozenset(
     {"Projection", "Filter", "Aggregate", "Sort", "TableScan", "EmptyRelation", "SubqueryAlias"}
 )
 _TOTAL: Final = frozenset({"Column", "Literal", "Alias", "IsNull", "IsNotNull", "Not"})
+_MAX_SHORT: Final = 256  # bytes; a column of them is 2 MB
 _OPERATORS: Final = frozenset({"=", "!=", "<", "<=", ">", ">=", "AND", "OR", "+", "-", "*"})
 _AGGREGATES: Final = frozenset({"avg", "count", "max", "min", "sum"})
 
@@ -150,10 +151,23 @@ def is_simple(value: pa.Scalar) -> bool:
 
 
 def types_of(parameters: Mapping[str, pa.Scalar]) -> Hashable:
-    """The types of parameters; a null is a type of its own, since a column of it may be null."""
+    """The types of parameters, for which a plan is kept.
+
+    A null is a type of its own, since a column of it may be null, and so is a long text.
+    """
     if not parameters:
         return ()
-    return tuple((name, value.type, value.is_valid) for name, value in sorted(parameters.items()))
+    return tuple(
+        (name, value.type, value.is_valid, is_short(value))
+        for name, value in sorted(parameters.items())
+    )
+
+
+def is_short(value: pa.Scalar) -> bool:
+    """Whether a column of a value may have as many rows as a batch, 8,192."""
+    if not value.is_valid or not isinstance(value, pa.BinaryScalar):  # every text is one
+        return True
+    return bool(value.as_buffer().size <= _MAX_SHORT)
 
 
 def bind(

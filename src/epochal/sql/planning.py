@@ -34,6 +34,7 @@ from epochal.sql.filter_barrier import keep_filters
 from epochal.sql.kept_plans import KeptPlan, PlanCache, facts_of, is_fixed
 from epochal.sql.parameters import (
     ParameterFunction,
+    is_short,
     is_simple,
     takes_columns,
     types_of,
@@ -345,8 +346,9 @@ class Planner:
         """
         if not shelf.comes_again():
             return None
-        ways = (True, False) if planned.is_small and not resolved.runs_in_planning else (False,)
-        for is_column in ways:
+        are_short = all(map(is_short, execution.parameters.values()))
+        may_be_columns = are_short and planned.is_small and not resolved.runs_in_planning
+        for is_column in (True, False) if may_be_columns else (False,):
             slot, context = CallSlot(None), self._take(snapshot)
             plan = _plan_of_calls(context, resolved, execution, slot, planned.schema, is_column)
             if plan is not None:

@@ -357,7 +357,7 @@ MUTANTS = (
         where="types_of",
         at="return 1 / value",
         edit=replace("()"),
-        shape="2f4fa5",
+        shape="d0f975",
         test=KEPT + "test_a_kept_plan_answers_as_one_made_now",
     ),
     Mutant(
@@ -367,8 +367,8 @@ MUTANTS = (
         module="epochal.sql.parameters",
         where="types_of",
         at="return 1 / value",
-        edit=replace("tuple((name, value.type) for name, value in sorted(parameters.items()))"),
-        shape="2f4fa5",
+        edit=replace("tuple((n, v.type, is_short(v)) for n, v in sorted(parameters.items()))"),
+        shape="d0f975",
         test=KEPT + "test_a_kept_plan_answers_as_one_made_now",
     ),
     Mutant(
@@ -413,6 +413,17 @@ MUTANTS = (
         at="return 0 / value",
         edit=replace("True"),
         shape="8924ea",
+        test=KEPT + "test_which_plans_take_columns_of_values",
+    ),
+    Mutant(
+        "sql.a-long-value-is-no-column",
+        "SQL",
+        "a parameter of megabytes is copied for each row of a batch",
+        module="epochal.sql.parameters",
+        where="is_short",
+        at="return 1 / value",
+        edit=replace("True"),
+        shape="830615",
         test=KEPT + "test_which_plans_take_columns_of_values",
     ),
     Mutant(
