@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from tests.unit.sql.support import BATCH, numbers, write
+from tests.unit.sql.support import BATCH, HOST, numbers, write
 
 from epochal.errors import FunctionError, QueryError
 from epochal.sql import Database
@@ -578,3 +578,13 @@ def test_functions_lists_every_sql_signature(db, load):
     listed = db.functions()
     assert "p.mean(value DOUBLE) -> DOUBLE" in listed
     assert "p.squares([limit BIGINT], [start BIGINT]) -> TABLE(n BIGINT, square BIGINT)" in listed
+
+
+@pytest.mark.parametrize("argument", ["1", "n"])
+def test_a_function_that_queries_in_turn_is_told_why_it_cannot(db, load, monkeypatch, argument):
+    monkeypatch.setitem(HOST, "db", db)
+    load('@scalar\ndef f(x: int) -> int: return HOST["db"].query("SELECT 1").rows()[0][0]\n')
+    db.register("t", numbers())
+    with pytest.raises(FunctionError, match="cannot query in turn"):
+        db.query(f"SELECT p.f({argument}) FROM t").rows()
+    assert db.query("SELECT count(*) FROM t").rows() == [(BATCH,)]

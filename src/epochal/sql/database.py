@@ -249,7 +249,7 @@ class Database:
         timeout: float | None = None,
         epoch: Epoch | None = None,
     ) -> Result:
-        """Begin a query.
+        """Begin a query. A function that a query calls cannot query in turn.
 
         Args:
             sql: one SQL query. Plugin functions are called by their full names, `geo.distance(…)`.

@@ -39,6 +39,7 @@ _LONGEST: Final = 4000
 _END: Final = 500
 
 _EXHAUSTED: Final = "Resources exhausted: "
+_NESTED: Final = "Cannot start a runtime from within a runtime"
 
 _TABLES: Final = {"table_function": "a table function", "index": "an index"}
 
@@ -77,6 +78,11 @@ def query_error(
         return QueryError(
             "the query needs more memory than it may have (Database(memory=…), serve "
             f"--query-memory): {text.removeprefix(_EXHAUSTED)}"
+        )
+    if _NESTED in text:
+        return QueryError(
+            "a function that a query calls cannot query in turn: the engine's thread would wait "
+            "for itself; query beforehand, and give the function what it needs"
         )
     return QueryError(text)
 
