@@ -179,7 +179,10 @@ def test_a_save_of_the_same_bytes_makes_no_change(rt, plugins, watch, next_event
     assert rt.generation("geo").number == 0
 
 
-def test_a_file_that_is_still_written_is_not_looked_at(rt, plugins, next_event, monkeypatch):
+@pytest.mark.parametrize("notified", [{"geo.py"}, set()], ids=["notified", "scan"])
+def test_a_file_that_is_still_written_is_not_looked_at(
+    rt, plugins, next_event, monkeypatch, notified
+):
     """Also if no other name is written, of which `watchfiles` would wait for the end."""
     from epochal.watch import watcher
 
@@ -198,8 +201,9 @@ def test_a_file_that_is_still_written_is_not_looked_at(rt, plugins, next_event, 
 
     path.write_text("")
     with Watcher(rt, plugins.root, settle_s=0.001):
+        path.write_text("#")
         monkeypatch.setattr(watcher, "snapshot", written_meanwhile)
-        notifications.put({"geo.py"})
+        notifications.put(notified)
         assert isinstance(next_event(), ChangeCommitted)
         notifications.put(None)
     assert call(rt) == 1

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Stamp = tuple[tuple[str, int, int, int, int], ...]
+    Snapshot = dict[Path, Stamp]
 
 
-def snapshot(folder: Path) -> dict[Path, Stamp]:
+def snapshot(folder: Path) -> Snapshot:
     """Each plugin file and package of a folder, with its stamp."""
     return {
         path: _stamp([path] if os.path.isfile(path) else sorted(files_of(path, lambda _: None)))  # noqa: PTH113  pathlib's raises

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from epochal.runtime import Runtime
+    from epochal.watch.snapshot import Snapshot
 
     Notified = Collection[object]
 
@@ -109,7 +110,8 @@ class Watcher:
         self._choice.note_active(runtime.epoch)
         self._seen = {} if load else snapshot(self._folder)
         if load:
-            self._look()  # here, before the thread: a file that is saved meanwhile is not missed
+            # Here, before the thread: a file that is saved meanwhile is not missed.
+            self._look(snapshot(self._folder))
         self._notifications: Final[Callable[[], Iterable[Collection[object]]]] = lambda: (
             watchfiles.watch(
                 self._folder,
@@ -138,23 +140,31 @@ class Watcher:
     def _run(self) -> None:
         for is_notified in self._wake_ups():
             try:
-                if is_notified and not self._wait_until_quiet():
+                # Without a notification, too, a file that has changed may be written just now.
+                now = self._wait_until_quiet(None if is_notified else self._seen)
+                if now is None:
                     return
-                self._look()
+                self._look(now)
             except RuntimeClosedError:
                 return
             except Exception as error:  # noqa: BLE001  of one look; the next one is to come
                 self._emit_refused(self._folder, error)
 
-    def _wait_until_quiet(self) -> bool:
-        """Wait until nothing is written for the settling time; False if the watcher is closed."""
+    def _wait_until_quiet(self, before: Snapshot | None) -> Snapshot | None:
+        """Wait until nothing is written for the settling time.
+
+        Args:
+            before: a snapshot from long ago; None to wait in any case.
+
+        Returns:
+            A snapshot; None if the watcher is closed.
+        """
         longest = monotonic() + _LONGEST_S
-        before = None
         while (now := snapshot(self._folder)) != before and monotonic() < longest:
             before = now
             if self._stop.wait(self._settle_s):
-                return False
-        return True
+                return None
+        return now
 
     def _wake_ups(self) -> Iterator[bool]:
         """Wake up at a change, which is true, and every few seconds."""
@@ -178,9 +188,8 @@ class Watcher:
             else:
                 return
 
-    def _look(self) -> None:
-        now, before = snapshot(self._folder), self._seen
-        self._seen = now
+    def _look(self, now: Snapshot) -> None:
+        before, self._seen = self._seen, now
         paths = [path for path, stamp in now.items() if before.get(path) != stamp]
         gone = [path for path in before if path not in now]
         if not paths and not gone:

@@ -68,7 +68,7 @@ MUTANTS = (
         module="epochal.watch.watcher",
         where="Watcher._wait_until_quiet",
         at="while 0 / test",
-        edit=replace("before is None and (now := 0) == 0"),
+        edit=replace("before is None and (now := snapshot(self._folder)) != before"),
         shape="987a92",
         test="tests/integration/test_watch.py::test_a_file_that_is_still_written_is_not_looked_at",
     ),
