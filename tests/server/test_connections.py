@@ -3,10 +3,12 @@
 import asyncio
 import json
 import socket
+import struct
 import threading
 from http.client import HTTPResponse
 from queue import SimpleQueue
 
+import pyarrow as pa
 import pytest
 from tests.server.conftest import ADMIN
 from tests.server.test_queries import wait_until_idle
@@ -161,6 +163,25 @@ def test_pipelined_requests_do_not_hide_a_disconnect(served, monkeypatch):
         sock.sendall(request.encode() * 3)
     assert wait_until_idle(served)
     go_on.set()
+
+
+def test_a_client_that_leaves_during_a_long_answer_is_not_written_to(start_service, caplog):
+    served = start_service(limits=ServiceLimits(stop_s=5.0, answer_bytes=32 << 20))
+    served.service.database.register("t", pa.table({"x": ["x" * 1000] * 10_000}))
+    content = json.dumps({"sql": "SELECT x FROM t"})
+    head = (
+        f"POST /v1/query HTTP/1.1\r\nhost: {served.url.removeprefix('http://')}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    )
+    for _ in range(3):
+        with connect(served) as sock:
+            reset = struct.pack("ii", 1, 0)  # its end overtakes what it has not read
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            sock.sendall((head + content).encode())
+            assert sock.recv(10)
+    assert wait_until_idle(served)
+    served.stop()
+    assert "socket.send() raised exception" not in caplog.text
 
 
 def test_pipelined_requests_are_answered_in_order(served):

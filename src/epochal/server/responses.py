@@ -254,6 +254,7 @@ async def _send_body(content: bytes, send: Send) -> None:
     for start in range(0, len(content), _PART):
         part = content[start : start + _PART]
         await send({"type": "http.response.body", "body": part, "more_body": True})
+        await asyncio.sleep(0)  # the loop's next turn tells that the client is gone
 
 
 class _DisconnectWatch:
