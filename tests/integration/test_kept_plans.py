@@ -11,6 +11,7 @@ import pytest
 from epochal import Runtime
 from epochal.errors import FunctionError, QueryCancelledError, QueryError, QueryTimeoutError
 from epochal.sql import Database
+from epochal.sql.contexts import new_context
 from epochal.sql.kept_plans import facts_of
 from epochal.sql.parameters import with_calls
 
@@ -330,6 +331,15 @@ def test_each_run_of_a_physical_plan_calls_its_functions(host):
     assert answers == [[(-1,)], [(3,)]] * 40
     (kept,) = host.plans(sql)
     assert 0 < kept._runs <= 32
+
+
+def test_a_context_for_optimised_plans_has_no_functions(host):
+    assert new_context(optimises=False).udfs() == []
+    host.db.register("big", pa.table({"x": list(range(20_000))}))
+    sql = "SELECT count(x), sum(CAST(x AS DOUBLE)), avg(x), max(geo.version(x)) FROM big"
+    for _ in range(3):
+        assert host.db.query(sql).rows() == [(20_000, 199_990_000.0, 9_999.5, 1)]
+    assert [plan.is_optimised for plan in host.plans(sql)] == [True]
 
 
 def test_two_runs_at_once_have_a_physical_plan_each(host):
