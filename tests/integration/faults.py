@@ -23,6 +23,7 @@ from tests.notes import notes_of
 
 from epochal import LifecycleState, Runtime
 from epochal.errors import EpochalError, InitError, RuntimeClosedError
+from epochal.loaders import _module_registry as registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +145,9 @@ class World:
             assert generation.state is LifecycleState.ACTIVE
         for plugin in rt.epoch.generations:
             assert rt.epoch[tool][f"{plugin}.f"]() == 1
-        if not rt._queue._closings:
+        if rt._queue._closings:
+            assert not rt.epoch.generations, "it is closed, and nobody can shut its plugins down"
+        else:
             cut = within_limit(lambda: rt.reload("geo"))
             assert cut.published
             assert cut.drained, cut
@@ -153,6 +156,13 @@ class World:
         left = [g for g in rt._epochs.generations.live() if g not in serving]
         left = [g for g in left if g.state is not LifecycleState.REMOVED]
         assert not left, left
+        served = [
+            n.owner()
+            for n in list(registry._namespaces.values())
+            if n.plugin in {"geo", "units", "bad"}
+        ]
+        assert len(served) == len(set(served)), served
+        assert set(served) == serving, served
         for thread in change_threads() - self.threads:
             thread.join(FOR_EVER_S)
         running = change_threads() - self.threads

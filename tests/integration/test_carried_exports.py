@@ -165,6 +165,7 @@ def test_an_artifact_that_never_was_a_folder_carries_its_data_too():
         "_vendor/shapes/data.txt": b"x",
     }
     namespace = PythonNamespace(Artifact("geo", files, is_package=True), "geo", 0, "_vendor")
+    namespace.open()
     try:
         assert namespace.execute().DATA == b"x"
     finally:

@@ -105,12 +105,13 @@ def root_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def enter(namespace: PythonNamespace, plugin: str, tag: str) -> str:
+def enter(namespace: PythonNamespace, plugin: str, tag: str) -> None:
     """Reserve a private root name and begin to serve it.
 
-    Returns:
-        The reserved tag: the requested one, or with a suffix where another runtime of this process
-        has that.
+    Args:
+        namespace: is given the name, and its tag, before others find it.
+        plugin: begins the name.
+        tag: ends the name; with a suffix where another runtime of this process has that name.
     """
     with _lock:
         reserved, count = tag, 1
@@ -119,12 +120,12 @@ def enter(namespace: PythonNamespace, plugin: str, tag: str) -> str:
             reserved = f"{tag}_{count}"
         if not sys.meta_path or sys.meta_path[0] is not Finder:
             sys.meta_path.insert(0, Finder)
-        _namespaces[f"{plugin}__{reserved}"] = namespace
+        namespace.tag, namespace.root_name = reserved, f"{plugin}__{reserved}"
+        _namespaces[namespace.root_name] = namespace
         add_space(namespace)
     for name, call in AFTER_IMPORT.items():
         if (module := sys.modules.get(name)) is not None:
             call(module)
-    return reserved
 
 
 def leave(root_name: str, files: Iterable[str]) -> None:

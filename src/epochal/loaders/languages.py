@@ -60,10 +60,13 @@ def open_replica(
 ) -> PythonNamespace:
     """A namespace for the generation of another process, whose modules run when imported."""
     if artifact.language == "wasm":
-        from epochal.loaders.wasm.namespace import open_wasm_replica
+        from epochal.loaders.wasm.namespace import make_wasm_replica
 
-        return open_wasm_replica(artifact, number, public)
-    return PythonNamespace(artifact, plugin, number, vendored, public=public)
+        replica: PythonNamespace = make_wasm_replica(artifact, number, public)
+    else:
+        replica = PythonNamespace(artifact, plugin, number, vendored, public=public)
+    replica.open()
+    return replica
 
 
 def _load_wasm(

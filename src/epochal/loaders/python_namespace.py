@@ -120,9 +120,7 @@ class PythonNamespace:
         self._public_names: Final[dict[str, str]] = {}  # by private name, like `modules`
         self._name_ids: Final[set[int]] = set()  # of the public names, which are held above
         self._globals_ids: Final[set[int]] = set()  # of the dictionaries of `modules`
-        tag = registry.enter(self, plugin, f"g{generation}_{artifact.digest[:8]}")
-        self.tag: Final = tag
-        self.root_name: Final = f"{plugin}__{tag}"
+        self.tag = self.root_name = ""
         self.artifact: Final = artifact
         self.sources: Mapping[str, bytes] = artifact.files if has_own_files else {}
         self._is_package: Final = has_own_files and artifact.is_package
@@ -148,6 +146,10 @@ class PythonNamespace:
         self.builtins["__import__"] = partial(
             resolve_import, self._private_name, self._proxy_for, self._notice_import
         )
+
+    def open(self) -> None:
+        """Serve its modules by their names from now on."""
+        registry.enter(self, self.plugin, f"g{self.number}_{self.artifact.digest[:8]}")
 
     def _private_name(self, name: str) -> str | None:
         names = self._names

@@ -470,6 +470,47 @@ MUTANTS = (
         test=ORIGINS + "test_the_worker_of_the_hosts_executor_is_the_hosts",
     ),
     Mutant(
+        "E5.failed-close-is-repeated",
+        "E5",
+        "a close that failed counts as one: nobody can shut the plugins down",
+        module="epochal._core.change.executor",
+        where="Executor.commits",
+        at="return 0",
+        edit=replace("return self._runner.commits"),
+        shape="40b986",
+        test=BUGS
+        + "test_no_memory_within_a_change.py"
+        + "::test_a_runtime_whose_close_failed_is_open_and_can_be_closed",
+    ),
+    Mutant(
+        "E5.names-are-reserved-for-somebody",
+        "E5",
+        "names are reserved before the generation has its namespace",
+        module="epochal._core.generation.generation",
+        where="Generation.prepare",
+        at="assign 1",
+        edit=replace("made = $value\nmade.open()\nself._namespace = made"),
+        shape="971f60",
+        test=BUGS
+        + "test_no_memory_within_a_change.py"
+        + "::test_an_error_as_a_name_is_reserved_gives_the_name_back",
+    ),
+    Mutant(
+        "E4.no-comprehension-names-a-lease",
+        "E4",
+        "exports are carried in a comprehension, whose function keeps the lease in an error",
+        module="epochal._core.generation.generation",
+        where="Generation.carry_again",
+        at="for 0",
+        edit=replace(
+            "carried = {k: carry(e.target, lease) for k, e in $iter if not e.kind.opens}"
+        ),
+        shape="d2ff68",
+        test=BUGS
+        + "test_no_memory_within_a_change.py"
+        + "::test_an_error_as_exports_are_carried_holds_no_lease",
+    ),
+    Mutant(
         "ownership.native-threads",
         "ownership",
         "a native thread cannot start a thread: gRPC sends its calls without their credentials",

@@ -18,18 +18,23 @@ class Namespace:
         return f"spec of {name}"
 
 
+def entered(tag):
+    namespace = Namespace()
+    registry.enter(namespace, "geo_registry", tag)
+    return namespace
+
+
 def test_a_tag_that_is_taken_gets_a_suffix():
-    tags = [registry.enter(Namespace(), "geo_registry", "g0_ab") for _ in range(3)]
+    namespaces = [entered("g0_ab") for _ in range(3)]
     try:
-        assert tags == ["g0_ab", "g0_ab_2", "g0_ab_3"]
+        assert [each.tag for each in namespaces] == ["g0_ab", "g0_ab_2", "g0_ab_3"]
     finally:
-        for tag in tags:
-            registry.leave(f"geo_registry__{tag}", ())
+        for namespace in namespaces:
+            registry.leave(namespace.root_name, ())
 
 
 def test_the_finder_serves_names_below_a_registered_root_alone():
-    tag = registry.enter(Namespace(), "geo_registry", "g1_ab")
-    root = f"geo_registry__{tag}"
+    root = entered("g1_ab").root_name
     try:
         assert registry.Finder in sys.meta_path
         assert registry.Finder.find_spec(f"{root}.sub") == f"spec of {root}.sub"
@@ -41,8 +46,7 @@ def test_the_finder_serves_names_below_a_registered_root_alone():
 
 
 def test_leaving_removes_modules_sources_and_loggers():
-    tag = registry.enter(Namespace(), "geo_registry", "g2_ab")
-    root = f"geo_registry__{tag}"
+    root = entered("g2_ab").root_name
     for name in (root, f"{root}.sub"):
         sys.modules[name] = types.ModuleType(name)
         logging.getLogger(name)

@@ -184,8 +184,9 @@ class Executor:
 
     @property
     def commits(self) -> bool:
-        """Whether it is too late to give it up."""
-        return self._runner.commits
+        """Whether it is too late to give it up, and it has not failed all the same."""
+        is_refused = self.answer.done() and not self._change.staging.is_published
+        return self._runner.commits and not is_refused
 
     @property
     def published(self) -> int | None:

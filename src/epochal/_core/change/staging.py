@@ -199,8 +199,8 @@ class Staging:
         self.generations.append(generation)
         # Before the first epoch there are no operations that compiling could hold up.
         loader = self._epochs.loaders[candidate.artifact.language]
-        open_namespace = partial(loader, in_subprocess=self.old.number > 0)
-        generation.prepare(open_namespace, self._required(generation))
+        make_namespace = partial(loader, in_subprocess=self.old.number > 0)
+        generation.prepare(make_namespace, self._required(generation))
         old = self.old.generations.get(candidate.plugin)
         if old is not None:
             generation.watch_entries(old)

@@ -98,6 +98,9 @@ class Namespace(Protocol):
         """The modules loaded so far, by private name."""
         ...
 
+    def open(self) -> None:
+        """Enter the process-wide tables: serve the modules by their names from now on."""
+
     def execute(self) -> ModuleType:
         """Run the root module's code; raises what the code raises."""
         ...
@@ -366,18 +369,20 @@ class Generation:
 
     def prepare(
         self,
-        open_namespace: Callable[[Candidate, int], Namespace],
+        make_namespace: Callable[[Candidate, int], Namespace],
         required: Mapping[str, LeasedGeneration],
     ) -> None:
         """Make the namespace and the context. Runs no plugin code.
 
         Args:
-            open_namespace: the loader.
+            make_namespace: the loader.
             required: the linked generation of each plugin that this one requires.
         """
         manifest, grants = self.candidate.manifest, self.candidate.grants
-        self._namespace = open_namespace(self.candidate, self.number)
+        # Ours before others find it: what fails from here on is closed with this generation.
+        self._namespace = make_namespace(self.candidate, self.number)
         self._namespace.owner = weakref.ref(self)
+        self._namespace.open()
         give_way()
         self._context = PluginContext(
             self.plugin,
@@ -452,15 +457,17 @@ class Generation:
         self._lease = weakref.ref(lease)
         if self._context is not None:
             self._context.registrations.lease = self._lease
-        carried = {
-            key: carry(export.target, lease)
-            for key, export in self.exports.items()
-            if not export.kind.opens
-        }
+        carried: dict[ExportKey, Any] = {}
+        # A loop: on CPython 3.11 an error within a comprehension that names the lease keeps it, by
+        # the function that a comprehension is, and the drain of what failed would wait for that.
+        for key, export in self.exports.items():
+            if not export.kind.opens:
+                carried[key] = carry(export.target, lease)
+        exports = self.exports
         self._carried = {
-            id(export.target): weakref.ref(carried[key])
-            for key, export in self.exports.items()
-            if type(carried.get(key)) is FunctionType
+            id(exports[key].target): weakref.ref(one)
+            for key, one in carried.items()
+            if type(one) is FunctionType
         }
         self._class_carriers = tuple(
             weakref.ref(one) for one in carried.values() if type(one) is LeasedCallable

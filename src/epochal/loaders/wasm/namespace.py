@@ -76,7 +76,7 @@ class WasmNamespace(PythonNamespace):
         self._guest.close()
 
 
-def open_wasm_replica(artifact: Artifact, number: int, public: str) -> WasmNamespace:
+def make_wasm_replica(artifact: Artifact, number: int, public: str) -> WasmNamespace:
     """A namespace for the generation of another process; its limits are the defaults."""
     candidate = Candidate(artifact, read_manifest(artifact), NO_CONFIG, frozenset())
     return WasmNamespace(candidate, number, None, public)

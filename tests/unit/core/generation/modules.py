@@ -56,6 +56,9 @@ class SourceNamespace(HandMadeNamespace):
         super().__init__()
         self.root_name, self._source, self._given = root_name, source, given
 
+    def open(self):
+        pass
+
     def execute(self):
         module = self.modules[self.root_name] = ModuleType(self.root_name)
         vars(module).update(self._given)
