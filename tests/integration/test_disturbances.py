@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.sizes import sized
 
 ROOT = Path(__file__).parents[2]
-RUNS = sized(24, 120, 1000)
+RUNS = sized(24, 80, 1000)
 
 
 def in_a_process(*args, folder=None):

@@ -22,7 +22,7 @@ from epochal.errors import NoThreadError
 from epochal.loaders._module_registry import leave
 
 SEED = 20_261_129
-SAMPLE = sized(6, 200)
+SAMPLE = sized(6, 100)
 
 every_bytecode = pytest.mark.skipif(
     sys.version_info >= (3, 13), reason="CPython 3.13 tells a tracer of few of a thread's bytecodes"

@@ -81,11 +81,11 @@ def test_workers_that_are_killed_answer_with_the_epoch_that_was_asked(tmp_path, 
     with Runtime(share=tmp_path / "share") as rt:
         rt.load(write(tmp_path, 0))
         kills = 0
-        for n in range(sized(3, 100)):
+        for n in range(sized(3, 20, 100)):
             if n:
                 rt.reload("geo", write(tmp_path, n))
             function = rt.epoch.remote[scalar]["geo.f"]
-            numbers = list(range(sized(10, 2000)))
+            numbers = list(range(sized(10, 200, 2000)))
             answer = None
             for _ in range(10):
                 worker.begin(function, numbers)

@@ -59,7 +59,7 @@ def test_queries_in_parts_run_one_epoch_each_while_plugins_change_and_workers_di
     assert found["nowhere"]
 
 
-@pytest.mark.parametrize(("attack", "count"), [("kills", sized(25, 25, 100)), ("changes", 50)])
+@pytest.mark.parametrize(("attack", "count"), [("kills", sized(8, 8, 100)), ("changes", 50)])
 def test_no_row_is_wrong_after_attacks(tmp_path, attack, count):
     program = Path(__file__).with_name("ray_attacks.py")
     with in_a_network(f'"{program}" "{tmp_path}" {attack} {count} 1') as ran:

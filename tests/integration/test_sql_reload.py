@@ -429,7 +429,7 @@ class latest:
 def shutdown(): GONE.append(True)
 """
 
-RELOADS = sized(16, 60)
+RELOADS = sized(16, 30, 60)
 QUESTIONS = (
     "SELECT DISTINCT a.version(n), b.version(n), a.versions(n), b.versions(n) FROM small",
     "SELECT DISTINCT a.versions(n), b.versions(n) FROM t",

@@ -53,7 +53,7 @@ PROFILE = (
     # Failures are reported unshrunk: each step of shrinking would wait for the same time-out.
     else settings(
         _COMMON,
-        max_examples=sized(5, 60),
+        max_examples=sized(5, 15),
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -23,7 +23,7 @@ SLOW = set() if IS_LONG else {"sympy", "sqlglot"}
     ids=lambda case: case.distribution,
 )
 def test_a_distribution_is_reloaded_under_calls_and_reclaimed(case, tmp_path):
-    outcome = carry_out(case, tmp_path, reloads=sized(3, RELOADS))
+    outcome = carry_out(case, tmp_path, reloads=sized(3, 6, RELOADS))
     assert outcome.faults == []
     assert outcome.calls >= 2 * outcome.reloads
     if case.kept_by:

@@ -9,7 +9,7 @@ from tests.soak.world import artifact, tool
 
 from epochal._core.change.retirement import RetiringGeneration
 
-QUICK = Goal(operations=sized(20_000, 700_000), reloads=sized(12, 170), limit_s=500.0)
+QUICK = Goal(operations=sized(20_000, 200_000, 700_000), reloads=sized(12, 60, 170), limit_s=500.0)
 SHORT = Goal(operations=500, reloads=8, limit_s=50.0)
 
 

@@ -502,9 +502,7 @@ MUTANTS = (
         module="epochal._core.generation.generation",
         where="Generation.carry_again",
         at="for 0",
-        edit=replace(
-            "carried = {k: carry(e.target, lease) for k, e in $iter if not e.kind.opens}"
-        ),
+        edit=replace("carried = {k: carry(e.target, lease) for k, e in $iter if not e.kind.opens}"),
         shape="d2ff68",
         test=BUGS
         + "test_no_memory_within_a_change.py"
