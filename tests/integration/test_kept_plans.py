@@ -652,3 +652,23 @@ def test_calls_that_hang_hold_up_no_other_query_of_an_event_loop(host):
 
     assert asyncio.run(main()) == [(19_999,)]
     db.close()
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, float("nan"), -1.0])
+@pytest.mark.parametrize("sql", ["SELECT geo.version(x) FROM t", "SELECT max(x) FROM t a, t b"])
+def test_a_time_limit_may_be_any_number(host, sql, seconds):
+    sql = sql.replace("max(x)", "max(a.x)")
+    for read in (_read, lambda *args: asyncio.run(_read_in_loop(*args))):
+        if seconds > 0.0:
+            assert read(host.db, sql, seconds)
+        else:
+            with pytest.raises(QueryTimeoutError):
+                read(host.db, sql, seconds)
+
+
+def _read(db, sql, seconds):
+    return db.query(sql, timeout=seconds).rows()
+
+
+async def _read_in_loop(db, sql, seconds):
+    return await (await db.aquery(sql, timeout=seconds)).arows()

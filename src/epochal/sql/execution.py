@@ -43,6 +43,7 @@ import re
 import weakref
 from contextlib import contextmanager, suppress
 from enum import Enum
+from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -229,8 +230,10 @@ class Execution:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until the deadline, at least 0; None for no limit."""
-        return None if self.deadline is None else max(0.0, self.deadline - monotonic())
+        """Seconds until the deadline, as many as a thread may wait; None for no limit."""
+        if self.deadline is None:
+            return None
+        return min(max(0.0, self.deadline - monotonic()), TIMEOUT_MAX)
 
     def check(self) -> None:
         """Raise the error for a caller that wants more of an ended query; ends a late one first.
@@ -403,7 +406,7 @@ class Execution:
                 cleanup.schedule(self.sql, self._cleanups.pop(0))
 
     def _expire(self) -> None:
-        if self.deadline is not None and monotonic() >= self.deadline:
+        if self.deadline is not None and not monotonic() < self.deadline:  # also of NaN
             self.stop(EndReason.EXPIRED)
 
     def _record_error(self, function: Callee, error: BaseException) -> int:

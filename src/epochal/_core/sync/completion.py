@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def wait_any(completions: Iterable[Completion[Any]], timeout: float | None = Non
 
     Args:
         completions: at least one.
-        timeout: seconds; None for no limit.
+        timeout: seconds, any number of them; None for no limit.
 
     Returns:
         False if the time ran out.
@@ -132,6 +133,8 @@ def wait_any(completions: Iterable[Completion[Any]], timeout: float | None = Non
     come: SimpleQueue[object] = SimpleQueue()
     for completion in completions:
         completion.add_done_callback(come.put)
+    if timeout is not None:  # the system takes neither less nor more
+        timeout = min(max(0.0, timeout), TIMEOUT_MAX)
     try:
         come.get(timeout=timeout)
     except Empty:

@@ -132,3 +132,12 @@ def test_a_signals_exception_reaches_the_waiter_as_itself():
     assert not completion.done()
     completion.set_result(1)
     assert completion.result() == 1
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, float("nan"), -1.0, 0.0])
+def test_a_limit_may_be_any_number(seconds):
+    completion = Completion()
+    if not seconds > 0.0:
+        assert not completion.wait(seconds)
+    threading.Thread(target=completion.set_result, args=(1,)).start()
+    assert completion.wait(seconds) or (completion.wait() and completion.wait(seconds))
