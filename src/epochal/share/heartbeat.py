@@ -8,9 +8,10 @@ early builds it again in some milliseconds, so nothing but the share's collectio
 One file for each process has all its leases, so a renewal is one small write, however many there
 are. Clocks of the machines may differ by as much as a lease lasts, at most.
 
-Threads: ``_lock`` guards the leases and is not held while the share is written. One thread renews,
-from the first lease to `close`; `add` and `remove` write at once, on their caller's thread.
-``_writing`` lets one write at a time through, in order, so that no older content is written last.
+Threads: ``_lock`` guards the leases and is not held while the share is written; one that its holder
+dropped leaves in one step, without it. One thread renews, from the first lease to `close`; `add`
+and `remove` write at once, on their caller's thread. ``_writing`` lets one write at a time through,
+in order, so that no older content is written last.
 A forked child has none of these threads, and another name: it starts afresh, with the leases that
 it inherited.
 """
@@ -24,6 +25,7 @@ import socket
 import sys
 import threading
 import uuid
+import weakref
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -31,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from epochal._core.generation.operation import Operation
 from epochal._core.sync.forks import in_forked_child
 from epochal._core.sync.threads import start_thread
-from epochal._core.sync.weak_registry import WeakRegistry
+from epochal._core.sync.weak_registry import WeakRegistry, once_gone
 from epochal.errors import ShareError
 
 if TYPE_CHECKING:
@@ -223,6 +225,11 @@ class LeaseBook:
         with suppress(ShareError):
             self._presence.write()
 
+    def forget(self, key: object) -> None:
+        """End a lease that its holder dropped; the next renewal says so."""
+        # A weak reference's callback, on any thread: one step of the dictionary, without the lock.
+        self._leases.pop(key, None)
+
     def close(self) -> None:
         """End all of them. Idempotent."""
         self._presence.close()
@@ -279,7 +286,9 @@ class ClusterLease(Operation):
     """An operation whose epoch other processes keep, too; made by `Runtime.lease`.
 
     It is in the share from the beginning of its `with` block to its end, and expires when its
-    process dies. Otherwise it is an operation like any other.
+    process dies; one that is dropped without an end (a cancelled `async with` that waited for a
+    slow share) is out of the share with the next renewal. Otherwise it is an operation like any
+    other.
     """
 
     __slots__ = ("_book", "_key")
@@ -289,7 +298,7 @@ class ClusterLease(Operation):
     ) -> None:
         super().__init__(epoch, label, ambient)
         self._book: Final = book
-        self._key: Final = object()  # not itself: the book would hold the epoch
+        self._key: weakref.ref[ClusterLease] | None = None  # itself, without holding the epoch
 
     def __enter__(self) -> ClusterLease:
         self._add()
@@ -306,6 +315,7 @@ class ClusterLease(Operation):
 
     def _add(self) -> None:
         self._book.share.ensure(self.epoch)
+        self._key = weakref.ref(self, once_gone(self._book.forget))
         self._book.add(self._key, self.id, self.label)
 
     def end(self) -> None:

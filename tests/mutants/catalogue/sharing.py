@@ -62,6 +62,17 @@ MUTANTS = (
         test=SHARE + "test_a_forked_child_has_leases_of_its_own",
     ),
     Mutant(
+        "share.dropped-leases-end",
+        "the share",
+        "a lease whose beginning was cancelled is renewed for ever",
+        module="epochal.share.heartbeat",
+        where="LeaseBook.forget",
+        at="expr 1",
+        edit=delete(),
+        shape="4aa607",
+        test=SHARE + "test_a_lease_without_an_end_goes_with_its_holder",
+    ),
+    Mutant(
         "share.prepared-first",
         "the share",
         "a change that was told to prepare its epoch is published without",

@@ -325,6 +325,34 @@ def test_the_lease_of_a_process_that_died_expires(url, plugins, clock):
             assert rt.cluster.leases() == ()
 
 
+@pytest.mark.parametrize("how", ["dropped", "cancelled"])
+def test_a_lease_without_an_end_goes_with_its_holder(faulty, faults, plugins, how):
+    import asyncio
+
+    async def cancelled(rt):
+        begin = asyncio.create_task(rt.lease("nightly").__aenter__())
+        async with asyncio.timeout(60):
+            while ("write", "leases") not in faults.log:
+                await asyncio.sleep(0.001)
+        begin.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await begin
+        faults.hang.set()
+
+    with Runtime(share=faulty) as rt:
+        rt.load(plugins.write("geo", V1))
+        book = rt._publication.book
+        if how == "dropped":
+            rt.lease("nightly").__enter__()
+        else:
+            del faults.log[:]
+            faults.slow()
+            asyncio.run(cancelled(rt))  # ends after its threads
+        assert [label for _, label, _ in book._leases.values()] == ["current epoch"]
+        book._presence.write()  # as the next renewal
+        assert [lease.label for lease in rt.cluster.leases()] == ["current epoch"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_forked_child_has_leases_of_its_own(tmp_path, plugins):
