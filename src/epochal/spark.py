@@ -23,12 +23,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+import pyarrow as pa
+
 from epochal.errors import HostError
 from epochal.sql.remote_functions import RemoteAggregate, RemoteScalar, remote_functions
 
 try:
     from pyspark.sql.functions import udf
-    from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+    from pyspark.sql.pandas.functions import arrow_udf
     from pyspark.sql.pandas.types import from_arrow_type
 except ImportError as error:
     raise ImportError(
@@ -89,17 +91,19 @@ def _made(function: RemoteScalar | RemoteAggregate) -> Any:
         raise HostError(f"Spark has no type for the results of {here.usage}: {error}") from error
     if not here.parameters.kinds:
         return udf(_value(function), kind)  # Spark passes Arrow columns of parameters alone
+    is_scalar = isinstance(function, RemoteScalar)
+    call: Any = _columns(function) if is_scalar else _value(function)
+    # Spark reads from these which of the two it is.
+    call.__annotations__ = {"columns": pa.Array, "return": pa.Array if is_scalar else object}
     make: Any = arrow_udf  # its overloads miss this use
-    if isinstance(function, RemoteScalar):
-        return make(_columns(function), kind, ArrowUDFType.SCALAR)
-    return make(_value(function), kind, ArrowUDFType.GROUPED_AGG)
+    return make(call, kind)
 
 
 # Spark sends a function that was made in another as its code, so nothing of this module's is
 # imported by its workers but what the function has.
 
 
-def _columns(function: RemoteScalar) -> Callable[..., Any]:
+def _columns(function: RemoteScalar | RemoteAggregate) -> Callable[..., Any]:
     def call(*columns: Any) -> Any:
         return function(*columns)
 
