@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -98,20 +99,19 @@ def query(
         merged = None if merge is None else MergedQuery(merge, index_of(lease.epoch))
         sql = merged.part if merged is not None else str(part)
         share = rt.cluster.share.url
-        waiting = {
-            _run_part.remote(share, lease.id, sql, os.fspath(file)): n
-            for n, file in enumerate(files)
-        }
+        left = iter(enumerate(files))
+        waiting: dict[Any, int] = {}
         tables: dict[int, pa.Table] = {}
-        try:
-            while waiting:
-                [ready], _ = ray.wait(list(waiting), num_returns=1)
-                tables[waiting.pop(ready)] = _got(ready)
-                if progress is not None:
-                    progress(len(tables), len(files))
-        finally:
-            for left in waiting:  # after an error, or Ctrl-C
-                ray.cancel(left)
+        ahead = _ahead()
+        while len(tables) < len(files):
+            for n, file in islice(left, max(0, ahead - len(waiting))):
+                waiting[_run_part.remote(share, lease.id, sql, os.fspath(file))] = n
+            [ready], _ = ray.wait(list(waiting), num_returns=1)
+            tables[waiting.pop(ready)] = _got(ready)
+            if progress is not None:
+                progress(len(tables), len(files))
+            if len(tables) % ahead == 0:
+                ahead = _ahead()  # of a cluster that grows
         table = pa.concat_tables(tables[n] for n in sorted(tables))
         if merged is not None:
             whole = _over(table, merged.whole(table.schema), rt, lease.epoch)
@@ -120,6 +120,17 @@ def query(
             table = _over(table, final, rt, lease.epoch)
         provenance = {p: (g.version, g.digest) for p, g in lease.generations.items()}
         return PartsResult(table, lease.id, len(files), provenance)
+
+
+def _ahead() -> int:
+    """How many parts Ray is given at a time, so that none of its processors waits for more.
+
+    The others are begun as these are done: after an error or Ctrl-C, none of them runs. Those that
+    run are left to end, since `ray.cancel` of a part that ends or dies at that moment aborts this
+    process in Ray 2.60: "Tried to complete task that was not pending". See a sibling,
+    https://github.com/ray-project/ray/pull/54798.
+    """
+    return 4 * max(1, int(ray.cluster_resources().get("CPU", 1.0)))
 
 
 def _over(parts: pa.Table, sql: str, rt: Runtime, epoch: Epoch) -> pa.Table:

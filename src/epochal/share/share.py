@@ -21,6 +21,7 @@ import re
 import time
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -28,12 +29,11 @@ from epochal._core.plugin.blobs import artifact_of, blobs_of, listed
 from epochal._core.plugin.candidate import Candidate
 from epochal._core.plugin.document import read_document
 from epochal._core.plugin.manifest import read_manifest
-from epochal.errors import DocumentError, ShareError
+from epochal.errors import DocumentError, HostError, ShareError
 from epochal.share.files import ShareFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
-    from os import PathLike
 
     from epochal._core.generation.epoch import Epoch
     from epochal._core.plugin.artifact import Artifact
@@ -65,7 +65,7 @@ class Share:
         clock: returns seconds since 1970.
 
     Raises:
-        HostError: fsspec is not installed, or does not know the address.
+        HostError: fsspec is not installed, or does not know the address; or it is empty.
 
     Attributes:
         files: the files.
@@ -78,6 +78,11 @@ class Share:
         timeout: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not isinstance(url, (str, PathLike)) or not str(url).strip():
+            raise HostError(
+                f"the address of a share is a folder, or one that fsspec knows, such as "
+                f"'s3://bucket/epochs', not {url!r}"
+            )
         self.files: Final = ShareFiles(str(url), timeout)
         self.clock: Final = clock
         # What was read and still lives, by digest, name and root: a change of one plugin has a

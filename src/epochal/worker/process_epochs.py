@@ -212,7 +212,8 @@ class ProcessEpochs:
         stage, epoch = self._stage(key)
         try:
             with self._lock:
-                self._built[key] = _Built(stage, self.share.clock(), monotonic())
+                if not self._closed:  # else `close` has released the stage, or is about to
+                    self._built[key] = _Built(stage, self.share.clock(), monotonic())
                 self._errors.pop(key.epoch, None)
                 del self._builds[key]
         except BaseException:  # Ctrl-C; `get` passes over what was released

@@ -489,9 +489,18 @@ def test_a_folder_that_is_closed(tmp_path):
         Share(tmp_path / "share").files.write("blobs/x", b"")
 
 
-def test_an_address_that_is_none():
-    with pytest.raises(HostError, match="cannot be reached"):
-        Share("nosuchscheme://x")
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("nosuchscheme://x", "cannot be reached"),
+        ("", "is a folder, or one that fsspec knows.*not ''"),
+        (" ", "not ' '"),
+        (7, "not 7"),
+    ],
+)
+def test_an_address_that_is_none(address, message):
+    with pytest.raises(HostError, match=message):
+        Runtime(share=address)
 
 
 def test_a_runtime_without_a_share_says_so(rt):

@@ -430,6 +430,26 @@ def test_there_is_one_for_each_process_and_share(url, host):
     epochs(url).close()
 
 
+def test_an_epoch_that_is_built_while_its_process_closes_is_not_kept(
+    url, host, plugins, monkeypatch
+):
+    def close_then(key):
+        made = stage(key)
+        worker.close(0.0)
+        return made
+
+    host.load(plugins.write("geo", V1))
+    worker = ProcessEpochs(Share(url))
+    stage = worker._stage
+    monkeypatch.setattr(ProcessEpochs, "_stage", lambda _, key: close_then(key))
+    epoch = worker.get(host.epoch.id)
+    assert worker.held == ()
+    generation = epoch.generation("geo")
+    assert epoch[tool]["geo.f"]() == 1
+    del epoch
+    until(lambda: generation.state is LifecycleState.REMOVED)
+
+
 def test_closing_shuts_everything_down(url, host, plugins):
     host.load(plugins.write("geo", V1))
     worker = ProcessEpochs(Share(url))
