@@ -113,12 +113,23 @@ class EpochalError(Exception):
         super().__init__(*args)
         self.add_note(f"[{self.code}] `epochal explain {self.code}` has the cause and the remedy")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # With its facts, to the process that asked: `__init__` makes the message of them, and is
+        # not called again.
+        return _unpickled, (type(self), self.args), self.__dict__
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         # A subclass in another module keeps the code of its base, which clients know.
         if cls.__module__ == __name__ and "code" not in vars(cls):
             words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__.removesuffix("Error"))
             cls.code = words.lower()
+
+
+def _unpickled(cls: type[EpochalError], args: tuple[object, ...]) -> EpochalError:
+    error = cls.__new__(cls)
+    error.args = args
+    return error
 
 
 # --- yours -------------------------------------------------------------------------------------
@@ -533,21 +544,7 @@ class EpochUnavailableError(EpochalError):
         self.worker = worker
         self.plugin = plugin
         self.distributions = tuple(distributions)
-        self._reason = reason
         super().__init__(f"epoch {epoch[:12]} cannot be had on worker {worker}: {reason}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # It crosses to the process that asked; an error is otherwise pickled by its message alone.
-        facts = (self._reason, self.epoch, self.worker, self.plugin, self.distributions)
-        return _unavailable, facts
-
-
-def _unavailable(
-    reason: str, epoch: str, worker: str, plugin: str | None, distributions: Sequence[str]
-) -> EpochUnavailableError:
-    return EpochUnavailableError(
-        reason, epoch=epoch, worker=worker, plugin=plugin, distributions=distributions
-    )
 
 
 class DocumentError(EpochalError):

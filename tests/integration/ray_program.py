@@ -19,7 +19,7 @@ import ray
 
 from epochal import Runtime
 from epochal.artifact import Artifact
-from epochal.errors import EpochUnavailableError
+from epochal.errors import EpochUnavailableError, FunctionError
 from epochal.kinds import scalar
 from epochal.ray import prepare, query
 
@@ -45,6 +45,8 @@ class mean:
 def version(x: int) -> int: return {n}
 @scalar
 def f(x: int) -> int: return x + {n}
+@scalar
+def fails(x: int) -> int: raise ValueError("not this row")
 """
 PART = "SELECT geo.version(n) AS v, sum(geo.f(n)) AS s, count(*) AS c FROM data GROUP BY 1"
 FINAL = "SELECT v, sum(s), sum(c) FROM parts GROUP BY 1"
@@ -150,6 +152,10 @@ if os.getpid() != {os.getpid()}:
         said = [hold for hold in rt.cluster.holds() if "not in this worker" in hold.error]
         found["replaced_said"] = [int(h.worker.rpartition(":")[2]) for h in said]
         found["replaced_ended"] = [not is_alive(p) for p in found["replaced_said"]]
+        try:
+            query(rt, part="SELECT geo.fails(n) FROM data", files=files)
+        except FunctionError as error:
+            found["failed"] = error.function == "geo.fails" and "not this row" in str(error)
         rt.reload("geo", plugin(1003, here))
         try:
             query(rt, part=PART, final=FINAL, files=files)

@@ -56,6 +56,7 @@ def test_queries_in_parts_run_one_epoch_each_while_plugins_change_and_workers_di
     assert found["merged"]
     assert found["replaced"]
     assert found["replaced_ended"] == [True]
+    assert found["failed"]
     assert found["nowhere"]
 
 
