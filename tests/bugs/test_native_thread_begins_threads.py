@@ -61,6 +61,7 @@ def test_a_native_thread_imports_a_plugins_module(rt, plugins):
 
 
 def test_a_native_threads_call_waits_for_a_pause(rt, plugins):
+    PAUSED.clear(), GO_ON.clear()  # the test may run again in this process
     rt.load(save(plugins, 1))
     save(plugins, 2)
     change = threading.Thread(target=rt.reload, args=("geo",))
