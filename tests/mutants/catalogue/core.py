@@ -566,6 +566,19 @@ MUTANTS = (
         test=ORIGINS + "test_work_that_init_began_may_ask_for_changes_afterwards",
     ),
     Mutant(
+        "holders.not-another-search",
+        "holders",
+        "what the search of another thread has found counts as in use",
+        module="epochal._core.change.retirement",
+        where="Retirement._name_holders",
+        at="if 0",
+        edit=delete(),
+        shape="a32c29",
+        test=BUGS
+        + "test_search_of_another_thread.py"
+        + "::test_what_another_threads_search_has_found_is_not_in_use",
+    ),
+    Mutant(
         "holders.no-collection-in-frame-look",
         "holders",
         "a collection may begin while a frame is made (before Python 3.12)",
@@ -1008,7 +1021,7 @@ MUTANTS = (
         where="Retirement._name_holders",
         at="expr 1",
         edit=delete(),
-        shape="0c1866",
+        shape="cce1be",
         test=HOLDERS + "test_garbage_is_nobody",
     ),
     Mutant(

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from epochal._core.generation.diagnosis import has_known_holders
 from epochal._core.generation.states import LifecycleState
 from epochal._core.introspect.collector import SELDOM, collect_soon
+from epochal._core.introspect.referrers import wait_for_other_searches
 from epochal._core.sync.threads import give_way
 from epochal._core.use.drain_schedule import CollectionSchedule
 from epochal._core.use.drain_wakeup import Waiter, Wake, wakeup_of
@@ -58,6 +59,9 @@ _STRAGGLER_LOOKS_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 # Nothing wakes a drain when a thread that carries no lease leaves the plugin's code, or a caller
 # lets go of an instance that the plugin keeps. So it looks again: soon at first, then twice a
 # second. Only while there is such a thread or instance.
+
+_SEARCHES_S: Final = 1.0
+"""Seconds to wait for other threads' searches, which refer to what they look at."""
 
 _LATE_S: Final = 30.0
 """A drain that nobody waits for is reported again after this time."""
@@ -359,6 +363,8 @@ class Retirement:
         # Labelled operations and running calls are hardly ever garbage, and a service that is
         # reloaded under load would stop for each collection.
         known = all(has_known_holders(retiring.generation) for retiring in self._pending)
+        if not known:
+            wait_for_other_searches(_SEARCHES_S)  # another change's, of what it has refused
         collect_soon(at_most_share=SELDOM if known else None)
         if not self._leave_unused():
             return False

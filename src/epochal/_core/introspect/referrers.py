@@ -76,21 +76,31 @@ class PathStep:
         return "".join(words)
 
 
-class ReferrerSearch:
-    """One look through the heap. Make it, ask it, drop it.
-
-    Args:
-        ignored: the `id` of each object that does not count as a referrer.
+class Search:
+    """A look at objects, to which it refers until it is dropped.
 
     Attributes:
         thread: the number of the thread that searches.
     """
 
-    __slots__ = ("__weakref__", "_deadline", "_ignored", "_own", "_variables", "thread")
+    __slots__ = ("__weakref__", "thread")
 
-    def __init__(self, ignored: Iterable[int] = ()) -> None:
+    def __init__(self) -> None:
         self.thread: Final = get_ident()
         _searches.add(self)
+
+
+class ReferrerSearch(Search):
+    """One look through the heap. Make it, ask it, drop it.
+
+    Args:
+        ignored: the `id` of each object that does not count as a referrer.
+    """
+
+    __slots__ = ("_deadline", "_ignored", "_own", "_variables")
+
+    def __init__(self, ignored: Iterable[int] = ()) -> None:
+        super().__init__()
         # The search's own lists refer to the objects that it looks at, and must not count. They are
         # kept to its end: the `id` of a dropped list may be the next list's of anyone.
         self._own: Final[list[Sequence[Any]]] = []
@@ -187,14 +197,14 @@ class ReferrerSearch:
         return [path.words for path in paths]
 
 
-_searches: Final[WeakRegistry[ReferrerSearch]] = WeakRegistry()
+_searches: Final[WeakRegistry[Search]] = WeakRegistry()
 """Those that have not been dropped, of all threads."""
 
 
 def wait_for_other_searches(timeout: float) -> None:
     """Wait until no other thread searches, for so many seconds at most.
 
-    A search refers to every object that it has found: it would be taken for a leak.
+    A search refers to every object that it has found: it would be taken for a use, or a leak.
     """
     here, end = get_ident(), monotonic() + timeout
     while any(search.thread != here for search in _searches.live()) and monotonic() < end:

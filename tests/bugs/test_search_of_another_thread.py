@@ -1,0 +1,33 @@
+"""A search refers to what it has found: a drain that ends meanwhile does not call that a use."""
+
+import threading
+
+from tests.conftest import tool
+
+from epochal._core.introspect import referrers
+
+
+def test_what_another_threads_search_has_found_is_not_in_use(rt, plugins, monkeypatch):
+    path = plugins.write("geo", "@tool\ndef f(): return 1")
+    rt.load(path)
+    found, go_on = threading.Event(), threading.Event()
+
+    def search():
+        searching = referrers.Search()
+        kept = [rt.epoch[tool]["geo.f"]]
+        found.set()
+        go_on.wait(30)
+        del kept, searching
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    assert found.wait(30)
+
+    def let_it_end(_):
+        go_on.set()
+        thread.join(30)
+
+    monkeypatch.setattr(referrers, "sleep", let_it_end)
+    cut = rt.reload("geo", path, drain_timeout=0.0)
+    go_on.set()
+    assert cut.drained, cut.holders
