@@ -1,10 +1,17 @@
 """A search refers to what it has found: a drain that ends meanwhile does not call that a use."""
 
 import threading
+from dataclasses import dataclass
 
 from tests.conftest import tool
 
 from epochal._core.introspect import referrers
+
+
+@dataclass(eq=False)
+class Searching:
+    thread: int
+    objects: list
 
 
 def test_what_another_threads_search_has_found_is_not_in_use(rt, plugins, monkeypatch):
@@ -13,11 +20,11 @@ def test_what_another_threads_search_has_found_is_not_in_use(rt, plugins, monkey
     found, go_on = threading.Event(), threading.Event()
 
     def search():
-        searching = referrers.Search()
-        kept = [rt.epoch[tool]["geo.f"]]
+        searching = Searching(threading.get_ident(), [rt.epoch[tool]["geo.f"]])
+        referrers.SEARCHES.add(searching)
         found.set()
         go_on.wait(30)
-        del kept, searching
+        del searching
 
     thread = threading.Thread(target=search)
     thread.start()

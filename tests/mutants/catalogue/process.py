@@ -106,7 +106,7 @@ MUTANTS = (
         where="Graph.__init__",
         at="expr 1",
         edit=delete(),
-        shape="0fb7b2",
+        shape="0ccb2c",
         test=REFUSED + "test_the_error_alone_keeps_a_refused_version",
     ),
     Mutant(

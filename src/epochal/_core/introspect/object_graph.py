@@ -20,6 +20,7 @@ from __future__ import annotations
 import gc
 import weakref
 from sys import getrefcount
+from threading import get_ident
 from types import FunctionType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +32,7 @@ from epochal._core.introspect.object_names import (
     names_of_module,
 )
 from epochal._core.introspect.ownership import Ownership
-from epochal._core.introspect.referrers import PathStep, Search
+from epochal._core.introspect.referrers import SEARCHES, PathStep
 from epochal._core.introspect.tracebacks import origins_of
 from epochal._core.sync.threads import give_way
 from epochal.errors import traceback_of
@@ -44,7 +45,7 @@ _ENTRIES_AT_MOST: Final = 1_000
 """How many doubtful objects a broad graph opens, and how large a container may be to be opened."""
 
 
-class Graph(Search):
+class Graph:
     """The graph that a generation's modules reach, with the references inside it counted.
 
     Args:
@@ -70,7 +71,8 @@ class Graph(Search):
         excused: Iterable[Any] = (),
         variables: Sequence[Any] = (),
     ) -> None:
-        super().__init__()
+        self.thread: Final = get_ident()
+        SEARCHES.add(self)
         self.root_name: Final = root_name
         self.globals_ids: Final = frozenset(id(vars(module)) for module in modules)
         roots = self.globals_ids | {id(module) for module in modules}

@@ -22,7 +22,7 @@ from __future__ import annotations
 import gc
 from threading import get_ident
 from time import monotonic, sleep, thread_time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from epochal._core.introspect import heap
 from epochal._core.introspect.frames import locals_of
@@ -76,31 +76,34 @@ class PathStep:
         return "".join(words)
 
 
-class Search:
-    """A look at objects, to which it refers until it is dropped.
+class Search(Protocol):
+    """A look at objects, to which it refers until it is dropped."""
+
+    @property
+    def thread(self) -> int:
+        """The number of the thread that searches."""
+        ...
+
+
+SEARCHES: Final[WeakRegistry[Search]] = WeakRegistry()
+"""Those that have not been dropped, of all threads."""
+
+
+class ReferrerSearch:
+    """One look through the heap. Make it, ask it, drop it.
+
+    Args:
+        ignored: the `id` of each object that does not count as a referrer.
 
     Attributes:
         thread: the number of the thread that searches.
     """
 
-    __slots__ = ("__weakref__", "thread")
-
-    def __init__(self) -> None:
-        self.thread: Final = get_ident()
-        _searches.add(self)
-
-
-class ReferrerSearch(Search):
-    """One look through the heap. Make it, ask it, drop it.
-
-    Args:
-        ignored: the `id` of each object that does not count as a referrer.
-    """
-
-    __slots__ = ("_deadline", "_ignored", "_own", "_variables")
+    __slots__ = ("__weakref__", "_deadline", "_ignored", "_own", "_variables", "thread")
 
     def __init__(self, ignored: Iterable[int] = ()) -> None:
-        super().__init__()
+        self.thread: Final = get_ident()
+        SEARCHES.add(self)
         # The search's own lists refer to the objects that it looks at, and must not count. They are
         # kept to its end: the `id` of a dropped list may be the next list's of anyone.
         self._own: Final[list[Sequence[Any]]] = []
@@ -197,17 +200,13 @@ class ReferrerSearch(Search):
         return [path.words for path in paths]
 
 
-_searches: Final[WeakRegistry[Search]] = WeakRegistry()
-"""Those that have not been dropped, of all threads."""
-
-
 def wait_for_other_searches(timeout: float) -> None:
     """Wait until no other thread searches, for so many seconds at most.
 
     A search refers to every object that it has found: it would be taken for a use, or a leak.
     """
     here, end = get_ident(), monotonic() + timeout
-    while any(search.thread != here for search in _searches.live()) and monotonic() < end:
+    while any(search.thread != here for search in SEARCHES.live()) and monotonic() < end:
         sleep(_PAUSE_S)
 
 
