@@ -17,7 +17,7 @@ LIBRARIES := $(VENV)/libraries
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stateful demo-agent demo-ray demo-picture serve test test-long test-hours downstream late lint bench bench-quick \
+.PHONY: help setup demo demo-stateful demo-agent demo-ray demo-picture serve test long test-long test-hours downstream late lint bench bench-quick \
   mutants soak libraries reload-libraries conformance docs clean
 
 help: ## Show this list
@@ -47,12 +47,15 @@ test: $(STAMP) ## Run the test suite; options: make test ARGS="-k lease"
 
 # Every file with a test that `make test` runs in a quick size (tests/sizes.py).
 LONG = $(shell grep -rl --include='test_*.py' 'tests\.sizes' tests)
-test-long: $(STAMP) $(RAY) $(SCALE) $(ENGINES) $(COMPILERS) ## The long checks, and other projects' suites; ARGS=FILE for one of the checks
+# What needs Ray, Daft, Spark or a compiler is skipped where that is not installed.
+long: $(STAMP) ## The long checks that need nothing more installed; ARGS=FILE for one of them
 	@EPOCHAL_SIZE=long $(PY) -m pytest --timeout=1200 $(or $(ARGS),-n auto --dist worksteal $(LONG))
+
+test-long: $(STAMP) $(RAY) $(SCALE) $(ENGINES) $(COMPILERS) long ## All long checks, and other projects' suites; ARGS=FILE for one of the checks
 	@$(if $(ARGS),,$(PY) -m tests.downstream)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory docs)
 
-test-hours: $(SCALE) $(ENGINES) $(COMPILERS) ## The same checks in their whole size, for hours; ARGS=FILE for one of them
+test-hours: $(STAMP) $(RAY) $(SCALE) $(ENGINES) $(COMPILERS) ## The same checks in their whole size, for hours; ARGS=FILE for one of them
 	@EPOCHAL_SIZE=whole $(PY) -m pytest --timeout=7200 $(or $(ARGS),-n auto --dist worksteal $(LONG))
 
 downstream: $(STAMP) ## Suites and programs built on pluggy, over its manager here; ARGS="pytest tox"

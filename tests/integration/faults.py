@@ -69,6 +69,7 @@ class World:
         self.units = plugins.write("units", UNITS, requires=["geo"])
         self.bad = plugins.write("bad", BAD)
         self.threads = change_threads()
+        self.others = set(registry._namespaces.values())
         self.rt = self.begin()
 
     def begin(self) -> Runtime:
@@ -156,11 +157,7 @@ class World:
         left = [g for g in rt._epochs.generations.live() if g not in serving]
         left = [g for g in left if g.state is not LifecycleState.REMOVED]
         assert not left, left
-        served = [
-            n.owner()
-            for n in list(registry._namespaces.values())
-            if n.plugin in {"geo", "units", "bad"}
-        ]
+        served = [n.owner() for n in registry._namespaces.copy().values() if n not in self.others]
         assert len(served) == len(set(served)), served
         assert set(served) == serving, served
         for thread in change_threads() - self.threads:
