@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _INTERRUPTED: Final = 130
+_ABANDONED: Final = (_INTERRUPTED, 141)
+"""The statuses of commands that end before their query does: see `epochal.cli.invocation`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,13 +77,15 @@ def _explain(code: str) -> int:
 
 
 def _leave_the_engine(status: int) -> None:
-    """Exit at once if the engine is at work on an abandoned query.
+    """Exit at once if the engine is, or may be, at work on an abandoned query.
 
     The engine ends the work that it has begun, however long that takes, and the interpreter's exit
-    waits for it, since its threads could call into freed code. All else is closed by now.
+    waits for it, since its threads could call into freed code. All else is closed by now. A thread
+    that is just handing a batch over cannot be seen, and would abort the exit ("thread state must
+    be current when releasing").
     """
     database = sys.modules.get("epochal.sql.database")
-    if database is not None and database.is_any_in_engine():
+    if database is not None and (status in _ABANDONED or database.is_any_in_engine()):
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
