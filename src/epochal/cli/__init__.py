@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _INTERRUPTED: Final = 130
-_ABANDONED: Final = (_INTERRUPTED, 141)
-"""The statuses of commands that end before their query does: see `epochal.cli.invocation`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         with _ending_at_once():
-            from epochal.cli.invocation import run
+            from epochal.cli.invocation import ABANDONED, run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "epochal":
             raise
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is not None:
         return run(list(arguments))
     status = run(sys.argv[1:])
-    _leave_the_engine(status)
+    _leave_the_engine(status, is_abandoned=status in ABANDONED)
     return status
 
 
@@ -76,7 +74,7 @@ def _explain(code: str) -> int:
     return 0
 
 
-def _leave_the_engine(status: int) -> None:
+def _leave_the_engine(status: int, *, is_abandoned: bool) -> None:
     """Exit at once if the engine is, or may be, at work on an abandoned query.
 
     The engine ends the work that it has begun, however long that takes, and the interpreter's exit
@@ -85,7 +83,7 @@ def _leave_the_engine(status: int) -> None:
     be current when releasing").
     """
     database = sys.modules.get("epochal.sql.database")
-    if database is not None and (status in _ABANDONED or database.is_any_in_engine()):
+    if database is not None and (is_abandoned or database.is_any_in_engine()):
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -37,6 +37,8 @@ FAILED: Final = 1
 WRONG_ARGUMENTS: Final = 2
 INTERRUPTED: Final = 130
 NOT_READ: Final = 141
+ABANDONED: Final = (INTERRUPTED, NOT_READ)
+"""The statuses of commands that end before their query does."""
 _COMPLETE: Final = "_EPOCHAL_COMPLETE"
 _ARGUMENTS: Final = "arguments"
 
