@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epochal._core.generation.diagnosis import has_known_holders
 from epochal._core.generation.states import LifecycleState
-from epochal._core.introspect.collector import SELDOM, collect_soon
+from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.referrers import wait_for_other_searches
 from epochal._core.sync.threads import give_way
 from epochal._core.use.drain_schedule import CollectionSchedule
@@ -365,7 +365,7 @@ class Retirement:
         known = all(has_known_holders(retiring.generation) for retiring in self._pending)
         if not known:
             wait_for_other_searches(_SEARCHES_S)  # another change's, of what it has refused
-        collect_soon(at_most_share=SELDOM if known else None)
+        collect_soon(seldom=known)
         if not self._leave_unused():
             return False
         for retiring in self._pending:

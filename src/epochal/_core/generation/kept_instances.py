@@ -27,7 +27,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epochal._core.introspect import heap
-from epochal._core.introspect.collector import SELDOM, collect_soon
+from epochal._core.introspect.collector import collect_soon
 from epochal._core.introspect.object_graph import Graph
 from epochal._core.introspect.object_names import (
     MODULE_OF_NAME,
@@ -172,7 +172,7 @@ def tie_instances(
     # Two looks that agree: under one, a thread may take an instance out of the plugin's keeping.
     if not _new(look(), known) and not _new(look(), known):
         return None
-    collect_soon(at_most_share=SELDOM)  # garbage uses nothing
+    collect_soon(seldom=True)  # garbage uses nothing
     found = _new(look(), known)
     if not found:
         return None

@@ -15,7 +15,7 @@ _PAUSE_S: Final = 0.005
 """Between two attempts: short beside a collection of a large heap, which takes 0.5 s."""
 
 
-SELDOM: Final = 0.002
+_SELDOM: Final = 0.002
 """The share of the time that collections may take which are a courtesy: each stops every thread."""
 
 _last = (float("-inf"), 0.0)
@@ -46,17 +46,17 @@ def collect(generation: int = 2) -> bool:
     return _collections_of(generation) != before
 
 
-def collect_soon(*, at_most_share: float | None = None) -> None:
+def collect_soon(*, seldom: bool = False) -> None:
     """Run a full collection, after one that is under way, if that ends within two seconds.
 
     Args:
-        at_most_share: none runs if the last one of this function took more than this share of the
-            time since (`SELDOM`); None for one in any case.
+        seldom: whether it is a courtesy: none runs if the last one of this function took more than
+            a small share of the time since.
     """
     global _last
     begun = monotonic()
     ended, took = _last
-    if at_most_share is not None and took > at_most_share * (begun - ended):
+    if seldom and took > _SELDOM * (begun - ended):
         return
     while not collect() and monotonic() < begun + _WAIT_S:
         sleep(_PAUSE_S)

@@ -87,7 +87,7 @@ def test_collections_that_are_a_courtesy_take_a_small_share_of_the_time(monkeypa
     monkeypatch.setattr(collector, "monotonic", lambda: now[0])
     monkeypatch.setattr(collector, "collect", collecting_for_a_tenth_of_a_second)
     while now[0] < 200.0:
-        collect_soon(at_most_share=collector.SELDOM)
+        collect_soon(seldom=True)
         now[0] += 0.5
     assert [round(at) for at in ran] == [100, 150]
     collect_soon()
