@@ -318,16 +318,16 @@ class Planner:
         plan = frame.logical_plan()
         facts = facts_of(plan, snapshot)
         planned = Planned(frame.execute_stream, frame.schema(), facts.is_small, {})
-        kept: KeptPlan | None = None
+        use = _Use(context, True, snapshot, shelf)
         if not facts.is_plain or shelf is None:
-            pass
-        elif execution.parameters:
+            return planned, use
+        if execution.parameters:
             kept = self._with_parameters(resolved, snapshot, execution, shelf, planned)
         else:
             fixed = not resolved.runs_in_planning and is_fixed(plan, resolved.names)
             plan = frame.optimized_logical_plan() if fixed else plan
             kept = KeptPlan(plan, fixed, slot, facts.is_small, planned.schema, planned.memo)
-        return planned, _Use(context, True, snapshot, shelf, kept)
+        return planned, use._replace(kept=kept)
 
     def _with_parameters(
         self,

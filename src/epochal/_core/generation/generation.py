@@ -463,9 +463,8 @@ class Generation:
         for key, export in self.exports.items():
             if not export.kind.opens:
                 carried[key] = carry(export.target, lease)
-        exports = self.exports
         self._carried = {
-            id(exports[key].target): weakref.ref(one)
+            id(self.exports[key].target): weakref.ref(one)
             for key, one in carried.items()
             if type(one) is FunctionType
         }
