@@ -385,13 +385,17 @@ def test_a_forked_child_has_leases_of_its_own(tmp_path, plugins):
             assert mine == {"current epoch", "parent"}
 
 
+def await_writes_of_leases(faults, times):
+    deadline = monotonic() + 60
+    while faults.log.count(("write", "leases")) < times:
+        assert monotonic() < deadline
+        Event().wait(0.01)
+
+
 def test_a_lease_is_renewed(faulty, faults):
     book = LeaseBook(Share(faulty), lambda _: None, lease_s=0.05)
     book.add("a", "0" * 64, "nightly")
-    deadline = monotonic() + 60
-    while faults.log.count(("write", "leases")) < 3:
-        assert monotonic() < deadline
-        Event().wait(0.01)
+    await_writes_of_leases(faults, 3)
     book.close()
 
 
@@ -409,10 +413,7 @@ def test_a_renewal_that_fails_is_reported_and_tried_again(faulty, faults):
     assert "No space" in reported[0]
     faults.write_error = None
     del faults.log[:]
-    deadline = monotonic() + 60
-    while faults.log.count(("write", "leases")) < 2:
-        assert monotonic() < deadline
-        Event().wait(0.01)
+    await_writes_of_leases(faults, 2)
     book.close()
 
 
@@ -428,10 +429,7 @@ def test_a_renewal_for_which_no_thread_starts_is_tried_again(faulty, faults, mon
     monkeypatch.setattr(files, "call_on_thread", call_on_thread)
     book = LeaseBook(Share(faulty), reported.append, lease_s=0.05)
     book.add("a", "0" * 64, "nightly")
-    deadline = monotonic() + 60
-    while faults.log.count(("write", "leases")) < 3:
-        assert monotonic() < deadline
-        Event().wait(0.01)
+    await_writes_of_leases(faults, 3)
     book.close()
     assert ["too many" in line for line in reported] == [True, True]
 
