@@ -1,6 +1,7 @@
 """Write the shapes of today's code into the catalogue: `python -m tests.mutants --refresh`.
 
-Look at the breakages first: a shape has changed because the code has.
+Look at the breakages first: a shape has changed because the code has, or because a statement in
+front of it has moved the address to another one. So each line shows the code that is there now.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ def refresh(chosen: Mapping[int, Mutant]) -> Iterator[str]:
         source = path.read_bytes()
         for call in reversed(_records(ast.parse(source))):  # backwards, so that offsets stay right
             mutant = chosen.get(number)
-            if mutant is not None and (new := shape_of(place_of(mutant))) != mutant.shape:
+            if mutant is not None and (new := shape_of(place := place_of(mutant))) != mutant.shape:
                 (value,) = (k.value for k in call.keywords if k.arg == "shape")
                 begin, end = begin_of(source, value), end_of(source, value)
                 source = source[:begin] + f'"{new}"'.encode() + source[end:]
-                yield f"{number}: {mutant.shape} -> {new}  {mutant.broken}"
+                code = ast.unparse(place.statements[0]).partition("\n")[0]
+                yield f"{number}: {mutant.shape} -> {new}  {mutant.broken}\n  now: {code}"
             number -= 1
         path.write_bytes(source)
 

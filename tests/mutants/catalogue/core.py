@@ -807,9 +807,9 @@ MUTANTS = (
         "globals are cleared before finalizers run",
         module="epochal._core.generation.reclaim",
         where="_take_apart",
-        at="expr 3 / value",
+        at="expr 4 / value",
         edit=replace("place.names.clear() if type(place.names) is dict else None"),
-        shape="37cdb2",
+        shape="66ec13",
         test=MEMORY + "test_finalizers_run_before_the_code_that_they_use_is_taken_apart",
     ),
     Mutant(
@@ -1019,9 +1019,9 @@ MUTANTS = (
         "garbage is named as a holder",
         module="epochal._core.change.retirement",
         where="Retirement._name_holders",
-        at="expr 1",
+        at="expr 2",
         edit=delete(),
-        shape="cce1be",
+        shape="e91762",
         test=HOLDERS + "test_garbage_is_nobody",
     ),
     Mutant(

@@ -104,9 +104,9 @@ MUTANTS = (
         "the error that a change was refused with is named as what keeps the refused version",
         module="epochal._core.introspect.object_graph",
         where="Graph.__init__",
-        at="expr 1",
+        at="expr 2",
         edit=delete(),
-        shape="0ccb2c",
+        shape="35ca3b",
         test=REFUSED + "test_the_error_alone_keeps_a_refused_version",
     ),
     Mutant(
